@@ -1,0 +1,37 @@
+"""Fast gradient sign method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..contracts import check_images, frozen
+from ._gradient import check_settings, loss_gradient
+
+
+@dataclass(frozen=True)
+class FGSM:
+    """One step of size eps along the sign of the loss gradient (Goodfellow, Shlens, Szegedy 2015), clipped to [0, 1].
+
+    As in cleverhans 3.0.1. Default: the paper's setting for MNIST and CIFAR-10 (its Figure 4); ASSIRA has .025.
+
+    Cost: 1 forward and 1 backward pass an image.
+
+    Attributes:
+        eps: Linf budget in [0, 1] units.
+
+    Raises:
+        UsageError: for an eps outside [0, 1] or images outside the conventions.
+    """
+
+    eps: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_settings(eps=(self.eps, 0, 1))
+
+    def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
+        """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
+        check_images(x)
+        with frozen(classifier):
+            return (x + self.eps * loss_gradient(classifier, x, y).sign()).clamp(0, 1).detach()

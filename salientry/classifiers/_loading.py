@@ -1,0 +1,88 @@
+"""Classifiers on disk and by name, for the command line."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ..contracts import origin, rebuilt
+from ..errors import DataDamaged, DataMissing, UsageError
+from ..store import read_json, write_json, writing
+
+
+def save_classifier(module: nn.Module, folder: Path | str) -> None:
+    """Write a classifier of ours: how to build it (JSON) and its weights (safetensors).
+
+    Raises:
+        UsageError: for a module that was not built from settings of this package.
+        StoreError: when it cannot be written.
+    """
+    folder = Path(folder)
+    if "origin" not in vars(module):
+        raise UsageError(f"{type(module).__name__} was not built by salientry; save it your own way and name it as module:callable")
+    write_json(folder / "classifier.json", {"schema": 1, **origin(module)})
+    with writing(folder):
+        save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / "classifier.safetensors")
+
+
+def load_classifier(name: str, weights: Path | str | None = None) -> nn.Module:
+    """A classifier by name.
+
+    Args:
+        name: a folder that :func:`save_classifier` wrote, or ``module:callable``: what the callable returns, an
+            ``nn.Module`` (wrap it in :class:`External` there if it needs mean, std or another channel order).
+        weights: a safetensors or ``.pt`` state dict to load into it; pickles that hold code are refused.
+
+    Raises:
+        UsageError: for a name that leads nowhere, or weights that do not fit.
+        DataMissing: when a file is not there.
+        DataDamaged: when it cannot be read.
+    """
+    folder = Path(name)
+    if (folder / "classifier.json").is_file():
+        body = read_json(folder / "classifier.json")
+        module, weights = rebuilt({"build": body["build"], "args": body["args"]}), weights or folder / "classifier.safetensors"
+    elif ":" in name:
+        module = _called(name)
+    else:
+        raise UsageError(f"classifier {name!r} is neither a folder with a classifier.json nor of the form module:callable")
+    if weights is not None:
+        _load_into(module, Path(weights))
+    return module.eval()
+
+
+def _called(name: str) -> nn.Module:
+    where, _, attribute = name.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        target: Any = getattr(importlib.import_module(where), attribute)
+    except (ImportError, AttributeError) as e:
+        raise UsageError(f"cannot import classifier {name!r}: {e}") from e
+    module = target if isinstance(target, nn.Module) else target()
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"{name} gave {type(module).__name__}, not an nn.Module")
+    return module
+
+
+def _load_into(module: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise DataMissing(f"no weights at {path}")
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as e:
+        raise DataDamaged(f"{path} cannot be read as weights: {str(e).splitlines()[0]}") from None
+    inner = getattr(module, "module", None)
+    target = inner if isinstance(inner, nn.Module) and set(inner.state_dict()) == set(state) else module
+    try:
+        target.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as e:
+        raise UsageError(f"the weights in {path} do not fit {type(target).__name__}: {str(e).splitlines()[-1].strip()}") from None

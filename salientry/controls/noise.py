@@ -1,0 +1,49 @@
+"""Matched noise: as large as the attack, but aimed at nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..contracts import uniform
+
+
+@dataclass(frozen=True)
+class MatchedNoise:
+    """Random signs, as large as each image's own adversarial perturbation.
+
+    Pixel i moves by +-(a or a - 1) grey levels, the sign fair and the share of the two levels such that their mean is the
+    amplitude. The amplitude is searched, image by image, until the root mean square of what is *left after clipping and
+    rounding to 8 bits* is that of the adversarial perturbation, so on a black background, where half of all signs are
+    clipped away, the noise is not half as large as the attack. For a sign attack that is the attack's own Linf.
+
+    Attributes:
+        halvings: bisection steps of the search.
+    """
+
+    halvings: int = 16
+
+    def __call__(self, x: Tensor, x_adv: Tensor, *, seeds: Tensor) -> Tensor:
+        """(N, C, H, W) 8-bit images; an image whose adversarial is unchanged is unchanged too."""
+        draws = uniform(seeds, (2, *x.shape[1:])).to(x.dtype)
+        sign, dither = torch.where(draws[:, 0] < 0.5, -1.0, 1.0).to(x.dtype), draws[:, 1]
+        start = (x * 255).round()
+
+        def noisy(amplitude: Tensor) -> Tensor:
+            levels = (amplitude.view(-1, 1, 1, 1) + dither).floor()
+            return (start + sign * levels).clamp(0, 255) / 255
+
+        target = _rms(x_adv - x)
+        lo, hi = torch.zeros_like(target), torch.full_like(target, 255.0)
+        for _ in range(self.halvings):
+            middle = (lo + hi) / 2
+            small = _rms(noisy(middle) - x) < target
+            lo, hi = torch.where(small, middle, lo), torch.where(small, hi, middle)
+        return noisy(torch.where(target > 0, hi, torch.zeros_like(hi)))
+
+
+def _rms(delta: Tensor) -> Tensor:
+    """(N,) root mean square of (N, C, H, W)."""
+    return delta.flatten(1).square().mean(1).sqrt()

@@ -1,0 +1,87 @@
+"""Finding, verifying and parsing data files."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataDamaged, DataMissing
+
+
+def data_folder() -> Path | None:
+    """``SALIENTRY_DATA``, or None when it is not set."""
+    given = os.environ.get("SALIENTRY_DATA")
+    return Path(given) if given else None
+
+
+def find(what: str, names: tuple[str, ...], get: str) -> Path:
+    """The first of these files under ``SALIENTRY_DATA``.
+
+    Raises:
+        DataMissing: says what to get and where it goes.
+    """
+    folder = data_folder()
+    if folder is None:
+        raise DataMissing(f"{what} is not here: SALIENTRY_DATA is not set. Set it to a folder that holds {names[0]}. {get}")
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataMissing(f"{what} is not here: no {' or '.join(names)} under {folder}. {get}")
+
+
+def read_verified(path: Path, sha256: dict[str, str]) -> bytes:
+    """A file's bytes, unpacked if it is gzip, after its checksum was found right.
+
+    Args:
+        path: the file.
+        sha256: file name to the checksum of the bytes as they lie on disk.
+
+    Raises:
+        DataMissing: when it cannot be opened.
+        DataDamaged: when checksum or packing is wrong; nothing of it was parsed.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as e:
+        raise DataMissing(f"cannot read {path}: {e.strerror or e}") from e
+    found, expected = hashlib.sha256(raw).hexdigest(), sha256[path.name]
+    if found != expected:
+        raise DataDamaged(
+            f"{path} has the wrong checksum: {len(raw)} bytes with sha256 {found[:16]}..., expected {expected[:16]}...; get it again"
+        )
+    return unpacked(path, raw)
+
+
+def unpacked(path: Path, raw: bytes) -> bytes:
+    """The bytes themselves, or what is in them when they are gzip.
+
+    Raises:
+        DataDamaged: when the packing is broken.
+    """
+    if path.suffix != ".gz":
+        return raw
+    try:
+        return gzip.decompress(raw)
+    except (OSError, EOFError, zlib.error) as e:
+        raise DataDamaged(f"{path} is no readable gzip file: {e}") from None
+
+
+def parse_idx(body: bytes, path: Path) -> NDArray[np.uint8]:
+    """An array in the IDX format (LeCun's MNIST page): magic 00 00 08 rank, big-endian sizes, bytes.
+
+    Raises:
+        DataDamaged: when magic or length is wrong.
+    """
+    if len(body) < 4 or body[:3] != b"\x00\x00\x08":
+        raise DataDamaged(f"{path} is no IDX file of bytes: it starts with {body[:4].hex()}, expected 000008..")
+    rank = body[3]
+    sizes = tuple(int.from_bytes(body[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank))
+    if len(body) != 4 + 4 * rank + int(np.prod(sizes)):
+        raise DataDamaged(f"{path} is truncated or too long: {len(body)} bytes for an array of {sizes}")
+    return np.frombuffer(body, np.uint8, offset=4 + 4 * rank).reshape(sizes)

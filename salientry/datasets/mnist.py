@@ -1,0 +1,52 @@
+"""MNIST (LeCun, Cortes, Burges), the four IDX files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..contracts import Pool, Roles
+from ..errors import DataDamaged
+from ._files import find, parse_idx, read_verified
+
+SHA256 = {
+    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+
+
+@dataclass(frozen=True)
+class MNIST:
+    """All of MNIST, (1, 28, 28), ten classes, from ``SALIENTRY_DATA/MNIST/raw`` (or ``.../MNIST``), packed or not.
+
+    Heads and choices come from the training file, thresholds and numbers from the test file.
+
+    Raises:
+        DataMissing: on reading, when a file is not there.
+        DataDamaged: when a checksum is wrong; it is looked at before anything is parsed.
+    """
+
+    roles: Roles = Roles(fit=50_000, detect=5_000, select=5_000, calibrate=5_000, test=5_000)
+
+    def read(self) -> tuple[Pool, ...]:
+        """Two pools: the training file (fit, detect, select) and the test file (calibrate, test)."""
+        return (self._pool("train", ("fit", "detect", "select")), self._pool("t10k", ("calibrate", "test")))
+
+    def _pool(self, part: str, roles: tuple[str, ...]) -> Pool:
+        images, labels = self._array(f"{part}-images-idx3-ubyte"), self._array(f"{part}-labels-idx1-ubyte")
+        if images.ndim != 3 or labels.shape != images.shape[:1]:
+            raise DataDamaged(f"MNIST {part}: {images.shape} images and {labels.shape} labels do not fit together")
+        return Pool(images[:, None], labels.astype(np.int64), roles)
+
+    def _array(self, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        names = tuple(f"{folder}/{name}{end}" for folder in ("MNIST/raw", "MNIST") for end in (".gz", ""))
+        get = "Get the four files of MNIST, https://yann.lecun.com/exdb/mnist/ or any copy of them; checksums are verified."
+        path = find("MNIST", names, get)
+        return parse_idx(read_verified(path, SHA256), path)

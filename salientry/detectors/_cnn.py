@@ -1,0 +1,93 @@
+"""The small CNN that SMD, SPD and ID share: each is this head on another view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..contracts import Pairs, seeded, with_facts
+from ..errors import UsageError
+from ..training import Schedule, train
+from ._fitted import Fitted, assembled
+
+
+@dataclass(frozen=True)
+class SmallCNN:
+    """Three 3x3 convolutions (two with stride 2), a 4x4 mean pool, one linear unit.
+
+    A compact stand-in for "the classifier's own net with two outputs" of the paper. Batch norm and a one-cycle rate are what
+    lets it learn small perturbations at all; ``REPLICA`` is the paper's manner, which often stays at chance.
+
+    Attributes:
+        width: channels of the first convolution; the others have twice as many.
+        norm: ``"batch"`` or ``"none"``.
+        epochs: passes.
+        lr: learning rate; the peak for ``one_cycle``.
+        schedule: of that rate.
+        batch: images a step, half of them natural.
+        dropout: before the linear unit.
+    """
+
+    width: int = 16
+    norm: Literal["batch", "none"] = "batch"
+    epochs: int = 5
+    lr: float = 3e-3
+    schedule: Schedule = "one_cycle"
+    batch: int = 100
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("batch", "none"):
+            raise UsageError(f"norm must be 'batch' or 'none'; found {self.norm!r}")
+
+    def build(self, channels: int) -> nn.Sequential:
+        """An untrained head for views (N, channels, H, W)."""
+        plain = self.norm == "none"
+
+        def block(i: int, o: int, stride: int) -> nn.Sequential:
+            return nn.Sequential(nn.Conv2d(i, o, 3, stride, 1, bias=plain), nn.Identity() if plain else nn.BatchNorm2d(o), nn.ReLU())
+
+        w = self.width
+        body = [block(channels, w, 2), block(w, 2 * w, 2), block(2 * w, 2 * w, 1), nn.AdaptiveAvgPool2d(4), nn.Flatten()]
+        return nn.Sequential(*body, nn.Dropout(self.dropout), nn.Linear(32 * w, 1), nn.Flatten(0))
+
+
+REPLICA = SmallCNN(norm="none", epochs=10, lr=1e-3, schedule="constant", batch=50, dropout=0.6)
+
+
+def build(settings: Any, view: tuple[int, ...], parts: tuple[nn.Module, ...]) -> Fitted:
+    """An unfitted detector with a CNN head."""
+    return assembled(settings, settings.head.build(view[0]), view, parts)
+
+
+def fit(settings: Any, pairs: Pairs, parts: tuple[nn.Module, ...], seed: int) -> Fitted:
+    """Build and train with binary cross-entropy, naturals 0, adversarials 1."""
+    with seeded(seed):
+        fitted = build(settings, pairs.shape, parts)
+        head: SmallCNN = settings.head
+        half = min(head.batch // 2, len(pairs))
+        device = next(iter(pairs.batches(1, None)))[0].device
+        fitted.to(device)
+
+        def loss(views: tuple[Tensor, Tensor]) -> Tensor:
+            natural, adversarial = views
+            scores = fitted.head(torch.cat(views))
+            return F.binary_cross_entropy_with_logits(
+                scores, torch.cat([scores.new_zeros(len(natural)), scores.new_ones(len(adversarial))])
+            )
+
+        steps = len(pairs) // half
+        curve = train(
+            fitted.head,
+            lambda e: pairs.batches(half, seed * 1_000_003 + e),
+            loss,
+            epochs=head.epochs,
+            steps=steps,
+            lr=head.lr,
+            schedule=head.schedule,
+        )
+    return with_facts(fitted.eval(), learning_curve=curve)

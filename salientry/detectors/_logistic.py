@@ -1,0 +1,73 @@
+"""A logistic head: a slope a column and an offset. It gives a floor its own 0, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..contracts import Pairs
+from ._fitted import Fitted, assembled
+
+
+class Logistic(nn.Module):
+    """Standardised columns (N, D) to scores (N,).
+
+    Args:
+        columns: D.
+        monotone: slopes above 0 only: the sign of a floor is stated by its author and never turned round by a fit.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, columns: int, monotone: bool) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(columns))
+        self.register_buffer("std", torch.ones(columns))
+        self.slope, self.offset, self.monotone = nn.Parameter(torch.ones(columns)), nn.Parameter(torch.zeros(())), monotone
+
+    def forward(self, view: Tensor) -> Tensor:
+        """Scores (N,)."""
+        slope = self.slope.clamp_min(1e-3) if self.monotone else self.slope
+        return ((view - self.mean) / self.std) @ slope + self.offset
+
+
+def columns_of(pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """All views (N, D) and their labels, naturals first."""
+    natural, adversarial = (torch.cat(v) for v in zip(*pairs.batches(500, None), strict=True))
+    return torch.cat([natural, adversarial]), torch.cat([natural.new_zeros(len(natural)), natural.new_ones(len(adversarial))])
+
+
+def standardise(module: Any, x: Tensor) -> None:
+    """Set the buffers ``mean`` and ``std`` of a head from training views."""
+    module.mean.copy_(x.mean(0))
+    module.std.copy_(x.std(0).clamp_min(1e-6))
+
+
+def build(settings: Any, view: tuple[int, ...], parts: tuple[nn.Module, ...], monotone: bool = True) -> Fitted:
+    """An unfitted detector with a logistic head."""
+    return assembled(settings, Logistic(view[0], monotone), view, parts)
+
+
+def fit(settings: Any, pairs: Pairs, parts: tuple[nn.Module, ...], l2: float = 1e-3) -> Fitted:
+    """Logistic regression by L-BFGS, in float64 on the processor: deterministic, no seed."""
+    fitted: Fitted = settings.build(pairs.shape, *parts)
+    x, y = columns_of(pairs)
+    head, device = fitted.head.double().cpu(), x.device
+    x, y = x.double().cpu(), y.double().cpu()
+    standardise(head, x)
+    solver = torch.optim.LBFGS(head.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(head(x), y) + l2 * head.slope.square().sum()  # type: ignore[operator,union-attr]
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    with torch.enable_grad():
+        solver.step(closure)  # type: ignore[no-untyped-call]
+    fitted.float().to(device)
+    return fitted.eval()

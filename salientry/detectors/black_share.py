@@ -1,0 +1,34 @@
+"""Floor: how many pixels are exactly black?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..contracts import Pairs
+from ..evidence import Evidence
+from . import _logistic
+from ._fitted import Fitted
+
+
+@dataclass(frozen=True)
+class BlackShare:
+    """The share of values that are not exactly 0. On digits, whose background is black, nearly every attack leaves 0: a detector
+    that is not better than this one has learnt to see dirt.
+    """
+
+    needs = frozenset(())
+    family = "floor"
+
+    def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
+        """(N, 1), share of non-black values."""
+        return (evidence.image > 0).to(evidence.image.dtype).flatten(1).mean(1, keepdim=True)
+
+    def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
+        """An unfitted floor."""
+        return _logistic.build(self, view, parts)
+
+    def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> Fitted:
+        """Slope and offset by logistic regression; the seed is not used."""
+        return _logistic.fit(self, pairs, parts)

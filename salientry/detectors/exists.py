@@ -1,0 +1,32 @@
+"""Floor: does the class selector believe in the class?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..contracts import Pairs
+from ..evidence import Evidence
+from . import _logistic
+from ._fitted import Fitted
+
+
+@dataclass(frozen=True)
+class Exists:
+    """Minus the selector's log-odds that the predicted class is in the image: the saliency net without its decoder."""
+
+    needs = frozenset({"exists"})
+    family = "floor"
+
+    def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
+        """(N, 1)."""
+        return -evidence.exists[:, None]
+
+    def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
+        """An unfitted floor."""
+        return _logistic.build(self, view, parts)
+
+    def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> Fitted:
+        """Slope and offset by logistic regression; the seed is not used."""
+        return _logistic.fit(self, pairs, parts)

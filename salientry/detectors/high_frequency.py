@@ -1,0 +1,36 @@
+"""Floor: high-frequency energy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..contracts import Pairs
+from ..evidence import Evidence
+from . import _logistic
+from ._fitted import Fitted
+
+
+@dataclass(frozen=True)
+class HighFrequency:
+    """Root mean square of the image's Laplacian, which perturbations raise and most natural images keep low."""
+
+    needs = frozenset(())
+    family = "floor"
+
+    def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
+        """(N, 1)."""
+        x = evidence.image
+        p = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        residual = 4 * x - p[..., 1:-1, :-2] - p[..., 1:-1, 2:] - p[..., :-2, 1:-1] - p[..., 2:, 1:-1]
+        return residual.flatten(1).square().mean(1, keepdim=True).sqrt()
+
+    def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
+        """An unfitted floor."""
+        return _logistic.build(self, view, parts)
+
+    def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> Fitted:
+        """Slope and offset by logistic regression; the seed is not used."""
+        return _logistic.fit(self, pairs, parts)

@@ -1,0 +1,37 @@
+"""Floor: the logit margin and its square."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..contracts import Pairs
+from ..evidence import Evidence
+from . import _logistic
+from ._fitted import Fitted
+
+
+@dataclass(frozen=True)
+class Margin2:
+    """Logistic regression on the margin and its square: too sure and too unsure both count. Mandatory beside every number: two
+    numbers that need no saliency and no second net.
+    """
+
+    needs = frozenset({"logits"})
+    family = "floor"
+
+    def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
+        """(N, 2): margin and its square."""
+        top = evidence.logits.topk(2, 1).values
+        margin = top[:, :1] - top[:, 1:]
+        return torch.cat([margin, margin.square()], 1)
+
+    def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
+        """An unfitted floor."""
+        return _logistic.build(self, view, parts, monotone=False)
+
+    def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> Fitted:
+        """Slope and offset by logistic regression; the seed is not used."""
+        return _logistic.fit(self, pairs, parts)

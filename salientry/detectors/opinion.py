@@ -1,0 +1,32 @@
+"""Floor: a second net's opinion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..contracts import Pairs
+from ..evidence import Evidence
+from . import _logistic
+from ._fitted import Fitted
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """-log p of the predicted class by the saliency net's own encoder: an independent classifier that disagrees."""
+
+    needs = frozenset({"opinion", "predicted"})
+    family = "floor"
+
+    def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
+        """(N, 1)."""
+        return -evidence.opinion.gather(1, evidence.predicted[:, None])
+
+    def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
+        """An unfitted floor."""
+        return _logistic.build(self, view, parts)
+
+    def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> Fitted:
+        """Slope and offset by logistic regression; the seed is not used."""
+        return _logistic.fit(self, pairs, parts)

@@ -1,0 +1,1 @@
+"""Experiments: runs, their few common steps, and one file per question."""

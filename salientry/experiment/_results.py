@@ -1,0 +1,177 @@
+"""How results are computed, written and read back: the engine's hands."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..contracts import DEVICE, Batch, facts_of, frozen, origin, rebuilt, ticking, with_facts
+from ..errors import DataDamaged, Error, GateFailed, UsageError
+from ..store import JSON, Rows, Store, digest, encode, id_bytes, ids_from
+from .handles import Chosen, Handle
+
+# --- computing -------------------------------------------------------------------------------------------------
+
+
+def compute(store: Store, path: Path, h: Handle, args: dict[str, Any], facts: dict[str, JSON]) -> None:
+    """Compute a handle's result and write it."""
+    assert h.step is not None
+    began = time.perf_counter()
+    if h.seed is not None:
+        args = args | {"seed": h.seed}
+    try:
+        if h.step.each_image:
+            _each_image(store, path, h, args, facts)
+        else:
+            _whole(store, path, h, h.step.function(**args), facts, began)
+    except Error as e:
+        e.add_note(f"in step {h.step.name} ({h.slug})")
+        raise
+
+
+def _whole(store: Store, path: Path, h: Handle, out: Any, facts: dict[str, JSON], began: float) -> None:
+    body = _record(h, time.perf_counter() - began)
+    if isinstance(out, nn.Module):
+        arrays = {k: [v.detach().cpu().numpy()] for k, v in out.state_dict().items()}
+        store.write(path, body | {"kind": "module", "module": origin(out), "facts": facts_of(out) | facts}, arrays)
+    elif isinstance(out, Rows):
+        columns = {k: [out.column(k)] for k in out.names} | {"id": [id_bytes(out.ids)]}
+        store.write(path, body | {"kind": "rows", "facts": out.facts | facts}, columns)
+    elif isinstance(out, Chosen):
+        store.write(path, body | {"kind": "chosen", "argument": out.argument, "value": out.why, "failed": out.failed, "facts": facts})
+    else:
+        store.write(path, body | {"kind": "value", "value": out, "facts": facts})
+
+
+def _rows_in(value: Any) -> Iterator[Rows]:
+    if isinstance(value, Rows):
+        yield value
+    elif isinstance(value, list):
+        for v in value:
+            yield from _rows_in(v)
+
+
+def _cut(value: Any, at: Any) -> Any:
+    if isinstance(value, Rows):
+        return Batch(value, at)
+    return [_cut(v, at) for v in value] if isinstance(value, list) else value
+
+
+def _each_image(store: Store, path: Path, h: Handle, args: dict[str, Any], facts: dict[str, JSON]) -> None:
+    """Shard by shard, each safe on disk when it is done; then one file of all."""
+    assert h.step is not None
+    inputs = [r for v in args.values() for r in _rows_in(v)]
+    count = len(inputs[0])
+    if not count:
+        raise UsageError(f"step {h.step.name} has no images to work on")
+    for other in inputs[1:]:
+        assert len(other) == count and (other.ids == inputs[0].ids).all(), f"{h.step.name}: rows are not aligned"
+    folder = path.with_name(path.name + ".parts")
+    starts = list(range(0, count, h.step.shard))
+    seconds = 0.0
+    borders = iter(ticking(range(0, count, h.step.batch), -(-count // h.step.batch)))
+    with frozen(*(m for m in args.values() if isinstance(m, nn.Module))), torch.no_grad():
+        for start in starts:
+            part, began = folder / f"{start:09d}", time.perf_counter()
+            stop = min(start + h.step.shard, count)
+            if len(starts) > 1 and store.done(part):
+                seconds += store.body(part)["seconds"]
+                _ = [next(borders) for _ in range(start, stop, h.step.batch)]
+                continue
+            out = []
+            for _ in range(start, stop, h.step.batch):
+                at = next(borders)
+                out.append(h.step.function(**{n: _cut(v, np.arange(at, min(at + h.step.batch, stop))) for n, v in args.items()}))
+            pieces = {k: [o[k].detach().cpu().numpy() for o in out] for k in out[0]}
+            took = time.perf_counter() - began
+            seconds += took
+            if len(starts) > 1:
+                store.write(part, {"seconds": took}, pieces)
+    if len(starts) > 1:
+        parts = [store.arrays(folder / f"{s:09d}") for s in starts]
+        pieces = {k: [p[k] for p in parts] for k in parts[0]}
+    body = _record(h, seconds) | {"kind": "columns", "facts": facts, "ids": digest(inputs[0].ids.tolist())}
+    store.write(path, body, pieces)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _record(h: Handle, seconds: float) -> dict[str, JSON]:
+    def plain(v: Any) -> JSON:
+        if isinstance(v, Handle):
+            return {"input": v.fingerprint}
+        if isinstance(v, list | tuple):
+            return [plain(x) for x in v]
+        return {"content": str(v.fingerprint)} if hasattr(v, "fingerprint") else encode(v)
+
+    assert h.step is not None
+    return {
+        "step": h.step.name,
+        "key": h.fingerprint,
+        "slug": h.slug,
+        "arguments": {n: plain(v) for n, v in h.args.items()},
+        "seed": h.seed,
+        "seconds": round(seconds, 4),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform != "darwin" else 1024**2),
+        "machine": machine(DEVICE.get()),
+    }
+
+
+def machine(device: str) -> dict[str, str]:
+    """Device and versions, for the record."""
+    import scipy
+
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
+    versions = {"torch": torch.__version__, "numpy": np.__version__, "scipy": scipy.__version__, "python": platform.python_version()}
+    return {"device": device, "hardware": name, "system": platform.system(), **versions}
+
+
+# --- reading back ----------------------------------------------------------------------------------------------
+
+
+def failure(store: Store, path: Path) -> str | None:
+    """The message of a stored gate that did not pass."""
+    if path.parent.name != "gate":
+        return None
+    found: str | None = store.body(path).get("failed")
+    return found
+
+
+def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], device: str) -> Any:
+    """A finished result as what its step returned.
+
+    Raises:
+        GateFailed: when it is a gate that did not pass.
+        DataDamaged: when the store's files do not fit together.
+    """
+    body = store.body(path)
+    kind = body["kind"]
+    if kind == "value":
+        return body["value"]
+    if kind == "chosen":
+        if body["failed"]:
+            raise GateFailed(body["failed"])
+        return value(h.args[body["argument"]])
+    arrays = store.arrays(path)
+    if kind == "rows":
+        return Rows(ids_from(arrays.pop("id")), arrays, body["facts"])
+    if kind == "columns":
+        first = next(r for v in h.args.values() for r in _rows_in(value(v)))
+        if digest(first.ids.tolist()) != body["ids"]:
+            raise DataDamaged(f"{path} was made for other images; remove that folder")
+        return first.widen(arrays, body["facts"])
+    module = rebuilt(body["module"])
+    try:
+        module.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in arrays.items()})
+    except RuntimeError as e:
+        raise DataDamaged(f"{path}: weights do not fit the settings: {e}") from None
+    return with_facts(module.to(device).eval().requires_grad_(False), **body["facts"])

@@ -1,0 +1,171 @@
+"""Steps and handles: how a run is written down before anything is computed."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..contracts import ROLES
+from ..errors import UsageError
+from ..protocol import deal
+from ..store import JSON, Rows, canonical, digest, label
+
+
+@dataclass(frozen=True)
+class Step:
+    """A plain function and how the engine runs it; made by :func:`step`."""
+
+    function: Callable[..., Any]
+    each_image: bool
+    stored: bool
+    batch: int
+    shard: int
+    revision: int
+    facts: Callable[..., dict[str, JSON]] | None
+
+    @property
+    def name(self) -> str:
+        """The function's name, part of every key."""
+        return self.function.__name__
+
+    @property
+    def seeded(self) -> bool:
+        """Whether it takes a seed."""
+        return "seed" in inspect.signature(self.function).parameters
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Arguments by name, without those that equal their defaults."""
+        signature = inspect.signature(self.function)
+        bound = signature.bind_partial(*args, **kwargs).arguments
+        missing = [n for n, p in signature.parameters.items() if p.default is p.empty and n not in bound and n != "seed"]
+        if missing:
+            raise UsageError(f"step {self.name} also needs: {', '.join(missing)}")
+        defaults = {n: p.default for n, p in signature.parameters.items()}
+        return {n: v for n, v in bound.items() if isinstance(v, Handle | list | dict) or (v is not defaults[n] and v != defaults[n])}
+
+
+def step(
+    *,
+    each_image: bool = False,
+    stored: bool = True,
+    batch: int = 250,
+    shard: int = 2000,
+    revision: int = 1,
+    facts: Callable[..., dict[str, JSON]] | None = None,
+) -> Callable[[Callable[..., Any]], Step]:
+    """Mark a function as a step.
+
+    Args:
+        each_image: the engine cuts every rows input into batches, aligned by id; the function sees one
+            :class:`~salientry.contracts.Batch` of each and returns columns, and the result widens the first rows input.
+            Otherwise the function sees whole inputs and returns a module, rows, JSON or :class:`Chosen`.
+        stored: False for a cheap view of an input that is made again each time.
+        batch: images the function sees at once.
+        shard: images after which progress is safe on disk: about a minute's work; a multiple of ``batch``.
+        revision: raised when the step's numbers change on purpose.
+        facts: the step's arguments by name to small facts that travel with the result.
+    """
+    assert shard % batch == 0, "shards end where batches end"
+    return lambda function: Step(function, each_image, stored, batch, shard, revision, facts)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a choosing step returns: the name of one of its arguments, which is its result, and what it saw.
+
+    Attributes:
+        argument: name of the argument that was chosen.
+        why: figures, as JSON.
+        failed: a message; the result is then no result, and what stands on it is skipped.
+    """
+
+    argument: str
+    why: JSON
+    failed: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Handle:
+    """A result that there may not be yet. ``handle[role]`` and ``handle.first(n)`` are views of rows."""
+
+    step: Step | None
+    args: dict[str, Any]
+    seed: int | None
+    fingerprint: str
+    slug: str
+    numerics: str = "float32"
+
+    def __getitem__(self, role: str) -> Handle:
+        if role not in ROLES:
+            raise UsageError(f"unknown role {role!r}; there are: {', '.join(ROLES)}")
+        return make_handle(_take_role, {"rows": self, "role": role}, None, self.numerics)
+
+    def first(self, count: int) -> Handle:
+        """The first rows only; the classes are in proportion in them."""
+        return make_handle(_take_first, {"rows": self, "count": count}, None, self.numerics)
+
+    @property
+    def inputs(self) -> list[Handle]:
+        """The handles among its arguments, also inside lists."""
+        return list(handles_in(self.args))
+
+
+def handles_in(value: Any) -> Iterator[Handle]:
+    if isinstance(value, Handle):
+        yield value
+    elif isinstance(value, Mapping):
+        for v in value.values():
+            yield from handles_in(v)
+    elif isinstance(value, list | tuple):
+        for v in value:
+            yield from handles_in(v)
+
+
+def make_handle(made_by: Step, args: dict[str, Any], seed: int | None, numerics: str) -> Handle:
+    parts: list[Any] = [made_by.name, made_by.revision, canonical(args)]
+    parts += [{"seed": seed}] if made_by.seeded else []
+    parts += [{"numerics": numerics}] if numerics != "float32" else []
+    if not made_by.stored:
+        inner = next(handles_in(args))
+        slug = "-".join([inner.slug, *(str(v) for v in args.values() if not isinstance(v, Handle))])
+    else:
+        slug = (
+            "-".join(getattr(v, "name", label(v)) for v in args.values() if not isinstance(v, Handle | list | tuple | dict)) or made_by.name
+        )
+    slug += f"-seed{seed}" if made_by.seeded and seed else ""
+    return Handle(made_by, args, seed if made_by.seeded else None, digest(*parts), _safe(slug), numerics)
+
+
+def _safe(slug: str) -> str:
+    """A slug as part of a folder's name."""
+    return re.sub(r"[^A-Za-z0-9._=+-]+", "_", slug).strip("_-") or "result"
+
+
+@step()
+def read_data(settings: Any) -> Rows:
+    """A data set as rows, with the role of each image and its rank in that role."""
+    pools = settings.read()
+    ids, role, rank = deal(pools, settings.roles)
+    images, labels = np.concatenate([p.images for p in pools]), np.concatenate([p.labels for p in pools])
+    facts = {"dataset": type(settings).__name__.lower(), "classes": int(labels.max()) + 1}
+    return Rows(ids, {"image": images, "label": labels, "role": role.astype(np.int16), "rank": rank}, facts)
+
+
+@step(stored=False)
+def _take_role(rows: Rows, role: str) -> Rows:
+    """The rows with this role, in rank order."""
+    mine = np.flatnonzero(rows.column("role") == ROLES.index(role))
+    return rows.take(mine[np.argsort(rows.column("rank", mine), kind="stable")], role=role)
+
+
+@step(stored=False)
+def _take_first(rows: Rows, count: int) -> Rows:
+    """The first ``count`` rows."""
+    if count > len(rows):
+        raise UsageError(f"{count} rows wanted, there are {len(rows)}")
+    return rows.take(np.arange(count))

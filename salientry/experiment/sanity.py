@@ -1,0 +1,97 @@
+"""Is a map a map? The sanity gate of a saliency model, and pictures of where the classifier looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..contracts import DEVICE, Batch
+from ..metrics import Resamples, difference, rate
+from ..store import Rows, label
+from .handles import Chosen, step
+
+BATCH = 250
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a map must do before anything stands on it. Relative: absolute bounds let collapsed maps pass.
+
+    Attributes:
+        least: how much more a kept part keeps the prediction than the part that another image's map would keep, and how
+            much more a destroyed part breaks it; both, with their intervals above 0.
+        action: ``"stop"``: what stands on a map that fails is skipped; ``"mark"``: it goes on, and every table says so.
+    """
+
+    least: float = 0.05
+    action: str = "stop"
+
+
+@step(revision=1)
+def sanity(rows: Rows, classifier: nn.Module, saliency: nn.Module, fill: Any = None) -> Rows:
+    """What maps keep and destroy on natural images, image by image.
+
+    Columns: ``area`` and ``fake_area`` (mean of the map for the predicted and for the next class), and flags whether the
+    prediction survives on: ``kept`` (what the map marks), ``kept_other`` (what the map of another image would mark),
+    ``destroyed`` (everything else), ``destroyed_other``, ``emptied`` (everything removed). The other image is the next one.
+    """
+    fill = fill or vars(saliency)["origin"][0].fill
+    draws = torch.Generator(DEVICE.get()).manual_seed(0)
+    borders = [np.arange(b, min(b + BATCH, len(rows))) for b in range(0, len(rows), BATCH)]
+    out: list[dict[str, Tensor]] = []
+    with torch.no_grad():
+        maps = torch.cat([saliency(b.image, b.predicted)["map"] for b in (Batch(rows, at) for at in borders)])
+        others = maps.roll(1, 0)
+        for at in borders:
+            b = Batch(rows, at)
+            x, k, m, o = b.image, b.predicted, maps[at], others[at]
+            fake = saliency(x, (k + 1) % b.logits.shape[1])["map"]
+            removed = {"kept": m, "kept_other": o, "destroyed": 1 - m, "destroyed_other": 1 - o, "emptied": torch.zeros_like(m)}
+            columns = {name: classifier(fill(x, mask, draws)).argmax(1) == k for name, mask in removed.items()}
+            out.append(columns | {"area": m.flatten(1).mean(1), "fake_area": fake.flatten(1).mean(1)})
+    found = {k: torch.cat([o[k] for o in out]).cpu().numpy() for k in out[0]}
+    return Rows(rows.ids, found, rows.facts | {"saliency": vars(saliency).get("facts", {}).get("saliency", "?"), "fill": label(fill)})
+
+
+@step()
+def gate(measured: Rows, saliency: nn.Module, bounds: Gate) -> Chosen:
+    """The saliency model itself, if its maps pass, or are only to be marked.
+
+    A map passes when, with intervals above 0, kept minus kept with another image's map, and destroyed with another's minus
+    destroyed, are at least ``bounds.least``, and a fake selector's map is smaller.
+    """
+    resamples = Resamples(measured.ids)
+    c = measured.column
+    gains = {
+        "kept - kept with another image's map": difference(resamples, measured.ids, [(c("kept"), c("kept_other"))]),
+        "destroyed with another image's map - destroyed": difference(resamples, measured.ids, [(c("destroyed_other"), c("destroyed"))]),
+        "area - area for a fake class": difference(resamples, measured.ids, [(c("area"), c("fake_area"))]),
+    }
+    least = dict.fromkeys(gains, bounds.least) | {"area - area for a fake class": 0.0}
+    wrong = [
+        f"{k} is {v.value:.3f} [{v.lo:.3f}, {v.hi:.3f}], at least {least[k]} wanted"
+        for k, v in gains.items()
+        if v.value < least[k] or v.lo <= 0
+    ]
+    figures = {k: rate(resamples, measured.ids, [c(k)]).value for k in measured.names}
+    why = {"passed": not wrong, "action": bounds.action, "wrong": wrong, "figures": figures, "saliency": measured.facts["saliency"]}
+    message = f"the saliency model {measured.facts['saliency']} failed its sanity gate on {len(measured)} images: {'; '.join(wrong)}"
+    return Chosen("saliency", why, message if wrong and bounds.action == "stop" else None)
+
+
+@step()
+def gallery(natural: Rows, attacked: list[Rows], count: int = 6) -> Rows:
+    """The first natural images whose every attack counts, and where the classifier looked: nothing is picked by hand.
+
+    Columns: ``natural.image``, ``natural.map``, ``natural.predicted``, ``label``, and ``<attack>.image`` ... of each attack.
+    """
+    everywhere = np.logical_and.reduce([a.column("counts") for a in attacked])
+    at = np.flatnonzero(everywhere)[:count]
+    columns: dict[str, Any] = {"label": natural.column("label", at)}
+    for name, rows in [("natural", natural), *((a.facts["attack"], a) for a in attacked)]:
+        columns |= {f"{name}.{part}": rows.column(part, at) for part in ("image", "map", "predicted")}
+    return Rows(natural.ids[at], columns, natural.facts | {"attacks": [a.facts["attack"] for a in attacked]})

@@ -1,0 +1,222 @@
+"""The guard: classifier + saliency + detector + threshold. Images in, verdicts out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .contracts import Shape, check_images, facts_of, fingerprint, frozen, origin, rebuilt, uniform, with_facts
+from .errors import DataDamaged, StoreError, UsageError, WrongClassifier
+from .evidence import Evidence
+from .store import JSON, decode, encode, read_arrays, read_json, write_arrays, write_json, writing
+
+SCHEMA = 1
+PROBES = 4
+TOLERANCE = 1e-3  # largest difference of probe logits between machines, as a share of their size
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a guard says about a batch of images.
+
+    Attributes:
+        flagged: (N,) bool: True = do not trust this prediction.
+        score: (N,) higher = more adversarial; flagged means above the guard's threshold.
+        p_value: (N,) share of calibration naturals at least as suspicious; small = suspicious.
+        predicted: (N,) int64, the classifier's answer.
+        map: (N, 1, H, W) in [0, 1], where the classifier looks for that answer; None without a saliency model.
+
+    Example:
+        >>> import torch
+        >>> from salientry import Verdict
+        >>> Verdict(torch.tensor([True]), torch.tensor([3.1]), torch.tensor([0.01]), torch.tensor([7]), None)[0].flagged
+        tensor(True)
+    """
+
+    flagged: Tensor
+    score: Tensor
+    p_value: Tensor
+    predicted: Tensor
+    map: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.flagged)
+
+    def __getitem__(self, at: int | slice | Tensor) -> Verdict:
+        """The verdicts of some of the images."""
+        return Verdict(*(None if (v := getattr(self, f.name)) is None else v[at] for f in fields(self)))
+
+
+class Guard(nn.Module):
+    """A fitted detector in front of one classifier, with a threshold whose false-positive rate is promised.
+
+    Args:
+        classifier: images to logits; it is used, never stored.
+        saliency: its saliency model, or None if the detector needs none.
+        detector: fitted: evidence to scores.
+        threshold: flagged means ``score > threshold``.
+        level: the false-positive rate that the threshold was calibrated for.
+        calibration: scores of calibration naturals, for p-values.
+        shape: of the images.
+
+    Example:
+        >>> from salientry import Guard
+        >>> guard = Guard.load("smoke-report/guard")                 # doctest: +SKIP
+        >>> guard(images).flagged                                    # doctest: +SKIP
+        tensor([False,  True])
+    """
+
+    calibration: Tensor
+
+    def __init__(
+        self,
+        classifier: nn.Module,
+        saliency: nn.Module | None,
+        detector: nn.Module,
+        threshold: float,
+        level: float,
+        calibration: Any,
+        shape: Shape,
+    ) -> None:
+        super().__init__()
+        self.classifier, self.saliency, self.detector = classifier, saliency, detector
+        self.threshold, self.level, self.shape = threshold, level, shape
+        self.register_buffer("calibration", torch.as_tensor(np.array(calibration), dtype=torch.float32).sort().values)
+        self.eval()
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, batch: int = 250) -> Verdict:
+        """Judge images (N, C, H, W) float in [0, 1], ``batch`` at a time.
+
+        Raises:
+            UsageError: for anything else, with what was found and what was expected.
+        """
+        check_images(images, (self.shape.channels, self.shape.height, self.shape.width))
+        images = images.to(self.calibration.device, torch.float32)
+        with frozen(self):
+            judged = [self._judge(x) for x in images.split(batch)] if len(images) else [self._judge(images)]
+        columns = zip(*([getattr(v, f.name) for f in fields(Verdict)] for v in judged), strict=True)
+        return Verdict(*(None if c[0] is None else torch.cat(c) for c in columns))
+
+    def _judge(self, x: Tensor) -> Verdict:
+        needs: frozenset[str] = self.detector.needs  # type: ignore[assignment]
+        seen = Evidence(self.classifier, self.saliency, x, needs)
+        score, n = self.detector(seen), len(self.calibration)
+        at_least = n - torch.searchsorted(self.calibration, score.contiguous())
+        return Verdict(score > self.threshold, score, (1 + at_least) / (1 + n), seen.predicted, None if self.saliency is None else seen.map)
+
+    # --- on disk ---
+
+    def save(self, folder: Path | str, classifier_at: str | None = None) -> None:
+        """Write ``guard.json`` and ``guard.safetensors``; of the classifier only who it is: weight hash and probe logits.
+
+        Args:
+            folder: made if it is not there.
+            classifier_at: where a copy of the classifier lies, relative to ``folder``, for the command line.
+
+        Raises:
+            StoreError: when it cannot be written.
+        """
+        folder, learnt = Path(folder), self._learnt()
+        weights = {f"{name}.{k}": v for name, m in learnt.items() for k, v in m.state_dict().items()} | {"calibration": self.calibration}
+        body = {
+            "schema": SCHEMA,
+            "threshold": self.threshold,
+            "level": self.level,
+            "shape": encode(self.shape),
+            "classifier": {
+                "weights": fingerprint(self.classifier),
+                "probes": probe(self.classifier, self.shape).tolist(),
+                "at": classifier_at,
+            },
+            "learnt": {name: {"origin": origin(m), "facts": facts_of(m)} for name, m in learnt.items()},
+        }
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_arrays(folder / "guard.safetensors", {k: [v.detach().cpu().numpy()] for k, v in weights.items()})
+        write_json(folder / "guard.json", body)
+
+    def _learnt(self) -> dict[str, nn.Module]:
+        return {"detector": self.detector} | ({"saliency": self.saliency} if self.saliency is not None else {})
+
+    @classmethod
+    def load(cls, folder: Path | str, classifier: nn.Module) -> Guard:
+        """Read a guard and put it in front of ``classifier``.
+
+        Raises:
+            UsageError: when there is no guard in the folder.
+            WrongClassifier: when it was fitted for another one: weight hash and probe logits of both are shown.
+            DataDamaged: when its files do not fit together.
+        """
+        folder = Path(folder)
+        body = description(folder)
+        shape: Shape = decode(body["shape"])
+        _recognise(classifier, shape, body["classifier"], folder)
+        arrays = {k: torch.from_numpy(np.array(v)) for k, v in read_arrays(folder / "guard.safetensors").items()}
+        learnt = {name: _loaded(name, note, arrays, folder) for name, note in body["learnt"].items()}
+        if "calibration" not in arrays or "detector" not in learnt:
+            raise DataDamaged(f"{folder}: guard.json and guard.safetensors do not fit together")
+        guard = cls(classifier, learnt.get("saliency"), learnt["detector"], body["threshold"], body["level"], arrays["calibration"], shape)
+        where = next(iter(classifier.state_dict().values()), torch.empty(0)).device
+        return guard.to(where)
+
+
+def description(folder: Path | str) -> JSON:
+    """The JSON of a saved guard.
+
+    Raises:
+        UsageError: when the folder holds none, or one of another schema.
+    """
+    try:
+        body = read_json(Path(folder) / "guard.json")
+    except StoreError:
+        raise UsageError(f"no guard in {folder}: there is no guard.json") from None
+    if not isinstance(body, dict) or body.get("schema") != SCHEMA:
+        raise UsageError(
+            f"{folder}/guard.json has schema {body.get('schema') if isinstance(body, dict) else None!r}; this version reads {SCHEMA}"
+        )
+    return body
+
+
+@torch.no_grad()
+def probe(classifier: nn.Module, shape: Shape) -> Tensor:
+    """Logits (PROBES, K) of fixed noise images, the same on every machine: what a classifier is recognised by."""
+    where = next(iter(classifier.state_dict().values()), torch.empty(0)).device
+    images = uniform(torch.arange(PROBES, device=where), (shape.channels, shape.height, shape.width))
+    with frozen(classifier):
+        logits: Tensor = classifier(images)
+    return logits.detach().cpu()
+
+
+def _recognise(classifier: nn.Module, shape: Shape, known: JSON, folder: Path) -> None:
+    """Raise unless this is the classifier that the guard was fitted for."""
+    expected, weights = torch.tensor(known["probes"]), fingerprint(classifier)
+    try:
+        found = probe(classifier, shape)
+    except RuntimeError as e:
+        raise WrongClassifier(f"the guard in {folder} is for images {shape}; this classifier cannot read them: {e}") from None
+    gap = float((found - expected).abs().max()) if found.shape == expected.shape else float("inf")
+    if weights == known["weights"] and gap <= TOLERANCE * max(float(expected.abs().max()), 1.0):
+        return
+    raise WrongClassifier(
+        f"the guard in {folder} was fitted for another classifier: weights {known['weights'][:12]} expected, {weights[:12]} found; "
+        f"probe logits differ by up to {gap:.4g} (first probe: {_few(expected)} expected, {_few(found)} found)"
+    )
+
+
+def _few(z: Tensor) -> str:
+    return "[" + ", ".join(f"{v:.3f}" for v in z[0][:3].tolist()) + (", ...]" if z.shape[1] > 3 else "]")
+
+
+def _loaded(name: str, note: JSON, arrays: dict[str, Tensor], folder: Path) -> nn.Module:
+    module = rebuilt(note["origin"])
+    try:
+        module.load_state_dict({k.removeprefix(f"{name}."): v for k, v in arrays.items() if k.startswith(f"{name}.")})
+    except RuntimeError as e:
+        raise DataDamaged(f"{folder}: the weights of the {name} do not fit its settings: {str(e).splitlines()[-1].strip()}") from None
+    return with_facts(module, **note["facts"])

@@ -1,0 +1,192 @@
+"""Who owns which image, how an adversarial is stored, and which one counts: the two protocols.
+
+``PUBLISHED`` is how the paper (and most of its field) measured; ``STRICT`` is how a detector must be measured to be believed.
+Both run side by side on the same images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .contracts import ROLES, Pool, Roles, image_ids
+from .errors import DataDamaged, UsageError
+
+SPLIT_SEED = 20_200_425  # fixed: a run's seed moves what is learned, never who is tested
+SCALES = (0.8, 0.9, 0.95, 1.0, 1.02, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a protocol settles.
+
+    Attributes:
+        name: ``"published"`` or ``"strict"``.
+        bits: 8: adversarials are 8-bit images; None: float32 as they come.
+        only_positives: adversarials count when :func:`positive` says so; otherwise every one counts, fooled or not.
+        paired: training batches hold each natural together with its own adversarial twin; otherwise two independent
+            draws (the paper's way).
+        levels: false-positive rates whose thresholds are calibrated; empty: the head's own 0 is the threshold.
+    """
+
+    name: str
+    bits: int | None
+    only_positives: bool
+    paired: bool = True
+    levels: tuple[float, ...] = ()
+
+
+PUBLISHED = Rules("published", bits=None, only_positives=False)
+REPLICA = Rules("published", bits=None, only_positives=False, paired=False)
+STRICT = Rules("strict", bits=8, only_positives=True, levels=(0.05, 0.01))
+
+
+# --- roles ---------------------------------------------------------------------------------------------------
+
+
+def stratified_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """A random order of the images in which every stretch holds the classes in proportion."""
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(labels))
+    place = np.zeros(len(labels))
+    for k in np.unique(labels):
+        mine = np.flatnonzero(labels[shuffled] == k)
+        place[mine] = (np.arange(len(mine)) + rng.random(len(mine))) / len(mine)
+    return np.asarray(shuffled[np.argsort(place, kind="stable")])
+
+
+def deal(pools: Sequence[Pool], roles: Roles) -> tuple[NDArray[np.str_], NDArray[np.int8], NDArray[np.int32]]:
+    """Who owns which image, by a fixed seed, stratified by class.
+
+    Args:
+        pools: images and the roles that they may take.
+        roles: how many images each role wants.
+
+    Returns:
+        For all images of all pools, in order: ids (N,), role as an index into ``ROLES`` or -1 (N,), and the rank inside
+        the role (N,); the first k ranks of a role hold the classes in proportion too.
+
+    Raises:
+        UsageError: when a pool is too small for its roles.
+        DataDamaged: when one image (by its pixels) would have two roles.
+    """
+    wanted = dict(zip((f.name for f in fields(roles)), astuple(roles), strict=True))
+    ids = np.concatenate([image_ids(p.images) for p in pools])
+    role, rank = np.full(len(ids), -1, np.int8), np.zeros(len(ids), np.int32)
+    first = 0
+    for pool in pools:
+        need = sum(wanted[r] for r in pool.roles)
+        if need > len(pool.labels):
+            raise UsageError(f"the roles {', '.join(pool.roles)} want {need} images; there are {len(pool.labels)}")
+        order, start = first + stratified_order(pool.labels, SPLIT_SEED), 0
+        for r in pool.roles:
+            mine = order[start : start + wanted[r]]
+            role[mine], rank[mine] = ROLES.index(r), np.arange(len(mine))
+            start += wanted[r]
+        first += len(pool.labels)
+    _refuse_shared(ids, role)
+    return ids, role, rank
+
+
+def _refuse_shared(ids: NDArray[np.str_], role: NDArray[np.int8]) -> None:
+    dealt = role >= 0
+    pairs = np.unique(np.stack([ids[dealt], role[dealt].astype("<U2")], 1), axis=0)
+    names, count = np.unique(pairs[:, 0], return_counts=True)
+    if (count > 1).any():
+        raise DataDamaged(
+            f"{int((count > 1).sum())} images are in two roles at once (the first has id {names[count > 1][0]}); remove the copies"
+        )
+
+
+# --- storage -------------------------------------------------------------------------------------------------
+
+
+def stored(classifier: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, rules: Rules, eps: float | None, is_control: bool) -> Tensor:
+    """The image as the protocol stores it.
+
+    Args:
+        classifier: who is to be fooled.
+        x: naturals, 8-bit values.
+        x_adv: what an attack or a control proposed.
+        y: (N,) the label to leave, the classifier's own prediction on ``x``.
+        rules: the protocol.
+        eps: the attack's budget, or None.
+        is_control: controls are rounded plainly.
+
+    Returns:
+        Unchanged without ``bits``. A budget attack is rounded *towards the natural*, so Linf <= floor(255 eps) / 255. A
+        minimal-norm attack that fooled in float ends with a search along its own perturbation for the smallest 8-bit
+        image that fools ("attack + 8-bit search"): plain rounding undoes most of such attacks and would measure the
+        rounding. What failed in float stays failed.
+    """
+    if rules.bits is None:
+        return x_adv
+    if is_control:
+        return eight_bits(x_adv)
+    if eps is not None:
+        moved = (x_adv - x) * 255
+        return eight_bits(x + (moved + 1e-3 * moved.sign()).trunc().clamp(-int(255 * eps + 1e-6), int(255 * eps + 1e-6)) / 255)
+    return search_eight_bits(classifier, x, x_adv, y)
+
+
+def eight_bits(x: Tensor) -> Tensor:
+    """The nearest 8-bit image, still as floats in [0, 1]."""
+    return (x * 255).round().clamp(0, 255) / 255
+
+
+def search_eight_bits(classifier: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+    """The 8-bit image on the line from x through x_adv, at the smallest of the ``SCALES`` at which it is not ``y``.
+
+    Images that are still ``y`` in float, or at every scale, come back plainly rounded. Cost: one forward pass in float and
+    one for each scale until an image is done.
+    """
+    out = eight_bits(x_adv)
+    with torch.no_grad():
+        left = torch.nonzero(classifier(x_adv).argmax(1) != y).flatten()
+        for scale in SCALES:
+            if not len(left):
+                break
+            here = eight_bits((x[left] + scale * (x_adv[left] - x[left])).clamp(0, 1))
+            fooled = classifier(here).argmax(1) != y[left]
+            out[left[fooled]] = here[fooled]
+            left = left[~fooled]
+    return out
+
+
+# --- what counts ---------------------------------------------------------------------------------------------
+
+
+def positive(right: Tensor, changed: Tensor, in_budget: Tensor) -> Tensor:
+    """The one predicate for an adversarial image: the classifier had the natural right, now says something else, and the
+    perturbation is within the attack's budget. All three (N,) bool, measured on the image *as stored*.
+    """
+    return right & changed & in_budget
+
+
+def within(x: Tensor, stored: Tensor, rules: Rules, eps: float | None) -> Tensor:
+    """(N,) whether each stored image is a valid one inside the budget: in [0, 1], on the 8-bit grid if the rules say so,
+    Linf <= floor(255 eps) / 255 (or eps, in float). Minimal-norm attacks have no budget.
+    """
+    valid = ((stored >= 0) & (stored <= 1)).flatten(1).all(1)
+    size = (stored - x).abs().flatten(1).amax(1)
+    if rules.bits is not None:
+        levels = stored * 255
+        valid &= ((levels - levels.round()).abs() < 1e-3).flatten(1).all(1)
+    if eps is None:
+        return valid
+    limit = int(255 * eps + 1e-6) / 255 if rules.bits is not None else eps
+    return valid & (size <= limit + 1e-6)
+
+
+def counting(rules: Rules, right: Tensor, changed: Tensor, in_budget: Tensor, is_control: bool) -> Tensor:
+    """(N,) which rows the protocol's numbers speak of: all of them when published; when strict, the positives of an attack,
+    and the rows of a control on which the classifier is as right as before.
+    """
+    if not rules.only_positives:
+        return torch.ones_like(right)
+    return right & ~changed if is_control else positive(right, changed, in_budget)

@@ -1,0 +1,66 @@
+"""Warnings that stand beside a detector in every table, each with its share over seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..metrics import Interval, auroc
+from .numbers import Ledger
+from .records import Group, Records
+
+COLLAPSED, OVERFIT, MEMBERSHIP = 0.6, 0.15, (0.45, 0.55)
+MEANING = {
+    "COLLAPSED": f"on its own training pairs its AUROC is below {COLLAPSED}: it did not train, and a comparison with it says nothing",
+    "OVERFIT": f"its AUROC on training pairs is more than {OVERFIT} above that on select pairs",
+    "MEMBERSHIP": f"its score tells naturals the classifier was trained on from new ones: AUROC outside {MEMBERSHIP[0]} to {MEMBERSHIP[1]}",
+    "GATE FAILED": "the map it reads failed its sanity gate",
+    "NOISE UNMATCHED": "the control's noise is not within 5 % of the attack's size",
+    "WEAK FILL": "with every pixel removed most predictions survive: this fill hides nothing, so keeping and destroying mean little",
+}
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a detector trained; the first three are ids of numbers."""
+
+    train: str
+    select: str
+    membership: str
+    stamps: list[str]
+
+
+def health(records: Records, ledger: Ledger, g: Group) -> Health:
+    """Train and select AUROC and membership of a group, in eval mode, and the stamps that follow."""
+    naturals = {r: records.natural(r) for r in ("detect", "select", "fit", "calibrate")}
+    twins = {r: next((s for s in records.attacked(g.protocol, r) if s.facts["attack"] == g.trained_on), None) for r in ("detect", "select")}
+
+    def pairs(role: str) -> list[float]:
+        found = twins[role]
+        if found is None:
+            return [float("nan") for _ in g.runs]
+        return [auroc(n[found.counts], a[found.counts]) for n, a in zip(g.scores(naturals[role]), g.scores(found), strict=True)]
+
+    train, select = pairs("detect"), pairs("select")
+    member = [auroc(a, b) for a, b in zip(g.scores(naturals["fit"]), g.scores(naturals["calibrate"]), strict=True)]
+    counts = {
+        "COLLAPSED": sum(t < COLLAPSED for t in train),
+        "OVERFIT": sum(t - s > OVERFIT for t, s in zip(train, select, strict=True)),
+        "MEMBERSHIP": sum(not MEMBERSHIP[0] <= m <= MEMBERSHIP[1] for m in member),
+    }
+    stamps = [f"{k} {v}/{len(g.runs)}" for k, v in counts.items() if v]
+    if g.family == "saliency" and any(not gate["passed"] for gate in records.gates):
+        stamps.append("GATE FAILED")
+
+    def put(name: str, values: list[float], n: int) -> str:
+        nan = float("nan")
+        return ledger.add(f"{g.name}/{name}", Interval(float(np.mean(values)), nan, nan, n, tuple(values)), g.protocol, g.keys)
+
+    sizes = [0 if twins[r] is None else int(twins[r].counts.sum()) for r in ("detect", "select")]  # type: ignore[union-attr]
+    return Health(
+        put("train-auroc", train, sizes[0]),
+        put("select-auroc", select, sizes[1]),
+        put("membership", member, len(naturals["calibrate"])),
+        stamps,
+    )
