@@ -1,0 +1,56 @@
+"""Salientry stands in front of an image classifier and says when the classifier is being fooled.
+
+The public names, loaded when they are first used, so that ``import salientry`` imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .attacks import ATTACKS as ATTACKS
+    from .classifiers import CLASSIFIERS as CLASSIFIERS
+    from .classifiers import External as External
+    from .controls import CONTROLS as CONTROLS
+    from .datasets import DATASETS as DATASETS
+    from .detectors import DETECTORS as DETECTORS
+    from .errors import Error as Error
+    from .evidence import Evidence as Evidence
+    from .experiment.fit_guard import fit_guard as fit_guard
+    from .experiment.run import Run as Run
+    from .guard import Guard as Guard
+    from .guard import Verdict as Verdict
+    from .saliency import SALIENCY as SALIENCY
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Guard": "guard",
+    "Verdict": "guard",
+    "fit_guard": "experiment.fit_guard",
+    "External": "classifiers",
+    "Evidence": "evidence",
+    "Run": "experiment.run",
+    "DATASETS": "datasets",
+    "CLASSIFIERS": "classifiers",
+    "ATTACKS": "attacks",
+    "CONTROLS": "controls",
+    "SALIENCY": "saliency",
+    "DETECTORS": "detectors",
+    "Error": "errors",
+}
+
+__all__ = list(_WHERE)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'salientry' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

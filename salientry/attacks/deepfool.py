@@ -17,7 +17,7 @@ class DeepFool:
     """Steps to the nearest linearised class boundary in L2 (Moosavi-Dezfooli, Fawzi, Frossard 2016), clipped to [0, 1].
 
     As in cleverhans 3.0.1, which the paper used: the candidates are the classes with the largest logits *at the current
-    point*; the step is (\\|f_k\\| + 1e-5) / ||w_k|| along w_k / ||w_k|| for the candidate k with the smallest; the steps add
+    point*; the step is (abs f_k + 1e-5) / ||w_k|| along w_k / ||w_k|| for the candidate k with the smallest; the steps add
     up to r and each iterate is clip(x + r); the result is clip(x + (1 + overshoot) r). An image stops once its prediction
     is no longer ``y``.
 
