@@ -41,7 +41,7 @@ _WHERE = {
     "Error": "errors",
 }
 
-__all__ = list(_WHERE)  # noqa: PLE0605
+__all__ = list(_WHERE)
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,9 @@ def smallest_sample(level: float, confidence: float = CONFIDENCE) -> int:
 
 
 def allowed(count: int, level: float, confidence: float = CONFIDENCE) -> int:
-    """How many of ``count`` calibration images may lie above the threshold: the largest k with P[Binomial(count, level) <= k] <= 1 - confidence.
+    """How many of ``count`` calibration images may lie above the threshold.
+
+    The largest k with P[Binomial(count, level) <= k] <= 1 - confidence.
 
     Raises:
         UsageError: when not even 0 will do: says how many images would.

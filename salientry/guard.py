@@ -49,7 +49,7 @@ class Verdict:
 
     def __getitem__(self, at: int | slice | Tensor) -> Verdict:
         """The verdicts of some of the images."""
-        return Verdict(*(None if (v := getattr(self, f.name)) is None else v[at] for f in fields(self)))
+        return Verdict(**{f.name: None if (v := getattr(self, f.name)) is None else v[at] for f in fields(self)})
 
 
 class Guard(nn.Module):
@@ -99,9 +99,9 @@ class Guard(nn.Module):
         check_images(images, (self.shape.channels, self.shape.height, self.shape.width))
         images = images.to(self.calibration.device, torch.float32)
         with frozen(self):
-            judged = [self._judge(x) for x in images.split(batch)] if len(images) else [self._judge(images)]
-        columns = zip(*([getattr(v, f.name) for f in fields(Verdict)] for v in judged), strict=True)
-        return Verdict(*(None if c[0] is None else torch.cat(c) for c in columns))
+            judged = [self._judge(x) for x in torch.split(images, batch)] if len(images) else [self._judge(images)]
+        parts: dict[str, Any] = {f.name: [getattr(v, f.name) for v in judged] for f in fields(Verdict)}
+        return Verdict(**{k: None if p[0] is None else torch.cat(p) for k, p in parts.items()})
 
     def _judge(self, x: Tensor) -> Verdict:
         needs: frozenset[str] = self.detector.needs  # type: ignore[assignment]

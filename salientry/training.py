@@ -87,6 +87,6 @@ def shuffled(n: int, size: int, seed: int) -> Callable[[int], list[Tensor]]:
     def epoch(number: int) -> list[Tensor]:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
         order = torch.randperm(n, generator=generator)
-        return list(order[: n - n % size].split(size)) if n else []
+        return list(torch.split(order[: n - n % size], size)) if n else []
 
     return epoch

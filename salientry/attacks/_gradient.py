@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def loss_gradient(classifier: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -34,7 +29,7 @@ def check_settings(**bounds: tuple[float, float, float]) -> None:
             raise UsageError(f"{name} must lie in [{lo:g}, {hi:g}]; found {value!r}")
 
 
-def columns(z: Tensor, order: Tensor, here: Tensor) -> Sequence[Tensor]:
+def columns(z: Tensor, order: Tensor, here: Tensor) -> list[Tensor]:
     """For j = 0, 1, ...: the gradient in the image of each row's j-th logit in ``order`` (N, J); one backward pass each."""
     total = order.shape[1]
     with torch.enable_grad():

@@ -72,4 +72,5 @@ class DeepFool:
         distance = (f.abs() + 1e-5) / norm
         rows, k = torch.arange(len(w), device=x.device), distance.argmin(1)
         length = (distance[rows, k] / norm[rows, k]).view(-1, 1, 1, 1)
-        return length * w[rows, k]
+        step: Tensor = length * w[rows, k]
+        return step

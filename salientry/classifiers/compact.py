@@ -38,9 +38,9 @@ class CompactCNN:
         def block(i: int, o: int, kernel: int, stride: int) -> nn.Sequential:
             return nn.Sequential(nn.Conv2d(i, o, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(o), nn.ReLU())
 
-        w, quarter = self.width, lambda n: -(-n // 4)
+        w = self.width
         body = [block(shape.channels, w, 5, 2), block(w, 2 * w, 3, 2), block(2 * w, 2 * w, 3, 1), nn.Flatten()]
-        head = nn.Linear(2 * w * quarter(shape.height) * quarter(shape.width), shape.classes)
+        head = nn.Linear(2 * w * -(-shape.height // 4) * -(-shape.width // 4), shape.classes)
         return made(nn.Sequential(*body, head), self, shape)
 
     def fit(self, images: Images, labels: Tensor, shape: Shape, *, seed: int) -> nn.Module:

@@ -63,8 +63,8 @@ def fit(settings: Any, pairs: Pairs, parts: tuple[nn.Module, ...], l2: float = 1
 
     def closure() -> Tensor:
         solver.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(head(x), y) + l2 * head.slope.square().sum()  # type: ignore[operator,union-attr]
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = F.binary_cross_entropy_with_logits(head(x), y) + l2 * head.slope.square().sum()  # type: ignore[operator]
+        loss.backward()
         return loss
 
     with torch.enable_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ class BlackShare:
     that is not better than this one has learnt to see dirt.
     """
 
-    needs = frozenset(())
+    needs: ClassVar[frozenset[str]] = frozenset()
     family = "floor"
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:

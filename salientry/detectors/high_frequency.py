@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from ._fitted import Fitted
 class HighFrequency:
     """Root mean square of the image's Laplacian, which perturbations raise and most natural images keep low."""
 
-    needs = frozenset(())
+    needs: ClassVar[frozenset[str]] = frozenset()
     family = "floor"
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:

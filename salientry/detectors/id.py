@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ class ID:
     """
 
     head: _cnn.SmallCNN = field(default_factory=_cnn.SmallCNN)
-    needs = frozenset(())
+    needs: ClassVar[frozenset[str]] = frozenset()
     family = "image"
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:

@@ -101,6 +101,7 @@ class Handle:
     numerics: str = "float32"
 
     def __getitem__(self, role: str) -> Handle:
+        """The rows of a role."""
         if role not in ROLES:
             raise UsageError(f"unknown role {role!r}; there are: {', '.join(ROLES)}")
         return make_handle(_take_role, {"rows": self, "role": role}, None, self.numerics)
@@ -116,6 +117,7 @@ class Handle:
 
 
 def handles_in(value: Any) -> Iterator[Handle]:
+    """The handles in a value, also inside lists and mappings."""
     if isinstance(value, Handle):
         yield value
     elif isinstance(value, Mapping):
@@ -127,6 +129,7 @@ def handles_in(value: Any) -> Iterator[Handle]:
 
 
 def make_handle(made_by: Step, args: dict[str, Any], seed: int | None, numerics: str) -> Handle:
+    """The handle of a step on these arguments; its key is made here."""
     parts: list[Any] = [made_by.name, made_by.revision, canonical(args)]
     parts += [{"seed": seed}] if made_by.seeded else []
     parts += [{"numerics": numerics}] if numerics != "float32" else []
@@ -134,9 +137,8 @@ def make_handle(made_by: Step, args: dict[str, Any], seed: int | None, numerics:
         inner = next(handles_in(args))
         slug = "-".join([inner.slug, *(str(v) for v in args.values() if not isinstance(v, Handle))])
     else:
-        slug = (
-            "-".join(getattr(v, "name", label(v)) for v in args.values() if not isinstance(v, Handle | list | tuple | dict)) or made_by.name
-        )
+        slug = "-".join(getattr(v, "name", label(v)) for v in args.values() if not isinstance(v, Handle | list | tuple | dict))
+        slug = slug or next((v.slug for v in args.values() if isinstance(v, Handle)), made_by.name)
     slug += f"-seed{seed}" if made_by.seeded and seed else ""
     return Handle(made_by, args, seed if made_by.seeded else None, digest(*parts), _safe(slug), numerics)
 

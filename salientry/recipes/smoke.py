@@ -52,9 +52,8 @@ def smoke(run: Run, seeds: int = 2, data: Digits = Digits(), select: int = 250) 
     """
     images = run.dataset(data)
     f = run.do(train_classifier, images["fit"], CompactCNN())
-    net = UNet(
-        SimpleClassifier(base=8, scales=2, epochs=5), Eq2(area=3), Fill("black"), epochs=6, lr=3e-3, schedule="one_cycle", selector_lr=1e-2
-    )
+    encoder = SimpleClassifier(base=8, scales=2, epochs=6, batch=32)
+    net = UNet(encoder, Eq2(area=3), Fill("black"), epochs=8, batch=32, lr=3e-3, schedule="one_cycle", selector_lr=1e-2)
     drawer = run.do(fit_saliency, images["fit"], f, net)
     looked = {role: run.do(look, images[role], f) for role in ("fit", "detect", "select", "calibrate", "test")}
     measured = run.do(sanity, looked["select"], f, drawer)

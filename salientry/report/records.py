@@ -148,7 +148,7 @@ class Records:
         groups: dict[tuple[str, ...], Group] = {}
         for one in scored.values():
             facts = [str(one.facts[k]) for k in ("detector", "form", "family", "trained_on", "protocol")]
-            groups.setdefault(tuple(facts), Group(*facts, runs=[])).runs.append(one)
+            groups.setdefault(tuple(facts), Group(facts[0], facts[1], facts[2], facts[3], facts[4], [])).runs.append(one)
         for g in groups.values():
             g.runs.sort(key=lambda r: r.facts["seed"])
         return list(groups.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
@@ -39,7 +40,7 @@ class Bottleneck(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the gated deepest feature map back to full resolution: sub-pixel upsampling, the encoder's map beside it, one bottleneck a scale."""
+    """From the gated deepest feature map back to full resolution: sub-pixel upsampling, the encoder's map beside it, a bottleneck."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -57,7 +58,8 @@ class Decoder(nn.Module):
         for i in reversed(range(len(self.up))):
             h = self.mix[i](torch.cat([self.up[i](h), shallower[i]], 1))
         a, b = self.head(h).abs().split(1, 1)
-        return a / (a + b + 1e-8)
+        drawn: Tensor = a / (a + b + 1e-8)
+        return drawn
 
 
 class SaliencyUNet(nn.Module):
@@ -96,6 +98,10 @@ class SaliencyUNet(nn.Module):
         return F.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
 
 
+def _instance_norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    return F.instance_norm(x, weight=layer.weight, bias=layer.bias, eps=layer.eps)
+
+
 class _per_image_statistics:
     """Batch norm by each image's own statistics inside: what a net left in training mode does with one image at a time."""
 
@@ -104,11 +110,11 @@ class _per_image_statistics:
 
     def __enter__(self) -> None:
         for m in self.layers:
-            m.forward = lambda x, m=m: F.instance_norm(x, weight=m.weight, bias=m.bias, eps=m.eps)
+            vars(m)["forward"] = partial(_instance_norm, m)
 
     def __exit__(self, *exception: object) -> None:
         for m in self.layers:
-            del m.forward
+            del vars(m)["forward"]
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,7 @@ class UNet:
     def _fit_selector(self, net: SaliencyUNet, images: Images, labels: Tensor, draws: torch.Generator, seed: int) -> list[float]:
         """``exists`` is linear in the pooled deepest features, so this is a logistic regression on them."""
         with torch.no_grad():
-            pooled = torch.cat([net.encoder(net.pad(images[at]))[0][-1].mean((2, 3)) for at in torch.arange(len(labels)).split(500)])
+            pooled = torch.cat([net.encoder(net.pad(images[at]))[0][-1].mean((2, 3)) for at in torch.split(torch.arange(len(labels)), 500)])
         order, classes = shuffled(len(labels), self.selector_batch, seed), net.selector.num_embeddings
 
         def loss(at: Tensor) -> Tensor:

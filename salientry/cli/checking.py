@@ -1,0 +1,120 @@
+"""Pictures to verdicts, for the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from ..classifiers import load_classifier
+from ..contracts import Shape
+from ..errors import DataDamaged, DataMissing, UsageError
+from ..guard import Guard, description
+from ..store import writing
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A picture and what the guard says of it."""
+
+    path: Path
+    flagged: bool
+    score: float
+    threshold: float
+    p_value: float
+    predicted: int
+
+    def line(self) -> str:
+        """For people."""
+        word = "FLAGGED" if self.flagged else "clean  "
+        sure = "more suspicious than all" if self.flagged and self.p_value < 0.002 else f"as suspicious as {100 * self.p_value:.2g} % of"
+        what = f"class {self.predicted}, score {self.score:.2f} (flagged above {self.threshold:.2f})"
+        return f"{word} {self.path}: {what}, {sure} natural calibration images"
+
+    def json(self) -> dict[str, Any]:
+        """For programs."""
+        return {k: getattr(self, k) for k in ("flagged", "score", "threshold", "p_value", "predicted")} | {"image": str(self.path)}
+
+
+def read_picture(path: Path, shape: Shape) -> torch.Tensor:
+    """A picture as (C, H, W) floats in [0, 1].
+
+    Raises:
+        DataMissing: when there is no such file.
+        DataDamaged: when it is no readable picture.
+        UsageError: when its size is not the guard's, or it is colour and the guard's images are grey.
+    """
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("RGB" if opened.mode not in ("L", "1", "I", "I;16") else "L")
+    except FileNotFoundError:
+        raise DataMissing(f"no picture at {path}") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as e:
+        raise DataDamaged(f"{path} cannot be read as a picture: {e}") from None
+    pixels = np.asarray(picture)
+    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    if shape.channels == 1 and len(pixels) == 3:
+        if (pixels != pixels[:1]).any():
+            raise UsageError(f"{path} is a colour picture; the guard's images are grey")
+        pixels = pixels[:1]
+    if shape.channels == 3 and len(pixels) == 1:
+        pixels = pixels.repeat(3, 0)
+    if pixels.shape[1:] != (shape.height, shape.width):
+        raise UsageError(f"{path} is {pixels.shape[2]} x {pixels.shape[1]} pixels; the guard's images are {shape.width} x {shape.height}")
+    return torch.from_numpy(pixels.copy()).float() / 255
+
+
+def judge(
+    folder: Path,
+    paths: list[Path],
+    *,
+    classifier: str | None = None,
+    weights: Path | None = None,
+    overlay: Path | None = None,
+    device: str = "cpu",
+) -> list[Judged]:
+    """Load a guard and judge pictures.
+
+    Args:
+        folder: of the guard.
+        paths: of the pictures.
+        classifier: ``module:callable`` or a folder; default the copy that the guard names.
+        weights: for that classifier.
+        overlay: folder for pictures with the map laid over them.
+        device: where to compute.
+
+    Raises:
+        UsageError: when no classifier is named and the guard names none, and for pictures that do not fit.
+        WrongClassifier: when the classifier is another.
+        DataError: for files that cannot be used.
+    """
+    at = description(folder)["classifier"]["at"]
+    if classifier is None:
+        if at is None:
+            raise UsageError(f"the guard in {folder} keeps no classifier; name it: --classifier module:callable --weights FILE")
+        classifier = str(Path(folder) / at)
+    guard = Guard.load(folder, load_classifier(classifier, weights).to(device))
+    pictures = torch.stack([read_picture(p, guard.shape) for p in paths])
+    verdict = guard(pictures)
+    if overlay is not None and verdict.map is not None:
+        for p, x, m in zip(paths, pictures, verdict.map.cpu(), strict=True):
+            _overlay(x, m[0], overlay / f"{p.stem}-map.png")
+    columns = (verdict.flagged, verdict.score, verdict.p_value, verdict.predicted)
+    found = zip(paths, *(c.tolist() for c in columns), strict=True)
+    return [Judged(p, bool(f), float(s), guard.threshold, float(v), int(k)) for p, f, s, v, k in found]
+
+
+def _overlay(image: torch.Tensor, map_: torch.Tensor, path: Path) -> None:
+    """The picture in grey with the map in red over it, enlarged to at least 224 pixels."""
+    grey = image.mean(0).numpy()
+    m = map_.numpy()
+    mixed = np.stack([grey * (1 - m) + m, grey * (1 - 0.7 * m), grey * (1 - 0.7 * m)], -1)
+    picture = Image.fromarray((255 * mixed).round().clip(0, 255).astype(np.uint8))
+    factor = max(1, -(-224 // min(grey.shape)))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST).save(path)

@@ -1,0 +1,218 @@
+"""From a recipe's name to a finished run: parameters, walk, records, report, guard."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .. import __version__, recipes
+from ..classifiers import save_classifier
+from ..contracts import Shape
+from ..errors import GateFailed, UsageError
+from ..experiment.findings import Findings
+from ..experiment.handles import Handle
+from ..experiment.records import export, guard_of
+from ..experiment.run import Run
+from ..guard import Guard
+from ..report import page
+from ..store import read_json, write_json, writing
+from .bars import Bars
+from .checking import judge
+
+RECIPES = ("smoke",)
+Say = Callable[[str], Any]
+
+
+def recipe_named(name: str) -> Callable[..., Findings]:
+    """The recipe function.
+
+    Raises:
+        UsageError: names the recipes that there are.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"unknown recipe {name!r}; there are: {', '.join(RECIPES)}")
+    found: Callable[..., Findings] = getattr(importlib.import_module(f"salientry.recipes.{name}"), name)
+    return found
+
+
+def parameters(recipe: Callable[..., Findings], settings: list[str]) -> dict[str, Any]:
+    """``["seeds=3"]`` as the recipe's keyword arguments, each of its default's type.
+
+    Raises:
+        UsageError: for a parameter that the recipe does not have, or a value of another type.
+    """
+    known = {n: p for n, p in inspect.signature(recipe).parameters.items() if n != "run" and isinstance(p.default, int | float | str)}
+    out: dict[str, Any] = {}
+    for text in settings:
+        name, equals, raw = text.partition("=")
+        if not equals or name not in known:
+            raise UsageError(
+                f"unknown parameter {text!r}; recipe {recipe.__name__} has: {', '.join(f'{n}={p.default}' for n, p in known.items())}"
+            )
+        kind = type(known[name].default)
+        try:
+            value = raw if kind is str else ast.literal_eval({"true": "True", "false": "False"}.get(raw, raw))
+        except (ValueError, SyntaxError):
+            value = raw
+        if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+            raise UsageError(f"{name} must be {kind.__name__}, like {known[name].default!r}; found {raw!r}")
+        out[name] = value
+    return out
+
+
+def planned(name: str, settings: list[str], *, device: str, seed: int, numerics: str) -> list[str]:
+    """A recipe's steps as lines of text: done or left, and the seconds that each took or is expected to take."""
+    recipe = recipe_named(name)
+    given = parameters(recipe, settings)
+    run = Run(seed=seed, device=device, numerics=numerics)
+    order = run.order(list(recipe(run, **given)))
+    recorded = _recorded(run)
+    lines, left, unknown = [], 0.0, 0
+    for h in order:
+        assert h.step is not None
+        if run.done(h):
+            lines.append(f"done  {run.record(h)['seconds']:8.1f} s  {h.step.name} {h.slug}")
+            continue
+        seconds = _expected(h, recorded)
+        unknown += seconds is None
+        left += seconds or 0.0
+        lines.append(f"left  {'       ?' if seconds is None else f'{seconds:8.1f}'} s  {h.step.name} {h.slug}")
+    done = sum(run.done(h) for h in order)
+    rest = f"about {left:.0f} s" + (f" and {unknown} steps of unknown length" if unknown else "")
+    return [*lines, f"{len(order)} steps: {done} done, {len(order) - done} left, {rest if done < len(order) else 'nothing to do'}"]
+
+
+def _recorded(run: Run) -> dict[tuple[str, str], float]:
+    """Median recorded seconds by step and slug, and by step alone: of the recorded run in the package, then of this store."""
+    found: dict[tuple[str, str], list[float]] = {}
+    shipped = read_json(Path(recipes.__file__).with_name("seconds.json"))
+    for step, slugs in shipped.items():
+        for slug, seconds in slugs.items():
+            found[step, slug] = [seconds]
+    here: dict[tuple[str, str], list[float]] = {}
+    for result in run.store.root.glob("*/*/result.json"):
+        body = read_json(result)
+        if "seconds" in body and "slug" in body:
+            here.setdefault((body["step"], body["slug"]), []).append(body["seconds"])
+    found |= here
+    for (step, slug), seconds in list(found.items()):
+        if slug:
+            found.setdefault((step, ""), []).extend(seconds)
+    return {k: float(np.median(v)) for k, v in found.items()}
+
+
+def _expected(h: Handle, recorded: dict[tuple[str, str], float]) -> float | None:
+    assert h.step is not None
+    return recorded.get((h.step.name, h.slug), recorded.get((h.step.name, "")))
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished run: its report's folder and the gates that failed."""
+
+    out: Path
+    failed: list[str]
+
+
+def execute(
+    name: str,
+    settings: list[str],
+    out: Path | None,
+    *,
+    device: str,
+    seed: int,
+    numerics: str,
+    command: str,
+    say: Say,
+    bars: Bars | None = None,
+) -> Done:
+    """Run a recipe and write its records, report and guard into ``out``.
+
+    Raises:
+        Error: see :mod:`salientry.errors`; what was complete is in the store.
+    """
+    began = time.monotonic()
+    recipe = recipe_named(name)
+    given = parameters(recipe, settings)
+    out = out or Path(f"{name}-report")
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".writable").touch()
+        (out / ".writable").unlink()
+    run = Run(seed=seed, device=device, numerics=numerics)
+    findings = recipe(run, **given)
+    if bars is not None:
+        bars.expect(
+            {
+                h.fingerprint: _expected(h, recorded) or 0.0
+                for recorded in [_recorded(run)]
+                for h in run.order(list(findings))
+                if not run.done(h)
+            }
+        )
+    outcome = run.walk(list(findings), bars.listen if bars else None)
+    say(f"{len(outcome.made)} steps computed, {len(outcome.reused)} re-used from {run.store.root}")
+    about = {"recipe": name, "parameters": given, "seed": seed, "numerics": numerics}
+    if not outcome.made and _up_to_date(out, run, findings, about):
+        say(f"the report in {out} is of this very run")
+    else:
+        export(run, findings, outcome, out, about | {"command": command, "out": str(out), "salientry": __version__})
+        page.write(out)
+        _leave_guard(run, findings, out)
+    for _, message in outcome.failed:
+        say(f"GATE FAILED: {message}; {len(outcome.skipped)} steps that stand on it were skipped")
+    _say_guard(out, say)
+    say(f"report: {out / 'report.html'}   ({time.monotonic() - began:.0f} s)")
+    return Done(out, [m for _, m in outcome.failed])
+
+
+def _up_to_date(out: Path, run: Run, findings: Findings, about: dict[str, Any]) -> bool:
+    """Whether ``out`` holds the report of exactly these results, made by this version."""
+    files = ("run.json", "report.json", "report.html", "records.safetensors", "records.json")
+    if not all((out / f).is_file() for f in files):
+        return False
+    there = read_json(out / "run.json")
+    same = there.get("manifest") == [h.fingerprint for h in list(findings)] and there.get("salientry") == __version__
+    return bool(same and all(there.get(k) == v for k, v in about.items()))
+
+
+def _leave_guard(run: Run, findings: Findings, out: Path) -> None:
+    """The recipe's guard, its classifier, and one natural and one attacked picture to try it on."""
+    try:
+        parts = guard_of(run, findings)
+    except GateFailed:
+        parts = None
+    if parts is None or findings.gallery is None:
+        return
+    f, s, detector, threshold, level, calibration = parts
+    pictures = run.get(findings.gallery)
+    _, c, h, w = pictures.column("natural.image").shape
+    guard = Guard(f, s, detector, threshold, level, calibration, Shape(c, h, w, int(pictures.facts["classes"])))
+    save_classifier(f, out / "classifier")
+    guard.save(out / "guard", classifier_at="../classifier")
+    attack = pictures.facts["attacks"][-1]
+    for name, column in (("natural", "natural.image"), ("attacked", f"{attack}.image")):
+        with writing(out / f"{name}.png"):
+            Image.fromarray(pictures.column(column)[0, 0]).save(out / f"{name}.png")
+    judged = judge(out / "guard", [out / "natural.png", out / "attacked.png"], overlay=out)
+    write_json(out / "check.json", [j.json() | {"line": j.line()} for j in judged])
+
+
+def _say_guard(out: Path, say: Say) -> None:
+    """What the guard says about the two pictures."""
+    if (out / "check.json").exists():
+        for body in read_json(out / "check.json"):
+            say(body["line"])
+        say(f"try it: salientry check {out / 'guard'} {out / 'attacked.png'}")
+
+
+__all__ = ["RECIPES", "Done", "execute", "parameters", "planned"]

@@ -1,0 +1,1 @@
+"""Reports: numbers and pages from score records alone. Nothing here imports torch."""

@@ -1,0 +1,45 @@
+"""Do the printed numbers follow from the records, and are the records fit to print from?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import VerificationFailed
+from ..store import read_json
+from .compute import computed
+from .detection import missing_controls
+from .numbers import differences
+from .records import Records
+
+
+def problems(folder: Path | str) -> list[str]:
+    """Everything that is wrong with a report, one line each; empty when it holds.
+
+    Every number is computed again from the score records alone and compared with ``report.json``; every column is
+    compared with its checksum; a detector whose scores do not vary, and a missing mandatory control, are problems too.
+    """
+    records = Records(folder, verify=True)
+    out = [f"{name}: the scores in records.safetensors are not those that were recorded" for name in records.damaged]
+    for g in records.groups:
+        for run in g.runs:
+            if all(np.ptp(s) == 0 for s in run.scores.values()) and len({float(s[0]) for s in run.scores.values() if len(s)}) <= 1:
+                out.append(f"{g.name}, seed {run.facts['seed']}: its scores do not vary")
+    for protocol, attack in dict.fromkeys((g.protocol, g.trained_on) for g in records.groups):
+        out += [f"{protocol}/{attack}: the mandatory control {c} is missing" for c in missing_controls(records, protocol, attack)]
+    printed = read_json(Path(folder) / "report.json")["numbers"]
+    return out + differences(printed, computed(records).ledger.json())
+
+
+def verify(folder: Path | str) -> int:
+    """The number of verified numbers.
+
+    Raises:
+        VerificationFailed: names what is wrong.
+    """
+    found = problems(folder)
+    if found:
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise VerificationFailed(f"{folder}: {len(found)} problems: " + "; ".join(found[:5]) + more)
+    return len(read_json(Path(folder) / "report.json")["numbers"])

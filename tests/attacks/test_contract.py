@@ -1,0 +1,235 @@
+"""What every entry of ATTACKS owes: shape, range, budget, one image at a time, and a model left as it was found."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from salientry.contracts import Attack, Shape
+from salientry.errors import UsageError
+
+from .. import examples
+
+pytestmark = pytest.mark.parametrize("name", sorted(examples.attacks()))
+
+
+def attack(name: str) -> Attack:
+    return examples.attacks()[name]
+
+
+def everything_about(net: nn.Module) -> list[Any]:
+    """Mode, flags, gradients, weights, buffers, hooks and instance attributes of a network, to be compared."""
+    modules = [(n, m.training, sorted(set(vars(m)) - {"training"})) for n, m in net.named_modules()]
+    hooks = [len(h) for m in net.modules() for h in (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks)]
+    flags = [(n, p.requires_grad, None if p.grad is None else p.grad.tolist(), p._backward_hooks) for n, p in net.named_parameters()]
+    return [modules, hooks, flags, {k: v.tolist() for k, v in net.state_dict().items()}]
+
+
+def untidy(shape: Shape) -> nn.Sequential:
+    """A classifier in a state that nobody would expect: half in train mode, some weights frozen, left-over gradients."""
+    net = examples.conv(shape).train()
+    net[1].eval()
+    net[2].train()
+    net[0].weight.requires_grad_(False)
+    for p in list(net.parameters())[2:4]:
+        p.grad = torch.full_like(p, 0.25)
+    return net
+
+
+class Fails(nn.Module):
+    """A classifier that raises in its forward or in its backward pass, from the given call on."""
+
+    def __init__(self, net: nn.Module, where: str, call: int) -> None:
+        super().__init__()
+        self.net, self.where, self.left = net, where, call
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.net(x)
+        if self.where == "forward":
+            self.left -= 1
+            if self.left < 0:
+                raise RuntimeError("no forward pass today")
+        elif z.requires_grad:
+
+            def no(_: Tensor) -> Tensor:
+                raise RuntimeError("no backward pass today")
+
+            z.register_hook(no)
+        return z
+
+
+def test_output_is_a_batch_of_images(name: str, shape: Shape, classifier: nn.Module) -> None:
+    for dtype in (torch.float32, torch.float64):
+        x = examples.images(shape, 9, dtype=dtype)
+        net = copy.deepcopy(classifier).to(dtype)
+        out = attack(name)(net, x, examples.predicted(net, x), seeds=examples.seeds(9))
+        assert out.shape == x.shape
+        assert out.dtype == dtype
+        assert not out.requires_grad
+        assert float(out.min()) >= 0 and float(out.max()) <= 1
+        assert bool((out != x).any())
+
+
+def test_it_fools_a_classifier_that_can_be_fooled(name: str, shape: Shape, classifier: nn.Module) -> None:
+    x = examples.images(shape, 60)
+    y = examples.predicted(classifier, x)
+    fooled = examples.predicted(classifier, attack(name)(classifier, x, y, seeds=examples.seeds(60))) != y
+    assert float(fooled.float().mean()) > 0.8
+
+
+def test_eps_is_an_linf_budget(name: str, shape: Shape, classifier: nn.Module) -> None:
+    a = attack(name)
+    if a.eps is None:
+        pytest.skip("a minimal-norm attack has no budget")
+    x = examples.images(shape, 20)
+    out = a(classifier, x, examples.predicted(classifier, x), seeds=examples.seeds(20))
+    assert 0 < float((out - x).abs().max()) <= a.eps + 1e-6
+
+
+def test_classifier_is_left_as_found(name: str, shape: Shape) -> None:
+    net = untidy(shape)
+    x = examples.images(shape, 5)
+    before = everything_about(net)
+    attack(name)(net, x, torch.zeros(5, dtype=torch.int64), seeds=examples.seeds(5))
+    assert everything_about(net) == before
+
+
+@pytest.mark.parametrize(("where", "call"), [("forward", 0), ("forward", 1), ("backward", 0)])
+def test_classifier_is_left_as_found_when_it_raises(name: str, shape: Shape, where: str, call: int) -> None:
+    net = untidy(shape)
+    failing = Fails(net, where, call)
+    x = examples.images(shape, 5)
+    y = examples.predicted(copy.deepcopy(net).eval(), x)
+    before = everything_about(net)
+    try:
+        attack(name)(failing, x, y, seeds=examples.seeds(5))
+    except RuntimeError as e:
+        assert f"no {where} pass" in str(e)
+    else:
+        assert (where, call) == ("forward", 1) and failing.left == 0  # it made one pass only
+    assert everything_about(net) == before
+    assert failing.training
+
+
+def test_attacks_the_classifier_in_eval_mode(name: str, shape: Shape) -> None:
+    net = examples.conv(shape)
+    x = examples.images(shape, 6)
+    y = examples.predicted(net, x)
+    quiet = attack(name)(net, x, y, seeds=examples.seeds(6))
+    assert torch.equal(attack(name)(net.train(), x, y, seeds=examples.seeds(6)), quiet)
+    with torch.no_grad():
+        assert torch.equal(attack(name)(net, x, y, seeds=examples.seeds(6)), quiet)
+
+
+def test_input_is_not_touched(name: str, shape: Shape, classifier: nn.Module) -> None:
+    x = examples.images(shape, 5).requires_grad_()
+    y, s = examples.predicted(classifier, x), examples.seeds(5)
+    before = x.detach().clone(), y.clone(), s.clone()
+    out = attack(name)(classifier, x, y, seeds=s)
+    assert not out.requires_grad and x.grad is None
+    assert out.data_ptr() != x.data_ptr()
+    assert torch.equal(x.detach(), before[0]) and torch.equal(y, before[1]) and torch.equal(s, before[2])
+
+
+def test_same_seeds_same_bytes(name: str, shape: Shape, classifier: nn.Module) -> None:
+    x = examples.images(shape, 12)
+    y, s = examples.predicted(classifier, x), examples.seeds(12)
+    torch.manual_seed(1)
+    first = attack(name)(classifier, x, y, seeds=s)
+    torch.manual_seed(2)
+    assert torch.equal(attack(name)(classifier, x, y, seeds=s), first)
+
+
+def test_neighbours_and_order_do_not_matter_in_float64(name: str, shape: Shape) -> None:
+    net = examples.conv(shape, dtype=torch.float64)
+    x = examples.images(shape, 16, dtype=torch.float64)
+    y, s = examples.predicted(net, x), examples.seeds(16)
+    whole = attack(name)(net, x, y, seeds=s)
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(3))
+    permuted = attack(name)(net, x[order], y[order], seeds=s[order])
+    assert float((permuted - whole[order]).abs().max()) <= 1e-9
+    pieces = [attack(name)(net, x[a:b], y[a:b], seeds=s[a:b]) for a, b in ((0, 1), (1, 6), (6, 16))]
+    assert float((torch.cat(pieces) - whole).abs().max()) <= 1e-9
+
+
+def test_neighbours_hardly_matter_in_float32(name: str) -> None:
+    shape = examples.SHAPES["grey"]
+    net = examples.conv(shape)
+    x = examples.images(shape, 400)
+    y, s = examples.predicted(net, x), examples.seeds(400)
+    order = torch.randperm(400, generator=torch.Generator().manual_seed(3))
+    whole = attack(name)(net, x, y, seeds=s)[order]
+    pieces = torch.cat([attack(name)(net, x[at], y[at], seeds=s[at]) for at in order.split(37)])
+    success = [examples.predicted(net, v) != y[order] for v in (whole, pieces)]
+    assert float((success[0] == success[1]).float().mean()) >= 0.995
+    norm = [(v - x[order]).flatten(1).norm(dim=1).median() for v in (whole, pieces)]
+    assert float((norm[0] - norm[1]).abs() / norm[0]) <= 1e-3
+
+
+def test_black_and_white_pixels_can_move(name: str, shape: Shape, classifier: nn.Module) -> None:
+    for value in (0.0, 1.0):
+        x = torch.full((4, shape.channels, shape.height, shape.width), value)
+        y = examples.predicted(classifier, x)
+        out = attack(name)(classifier, x, y, seeds=examples.seeds(4))
+        moved = (out - x).abs().flatten(1).amax(1)
+        assert float(moved.min()) > 1e-3
+
+
+def test_only_differences_of_logits_matter(name: str, shape: Shape) -> None:
+    net = examples.conv(shape, dtype=torch.float64)
+    x = examples.images(shape, 8, dtype=torch.float64)
+    y, s = examples.predicted(net, x), examples.seeds(8)
+    plain = attack(name)(net, x, y, seeds=s)
+    for shift in (-100.0, 100.0):
+        lowered = copy.deepcopy(net)
+        lowered[-1].bias.data += shift
+        assert bool((lowered(x) * shift > 0).all())
+        assert float((attack(name)(lowered, x, y, seeds=s) - plain).abs().max()) <= 1e-9
+
+
+@pytest.mark.parametrize("bad", ["uint8", "above", "below", "nan", "three", "list"])
+def test_refuses_what_is_no_batch_of_images(name: str, bad: str, shape: Shape, classifier: nn.Module) -> None:
+    good = examples.images(shape, 3)
+    x: Any = {
+        "uint8": (good * 255).to(torch.uint8),
+        "above": good * 255,
+        "below": good - 0.5,
+        "nan": good.where(good > 0, torch.tensor(float("nan"))),
+        "three": good[0],
+        "list": good.tolist(),
+    }[bad]
+    with pytest.raises(UsageError, match="images must"):
+        attack(name)(classifier, x, torch.zeros(3, dtype=torch.int64), seeds=examples.seeds(3))
+
+
+def test_no_gradient_gives_a_valid_image(name: str, shape: Shape) -> None:
+    flat = examples.affine(shape, dtype=torch.float32)
+    flat[1].weight.data.zero_()
+    x = examples.images(shape, 4)
+    y = examples.predicted(flat, x)
+    out = attack(name)(flat, x, y, seeds=examples.seeds(4))
+    assert bool(torch.isfinite(out).all()) and float(out.min()) >= 0 and float(out.max()) <= 1
+
+
+def test_images_that_left_their_label_already_are_valid(name: str, shape: Shape, classifier: nn.Module) -> None:
+    x = examples.images(shape, 8)
+    y = (examples.predicted(classifier, x) + 1) % shape.classes
+    mixed = torch.cat([y[:4], examples.predicted(classifier, x)[4:]])
+    out = attack(name)(classifier, x, mixed, seeds=examples.seeds(8))
+    assert bool(torch.isfinite(out).all()) and float(out.min()) >= 0 and float(out.max()) <= 1
+    assert bool((examples.predicted(classifier, out)[:4] != y[:4]).all())
+
+
+def test_batches_of_one_and_of_none(name: str, shape: Shape) -> None:
+    net = examples.conv(shape, dtype=torch.float64)
+    x = examples.images(shape, 3, dtype=torch.float64)
+    y, s = examples.predicted(net, x), examples.seeds(3)
+    whole = attack(name)(net, x, y, seeds=s)
+    one = attack(name)(net, x[1:2], y[1:2], seeds=s[1:2])
+    assert one.shape == x[1:2].shape and torch.allclose(one, whole[1:2], rtol=0, atol=1e-9)
+    none = attack(name)(net, x[:0], y[:0], seeds=s[:0])
+    assert none.shape == x[:0].shape and none.dtype == x.dtype

@@ -1,0 +1,191 @@
+"""One cheap example of every entry of every dict of methods, and tiny networks and images to try them on.
+
+A new entry that can be built without arguments needs no line here; one that is slow by default gets its cheap settings here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from salientry.attacks import ATTACKS, DeepFool
+from salientry.classifiers import CLASSIFIERS, CompactCNN
+from salientry.contracts import Attack, ClassifierSettings, Control, DataSet, Detector, SaliencySettings, Shape
+from salientry.controls import CONTROLS
+from salientry.datasets import DATASETS
+from salientry.detectors import DETECTORS, ID, SMD, SPD, SmallCNN, SortedLogits
+from salientry.evidence import Evidence
+from salientry.saliency import SALIENCY, SimpleClassifier, UNet
+
+SHAPES = {"grey": Shape(1, 12, 12, 4), "colour": Shape(3, 10, 14, 5), "odd": Shape(2, 11, 13, 3)}
+HEAD = SmallCNN(width=4, epochs=6, batch=32, lr=1e-2)
+
+CHEAP: dict[str, dict[str, Any]] = {
+    "attacks": {"deepfool": DeepFool(steps=12)},
+    "controls": {},
+    "saliency": {
+        "unet": UNet(encoder=SimpleClassifier(base=4, scales=2, epochs=1, batch=16), epochs=1, selector_epochs=1, batch=16, selector_batch=16)
+    },
+    "detectors": {"smd": SMD(HEAD), "spd": SPD(HEAD), "id": ID(HEAD), "sorted_logits": SortedLogits(width=8, epochs=40, batch=32)},
+    "classifiers": {"compact": CompactCNN(width=4, epochs=2, batch=16, shift=1)},
+    "datasets": {},
+}
+
+
+def _all(kind: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Name to example; an entry without one is built from its defaults, and a TypeError here says that it needs a line in CHEAP."""
+    strangers = set(CHEAP[kind]) - set(known)
+    assert not strangers, f"CHEAP[{kind!r}] speaks of {strangers}, which {kind} does not have"
+    return {name: CHEAP[kind][name] if name in CHEAP[kind] else make() for name, make in known.items()}
+
+
+def attacks() -> dict[str, Attack]:
+    return _all("attacks", ATTACKS)
+
+
+def controls() -> dict[str, Control]:
+    return _all("controls", CONTROLS)
+
+
+def saliency() -> dict[str, SaliencySettings]:
+    return _all("saliency", SALIENCY)
+
+
+def detectors() -> dict[str, Detector]:
+    return _all("detectors", DETECTORS)
+
+
+def classifiers() -> dict[str, ClassifierSettings]:
+    return _all("classifiers", CLASSIFIERS)
+
+
+def datasets() -> dict[str, DataSet]:
+    return _all("datasets", DATASETS)
+
+
+# --- tiny networks and images ------------------------------------------------------------------------------------
+
+
+def conv(shape: Shape, *, smooth: bool = False, seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Sequential:
+    """A random convolutional classifier in eval mode, its batch norm's statistics set as if trained.
+
+    Args:
+        shape: of its images.
+        smooth: tanh in place of ReLU, so that second derivatives exist and finite differences converge.
+        seed: of its weights.
+        dtype: of its weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        act = nn.Tanh if smooth else nn.ReLU
+        h, w = -(-shape.height // 2), -(-shape.width // 2)
+        layers = [nn.Conv2d(shape.channels, 6, 3, 2, 1), nn.BatchNorm2d(6), act(), nn.Conv2d(6, 6, 3, 1, 1), act(), nn.Flatten()]
+        net = nn.Sequential(*layers, nn.Linear(6 * h * w, shape.classes))
+        for p in net.parameters():
+            p.data = torch.randn_like(p) * ((2 / p[0].numel()) ** 0.5 if p.dim() > 1 else 0.1)
+        norm = net[1]
+        assert isinstance(norm, nn.BatchNorm2d)
+        norm.weight.data, norm.bias.data = torch.rand(6) + 0.5, torch.randn(6) * 0.1
+        norm.running_mean, norm.running_var = torch.randn(6) * 0.1, torch.rand(6) + 0.5
+    return net.to(dtype).eval()
+
+
+def affine(shape: Shape, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Sequential:
+    """A random affine classifier: its nearest boundaries are known in closed form."""
+    generator = torch.Generator().manual_seed(seed)
+    linear = nn.Linear(shape.channels * shape.height * shape.width, shape.classes)
+    linear.weight.data = torch.randn(linear.weight.shape, generator=generator)
+    linear.bias.data = torch.randn(linear.bias.shape, generator=generator)
+    return nn.Sequential(nn.Flatten(), linear).to(dtype).eval()
+
+
+def images(shape: Shape, n: int, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(n, C, H, W) random 8-bit images in [0, 1]; about a third of the values is exactly black."""
+    generator = torch.Generator().manual_seed(seed)
+    levels = torch.randint(-128, 256, (n, shape.channels, shape.height, shape.width), generator=generator).clamp(0, 255)
+    return levels.to(dtype) / 255
+
+
+def seeds(n: int) -> Tensor:
+    """(n,) int64 per-image seeds that have nothing to do with their order."""
+    return (torch.arange(n) + 1) * 7919
+
+
+@torch.no_grad()
+def predicted(classifier: nn.Module, x: Tensor) -> Tensor:
+    """(N,) the classifier's own answers."""
+    answers: Tensor = classifier(x).argmax(1)
+    return answers
+
+
+# --- evidence that is clearly natural or clearly adversarial -------------------------------------------------------
+
+
+def natural_evidence(n: int, *, seed: int = 0, side: int = 12, classes: int = 5) -> Evidence:
+    """Black images with a smooth bright blob in the middle, a sure classifier, a map on the blob, a second net that agrees."""
+    return _evidence(n, seed, side, classes, adversarial=False)
+
+
+def adversarial_evidence(n: int, *, seed: int = 1, side: int = 12, classes: int = 5) -> Evidence:
+    """The same with dirt on the pixels, an unsure classifier, a map at the edge, a second net that disagrees."""
+    return _evidence(n, seed, side, classes, adversarial=True)
+
+
+def _evidence(n: int, seed: int, side: int, classes: int, adversarial: bool) -> Evidence:
+    g = torch.Generator().manual_seed(seed)
+
+    def between(lo: float, hi: float, *shape: int) -> Tensor:
+        return lo + (hi - lo) * torch.rand(*shape, generator=g)
+
+    rows = torch.linspace(-1, 1, side)
+    distance = rows[:, None].square() + rows[None, :].square()
+    blob = (0.8 * (-4 * distance).exp() - 0.1).clamp_min(0)
+    image = (blob * between(0.8, 1.0, n, 1, 1, 1)).clamp(0, 1)
+    label = torch.randint(0, classes, (n,), generator=g)
+    own = F.one_hot(label, classes)
+    second = F.one_hot((label + 1) % classes, classes)
+    logits = between(-1, 0, n, classes) + own * between(6, 8, n, 1)
+    opinion = (4.0 * own + between(0, 1, n, classes)).log_softmax(1)
+    map_, exists, gradient = blob.expand(n, 1, side, side) * between(0.8, 1, n, 1, 1, 1), between(2, 3, n), between(-1, 1, n, 1, side, side)
+    if adversarial:
+        image = (image + between(0, 1, n, 1, side, side) * 0.2).clamp(0, 1)
+        logits = logits + second * 1.0 - own * between(5, 5.5, n, 1)
+        opinion = (4.0 * second + between(0, 1, n, classes)).log_softmax(1)
+        map_, exists, gradient = (0.9 - map_) * between(0.8, 1, n, 1, 1, 1), between(-3, -2, n), gradient * 10
+    parts = {"logits": logits, "predicted": logits.argmax(1), "map": map_, "exists": exists, "opinion": opinion, "gradient": gradient}
+    return Evidence(None, None, image, features=torch.cat([logits, exists[:, None]], 1), **parts)
+
+
+@dataclass(frozen=True)
+class ViewPairs:
+    """What a detector sees of two sets of evidence: naturals and, in the same order, their adversarials."""
+
+    natural: Tensor
+    adversarial: Tensor
+
+    @classmethod
+    def of(cls, detector: Detector, natural: Evidence, adversarial: Evidence, *parts: nn.Module) -> ViewPairs:
+        with torch.no_grad():
+            return cls(detector.view(natural, *parts), detector.view(adversarial, *parts))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.natural.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.natural)
+
+    def batches(self, size: int, seed: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        n = len(self)
+        order = torch.arange(n) if seed is None else torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+        for at in order[: n if seed is None else n - n % size].split(size):
+            yield self.natural[at], self.adversarial[at]
+
+    def swapped(self) -> ViewPairs:
+        """Naturals and adversarials with their labels exchanged."""
+        return ViewPairs(self.adversarial, self.natural)
