@@ -190,10 +190,10 @@ def origin(module: nn.Module) -> JSON:
     return {"build": encode(spec), "args": [{"module": origin(a)} if isinstance(a, nn.Module) else encode(a) for a in args]}
 
 
-def rebuilt(body: JSON) -> nn.Module:
-    """An untrained module from the JSON of :func:`origin`; its weights are for the caller to load."""
-    args = [rebuilt(a["module"]) if isinstance(a, dict) and "module" in a else decode(a) for a in body["args"]]
-    module: nn.Module = decode(body["build"]).build(*args)
+def rebuilt(body: JSON, trusted: bool = False) -> nn.Module:
+    """An untrained module from the JSON of :func:`origin`; its weights are for the caller to load. ``trusted``: see ``store.decode``."""
+    args = [rebuilt(a["module"], trusted) if isinstance(a, dict) and "module" in a else decode(a, trusted) for a in body["args"]]
+    module: nn.Module = decode(body["build"], trusted).build(*args)
     return module
 
 

@@ -49,7 +49,8 @@ class Verdict:
 
     def __getitem__(self, at: int | slice | Tensor) -> Verdict:
         """The verdicts of some of the images."""
-        return Verdict(**{f.name: None if (v := getattr(self, f.name)) is None else v[at] for f in fields(self)})
+        chosen: dict[str, Any] = {f.name: None if (v := getattr(self, f.name)) is None else v[at] for f in fields(self)}
+        return Verdict(**chosen)
 
 
 class Guard(nn.Module):
@@ -101,7 +102,8 @@ class Guard(nn.Module):
         with frozen(self):
             judged = [self._judge(x) for x in torch.split(images, batch)] if len(images) else [self._judge(images)]
         parts: dict[str, Any] = {f.name: [getattr(v, f.name) for v in judged] for f in fields(Verdict)}
-        return Verdict(**{k: None if p[0] is None else torch.cat(p) for k, p in parts.items()})
+        joined: dict[str, Any] = {k: None if p[0] is None else torch.cat(p) for k, p in parts.items()}
+        return Verdict(**joined)
 
     def _judge(self, x: Tensor) -> Verdict:
         needs: frozenset[str] = self.detector.needs  # type: ignore[assignment]

@@ -16,6 +16,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -103,25 +104,30 @@ def encode(spec: Any) -> JSON:
     return spec
 
 
-def decode(body: JSON) -> Any:
-    """Settings back from JSON. Only frozen dataclasses of this package are ever built from a file.
+def decode(body: JSON, trusted: bool = False) -> Any:
+    """Settings back from JSON.
+
+    Args:
+        body: of :func:`encode`.
+        trusted: the file is the user's own store, so settings classes that the program has imported itself are built
+            too; otherwise only those of this package. Nothing outside the package is ever imported for a file's sake.
 
     Raises:
         DataDamaged: when the file names anything else, or fields that the class does not have.
     """
     if isinstance(body, list):
-        return tuple(decode(v) for v in body)
+        return tuple(decode(v, trusted) for v in body)
     if not isinstance(body, dict):
         return body
     module, _, name = str(body.get("class", "")).partition(":")
-    kind = None
+    kind = getattr(sys.modules.get(module), name, None) if trusted else None
     if module.startswith("salientry."):
         with contextlib.suppress(ImportError):
             kind = getattr(importlib.import_module(module), name, None)
     if not isinstance(kind, type) or not dataclasses.is_dataclass(kind):
         raise DataDamaged(f"a file asks for the settings class {body.get('class')!r}; only settings of salientry are read from files")
     try:
-        return kind(**{k: decode(v) for k, v in body.items() if k != "class"})
+        return kind(**{k: decode(v, trusted) for k, v in body.items() if k != "class"})
     except TypeError as e:
         raise DataDamaged(f"settings of {name} in a file do not fit this version: {e}") from None
 
@@ -129,7 +135,7 @@ def decode(body: JSON) -> Any:
 def label(spec: Any) -> str:
     """A readable name: the class and the settings that differ from their defaults, ``DeepFool-steps=2``."""
     if not dataclasses.is_dataclass(spec):
-        return str(spec)
+        return str(canonical(spec) if isinstance(spec, float) else spec)
     parts = [f"{k}={label(v)}" for k, v in changed_fields(spec).items()]
     return "-".join([type(spec).__name__, *parts])
 

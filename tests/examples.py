@@ -29,7 +29,9 @@ CHEAP: dict[str, dict[str, Any]] = {
     "attacks": {"deepfool": DeepFool(steps=12)},
     "controls": {},
     "saliency": {
-        "unet": UNet(encoder=SimpleClassifier(base=4, scales=2, epochs=1, batch=16), epochs=1, selector_epochs=1, batch=16, selector_batch=16)
+        "unet": UNet(
+            encoder=SimpleClassifier(base=4, scales=2, epochs=1, batch=16), epochs=1, selector_epochs=1, batch=16, selector_batch=16
+        )
     },
     "detectors": {"smd": SMD(HEAD), "spd": SPD(HEAD), "id": ID(HEAD), "sorted_logits": SortedLogits(width=8, epochs=40, batch=32)},
     "classifiers": {"compact": CompactCNN(width=4, epochs=2, batch=16, shift=1)},

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import pickle
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -49,6 +47,8 @@ def load_classifier(name: str, weights: Path | str | None = None) -> nn.Module:
     folder = Path(name)
     if (folder / "classifier.json").is_file():
         body = read_json(folder / "classifier.json")
+        if not isinstance(body, dict) or not {"build", "args"} <= set(body):
+            raise DataDamaged(f"{folder / 'classifier.json'} does not say how to build a classifier")
         module, weights = rebuilt({"build": body["build"], "args": body["args"]}), weights or folder / "classifier.safetensors"
     elif ":" in name:
         module = _called(name)
@@ -65,9 +65,9 @@ def _called(name: str) -> nn.Module:
         sys.path.insert(0, "")
     try:
         target: Any = getattr(importlib.import_module(where), attribute)
-    except (ImportError, AttributeError) as e:
+    except (ImportError, AttributeError, ValueError, TypeError) as e:  # the last two: no name, a relative one
         raise UsageError(f"cannot import classifier {name!r}: {e}") from e
-    module = target if isinstance(target, nn.Module) else target()
+    module = target() if callable(target) and not isinstance(target, nn.Module) else target
     if not isinstance(module, nn.Module):
         raise UsageError(f"{name} gave {type(module).__name__}, not an nn.Module")
     return module
@@ -78,10 +78,13 @@ def _load_into(module: nn.Module, path: Path) -> None:
         raise DataMissing(f"no weights at {path}")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as e:
-        raise DataDamaged(f"{path} cannot be read as weights: {str(e).splitlines()[0]}") from None
+    except Exception as e:  # what a damaged file makes the readers raise is anyone's guess
+        raise DataDamaged(f"{path} cannot be read as weights: {(str(e) or type(e).__name__).splitlines()[0]}") from None
     inner = getattr(module, "module", None)
-    target = inner if isinstance(inner, nn.Module) and set(inner.state_dict()) == set(state) else module
+    if not isinstance(state, dict):
+        raise UsageError(f"the weights in {path} do not fit {type(module).__name__}: they are a {type(state).__name__}, not a state dict")
+    known = [module, inner] if isinstance(inner, nn.Module) else [module]
+    target = max(known, key=lambda m: len(set(m.state_dict()) & set(state)))  # a wrapper, or the network in it
     try:
         target.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as e:

@@ -24,7 +24,7 @@ class External(nn.Module):
         channels: ``"RGB"`` or ``"BGR"``: the order your network expects; images come in RGB.
         output: key or index of the logits when your network gives a dict or a tuple. Without it a tuple's first entry,
             a dict's ``"logits"`` or only entry is taken.
-        trust_output: skip the test that recognises probabilities. The test is made on the first batch.
+        trust_output: skip the test that recognises probabilities. The test is made on the first images.
 
     A network with one output (N, 1) or (N,) is read as the log-odds of class 1 against class 0.
     The network's identity is the hash of its weights, its code reference (module and class) and this preprocessing.
@@ -110,12 +110,16 @@ class External(nn.Module):
 
     def _refuse_probabilities(self, z: Tensor) -> None:
         """Softmax rows lie in [0, 1] and sum to 1; a sigmoid's lie in [0, 1] and a logit's do not, over a few images."""
-        softmax = bool(((z >= 0) & (z <= 1)).all()) and bool(((z.sum(1) - 1).abs() < 1e-3).all())
-        sigmoid = z.shape[1] == 2 and bool((z[:, 0] == 0).all()) and bool(((z[:, 1] >= 0) & (z[:, 1] <= 1)).all()) and len(z) >= 4
+        if not len(z):
+            return  # no images prove nothing
+        inside = bool(((z >= 0) & (z <= 1)).all())
+        one_output = z.shape[1] == 2 and bool((z[:, 0] == 0).all())
+        softmax = inside and bool(((z.sum(1) - 1).abs() < 1e-3).all())
+        sigmoid = inside and one_output and len(z) >= 4
         if softmax or sigmoid:
             kind = "softmax probabilities (rows in [0, 1] that sum to 1)" if softmax else "sigmoid probabilities (all in [0, 1])"
             raise UsageError(
                 f"the network gives {kind}, and logits are needed: gradients of saturated probabilities vanish and margins are "
                 "lost to rounding. Give the network without its last activation, or say External(..., trust_output=True)"
             )
-        self._checked = True
+        self._checked = not (inside and one_output)  # too few images to tell: look again at the next

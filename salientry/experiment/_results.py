@@ -40,6 +40,8 @@ def compute(store: Store, path: Path, h: Handle, args: dict[str, Any], facts: di
 
 
 def _whole(store: Store, path: Path, h: Handle, out: Any, facts: dict[str, JSON], began: float) -> None:
+    assert h.step is not None
+    assert isinstance(out, Chosen) == h.step.chooses, f"{h.step.name}: what it returns is not what its mark says"
     body = _record(h, time.perf_counter() - began)
     if isinstance(out, nn.Module):
         arrays = {k: [v.detach().cpu().numpy()] for k, v in out.state_dict().items()}
@@ -138,14 +140,6 @@ def machine(device: str) -> dict[str, str]:
 # --- reading back ----------------------------------------------------------------------------------------------
 
 
-def failure(store: Store, path: Path) -> str | None:
-    """The message of a stored gate that did not pass."""
-    if path.parent.name != "gate":
-        return None
-    found: str | None = store.body(path).get("failed")
-    return found
-
-
 def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], device: str) -> Any:
     """A finished result as what its step returned.
 
@@ -169,7 +163,7 @@ def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], devic
         if digest(first.ids.tolist()) != body["ids"]:
             raise DataDamaged(f"{path} was made for other images; remove that folder")
         return first.widen(arrays, body["facts"])
-    module = rebuilt(body["module"])
+    module = rebuilt(body["module"], trusted=True)
     try:
         module.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in arrays.items()})
     except RuntimeError as e:

@@ -27,6 +27,7 @@ class Step:
     shard: int
     revision: int
     facts: Callable[..., dict[str, JSON]] | None
+    chooses: bool
 
     @property
     def name(self) -> str:
@@ -57,6 +58,7 @@ def step(
     shard: int = 2000,
     revision: int = 1,
     facts: Callable[..., dict[str, JSON]] | None = None,
+    chooses: bool = False,
 ) -> Callable[[Callable[..., Any]], Step]:
     """Mark a function as a step.
 
@@ -69,9 +71,10 @@ def step(
         shard: images after which progress is safe on disk: about a minute's work; a multiple of ``batch``.
         revision: raised when the step's numbers change on purpose.
         facts: the step's arguments by name to small facts that travel with the result.
+        chooses: it returns :class:`Chosen`: one of its arguments, or a failed gate.
     """
     assert shard % batch == 0, "shards end where batches end"
-    return lambda function: Step(function, each_image, stored, batch, shard, revision, facts)
+    return lambda function: Step(function, each_image, stored, batch, shard, revision, facts, chooses)
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ class Run:
         todo = [h for h in order if not self.done(h)]
         outcome.reused = [h for h in order if self.done(h)]
         for h in outcome.reused:
-            if message := _results.failure(self.store, self.path(h)):
+            if h.step and h.step.chooses and (message := self.record(h)["failed"]):
                 lost[h.fingerprint] = message
                 outcome.failed.append((h, message))
         for i, h in enumerate(todo):

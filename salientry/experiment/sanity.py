@@ -57,7 +57,7 @@ def sanity(rows: Rows, classifier: nn.Module, saliency: nn.Module, fill: Any = N
     return Rows(rows.ids, found, rows.facts | {"saliency": vars(saliency).get("facts", {}).get("saliency", "?"), "fill": label(fill)})
 
 
-@step()
+@step(chooses=True)
 def gate(measured: Rows, saliency: nn.Module, bounds: Gate) -> Chosen:
     """The saliency model itself, if its maps pass, or are only to be marked.
 

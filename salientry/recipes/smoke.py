@@ -41,28 +41,52 @@ REPLICAS = (SMD(head=REPLICA), SPD(head=REPLICA), ID(head=REPLICA))
 FLOORS = (Margin(), Margin2(), Exists(), Opinion(), BlackShare(), HighFrequency())  # no seed moves these
 
 
-def smoke(run: Run, seeds: int = 2, data: Digits = Digits(), select: int = 250) -> Findings:
+NET = UNet(
+    SimpleClassifier(base=8, scales=2, epochs=6, batch=32),
+    Eq2(area=3),
+    Fill("black"),
+    epochs=8,
+    batch=32,
+    lr=3e-3,
+    schedule="one_cycle",
+    selector_lr=1e-2,
+)
+
+
+def smoke(
+    run: Run,
+    seeds: int = 2,
+    select: int = 250,
+    *,
+    data: Any = Digits(),
+    classifier: Any = CompactCNN(),
+    saliency: Any = NET,
+    bounds: Gate = Gate(),
+    strict: Rules = STRICT,
+) -> Findings:
     """Everything that the report prints.
 
     Args:
         run: where it is written down.
         seeds: repetitions of each detector that draws; the published replica has one.
-        data: the digits and their roles.
         select: how many images of the role *select* are attacked.
+        data: the data set and its roles.
+        classifier: its settings.
+        saliency: settings of the saliency model.
+        bounds: its gate.
+        strict: the strict protocol's rules.
     """
     images = run.dataset(data)
-    f = run.do(train_classifier, images["fit"], CompactCNN())
-    encoder = SimpleClassifier(base=8, scales=2, epochs=6, batch=32)
-    net = UNet(encoder, Eq2(area=3), Fill("black"), epochs=8, batch=32, lr=3e-3, schedule="one_cycle", selector_lr=1e-2)
-    drawer = run.do(fit_saliency, images["fit"], f, net)
+    f = run.do(train_classifier, images["fit"], classifier)
+    drawer = run.do(fit_saliency, images["fit"], f, saliency)
     looked = {role: run.do(look, images[role], f) for role in ("fit", "detect", "select", "calibrate", "test")}
     measured = run.do(sanity, looked["select"], f, drawer)
-    s = run.do(gate, measured, drawer, Gate())
+    s = run.do(gate, measured, drawer, bounds)
     findings = Findings(classifier=f, gates=[s], sanity=[measured, run.do(sanity, looked["select"], f, drawer, fill=Fill("paper"))])
     views = Views(run, s)
     natural = {"fit": looked["fit"].first(data.roles.calibrate), "select": looked["select"].first(select)}
     natural |= {role: looked[role] for role in ("detect", "calibrate", "test")}
-    for rules in (PUBLISHED, STRICT):
+    for rules in (PUBLISHED, strict):
         settled, tested = _attacked(run, f, natural, rules)
         heads = [(d, rules, seed) for d in (*HEADS, SortedLogits()) for seed in range(seeds)] + [(d, rules, 0) for d in FLOORS]
         if rules is PUBLISHED:
@@ -79,9 +103,9 @@ def smoke(run: Run, seeds: int = 2, data: Digits = Digits(), select: int = 250) 
                     *(run.do(score, sets, fitted) for sets in ([see(natural["fit"])], pair["detect"], pair["select"])),
                 ]
                 findings.scores += [run.do(score, [see(natural["test"]), *map(see, tested)], fitted, thresholds)]
-                if (detector, manner, seed, attack) == (SPD(), STRICT, 0, DeepFool()):
-                    findings.guard = GuardParts(f, s, fitted, calibration, thresholds, 0.05)
-        if rules is STRICT:
+                if (detector, manner, seed, attack) == (SPD(), strict, 0, DeepFool()):
+                    findings.guard = GuardParts(f, s, fitted, calibration, thresholds, strict.levels[0])
+        if rules is strict:
             findings.gallery = run.do(gallery, views.drawn(natural["test"]), [views.drawn(settled[a, "test"]) for a in TRAINED])
     return findings
 

@@ -14,7 +14,6 @@ from .stamps import Health, health
 FEWEST = 30  # positives under which a cell is not printed
 FEWEST_UNCHANGED = 100  # images under which specificity is not printed
 MATCHED = 0.05
-LEVELS = ("0.05", "0.01")
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,7 @@ class Table:
     Attributes:
         best_floor: the floor with the best AUROC on *select* pairs of the same attack: what a gap is taken to.
         missing: mandatory controls that the records lack; then no number is printed.
+        levels: false-positive rates of the thresholds, the largest first; ``own`` is the head's own 0.
     """
 
     protocol: str
@@ -72,6 +72,7 @@ class Table:
     rows: list[Row]
     best_floor: str | None
     missing: list[str]
+    levels: list[str]
 
 
 def tables(records: Records, ledger: Ledger) -> list[Table]:
@@ -82,9 +83,16 @@ def tables(records: Records, ledger: Ledger) -> list[Table]:
             lacking = missing_controls(records, protocol, attack)
             groups = [] if lacking else [g for g in records.of(protocol) if g.trained_on == attack]
             floor = _best_floor(records, groups)
-            rows = [_row(records, ledger, g, floor) for g in sorted(groups, key=_place)]
-            out.append(Table(protocol, attack, rows, floor.title if floor else None, lacking))
+            levels = levels_of(groups)
+            rows = [_row(records, ledger, g, floor, levels) for g in sorted(groups, key=_place)]
+            out.append(Table(protocol, attack, rows, floor.title if floor else None, lacking, levels))
     return out
+
+
+def levels_of(groups: list[Group]) -> list[str]:
+    """The calibrated levels, the largest first; only ``own`` where nothing was calibrated."""
+    known = {level for g in groups for r in g.runs for level in (r.thresholds or {}) if level != "own"}
+    return sorted(known, key=float, reverse=True) or ["own"]
 
 
 def missing_controls(records: Records, protocol: str, attack: str) -> list[str]:
@@ -111,9 +119,8 @@ def _best_floor(records: Records, groups: list[Group]) -> Group | None:
     return max(floors, key=select_auroc) if floors else None
 
 
-def _row(records: Records, ledger: Ledger, g: Group, floor: Group | None) -> Row:
+def _row(records: Records, ledger: Ledger, g: Group, floor: Group | None, levels: list[str]) -> Row:
     natural, right = records.natural("test"), records.natural("test").columns["right"]
-    levels = LEVELS if g.protocol == "strict" else ("own",)
     draws = records.resamples
 
     def put(name: str, found: Interval) -> str:
@@ -122,7 +129,7 @@ def _row(records: Records, ledger: Ledger, g: Group, floor: Group | None) -> Row
     flags = {level: _flags(g, natural, level) for level in levels}
     fpr = {level: put(f"fpr@{level}", rate(draws, natural.ids, flags[level])) for level in levels}
     only_right = put(f"fpr-right@{levels[0]}", rate(draws, natural.ids[right], [f[right] for f in flags[levels[0]]]))
-    cells = [_cell(records, ledger, g, s, floor) for s in records.attacked(g.protocol)]
+    cells = [_cell(records, ledger, g, s, floor, levels) for s in records.attacked(g.protocol)]
     null = records.controls(g.protocol, "Null")
     gap = [float(np.abs(a - b).max()) for a, b in zip(g.scores(natural), g.scores(null[0]), strict=True)] if null else []
     nan = float("nan")
@@ -136,7 +143,7 @@ def _flags(g: Group, of: ImageSet, level: str) -> list[np.ndarray[tuple[int], np
     return [s > t for s, t in zip(g.scores(of), thresholds, strict=True)]
 
 
-def _cell(records: Records, ledger: Ledger, g: Group, s: ImageSet, floor: Group | None) -> Cell:
+def _cell(records: Records, ledger: Ledger, g: Group, s: ImageSet, floor: Group | None, levels: list[str]) -> Cell:
     natural, c, attack = records.natural("test"), s.counts, str(s.facts["attack"])
     n, draws = int(c.sum()), records.resamples
     if n < FEWEST:
@@ -148,14 +155,14 @@ def _cell(records: Records, ledger: Ledger, g: Group, s: ImageSet, floor: Group 
     ranks = put(
         "auroc", auroc_interval(draws, natural.ids, s.ids[c], [(a, b[c]) for a, b in zip(g.scores(natural), g.scores(s), strict=True)])
     )
-    if g.protocol == "published":
+    if levels == ["own"]:
         runs = list(zip(_flags(g, natural, "own"), [f[c] for f in _flags(g, s, "own")], strict=True))
         return Cell(attack, n, ranks, {}, put("accuracy", balanced_accuracy(draws, natural.ids, s.ids[c], runs)))
-    tpr = {level: put(f"tpr@{level}", rate(draws, s.ids[c], [f[c] for f in _flags(g, s, level)])) for level in LEVELS}
+    tpr = {level: put(f"tpr@{level}", rate(draws, s.ids[c], [f[c] for f in _flags(g, s, level)])) for level in levels}
     gap = None
     if floor is not None and g.family != "floor":
-        mine, theirs = (np.mean([f[c] for f in _flags(h, s, LEVELS[0])], 0) for h in (g, floor))
-        gap = put(f"gap-to-floor@{LEVELS[0]}", difference(draws, s.ids[c], [(mine, theirs)]))
+        mine, theirs = (np.mean([f[c] for f in _flags(h, s, levels[0])], 0) for h in (g, floor))
+        gap = put(f"gap-to-floor@{levels[0]}", difference(draws, s.ids[c], [(mine, theirs)]))
     return Cell(attack, n, ranks, tpr, None, gap)
 
 

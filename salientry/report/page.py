@@ -56,6 +56,7 @@ def html(records: Records, found: Computed, command: str) -> str:
         "count": show.count,
         "runs": show.runs,
         "title": attack_title,
+        "percent": percent,
         "meaning": MEANING,
     }
     seen = {s.split(" ")[0] if not s.startswith(("GATE", "NOISE", "WEAK")) else s for s in _stamps(found)}
@@ -68,7 +69,6 @@ def html(records: Records, found: Computed, command: str) -> str:
         gallery=figures.gallery(records),
         curves={(t.protocol, t.trained_on): figures.curves(records, t) for t in found.tables},
         stamps=sorted(seen),
-        levels=detection.LEVELS,
         natural=records.natural("test"),
         steps=_by_step(records.run),
     )
@@ -78,6 +78,11 @@ def attack_title(name: str) -> str:
     """``DeepFool-steps=2`` as ``DeepFool (steps=2)``."""
     head, *settings = name.split("-")
     return f"{head} ({', '.join(settings)})" if settings else head
+
+
+def percent(level: str) -> str:
+    """``0.05`` as ``5 %``."""
+    return f"{100 * float(level):g}\u202f%"
 
 
 class Shown:
@@ -144,7 +149,7 @@ def sentences(records: Records, found: Computed, show: Shown) -> list[Markup]:
 
 
 def _detection_sentence(t: detection.Table, show: Shown) -> Markup:
-    level = detection.LEVELS[0]
+    level = t.levels[0]
 
     def tpr(row: detection.Row) -> str | None:
         return next((c.tpr.get(level) for c in row.cells if c.attack == t.trained_on), None)
@@ -153,8 +158,8 @@ def _detection_sentence(t: detection.Table, show: Shown) -> Markup:
     found = [Markup("{} {}").format(r.group.title, show.number(tpr(r), True)) for r in heads]
     floor = next((r for r in t.rows if r.group.title == t.best_floor), None)
     noise = [Markup("{} {}").format(r.group.title, show.bare(r.noise.specificity, True)) for r in heads if r.noise and r.noise.specificity]
-    text = Markup("<b>{}</b>, false alarms held to 5 %: of its successful 8-bit images {} are found").format(
-        attack_title(t.trained_on), Markup(", ").join(found)
+    text = Markup("<b>{}</b>, false alarms held to {}: of its successful 8-bit images {} are found").format(
+        attack_title(t.trained_on), percent(level), Markup(", ").join(found)
     )
     if floor is not None:
         text += Markup("; the floor that was best on <i>select</i>, {}, finds {}").format(floor.group.title, show.number(tpr(floor), True))

@@ -62,6 +62,15 @@ class Fails(nn.Module):
         return z
 
 
+def passes(name: str, net: nn.Module, x: Tensor, y: Tensor) -> int:
+    """How many forward passes the attack makes."""
+    seen: list[int] = []
+    handle = net.register_forward_hook(lambda m, i, o: seen.append(len(o)))
+    attack(name)(net, x, y, seeds=examples.seeds(len(x)))
+    handle.remove()
+    return len(seen)
+
+
 def test_output_is_a_batch_of_images(name: str, shape: Shape, classifier: nn.Module) -> None:
     for dtype in (torch.float32, torch.float64):
         x = examples.images(shape, 9, dtype=dtype)
@@ -105,12 +114,10 @@ def test_classifier_is_left_as_found_when_it_raises(name: str, shape: Shape, whe
     x = examples.images(shape, 5)
     y = examples.predicted(copy.deepcopy(net).eval(), x)
     before = everything_about(net)
-    try:
+    if where == "forward" and passes(name, net, x, y) <= call:
+        pytest.skip("it makes one pass only")
+    with pytest.raises(RuntimeError, match=f"no {where} pass"):
         attack(name)(failing, x, y, seeds=examples.seeds(5))
-    except RuntimeError as e:
-        assert f"no {where} pass" in str(e)
-    else:
-        assert (where, call) == ("forward", 1) and failing.left == 0  # it made one pass only
     assert everything_about(net) == before
     assert failing.training
 

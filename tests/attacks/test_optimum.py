@@ -33,7 +33,7 @@ def inside(classes: int) -> tuple[nn.Sequential, Tensor]:
     shape = Shape(1, 8, 8, classes)
     net = examples.affine(shape)
     x = 0.4 + 0.2 * torch.rand(20 * N, 1, 8, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    y, gap, w = gaps(net, x)
+    _, gap, w = gaps(net, x)
     near = (gap / w.abs().sum(2)).amin(1)
     x = x[(near > 1e-3) & (near < 0.15)][:N]
     assert len(x) == N

@@ -1,0 +1,212 @@
+"""A key changes when, and only when, something that it stands on changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import salientry.classifiers
+import salientry.controls
+import salientry.datasets
+import salientry.detectors
+import salientry.experiment.sanity
+import salientry.protocol
+import salientry.saliency
+from salientry.contracts import Roles
+from salientry.experiment.handles import Handle, make_handle
+from salientry.experiment.run import Run
+from salientry.recipes.smoke import smoke
+from salientry.store import default_of, digest
+
+REFERENCE = Path(__file__).parents[1] / "reference" / "keys.json"
+FOLDERS = ("attacks", "classifiers", "controls", "datasets", "detectors", "saliency", "experiment.sanity", "protocol", "contracts")
+NOT_SETTINGS = {"Arrays", "Pool", "Shape"}  # content, and what flows
+
+
+def specs() -> Iterator[type]:
+    for folder in FOLDERS:
+        module = importlib.import_module(f"salientry.{folder}")
+        for name, kind in sorted(vars(module).items()):
+            ours = isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__module__.startswith(f"salientry.{folder}")
+            if ours and name not in NOT_SETTINGS and name[0] != "_":
+                yield kind  # type: ignore[misc]
+
+
+def other(value: Any, name: str) -> Any:
+    """A different, valid value."""
+    options = {
+        "kind": {"paper": "black", "black": "paper"},
+        "norm": {"batch": "none", "none": "batch"},
+        "black_box": {"classifier": "encoder"},
+        "batch_norm": {"eval": "instance"},
+        "schedule": {"one_cycle": "constant", "step": "constant", "constant": "step"},
+        "action": {"stop": "mark", "mark": "stop"},
+    }
+    if name in options:
+        return options[name][value]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value * 0.5 + 0.0137
+    if isinstance(value, str):
+        return value + "x"
+    if isinstance(value, tuple):
+        return (*value, 0.2)
+    if value is None:
+        return 8
+    assert dataclasses.is_dataclass(value), (name, value)
+    first = dataclasses.fields(value)[0].name
+    return dataclasses.replace(value, **{first: other(getattr(value, first), first)})  # type: ignore[type-var]
+
+
+def specs_in(value: Any) -> Iterator[Any]:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type | Handle):
+        yield value
+        for f in dataclasses.fields(value):
+            yield from specs_in(getattr(value, f.name))
+    elif isinstance(value, list | tuple):
+        for v in value:
+            yield from specs_in(v)
+
+
+def swapped(value: Any, old: Any, new: Any, seen: dict[str, Handle]) -> Any:
+    """The same graph with one settings object replaced wherever it stands."""
+    if isinstance(value, Handle):
+        if value.fingerprint not in seen:
+            args = {k: swapped(v, old, new, seen) for k, v in value.args.items()}
+            assert value.step is not None
+            seen[value.fingerprint] = make_handle(value.step, args, value.seed, value.numerics)
+        return seen[value.fingerprint]
+    if value == old and type(value) is type(old):
+        return new
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changes = {f.name: swapped(getattr(value, f.name), old, new, seen) for f in dataclasses.fields(value)}
+        return dataclasses.replace(value, **changes)  # type: ignore[type-var]
+    if isinstance(value, list | tuple):
+        return type(value)(swapped(v, old, new, seen) for v in value)
+    return value
+
+
+def everything(wanted: list[Handle]) -> list[Handle]:
+    found: dict[str, Handle] = {}
+
+    def visit(h: Handle) -> None:
+        if h.fingerprint not in found:
+            for u in h.inputs:
+                visit(u)
+            found[h.fingerprint] = h
+
+    for h in wanted:
+        visit(h)
+    return list(found.values())
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> list[Handle]:
+    return everything(list(smoke(Run(tmp_path_factory.mktemp("store")))))
+
+
+def test_changing_any_field_of_any_settings_re_runs_exactly_what_depends_on_it(graph: list[Handle]) -> None:
+    found: dict[str, Any] = {}
+    for h in graph:
+        for s in specs_in(list(h.args.values())):
+            found.setdefault(repr(s), s)
+    kinds = {type(s).__name__ for s in found.values()}
+    assert kinds >= {
+        "FGSM",
+        "DeepFool",
+        "CompactCNN",
+        "UNet",
+        "SimpleClassifier",
+        "Eq2",
+        "Fill",
+        "Gate",
+        "SMD",
+        "SmallCNN",
+        "Rules",
+        "Digits",
+        "Roles",
+    }
+    for spec in found.values():
+        for f in dataclasses.fields(spec):
+            changed = dataclasses.replace(spec, **{f.name: other(getattr(spec, f.name), f.name)})
+            new: dict[str, Handle] = {}
+            for h in graph:
+                swapped(h, spec, changed, new)
+            uses = {h.fingerprint for h in graph if any(s == spec and type(s) is type(spec) for s in specs_in(list(h.args.values())))}
+            dependent: set[str] = set()
+            for h in graph:  # inputs come first
+                if h.fingerprint in uses or any(u.fingerprint in dependent for u in h.inputs):
+                    dependent.add(h.fingerprint)
+            moved = {old for old, h in new.items() if h.fingerprint != old}
+            assert moved == dependent, f"{type(spec).__name__}.{f.name}"
+            assert moved
+
+
+@pytest.mark.parametrize("kind", list(specs()), ids=lambda k: k.__name__)
+def test_every_field_of_every_settings_class_is_in_its_key(kind: type) -> None:
+    required = {"encoder": salientry.saliency.SimpleClassifier(), "name": "n", "bits": 8, "only_positives": True}
+    required |= dict.fromkeys(("fit", "detect", "select", "calibrate", "test"), 3) | {"argument": "a"}
+    given = {f.name: required[f.name] for f in dataclasses.fields(kind) if default_of(f) is MISSING}
+    spec = kind(**given)
+    keys = {digest(spec)}
+    for f in dataclasses.fields(spec):
+        keys.add(digest(dataclasses.replace(spec, **{f.name: other(getattr(spec, f.name), f.name)})))
+    assert len(keys) == 1 + len(dataclasses.fields(spec))
+
+
+def test_a_new_field_with_a_default_changes_no_key() -> None:
+    old = make_dataclass("Thing", [("a", int, 1), ("b", float, 0.5)], frozen=True)
+    new = make_dataclass("Thing", [("a", int, 1), ("b", float, 0.5), ("c", Roles, field(default=Roles(1, 2, 3, 4, 5)))], frozen=True)
+    for kind in (old, new):
+        kind.__module__ = "salientry.attacks.thing"
+    assert digest(old(a=3)) == digest(new(a=3))
+    assert digest(old(a=3)) != digest(new(a=3, c=Roles(1, 2, 3, 4, 6)))
+
+
+def test_a_new_argument_of_a_step_with_a_default_changes_no_key(tmp_path: Path) -> None:
+    from salientry.experiment.handles import step
+
+    def old(a: int) -> int:
+        return a
+
+    def new(a: int, b: int = 7) -> int:
+        return a + b
+
+    new.__name__ = "old"
+    first, second = Run(tmp_path).do(step()(old), 4), Run(tmp_path).do(step()(new), 4)
+    assert first.fingerprint == second.fingerprint
+    assert Run(tmp_path).do(step()(new), 4, 7).fingerprint == first.fingerprint
+    assert Run(tmp_path).do(step()(new), 4, 8).fingerprint != first.fingerprint
+    assert Run(tmp_path).do(step(revision=2)(old), 4).fingerprint != first.fingerprint
+
+
+def test_numbers_of_one_value_are_one_key() -> None:
+    @dataclass(frozen=True)
+    class S:
+        x: float
+
+    assert digest(S(2)) == digest(S(2.0))
+    assert digest(S(True)) != digest(S(1))
+
+
+def test_the_default_values_are_those_that_old_keys_stand_for() -> None:
+    """A changed default would silently give an old key to new numbers: raise REVISION or undo it, then write the file again."""
+    now = {f"{k.__module__}:{k.__name__}": {f.name: repr(default_of(f)) for f in dataclasses.fields(k)} for k in specs()}
+    if not REFERENCE.exists():  # pragma: no cover - the first time only
+        REFERENCE.write_text(json.dumps(now, indent=1, sort_keys=True).replace(repr(MISSING), "required") + "\n")
+    known = json.loads(REFERENCE.read_text())
+    now = json.loads(json.dumps(now).replace(repr(MISSING), "required"))
+    for name, fields in known.items():
+        assert name in now, f"{name} is gone"
+        assert {k: v for k, v in now[name].items() if k in fields} == fields, name
+    assert set(now) == set(known), "new settings: add them to the reference"

@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from salientry.contracts import PROGRESS, Batch, Pool, Roles, made
+from salientry.errors import DataDamaged, DeviceError, GateFailed, UsageError
+from salientry.experiment.handles import Chosen, Handle, step
+from salientry.experiment.run import Run
+from salientry.store import Rows, id_bytes
+
+CALLS: Counter[str] = Counter()
+BREAK = {"at": -1}
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A data set of 23 images whose pixels are their index."""
+
+    roles: Roles = Roles(fit=23, detect=0, select=0, calibrate=0, test=0)
+
+    def read(self) -> tuple[Pool, ...]:
+        CALLS["read"] += 1
+        images = np.arange(23, dtype=np.uint8).reshape(-1, 1, 1, 1).repeat(4, 2)
+        return (Pool(images, np.arange(23) % 2),)
+
+
+@dataclass(frozen=True)
+class Add:
+    amount: float = 1.0
+
+
+class Affine(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+
+@dataclass(frozen=True)
+class AffineSettings:
+    start: float = 2.0
+
+    def build(self) -> nn.Module:
+        return made(Affine(), self)
+
+
+@step(each_image=True, batch=4, shard=8, facts=lambda settings, **_: {"added": settings.amount})
+def plus(rows: Batch, settings: Add) -> dict[str, torch.Tensor]:
+    CALLS["plus"] += 1
+    if CALLS["plus"] == BREAK["at"]:
+        raise UsageError("the power failed")
+    return {"sum": rows.label + settings.amount, "row": rows.image[:, 0, 0, 0] * 255}
+
+
+@step(each_image=True, batch=4, shard=8)
+def noisy(rows: Batch, *, seed: int) -> dict[str, torch.Tensor]:
+    return {"seeds": rows.seeds(seed, 1)}
+
+
+@step()
+def total(rows: Rows, other: Rows | None = None) -> float:
+    CALLS["total"] += 1
+    return float(rows.column("sum").sum())
+
+
+@step(chooses=True)
+def judged(rows: Rows, value: Any, limit: float) -> Chosen:
+    bad = len(rows) > limit
+    return Chosen("value", {"rows": len(rows)}, f"{len(rows)} rows, at most {limit:g} wanted" if bad else None)
+
+
+@step()
+def after(value: Any) -> Any:
+    CALLS["after"] += 1
+    return value
+
+
+@step(each_image=True)
+def two(first: Batch, second: Batch) -> dict[str, torch.Tensor]:
+    return {"both": first.label + second.label}
+
+
+@step()
+def learnt(settings: AffineSettings, *, seed: int) -> nn.Module:
+    assert torch.get_num_threads() == 1
+    module = settings.build()
+    with torch.no_grad():
+        module.weight.fill_(seed + settings.start)  # type: ignore[operator,union-attr]
+    return module
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    CALLS.clear()
+    BREAK["at"] = -1
+
+
+def test_nothing_is_computed_before_it_is_wanted_and_nothing_twice(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    rows = run.dataset(Numbers())["fit"]
+    h = run.do(total, run.do(plus, rows, Add(2)))
+    assert not CALLS
+    run.walk([h, h])
+    assert CALLS == {"read": 1, "plus": 6, "total": 1}  # 23 rows in shards of 8, batches of 4
+    again = Run(tmp_path)
+    h2 = again.do(total, again.do(plus, again.dataset(Numbers())["fit"], Add(2.0)))  # 2 and 2.0 are one key
+    outcome = again.walk([h2])
+    assert (len(outcome.reused), len(outcome.made)) == (3, 0)
+    assert CALLS == {"read": 1, "plus": 6, "total": 1}
+    assert again.get(h2) == 23 // 2 + 23 * 2
+
+
+def test_a_step_that_broke_goes_on_at_its_last_shard(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    h = run.do(plus, run.dataset(Numbers())["fit"], Add())
+    BREAK["at"] = 4  # in the second shard
+    with pytest.raises(UsageError, match="power failed"):
+        run.walk([h])
+    assert not run.done(h)
+    BREAK["at"] = -1
+    CALLS.clear()
+    again = Run(tmp_path)
+    again.walk([h])
+    assert CALLS["plus"] == 4  # the first shard's two batches are not done again
+    whole = Run(tmp_path / "other")
+    whole.walk([h])
+    a, b = (next(r.store.path("plus", h.slug, h.fingerprint).glob("arrays.safetensors")).read_bytes() for r in (again, whole))
+    assert a == b
+    assert not list(tmp_path.rglob("*.parts"))
+
+
+def test_rows_widen_and_keep_their_order(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    rows = run.dataset(Numbers())["fit"]
+    found: Rows = run.get(run.do(plus, rows, Add(5)))
+    natural: Rows = run.get(rows)
+    assert found.facts["added"] == 5
+    assert found.facts["role"] == "fit"
+    np.testing.assert_array_equal(found.column("row"), natural.column("image")[:, 0, 0, 0])
+    np.testing.assert_array_equal(found.column("sum"), natural.column("label") + 5)
+    assert isinstance(found._columns["sum"], np.memmap)
+    first: Rows = run.get(run.do(plus, rows, Add(5)).first(3))
+    np.testing.assert_array_equal(first.ids, natural.ids[:3])
+    np.testing.assert_array_equal(first.column("sum"), found.column("sum")[:3])
+
+
+def test_seeds_belong_to_steps_that_draw(tmp_path: Path) -> None:
+    one, other = Run(tmp_path, seed=0), Run(tmp_path, seed=1)
+    rows = one.dataset(Numbers())["fit"]
+    assert one.do(plus, rows, Add()).fingerprint == other.do(plus, rows, Add()).fingerprint
+    keys = {r.do(noisy, rows, seed=s).fingerprint for r in (one, other) for s in (0, 1)}
+    assert len(keys) == 4
+    a, b = (r.get(r.do(noisy, rows)).column("seeds") for r in (one, other))
+    assert (a != b).all()
+
+
+def test_a_failed_gate_skips_what_stands_on_it_and_nothing_else(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    rows = run.do(plus, run.dataset(Numbers())["fit"], Add())
+    value = run.given(41, "forty-one")
+    bad, good = run.do(judged, rows, value, 22.0), run.do(judged, rows, value, 23.0)
+    wanted = [run.do(after, bad), run.do(after, good), run.do(total, rows)]
+    outcome = run.walk(wanted)
+    assert [m for _, m in outcome.failed] == ["23 rows, at most 22 wanted"]
+    assert [h.fingerprint for h, _ in outcome.skipped] == [wanted[0].fingerprint]
+    assert run.get(wanted[1]) == 41
+    assert run.done(wanted[2])
+    with pytest.raises(GateFailed, match="at most 22"):
+        run.get(bad)
+    again = Run(tmp_path)
+    again.given(41, "forty-one")
+    second = again.walk(wanted)
+    assert [m for _, m in second.failed] == ["23 rows, at most 22 wanted"]  # not computed again, and not forgotten
+    assert len(second.skipped) == 1
+    assert not second.made
+
+
+def test_modules_come_back_as_they_were(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    h = run.do(learnt, AffineSettings(), seed=3)
+    module = Run(tmp_path / "x").get(h)
+    assert float(module.weight) == 5.0
+    assert not module.training
+    assert not module.weight.requires_grad
+    assert float(Run(tmp_path / "x").get(h).weight) == 5.0
+
+
+def test_rows_that_are_not_aligned_are_refused(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    rows = run.dataset(Numbers())["fit"]
+    with pytest.raises(AssertionError, match="not aligned"):
+        run.get(run.do(two, rows, rows.first(5)))
+
+
+def test_an_unfinished_result_is_no_result(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    h = run.do(total, run.do(plus, run.dataset(Numbers())["fit"], Add()))
+    run.walk([h])
+    (run.path(h) / "DONE").unlink()
+    (run.path(h) / "result.json").write_text("{ half")
+    again = Run(tmp_path)
+    assert [x.fingerprint for x, _ in again.walk([h]).made] == [h.fingerprint]
+    assert again.get(h) == 11 + 23
+
+
+def test_a_result_of_other_images_is_refused(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    data = run.dataset(Numbers())
+    h = run.do(plus, data["fit"], Add())
+    run.walk([h])
+    rows: Rows = run.get(data)
+    columns = {n: [rows.column(n)] for n in rows.names} | {"id": [id_bytes(rows.ids[::-1])]}
+    body = run.record(data)
+    (run.path(data) / "DONE").unlink()
+    run.store.write(run.path(data), body, columns)
+    with pytest.raises(DataDamaged, match="other images"):
+        Run(tmp_path).get(h)
+
+
+def test_what_was_half_written_by_a_dead_process_is_swept(tmp_path: Path) -> None:
+    dead = tmp_path / "total" / ".new-999999999-abc"
+    mine = tmp_path / "total" / f".new-{os.getpid()}-abc"
+    dead.mkdir(parents=True)
+    mine.mkdir()
+    Run(tmp_path).walk([])
+    assert not dead.exists()
+    assert mine.exists()
+
+
+def test_wrong_use_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="numerics mode 'float31'; there are: float32"):
+        Run(tmp_path, numerics="float31")
+    with pytest.raises(UsageError, match="0 or more"):
+        Run(tmp_path, seed=-1)
+    with pytest.raises(DeviceError, match=r"no CUDA device|CUDA devices"):
+        Run(tmp_path, device="cuda:99")
+    run = Run(tmp_path)
+    with pytest.raises(UsageError, match="unknown role 'train'; there are: fit"):
+        run.dataset(Numbers())["train"]
+    with pytest.raises(UsageError, match="also needs: settings"):
+        run.do(plus, run.dataset(Numbers())["fit"])
+    with pytest.raises(UsageError, match="30 rows wanted, there are 23"):
+        run.get(run.dataset(Numbers())["fit"].first(30))
+    with pytest.raises(UsageError, match="no images"):
+        run.get(run.do(plus, run.dataset(Numbers())["test"], Add()))
+
+
+def test_progress_is_told_and_threads_are_as_before(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    h = run.do(plus, run.dataset(Numbers())["fit"], Add())
+    told: list[tuple[str, int, int]] = []
+
+    def listener(handle: Handle, index: int, of: int) -> Any:
+        def heard(done: int, total: int) -> None:
+            assert handle.step is not None
+            told.append((handle.step.name, done, total))
+
+        return heard
+
+    threads = torch.get_num_threads()
+    run.walk([h], listener)
+    assert [t for t in told if t[0] == "plus"] == [("plus", i, 6) for i in range(6)]
+    assert torch.get_num_threads() == threads
+    assert PROGRESS.get(None) is None
+
+
+def test_the_record_says_how_it_was_made(tmp_path: Path) -> None:
+    run = Run(tmp_path, seed=2)
+    rows = run.dataset(Numbers())["fit"]
+    h = run.do(noisy, rows, seed=1)
+    with warnings.catch_warnings():
+        run.walk([h])
+    body = run.record(h)
+    assert body["step"] == "noisy"
+    assert body["key"] == h.fingerprint
+    assert body["seed"] == 2001
+    assert body["seconds"] >= 0
+    assert body["arguments"] == {"rows": {"input": rows.fingerprint}}
+    assert {"device", "torch", "numpy", "python"} <= set(body["machine"])

@@ -1,0 +1,60 @@
+"""A whole run in seconds: the recipe ``smoke`` on a few digits with small nets. `python -m tests.tiny OUT [SEED]` runs it."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+from salientry.classifiers import CompactCNN
+from salientry.contracts import Roles
+from salientry.datasets import Digits
+from salientry.experiment.findings import Findings
+from salientry.experiment.records import export
+from salientry.experiment.run import Outcome, Run
+from salientry.experiment.sanity import Gate
+from salientry.protocol import STRICT
+from salientry.recipes.smoke import smoke
+from salientry.saliency import Eq2, Fill, SimpleClassifier, UNet
+
+ROLES = Roles(fit=400, detect=100, select=100, calibrate=80, test=100)
+NET = UNet(
+    SimpleClassifier(base=4, scales=2, epochs=2, batch=32), Eq2(area=3), Fill("black"), epochs=2, batch=32, lr=3e-3, schedule="one_cycle"
+)
+
+
+def tiny(run: Run, action: str = "mark") -> Findings:
+    """The recipe: everything that ``smoke`` does, once."""
+    return smoke(
+        run,
+        seeds=1,
+        select=60,
+        data=Digits(roles=ROLES),
+        classifier=CompactCNN(width=8, epochs=8),
+        saliency=NET,
+        bounds=Gate(action=action),
+        strict=replace(STRICT, levels=(0.05,)),
+    )
+
+
+def finish(store: Path, out: Path, seed: int = 0, action: str = "mark") -> tuple[Run, Findings, Outcome]:
+    """Run it and write its records."""
+    run = Run(store, seed=seed)
+    findings = tiny(run, action)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # 80 calibration images: it says so, rightly
+        outcome = run.walk(list(findings))
+    export(
+        run,
+        findings,
+        outcome,
+        out,
+        {"recipe": "tiny", "parameters": {}, "seed": seed, "numerics": "float32", "command": "tests.tiny", "out": str(out)},
+    )
+    return run, findings, outcome
+
+
+if __name__ == "__main__":
+    print("ready", flush=True)
+    finish(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0)
