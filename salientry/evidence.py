@@ -103,10 +103,12 @@ class Evidence:
             logits = self.classifier(x)
         if "gradient" in wanted:
             with torch.enable_grad():
-                own = logits.gather(1, self._parts.get("predicted", logits.argmax(1))[:, None]).sum()
+                predicted = self._parts.get("predicted", self._parts.get("logits", logits).argmax(1))
+                own = logits.gather(1, predicted[:, None]).sum()
             (self._parts["gradient"],) = torch.autograd.grad(own, x, create_graph=alive, retain_graph=alive)
         if "features" in wanted:
-            self._parts["features"] = means()
+            with torch.set_grad_enabled(alive):
+                self._parts["features"] = means()
         self._parts.setdefault("logits", logits if alive else logits.detach())
 
     def _look(self, name: str) -> None:
@@ -115,8 +117,8 @@ class Evidence:
             raise UsageError(f"{name} needs a saliency model, and this look has none")
         with torch.set_grad_enabled(self.image.requires_grad):
             said = self.saliency(self.image, self.predicted)
-        for part, value in said.items():
-            self._parts.setdefault(part, value)
+        for part in FROM_SALIENCY & set(said):
+            self._parts.setdefault(part, said[part])
         if name not in self._parts:
             raise UsageError(f"the saliency model {type(self.saliency).__name__} gives no {name}, only {', '.join(said)}")
 
@@ -132,7 +134,8 @@ class _watching:
         if self.wanted:
             layers = [m for m in self.module.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.Linear)]
             self.hooks = [
-                m.register_forward_hook(lambda m, i, o: self.seen.append(o.flatten(2).mean(2) if o.dim() > 2 else o)) for m in layers
+                m.register_forward_hook(lambda m, i, o: self.seen.append(o.flatten(2).mean(2) if o.dim() > 2 else o.clone()))
+                for m in layers
             ]
         return lambda: torch.cat(self.seen, 1)
 

@@ -87,7 +87,8 @@ class Guard(nn.Module):
         super().__init__()
         self.classifier, self.saliency, self.detector = classifier, saliency, detector
         self.threshold, self.level, self.shape = threshold, level, shape
-        self.register_buffer("calibration", torch.as_tensor(np.array(calibration), dtype=torch.float32).sort().values)
+        scores = calibration if isinstance(calibration, Tensor) else np.array(calibration)
+        self.register_buffer("calibration", torch.as_tensor(scores, dtype=torch.float32).sort().values)
         self.eval()
 
     @torch.no_grad()
@@ -173,6 +174,7 @@ def description(folder: Path | str) -> JSON:
 
     Raises:
         UsageError: when the folder holds none, or one of another schema.
+        DataDamaged: when it is no JSON, or a field is missing.
     """
     try:
         body = read_json(Path(folder) / "guard.json")
@@ -182,6 +184,8 @@ def description(folder: Path | str) -> JSON:
         raise UsageError(
             f"{folder}/guard.json has schema {body.get('schema') if isinstance(body, dict) else None!r}; this version reads {SCHEMA}"
         )
+    if missing := {"threshold", "level", "shape", "classifier", "learnt"} - set(body):
+        raise DataDamaged(f"{folder}/guard.json says nothing of: {', '.join(sorted(missing))}")
     return body
 
 

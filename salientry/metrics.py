@@ -88,7 +88,7 @@ class Resamples:
 
     def of(self, ids: Array) -> NDArray[np.float32]:
         """(resamples, len(ids)) weight of each row in each resample. The ids must be among those drawn from."""
-        key = np.asarray(ids).tobytes()
+        key = str(np.asarray(ids).dtype).encode() + np.asarray(ids).tobytes()
         if key not in self._known:
             self._known = dict(list(self._known.items())[-7:]) | {key: self._of(np.asarray(ids))}
         return self._known[key]
@@ -102,8 +102,11 @@ class Resamples:
 def rate_draws(values: Array, weights: Array) -> Floats:
     """(resamples,) weighted mean of (N,) values; NaN where a resample holds none of the rows."""
     total = weights.sum(1, dtype=np.float64)
+    wide = np.asarray(values, np.float64)
+    exact = not len(wide) or np.asarray(values).dtype == np.bool_  # counts are exact in float32, and a share stays in [0, 1]
+    centre = 0.0 if exact else wide.mean()  # so that the sums in float32 are small
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((weights @ np.asarray(values, np.float32)).astype(np.float64) / total)
+        return np.asarray(centre + (weights @ (wide - centre).astype(np.float32)).astype(np.float64) / total)
 
 
 def auroc_draws(natural: Array, natural_weights: Array, adversarial: Array, adversarial_weights: Array) -> Floats:
@@ -149,7 +152,7 @@ def share(value: Interval, clusters: int) -> Interval:
 def rate(resamples: Resamples, ids: Array, runs: Sequence[Array]) -> Interval:
     """A mean of per-image values (a share, when they are flags), one array per seed, with its interval."""
     weights = resamples.of(ids)
-    values = [float(np.mean(r)) if len(r) else float("nan") for r in runs]
+    values = [float(np.mean(r, dtype=np.float64)) if len(r) else float("nan") for r in runs]
     found = interval(values, [rate_draws(r, weights) for r in runs], len(ids))
     flags = all(np.asarray(r).dtype == np.bool_ for r in runs)
     return share(found, len(np.unique(ids))) if flags else found

@@ -51,7 +51,14 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
 def changed_fields(spec: Any) -> dict[str, Any]:
     """The fields of a settings object that differ from their defaults (required ones always do)."""
     found = {f.name: (getattr(spec, f.name), default_of(f)) for f in dataclasses.fields(spec)}
-    return {k: v for k, (v, default) in found.items() if default is dataclasses.MISSING or v != default}
+    return {k: v for k, (v, default) in found.items() if default is dataclasses.MISSING or _differ(v, default)}
+
+
+def _differ(value: Any, default: Any) -> bool:
+    try:
+        return bool(value != default)
+    except (ValueError, RuntimeError):  # arrays and tensors answer one by one
+        return True
 
 
 def canonical(value: Any) -> JSON:
@@ -121,14 +128,14 @@ def decode(body: JSON, trusted: bool = False) -> Any:
         return body
     module, _, name = str(body.get("class", "")).partition(":")
     kind = getattr(sys.modules.get(module), name, None) if trusted else None
-    if module.startswith("salientry."):
+    if module.startswith("salientry.") and not module.endswith("__main__"):
         with contextlib.suppress(ImportError):
             kind = getattr(importlib.import_module(module), name, None)
-    if not isinstance(kind, type) or not dataclasses.is_dataclass(kind):
+    if not isinstance(kind, type) or not dataclasses.is_dataclass(kind) or not (trusted or kind.__module__.startswith("salientry.")):
         raise DataDamaged(f"a file asks for the settings class {body.get('class')!r}; only settings of salientry are read from files")
     try:
         return kind(**{k: decode(v, trusted) for k, v in body.items() if k != "class"})
-    except TypeError as e:
+    except (TypeError, AttributeError, UsageError) as e:
         raise DataDamaged(f"settings of {name} in a file do not fit this version: {e}") from None
 
 
@@ -201,14 +208,23 @@ def read_arrays(path: Path) -> dict[str, Array]:
     except ValueError as e:
         raise DataDamaged(f"{path} is no readable safetensors file: {e}") from None
     out: dict[str, Array] = {}
-    for name, h in header.items():
-        if name == "__metadata__":
-            continue
-        dtype, shape, (start, stop) = np.dtype(DTYPES[h["dtype"]]), tuple(h["shape"]), h["data_offsets"]
+    for name, (dtype, shape, start, stop) in _columns(path, header).items():
         if 8 + length + stop > size or stop - start != dtype.itemsize * math.prod(shape):
             raise DataDamaged(f"{path} is truncated: {size} bytes, {8 + length + stop} expected")
         out[name] = np.memmap(path, dtype, "r", 8 + length + start, shape) if stop > start else np.zeros(shape, dtype)
     return out
+
+
+def _columns(path: Path, header: JSON) -> dict[str, tuple[np.dtype[Any], tuple[int, ...], int, int]]:
+    """Dtype, shape, start and stop of each array in a safetensors header."""
+    try:
+        described = {k: (h["dtype"], tuple(h["shape"]), *h["data_offsets"]) for k, h in header.items() if k != "__metadata__"}
+        found = {k: (np.dtype(DTYPES[d]), shape, start, stop) for k, (d, shape, start, stop) in described.items()}
+        if any(type(n) is not int or n < 0 for _, shape, start, stop in found.values() for n in (*shape, start, stop)):
+            raise ValueError("sizes must be whole numbers from 0")
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise DataDamaged(f"{path} is no readable safetensors file: {type(e).__name__} in its header: {e}") from None
+    return found
 
 
 def write_json(path: Path, body: JSON) -> None:
@@ -361,8 +377,11 @@ class Store:
                 (fresh / "DONE").touch()
                 if path.exists() and not self.done(path):
                     shutil.rmtree(path)
-                with contextlib.suppress(OSError) if self.done(path) else contextlib.nullcontext():
+                try:
                     os.rename(fresh, path)
+                except OSError:
+                    if not self.done(path):
+                        raise
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 

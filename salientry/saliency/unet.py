@@ -86,7 +86,7 @@ class SaliencyUNet(nn.Module):
             ``opinion`` (N, K), the encoder's own log-probabilities.
         """
         h, w = image.shape[2:]
-        with _per_image_statistics(self, self.instance and not self.training):
+        with _per_image_statistics(self, self.instance and not self.decoder.training):  # fit trains the decoder alone
             maps, logits = self.encoder(self.pad(image))
             act = (maps[-1] * self.selector(k)[:, :, None, None]).sum(1, keepdim=True)
             drawn = self.decoder(maps[-1] * torch.sigmoid(act - self.model_confidence), maps[:-1])

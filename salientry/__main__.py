@@ -1,0 +1,5 @@
+"""``python -m salientry``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from salientry.classifiers import CompactCNN, External
+from salientry.contracts import Shape, fingerprint, with_facts
+from salientry.errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier
+from salientry.evidence import Evidence
+from salientry.guard import Guard, Verdict, probe
+from salientry.store import read_arrays
+
+from . import examples
+from .examples import ViewPairs
+
+SHAPE = Shape(1, 12, 12, 5)
+NAMES = sorted(examples.detectors())
+
+
+@pytest.fixture(scope="module")
+def classifier() -> nn.Module:
+    return examples.conv(SHAPE)
+
+
+@pytest.fixture(scope="module")
+def saliency() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return with_facts(examples.saliency()["unet"].build(SHAPE), learning_curves={"decoder": [1.0]})
+
+
+def guarded(classifier: nn.Module, saliency: nn.Module, name: str = "spd", calibration: Any = None) -> Guard:
+    spec = examples.detectors()[name]
+    pairs = ViewPairs.of(spec, examples.natural_evidence(64, seed=0), examples.adversarial_evidence(64, seed=1))
+    detector = with_facts(spec.fit(pairs, seed=0), trained_on="nothing real")
+    needed = saliency if detector.needs & {"map", "exists", "opinion"} else None  # type: ignore[operator]
+    with torch.no_grad():
+        scores = detector(Evidence(classifier, needed, examples.images(SHAPE, 101, seed=5)))
+    threshold = float(scores.quantile(0.9, interpolation="higher"))
+    return Guard(classifier, needed, detector, threshold, 0.1, scores.numpy() if calibration is None else calibration, SHAPE)
+
+
+@pytest.fixture(scope="module")
+def guard(classifier: nn.Module, saliency: nn.Module) -> Guard:
+    return guarded(classifier, saliency)
+
+
+@pytest.fixture
+def folder(guard: Guard, tmp_path: Path) -> Path:
+    guard.save(tmp_path / "guard", classifier_at="../classifier")
+    return tmp_path / "guard"
+
+
+X = examples.images(SHAPE, 60, seed=6)
+
+
+def same(a: Verdict, b: Verdict) -> bool:
+    pairs = [(getattr(a, n), getattr(b, n)) for n in ("flagged", "score", "p_value", "predicted", "map")]
+    return all((v is None) == (w is None) and (v is None or torch.equal(v, w)) for v, w in pairs)
+
+
+# --- verdicts -------------------------------------------------------------------------------------------------------
+
+
+def test_a_verdict_is_what_its_parts_say(guard: Guard, classifier: nn.Module) -> None:
+    found = guard(X)
+    look = Evidence(classifier, guard.saliency, X)
+    with torch.no_grad():
+        assert torch.allclose(found.score, guard.detector(look), atol=1e-6)
+        assert torch.equal(found.predicted, classifier(X).argmax(1))
+        assert found.map is not None and torch.allclose(found.map, look.map, atol=1e-6)
+    assert torch.equal(found.flagged, found.score > guard.threshold)
+    assert 0 < int(found.flagged.sum()) < len(X)
+    assert found.flagged.dtype == torch.bool and found.predicted.dtype == torch.int64
+    assert not any(v.requires_grad for v in (found.score, found.p_value, found.map))
+
+
+def test_a_score_at_the_threshold_is_not_flagged(guard: Guard) -> None:
+    """``threshold`` is one of the calibration scores: that image itself is not above it."""
+    found = guard(examples.images(SHAPE, 101, seed=5))
+    at = (found.score - guard.threshold).abs().argmin()
+    here = Guard(guard.classifier, guard.saliency, guard.detector, float(found.score[at]), 0.1, guard.calibration, SHAPE)
+    again = here(examples.images(SHAPE, 101, seed=5))
+    assert torch.equal(again.score, found.score)
+    assert not bool(again.flagged[at])
+    assert int(again.flagged.sum()) == int((found.score > found.score[at]).sum())
+
+
+@pytest.mark.parametrize("calibration", ["own", "ties", "one"])
+def test_p_value_is_the_share_of_calibration_naturals_at_least_as_suspicious(
+    classifier: nn.Module, saliency: nn.Module, calibration: str
+) -> None:
+    scores = guarded(classifier, saliency, "margin")(X).score
+    chosen = {"own": scores[::2], "ties": scores[3:5].repeat(10), "one": scores[7:8]}[calibration]
+    found = guarded(classifier, saliency, "margin", chosen.flip(0).tolist())(X)
+    expected = [(1 + sum(c >= s for c in chosen.tolist())) / (1 + len(chosen)) for s in scores.tolist()]
+    np.testing.assert_allclose(found.p_value.numpy(), expected, rtol=1e-6)
+    assert float(found.p_value.min()) > 0 and float(found.p_value.max()) <= 1
+
+
+def test_p_values_of_naturals_like_the_calibration_ones_promise_their_rate(classifier: nn.Module, saliency: nn.Module) -> None:
+    guard = guarded(classifier, saliency, "margin")
+    new = guard(examples.images(SHAPE, 1000, seed=77)).p_value
+    for level in (0.1, 0.3, 0.5, 0.8):
+        assert abs(float((new <= level).float().mean()) - level) < 4 * (level * (1 - level) * (1 / 1000 + 1 / 101)) ** 0.5 + 1 / 101
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_batches_do_not_matter(classifier: nn.Module, saliency: nn.Module, name: str) -> None:
+    guard = guarded(classifier, saliency, name)
+    whole = guard(X)
+    for batch in (1, 7, 60):
+        pieces = guard(X, batch=batch)
+        assert torch.allclose(pieces.score, whole.score, atol=1e-4)
+        assert torch.equal(pieces.predicted, whole.predicted)
+        near = (whole.score - guard.threshold).abs() < 1e-4
+        assert torch.equal(pieces.flagged[~near], whole.flagged[~near])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_images_no_verdicts(classifier: nn.Module, saliency: nn.Module, name: str) -> None:
+    found = guarded(classifier, saliency, name)(X[:0])
+    assert len(found) == 0 and found.score.shape == (0,) and found.p_value.shape == (0,)
+    assert (found.map is None) == (name in ("id", "margin", "margin2", "sorted_logits", "black_share", "high_frequency"))
+
+
+def test_verdicts_are_taken_by_index_slice_and_mask(guard: Guard) -> None:
+    found = guard(X)
+    assert len(found) == 60
+    assert len(found[10:20]) == 10 and torch.equal(found[10:20].score, found.score[10:20])
+    flagged = found[found.flagged]
+    assert len(flagged) == int(found.flagged.sum()) and bool(flagged.flagged.all())
+    assert torch.equal(found[torch.tensor([3, 1])].predicted, found.predicted[[3, 1]])
+    assert found[4].score.shape == () and found[4].map is not None and found[4].map.shape == (1, 12, 12)
+    assert Verdict(*(torch.zeros(3),) * 4, map=None)[1:].map is None
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (X[:, :, :11], r"\(C, H, W\) = \(1, 12, 12\); found \(1, 11, 12\)"),
+        (X.repeat(1, 3, 1, 1), r"found \(3, 12, 12\)"),
+        (X[0], r"\(N, C, H, W\); found shape \(1, 12, 12\)"),
+        ((X * 255).to(torch.uint8), "found torch.uint8"),
+        (X * 255, r"lie in \[0, 1\]; found \[0, 255\]"),
+        (X - 0.1, r"lie in \[0, 1\]; found \[-0.1, 0.9\]"),
+        (X * float("nan"), r"found \[nan, nan\]"),
+        (X.numpy(), "must be a tensor"),
+    ],
+)
+def test_refuses_other_images_and_says_what_it_found(guard: Guard, bad: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        guard(bad)
+
+
+def test_takes_other_floats(guard: Guard) -> None:
+    assert same(guard(X.double()), guard(X))
+
+
+def test_leaves_the_classifier_as_found(saliency: nn.Module) -> None:
+    classifier = examples.conv(SHAPE)
+    guard = guarded(classifier, saliency)
+    calm = guard(X)
+    guard.train()
+    classifier[0].weight.requires_grad_(False)
+    before = fingerprint(classifier)
+    assert same(guard(X), calm)  # judged in eval mode
+    assert classifier.training and classifier[1].training and fingerprint(classifier) == before
+    assert [p.requires_grad for p in classifier.parameters()][:2] == [False, True]
+
+
+# --- on disk --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loaded_guard_gives_the_same_verdicts_bit_for_bit(classifier: nn.Module, saliency: nn.Module, tmp_path: Path, name: str) -> None:
+    guard = guarded(classifier, saliency, name)
+    guard.save(tmp_path / "a" / "b")
+    again = Guard.load(tmp_path / "a" / "b", classifier)
+    assert same(again(X), guard(X))
+    assert (again.threshold, again.level, again.shape) == (guard.threshold, guard.level, guard.shape)
+    assert torch.equal(again.calibration, guard.calibration)
+    assert vars(again.detector)["facts"] == vars(guard.detector)["facts"]
+    assert not any(m.training for m in again.modules())
+    again.save(tmp_path / "c")
+    for file in ("guard.json", "guard.safetensors"):
+        assert (tmp_path / "c" / file).read_bytes() == (tmp_path / "a" / "b" / file).read_bytes()
+
+
+def test_the_classifier_is_not_in_the_files(guard: Guard, classifier: nn.Module, folder: Path) -> None:
+    assert sorted(p.name for p in folder.iterdir()) == ["guard.json", "guard.safetensors"]
+    arrays = read_arrays(folder / "guard.safetensors")
+    assert {k.split(".")[0] for k in arrays} == {"detector", "saliency", "calibration"}
+    raw = b"".join(p.read_bytes() for p in folder.iterdir())
+    for value in classifier.state_dict().values():
+        if value.numel() > 1:
+            assert value.numpy().tobytes() not in raw
+    for value in guard.detector.state_dict().values():
+        assert value.numpy().tobytes() in raw  # the search above would have found them
+    body = json.loads((folder / "guard.json").read_text())
+    assert set(body["classifier"]) == {"weights", "probes", "at"}
+    assert body["classifier"]["weights"] == fingerprint(classifier) and body["classifier"]["at"] == "../classifier"
+
+
+def test_probes_are_the_same_images_for_ever(classifier: nn.Module) -> None:
+    """The logits of a saved guard must be found again by another version; the first pixel is splitmix64 of (0, 1)."""
+
+    class Pixels(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1)[:, :2]
+
+    found = probe(Pixels(), SHAPE)
+    assert found.shape == (4, 2)
+    assert float(found[0, 0]) == pytest.approx(0xE220A8397B1DCDAF / 2**64, abs=2**-24)  # the published first output for seed 0
+    assert torch.equal(probe(classifier.train(), SHAPE), probe(classifier.eval(), SHAPE))
+
+
+def test_another_classifier_is_refused_with_both_hashes_and_probes(folder: Path, classifier: nn.Module) -> None:
+    other = examples.conv(SHAPE, seed=1)
+    with pytest.raises(WrongClassifier) as e:
+        Guard.load(folder, other)
+    text = str(e.value)
+    assert fingerprint(classifier)[:12] in text and fingerprint(other)[:12] in text
+    for net in (classifier, other):
+        assert "[" + ", ".join(f"{v:.3f}" for v in probe(net, SHAPE)[0][:3].tolist()) in text
+    assert f"{float((probe(classifier, SHAPE) - probe(other, SHAPE)).abs().max()):.4g}" in text
+
+
+def test_a_classifier_that_differs_anywhere_is_refused(folder: Path, classifier: nn.Module) -> None:
+    nudged = copy.deepcopy(classifier)
+    next(nudged.parameters()).data.view(-1)[0] += 1e-6
+    acts_otherwise = copy.deepcopy(classifier)
+    acts_otherwise[2] = nn.Tanh()  # same weights, same hash: the probes tell
+    assert fingerprint(acts_otherwise) == fingerprint(classifier)
+    for other in (
+        nudged,
+        acts_otherwise,
+        External(classifier),
+        examples.conv(Shape(1, 12, 12, 4)),
+        examples.conv(Shape(2, 12, 12, 5)),
+        examples.conv(Shape(1, 14, 14, 5)),
+    ):
+        with pytest.raises(WrongClassifier):
+            Guard.load(folder, other)
+
+
+def test_guards_of_external_classifiers_know_their_preprocessing(saliency: nn.Module, tmp_path: Path) -> None:
+    net = CompactCNN(width=4).build(SHAPE)
+    guarded(External(net, mean=0.5, std=0.5), saliency).save(tmp_path)
+    assert Guard.load(tmp_path, External(net, mean=0.5, std=0.5))(X).flagged.shape == (60,)
+    with pytest.raises(WrongClassifier):
+        Guard.load(tmp_path, External(net, mean=0.4, std=0.5))
+
+
+def test_no_guard_there(tmp_path: Path, classifier: nn.Module) -> None:
+    for where in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(UsageError, match=r"no guard in .*there is no guard\.json"):
+            Guard.load(where, classifier)
+
+
+def test_a_folder_that_cannot_be_written(guard: Guard, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot write"):
+        guard.save(tmp_path / "file" / "guard")
+
+
+@pytest.mark.parametrize("schema", [0, 2, None, "1"])
+def test_another_schema_is_named(folder: Path, classifier: nn.Module, schema: Any) -> None:
+    body = json.loads((folder / "guard.json").read_text())
+    (folder / "guard.json").write_text(json.dumps(body | {"schema": schema}))
+    with pytest.raises(UsageError, match=f"has schema {schema!r}; this version reads 1"):
+        Guard.load(folder, classifier)
+
+
+def test_damaged_json(folder: Path, classifier: nn.Module) -> None:
+    text = (folder / "guard.json").read_text()
+    for damaged in (text[: len(text) // 2], "", "\x00" * 50):
+        (folder / "guard.json").write_text(damaged)
+        with pytest.raises(DataDamaged, match=r"guard\.json is no JSON"):
+            Guard.load(folder, classifier)
+    (folder / "guard.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataDamaged):
+        Guard.load(folder, classifier)
+
+
+@pytest.mark.parametrize("field", ["threshold", "level", "shape", "classifier", "learnt"])
+def test_a_description_without_one_of_its_fields(folder: Path, classifier: nn.Module, field: str) -> None:
+    body = json.loads((folder / "guard.json").read_text())
+    del body[field]
+    (folder / "guard.json").write_text(json.dumps(body))
+    with pytest.raises(DataDamaged, match=field):
+        Guard.load(folder, classifier)
+
+
+def test_settings_of_strangers_are_not_built(folder: Path, classifier: nn.Module) -> None:
+    body = json.loads((folder / "guard.json").read_text())
+    body["learnt"]["detector"]["origin"]["build"]["class"] = "os:system"
+    (folder / "guard.json").write_text(json.dumps(body))
+    with pytest.raises(DataDamaged, match="only settings of salientry"):
+        Guard.load(folder, classifier)
+
+
+def test_truncated_and_missing_weights(folder: Path, classifier: nn.Module) -> None:
+    path = folder / "guard.safetensors"
+    whole = path.read_bytes()
+    for size in (len(whole) - 1, len(whole) // 2, 100, 4, 0):
+        path.write_bytes(whole[:size])
+        with pytest.raises(DataDamaged):
+            Guard.load(folder, classifier)
+    path.unlink()
+    with pytest.raises(StoreError, match="cannot read"):
+        Guard.load(folder, classifier)
+
+
+def test_files_that_do_not_belong_together(folder: Path, classifier: nn.Module, saliency: nn.Module, tmp_path: Path) -> None:
+    guarded(classifier, saliency, "margin").save(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "guard.safetensors", folder / "guard.safetensors")
+    with pytest.raises(DataDamaged, match="do not fit") as e:
+        Guard.load(folder, classifier)
+    assert isinstance(e.value, Error)

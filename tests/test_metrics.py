@@ -1,0 +1,366 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import binom, binomtest, mannwhitneyu
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from salientry import metrics
+from salientry.metrics import Interval, Resamples, auroc, auroc_draws, bootstrap, rate_draws, roc
+
+Floats = NDArray[np.float64]
+few = st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=12).map(np.array)
+
+
+def some_ids(n: int, seed: int = 0) -> NDArray[np.str_]:
+    return np.array([f"{v:016x}" for v in np.random.default_rng(seed).permutation(10_000)[:n]])
+
+
+def tied(rng: np.random.Generator, n: int) -> Floats:
+    """Scores with many ties."""
+    return rng.integers(0, 6, n) / 4
+
+
+def mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+def ends(found: Interval) -> tuple[float, float, float]:
+    return found.value, found.lo, found.hi
+
+
+# --- the numbers -------------------------------------------------------------------------------------------------
+
+
+@given(few, few)
+def test_auroc_is_the_share_of_pairs_won(natural: Floats, adversarial: Floats) -> None:
+    wins = sum(1.0 if a > n else 0.5 if a == n else 0.0 for n in natural for a in adversarial)
+    assert auroc(natural, adversarial) == pytest.approx(wins / (len(natural) * len(adversarial)), abs=1e-12)
+    assert auroc(natural, adversarial) + auroc(adversarial, natural) == pytest.approx(1, abs=1e-12)
+    assert auroc(natural, adversarial) == pytest.approx(auroc(-adversarial, -natural), abs=1e-12)
+    assert auroc(np.exp(natural), np.exp(adversarial)) == auroc(natural, adversarial)
+
+
+@pytest.mark.parametrize("ties", [True, False])
+def test_auroc_agrees_with_scikit_learn_and_the_u_test(ties: bool) -> None:
+    rng = np.random.default_rng(0)
+    for n, m in ((300, 200), (1, 50), (50, 1)):
+        natural, adversarial = (tied(rng, n), tied(rng, m) + 0.25) if ties else (rng.normal(size=n), rng.normal(size=m) + 0.5)
+        truth = roc_auc_score(np.r_[np.zeros(n), np.ones(m)], np.r_[natural, adversarial])
+        assert auroc(natural, adversarial) == pytest.approx(truth, abs=1e-12)
+        assert auroc(natural, adversarial) == pytest.approx(mannwhitneyu(adversarial, natural).statistic / (n * m), abs=1e-12)
+
+
+def test_auroc_at_its_ends_and_without_images() -> None:
+    low, high = np.array([0.0, 1.0]), np.array([2.0, 3.0, 4.0])
+    assert (auroc(low, high), auroc(high, low), auroc(low, low)) == (1.0, 0.0, 0.5)
+    assert math.isnan(auroc(low[:0], high)) and math.isnan(auroc(low, high[:0]))
+
+
+@given(few, few)
+def test_roc_runs_from_corner_to_corner_with_the_area_of_auroc(natural: Floats, adversarial: Floats) -> None:
+    fpr, tpr = roc(natural, adversarial)
+    assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
+    assert (np.diff(fpr) >= 0).all() and (np.diff(tpr) >= 0).all()
+    assert np.trapezoid(tpr, fpr) == pytest.approx(auroc(natural, adversarial), abs=1e-12)
+    known = roc_curve(np.r_[np.zeros(len(natural)), np.ones(len(adversarial))], np.r_[natural, adversarial], drop_intermediate=False)
+    np.testing.assert_allclose((fpr, tpr), known[:2], atol=1e-12)
+
+
+def test_a_flag_is_strictly_above_the_threshold() -> None:
+    scores = np.array([0.0, 1.0, 1.0, 2.0])
+    assert [metrics.flag_rate(scores, t) for t in (-1, 0, 0.5, 1, 2)] == [1, 0.75, 0.75, 0.25, 0]
+    assert math.isnan(metrics.flag_rate(scores[:0], 0))
+
+
+# --- the draw ----------------------------------------------------------------------------------------------------
+
+
+def test_each_resample_draws_as_many_images_as_there_are() -> None:
+    weights = Resamples(some_ids(37), 500).weights
+    assert weights.shape == (500, 37)
+    assert (weights.sum(1) == 37).all() and (weights == weights.round()).all() and (weights >= 0).all()
+
+
+def test_the_draw_is_multinomial() -> None:
+    weights = Resamples(some_ids(50), 4000).weights.ravel().astype(int)
+    expected = binom.pmf(np.arange(6), 50, 1 / 50)
+    found = np.bincount(weights, minlength=6)[:6] / len(weights)
+    np.testing.assert_allclose(found, expected, atol=0.005)
+
+
+def test_the_draw_depends_on_the_set_of_ids_alone() -> None:
+    ids = some_ids(20)
+    first = Resamples(ids, 100)
+    order = np.random.default_rng(1).permutation(20)
+    for same in (ids[order], np.concatenate([ids, ids[:7]]), np.repeat(ids, 3)):
+        assert np.array_equal(Resamples(same, 100).of(ids), first.of(ids))
+    assert not np.array_equal(Resamples(some_ids(20, seed=1), 100).weights, first.weights)
+    assert not np.array_equal(Resamples(ids[:19], 100).weights, first.weights[:, :19])
+
+
+def test_rows_ask_for_the_weight_of_their_image() -> None:
+    ids = some_ids(9)
+    drawn = Resamples(ids, 50)
+    by_id = dict(zip(drawn.clusters.tolist(), drawn.weights.T, strict=True))
+    at = np.array([3, 3, 8, 0])
+    for _ in range(2):  # the second answer is a remembered one
+        assert np.array_equal(drawn.of(ids[at]), np.stack([by_id[i] for i in ids[at]], 1))
+    for n in range(9):  # more than it remembers
+        assert np.array_equal(drawn.of(ids[n:]), np.stack([by_id[i] for i in ids[n:]], 1))
+    assert drawn.of(ids[:0]).shape == (50, 0)
+    for stranger in ("0", "5", "z"):
+        with pytest.raises(AssertionError, match="not drawn from"):
+            drawn.of(np.array([ids[0], stranger]))
+
+
+def test_ids_of_other_widths_are_not_taken_for_each_other() -> None:
+    drawn = Resamples(np.array(["ab", "cd", "abcd"]), 50)
+    two, one = drawn.of(np.array(["ab", "cd"])), drawn.of(np.array(["abcd"]))
+    assert two.shape == (50, 2) and one.shape == (50, 1)
+
+
+# --- vectorised equals obvious -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 60])
+def test_rate_draws_equal_the_slow_bootstrap(n: int) -> None:
+    rng = np.random.default_rng(n)
+    ids = some_ids(n, seed=n)[rng.integers(0, n, n + 3)]  # with repeats
+    drawn = Resamples(ids, 300)
+    for values in (tied(rng, n + 3), rng.normal(size=n + 3), rng.random(n + 3) < 0.3):
+        slow = bootstrap(lambda rows, values=values: mean(values[rows]), ids, 300)  # type: ignore[misc]
+        np.testing.assert_allclose(rate_draws(values, drawn.of(ids)), slow, atol=1e-6)
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (3, 2), (40, 25), (60, 60)])
+@pytest.mark.parametrize("ties", [True, False])
+def test_auroc_draws_equal_the_slow_bootstrap(n: int, m: int, ties: bool) -> None:
+    rng = np.random.default_rng(n + m)
+    natural_ids = some_ids(n, seed=n)
+    twin_ids = rng.choice(natural_ids, m)  # some naturals have no twin, some two
+    natural, adversarial = (tied(rng, n), tied(rng, m)) if ties else (rng.normal(size=n), rng.normal(size=m))
+    drawn, joint = Resamples(natural_ids, 300), np.concatenate([natural_ids, twin_ids])
+
+    def statistic(rows: NDArray[np.int64]) -> float:
+        return auroc(natural[rows[rows < n]], adversarial[rows[rows >= n] - n])
+
+    slow = bootstrap(statistic, joint, 300)
+    fast = auroc_draws(natural, drawn.of(natural_ids), adversarial, drawn.of(twin_ids))
+    assert np.isnan(slow).any() == (n == 3), "the small case is there for resamples without a twin"
+    np.testing.assert_allclose(fast, slow, atol=1e-6, equal_nan=True)
+
+
+def test_a_weight_is_a_sample_weight() -> None:
+    rng = np.random.default_rng(3)
+    ids = some_ids(50)
+    natural, adversarial, weights = tied(rng, 50), tied(rng, 50) + 0.25, Resamples(ids, 20).of(ids)
+    truth = [roc_auc_score(np.r_[np.zeros(50), np.ones(50)], np.r_[natural, adversarial], sample_weight=np.r_[w, w]) for w in weights]
+    np.testing.assert_allclose(auroc_draws(natural, weights, adversarial, weights), truth, atol=1e-6)
+
+
+def test_intervals_are_quantiles_of_the_slow_bootstrap() -> None:
+    rng = np.random.default_rng(4)
+    ids, n = some_ids(80), 80
+    a, b, natural, adversarial = rng.normal(size=n), rng.normal(size=n), tied(rng, n), tied(rng, n) + 0.25
+    drawn = Resamples(ids, 400)
+
+    def quantiles(draws: Floats) -> tuple[float, float]:
+        return float(np.quantile(draws, 0.025)), float(np.quantile(draws, 0.975))
+
+    found = metrics.rate(drawn, ids, [a])
+    assert ends(found) == pytest.approx((a.mean(), *quantiles(bootstrap(lambda r: mean(a[r]), ids, 400))), abs=1e-6)
+    found = metrics.difference(drawn, ids, [(a, b)])
+    assert ends(found) == pytest.approx((a.mean() - b.mean(), *quantiles(bootstrap(lambda r: mean((a - b)[r]), ids, 400))), abs=1e-6)
+    found = metrics.auroc_interval(drawn, ids, ids, [(natural, adversarial)])
+    slow = bootstrap(lambda r: auroc(natural[r], adversarial[r]), ids, 400)
+    assert ends(found) == pytest.approx((auroc(natural, adversarial), *quantiles(slow)), abs=1e-6)
+    false, true = natural > 0.5, adversarial > 0.5
+    found = metrics.balanced_accuracy(drawn, ids, ids, [(false, true)])
+    slow = bootstrap(lambda r: (1 - mean(false[r]) + mean(true[r])) / 2, ids, 400)
+    assert ends(found) == pytest.approx(((1 - false.mean() + true.mean()) / 2, *quantiles(slow)), abs=1e-6)
+
+
+@pytest.mark.parametrize("n", [20, 377, 384])
+def test_a_share_stays_a_share(n: int) -> None:
+    flags, ids = np.arange(n) > 1, some_ids(n)
+    drawn = Resamples(ids)
+    most, least = metrics.rate(drawn, ids, [flags]), metrics.rate(drawn, ids, [~flags])
+    assert most.hi == 1 and least.lo == 0
+    assert (rate_draws(flags, drawn.of(ids)) * n == (rate_draws(flags, drawn.of(ids)) * n).round()).all()
+
+
+def test_small_differences_of_large_numbers_are_kept() -> None:
+    rng = np.random.default_rng(13)
+    ids, values = some_ids(50), 1e6 + rng.normal(size=50)
+    slow = bootstrap(lambda rows: mean(values[rows]), ids, 100)
+    np.testing.assert_allclose(rate_draws(values, Resamples(ids, 100).of(ids)), slow, rtol=0, atol=1e-5)
+
+
+# --- what an interval must not do --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("copies", [2, 5])
+def test_copies_never_narrow_an_interval(copies: int) -> None:
+    rng = np.random.default_rng(5)
+    ids = some_ids(60)
+    flags, scores, natural = rng.random(60) < 0.4, tied(rng, 60) + 0.25, tied(rng, 60)
+    drawn, many = Resamples(ids), np.repeat(ids, copies)
+    one, more = metrics.rate(drawn, ids, [flags]), metrics.rate(drawn, many, [np.repeat(flags, copies)])
+    assert ends(more) == ends(one)
+    assert (one.n, more.n) == (60, 60 * copies)
+    one = metrics.auroc_interval(drawn, ids, ids, [(natural, scores)])
+    more = metrics.auroc_interval(drawn, many, many, [(np.repeat(natural, copies), np.repeat(scores, copies))])
+    assert ends(more) == pytest.approx(ends(one), abs=1e-12)
+    assert one.hi - one.lo > 0.1
+    perfect = metrics.rate(drawn, many, [np.ones(60 * copies, bool)])
+    assert ends(perfect) == ends(metrics.rate(drawn, ids, [np.ones(60, bool)]))
+
+
+def test_order_of_the_images_does_not_matter() -> None:
+    rng = np.random.default_rng(6)
+    ids, order = some_ids(60), rng.permutation(60)
+    flags, natural, adversarial = rng.random(60) < 0.4, tied(rng, 60), tied(rng, 60)
+    a, b = Resamples(ids), Resamples(ids[order])
+    assert ends(metrics.rate(a, ids, [flags])) == ends(metrics.rate(b, ids[order], [flags[order]]))
+    there = metrics.auroc_interval(b, ids[order], ids, [(natural[order], adversarial)])
+    assert ends(there) == pytest.approx(ends(metrics.auroc_interval(a, ids, ids, [(natural, adversarial)])), abs=1e-12)
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(7)
+    ids = some_ids(200)
+    drawn, covered, wide = Resamples(ids), 0, []
+    for _ in range(300):
+        found = metrics.rate(drawn, ids, [rng.random(200) < 0.3])
+        covered += found.lo <= 0.3 <= found.hi
+        wide.append(found.hi - found.lo)
+    assert 0.90 <= covered / 300 <= 0.99
+    assert np.mean(wide) == pytest.approx(2 * 1.96 * math.sqrt(0.3 * 0.7 / 200), rel=0.05)
+
+
+def test_the_interval_of_clusters_covers_the_truth_too() -> None:
+    rng = np.random.default_rng(8)
+    ids = np.repeat(some_ids(100), 4)  # four attacks on each image, found together or not at all
+    drawn, covered = Resamples(ids), 0
+    for _ in range(300):
+        found = metrics.rate(drawn, ids, [np.repeat(rng.random(100) < 0.3, 4)])
+        covered += found.lo <= 0.3 <= found.hi
+    assert 0.90 <= covered / 300 <= 0.99
+
+
+# --- all and nothing ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 3, 300])
+def test_all_or_none_found_has_the_exact_bound(n: int) -> None:
+    ids = some_ids(n)
+    for k in (0, n):
+        exact = binomtest(k, n).proportion_ci(0.95, method="exact")
+        found = metrics.rate(Resamples(ids, 100), ids, [np.full(n, k > 0)])
+        assert ends(found) == pytest.approx((k / n, exact.low, exact.high), abs=1e-12)
+
+
+def test_the_exact_bound_counts_images_and_not_rows() -> None:
+    ids = np.repeat(some_ids(20), 10)
+    found = metrics.rate(Resamples(ids, 100), ids, [np.ones(200, bool)])
+    assert found.lo == pytest.approx(binomtest(20, 20).proportion_ci(0.95, method="exact").low, abs=1e-12)
+    natural, twins = np.zeros(20), np.ones(5)
+    found = metrics.auroc_interval(Resamples(ids, 100), ids[::10], ids[:50:10], [(natural, twins)])
+    assert ends(found) == pytest.approx((1, binomtest(5, 5).proportion_ci(0.95, method="exact").low, 1), abs=1e-12)
+
+
+def test_only_shares_at_0_or_1_without_a_spread_are_widened() -> None:
+    ids = some_ids(30)
+    drawn = Resamples(ids, 100)
+    assert ends(metrics.rate(drawn, ids, [np.ones(30)])) == (1, 1, 1), "a mean of numbers is no share"
+    for same in (Interval(0.5, 0.5, 0.5, 30), Interval(1.0, 0.9, 1.0, 30), Interval(0.0, 0.0, 0.1, 30)):
+        assert metrics.share(same, 30) is same
+    assert metrics.share(Interval(1.0, 1.0, 1.0, 0), 0) == Interval(1.0, 1.0, 1.0, 0)
+
+
+# --- several seeds -----------------------------------------------------------------------------------------------
+
+
+def test_several_seeds_give_the_interval_of_their_mean() -> None:
+    rng = np.random.default_rng(9)
+    ids = some_ids(70)
+    drawn, runs = Resamples(ids), [rng.normal(size=70) for _ in range(3)]
+    found = metrics.rate(drawn, ids, runs)
+    assert found.runs == pytest.approx([r.mean() for r in runs], abs=1e-12)
+    assert ends(found) == pytest.approx(ends(metrics.rate(drawn, ids, [np.mean(runs, 0)])), abs=1e-6)
+    scores = [(tied(rng, 70), tied(rng, 70) + 0.25) for _ in range(3)]
+    found = metrics.auroc_interval(drawn, ids, ids, scores)
+    draws = np.mean([auroc_draws(n, drawn.of(ids), a, drawn.of(ids)) for n, a in scores], 0)
+    assert ends(found) == pytest.approx((np.mean(found.runs), *np.quantile(draws, [0.025, 0.975])), abs=1e-9)
+    shifted = [(n + 100 * i, a + 100 * i) for i, (n, a) in enumerate(scores)]
+    assert metrics.auroc_interval(drawn, ids, ids, shifted) == found, "scores of different seeds are never pooled"
+
+
+def test_the_same_seed_twice_is_no_evidence() -> None:
+    ids = some_ids(70)
+    flags = np.random.default_rng(10).random(70) < 0.4
+    once, twice = (metrics.rate(Resamples(ids), ids, [flags] * k) for k in (1, 2))
+    assert ends(once) == ends(twice) and twice.n == 70 and twice.runs == once.runs * 2
+
+
+def test_an_interval_of_nothing_is_nan() -> None:
+    ids = some_ids(10)
+    drawn, none = Resamples(ids, 50), ids[:0]
+    empty = np.zeros(0)
+    found = [
+        metrics.rate(drawn, none, [empty, empty]),
+        metrics.rate(drawn, none, [empty.astype(bool)]),
+        metrics.rate(Resamples(none, 50), none, [empty]),
+        metrics.difference(drawn, none, [(empty, empty)]),
+        metrics.auroc_interval(drawn, ids, none, [(np.zeros(10), empty)]),
+        metrics.auroc_interval(drawn, none, ids, [(empty, np.zeros(10))]),
+        metrics.balanced_accuracy(drawn, ids, none, [(np.zeros(10, bool), empty.astype(bool))]),
+    ]
+    for i in found:
+        assert np.isnan(ends(i)).all() and np.isnan(i.runs).all()
+    assert [i.n for i in found] == [0, 0, 0, 0, 0, 10, 0]
+
+
+def test_one_seed_without_a_number_leaves_no_number() -> None:
+    ids = some_ids(10)
+    found = metrics.rate(Resamples(ids, 50), ids, [np.zeros(10), np.full(10, np.nan)])
+    assert np.isnan(ends(found)).all() and found.runs[0] == 0 and math.isnan(found.runs[1])
+
+
+def test_resamples_without_a_row_are_left_out() -> None:
+    ids = some_ids(20)
+    found = metrics.rate(Resamples(ids), ids[:1], [np.array([0.25])])  # in about one of three resamples it is not drawn
+    assert ends(found) == (0.25, 0.25, 0.25)
+
+
+# --- differences -------------------------------------------------------------------------------------------------
+
+
+def test_equal_columns_differ_by_nothing_at_all() -> None:
+    ids = some_ids(40)
+    a = np.random.default_rng(11).normal(size=40)
+    assert ends(metrics.difference(Resamples(ids), ids, [(a, a), (a, a)])) == (0, 0, 0)
+
+
+def test_a_difference_is_paired() -> None:
+    rng = np.random.default_rng(12)
+    ids = some_ids(100)
+    drawn, hard = Resamples(ids), 5 * rng.normal(size=100)
+    a, b = hard + 0.1 * rng.normal(size=100), hard + 0.1 * rng.normal(size=100) - 1
+    found = metrics.difference(drawn, ids, [(a, b)])
+    alone = [metrics.rate(drawn, ids, [v]) for v in (a, b)]
+    assert found.lo < 1 < found.hi and found.hi - found.lo < 0.1 < 1 < min(i.hi - i.lo for i in alone)
+    back = metrics.difference(drawn, ids, [(b, a)])
+    assert (back.value, back.lo, back.hi) == pytest.approx((-found.value, -found.hi, -found.lo), abs=1e-6)
+
+
+def test_flags_are_subtracted_as_numbers() -> None:
+    ids = some_ids(4)
+    a, b = np.array([True, True, False, True]), np.array([False, True, True, False])
+    assert metrics.difference(Resamples(ids, 50), ids, [(a, b)]).value == 0.25

@@ -1,0 +1,639 @@
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import importlib
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from salientry import store
+from salientry.attacks import ATTACKS, FGSM, DeepFool
+from salientry.controls import CONTROLS
+from salientry.datasets import DATASETS, Digits
+from salientry.detectors import DETECTORS, SMD, SmallCNN
+from salientry.errors import DataDamaged, StoreError, UsageError
+from salientry.saliency import SimpleClassifier, UNet
+from salientry.store import Rows, Store, canonical, changed_fields, decode, digest, encode, label, read_arrays, write_arrays
+
+from . import examples
+
+# --- keys --------------------------------------------------------------------------------------------------------
+
+
+def settings(*fields: Any, revision: int = 1, module: str = "salientry.attacks.made", name: str = "Made") -> Any:
+    """A settings class as a later version of the package might have it."""
+    kind = dataclasses.make_dataclass(name, fields, frozen=True)
+    kind.__module__ = module
+    if revision != 1:
+        kind.REVISION = revision  # type: ignore[attr-defined]
+    return kind
+
+
+def test_a_key_is_the_sha256_of_the_documented_text() -> None:
+    assert digest(FGSM(eps=0.1)) == hashlib.sha256(b'[{"attacks.FGSM":{"eps":0.1}}]').hexdigest()
+    assert digest("a", 2, None, True) == hashlib.sha256(b'["a",2,null,true]').hexdigest()
+    assert canonical(SMD()) == {"detectors.SMD": {}}
+    assert canonical(SMD(SmallCNN(width=8))) == {"detectors.SMD": {"head": {"detectors.SmallCNN": {"width": 8}}}}
+
+
+@given(st.integers(-(2**53), 2**53))
+def test_a_whole_float_is_its_integer(n: int) -> None:
+    assert digest(n) == digest(float(n)) == digest(np.float64(n)) == digest(np.int64(n))
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_share_a_key_exactly_when_they_are_equal(a: float, b: float) -> None:
+    assert (digest(a) == digest(b)) == (a == b)
+
+
+def test_order_of_a_mapping_and_of_a_set_do_not_matter_but_that_of_a_list_does() -> None:
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest({"map", "logits"}) == digest(frozenset(["logits", "map"])) == digest(["logits", "map"])
+    assert digest([1, 2]) == digest((1, 2)) != digest([2, 1])
+
+
+def test_values_are_not_run_together() -> None:
+    different = [("ab",), ("a", "b"), (["a", "b"],), ("a", ["b"]), (1,), ("1",), (True,), (None,), (), ([],), ({},)]
+    assert len({digest(*v) for v in different}) == len(different)
+
+
+def test_a_field_at_its_default_changes_no_key() -> None:
+    assert digest(FGSM(eps=0.2)) == digest(FGSM())
+    assert digest(DeepFool(steps=50, overshoot=0.02, candidates=10)) == digest(DeepFool())
+    assert digest(SMD(head=SmallCNN())) == digest(SMD())
+    assert digest(DeepFool(overshoot=1)) == digest(DeepFool(overshoot=1.0))
+
+
+def test_each_field_that_differs_changes_the_key() -> None:
+    variants = [DeepFool(), DeepFool(steps=2), DeepFool(overshoot=0.5), DeepFool(candidates=3), DeepFool(steps=3), DeepFool(candidates=2)]
+    variants += [SMD(SmallCNN(width=w)) for w in (2, 3, 10)]
+    assert len({digest(v) for v in variants}) == len(variants)
+
+
+def test_a_new_field_with_a_default_changes_no_key() -> None:
+    old = settings(("eps", float, field(default=0.1)))
+    new = settings(("eps", float, field(default=0.1)), ("steps", int, field(default=7)), ("parts", tuple, field(default_factory=tuple)))
+    assert digest(old()) == digest(new())
+    assert digest(old(eps=0.3)) == digest(new(eps=0.3))
+    assert digest(new(steps=8)) != digest(new())
+    assert digest(new(parts=(1,))) != digest(new())
+
+
+def test_a_required_field_is_always_in_the_key() -> None:
+    kind = settings(("eps", float))
+    assert canonical(kind(0.5)) == {"attacks.Made": {"eps": 0.5}}
+
+
+def test_a_revision_changes_the_key_and_the_first_one_is_silent() -> None:
+    plain, first, second = settings(), settings(revision=1), settings(revision=2)
+    assert digest(plain()) == digest(first()) != digest(second())
+    assert digest(second()) != digest(settings(revision=3)())
+
+
+def test_the_class_and_its_folder_are_in_the_key_but_the_file_is_not() -> None:
+    here = digest(settings()())
+    assert here == digest(settings(module="salientry.attacks.moved")())
+    assert here != digest(settings(module="salientry.controls.made")())
+    assert here != digest(settings(name="Other")())
+    assert here != digest(settings(module="someone.attacks.made")())
+
+
+def test_nested_settings_count() -> None:
+    outer = settings(("inner", Any, field(default_factory=FGSM)), name="Outer")
+    assert digest(outer()) == digest(outer(FGSM(0.2))) != digest(outer(FGSM(0.3)))
+    assert digest([FGSM(0.3)]) != digest([FGSM(0.4)])
+    assert digest({"a": FGSM(0.3)}) != digest({"a": FGSM(0.4)})
+    assert digest(UNet(encoder=SimpleClassifier(base=8))) != digest(UNet(encoder=SimpleClassifier(base=9)))
+
+
+def test_content_with_a_fingerprint_stands_for_itself() -> None:
+    class Content:
+        def __init__(self, fingerprint: str) -> None:
+            self.fingerprint = fingerprint
+
+    assert canonical([Content("abc")]) == ["abc"]
+    assert digest(Content("abc")) == digest(Content("abc")) != digest(Content("abd"))
+
+
+@pytest.mark.parametrize("value", [lambda: 0, io.BytesIO(), np.zeros(3), np.zeros(0), object(), FGSM, b"x", 1j], ids=str)
+def test_what_has_no_canonical_form_is_refused_wherever_it_hides(value: Any) -> None:
+    holder = settings(("given", Any, field(default=None)))
+    for hidden in (value, [value], {"a": value}, holder(value)):
+        with pytest.raises(TypeError, match="cannot be part of a key"):
+            digest(hidden)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_json_cannot_say_has_no_key(value: float) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        digest(value)
+
+
+def test_label_shows_what_differs() -> None:
+    assert label(DeepFool()) == "DeepFool"
+    assert label(DeepFool(steps=2)) == "DeepFool-steps=2"
+    assert label(SMD(SmallCNN(width=8, dropout=0.5))) == "SMD-head=SmallCNN-width=8-dropout=0.5"
+    assert label(DeepFool(overshoot=1.0)) == label(DeepFool(overshoot=1)) == "DeepFool-overshoot=1"
+
+
+# --- settings in files -------------------------------------------------------------------------------------------
+
+ENTRIES: dict[str, Any] = {
+    f"{k}.{n}": make() for k, d in (("a", ATTACKS), ("c", CONTROLS), ("s", DATASETS), ("d", DETECTORS)) for n, make in d.items()
+}
+CHEAP = {f"cheap.{n}": v for f in (examples.attacks, examples.detectors, examples.saliency, examples.classifiers) for n, v in f().items()}
+OTHERS = {"unet": UNet(encoder=SimpleClassifier()), "wide": SMD(head=SmallCNN(width=3, norm="none")), "fgsm": FGSM(8 / 255)}
+
+
+@pytest.mark.parametrize("name", [*ENTRIES, *CHEAP, *OTHERS])
+def test_settings_come_back_from_json_as_they_were(name: str) -> None:
+    spec = (ENTRIES | CHEAP | OTHERS)[name]
+    back = decode(json.loads(json.dumps(encode(spec))))
+    assert back == spec
+    assert type(back) is type(spec)
+    assert digest(back) == digest(spec)
+    assert set(encode(spec)) == {"class", *(f.name for f in dataclasses.fields(spec))}, "a default that moves later must not move this"
+
+
+def test_lists_come_back_as_tuples() -> None:
+    assert decode(json.loads(json.dumps(encode([1, (FGSM(0.1), "a"), None])))) == (1, (FGSM(0.1), "a"), None)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "os:system",
+        "pathlib:Path",
+        "tests.examples:ViewPairs",
+        "salientryx.attacks:FGSM",
+        "salientry:__version__",
+        "salientry.nowhere:FGSM",
+        "salientry.__main__:FGSM",
+        "salientry..attacks:FGSM",
+        "salientry.attacks.fgsm:Nothing",
+        "salientry.attacks.fgsm:check_images",
+        "salientry.attacks.fgsm:dataclass",
+        "salientry.store:Store",
+        "salientry.store:Rows",
+        "salientry.attacks.fgsm",
+        "",
+        None,
+        3,
+        ["salientry.attacks.fgsm:FGSM"],
+    ],
+)
+def test_nothing_but_settings_of_this_package_is_built_from_a_file(where: Any) -> None:
+    with pytest.raises(DataDamaged, match="only settings of salientry"):
+        decode({"class": where})
+    with pytest.raises(DataDamaged, match="only settings of salientry"):
+        decode([{"class": "salientry.detectors.smd:SMD", "head": {"class": where}}])
+    with pytest.raises(DataDamaged):
+        decode({})
+
+
+def test_a_module_of_others_is_not_even_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stranger_in_a_file.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DataDamaged):
+        decode({"class": "stranger_in_a_file:X"})
+    assert "stranger_in_a_file" not in sys.modules
+
+
+@dataclass(frozen=True)
+class Guest:
+    eps: float = 0.1
+
+
+def test_a_class_of_others_in_our_modules_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("salientry.attacks.fgsm"), "Guest", Guest, raising=False)
+    with pytest.raises(DataDamaged, match="only settings of salientry"):
+        decode({"class": "salientry.attacks.fgsm:Guest"})
+
+
+def test_a_users_own_class_is_built_from_the_users_own_store_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = encode([SMD(), Guest(0.3)])
+    assert decode(body, trusted=True) == (SMD(), Guest(0.3))
+    with pytest.raises(DataDamaged, match="only settings of salientry"):
+        decode(body)
+    (tmp_path / "stranger_in_a_store.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DataDamaged):
+        decode({"class": "stranger_in_a_store:X"}, trusted=True)
+
+
+@pytest.mark.parametrize("fields", [{"epsilon": 0.1}, {"eps": 0.1, "steps": 3}, {"eps": "much"}, {"eps": None}, {"eps": 7.0}])
+def test_fields_that_do_not_fit_are_damage(fields: dict[str, Any]) -> None:
+    with pytest.raises(DataDamaged, match="FGSM in a file do not fit"):
+        decode({"class": "salientry.attacks.fgsm:FGSM"} | fields)
+
+
+def test_a_missing_required_field_is_damage() -> None:
+    with pytest.raises(DataDamaged, match="UNet in a file do not fit"):
+        decode({"class": "salientry.saliency.unet:UNet"})
+    with pytest.raises(DataDamaged, match="Arrays in a file do not fit"):
+        decode({"class": "salientry.datasets.arrays:Arrays", "images": [1], "labels": [1], "roles": None})
+
+
+# --- arrays in files ---------------------------------------------------------------------------------------------
+
+
+def some_arrays() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    out: dict[str, np.ndarray] = {
+        f"x{np.dtype(t).name}": rng.normal(size=(7, 3, 2)).astype(t) for t in ("f8", "f4", "f2", "i8", "i4", "i2", "u1")
+    }
+    out |= {"flag": rng.random(11) < 0.5, "scalar": np.array(2.5), "flag0": np.array(True), "nan": np.array([np.nan, np.inf, -0.0])}
+    return out | {"none": np.zeros((0, 4), np.float32), "thin": np.zeros((5, 0), np.int64), "order": np.arange(12.0).reshape(3, 4).T}
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return a.keys() == b.keys() and all(
+        a[k].dtype == b[k].dtype and a[k].shape == b[k].shape and np.asarray(a[k]).tobytes() == np.asarray(b[k]).tobytes() for k in a
+    )
+
+
+def test_arrays_come_back_bit_for_bit_and_safetensors_agrees(tmp_path: Path) -> None:
+    arrays = some_arrays()
+    write_arrays(tmp_path / "a", {k: [v] for k, v in arrays.items()})
+    assert same(read_arrays(tmp_path / "a"), arrays)
+    assert same(load_file(tmp_path / "a"), arrays)
+
+
+def test_files_of_safetensors_are_read(tmp_path: Path) -> None:
+    arrays = {k: np.ascontiguousarray(v).reshape(v.shape) for k, v in some_arrays().items()}
+    save_file(arrays, tmp_path / "a", metadata={"note": "not an array"})
+    assert same(read_arrays(tmp_path / "a"), arrays)
+
+
+def test_pieces_give_the_bytes_of_the_whole(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    whole = {"image": rng.integers(0, 256, (20, 3, 4, 5), np.uint8), "score": rng.normal(size=20), "right": rng.random(20) < 0.5}
+    write_arrays(tmp_path / "whole", {k: [v] for k, v in whole.items()})
+    for cuts in ([10], [1, 2, 19], [0, 7, 7, 20]):
+        write_arrays(tmp_path / "pieces", {k: np.split(v, cuts) for k, v in whole.items()})
+        assert (tmp_path / "pieces").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_reading_maps_the_file_read_only_and_aligned(tmp_path: Path) -> None:
+    arrays = some_arrays()
+    write_arrays(tmp_path / "a", {k: [v] for k, v in arrays.items()})
+    found = read_arrays(tmp_path / "a")
+    for name, value in found.items():
+        assert value.flags.aligned, name
+        if value.size:
+            assert isinstance(value, np.memmap), name
+            with pytest.raises(ValueError, match="read-only"):
+                value[...] = 0
+
+
+def test_every_truncation_is_noticed(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "a", {"x": [np.arange(6, dtype=np.float32)], "flag": [np.array([True, False, True])]})
+    whole = (tmp_path / "a").read_bytes()
+    for length in range(len(whole)):
+        (tmp_path / "a").write_bytes(whole[:length])
+        with pytest.raises(DataDamaged, match=str(tmp_path / "a")):
+            read_arrays(tmp_path / "a")
+
+
+def with_header(header: Any, body: bytes = bytes(24)) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+GOOD = {"dtype": "F64", "shape": [3], "data_offsets": [0, 24]}
+
+
+GARBAGE = [
+    b"",
+    b"not safetensors at all, but long enough for a header length",
+    bytes(100),
+    b"\xff" * 100,
+    with_header(b"{nonsense"),
+    with_header(b"\xff\xfe\xfd"),
+    with_header([GOOD]),
+    with_header("text"),
+    with_header({"x": 3}),
+    with_header({"x": {k: v for k, v in GOOD.items() if k != "shape"}}),
+    with_header({"x": GOOD | {"dtype": "BF16"}}),
+    with_header({"x": GOOD | {"dtype": ["F64"]}}),
+    with_header({"x": GOOD | {"shape": 3}}),
+    with_header({"x": GOOD | {"shape": ["3"]}}),
+    with_header({"x": GOOD | {"shape": [-3]}}),
+    with_header({"x": GOOD | {"shape": [-1, -3]}}),
+    with_header({"x": GOOD | {"shape": [4]}}),
+    with_header({"x": GOOD | {"data_offsets": [0]}}),
+    with_header({"x": GOOD | {"data_offsets": ["0", "24"]}}),
+    with_header({"x": GOOD | {"data_offsets": [-24, 0]}}),
+    with_header({"x": GOOD | {"data_offsets": [8, 32]}}),
+    with_header({"x": GOOD | {"shape": [0], "data_offsets": [24, 0]}}),
+]
+
+
+@pytest.mark.parametrize("content", GARBAGE, ids=range(len(GARBAGE)))
+def test_garbage_is_damage_and_nothing_else(tmp_path: Path, content: bytes) -> None:
+    assert read_arrays_of(tmp_path, with_header({"x": GOOD}))["x"].tolist() == [0, 0, 0]
+    with pytest.raises(DataDamaged, match=str(tmp_path / "a")):
+        read_arrays_of(tmp_path, content)
+
+
+def read_arrays_of(folder: Path, content: bytes) -> dict[str, Any]:
+    (folder / "a").write_bytes(content)
+    return read_arrays(folder / "a")
+
+
+def test_a_file_that_is_not_there_is_no_damage(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="No such file"):
+        read_arrays(tmp_path / "a")
+    with pytest.raises(StoreError, match="No such file"):
+        store.read_json(tmp_path / "a")
+
+
+def test_json_comes_back_and_bad_json_is_damage(tmp_path: Path) -> None:
+    body = {"a": [1, 2.5, None, True, "ä"], "b": {}}
+    store.write_json(tmp_path / "deep" / "a.json", body)
+    assert store.read_json(tmp_path / "deep" / "a.json") == body
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["a.json"]
+    for text in ("", "{", "\xff"):
+        (tmp_path / "b.json").write_bytes(text.encode("latin1"))
+        with pytest.raises(DataDamaged, match="no JSON"):
+            store.read_json(tmp_path / "b.json")
+
+
+def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:
+    store.write_json(tmp_path / "a.json", 1)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        store.write_json(tmp_path / "a.json", math.nan)
+    assert store.read_json(tmp_path / "a.json") == 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_is_really_full_is_said_to_be() -> None:
+    with pytest.raises(StoreError, match="full.*free some space"):
+        write_arrays(Path("/dev/full"), {"x": [np.zeros(100_000)]})
+
+
+# --- rows --------------------------------------------------------------------------------------------------------
+
+
+def some_rows(n: int = 6) -> Rows:
+    ids = np.array([f"{i:016x}" for i in range(n)])
+    columns = {
+        "image": np.arange(n * 4, dtype=np.uint8).reshape(n, 1, 2, 2),
+        "label": np.arange(n),
+        "logits": np.arange(2.0 * n).reshape(n, 2),
+    }
+    return Rows(ids, columns, {"role": "test"})
+
+
+def test_ids_survive_their_bytes() -> None:
+    ids = some_rows().ids
+    raw = store.id_bytes(ids)
+    assert raw.shape == (6, 16) and raw.dtype == np.uint8
+    back = store.ids_from(raw)
+    assert back.dtype == "<U16" and back.tolist() == ids.tolist()
+    assert store.ids_from(store.id_bytes(ids[:0])).tolist() == []
+
+
+def test_a_column_or_some_rows_of_it() -> None:
+    rows = some_rows()
+    assert rows.column("label").tolist() == [0, 1, 2, 3, 4, 5]
+    assert rows.column("label", np.array([5, 0, 0])).tolist() == [5, 0, 0]
+    assert rows.column("label", slice(1, 3)).tolist() == [1, 2]
+    rows.column("label")[:] = 9
+    assert rows.column("label").tolist() == [0, 1, 2, 3, 4, 5], "a column is a copy"
+
+
+def test_take_chooses_and_orders_every_column_and_composes() -> None:
+    rows = some_rows().widen({"score": np.arange(6) * 10.0}, {})
+    first = rows.take(np.array([4, 2, 0, 5]), role="detect")
+    assert len(first) == 4 and first.facts == {"role": "detect"} and rows.facts == {"role": "test"}
+    for name in rows.names:
+        assert np.array_equal(first.column(name), rows.column(name)[[4, 2, 0, 5]]), name
+    second = first.take(np.array([3, 1]))
+    assert second.ids.tolist() == rows.ids[[5, 2]].tolist()
+    assert second.column("score").tolist() == [50, 20] and second.column("label").tolist() == [5, 2]
+    assert second.column("score", np.array([1])).tolist() == [20]
+    wider = second.widen({"flag": np.array([True, False])}, {}).take(np.array([1, 0]))
+    assert wider.column("flag").tolist() == [False, True] and wider.column("label").tolist() == [2, 5]
+
+
+def test_widening_adds_and_overrides_and_keeps_the_rest() -> None:
+    rows = some_rows()
+    wide = rows.widen({"score": np.ones(6), "logits": np.zeros((6, 2))}, {"detector": "SMD"})
+    assert wide.facts == {"role": "test", "detector": "SMD"}
+    assert set(wide.names) == {"image", "label", "logits", "score"}
+    assert wide.column("logits").sum() == 0 and rows.column("logits").sum() > 0
+    assert "score" in wide and "score" not in rows and "label" in wide
+
+
+def test_a_new_image_hides_what_came_from_the_old_one_but_not_the_label() -> None:
+    rows = some_rows().widen({"score": np.ones(6)}, {})
+    twin = rows.widen({"image": np.zeros((6, 1, 2, 2), np.float32)}, {})
+    assert set(twin.names) == {"image", "label"}
+    assert "logits" not in twin and "score" not in twin
+    assert twin.column("label").tolist() == [0, 1, 2, 3, 4, 5]
+    for name in ("logits", "score"):
+        with pytest.raises(KeyError, match=f"no column '{name}'; there are image, label"):
+            twin.column(name)
+    looked = twin.widen({"logits": np.full((6, 2), 7.0)}, {}).widen({"score": np.zeros(6)}, {})
+    assert looked.column("logits", np.array([3])).tolist() == [[7, 7]]
+    assert looked.column("image").dtype == np.float32
+    assert set(looked.names) == {"image", "label", "logits", "score"}
+    assert set(looked.take(np.array([1])).names) == {"image", "label", "logits", "score"}
+
+
+# --- results -----------------------------------------------------------------------------------------------------
+
+PIECES = {"x": [np.arange(3.0), np.arange(2.0)]}
+
+
+def test_a_result_comes_back(tmp_path: Path) -> None:
+    there = Store(tmp_path / "deep" / "store")
+    path = there.path("look", "digits-test", "0123456789abcdef")
+    assert path == tmp_path / "deep" / "store" / "look" / "digits-test-0123456789ab"
+    assert not there.done(path)
+    there.write(path, {"a": 1}, PIECES)
+    assert there.done(path) and there.body(path) == {"a": 1}
+    assert there.arrays(path)["x"].tolist() == [0, 1, 2, 0, 1]
+    there.write(there.path("look", "s", "1" * 64), [1])
+    assert there.arrays(there.path("look", "s", "1" * 64)) == {}
+
+
+def test_a_complete_result_is_left_alone_and_a_half_one_replaced(tmp_path: Path) -> None:
+    there = Store(tmp_path)
+    path = there.path("s", "a", "0" * 64)
+    path.mkdir(parents=True)
+    (path / "result.json").write_text("{")
+    (path / "stale").touch()
+    there.write(path, {"try": 1})
+    assert there.body(path) == {"try": 1} and not (path / "stale").exists()
+    there.write(path, {"try": 2}, PIECES)
+    assert there.body(path) == {"try": 1} and there.arrays(path) == {}
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+class Crash(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("where", ["rename", "replace"])
+def test_a_crash_leaves_nothing_that_looks_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    there = Store(tmp_path)
+    path = there.path("s", "a", "0" * 64)
+
+    def crash(*_: Any) -> None:
+        raise Crash
+
+    with monkeypatch.context() as m, pytest.raises(Crash):
+        m.setattr(os, where, crash)
+        there.write(path, {"a": 1}, PIECES)
+    assert not path.exists() and not there.done(path)
+    assert list((tmp_path / "s").iterdir()) == []
+    there.write(path, {"a": 1}, PIECES)
+    assert there.done(path)
+
+
+def test_done_is_written_after_everything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, rename, seen = Store(tmp_path), os.rename, []
+    path = there.path("s", "a", "0" * 64)
+
+    def look(source: Any, target: Any) -> None:
+        seen.append(({p.name for p in Path(source).iterdir()}, Path(target), Path(target).exists()))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", look)
+    there.write(path, {"a": 1}, PIECES)
+    assert seen == [({"result.json", "arrays.safetensors", "DONE"}, path, False)]
+
+
+def test_a_killed_process_leaves_a_folder_that_is_swept_and_no_result(tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+import numpy as np
+from salientry.store import Store
+os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+s = Store({str(tmp_path)!r})
+s.write(s.path("s", "a", "0" * 64), {{"a": 1}}, {{"x": [np.zeros(3)]}})
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    there = Store(tmp_path)
+    path = there.path("s", "a", "0" * 64)
+    assert not path.exists()
+    (left,) = (tmp_path / "s").iterdir()
+    assert (left / "result.json").exists(), "it died at the last moment"
+    assert there.sweep() == 1
+    assert list((tmp_path / "s").iterdir()) == []
+    there.write(path, {"a": 2})
+    assert there.body(path) == {"a": 2}
+
+
+def test_sweep_leaves_the_living_and_the_finished_alone(tmp_path: Path) -> None:
+    there = Store(tmp_path)
+    path = there.path("s", "a", "0" * 64)
+    there.write(path, 1)
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    dead, alive, first = (tmp_path / "s" / f".new-{pid}-abc" for pid in (child.pid, os.getpid(), 1))
+    for folder in (dead, alive, first, tmp_path / "s" / ".new-abc-d"):
+        folder.mkdir()
+        (folder / "result.json").touch()
+    assert there.sweep() == 1
+    assert not dead.exists() and alive.exists() and first.exists() and there.done(path)
+    assert there.sweep() == 0
+
+
+def test_two_writers_of_one_result_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, rename = Store(tmp_path), os.rename
+    path = there.path("s", "a", "0" * 64)
+
+    def late(source: Any, target: Any) -> None:
+        monkeypatch.setattr(os, "rename", rename)
+        there.write(path, {"by": "the other"})
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    there.write(path, {"by": "me"})
+    assert there.body(path) == {"by": "the other"}
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_an_unusable_root_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for root in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(StoreError, match=f"cannot write {root}"):
+            Store(root)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(StoreError, match="permission denied"):
+        Store(tmp_path / "closed")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_write_permission(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreError, match="ermission denied"):
+        Store(tmp_path)
+    tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("where", ["open", "mkdtemp", "rename", "replace"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_says_so_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, number: int) -> None:
+    there = Store(tmp_path)
+    before, path = there.path("s", "before", "1" * 64), there.path("s", "a", "0" * 64)
+    there.write(before, {"kept": True}, PIECES)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    owner: Any = {"open": store, "mkdtemp": store.tempfile, "rename": os, "replace": os}[where]
+    with monkeypatch.context() as m, pytest.raises(StoreError, match=r"the disk that holds .* is full") as e:
+        m.setattr(owner, where, full, raising=where != "open")
+        there.write(path, {"a": 1}, PIECES)
+    assert e.value.exit_code == 4
+    assert [p.name for p in (tmp_path / "s").iterdir()] == [before.name]
+    assert there.body(before) == {"kept": True} and there.arrays(before)["x"].tolist() == [0, 1, 2, 0, 1]
+
+
+def test_other_refusals_of_the_system_are_not_called_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="No such file") as e:
+        write_arrays(tmp_path / "nowhere" / "a", {"x": [np.zeros(1)]})
+    assert "full" not in str(e.value)
+
+
+def test_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SALIENTRY_HOME", str(tmp_path / "mine"))
+    assert store.home() == tmp_path / "mine"
+    monkeypatch.setenv("SALIENTRY_HOME", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert store.home() == tmp_path / "cache" / "salientry"
+    monkeypatch.delenv("SALIENTRY_HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert store.home() == tmp_path / ".cache" / "salientry"
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+    store.one_of("data set", "digits", DATASETS)
+    with pytest.raises(UsageError, match="unknown data set 'cifar'; there are: digits"):
+        store.one_of("data set", "cifar", DATASETS)
+
+
+def test_changed_fields_of_a_default_are_none() -> None:
+    assert changed_fields(Digits()) == {}
+    assert changed_fields(UNet(encoder=SimpleClassifier())) == {"encoder": SimpleClassifier()}
