@@ -210,9 +210,11 @@ def with_facts(module: M, **facts: JSON) -> M:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Sha256 over the names, shapes and bytes of all weights and buffers, and the module's own ``identity`` if it has one."""
+    """Sha256 over the names, shapes and bytes of all weights and buffers (also those that ``state_dict`` leaves out), and
+    the module's own ``identity`` if it has one.
+    """
     h = hashlib.sha256(digest(getattr(module, "identity", None)).encode())
-    for name, value in sorted(module.state_dict().items()):
+    for name, value in sorted((dict(module.named_buffers()) | module.state_dict()).items()):
         h.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
         h.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return h.hexdigest()
@@ -344,7 +346,7 @@ def check_images(x: Tensor, shape: tuple[int, int, int] | None = None) -> Tensor
         UsageError: says what was found and what was expected.
     """
     if not isinstance(x, Tensor) or x.dim() != 4:
-        found = f"shape {tuple(x.shape)}" if hasattr(x, "shape") else type(x).__name__
+        found = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise UsageError(f"images must be a tensor of shape (N, C, H, W); found {found}")
     if not x.is_floating_point():
         raise UsageError(f"images must be floats in [0, 1]; found {x.dtype} (divide uint8 images by 255)")

@@ -29,10 +29,11 @@ from .steps import attack_images, calibrate, draw, fit_detector, fit_saliency, l
 SHARES = (0.45, 0.25, 0.1)  # of the images: fit, detect, select; the rest calibrates
 
 
-def default_saliency(side: int) -> UNet:
-    """A small U-Net for images whose shorter side has this many pixels: 2 scales up to 31, 3 above."""
-    encoder = SimpleClassifier(base=8, scales=2 if side < 32 else 3, epochs=8)
-    return UNet(encoder, Eq2(area=3), Fill("black"), epochs=8, lr=3e-3, schedule="one_cycle", selector_lr=1e-2)
+def default_saliency(side: int, count: int) -> UNet:
+    """A small U-Net for ``count`` images whose shorter side has ``side`` pixels: 2 scales up to 31, 3 above, some 500 steps."""
+    epochs = min(max(8, -(-16_000 // count)), 60)
+    encoder = SimpleClassifier(base=8, scales=2 if side < 32 else 3, epochs=epochs, batch=32)
+    return UNet(encoder, Eq2(area=3), Fill("black"), epochs=epochs, batch=32, lr=3e-3, schedule="one_cycle", selector_lr=1e-2)
 
 
 def fit_guard(
@@ -82,8 +83,8 @@ def fit_guard(
     check_images(images)
     check_labels(labels, len(images), int(labels.max()) + 1 if isinstance(labels, Tensor) and labels.numel() else 1)
     detector, attack = detector or SPD(), attack or DeepFool()
-    saliency = saliency or default_saliency(min(images.shape[2:]))
     roles = _roles(len(images), level)
+    saliency = saliency or default_saliency(min(images.shape[2:]), roles.fit)
     where = next(iter(classifier.state_dict().values()), torch.empty(0)).device
     with tempfile.TemporaryDirectory() as scratch:
         run = Run(store or scratch, seed=seed, device=str(where))

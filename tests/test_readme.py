@@ -1,0 +1,77 @@
+"""The README is executed: its Python runs, its commands exist, its numbers are those of the recorded run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from salientry.classifiers import CompactCNN
+from salientry.cli import app
+from salientry.contracts import Shape
+from salientry.datasets import Digits
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_first_code_stands_on_the_first_screen() -> None:
+    assert README[: README.index("```python")].count("\n") < 25
+
+
+class Centred(nn.Module):
+    """The reader's network: it wants its images in [-1, 1]."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.inner(x / 2 + 0.5)
+        return logits
+
+
+def test_every_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one session, in order, with digits in the reader's place."""
+    monkeypatch.chdir(tmp_path)
+    (pool,) = Digits().read()
+    order = np.random.default_rng(0).permutation(len(pool.labels))
+    x, y = torch.from_numpy(pool.images[order]).float() / 255, torch.from_numpy(pool.labels[order])
+    network = CompactCNN(epochs=6).fit(x[:2000], y[:2000], Shape(1, 28, 28, 10), seed=0)
+    names = {"my_network": Centred(network), "images": x[2000:2900], "labels": y[2000:2900], "new_images": x[2900:2905]}
+    found = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(found) >= 2
+    with pytest.warns(UserWarning, match="calibration images"):
+        for block in found:
+            exec(block, names)
+    assert names["verdict"].flagged.shape == (5,)  # type: ignore[attr-defined]
+    assert (tmp_path / "guard" / "guard.json").exists()
+
+
+def test_every_command_exists() -> None:
+    lines = [line.strip().removeprefix("$ ").split("#")[0].split() for line in README.splitlines() if line.startswith("    ")]
+    commands = [c for c in lines if c and c[0] in ("salientry", "make")] + [c.split() for c in re.findall(r"`((?:salientry|make) [a-z][^`|]*)`", README)]
+    assert len(commands) >= 6
+    for command in commands:
+        if command[0] == "make":
+            assert subprocess.run(["make", "-n", command[1]], cwd=ROOT, capture_output=True, check=False).returncode == 0, command
+            continue
+        shown = CliRunner().invoke(app, [command[1], "--help"])
+        assert shown.exit_code == 0, command
+        for option in (w for w in command if w.startswith("--")):
+            assert option in shown.output, command
+
+
+def test_no_placeholder_is_left() -> None:
+    assert "@@" not in README
+
+
+def test_named_files_are_there() -> None:
+    for path in re.findall(r"`((?:salientry|docs|results|tests)/[\w./-]+)`", README):
+        assert (ROOT / path).exists(), path

@@ -1,0 +1,90 @@
+"""The shape that keeps the code readable, held by a test. If a cap makes a file worse, change the cap in the same commit and say why."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import statistics
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from salientry import ATTACKS, CLASSIFIERS, CONTROLS, DATASETS, DETECTORS, SALIENCY
+
+ROOT = Path(__file__).parents[1] / "salientry"
+FILES = sorted(ROOT.rglob("*.py"))
+FOLDERS = {
+    "attacks": ATTACKS,
+    "classifiers": CLASSIFIERS,
+    "controls": CONTROLS,
+    "datasets": DATASETS,
+    "detectors": DETECTORS,
+    "saliency": SALIENCY,
+}
+BY_HAND = {"arrays": "a user's own images", "external": "a user's own network"}  # public files that no name stands for
+
+
+def test_files_and_functions_are_short() -> None:
+    lengths = {p: len(p.read_text().splitlines()) for p in FILES}
+    assert len(lengths) > 60
+    assert {p.name: n for p, n in lengths.items() if n > 400} == {}
+    assert statistics.median(n for n in lengths.values() if n > 5) <= 150
+    long = {}
+    for p in FILES:
+        for node in ast.walk(ast.parse(p.read_text())):
+            if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno + 1 > 80:
+                long[f"{p.name}:{node.name}"] = (node.end_lineno or 0) - node.lineno + 1
+    assert long == {}
+
+
+def test_there_are_no_rooms_without_a_name() -> None:
+    names = {p.stem for p in FILES} | {p.name for p in ROOT.rglob("*") if p.is_dir()}
+    assert not names & {"utils", "util", "helpers", "common", "misc", "core", "base", "registry", "config"}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_names_are_files(folder: str) -> None:
+    files = {p.stem for p in (ROOT / folder).glob("*.py") if not p.stem.startswith("_")} - set(BY_HAND)
+    assert files == set(FOLDERS[folder])
+    for name, kind in FOLDERS[folder].items():
+        assert kind.__module__ == f"salientry.{folder}.{name}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_methods_are_frozen_settings_without_base_classes(folder: str) -> None:
+    for kind in FOLDERS[folder].values():
+        assert dataclasses.is_dataclass(kind)
+        assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        assert kind.__bases__ == (object,)
+        assert not any(isinstance(f.type, type) and issubclass(f.type, nn.Module) for f in dataclasses.fields(kind))
+
+
+def test_attacks_share_one_vocabulary() -> None:
+    known = {"eps", "steps", "step_size", "norm", "restarts", "confidence", "target", "overshoot", "candidates"}
+    for kind in ATTACKS.values():
+        assert {f.name for f in dataclasses.fields(kind)} <= known  # type: ignore[arg-type]
+
+
+def test_the_library_never_prints_and_never_configures_logging() -> None:
+    for p in FILES:
+        if p.relative_to(ROOT).parts[0] == "cli":
+            continue
+        calls = {n.func.id for n in ast.walk(ast.parse(p.read_text())) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+        assert "print" not in calls, p.name
+        assert "basicConfig" not in p.read_text(), p.name
+
+
+def test_torchvision_and_pydantic_are_not_imported() -> None:
+    for p in FILES:
+        for node in ast.walk(ast.parse(p.read_text())):
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            roots = {n.split(".")[0] for n in names}
+            assert "torchvision" not in roots, p.name
+            assert "pydantic" not in roots or p.relative_to(ROOT).parts[0] == "serve", p.name
