@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .errors import UsageError
-from .store import JSON, Rows, decode, digest, encode
+from .keys import decode, digest, encode
+from .store import JSON, Rows
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)

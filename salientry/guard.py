@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from .contracts import Shape, check_images, facts_of, fingerprint, frozen, origin, rebuilt, uniform, with_facts
 from .errors import DataDamaged, StoreError, UsageError, WrongClassifier
 from .evidence import Evidence
-from .store import JSON, decode, encode, read_arrays, read_json, write_arrays, write_json, writing
+from .keys import decode, encode
+from .store import JSON, read_arrays, read_json, write_arrays, write_json, writing
 
 SCHEMA = 1
 PROBES = 4

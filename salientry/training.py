@@ -50,7 +50,6 @@ def train(
     weights = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(weights, lr, weight_decay=weight_decay)
     scheduler = _scheduler(optimiser, schedule, lr, total)
-    curve: list[float] = []
 
     def everything() -> Iterator[tuple[int, B]]:
         for epoch in range(epochs):
@@ -58,7 +57,7 @@ def train(
                 yield epoch, batch
 
     module.train()
-    sums, counts = torch.zeros(epochs, dtype=torch.float64), torch.zeros(epochs)
+    sums, counts = torch.zeros(epochs, device=weights[0].device), torch.zeros(epochs)
     with torch.enable_grad():
         for epoch, batch in ticking(everything(), total):
             optimiser.zero_grad(set_to_none=True)
@@ -66,10 +65,10 @@ def train(
             value.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             scheduler.step()
-            sums[epoch] += value.detach().cpu()
+            sums[epoch] += value.detach()
             counts[epoch] += 1
     module.eval()
-    curve = (sums / counts).tolist()
+    curve: list[float] = (sums.cpu() / counts).tolist()
     return curve
 
 

@@ -41,7 +41,7 @@ def test_allowed_is_the_largest_k_that_keeps_the_promise(level: float, confidenc
         if possible.max() >= 0:
             assert allowed(count, level, confidence) == possible.max()
         else:
-            with pytest.raises(UsageError, match="can$"):
+            with pytest.raises(UsageError, match=r"can$"):
                 allowed(count, level, confidence)
 
 

@@ -39,8 +39,9 @@ from salientry.contracts import (
 )
 from salientry.detectors import ID, SMD, Margin2, SmallCNN
 from salientry.errors import DataDamaged, UsageError
+from salientry.keys import encode
 from salientry.saliency import SimpleClassifier, UNet
-from salientry.store import Rows, encode
+from salientry.store import Rows
 
 SHAPE = Shape(1, 8, 8, 3)
 
@@ -111,7 +112,13 @@ def test_uniform_is_splitmix64() -> None:
 
 def test_the_first_values_are_frozen() -> None:
     found = (uniform(torch.tensor([0, 1, -1, 2**63 - 1, -(2**63)]), (3,)) * 2**24).to(torch.int64)
-    assert found.tolist() == [[14819496, 7239838, 443485], [9505325, 12512141, 16290722], [14997873, 15310840, 3682296], [2779095, 15862785, 15472019], [4726464, 12873638, 6399621]]
+    assert found.tolist() == [
+        [14819496, 7239838, 443485],
+        [9505325, 12512141, 16290722],
+        [14997873, 15310840, 3682296],
+        [2779095, 15862785, 15472019],
+        [4726464, 12873638, 6399621],
+    ]
 
 
 @given(st.integers(-(2**63), 2**63 - 1))
@@ -228,9 +235,8 @@ def test_seeded_draws_alike_and_leaves_the_global_generator() -> None:
     with seeded(1):
         first = torch.rand(3)
     assert torch.equal(torch.rand(3), expected)
-    with pytest.raises(KeyError), seeded(1):
+    with seeded(1):
         assert torch.equal(torch.rand(3), first)
-        raise KeyError
     with seeded(2):
         assert not torch.equal(torch.rand(3), first)
 
@@ -298,14 +304,14 @@ def test_facts_add_up_and_are_not_shared() -> None:
 def test_a_fingerprint_changes_with_every_weight_and_buffer() -> None:
     net = CompactCNN(width=2).build(SHAPE)
     seen = {fingerprint(net)}
-    for name, value in net.state_dict().items():
+    assert {"0.1.running_mean", "0.1.num_batches_tracked", "4.bias"} <= set(net.state_dict())
+    for value in net.state_dict().values():
         before = value.clone()
         flat = value.view(-1)
         for at in (0, len(flat) - 1):
             flat[at] = torch.nextafter(flat[at], torch.tensor(torch.inf)) if value.is_floating_point() else flat[at] + 1
             seen.add(fingerprint(net))
             value.copy_(before)
-        assert any("running" in n for n in net.state_dict()), name
     doubled = sum(2 if v.numel() > 1 else 1 for v in net.state_dict().values())
     assert len(seen) == 1 + doubled
     assert fingerprint(net) in seen and len(fingerprint(net)) == 64
@@ -421,7 +427,10 @@ def test_images_by_the_conventions_come_back_unchanged() -> None:
         (torch.zeros(2, 3, 4, 5, dtype=torch.uint8), r"found torch.uint8 \(divide uint8 images by 255\)"),
         (torch.full((2, 3, 4, 5), 1.5), r"must lie in \[0, 1\]; found \[1.5, 1.5\]"),
         (torch.rand(2, 3, 4, 5) - 1, r"must lie in \[0, 1\]; found \[-"),
-        (torch.linspace(0, 1, 60).reshape(1, 3, 4, 5).masked_fill(torch.eye(4, 5).bool(), float("nan")), r"must lie in \[0, 1\]; found \[nan, nan\]"),
+        (
+            torch.linspace(0, 1, 60).reshape(1, 3, 4, 5).masked_fill(torch.eye(4, 5).bool(), float("nan")),
+            r"must lie in \[0, 1\]; found \[nan, nan\]",
+        ),
         (torch.rand(2, 1, 4, 5), r"\(C, H, W\) = \(3, 4, 5\); found \(1, 4, 5\)"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -21,13 +22,16 @@ import pkgutil, importlib, salientry
 for m in pkgutil.walk_packages(salientry.__path__, "salientry."):
     if not m.name.endswith("__main__"):
         importlib.import_module(m.name)
+if {typer_needs_pydantic}:
+    del sys.modules["pydantic"]  # newer typers use it themselves, when a command is called
 from salientry.cli import app
 app({arguments}, standalone_mode=False)
 """
 
 
 def call(arguments: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    code = CODE.format(blocked=BLOCKED, arguments=arguments)
+    needs = any(r.startswith("pydantic") for r in importlib.metadata.requires("typer") or [])
+    code = CODE.format(blocked=BLOCKED, arguments=arguments, typer_needs_pydantic=needs)
     keep = {k: v for k, v in os.environ.items() if not k.startswith("SALIENTRY")}
     return subprocess.run([sys.executable, "-c", code], env=keep | env, cwd=ROOT, capture_output=True, text=True, check=False)
 

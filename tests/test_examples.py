@@ -11,8 +11,8 @@ from salientry.contracts import Attack, Control
 from salientry.controls import CONTROLS
 from salientry.datasets import DATASETS
 from salientry.detectors import DETECTORS
+from salientry.keys import decode, encode
 from salientry.saliency import SALIENCY
-from salientry.store import decode, encode
 
 from . import examples
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "salientry"
 LAYERS = [
     {"errors"},
-    {"store", "metrics"},
+    {"keys", "store", "metrics"},
     {"contracts"},
     {"training", "evidence"},
     {"datasets", "classifiers", "attacks", "controls", "saliency", "detectors"},

@@ -106,7 +106,7 @@ def test_the_split_is_frozen() -> None:
 def test_the_split_depends_on_labels_and_sizes_alone() -> None:
     labels = some_labels(120)
     _, role, rank = deal([pool(labels)], SMALL)
-    np.random.seed(3)  # noqa: NPY002
+    np.random.seed(3)
     torch.manual_seed(3)
     other_pixels = deal([pool(labels, first=1000)], SMALL)
     assert np.array_equal(other_pixels[1], role) and np.array_equal(other_pixels[2], rank)

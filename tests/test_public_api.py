@@ -28,7 +28,7 @@ NAMES = [
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(salientry.__all__) == NAMES
+    assert sorted(salientry.__all__) == sorted(NAMES)
     assert set(NAMES) <= set(dir(salientry))
     with pytest.raises(AttributeError, match="no attribute 'Gard'"):
         salientry.Gard  # noqa: B018

@@ -48,15 +48,16 @@ def test_every_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     found = re.findall(r"```python\n(.*?)```", README, re.S)
     assert len(found) >= 2
     with pytest.warns(UserWarning, match="calibration images"):
-        for block in found:
-            exec(block, names)
+        exec("\n".join(found), names)
     assert names["verdict"].flagged.shape == (5,)  # type: ignore[attr-defined]
     assert (tmp_path / "guard" / "guard.json").exists()
 
 
 def test_every_command_exists() -> None:
     lines = [line.strip().removeprefix("$ ").split("#")[0].split() for line in README.splitlines() if line.startswith("    ")]
-    commands = [c for c in lines if c and c[0] in ("salientry", "make")] + [c.split() for c in re.findall(r"`((?:salientry|make) [a-z][^`|]*)`", README)]
+    commands = [c for c in lines if c and c[0] in ("salientry", "make")] + [
+        c.split() for c in re.findall(r"`((?:salientry|make) [a-z][^`|]*)`", README)
+    ]
     assert len(commands) >= 6
     for command in commands:
         if command[0] == "make":
@@ -75,3 +76,9 @@ def test_no_placeholder_is_left() -> None:
 def test_named_files_are_there() -> None:
     for path in re.findall(r"`((?:salientry|docs|results|tests)/[\w./-]+)`", README):
         assert (ROOT / path).exists(), path
+
+
+def test_the_table_is_that_of_the_recorded_run() -> None:
+    from benchmarks.readme import table
+
+    assert table() in README

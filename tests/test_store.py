@@ -27,8 +27,9 @@ from salientry.controls import CONTROLS
 from salientry.datasets import DATASETS, Digits
 from salientry.detectors import DETECTORS, SMD, SmallCNN
 from salientry.errors import DataDamaged, StoreError, UsageError
+from salientry.keys import canonical, changed_fields, decode, digest, encode, label
 from salientry.saliency import SimpleClassifier, UNet
-from salientry.store import Rows, Store, canonical, changed_fields, decode, digest, encode, label, read_arrays, write_arrays
+from salientry.store import Rows, Store, read_arrays, write_arrays
 
 from . import examples
 
@@ -384,7 +385,7 @@ def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_disk_that_is_really_full_is_said_to_be() -> None:
-    with pytest.raises(StoreError, match="full.*free some space"):
+    with pytest.raises(StoreError, match=r"full.*free some space"):
         write_arrays(Path("/dev/full"), {"x": [np.zeros(100_000)]})
 
 
@@ -500,9 +501,10 @@ def test_a_crash_leaves_nothing_that_looks_done(tmp_path: Path, monkeypatch: pyt
     def crash(*_: Any) -> None:
         raise Crash
 
-    with monkeypatch.context() as m, pytest.raises(Crash):
+    with monkeypatch.context() as m:
         m.setattr(os, where, crash)
-        there.write(path, {"a": 1}, PIECES)
+        with pytest.raises(Crash):
+            there.write(path, {"a": 1}, PIECES)
     assert not path.exists() and not there.done(path)
     assert list((tmp_path / "s").iterdir()) == []
     there.write(path, {"a": 1}, PIECES)
@@ -602,9 +604,10 @@ def test_a_full_disk_says_so_and_loses_nothing(tmp_path: Path, monkeypatch: pyte
         raise OSError(number, os.strerror(number))
 
     owner: Any = {"open": store, "mkdtemp": store.tempfile, "rename": os, "replace": os}[where]
-    with monkeypatch.context() as m, pytest.raises(StoreError, match=r"the disk that holds .* is full") as e:
+    with monkeypatch.context() as m:
         m.setattr(owner, where, full, raising=where != "open")
-        there.write(path, {"a": 1}, PIECES)
+        with pytest.raises(StoreError, match=r"the disk that holds .* is full") as e:
+            there.write(path, {"a": 1}, PIECES)
     assert e.value.exit_code == 4
     assert [p.name for p in (tmp_path / "s").iterdir()] == [before.name]
     assert there.body(before) == {"kept": True} and there.arrays(before)["x"].tolist() == [0, 1, 2, 0, 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
 import zlib
 from pathlib import Path
@@ -82,6 +83,6 @@ def parse_idx(body: bytes, path: Path) -> NDArray[np.uint8]:
         raise DataDamaged(f"{path} is no IDX file of bytes: it starts with {body[:4].hex()}, expected 000008..")
     rank = body[3]
     sizes = tuple(int.from_bytes(body[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank))
-    if len(body) != 4 + 4 * rank + int(np.prod(sizes)):
+    if rank > 32 or len(body) != 4 + 4 * rank + math.prod(sizes):
         raise DataDamaged(f"{path} is truncated or too long: {len(body)} bytes for an array of {sizes}")
     return np.frombuffer(body, np.uint8, offset=4 + 4 * rank).reshape(sizes)

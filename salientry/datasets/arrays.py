@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..contracts import Pool, Roles, image_ids
 from ..errors import UsageError
-from ..store import digest
+from ..keys import digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Arrays:
         roles: how many images take which role; ``Roles`` that sum to at most N.
 
     Raises:
-        UsageError: when shapes or dtypes are others.
+        UsageError: when shapes or dtypes are others, or a label is below 0.
     """
 
     images: NDArray[np.uint8]
@@ -35,7 +35,9 @@ class Arrays:
             raise UsageError(f"images must be uint8 of shape (N, C, H, W); found {self.images.dtype} {self.images.shape}")
         if self.labels.shape != self.images.shape[:1] or not np.issubdtype(self.labels.dtype, np.integer):
             raise UsageError(f"labels must be integers of shape ({len(self.images)},); found {self.labels.dtype} {self.labels.shape}")
-        content = digest("arrays", image_ids(self.images).tolist(), self.labels.tolist(), self.roles)
+        if len(self.labels) and self.labels.min() < 0:
+            raise UsageError(f"labels must count from 0; found {self.labels.min()}")
+        content = digest("arrays", self.images.shape, image_ids(self.images).tolist(), self.labels.tolist(), self.roles)
         object.__setattr__(self, "fingerprint", content)
 
     def read(self) -> tuple[Pool, ...]:

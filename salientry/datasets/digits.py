@@ -35,10 +35,13 @@ class Digits:
         """One pool; every role is dealt out of it."""
         path = self._find()
         try:
-            table = np.loadtxt(unpacked(path, path.read_bytes()).decode().splitlines(), delimiter=",", dtype=np.float64)
+            lines = unpacked(path, path.read_bytes()).decode().splitlines()
+            if not lines:
+                raise ValueError("it is empty")
+            table = np.loadtxt(lines, delimiter=",", dtype=np.uint8, ndmin=2)
         except (OSError, ValueError, UnicodeDecodeError) as e:
             raise DataDamaged(f"{path} cannot be read as the table of digits: {e}") from None
-        pixels, labels = table[:, :-1].astype(np.uint8), table[:, -1].astype(np.uint8)
+        pixels, labels = np.ascontiguousarray(table[:, :-1]), table[:, -1]
         found = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
         if found != PIXELS:
             raise DataDamaged(f"{path} does not hold the 5,000 digits: checksum {found[:16]}..., expected {PIXELS[:16]}...; get it again")

@@ -17,7 +17,8 @@ from torch import nn
 
 from ..contracts import DEVICE, Batch, facts_of, frozen, origin, rebuilt, ticking, with_facts
 from ..errors import DataDamaged, Error, GateFailed, UsageError
-from ..store import JSON, Rows, Store, digest, encode, id_bytes, ids_from
+from ..keys import digest, encode
+from ..store import JSON, Rows, Store, id_bytes, ids_from
 from .handles import Chosen, Handle
 
 # --- computing -------------------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ import numpy as np
 
 from ..contracts import ROLES
 from ..errors import UsageError
+from ..keys import canonical, digest, label
 from ..protocol import deal
-from ..store import JSON, Rows, canonical, digest, label
+from ..store import JSON, Rows
 
 
 @dataclass(frozen=True)

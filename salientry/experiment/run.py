@@ -23,7 +23,8 @@ from torch import nn
 
 from ..contracts import DEVICE, PROGRESS, Progress
 from ..errors import DeviceError, GateFailed, UsageError
-from ..store import JSON, Store, digest, home, one_of
+from ..keys import digest
+from ..store import JSON, Store, home, one_of
 from . import _results
 from .handles import Handle, Step, handles_in, make_handle, read_data
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..contracts import DEVICE, Batch
+from ..keys import label
 from ..metrics import Resamples, difference, rate
-from ..store import Rows, label
+from ..store import Rows
 from .handles import Chosen, step
 
 BATCH = 250

@@ -17,8 +17,9 @@ from ..calibration import pac_threshold, warn_if_small
 from ..contracts import ATTACK_STREAM, CONTROL_STREAM, DEVICE, Batch, RowImages, facts_of, shape_of, with_facts
 from ..errors import UsageError
 from ..evidence import PARTS, Evidence
+from ..keys import label
 from ..protocol import Rules, counting, stored, within
-from ..store import JSON, Rows, label
+from ..store import JSON, Rows
 from .handles import step
 
 Columns = dict[str, Tensor]

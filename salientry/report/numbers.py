@@ -9,7 +9,6 @@ from typing import Any
 from ..metrics import Interval
 from ..store import JSON
 
-
 KEY = 12  # hex digits of a key, as in the names of the store's folders
 
 
@@ -54,7 +53,9 @@ class Ledger:
         if not isinstance(found, Interval):
             found = Interval(float(found), math.nan, math.nan, n or 0)
         runs = [_plain(r) for r in found.runs]
-        self.numbers[id] = Number(id, _plain(found.value), _plain(found.lo), _plain(found.hi), found.n, protocol, runs, [k[:KEY] for k in keys])
+        self.numbers[id] = Number(
+            id, _plain(found.value), _plain(found.lo), _plain(found.hi), found.n, protocol, runs, [k[:KEY] for k in keys]
+        )
         return id
 
     def __contains__(self, id: str) -> bool:

@@ -22,8 +22,8 @@ import salientry.saliency
 from salientry.contracts import Roles
 from salientry.experiment.handles import Handle, make_handle
 from salientry.experiment.run import Run
+from salientry.keys import default_of, digest
 from salientry.recipes.smoke import smoke
-from salientry.store import default_of, digest
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "keys.json"
 FOLDERS = ("attacks", "classifiers", "controls", "datasets", "detectors", "saliency", "experiment.sanity", "protocol", "contracts")

@@ -100,7 +100,7 @@ def test_a_dropped_and_an_invented_number_are_found(reported: Path) -> None:
 
 def test_a_detector_whose_scores_do_not_vary_is_found(reported: Path) -> None:
     body = json.loads((reported / "records.json").read_text())
-    mine = [d["index"] for d in body["detectors"] if d["facts"]["detector"] == "ID" and d["facts"]["protocol"] == "strict"][0]
+    mine = next(d["index"] for d in body["detectors"] if d["facts"]["detector"] == "ID" and d["facts"]["protocol"] == "strict")
     for s in [s["column"] for s in body["scores"] if s["detector"] == mine]:
         touch(reported, s, lambda a: np.zeros_like(a), seal=True)
     page.write(reported)  # even with a report that follows from them
