@@ -137,7 +137,13 @@ class _watching:
                 m.register_forward_hook(lambda m, i, o: self.seen.append(o.flatten(2).mean(2) if o.dim() > 2 else o.clone()))
                 for m in layers
             ]
-        return lambda: torch.cat(self.seen, 1)
+        return self.means
+
+    def means(self) -> Tensor:
+        """(N, F) all layers' means, in the order in which they were passed."""
+        if not self.seen:
+            raise UsageError("features are the means of convolutions, batch norms and linear layers; this classifier has none")
+        return torch.cat(self.seen, 1)
 
     def __exit__(self, *exception: object) -> None:
         for hook in self.hooks:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .contracts import Shape, check_images, facts_of, fingerprint, frozen, origin, rebuilt, uniform, with_facts
-from .errors import DataDamaged, StoreError, UsageError, WrongClassifier
+from .errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier
 from .evidence import Evidence
 from .keys import decode, encode
 from .store import JSON, read_arrays, read_json, write_arrays, write_json, writing
@@ -90,7 +93,9 @@ class Guard(nn.Module):
         self.threshold, self.level, self.shape = threshold, level, shape
         scores = calibration if isinstance(calibration, Tensor) else np.array(calibration)
         self.register_buffer("calibration", torch.as_tensor(scores, dtype=torch.float32).sort().values)
-        self.eval()
+        self.training = False  # its own parts judge in eval mode; the classifier stays as its owner left it
+        for part in self._learnt().values():
+            part.eval()
 
     @torch.no_grad()
     def forward(self, images: Tensor, batch: int = 250) -> Verdict:
@@ -159,13 +164,21 @@ class Guard(nn.Module):
         """
         folder = Path(folder)
         body = description(folder)
-        shape: Shape = decode(body["shape"])
-        _recognise(classifier, shape, body["classifier"], folder)
+        with _sound(folder):
+            shape: Shape = decode(body["shape"])
+            known, probes = str(body["classifier"]["weights"]), torch.tensor(body["classifier"]["probes"], dtype=torch.float32)
+            if min(shape.channels, shape.height, shape.width, shape.classes, probes.numel()) < 1 or probes.dim() != 2:
+                raise ValueError(f"shape {shape}, probe logits of shape {tuple(probes.shape)}")
+            threshold, level = float(body["threshold"]), float(body["level"])
+            if not math.isfinite(threshold):
+                raise ValueError(f"threshold {threshold}")
+        _recognise(classifier, shape, known, probes, folder)
         arrays = {k: torch.from_numpy(np.array(v)) for k, v in read_arrays(folder / "guard.safetensors").items()}
-        learnt = {name: _loaded(name, note, arrays, folder) for name, note in body["learnt"].items()}
+        with _sound(folder):
+            learnt = {name: _loaded(name, note, arrays, folder) for name, note in body["learnt"].items()}
         if "calibration" not in arrays or "detector" not in learnt:
             raise DataDamaged(f"{folder}: guard.json and guard.safetensors do not fit together")
-        guard = cls(classifier, learnt.get("saliency"), learnt["detector"], body["threshold"], body["level"], arrays["calibration"], shape)
+        guard = cls(classifier, learnt.get("saliency"), learnt["detector"], threshold, level, arrays["calibration"], shape)
         where = next(iter(classifier.state_dict().values()), torch.empty(0)).device
         return guard.to(where)
 
@@ -187,7 +200,20 @@ def description(folder: Path | str) -> JSON:
         )
     if missing := {"threshold", "level", "shape", "classifier", "learnt"} - set(body):
         raise DataDamaged(f"{folder}/guard.json says nothing of: {', '.join(sorted(missing))}")
+    if not isinstance(body["classifier"], dict) or not isinstance(body["classifier"].get("at"), str | None):
+        raise DataDamaged(f"{folder}/guard.json does not say which classifier it is for")
     return body
+
+
+@contextlib.contextmanager
+def _sound(folder: Path) -> Iterator[None]:
+    """Turn whatever a damaged description makes others raise into one clear line."""
+    try:
+        yield
+    except Error:
+        raise
+    except Exception as e:
+        raise DataDamaged(f"{folder}/guard.json is damaged: {type(e).__name__}: {next(iter(str(e).splitlines()), '')}") from e
 
 
 @torch.no_grad()
@@ -200,18 +226,18 @@ def probe(classifier: nn.Module, shape: Shape) -> Tensor:
     return logits.detach().cpu()
 
 
-def _recognise(classifier: nn.Module, shape: Shape, known: JSON, folder: Path) -> None:
-    """Raise unless this is the classifier that the guard was fitted for."""
-    expected, weights = torch.tensor(known["probes"]), fingerprint(classifier)
+def _recognise(classifier: nn.Module, shape: Shape, known: str, expected: Tensor, folder: Path) -> None:
+    """Raise unless this is the classifier that the guard was fitted for: its weight hash and its probe logits."""
+    weights = fingerprint(classifier)
     try:
         found = probe(classifier, shape)
     except RuntimeError as e:
-        raise WrongClassifier(f"the guard in {folder} is for images {shape}; this classifier cannot read them: {e}") from None
+        raise WrongClassifier(f"the guard in {folder} is for images {shape}; this classifier cannot read them: {str(e).splitlines()[0]}") from None
     gap = float((found - expected).abs().max()) if found.shape == expected.shape else float("inf")
-    if weights == known["weights"] and gap <= TOLERANCE * max(float(expected.abs().max()), 1.0):
+    if weights == known and gap <= TOLERANCE * max(float(expected.abs().max()), 1.0):
         return
     raise WrongClassifier(
-        f"the guard in {folder} was fitted for another classifier: weights {known['weights'][:12]} expected, {weights[:12]} found; "
+        f"the guard in {folder} was fitted for another classifier: weights {known[:12]} expected, {weights[:12]} found; "
         f"probe logits differ by up to {gap:.4g} (first probe: {_few(expected)} expected, {_few(found)} found)"
     )
 
@@ -225,5 +251,5 @@ def _loaded(name: str, note: JSON, arrays: dict[str, Tensor], folder: Path) -> n
     try:
         module.load_state_dict({k.removeprefix(f"{name}."): v for k, v in arrays.items() if k.startswith(f"{name}.")})
     except RuntimeError as e:
-        raise DataDamaged(f"{folder}: the weights of the {name} do not fit its settings: {str(e).splitlines()[-1].strip()}") from None
+        raise DataDamaged(f"{folder}: the weights of the {name} do not fit its settings: {str(e).splitlines()[-1].strip()[:300]}") from None
     return with_facts(module, **note["facts"])

@@ -269,14 +269,12 @@ class Store:
             shutil.rmtree(fresh, ignore_errors=True)
 
     def sweep(self) -> int:
-        """Remove what killed processes left half-written; the number of folders removed."""
-        gone = 0
-        for left in self.root.glob("*/.new-*"):
-            owner = left.name.split("-")[1]
-            if owner.isdigit() and not _alive(int(owner)):
-                shutil.rmtree(left, ignore_errors=True)
-                gone += 1
-        return gone
+        """Remove what killed processes left: half-written folders, and shards of results that are whole; how many went."""
+        halves = [p for p in self.root.glob("*/.new-*") if p.name.split("-")[1].isdigit() and not _alive(int(p.name.split("-")[1]))]
+        merged = [p for p in self.root.glob("*/*.parts") if self.done(p.with_name(p.name.removesuffix(".parts")))]
+        for left in (*halves, *merged):
+            shutil.rmtree(left, ignore_errors=True)
+        return len(halves) + len(merged)
 
 
 def _alive(pid: int) -> bool:

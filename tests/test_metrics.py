@@ -274,6 +274,10 @@ def test_the_exact_bound_counts_images_and_not_rows() -> None:
     natural, twins = np.zeros(20), np.ones(5)
     found = metrics.auroc_interval(Resamples(ids, 100), ids[::10], ids[:50:10], [(natural, twins)])
     assert ends(found) == pytest.approx((1, binomtest(5, 5).proportion_ci(0.95, method="exact").low, 1), abs=1e-12)
+    again = metrics.auroc_interval(Resamples(ids, 100), ids[::10], ids[:50], [(natural, np.ones(50))])
+    assert ends(again) == ends(found), "ten attacks on each of five images are five images"
+    few = metrics.auroc_interval(Resamples(ids, 100), ids[:50], ids[::10], [(np.zeros(50), natural + 1)])
+    assert ends(few) == ends(found), "and so are five naturals"
 
 
 def test_only_shares_at_0_or_1_without_a_spread_are_widened() -> None:

@@ -44,7 +44,7 @@ def test_least_squares_are_learned_to_their_optimum(schedule: Schedule, weight_d
         weight_decay=weight_decay,
     )
     torch.testing.assert_close(module.w.detach(), optimum, atol=1e-3, rtol=0)
-    assert curve[0] == pytest.approx(float(y.square().mean()), rel=1e-12), "measured before the first step"
+    assert curve[0] == pytest.approx(float(y.square().mean()), rel=1e-6), "measured before the first step"
     assert curve[-1] == pytest.approx(float((x @ optimum - y).square().mean()), abs=1e-4)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from ..contracts import origin, rebuilt
-from ..errors import DataDamaged, DataMissing, UsageError
-from ..store import read_json, write_json, writing
+from ..errors import DataDamaged, DataMissing, Error, UsageError
+from ..store import JSON, read_json, write_arrays, write_json
 
 
 def save_classifier(module: nn.Module, folder: Path | str) -> None:
@@ -27,8 +27,7 @@ def save_classifier(module: nn.Module, folder: Path | str) -> None:
     if "origin" not in vars(module):
         raise UsageError(f"{type(module).__name__} was not built by salientry; save it your own way and name it as module:callable")
     write_json(folder / "classifier.json", {"schema": 1, **origin(module)})
-    with writing(folder):
-        save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / "classifier.safetensors")
+    write_arrays(folder / "classifier.safetensors", {k: [v.detach().cpu().numpy()] for k, v in module.state_dict().items()})
 
 
 def load_classifier(name: str, weights: Path | str | None = None) -> nn.Module:
@@ -49,7 +48,7 @@ def load_classifier(name: str, weights: Path | str | None = None) -> nn.Module:
         body = read_json(folder / "classifier.json")
         if not isinstance(body, dict) or not {"build", "args"} <= set(body):
             raise DataDamaged(f"{folder / 'classifier.json'} does not say how to build a classifier")
-        module, weights = rebuilt({"build": body["build"], "args": body["args"]}), weights or folder / "classifier.safetensors"
+        module, weights = _built(body, folder / "classifier.json"), weights or folder / "classifier.safetensors"
     elif ":" in name:
         module = _called(name)
     else:
@@ -59,15 +58,27 @@ def load_classifier(name: str, weights: Path | str | None = None) -> nn.Module:
     return module.eval()
 
 
+def _built(body: JSON, path: Path) -> nn.Module:
+    try:
+        return rebuilt({"build": body["build"], "args": body["args"]})
+    except Error:
+        raise
+    except Exception as e:  # what wrong settings make a network raise is anyone's guess
+        raise DataDamaged(f"{path} does not say how to build a classifier: {_brief(e)}") from e
+
+
 def _called(name: str) -> nn.Module:
     where, _, attribute = name.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
         target: Any = getattr(importlib.import_module(where), attribute)
-    except (ImportError, AttributeError, ValueError, TypeError) as e:  # the last two: no name, a relative one
-        raise UsageError(f"cannot import classifier {name!r}: {e}") from e
-    module = target() if callable(target) and not isinstance(target, nn.Module) else target
+    except (Exception, SystemExit) as e:  # it is the user's code
+        raise UsageError(f"cannot import classifier {name!r}: {_brief(e)}") from e
+    try:
+        module = target() if callable(target) and not isinstance(target, nn.Module) else target
+    except (Exception, SystemExit) as e:
+        raise UsageError(f"{name} is called without arguments and should give an nn.Module; it raised {_brief(e)}") from e
     if not isinstance(module, nn.Module):
         raise UsageError(f"{name} gave {type(module).__name__}, not an nn.Module")
     return module
@@ -79,7 +90,7 @@ def _load_into(module: nn.Module, path: Path) -> None:
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # what a damaged file makes the readers raise is anyone's guess
-        raise DataDamaged(f"{path} cannot be read as weights: {(str(e) or type(e).__name__).splitlines()[0]}") from None
+        raise DataDamaged(f"{path} cannot be read as weights: {_brief(e)}") from None
     inner = getattr(module, "module", None)
     if not isinstance(state, dict):
         raise UsageError(f"the weights in {path} do not fit {type(module).__name__}: they are a {type(state).__name__}, not a state dict")
@@ -88,4 +99,14 @@ def _load_into(module: nn.Module, path: Path) -> None:
     try:
         target.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as e:
-        raise UsageError(f"the weights in {path} do not fit {type(target).__name__}: {str(e).splitlines()[-1].strip()}") from None
+        why = _short(str(e).splitlines()[-1].strip())
+        raise UsageError(f"the weights in {path} do not fit {type(target).__name__}: {why}") from None
+
+
+def _brief(e: BaseException) -> str:
+    """An error of others in half a line."""
+    return _short(f"{type(e).__name__}: {next(iter(str(e).splitlines()), '')}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 300 else f"{text[:300]} ..."

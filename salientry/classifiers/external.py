@@ -104,6 +104,8 @@ class External(nn.Module):
             if not isinstance(at, int) or not -len(out) <= at < len(out):
                 raise UsageError(f"the network gives {len(out)} outputs; output={self.output!r} is none of them")
             out = out[at]
+        elif self.output is not None:
+            raise UsageError(f"the network gives one {type(out).__name__}; output={self.output!r} is for those that give a dict or a tuple")
         if not isinstance(out, Tensor):
             raise UsageError(f"the network should give a tensor of logits; it gave {type(out).__name__}")
         return out

@@ -1,30 +1,54 @@
 """The command line: each command is one call into the library.
 
 Exit codes: 0 fine · 1 a finding (a gate or a verification failed; an image is flagged) · 2 wrong use · 3 data missing or
-damaged · 4 results cannot be written or read · 5 no such device · 130 interrupted. ``check``: 0 clean, 1 flagged, 2 error.
+damaged · 4 results cannot be written or read · 5 no such device · 70 a defect of ours · 130 interrupted. ``check``: 0 clean,
+1 flagged, 2 any error.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
+from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import Error, StoreError, UsageError
 
+DEFECT = 70
+_Misuse = cast(type[Exception], typer.BadParameter.__base__)  # typer's UsageError, which lives elsewhere in each of its versions
+
+
+class OneLine(TyperGroup):
+    """Commands whose unknown options and missing arguments are one line, too."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run the command that the arguments name."""
+        try:
+            code = super().main(*args, standalone_mode=False, **extra)
+        except _Misuse as e:
+            text = e.format_message()  # type: ignore[attr-defined]
+            typer.echo(text if "\n" in text else f"error: {text}", err=True)  # the help when nothing at all was asked for
+            code = UsageError.exit_code
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+
 app = typer.Typer(
+    cls=OneLine,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Stands in front of an image classifier and says when the classifier is being fooled.",
     epilog="Exit codes: 0 fine; 1 a finding (failed gate or verification, flagged image); 2 wrong use; 3 data missing or damaged; "
-    "4 results cannot be written or read; 5 no such device. Results live in SALIENTRY_HOME, data in SALIENTRY_DATA.",
+    "4 results cannot be written or read; 5 no such device; 70 a defect. Results live in SALIENTRY_HOME, data in SALIENTRY_DATA.",
 )
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the report; default RECIPE-report.")]
@@ -36,23 +60,32 @@ Recipe = Annotated[str, typer.Argument(help="Name of a recipe: smoke.", show_def
 
 
 def _guarded(work: Callable[[], int], debug: bool, error_code: int | None = None) -> None:
-    """Run a command: errors of ours become one line and an exit code; so do interrupts and a full disk."""
+    """Run a command: an error becomes one line and an exit code; so do interrupts and a full disk."""
     try:
-        code = work()
-    except Error as e:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
+            code = work()
+    except BrokenPipeError:
+        raise  # whoever read our lines has seen enough
+    except Exception as e:
         if debug:
             raise
-        typer.echo(f"error: {e}", err=True)
-        raise typer.Exit(error_code or e.exit_code) from None
-    except OSError as e:
-        if debug:
-            raise
-        typer.echo(f"error: {e.strerror or e}: {e.filename or ''} (what was complete is kept)", err=True)
-        raise typer.Exit(error_code or StoreError.exit_code) from None
+        text, found = _told(e)
+        typer.echo(f"error: {' '.join(text.splitlines())}", err=True)
+        raise typer.Exit(error_code or found) from None
     except KeyboardInterrupt:
         typer.echo("interrupted: what was complete is kept; the same command goes on from there", err=True)
         raise typer.Exit(130) from None
     raise typer.Exit(code)
+
+
+def _told(e: Exception) -> tuple[str, int]:
+    """What to say of an error, and its exit code."""
+    if isinstance(e, Error):
+        return " ".join([str(e), *(f"({note})" for note in getattr(e, "__notes__", []))]), e.exit_code
+    if isinstance(e, OSError):
+        return f"{e.strerror or e}: {e.filename or ''} (what was complete is kept)", StoreError.exit_code
+    return f"{type(e).__name__}: {e} (a defect of Salientry; what was complete is kept; --debug shows where it is)", DEFECT
 
 
 @app.command()

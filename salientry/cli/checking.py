@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..classifiers import load_classifier
 from ..contracts import Shape
 from ..errors import DataDamaged, DataMissing, UsageError
+from ..experiment.run import _usable
 from ..guard import Guard, description
 from ..store import writing
 
@@ -31,9 +32,8 @@ class Judged:
     def line(self) -> str:
         """For people."""
         word = "FLAGGED" if self.flagged else "clean  "
-        sure = "more suspicious than all" if self.flagged and self.p_value < 0.002 else f"as suspicious as {100 * self.p_value:.2g} % of"
         what = f"class {self.predicted}, score {self.score:.2f} (flagged above {self.threshold:.2f})"
-        return f"{word} {self.path}: {what}, {sure} natural calibration images"
+        return f"{word} {self.path}: {what}; {100 * self.p_value:.2g} % of natural images are as suspicious"
 
     def json(self) -> dict[str, Any]:
         """For programs."""
@@ -46,15 +46,18 @@ def read_picture(path: Path, shape: Shape) -> torch.Tensor:
     Raises:
         DataMissing: when there is no such file.
         DataDamaged: when it is no readable picture.
-        UsageError: when its size is not the guard's, or it is colour and the guard's images are grey.
+        UsageError: when its size is not the guard's, it is colour and the guard's images are grey, or it has no 8-bit pixels.
     """
     try:
         with Image.open(path) as opened:
-            picture = opened.convert("RGB" if opened.mode not in ("L", "1", "I", "I;16") else "L")
+            deep = opened.mode[0] in "IF"
+            picture = opened.convert("L" if opened.mode in ("L", "LA", "1") else "RGB")
     except FileNotFoundError:
         raise DataMissing(f"no picture at {path}") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as e:
+    except Exception as e:  # what a damaged file makes the readers raise is anyone's guess
         raise DataDamaged(f"{path} cannot be read as a picture: {e}") from None
+    if deep:
+        raise UsageError(f"{path} has pixels of more than 8 bits ({opened.mode}), which would be cut off; 8 bits a channel expected")
     pixels = np.asarray(picture)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     if shape.channels == 1 and len(pixels) == 3:
@@ -88,21 +91,30 @@ def judge(
         device: where to compute.
 
     Raises:
-        UsageError: when no classifier is named and the guard names none, and for pictures that do not fit.
+        UsageError: when no classifier is named and the guard names none, for pictures that do not fit, and when an overlay is
+            wanted of a guard without a saliency model.
+        DeviceError: when the device is not here.
         WrongClassifier: when the classifier is another.
         DataError: for files that cannot be used.
     """
     at = description(folder)["classifier"]["at"]
+    device = _usable(device)
     if classifier is None:
         if at is None:
             raise UsageError(f"the guard in {folder} keeps no classifier; name it: --classifier module:callable --weights FILE")
         classifier = str(Path(folder) / at)
+        if not (Path(classifier) / "classifier.json").is_file():
+            raise DataMissing(f"the guard in {folder} wants its classifier in {classifier}, where there is none; name it: --classifier")
     guard = Guard.load(folder, load_classifier(classifier, weights).to(device))
+    if overlay is not None and guard.saliency is None:
+        raise UsageError(f"the guard in {folder} has no saliency model: there is no map to lay over a picture")
     pictures = torch.stack([read_picture(p, guard.shape) for p in paths])
     verdict = guard(pictures)
     if overlay is not None and verdict.map is not None:
-        for p, x, m in zip(paths, pictures, verdict.map.cpu(), strict=True):
-            _overlay(x, m[0], overlay / f"{p.stem}-map.png")
+        names = [p.stem for p in paths]
+        for i, (x, m) in enumerate(zip(pictures, verdict.map.cpu(), strict=True)):
+            again = f"-{names[:i].count(names[i]) + 1}" if names[i] in names[:i] else ""
+            _overlay(x, m[0], overlay / f"{names[i]}{again}-map.png")
     columns = (verdict.flagged, verdict.score, verdict.p_value, verdict.predicted)
     found = zip(paths, *(c.tolist() for c in columns), strict=True)
     return [Judged(p, bool(f), float(s), guard.threshold, float(v), int(k)) for p, f, s, v, k in found]

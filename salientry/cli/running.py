@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import inspect
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from PIL import Image
 from .. import __version__, recipes
 from ..classifiers import save_classifier
 from ..contracts import Shape
-from ..errors import GateFailed, UsageError
+from ..errors import DataDamaged, GateFailed, StoreError, UsageError
 from ..experiment.findings import Findings
 from ..experiment.handles import Handle
 from ..experiment.records import export, guard_of
@@ -29,6 +31,9 @@ from .bars import Bars
 from .checking import judge
 
 RECIPES = ("smoke",)
+LEFT_BEHIND = ("report.html", "report.json", "gallery.json", "gallery.safetensors", "guard/guard.json", "guard/guard.safetensors")
+LEFT_BEHIND += ("classifier/classifier.json", "classifier/classifier.safetensors", "check.json")
+LEFT_BEHIND += ("natural.png", "natural-map.png", "attacked.png", "attacked-map.png")
 Say = Callable[[str], Any]
 
 
@@ -76,19 +81,27 @@ def planned(name: str, settings: list[str], *, device: str, seed: int, numerics:
     run = Run(seed=seed, device=device, numerics=numerics)
     order = run.order(list(recipe(run, **given)))
     recorded = _recorded(run)
-    lines, left, unknown = [], 0.0, 0
+    lines, left, unknown, skipped, failed = [], 0.0, 0, 0, set[str]()
     for h in order:
         assert h.step is not None
         if run.done(h):
-            lines.append(f"done  {run.record(h)['seconds']:8.1f} s  {h.step.name} {h.slug}")
+            body = run.record(h)
+            failed |= {h.fingerprint} if body.get("failed") else set()
+            lines.append(f"done  {body['seconds']:8.1f} s  {h.step.name} {h.slug}{': FAILED' if body.get('failed') else ''}")
+            continue
+        if failed and any(u.fingerprint in failed for u in run.order(h.inputs)):
+            skipped += 1
+            lines.append(f"skip           -  {h.step.name} {h.slug}")
             continue
         seconds = _expected(h, recorded)
         unknown += seconds is None
         left += seconds or 0.0
         lines.append(f"left  {'       ?' if seconds is None else f'{seconds:8.1f}'} s  {h.step.name} {h.slug}")
     done = sum(run.done(h) for h in order)
+    undone = len(order) - done - skipped
     rest = f"about {left:.0f} s" + (f" and {unknown} steps of unknown length" if unknown else "")
-    return [*lines, f"{len(order)} steps: {done} done, {len(order) - done} left, {rest if done < len(order) else 'nothing to do'}"]
+    because = f", {skipped} skipped because a gate failed" if skipped else ""
+    return [*lines, f"{len(order)} steps: {done} done, {undone} left{because}, {rest if undone else 'nothing to do'}"]
 
 
 def _recorded(run: Run) -> dict[tuple[str, str], float]:
@@ -99,9 +112,9 @@ def _recorded(run: Run) -> dict[tuple[str, str], float]:
         for slug, seconds in slugs.items():
             found[step, slug] = [seconds]
     here: dict[tuple[str, str], list[float]] = {}
-    for result in run.store.root.glob("*/*/result.json"):
-        body = read_json(result)
-        if "seconds" in body and "slug" in body:
+    for result in run.store.root.glob("*/[!.]*/result.json"):
+        with contextlib.suppress(StoreError, DataDamaged, KeyError, TypeError):  # of other runs: whoever needs it will say so
+            body = read_json(result)
             here.setdefault((body["step"], body["slug"]), []).append(body["seconds"])
     found |= here
     for (step, slug), seconds in list(found.items()):
@@ -159,15 +172,20 @@ def execute(
                 if not run.done(h)
             }
         )
-    outcome = run.walk(list(findings), bars.listen if bars else None)
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always")
+        outcome = run.walk(list(findings), bars.listen if bars else None)
+    for text in dict.fromkeys(str(w.message) for w in noted):
+        say(f"note: {text}")
     say(f"{len(outcome.made)} steps computed, {len(outcome.reused)} re-used from {run.store.root}")
     about = {"recipe": name, "parameters": given, "seed": seed, "numerics": numerics}
     if not outcome.made and _up_to_date(out, run, findings, about):
         say(f"the report in {out} is of this very run")
     else:
+        _clear(out)
         export(run, findings, outcome, out, about | {"command": command, "out": str(out), "salientry": __version__})
-        page.write(out)
         _leave_guard(run, findings, out)
+        page.write(out)  # last: a folder with a page is whole
     for _, message in outcome.failed:
         say(f"GATE FAILED: {message}; {len(outcome.skipped)} steps that stand on it were skipped")
     _say_guard(out, say)
@@ -183,6 +201,13 @@ def _up_to_date(out: Path, run: Run, findings: Findings, about: dict[str, Any]) 
     there = read_json(out / "run.json")
     same = there.get("manifest") == [h.fingerprint for h in list(findings)] and there.get("salientry") == __version__
     return bool(same and all(there.get(k) == v for k, v in about.items()))
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier run left in ``out`` and this one may not write: its page, gallery, guard and pictures."""
+    with writing(out):
+        for name in LEFT_BEHIND:
+            (out / name).unlink(missing_ok=True)
 
 
 def _leave_guard(run: Run, findings: Findings, out: Path) -> None:

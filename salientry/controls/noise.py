@@ -23,7 +23,7 @@ class MatchedNoise:
         halvings: bisection steps of the search.
     """
 
-    halvings: int = 16
+    halvings: int = 20
 
     def __call__(self, x: Tensor, x_adv: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) 8-bit images; an image whose adversarial is unchanged is unchanged too."""

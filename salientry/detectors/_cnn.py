@@ -43,6 +43,8 @@ class SmallCNN:
     def __post_init__(self) -> None:
         if self.norm not in ("batch", "none"):
             raise UsageError(f"norm must be 'batch' or 'none'; found {self.norm!r}")
+        if self.batch < 2:
+            raise UsageError(f"a batch holds at least one natural and one adversarial; found batch={self.batch}")
 
     def build(self, channels: int) -> nn.Sequential:
         """An untrained head for views (N, channels, H, W)."""

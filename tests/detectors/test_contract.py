@@ -222,3 +222,13 @@ def test_margin2_finds_too_sure_and_too_unsure() -> None:
         seen = [both(torch.cat([v, v.square()], 1)).numpy() for v in (natural, adversarial)]
     assert auroc(*seen) > 0.99
     assert 0.4 < auroc(*(v.numpy() for v in scores(one, ViewPairs(-natural, -adversarial)))) < 0.6
+
+
+@pytest.mark.parametrize("name", ["margin", "margin2", "exists", "opinion", "sorted_logits"])
+def test_units_of_the_view_do_not_matter(name: str) -> None:
+    """Columns are standardised: logits a thousand times as large, with another origin, are scored alike."""
+    given = pairs_of(name)
+    stretched = ViewPairs(given.natural * 1000 - 300, given.adversarial * 1000 - 300)
+    found = scores(examples.detectors()[name].fit(stretched, seed=0), stretched)
+    for ours, expected in zip(found, scores(fitted(name), given), strict=True):
+        assert torch.allclose(ours, expected, atol=0.05)

@@ -231,9 +231,15 @@ def test_what_was_half_written_by_a_dead_process_is_swept(tmp_path: Path) -> Non
     mine = tmp_path / "total" / f".new-{os.getpid()}-abc"
     dead.mkdir(parents=True)
     mine.mkdir()
+    whole, parts, going = (tmp_path / "total" / n for n in ("a-1", "a-1.parts", "b-2.parts"))
+    for folder in (whole, parts, going):
+        folder.mkdir()
+    (whole / "DONE").touch()
     Run(tmp_path).walk([])
     assert not dead.exists()
     assert mine.exists()
+    assert not parts.exists()  # its result is whole
+    assert going.exists()  # its shards are still wanted
 
 
 def test_wrong_use_is_said(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def textbook_blur(x: Tensor, kernel: float = 55 / 224, sigma: float = 11 / 224) 
     out = x.double().numpy()
     for axis in (2, 3):
         side = out.shape[axis]
-        out = gaussian_filter1d(out, sigma * side, axis=axis, mode="mirror", radius=max(round(kernel * side) // 2, 1))
+        out = gaussian_filter1d(out, sigma * side, axis=axis, mode="mirror", radius=max(int(kernel * side) // 2, 1))
     return out
 
 
