@@ -232,7 +232,8 @@ def _recognise(classifier: nn.Module, shape: Shape, known: str, expected: Tensor
     try:
         found = probe(classifier, shape)
     except RuntimeError as e:
-        raise WrongClassifier(f"the guard in {folder} is for images {shape}; this classifier cannot read them: {str(e).splitlines()[0]}") from None
+        why = next(iter(str(e).splitlines()), "")
+        raise WrongClassifier(f"the guard in {folder} is for images {shape}; this classifier cannot read them: {why}") from None
     gap = float((found - expected).abs().max()) if found.shape == expected.shape else float("inf")
     if weights == known and gap <= TOLERANCE * max(float(expected.abs().max()), 1.0):
         return

@@ -27,15 +27,15 @@ _Misuse = cast(type[Exception], typer.BadParameter.__base__)  # typer's UsageErr
 class OneLine(TyperGroup):
     """Commands whose unknown options and missing arguments are one line, too."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command that the arguments name."""
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(*args, **(extra | {"standalone_mode": False}))
         except _Misuse as e:
             text = e.format_message()  # type: ignore[attr-defined]
             typer.echo(text if "\n" in text else f"error: {text}", err=True)  # the help when nothing at all was asked for
             code = UsageError.exit_code
-        if standalone_mode:
+        if extra.get("standalone_mode", True):
             sys.exit(code)
         return code
 

@@ -33,7 +33,7 @@ class Judged:
         """For people."""
         word = "FLAGGED" if self.flagged else "clean  "
         what = f"class {self.predicted}, score {self.score:.2f} (flagged above {self.threshold:.2f})"
-        return f"{word} {self.path}: {what}; {100 * self.p_value:.2g} % of natural images are as suspicious"
+        return f"{word} {self.path}: {what}; {100 * self.p_value:.2g} % of calibration images are as suspicious or more"
 
     def json(self) -> dict[str, Any]:
         """For programs."""

@@ -31,9 +31,9 @@ from .bars import Bars
 from .checking import judge
 
 RECIPES = ("smoke",)
-LEFT_BEHIND = ("report.html", "report.json", "gallery.json", "gallery.safetensors", "guard/guard.json", "guard/guard.safetensors")
-LEFT_BEHIND += ("classifier/classifier.json", "classifier/classifier.safetensors", "check.json")
-LEFT_BEHIND += ("natural.png", "natural-map.png", "attacked.png", "attacked-map.png")
+PARTS = ("report.html", "report.json", "gallery.json", "gallery.safetensors", "check.json")
+PICTURES = ("natural.png", "natural-map.png", "attacked.png", "attacked-map.png")
+NETS = ("guard/guard.json", "guard/guard.safetensors", "classifier/classifier.json", "classifier/classifier.safetensors")
 Say = Callable[[str], Any]
 
 
@@ -205,9 +205,10 @@ def _up_to_date(out: Path, run: Run, findings: Findings, about: dict[str, Any]) 
 
 def _clear(out: Path) -> None:
     """Remove what an earlier run left in ``out`` and this one may not write: its page, gallery, guard and pictures."""
-    with writing(out):
-        for name in LEFT_BEHIND:
-            (out / name).unlink(missing_ok=True)
+    if (out / "run.json").exists():
+        with writing(out):
+            for name in (*PARTS, *PICTURES, *NETS):
+                (out / name).unlink(missing_ok=True)
 
 
 def _leave_guard(run: Run, findings: Findings, out: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..attacks import DeepFool
 from ..calibration import smallest_sample
-from ..contracts import Roles, Shape, check_images, check_labels, fingerprint
+from ..contracts import Roles, Shape, check_images, check_labels, fingerprint, frozen
 from ..datasets import Arrays
 from ..detectors import SPD
 from ..errors import UsageError
@@ -22,6 +22,7 @@ from ..evidence import FROM_SALIENCY
 from ..guard import Guard
 from ..protocol import STRICT
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
+from ..store import one_of
 from .run import Run
 from .sanity import Gate, gate, sanity
 from .steps import attack_images, calibrate, draw, fit_detector, fit_saliency, look, score, settle
@@ -81,11 +82,16 @@ def fit_guard(
     if not isinstance(classifier, nn.Module):
         raise UsageError(f"classifier must be an nn.Module; found {type(classifier).__name__}")
     check_images(images)
-    check_labels(labels, len(images), int(labels.max()) + 1 if isinstance(labels, Tensor) and labels.numel() else 1)
-    detector, attack = detector or SPD(), attack or DeepFool()
     roles = _roles(len(images), level)
+    detector, attack = detector or SPD(), attack or DeepFool()
     saliency = saliency or default_saliency(min(images.shape[2:]), roles.fit)
     where = next(iter(classifier.state_dict().values()), torch.empty(0)).device
+    _check_settings(detector=detector, attack=attack, saliency=saliency)
+    one_of("gate action", gate_action, ("stop", "mark"))
+    classes = _classes(classifier, images[:8].to(where))
+    check_labels(labels, len(images), classes)
+    if detector.needs & FROM_SALIENCY and int(labels.max()) + 1 < classes:
+        raise UsageError(f"the classifier knows {classes} classes, but the highest label is {int(labels.max())}: the others get no maps")
     with tempfile.TemporaryDirectory() as scratch:
         run = Run(store or scratch, seed=seed, device=str(where))
         raw = (images.detach().cpu() * 255).round().to(torch.uint8).numpy()
@@ -111,7 +117,28 @@ def fit_guard(
         return Guard(classifier, net, run.get(fitted), thresholds[str(level)], level, run.get(scored).column("score000"), shape)
 
 
+def _check_settings(**given: Any) -> None:
+    for name, spec in given.items():
+        if not is_dataclass(spec) or isinstance(spec, type):
+            raise UsageError(f"{name} must be settings, made like DeepFool() or SPD(); found {spec!r}")
+
+
+def _classes(classifier: nn.Module, images: Tensor) -> int:
+    """How many classes the classifier knows."""
+    try:
+        with frozen(classifier), torch.no_grad():
+            logits = classifier(images)
+    except RuntimeError as e:
+        raise UsageError(f"the classifier cannot read images {tuple(images.shape)}: {next(iter(str(e).splitlines()), '')}") from e
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UsageError(f"the classifier should give logits (N, K); it gave {found}: wrap it in External")
+    return logits.shape[1]
+
+
 def _roles(count: int, level: float) -> Roles:
+    if not 0 < level < 1:
+        raise UsageError(f"a false-positive rate lies strictly between 0 and 1; found {level!r}")
     fit, detect, select = (int(share * count) for share in SHARES)
     calibrate = count - fit - detect - select
     need = smallest_sample(level)
