@@ -64,6 +64,10 @@ def _header(columns: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> byt
 def write_arrays(path: Path, pieces: Mapping[str, Sequence[Array]]) -> None:
     """One safetensors file; each array is given as pieces along its first axis and written without joining them in memory."""
     ordered = dict(sorted(pieces.items(), key=lambda item: (-item[1][0].dtype.itemsize, item[0])))
+    for name, parts in ordered.items():
+        assert all(p.dtype == parts[0].dtype and p.shape[1:] == parts[0].shape[1:] for p in parts), (
+            f"the pieces of {name} do not fit together"
+        )
     columns = {k: (v[0].dtype, v[0].shape if v[0].ndim == 0 else (sum(len(p) for p in v), *v[0].shape[1:])) for k, v in ordered.items()}
     with writing(path), open(path, "wb") as f:
         f.write(_header(columns))
@@ -258,6 +262,7 @@ class Store:
             write_json(fresh / "result.json", body)
             with writing(path):
                 (fresh / "DONE").touch()
+                fresh.chmod(path.parent.stat().st_mode)  # as open as the folder it stands in: a temporary one is the owner's alone
                 if path.exists() and not self.done(path):
                     shutil.rmtree(path)
                 try:

@@ -1,0 +1,462 @@
+"""The commands on a whole tiny run: what they write, what they say, what they leave with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+import salientry
+from salientry.classifiers import CompactCNN, load_classifier, save_classifier
+from salientry.cli import checking, running
+from salientry.cli.checking import Judged, read_picture
+from salientry.contracts import Shape, fingerprint
+from salientry.datasets import Digits
+from salientry.detectors import ID
+from salientry.errors import UsageError
+from salientry.experiment.findings import Findings
+from salientry.experiment.run import Run
+from salientry.experiment.sanity import Gate
+from salientry.guard import Guard
+from salientry.protocol import STRICT
+from salientry.recipes.smoke import smoke
+from tests.tiny import NET, ROLES
+
+from .conftest import Told
+
+SHAPE = Shape(1, 28, 28, 10)
+LEFT = {
+    "records.json",
+    "records.safetensors",
+    "run.json",
+    "report.json",
+    "report.html",
+    "guard",
+    "classifier",
+    "natural.png",
+    "attacked.png",
+}
+
+
+def impossible(run: Run, least: float = 2.0) -> Findings:
+    """The tiny recipe with a bound that no map can reach: two shares never differ by 2."""
+    return smoke(
+        run,
+        seeds=1,
+        select=60,
+        data=Digits(roles=ROLES),
+        classifier=CompactCNN(width=8, epochs=8),
+        saliency=NET,
+        bounds=Gate(least=least, action="stop"),
+        strict=replace(STRICT, levels=(0.05,)),
+    )
+
+
+def threshold(folder: Path, value: float) -> None:
+    """Move a saved guard's threshold."""
+    body = json.loads((folder / "guard.json").read_text())
+    (folder / "guard.json").write_text(json.dumps(body | {"threshold": value}))
+
+
+def picture(path: Path, seed: int = 0, size: tuple[int, ...] = (28, 28)) -> Path:
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)).save(path)
+    return path
+
+
+# --- run -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_records_report_guard_and_two_pictures(ran: tuple[Path, Told], finished: Path) -> None:
+    out, told = ran
+    assert told.code == 0, told.err
+    assert {p.name for p in out.iterdir()} >= LEFT
+    for name in ("records.json", "records.safetensors"):
+        assert (out / name).read_bytes() == (finished / name).read_bytes()
+    body = json.loads((out / "run.json").read_text())
+    assert body["salientry"] == salientry.__version__
+    assert (body["recipe"], body["parameters"], body["out"]) == ("tiny", {}, str(out))
+    assert "0 steps computed" in told.lines[0]
+    assert any(str(out / "report.html") in line for line in told.lines)
+    assert any(line == f"try it: salientry check {out / 'guard'} {out / 'attacked.png'}" for line in told.lines)
+
+
+def test_the_two_pictures_are_the_first_of_the_gallery(ran: tuple[Path, Told]) -> None:
+    gallery = load_file(ran[0] / "gallery.safetensors")
+    for name, column in (("natural", "natural.image"), ("attacked", "DeepFool.image")):
+        assert (np.asarray(Image.open(ran[0] / f"{name}.png")) == gallery[column][0, 0]).all()
+    assert (gallery["natural.image"][0] != gallery["DeepFool.image"][0]).any()
+
+
+def test_the_guard_left_behind_is_that_of_the_records(ran: tuple[Path, Told]) -> None:
+    """Its scores of the gallery's adversarials are the recorded ones, its threshold is the strict one of SPD on DeepFool."""
+    out = ran[0]
+    guard = Guard.load(out / "guard", load_classifier(str(out / "classifier")))
+    body, arrays = json.loads((out / "records.json").read_text()), load_file(out / "records.safetensors")
+    gallery = load_file(out / "gallery.safetensors")
+    wanted = ("SPD", "strict", "DeepFool", "paired")
+    mine = next(d for d in body["detectors"] if tuple(d["facts"][k] for k in ("detector", "protocol", "trained_on", "form")) == wanted)
+    assert guard.threshold == mine["thresholds"]["0.05"]
+    at = next(s["index"] for s in body["sets"] if s["name"] == "strict/test/DeepFool")
+    scores = arrays[next(s["column"] for s in body["scores"] if s["set"] == at and s["detector"] == mine["index"])]
+    rows = {bytes(i): k for k, i in enumerate(arrays[f"set/{at:03d}/id"])}
+    recorded = scores[[rows[bytes(i)] for i in gallery["id"]]]
+    found = guard(torch.from_numpy(gallery["DeepFool.image"]).float() / 255).score.numpy()
+    np.testing.assert_allclose(found, recorded, atol=1e-3)
+
+
+def test_a_second_call_computes_and_writes_nothing(store: Path, left: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in left.rglob("*") if p.is_file()}
+    results = len(list(store.glob("*/*/DONE")))
+    told = Told("run", "tiny", "--out", left)
+    assert told.code == 0, told.err
+    assert told.lines[0] == f"0 steps computed, {results} re-used from {store}"
+    assert f"the report in {left} is of this very run" in told.lines
+    assert {p: p.stat().st_mtime_ns for p in left.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("gone", ["report.html", "records.safetensors"])
+def test_what_is_missing_of_a_report_is_written_again(store: Path, left: Path, gone: str) -> None:
+    whole = (left / gone).read_bytes()
+    (left / gone).unlink()
+    told = Told("run", "tiny", "--out", left)
+    assert told.code == 0, told.err
+    assert "is of this very run" not in told.out
+    if gone != "report.html":  # the page shows when it was made
+        assert (left / gone).read_bytes() == whole
+    assert (left / "report.html").exists()
+
+
+def test_a_failed_gate_is_exit_code_1_and_what_does_not_stand_on_it_is_reported(
+    store: Path, left: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``left`` is of an earlier run that left a guard: that guard is not of this run, so it must go."""
+    monkeypatch.setattr(running, "recipe_named", lambda name: impossible)
+    told = Told("run", "impossible", "--out", left)
+    assert told.code == 1, told.err
+    assert "Traceback" not in told.out + told.err
+    (failed,) = [line for line in told.lines if line.startswith("GATE FAILED")]
+    for word in ("sanity gate on 100 images", "kept - kept with another image's map is ", "at least 2.0 wanted", "skipped"):
+        assert word in failed
+    assert "try it" not in told.out
+    assert not (left / "guard" / "guard.json").exists()
+    assert not (left / "natural.png").exists()
+    body = json.loads((left / "records.json").read_text())
+    assert {d["facts"]["detector"] for d in body["detectors"]} >= {"ID", "Margin", "Margin2", "SortedLogits"}
+    assert not {d["facts"]["detector"] for d in body["detectors"]} & {"SMD", "SPD", "Exists", "Opinion"}
+    numbers = json.loads((left / "report.json").read_text())["numbers"]
+    for detector in ("ID", "Margin"):
+        assert [n for n in numbers if n["id"].startswith(f"strict/{detector}/") and n["value"] is not None]
+    assert "at least 2.0 wanted" in (left / "report.html").read_text()
+    verified = Told("report", left, "--verify")
+    assert verified.code == 0, verified.err
+    assert verified.out.startswith(f"{len(numbers)} numbers follow")
+    again = Told("run", "impossible", "--out", left)
+    assert again.code == 1, "a gate that failed does not pass the second time"
+    assert failed in again.lines
+    assert "is of this very run" in again.out
+    planned = Told("plan", "impossible")
+    assert planned.code == 0
+    skipped = [line for line in planned.lines if line.startswith("skip")]
+    assert len(skipped) > 20
+    assert f" 0 left, {len(skipped)} skipped because a gate failed, nothing to do" in planned.lines[-1]
+    assert [line for line in planned.lines if line.endswith(": FAILED")] == [line for line in planned.lines if " gate " in line]
+
+
+def test_settings_reach_the_recipe_and_the_records(store: Path, tmp_path: Path) -> None:
+    told = Told("run", "tiny", "action=mark", "--out", tmp_path / "o")
+    assert told.code == 0, told.err
+    assert json.loads((tmp_path / "o" / "records.json").read_text())["recipe"]["parameters"] == {"action": "mark"}
+
+
+def test_the_report_goes_to_a_folder_of_the_recipes_name(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "recipe_named", lambda name: stops_at_once)
+    told = Told("run", "other")
+    assert told.code == 2
+    assert [p.name for p in Path().iterdir()] == ["other-report"]
+    assert not list(Path("other-report").iterdir()), "the test file is gone"
+
+
+def stops_at_once(run: Run, seeds: int = 1) -> Findings:
+    raise UsageError("enough")
+
+
+# --- plan ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_says_what_is_done_what_is_left_and_how_long(home: Path) -> None:
+    told = Told("plan", "smoke", "seeds=1", "select=60")
+    assert told.code == 0, told.err
+    assert all(line.startswith("left") for line in told.lines[:-1])
+    count = len(told.lines) - 1
+    assert told.lines[-1].startswith(f"{count} steps: 0 done, {count} left, about ")
+    assert float(told.lines[-1].split("about ")[1].split()[0]) > 10, "recorded seconds come with the package"
+    first, last = (next(i for i, line in enumerate(told.lines) if word in line) for word in ("read_data", "gallery"))
+    assert first < last
+
+
+def test_a_plan_follows_what_was_done(store: Path, left: Path) -> None:
+    count = len(list(store.glob("*/*/DONE")))
+    told = Told("plan", "tiny")
+    assert told.lines[-1] == f"{count} steps: {count} done, 0 left, nothing to do"
+    assert all(line.startswith("done") for line in told.lines[:-1])
+    gone = sorted(store.glob("calibrate/*")) + sorted(store.glob("gallery/*"))
+    for folder in gone:
+        shutil.rmtree(folder)
+    told = Told("plan", "tiny")
+    assert told.lines[-1].startswith(f"{count} steps: {count - len(gone)} done, {len(gone)} left, about ")
+    assert {line.split()[3] for line in told.lines[:-1] if line.startswith("left")} == {"calibrate", "gallery"}
+    ran = Told("run", "tiny", "--out", left)
+    assert f"{len(gone)} steps computed, {count - len(gone)} re-used" in ran.out
+    assert Told("plan", "tiny").lines[-1] == f"{count} steps: {count} done, 0 left, nothing to do"
+
+
+def test_a_plan_computes_nothing(home: Path) -> None:
+    Told("plan", "smoke")
+    assert not [p for p in home.rglob("*") if p.is_file()]
+
+
+def test_a_damaged_result_of_another_run_does_not_stop_a_plan(store: Path) -> None:
+    for name, text in (("a", "{ half"), ("b", "[]"), ("c", "{}")):
+        (store / "score" / f"Other-{name}").mkdir()
+        (store / "score" / f"Other-{name}" / "result.json").write_text(text)
+    assert Told("plan", "tiny").code == 0
+
+
+# --- report --------------------------------------------------------------------------------------------------------
+
+
+def test_a_report_is_written_from_the_records_alone(left: Path, tmp_path: Path) -> None:
+    before = json.loads((left / "report.json").read_text())["numbers"]
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("records.json", "records.safetensors"):
+        shutil.copy(left / name, bare)
+    told = Told("report", bare)
+    assert (told.code, told.out) == (0, f"wrote {bare / 'report.html'}\n"), told.err
+
+    def numbers(found: list[dict[str, object]]) -> list[dict[str, object]]:
+        return [{k: v for k, v in n.items() if k != "command"} for n in found]
+
+    assert numbers(json.loads((bare / "report.json").read_text())["numbers"]) == numbers(before)
+    verified = Told("report", bare, "--verify")
+    assert (verified.code, verified.out) == (0, f"{len(before)} numbers follow from the records in {bare}\n"), verified.err
+
+
+def test_one_flipped_score_is_found(left: Path) -> None:
+    body = json.loads((left / "records.json").read_text())
+    name = body["scores"][-1]["column"]
+    arrays = load_file(left / "records.safetensors")
+    arrays[name][0] = -arrays[name][0] - 1
+    save_file(arrays, left / "records.safetensors")
+    told = Told("report", left, "--verify")
+    told.refused(1, f"{name}: the scores in records.safetensors are not those that were recorded", str(left))
+
+
+# --- check ---------------------------------------------------------------------------------------------------------
+
+
+def test_check_prints_a_line_an_image_and_its_exit_code_says_clean_or_flagged(left: Path) -> None:
+    pictures = [left / "natural.png", left / "attacked.png"]
+    threshold(left / "guard", 1e6)
+    told = Told("check", left / "guard", *pictures)
+    assert told.code == 0, told.err
+    assert [line.split(":")[0] for line in told.lines] == [f"clean   {p}" for p in pictures]
+    threshold(left / "guard", -1e6)
+    told = Told("check", left / "guard", *pictures)
+    assert told.code == 1
+    assert [line.split(":")[0] for line in told.lines] == [f"FLAGGED {p}" for p in pictures]
+    assert not told.err
+
+
+def test_one_flagged_image_among_clean_ones_is_exit_code_1(left: Path) -> None:
+    scores = [json.loads(line)["score"] for line in Told("check", left / "guard", *_both(left), "--json").lines]
+    assert scores[0] != scores[1]
+    threshold(left / "guard", sum(scores) / 2)
+    told = Told("check", left / "guard", *_both(left), "--json")
+    assert told.code == 1
+    assert [json.loads(line)["flagged"] for line in told.lines] == [s > sum(scores) / 2 for s in scores]
+
+
+def _both(left: Path) -> list[Path]:
+    return [left / "natural.png", left / "attacked.png"]
+
+
+def test_json_says_what_the_guard_says(left: Path) -> None:
+    told = Told("check", left / "guard", *_both(left), "--json")
+    guard = Guard.load(left / "guard", load_classifier(str(left / "classifier")))
+    pixels = torch.stack([torch.from_numpy(np.array(Image.open(p))) for p in _both(left)])[:, None].float() / 255
+    verdict = guard(pixels)
+    assert len(told.lines) == 2
+    for i, line in enumerate(told.lines):
+        body = json.loads(line)
+        assert set(body) == {"image", "flagged", "score", "threshold", "p_value", "predicted"}
+        assert body["image"] == str(_both(left)[i])
+        assert body["flagged"] is bool(verdict.flagged[i])
+        assert body["score"] == pytest.approx(float(verdict.score[i]), abs=1e-5)
+        assert body["threshold"] == guard.threshold
+        assert body["p_value"] == pytest.approx(float(verdict.p_value[i]), abs=1e-6)
+        assert body["predicted"] == int(verdict.predicted[i])
+    assert told.code == int(bool(verdict.flagged.any()))
+
+
+def test_a_line_names_class_score_threshold_and_p_value() -> None:
+    line = Judged(Path("a.png"), True, 2.347, 1.234, 0.0123, 7).line()
+    assert line == "FLAGGED a.png: class 7, score 2.35 (flagged above 1.23); 1.2 % of calibration images are as suspicious or more"
+
+
+def test_overlays_are_pictures_of_the_map_in_red(left: Path, tmp_path: Path) -> None:
+    told = Told("check", left / "guard", left / "natural.png", "--overlay", tmp_path / "deep" / "maps")
+    assert told.code in (0, 1), told.err
+    drawn = np.asarray(Image.open(tmp_path / "deep" / "maps" / "natural-map.png")).astype(int)
+    assert drawn.shape == (224, 224, 3)
+    guard = Guard.load(left / "guard", load_classifier(str(left / "classifier")))
+    pixels = np.array(Image.open(left / "natural.png"))
+    found = guard(torch.from_numpy(pixels)[None, None].float() / 255).map
+    assert found is not None
+    expected = pixels / 255 * (1 - found[0, 0].numpy()) + found[0, 0].numpy()
+    np.testing.assert_allclose(drawn[::8, ::8, 0], 255 * expected, atol=1.1)
+    assert (drawn[..., 1] <= drawn[..., 0]).all()
+    assert (drawn[..., 1] == drawn[..., 2]).all()
+
+
+def test_pictures_of_one_name_keep_their_own_overlays(left: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    shutil.copy(left / "attacked.png", tmp_path / "other" / "natural.png")
+    Told("check", left / "guard", left / "natural.png", tmp_path / "other" / "natural.png", "--overlay", tmp_path / "maps")
+    a, b = ((tmp_path / "maps" / n).read_bytes() for n in ("natural-map.png", "natural-2-map.png"))
+    assert a != b
+
+
+def test_a_guard_without_a_map_says_so_when_one_is_wanted(left: Path, tmp_path: Path) -> None:
+    guard = Guard.load(left / "guard", load_classifier(str(left / "classifier")))
+    detector = ID().build((1, 28, 28))
+    detector.head[-1].bias.data.fill_(0.5)  # type: ignore[index,union-attr,operator]
+    Guard(guard.classifier, None, detector, 0.0, 0.05, guard.calibration, SHAPE).save(tmp_path / "id", classifier_at="../left/classifier")
+    assert Told("check", tmp_path / "id", left / "natural.png").code in (0, 1)
+    Told("check", tmp_path / "id", left / "natural.png", "--overlay", tmp_path / "o").refused(2, "no saliency model")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P"])
+def test_grey_pictures_are_read_from_every_kind_of_file(left: Path, tmp_path: Path, mode: str) -> None:
+    Image.open(left / "natural.png").convert(mode).save(tmp_path / "p.png")
+    assert torch.equal(read_picture(tmp_path / "p.png", SHAPE), read_picture(left / "natural.png", SHAPE))
+
+
+def test_colour_pictures_are_read_in_rgb(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "c.png")
+    found = read_picture(tmp_path / "c.png", Shape(3, 5, 7, 2))
+    assert (found.numpy() * 255).round().astype(np.uint8).tolist() == pixels.transpose(2, 0, 1).tolist()
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "g.png")
+    grey = read_picture(tmp_path / "g.png", Shape(3, 5, 7, 2))
+    assert torch.equal(grey, found[:1].expand(3, 5, 7))
+
+
+def test_pictures_that_do_not_fit_are_errors(left: Path, tmp_path: Path) -> None:
+    guard = left / "guard"
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "half.png").write_bytes((left / "natural.png").read_bytes()[:80])
+    Image.fromarray(np.full((28, 28), 60_000, np.uint16)).save(tmp_path / "deep.png")
+    expected = {
+        picture(tmp_path / "wide.png", size=(28, 30)): ["30 x 28 pixels", "images are 28 x 28"],
+        picture(tmp_path / "colour.png", size=(28, 28, 3)): ["a colour picture", "images are grey"],
+        tmp_path / "deep.png": ["more than 8 bits", "8 bits a channel expected"],
+        tmp_path / "text.png": ["cannot be read as a picture"],
+        tmp_path / "half.png": ["cannot be read as a picture"],
+        tmp_path / "nowhere.png": ["no picture at"],
+        tmp_path: ["cannot be read as a picture"],
+    }
+    for path, words in expected.items():
+        Told("check", guard, path).refused(2, str(path), *words)
+        Told("check", guard, left / "natural.png", path, "--json").refused(2, str(path), *words)
+
+
+def test_another_classifier_is_refused_with_both_hashes(left: Path, tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        other = CompactCNN(width=8, epochs=8).build(SHAPE)
+    save_classifier(other, tmp_path / "other")
+    own = load_classifier(str(left / "classifier"))
+    told = Told("check", left / "guard", left / "natural.png", "--classifier", tmp_path / "other")
+    told.refused(2, "fitted for another classifier", fingerprint(own)[:12], fingerprint(other)[:12])
+    save_classifier(CompactCNN().build(Shape(3, 28, 28, 10)), tmp_path / "colour")
+    Told("check", left / "guard", left / "natural.png", "--classifier", tmp_path / "colour").refused(2, "cannot read them")
+
+
+MODULE = """
+from salientry.classifiers import CompactCNN, External
+from salientry.contracts import Shape
+
+def network():
+    return CompactCNN(width=8, epochs=8).build(Shape(1, 28, 28, 10))
+
+def shifted():
+    return External(network(), mean=0.5)
+
+def broken():
+    raise KeyError("no such layer")
+
+def quits():
+    raise SystemExit(0)
+
+number = 3
+"""
+
+
+def test_a_classifier_of_ones_own_is_named_with_its_weights(left: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nets_for_this_test.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    shutil.copytree(left / "guard", tmp_path / "alone")
+    weights = left / "classifier" / "classifier.safetensors"
+    named = ["--classifier", "nets_for_this_test:network", "--weights", weights]
+    usual = Told("check", left / "guard", *_both(left), "--json")
+    told = Told("check", tmp_path / "alone", *_both(left), "--json", *named)
+    assert (told.code, told.out) == (usual.code, usual.out), told.err
+    Told("check", tmp_path / "alone", left / "natural.png", *named[:2]).refused(2, "fitted for another classifier")  # untrained
+    Told("check", tmp_path / "alone", left / "natural.png", "--classifier", "nets_for_this_test:shifted", "--weights", weights).refused(
+        2, "fitted for another classifier"
+    )
+    Told("check", tmp_path / "alone", left / "natural.png").refused(2, "alone/../classifier", "--classifier")
+    for name, word in {"broken": "no such layer", "quits": "SystemExit", "number": "gave int", "absent": "absent"}.items():
+        Told("check", left / "guard", left / "natural.png", "--classifier", f"nets_for_this_test:{name}").refused(2, word)
+
+
+def test_a_module_that_cannot_be_imported_is_no_clean_image(left: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 1 would say that the image is flagged, 0 that it is clean."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for i, text in enumerate(["def f(:", "raise RuntimeError('no licence')", "import sys; sys.exit(0)", "import nothing_like_this"]):
+        (tmp_path / f"wrong_{i}_for_this_test.py").write_text(text)
+        told = Told("check", left / "guard", left / "natural.png", "--classifier", f"wrong_{i}_for_this_test:f")
+        told.refused(2, f"cannot import classifier 'wrong_{i}_for_this_test:f'")
+
+
+def test_a_guard_that_names_no_classifier_asks_for_one(left: Path, tmp_path: Path) -> None:
+    guard = Guard.load(left / "guard", load_classifier(str(left / "classifier")))
+    guard.save(tmp_path / "bare")
+    Told("check", tmp_path / "bare", left / "natural.png").refused(2, "keeps no classifier", "--classifier module:callable --weights FILE")
+    assert Told("check", tmp_path / "bare", left / "natural.png", "--classifier", left / "classifier").code in (0, 1)
+
+
+def test_a_guard_runs_no_code_that_its_file_names(left: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``classifier.at`` is read from a file, perhaps a stranger's: it names a folder, never a module."""
+    (tmp_path / "trap_for_this_test.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\ndef f(): pass")
+    monkeypatch.chdir(left / "guard")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    body = json.loads(Path("guard.json").read_text())
+    body["classifier"]["at"] = "trap_for_this_test:f"
+    Path("guard.json").write_text(json.dumps(body))
+    Told("check", ".", "../natural.png").refused(2, "where there is none")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_judging_is_a_function_too(left: Path) -> None:
+    found = checking.judge(left / "guard", _both(left))
+    assert [j.path for j in found] == _both(left)
+    assert [j.flagged for j in found] == [j.score > j.threshold for j in found]

@@ -1,0 +1,98 @@
+"""What is loaded when, and what the commands say of themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import salientry
+
+from .conftest import Told
+
+HEAVY = ("torch", "numpy", "scipy", "matplotlib", "PIL", "safetensors", "rich.progress")
+OPTIONS = {
+    "run": ["--out", "--device", "--seed", "--numerics", "--debug", "recipe", "KEY=VALUE", "smoke"],
+    "plan": ["--device", "--seed", "--numerics", "--debug", "recipe", "KEY=VALUE", "how long"],
+    "report": ["--verify", "--debug", "folder", "records.json"],
+    "check": ["--classifier", "--weights", "--overlay", "--json", "--device", "--debug", "module:callable", "1: at least one flagged"],
+}
+
+
+def loaded(code: str) -> list[str]:
+    """Which of the heavy packages a fresh Python has loaded after the code."""
+    tail = f"\nimport sys, json\nprint(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code + tail], capture_output=True, text=True, check=True)
+    found: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert loaded("import salientry") == []
+    assert loaded("import salientry\ndir(salientry)\nsalientry.__version__\nsalientry.Error") == []
+    assert "torch" in loaded("import salientry\nsalientry.Guard"), "the check above can fail"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["check", "--help"], ["--version"], ["nonsense"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    code = f"""
+from salientry.cli import app
+try:
+    app({arguments!r})
+except SystemExit:
+    pass
+"""
+    assert loaded(code) == []
+
+
+def test_an_import_is_timed_without_torch() -> None:
+    """The command of the requirement, as it stands there."""
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", "import salientry"], capture_output=True, text=True, check=True)
+    names = [line.split("|")[-1].strip() for line in done.stderr.splitlines()]
+    assert "salientry" in names
+    assert not [n for n in names if n.split(".")[0] in HEAVY]
+
+
+def test_every_exported_name_is_loaded_when_it_is_asked_for() -> None:
+    code = "import salientry\nassert not set(salientry.__all__) & set(vars(salientry))\n"
+    code += "for name in salientry.__all__:\n    assert getattr(salientry, name) is vars(salientry)[name], name\nprint('all')"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "all\n"
+
+
+def test_version() -> None:
+    told = Told("--version")
+    assert (told.code, told.out) == (0, f"salientry {salientry.__version__}\n")
+
+
+def test_help_names_the_commands_and_the_exit_codes() -> None:
+    told = Told("--help")
+    assert told.code == 0
+    for word in (*OPTIONS, "Exit codes", "0 fine", "2 wrong use", "3 data", "4 results", "5 no such device", "SALIENTRY_HOME"):
+        assert word in " ".join(told.out.split()), word
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_each_command_says_what_it_takes(command: str) -> None:
+    told = Told(command, "--help")
+    assert told.code == 0
+    said = " ".join(told.out.split())
+    for word in OPTIONS[command]:
+        assert word in said, word
+
+
+def test_nothing_at_all_shows_the_help() -> None:
+    told = Told()
+    assert told.code == 2
+    assert "Usage: " in told.out + told.err
+    assert "check" in told.out + told.err
+
+
+def test_the_console_script_and_the_module_are_the_same(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("salientry")
+    calls = [[sys.executable, "-m", "salientry"], *([[str(script)]] if script.exists() else [])]
+    said = [subprocess.run([*c, "--version"], capture_output=True, text=True, env=os.environ, cwd=tmp_path, check=True) for c in calls]
+    assert {d.stdout for d in said} == {f"salientry {salientry.__version__}\n"}
