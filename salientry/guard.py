@@ -167,7 +167,8 @@ class Guard(nn.Module):
         with _sound(folder):
             shape: Shape = decode(body["shape"])
             known, probes = str(body["classifier"]["weights"]), torch.tensor(body["classifier"]["probes"], dtype=torch.float32)
-            if min(shape.channels, shape.height, shape.width, shape.classes, probes.numel()) < 1 or probes.dim() != 2:
+            sizes = (shape.channels, shape.height, shape.width, shape.classes)
+            if any(type(n) is not int or n < 1 for n in sizes) or probes.dim() != 2 or not probes.numel():
                 raise ValueError(f"shape {shape}, probe logits of shape {tuple(probes.shape)}")
             threshold, level = float(body["threshold"]), float(body["level"])
             if not math.isfinite(threshold):
