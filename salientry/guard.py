@@ -201,7 +201,7 @@ def description(folder: Path | str) -> JSON:
         )
     if missing := {"threshold", "level", "shape", "classifier", "learnt"} - set(body):
         raise DataDamaged(f"{folder}/guard.json says nothing of: {', '.join(sorted(missing))}")
-    if not isinstance(body["classifier"], dict) or not isinstance(body["classifier"].get("at"), str | None):
+    if not isinstance(body["classifier"], dict) or not isinstance(body["classifier"].get("at", 0), str | None):
         raise DataDamaged(f"{folder}/guard.json does not say which classifier it is for")
     return body
 

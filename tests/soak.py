@@ -34,7 +34,7 @@ def main() -> None:
         root = Path(folder)
         call(root / "whole", root / "whole-out", None)
         print("the uninterrupted run is done", flush=True)
-        while not call(root / "killed", root / "killed-out", rng.uniform(5, 40)):
+        while not call(root / "killed", root / "killed-out", rng.uniform(10, 100)):
             kills += 1
             print(f"killed {kills} times; {len(list((root / 'killed').glob('*/*/DONE')))} results", flush=True)
         for name in ("records.json", "records.safetensors"):

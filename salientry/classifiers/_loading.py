@@ -15,6 +15,8 @@ from ..contracts import origin, rebuilt
 from ..errors import DataDamaged, DataMissing, Error, UsageError
 from ..store import JSON, read_json, write_arrays, write_json
 
+SCHEMA = 1
+
 
 def save_classifier(module: nn.Module, folder: Path | str) -> None:
     """Write a classifier of ours: how to build it (JSON) and its weights (safetensors).
@@ -26,7 +28,7 @@ def save_classifier(module: nn.Module, folder: Path | str) -> None:
     folder = Path(folder)
     if "origin" not in vars(module):
         raise UsageError(f"{type(module).__name__} was not built by salientry; save it your own way and name it as module:callable")
-    write_json(folder / "classifier.json", {"schema": 1, **origin(module)})
+    write_json(folder / "classifier.json", {"schema": SCHEMA, **origin(module)})
     write_arrays(folder / "classifier.safetensors", {k: [v.detach().cpu().numpy()] for k, v in module.state_dict().items()})
 
 
@@ -48,6 +50,8 @@ def load_classifier(name: str, weights: Path | str | None = None) -> nn.Module:
         body = read_json(folder / "classifier.json")
         if not isinstance(body, dict) or not {"build", "args"} <= set(body):
             raise DataDamaged(f"{folder / 'classifier.json'} does not say how to build a classifier")
+        if body.get("schema") != SCHEMA:
+            raise UsageError(f"{folder / 'classifier.json'} has schema {body.get('schema')!r}; this version reads {SCHEMA}")
         module, weights = _built(body, folder / "classifier.json"), weights or folder / "classifier.safetensors"
     elif ":" in name:
         module = _called(name)

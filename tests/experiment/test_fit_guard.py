@@ -1,0 +1,307 @@
+"""A guard for one's own classifier, in one call, on a task whose answer is known: which quadrant is bright."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from salientry import External, Guard, fit_guard
+from salientry.attacks import FGSM, DeepFool
+from salientry.contracts import fingerprint
+from salientry.detectors import ID, SPD, Margin
+from salientry.errors import GateFailed, StoreError, UsageError
+from salientry.saliency import Eq2, Fill, SimpleClassifier, UNet
+
+SALIENCY = UNet(
+    SimpleClassifier(base=8, scales=2, epochs=20, batch=32),
+    Eq2(area=3),
+    Fill("black"),
+    epochs=20,
+    batch=32,
+    lr=3e-3,
+    schedule="one_cycle",
+    selector_lr=1e-2,
+)
+USELESS = UNet(SimpleClassifier(base=4, scales=2, epochs=1, batch=64, lr=1e-7), Eq2(area=3), Fill("black"), epochs=1, batch=64, lr=1e-7)
+COUNT = 600
+NEEDED = 295  # of which 59 calibrate: the fewest that can promise 5 %
+
+
+def quadrants(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """8-bit images 1x16x16: black, a bright patch in the quadrant that is the class, a dim one in another."""
+    g = torch.Generator().manual_seed(seed)
+    labels, x = torch.randint(0, 4, (count,), generator=g), torch.zeros(count, 1, 16, 16)
+    for i, k in enumerate(labels.tolist()):
+        for q, light in ((k, 0.9), ((k + 1 + int(torch.randint(0, 3, (1,), generator=g))) % 4, 0.35)):
+            down, right = torch.randint(0, 4, (2,), generator=g).tolist()
+            top, left = q // 2 * 8 + down, q % 2 * 8 + right
+            x[i, 0, top : top + 5, left : left + 5] = light + 0.1 * torch.rand(5, 5, generator=g)
+    return (x.clamp(0, 1) * 255).round() / 255, labels
+
+
+@pytest.fixture(scope="module")
+def classifier() -> nn.Module:
+    """A user's own network, trained on images of its own; it wants its images in [-1, 1]."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 4)]
+        net = nn.Sequential(*layers)
+        x, y = quadrants(800, seed=99)
+        steps = torch.optim.Adam(net.parameters(), 3e-3)
+        for _ in range(12):
+            for at in torch.randperm(len(x)).split(50):
+                steps.zero_grad()
+                F.cross_entropy(net((x[at] - 0.5) / 0.5), y[at]).backward()
+                steps.step()
+    return External(net, mean=0.5, std=0.5)
+
+
+@pytest.fixture(scope="module")
+def naturals() -> tuple[Tensor, Tensor]:
+    return quadrants(COUNT, seed=1)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def guard(classifier: nn.Module, naturals: tuple[Tensor, Tensor], store: Path) -> Guard:
+    with pytest.warns(UserWarning, match="calibration images"):
+        return fit_guard(classifier, *naturals, saliency=SALIENCY, store=store)
+
+
+@pytest.fixture(scope="module")
+def fresh(classifier: nn.Module) -> tuple[Tensor, Tensor]:
+    """Naturals that no step has seen, and those of their DeepFool twins, stored as 8 bits, that really fool."""
+    x = quadrants(400, seed=2)[0]
+    with torch.no_grad():
+        own = classifier(x).argmax(1)
+    found = (DeepFool()(classifier, x, own, seeds=torch.arange(400)).clamp(0, 1) * 255).round() / 255
+    with torch.no_grad():
+        fooled = classifier(found).argmax(1) != own
+    assert int(fooled.sum()) > 200
+    return x, found[fooled]
+
+
+def auroc(natural: Tensor, attacked: Tensor) -> float:
+    higher, equal = attacked[:, None] > natural[None], attacked[:, None] == natural[None]
+    return float((higher.double() + 0.5 * equal.double()).mean())
+
+
+def files(folder: Path) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+def test_it_tells_adversarials_from_naturals(guard: Guard, fresh: tuple[Tensor, Tensor]) -> None:
+    natural, attacked = guard(fresh[0]), guard(fresh[1])
+    assert auroc(natural.score, attacked.score) > 0.8
+    assert float(attacked.flagged.float().mean()) > 0.5
+    assert float(natural.p_value.median()) > 0.2
+    assert float(attacked.p_value.median()) < 0.05
+
+
+def test_it_raises_no_more_false_alarms_than_it_promises(guard: Guard, fresh: tuple[Tensor, Tensor]) -> None:
+    """5 % with 95 % confidence over the calibration images, and room for 400 fresh ones."""
+    assert guard.level == 0.05
+    assert float(guard(fresh[0]).flagged.float().mean()) <= 0.12
+
+
+def test_its_map_is_where_the_bright_patch_is(guard: Guard) -> None:
+    x, y = quadrants(100, seed=3)
+    found = guard(x).map
+    assert found is not None
+    per_quadrant = F.avg_pool2d(found, 8).flatten(1)
+    assert float((per_quadrant.argmax(1) == y).float().mean()) > 0.8
+
+
+def test_it_is_of_this_classifier_and_leaves_it_as_it_was(
+    guard: Guard, classifier: nn.Module, naturals: tuple[Tensor, Tensor], fresh: tuple[Tensor, Tensor]
+) -> None:
+    assert guard.classifier is classifier
+    assert (guard.shape.channels, guard.shape.height, guard.shape.width, guard.shape.classes) == (1, 16, 16, 4)
+    assert len(guard.calibration) == COUNT - int(0.45 * COUNT) - int(0.25 * COUNT) - int(0.1 * COUNT)
+    before, mode = fingerprint(classifier), classifier.training
+    with torch.no_grad():
+        assert torch.equal(guard(fresh[0]).predicted, classifier(fresh[0]).argmax(1))
+    assert (fingerprint(classifier), classifier.training) == (before, mode)
+    assert all(p.requires_grad for p in classifier.parameters())
+
+
+def test_it_comes_back_from_disk_as_it_was(guard: Guard, classifier: nn.Module, fresh: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    guard.save(tmp_path / "guard")
+    again, own = Guard.load(tmp_path / "guard", classifier)(fresh[1]), guard(fresh[1])
+    for name in ("flagged", "score", "p_value", "predicted", "map"):
+        assert torch.equal(getattr(again, name), getattr(own, name)), name
+
+
+def test_a_second_call_on_a_store_computes_nothing(
+    guard: Guard, classifier: nn.Module, naturals: tuple[Tensor, Tensor], store: Path, fresh: tuple[Tensor, Tensor]
+) -> None:
+    before = files(store)
+    again = fit_guard(classifier, *naturals, saliency=SALIENCY, store=str(store))  # and warns of nothing: nothing is calibrated
+    assert files(store) == before
+    assert torch.equal(again(fresh[0]).score, guard(fresh[0]).score)
+    assert again.threshold == guard.threshold
+
+
+def test_an_interrupted_call_goes_on(
+    classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted when the head is trained: adversarials are not made again."""
+
+    def interrupted(*_: Any, **__: Any) -> nn.Module:
+        raise KeyboardInterrupt
+
+    detector = Margin()
+    with monkeypatch.context() as patch:
+        patch.setattr(Margin, "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit_guard(classifier, *naturals, detector=detector, store=tmp_path)
+    before = files(tmp_path)
+    assert {p.parent.parent.name for p in before} == {"read_data", "look", "attack_images", "settle"}
+    with pytest.warns(UserWarning, match="calibration images"):
+        fit_guard(classifier, *naturals, detector=detector, store=tmp_path)
+    after = files(tmp_path)
+    assert {p: after[p] for p in before} == before
+    assert {p.parent.parent.name for p in set(after) - set(before)} == {"fit_detector", "score", "calibrate"}
+
+
+def test_another_classifier_shares_nothing_but_the_images(classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    assert isinstance(classifier, External)
+    for net in (classifier, External(classifier.module, mean=0.4, std=0.5)):
+        with pytest.warns(UserWarning, match="calibration images"):
+            fit_guard(net, *naturals, detector=Margin(), store=tmp_path)
+    count = {p.name: len(list(p.iterdir())) for p in tmp_path.iterdir() if p.is_dir()}
+    assert count["read_data"] == 1
+    assert count["attack_images"] == count["calibrate"] == 2
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    return tmp_path / "scratch"
+
+
+@pytest.mark.parametrize("detector", [Margin(), ID()], ids=["margin", "id"])
+def test_a_detector_that_needs_no_map_trains_no_net_for_it(
+    classifier: nn.Module, naturals: tuple[Tensor, Tensor], fresh: tuple[Tensor, Tensor], tmp_path: Path, detector: Any
+) -> None:
+    with pytest.warns(UserWarning, match="calibration images"):
+        found = fit_guard(classifier, *naturals, detector=detector, store=tmp_path)
+    assert found.saliency is None
+    assert found(fresh[0]).map is None
+    assert not {"fit_saliency", "sanity", "gate", "draw"} & {p.name for p in tmp_path.iterdir()}
+    assert auroc(found(fresh[0]).score, found(fresh[1]).score) > 0.8
+
+
+def test_without_a_store_nothing_is_left(classifier: nn.Module, naturals: tuple[Tensor, Tensor], scratch: Path) -> None:
+    with pytest.warns(UserWarning, match="calibration images"):
+        found = fit_guard(classifier, *naturals, detector=ID())
+    assert not list(scratch.iterdir())
+    assert found(naturals[0][:3]).score.isfinite().all()
+
+
+def test_level_seed_and_attack_are_used(classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="calibration images"):
+        usual = fit_guard(classifier, *naturals, detector=ID(), store=tmp_path)
+    with pytest.warns(UserWarning, match="calibration images"):
+        seeded = fit_guard(classifier, *naturals, detector=ID(), store=tmp_path, seed=1)
+    loose = fit_guard(classifier, *naturals, detector=ID(), store=tmp_path, level=0.2)
+    assert loose.level == 0.2
+    assert loose.threshold < usual.threshold
+    assert not torch.equal(seeded(naturals[0]).score, usual(naturals[0]).score)
+    with pytest.warns(UserWarning, match="calibration images"):
+        signs = fit_guard(classifier, *naturals, detector=ID(), store=tmp_path, attack=FGSM(0.3))
+    assert not torch.equal(signs(naturals[0]).score, usual(naturals[0]).score)
+
+
+# --- a map that is none -----------------------------------------------------------------------------------------------
+
+
+def test_maps_that_are_none_stop_it_with_their_figures(classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    with pytest.raises(GateFailed, match=r"failed its sanity gate on 60 images: .* is -?\d\.\d+ \[-?\d\.\d+, -?\d\.\d+\], at least"):
+        fit_guard(classifier, *naturals, saliency=USELESS, store=tmp_path)
+    assert not (tmp_path / "fit_detector").exists()
+    with pytest.raises(GateFailed):
+        fit_guard(classifier, *naturals, saliency=USELESS, store=tmp_path)
+    with pytest.warns(UserWarning, match="calibration images"):
+        marked = fit_guard(classifier, *naturals, saliency=USELESS, store=tmp_path, gate_action="mark")
+    assert marked.saliency is not None
+    assert len(list((tmp_path / "fit_saliency").iterdir())) == 1, "the same maps, judged twice"
+
+
+# --- wrong use ------------------------------------------------------------------------------------------------------
+
+
+def test_too_few_images_and_how_many_are_needed(classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    x, y = naturals
+    for count in (0, 1, 50, 280):
+        with pytest.raises(UsageError, match=rf"{count} images leave \d+ to calibrate with; .* 0.05 needs 59, so at least {NEEDED} images"):
+            fit_guard(classifier, x[:count], y[:count], store=tmp_path)
+    with pytest.raises(UsageError, match=r"0\.01 needs 299, so at least 1495 images"):
+        fit_guard(classifier, x, y, level=0.01, store=tmp_path)
+    assert not list(tmp_path.iterdir()), "said before anything is computed"
+    with pytest.warns(UserWarning, match="61 calibration images"):
+        fit_guard(classifier, x[:NEEDED], y[:NEEDED], detector=Margin(), store=tmp_path)
+
+
+X, Y = quadrants(NEEDED, seed=7)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"images": (X * 255).to(torch.uint8)}, "found torch.uint8 .*divide uint8 images by 255"),
+        ({"images": X * 255}, r"lie in \[0, 1\]; found \[0, 2\d\d\]"),
+        ({"images": X - 0.5}, r"lie in \[0, 1\]"),
+        ({"images": X[:, 0]}, r"\(N, C, H, W\); found shape \(295, 16, 16\)"),
+        ({"images": X.numpy()}, "must be a tensor"),
+        ({"images": X.repeat(1, 3, 1, 1)}, r"cannot read images \(8, 3, 16, 16\)"),
+        ({"images": X[:, :, :12]}, r"cannot read images \(8, 1, 12, 16\)"),
+        ({"labels": Y[:-1]}, r"int64 of shape \(295,\), one an image; found torch.int64 \(294,\)"),
+        ({"labels": Y.float()}, "found torch.float32"),
+        ({"labels": Y.int()}, "found torch.int32"),
+        ({"labels": Y.tolist()}, "found list"),
+        ({"labels": F.one_hot(Y)}, r"found torch.int64 \(295, 4\)"),
+        ({"labels": Y - 1}, r"lie in \[0, 4\); found \[-1, 2\]"),
+        ({"labels": Y + 1}, r"lie in \[0, 4\); found \[1, 4\]"),
+        ({"labels": Y.clamp_max(2)}, "knows 4 classes, but the highest label is 2"),
+        ({"level": 0}, "strictly between 0 and 1; found 0"),
+        ({"level": 1.0}, "strictly between 0 and 1; found 1.0"),
+        ({"level": -0.1}, "strictly between 0 and 1; found -0.1"),
+        ({"seed": -1}, "a seed is 0 or more; found -1"),
+        ({"gate_action": "stpo"}, "unknown gate action 'stpo'; there are: stop, mark"),
+        ({"detector": SPD}, "detector must be settings"),
+        ({"detector": "spd"}, "detector must be settings.*found 'spd'"),
+        ({"attack": "fgsm"}, "attack must be settings"),
+        ({"saliency": nn.Identity()}, "saliency must be settings"),
+        ({"classifier": lambda x: x}, "must be an nn.Module; found function"),
+        ({"classifier": nn.Identity()}, r"give logits \(N, K\); it gave \(8, 1, 16, 16\): wrap it in External"),
+    ],
+    ids=lambda v: next(iter(v)) if isinstance(v, dict) else None,
+)
+def test_wrong_use_is_said_before_anything_is_computed(classifier: nn.Module, tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    given: dict[str, Any] = {"classifier": classifier, "images": X, "labels": Y, "store": tmp_path} | change
+    with pytest.raises(UsageError, match=words):
+        fit_guard(**given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_probabilities_are_refused(classifier: nn.Module) -> None:
+    with pytest.raises(UsageError, match="softmax"):
+        fit_guard(External(nn.Sequential(classifier, nn.Softmax(1))), X, Y)
+
+
+def test_a_store_that_cannot_be_written(classifier: nn.Module, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot write"):
+        fit_guard(classifier, X, Y, store=tmp_path / "file")
