@@ -29,7 +29,7 @@ class Verdict:
     """What a guard says about a batch of images.
 
     Attributes:
-        flagged: (N,) bool: True = do not trust this prediction.
+        flagged: (N,) bool: True = do not trust this prediction; so is a score that is no number.
         score: (N,) higher = more adversarial; flagged means above the guard's threshold.
         p_value: (N,) share of calibration naturals at least as suspicious; small = suspicious.
         predicted: (N,) int64, the classifier's answer.
@@ -117,7 +117,8 @@ class Guard(nn.Module):
         seen = Evidence(self.classifier, self.saliency, x, needs)
         score, n = self.detector(seen), len(self.calibration)
         at_least = n - torch.searchsorted(self.calibration, score.contiguous())
-        return Verdict(score > self.threshold, score, (1 + at_least) / (1 + n), seen.predicted, None if self.saliency is None else seen.map)
+        flagged = ~(score <= self.threshold)  # nan is above, too
+        return Verdict(flagged, score, (1 + at_least) / (1 + n), seen.predicted, None if self.saliency is None else seen.map)
 
     # --- on disk ---
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ class Judged:
 
     def json(self) -> dict[str, Any]:
         """For programs."""
-        return {k: getattr(self, k) for k in ("flagged", "score", "threshold", "p_value", "predicted")} | {"image": str(self.path)}
+        score = self.score if math.isfinite(self.score) else None  # JSON has no nan
+        found = {k: getattr(self, k) for k in ("flagged", "threshold", "p_value", "predicted")}
+        return found | {"score": score, "image": str(self.path)}
 
 
 def read_picture(path: Path, shape: Shape) -> torch.Tensor:

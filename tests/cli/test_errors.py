@@ -238,7 +238,7 @@ def test_a_damaged_guard_is_never_a_flagged_and_seldom_a_clean_image(left: Path,
             told = Told("check", left / "guard", picture)
             if told.code == 2:
                 told.refused(2)
-                assert "defect" not in told.err or "model_confidence" in at, (at, value, told.err)
+                assert "defect" not in told.err or "build" in at, (at, value, told.err)  # what is in a net is its own affair
             else:
                 assert (told.code, told.out) == (usual.code, usual.out), (at, value)
                 harmless.add(at)
