@@ -39,7 +39,7 @@ class Judged:
     def json(self) -> dict[str, Any]:
         """For programs."""
         score = self.score if math.isfinite(self.score) else None  # JSON has no nan
-        found = {k: getattr(self, k) for k in ("flagged", "threshold", "p_value", "predicted")}
+        found = {k: getattr(self, k) for k in ("flagged", "score", "threshold", "p_value", "predicted")}
         return found | {"score": score, "image": str(self.path)}
 
 
