@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from .errors import UsageError
 
@@ -31,9 +31,8 @@ def allowed(count: int, level: float, confidence: float = CONFIDENCE) -> int:
     """
     if not 0 < level < 1:
         raise UsageError(f"a false-positive rate lies strictly between 0 and 1; found {level!r}")
-    k = int(binom.ppf(1 - confidence, count, level)) if count else 0
-    while k >= 0 and binom.cdf(k, count, level) > 1 - confidence:
-        k -= 1
+    cumulative = bdtr(np.arange(count + 1), count, level)
+    k = int(np.searchsorted(cumulative, 1 - confidence, "right")) - 1
     if k < 0:
         need = smallest_sample(level, confidence)
         raise UsageError(

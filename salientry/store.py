@@ -69,11 +69,17 @@ def write_arrays(path: Path, pieces: Mapping[str, Sequence[Array]]) -> None:
             f"the pieces of {name} do not fit together"
         )
     columns = {k: (v[0].dtype, v[0].shape if v[0].ndim == 0 else (sum(len(p) for p in v), *v[0].shape[1:])) for k, v in ordered.items()}
-    with writing(path), open(path, "wb") as f:
-        f.write(_header(columns))
-        for parts in ordered.values():
-            for part in parts:
-                f.write(np.ascontiguousarray(part).data)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")  # whoever has the old file mapped keeps it whole
+    try:
+        with writing(path):
+            with open(fresh, "wb") as f:
+                f.write(_header(columns))
+                for parts in ordered.values():
+                    for part in parts:
+                        f.write(np.ascontiguousarray(part).data)
+            os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def read_arrays(path: Path) -> dict[str, Array]:

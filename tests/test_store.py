@@ -153,9 +153,14 @@ def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_disk_that_is_really_full_is_said_to_be() -> None:
+def test_a_disk_that_is_really_full_is_said_to_be_and_the_old_file_stays(tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    write_arrays(file, {"x": [np.ones(3)]})
+    (tmp_path / f".a.safetensors.{os.getpid()}").symlink_to("/dev/full")  # where the new one is written first
     with pytest.raises(StoreError, match=r"full.*free some space"):
-        write_arrays(Path("/dev/full"), {"x": [np.zeros(100_000)]})
+        write_arrays(file, {"x": [np.zeros(100_000)]})
+    np.testing.assert_array_equal(read_arrays(file)["x"], np.ones(3))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
 
 
 # --- rows --------------------------------------------------------------------------------------------------------

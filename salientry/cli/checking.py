@@ -14,7 +14,7 @@ from PIL import Image
 from ..classifiers import load_classifier
 from ..contracts import Shape
 from ..errors import DataDamaged, DataMissing, UsageError
-from ..experiment.run import _usable
+from ..experiment.run import usable
 from ..guard import Guard, description
 from ..store import writing
 
@@ -101,7 +101,7 @@ def judge(
         DataError: for files that cannot be used.
     """
     at = description(folder)["classifier"]["at"]
-    device = _usable(device)
+    device = usable(device)
     if classifier is None:
         if at is None:
             raise UsageError(f"the guard in {folder} keeps no classifier; name it: --classifier module:callable --weights FILE")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import hashlib
 import importlib
 import inspect
 import time
@@ -25,7 +26,6 @@ from ..experiment.handles import Handle
 from ..experiment.records import export, guard_of
 from ..experiment.run import Run
 from ..guard import Guard
-from ..report import page
 from ..store import read_json, write_json, writing
 from .bars import Bars
 from .checking import judge
@@ -178,13 +178,15 @@ def execute(
     for text in dict.fromkeys(str(w.message) for w in noted):
         say(f"note: {text}")
     say(f"{len(outcome.made)} steps computed, {len(outcome.reused)} re-used from {run.store.root}")
-    about = {"recipe": name, "parameters": given, "seed": seed, "numerics": numerics}
+    about = {"recipe": name, "parameters": given, "seed": seed, "numerics": numerics, "code": _code()}
     if not outcome.made and _up_to_date(out, run, findings, about):
         say(f"the report in {out} is of this very run")
     else:
         _clear(out)
         export(run, findings, outcome, out, about | {"command": command, "out": str(out), "salientry": __version__})
         _leave_guard(run, findings, out)
+        from ..report import page  # late: a second call draws nothing
+
         page.write(out)  # last: a folder with a page is whole
     for _, message in outcome.failed:
         say(f"GATE FAILED: {message}; {len(outcome.skipped)} steps that stand on it were skipped")
@@ -201,6 +203,12 @@ def _up_to_date(out: Path, run: Run, findings: Findings, about: dict[str, Any]) 
     there = read_json(out / "run.json")
     same = there.get("manifest") == [h.fingerprint for h in list(findings)] and there.get("salientry") == __version__
     return bool(same and all(there.get(k) == v for k, v in about.items()))
+
+
+def _code() -> str:
+    """A hash of the package's own files: a page of other code is not up to date."""
+    files = sorted(p for p in Path(recipes.__file__).parents[1].rglob("*") if p.suffix in (".py", ".jinja"))
+    return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
 
 
 def _clear(out: Path) -> None:

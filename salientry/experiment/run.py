@@ -78,7 +78,7 @@ class Run:
         one_of("numerics mode", numerics, NUMERICS)
         if seed < 0:
             raise UsageError(f"a seed is 0 or more; found {seed}")
-        self.store, self.seed, self.device, self.numerics = Store(store or home()), seed, _usable(device), numerics
+        self.store, self.seed, self.device, self.numerics = Store(store or home()), seed, usable(device), numerics
         self._memory: dict[str, Any] = {}
         self._steps: dict[str, Step] = {}
 
@@ -213,10 +213,15 @@ class Run:
             DEVICE.reset(where)
 
 
-def _usable(device: str) -> str:
+def usable(device: str) -> str:
+    """The device's name, unchanged, when something can be put there and read back.
+
+    Raises:
+        DeviceError: says what there is.
+    """
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as e:
-        here = "no CUDA device is here" if not torch.cuda.is_available() else f"there are {torch.cuda.device_count()} CUDA devices"
-        raise DeviceError(f"cannot use device {device!r}: {here} ({str(e).splitlines()[0][:120]})") from None
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as e:
+        cuda = f"there are {torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device is here"
+        raise DeviceError(f"cannot use device {device!r}: use cpu, or cuda ({cuda}; {str(e).splitlines()[0][:120]})") from None
     return device

@@ -16,6 +16,7 @@ from ..classifiers import CompactCNN
 from ..controls import MatchedNoise, Null
 from ..datasets import Digits
 from ..detectors import ID, REPLICA, SMD, SPD, BlackShare, Exists, HighFrequency, Margin, Margin2, Opinion, SortedLogits
+from ..errors import UsageError
 from ..evidence import FROM_SALIENCY
 from ..experiment.findings import Findings, GuardParts
 from ..experiment.handles import Handle
@@ -78,7 +79,14 @@ def smoke(
         saliency: settings of the saliency model.
         bounds: its gate.
         strict: the strict protocol's rules.
+
+    Raises:
+        UsageError: for a number of repetitions or of images that cannot be.
     """
+    if not 1 <= seeds <= 100:
+        raise UsageError(f"seeds must lie in [1, 100]; found {seeds}")
+    if not 1 <= select <= data.roles.select:
+        raise UsageError(f"select must lie in [1, {data.roles.select}], the images of that role; found {select}")
     images = run.dataset(data)
     f = run.do(train_classifier, images["fit"], classifier)
     drawer = run.do(fit_saliency, images["fit"], f, saliency)

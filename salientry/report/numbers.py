@@ -81,8 +81,8 @@ def differences(printed: list[dict[str, Any]], recomputed: list[dict[str, Any]],
     out += [f"{i}: follows from the records, but is not printed" for i in b.keys() - a.keys()]
     for i in a.keys() & b.keys():
         for part in ("value", "lo", "hi", "n", "protocol", "runs", "keys"):
-            if not _same(a[i][part], b[i][part], tolerance):
-                out.append(f"{i}: {part} is printed as {a[i][part]}, the records give {b[i][part]}")
+            if not _same(a[i].get(part), b[i][part], tolerance):
+                out.append(f"{i}: {part} is printed as {a[i].get(part)}, the records give {b[i][part]}")
     return sorted(out)
 
 

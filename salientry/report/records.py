@@ -118,9 +118,15 @@ class Records:
             body = read_json(self.folder / "records.json")
         except StoreError:
             raise UsageError(f"no records in {self.folder}: there is no records.json (`salientry run` writes them)") from None
-        if body.get("schema") != SCHEMA:
-            raise UsageError(f"{self.folder}/records.json has schema {body.get('schema')!r}; this version reads {SCHEMA}")
-        arrays = read_arrays(self.folder / "records.safetensors")
+        if not isinstance(body, dict) or body.get("schema") != SCHEMA:
+            found = body.get("schema") if isinstance(body, dict) else None
+            raise UsageError(f"{self.folder}/records.json has schema {found!r}; this version reads {SCHEMA}")
+        try:
+            self._read(body, read_arrays(self.folder / "records.safetensors"), verify)
+        except (KeyError, TypeError, AttributeError, IndexError) as e:
+            raise DataDamaged(f"{self.folder}/records.json is damaged: {type(e).__name__} {e}") from None
+
+    def _read(self, body: JSON, arrays: dict[str, Array], verify: bool) -> None:
         if missing := set(body["sha256"]) ^ set(arrays):
             raise DataDamaged(f"records.safetensors and records.json do not fit together: {', '.join(sorted(missing)[:3])}")
         self.damaged = [

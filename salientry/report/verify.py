@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..errors import VerificationFailed
+from ..errors import DataDamaged, VerificationFailed
 from ..store import read_json
 from .compute import computed
 from .detection import missing_controls
@@ -28,7 +29,7 @@ def problems(folder: Path | str) -> list[str]:
                 out.append(f"{g.name}, seed {run.facts['seed']}: its scores do not vary")
     for protocol, attack in dict.fromkeys((g.protocol, g.trained_on) for g in records.groups):
         out += [f"{protocol}/{attack}: the mandatory control {c} is missing" for c in missing_controls(records, protocol, attack)]
-    printed = read_json(Path(folder) / "report.json")["numbers"]
+    printed = _printed(folder)
     return out + differences(printed, computed(records).ledger.json())
 
 
@@ -42,4 +43,13 @@ def verify(folder: Path | str) -> int:
     if found:
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         raise VerificationFailed(f"{folder}: {len(found)} problems: " + "; ".join(found[:5]) + more)
-    return len(read_json(Path(folder) / "report.json")["numbers"])
+    return len(_printed(folder))
+
+
+def _printed(folder: Path | str) -> list[Any]:
+    """The numbers of ``report.json``."""
+    body = read_json(Path(folder) / "report.json")
+    found = body.get("numbers") if isinstance(body, dict) else None
+    if not isinstance(found, list) or not all(isinstance(n, dict) and "id" in n for n in found):
+        raise DataDamaged(f"{folder}/report.json is damaged: it holds no list of numbers")
+    return found

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from salientry.errors import UsageError, VerificationFailed
+from salientry.errors import DataDamaged, UsageError, VerificationFailed
 from salientry.report import page
 from salientry.report.records import Records
 from salientry.report.verify import problems, verify
@@ -135,6 +135,12 @@ def test_records_of_another_schema_and_no_records_are_refused(reported: Path, tm
     (reported / "records.json").write_text(json.dumps(body | {"schema": 99}))
     with pytest.raises(UsageError, match="schema 99; this version reads 1"):
         Records(reported)
+    (reported / "records.json").write_text('{"schema": 1}')
+    with pytest.raises(DataDamaged, match=r"records\.json is damaged"):
+        Records(reported)
+    (reported / "records.json").write_text("[]")
+    with pytest.raises(UsageError, match="schema None"):
+        Records(reported)
     with pytest.raises(UsageError, match=r"there is no records\.json"):
         Records(tmp_path / "nowhere")
 
@@ -162,3 +168,10 @@ def test_another_run_seed_moves_every_detection_interval(finished: Path, tmp_pat
         twin = next(h for h in y.groups if h.name == g.name)
         mine, theirs = g.scores(x.sets[f"{g.protocol}/test/FGSM"])[0], twin.scores(y.sets[f"{g.protocol}/test/FGSM"])[0]
         assert (mine != theirs).any(), g.name
+
+
+def test_a_damaged_report_is_said_to_be(reported: Path) -> None:
+    for body in ("{}", "[]", '{"numbers": [1]}'):
+        (reported / "report.json").write_text(body)
+        with pytest.raises(DataDamaged, match=r"report\.json is damaged"):
+            verify(reported)
