@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import importlib
 import inspect
+import re
 import time
 import warnings
 from collections.abc import Callable
@@ -105,7 +106,7 @@ def planned(name: str, settings: list[str], *, device: str, seed: int, numerics:
 
 
 def _recorded(run: Run) -> dict[tuple[str, str], float]:
-    """Median recorded seconds by step and slug, and by step alone: of the recorded run in the package, then of this store."""
+    """Mean recorded seconds by step and slug, whatever the seed, and by step alone: of the recorded run, or better of this store."""
     found: dict[tuple[str, str], list[float]] = {}
     shipped = read_json(Path(recipes.__file__).with_name("seconds.json"))
     for step, slugs in shipped.items():
@@ -115,17 +116,21 @@ def _recorded(run: Run) -> dict[tuple[str, str], float]:
     for result in run.store.root.glob("*/[!.]*/result.json"):
         with contextlib.suppress(StoreError, DataDamaged, KeyError, TypeError):  # of other runs: whoever needs it will say so
             body = read_json(result)
-            here.setdefault((body["step"], body["slug"]), []).append(body["seconds"])
+            here.setdefault((body["step"], _seedless(body["slug"])), []).append(body["seconds"])
     found |= here
     for (step, slug), seconds in list(found.items()):
         if slug:
             found.setdefault((step, ""), []).extend(seconds)
-    return {k: float(np.median(v)) for k, v in found.items()}
+    return {k: float(np.mean(v)) for k, v in found.items()}
+
+
+def _seedless(slug: str) -> str:
+    return re.sub(r"-seed\d+$", "", slug)
 
 
 def _expected(h: Handle, recorded: dict[tuple[str, str], float]) -> float | None:
     assert h.step is not None
-    return recorded.get((h.step.name, h.slug), recorded.get((h.step.name, "")))
+    return recorded.get((h.step.name, _seedless(h.slug)), recorded.get((h.step.name, "")))
 
 
 @dataclass(frozen=True)
