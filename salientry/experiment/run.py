@@ -66,9 +66,10 @@ class Run:
         StoreError: when the store cannot be written.
 
     Example:
+        >>> import tempfile
         >>> from salientry import DATASETS, CLASSIFIERS, Run
         >>> from salientry.experiment.steps import train_classifier
-        >>> run = Run("/tmp/salientry-example")
+        >>> run = Run(tempfile.mkdtemp())
         >>> digits = run.dataset(DATASETS["digits"]())
         >>> run.do(train_classifier, digits["fit"], CLASSIFIERS["compact"]()).slug
         'CompactCNN'
