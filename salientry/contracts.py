@@ -221,6 +221,11 @@ def fingerprint(module: nn.Module) -> str:
     return h.hexdigest()
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module lives; the processor, when it has no weights."""
+    return next(iter(module.state_dict().values()), torch.empty(0)).device
+
+
 @contextlib.contextmanager
 def frozen(*modules: nn.Module | None) -> Iterator[None]:
     """Eval mode and no parameter gradients inside; mode, flags and ``.grad`` as found afterwards, also after an exception."""

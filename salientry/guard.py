@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .contracts import Shape, check_images, facts_of, fingerprint, frozen, origin, rebuilt, uniform, with_facts
+from .contracts import Shape, check_images, device_of, facts_of, fingerprint, frozen, origin, rebuilt, uniform, with_facts
 from .errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier
 from .evidence import Evidence
 from .keys import decode, encode
@@ -181,8 +181,7 @@ class Guard(nn.Module):
         if "calibration" not in arrays or "detector" not in learnt:
             raise DataDamaged(f"{folder}: guard.json and guard.safetensors do not fit together")
         guard = cls(classifier, learnt.get("saliency"), learnt["detector"], threshold, level, arrays["calibration"], shape)
-        where = next(iter(classifier.state_dict().values()), torch.empty(0)).device
-        return guard.to(where)
+        return guard.to(device_of(classifier))
 
 
 def description(folder: Path | str) -> JSON:
@@ -221,7 +220,7 @@ def _sound(folder: Path) -> Iterator[None]:
 @torch.no_grad()
 def probe(classifier: nn.Module, shape: Shape) -> Tensor:
     """Logits (PROBES, K) of fixed noise images, the same on every machine: what a classifier is recognised by."""
-    where = next(iter(classifier.state_dict().values()), torch.empty(0)).device
+    where = device_of(classifier)
     images = uniform(torch.arange(PROBES, device=where), (shape.channels, shape.height, shape.width))
     with frozen(classifier):
         logits: Tensor = classifier(images)

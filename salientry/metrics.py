@@ -80,10 +80,9 @@ class Resamples:
         count = len(self.clusters)
         seed = int.from_bytes(hashlib.sha256("\n".join(map(str, self.clusters)).encode()).digest()[:8], "little")
         rng = np.random.default_rng(seed)
-        self.weights = np.zeros((resamples, count), np.float32)
         drawn = rng.integers(0, max(count, 1), (resamples, count))
         flat = (drawn + count * np.arange(resamples)[:, None]).ravel()
-        self.weights += np.bincount(flat, minlength=resamples * count).reshape(resamples, count).astype(np.float32)
+        self.weights = np.bincount(flat, minlength=resamples * count).reshape(resamples, count).astype(np.float32)
 
     def of(self, ids: Array) -> NDArray[np.float32]:
         """(resamples, len(ids)) weight of each row in each resample. The ids must be among those drawn from."""

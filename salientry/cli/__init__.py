@@ -195,4 +195,4 @@ def main() -> Any:
     return app()
 
 
-__all__ = ["UsageError", "app", "main"]
+__all__ = ["app", "main"]

@@ -21,13 +21,13 @@ from PIL import Image
 from .. import __version__, recipes
 from ..classifiers import save_classifier
 from ..contracts import Shape
-from ..errors import DataDamaged, GateFailed, StoreError, UsageError
+from ..errors import DataDamaged, StoreError, UsageError
 from ..experiment.findings import Findings
 from ..experiment.handles import Handle
 from ..experiment.records import export, guard_of
 from ..experiment.run import Run
 from ..guard import Guard
-from ..store import read_json, write_json, writing
+from ..store import one_of, read_json, write_json, writing
 from .bars import Bars
 from .checking import judge
 
@@ -44,8 +44,7 @@ def recipe_named(name: str) -> Callable[..., Findings]:
     Raises:
         UsageError: names the recipes that there are.
     """
-    if name not in RECIPES:
-        raise UsageError(f"unknown recipe {name!r}; there are: {', '.join(RECIPES)}")
+    one_of("recipe", name, RECIPES)
     found: Callable[..., Findings] = getattr(importlib.import_module(f"salientry.recipes.{name}"), name)
     return found
 
@@ -168,15 +167,10 @@ def execute(
         (out / ".writable").unlink()
     run = Run(seed=seed, device=device, numerics=numerics)
     findings = recipe(run, **given)
-    if bars is not None:
-        bars.expect(
-            {
-                h.fingerprint: _expected(h, recorded) or 0.0
-                for recorded in [_recorded(run)]
-                for h in run.order(list(findings))
-                if not run.done(h)
-            }
-        )
+    todo = [h for h in run.order(list(findings)) if not run.done(h)]
+    if bars is not None and todo:
+        recorded = _recorded(run)
+        bars.expect({h.fingerprint: _expected(h, recorded) or 0.0 for h in todo})
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
         outcome = run.walk(list(findings), bars.listen if bars else None)
@@ -226,10 +220,7 @@ def _clear(out: Path) -> None:
 
 def _leave_guard(run: Run, findings: Findings, out: Path) -> None:
     """The recipe's guard, its classifier, and one natural and one attacked picture to try it on."""
-    try:
-        parts = guard_of(run, findings)
-    except GateFailed:
-        parts = None
+    parts = guard_of(run, findings)
     if parts is None or findings.gallery is None:
         return
     f, s, detector, threshold, level, calibration = parts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from ..attacks import DeepFool
 from ..calibration import smallest_sample
-from ..contracts import Roles, Shape, check_images, check_labels, fingerprint, frozen
+from ..contracts import Roles, Shape, check_images, check_labels, device_of, fingerprint, frozen
 from ..datasets import Arrays
 from ..detectors import SPD
 from ..errors import UsageError
@@ -85,7 +84,7 @@ def fit_guard(
     roles = _roles(len(images), level)
     detector, attack = detector or SPD(), attack or DeepFool()
     saliency = saliency or default_saliency(min(images.shape[2:]), roles.fit)
-    where = next(iter(classifier.state_dict().values()), torch.empty(0)).device
+    where = device_of(classifier)
     _check_settings(detector=detector, attack=attack, saliency=saliency)
     one_of("gate action", gate_action, ("stop", "mark"))
     classes = _classes(classifier, images[:8].to(where))
@@ -148,6 +147,3 @@ def _roles(count: int, level: float) -> Roles:
             f"{int(np.ceil(need / (1 - sum(SHARES))))} images"
         )
     return Roles(fit, detect, select, calibrate, 0)
-
-
-__all__: Sequence[str] = ["fit_guard"]

@@ -142,9 +142,9 @@ class Run:
         """
         self.store.sweep()
         outcome, lost = Outcome(), dict[str, str]()
-        order = self.order(wanted)
-        todo = [h for h in order if not self.done(h)]
-        outcome.reused = [h for h in order if self.done(h)]
+        todo: list[Handle] = []
+        for h in self.order(wanted):
+            (outcome.reused if self.done(h) else todo).append(h)
         for h in outcome.reused:
             if h.step and h.step.chooses and (message := self.record(h)["failed"]):
                 lost[h.fingerprint] = message

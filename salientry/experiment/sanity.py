@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..contracts import DEVICE, Batch
+from ..contracts import DEVICE, Batch, facts_of
 from ..keys import label
 from ..metrics import Resamples, difference, rate
 from ..store import Rows
@@ -55,7 +55,7 @@ def sanity(rows: Rows, classifier: nn.Module, saliency: nn.Module, fill: Any = N
             columns = {name: classifier(fill(x, mask, draws)).argmax(1) == k for name, mask in removed.items()}
             out.append(columns | {"area": m.flatten(1).mean(1), "fake_area": fake.flatten(1).mean(1)})
     found = {k: torch.cat([o[k] for o in out]).cpu().numpy() for k in out[0]}
-    return Rows(rows.ids, found, rows.facts | {"saliency": vars(saliency).get("facts", {}).get("saliency", "?"), "fill": label(fill)})
+    return Rows(rows.ids, found, rows.facts | {"saliency": facts_of(saliency).get("saliency", "?"), "fill": label(fill)})
 
 
 @step(chooses=True)

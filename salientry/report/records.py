@@ -136,7 +136,6 @@ class Records:
         self.run: JSON = read_json(self.folder / "run.json") if (self.folder / "run.json").exists() else {}
         self.sets = {s["name"]: self._set(s, arrays) for s in body["sets"]}
         self.groups = self._grouped(body, arrays)
-        self.curves = {d["key"]: d["learning_curve"] for d in body["detectors"] if d["learning_curve"]}
 
     def _set(self, s: JSON, arrays: dict[str, Array]) -> ImageSet:
         columns = {c: np.array(arrays[f"set/{s['index']:03d}/{c}"]) for c in s["columns"]}
