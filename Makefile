@@ -7,7 +7,7 @@ OUT ?= smoke-report
 
 $(VENV)/.ok: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[digits,test]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[digits,test,oracle]'
 	touch $@
 
 env: $(VENV)/.ok

@@ -9,9 +9,18 @@ from torch import Tensor, nn
 
 from .errors import UsageError
 
-PARTS = ("logits", "predicted", "map", "exists", "opinion", "gradient", "features")
+GRADIENTS = ("gradient", "gradient_sum", "gradient_prob", "gradient_full")
+PARTS = ("logits", "predicted", "map", "exists", "opinion", "features", *GRADIENTS)
 FROM_SALIENCY = frozenset({"map", "exists", "opinion"})
-AFTER = {"logits": ("predicted", "map", "exists", "gradient"), "predicted": ("map", "exists", "gradient")}
+AFTER = {"logits": ("predicted", "map", "exists", *GRADIENTS), "predicted": ("map", "exists", "gradient")}
+
+
+LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)  # whose means are features
+
+
+def has_features(classifier: nn.Module) -> bool:
+    """Whether the classifier has layers whose means can be taken."""
+    return any(isinstance(m, LAYERS) for m in classifier.modules())
 
 
 class Evidence:
@@ -35,6 +44,10 @@ class Evidence:
         exists: (N,) how strongly the saliency model believes that ``predicted`` is there; a logit.
         opinion: (N, K) log-probabilities of the saliency model's own encoder.
         gradient: (N, C, H, W) gradient of the logit of ``predicted``.
+        gradient_sum: (N, C, H, W) gradient of the sum of all logits.
+        gradient_prob: (N, C, H, W) gradient of the sum of all probabilities: what a framework gives that differentiates a
+            vector by its sum; 0 but for rounding.
+        gradient_full: (N, K C, H, W) gradients of all logits, class by class.
         features: (N, F) spatial means of what each convolution, batch norm and linear layer gives.
 
     Raises:
@@ -63,7 +76,7 @@ class Evidence:
     def put(self, **parts: Tensor) -> Evidence:
         """The same look with these parts put in; what follows from a replaced part is made again when asked for.
 
-        Logits drop predicted, map, exists and gradient; predicted drops map, exists and gradient; a map drops nothing.
+        Logits drop predicted, map, exists and the gradients; predicted drops map, exists and gradient; a map drops nothing.
         """
         stale = {after for name in parts for after in AFTER.get(name, ())}
         kept = {k: v for k, v in self._parts.items() if k not in stale} | parts
@@ -97,19 +110,34 @@ class Evidence:
         if self.classifier is None:
             raise UsageError(f"{name} needs a classifier, and this look has none")
         wanted = {n for n in self.needs | {name} if n not in self._parts}
-        alive = self.image.requires_grad
-        x = self.image if alive or "gradient" not in wanted else self.image.detach().requires_grad_()
+        alive, gradients = self.image.requires_grad, [n for n in GRADIENTS if n in wanted]
+        x = self.image if alive or not gradients else self.image.detach().requires_grad_()
         with torch.set_grad_enabled(x.requires_grad), _watching(self.classifier, "features" in wanted) as means:
             logits = self.classifier(x)
-        if "gradient" in wanted:
+        for kind in gradients:
             with torch.enable_grad():
-                predicted = self._parts.get("predicted", self._parts.get("logits", logits).argmax(1))
-                own = logits.gather(1, predicted[:, None]).sum()
-            (self._parts["gradient"],) = torch.autograd.grad(own, x, create_graph=alive, retain_graph=alive)
+                rows = self._differentiated(kind, logits)
+            last = kind == gradients[-1]
+            found = [
+                torch.autograd.grad(r, x, create_graph=alive, retain_graph=alive or not last or j < len(rows) - 1)[0]
+                for j, r in enumerate(rows)
+            ]
+            self._parts[kind] = torch.cat(found, 1)
         if "features" in wanted:
             with torch.set_grad_enabled(alive):
                 self._parts["features"] = means()
         self._parts.setdefault("logits", logits if alive else logits.detach())
+
+    def _differentiated(self, kind: str, logits: Tensor) -> list[Tensor]:
+        """The scalars whose gradients in the image are the channels of this part."""
+        if kind == "gradient":
+            predicted = self._parts.get("predicted", self._parts.get("logits", logits).argmax(1))
+            return [logits.gather(1, predicted[:, None]).sum()]
+        if kind == "gradient_sum":
+            return [logits.sum()]
+        if kind == "gradient_prob":
+            return [logits.softmax(1).sum()]
+        return list(logits.sum(0))
 
     def _look(self, name: str) -> None:
         """The saliency model, once: everything that it says."""
@@ -132,7 +160,7 @@ class _watching:
 
     def __enter__(self) -> Callable[[], Tensor]:
         if self.wanted:
-            layers = [m for m in self.module.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.Linear)]
+            layers = [m for m in self.module.modules() if isinstance(m, LAYERS)]
             self.hooks = [
                 m.register_forward_hook(lambda m, i, o: self.seen.append(o.flatten(2).mean(2) if o.dim() > 2 else o.clone()))
                 for m in layers

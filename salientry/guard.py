@@ -34,11 +34,13 @@ class Verdict:
         p_value: (N,) share of calibration naturals at least as suspicious; small = suspicious.
         predicted: (N,) int64, the classifier's answer.
         map: (N, 1, H, W) in [0, 1], where the classifier looks for that answer; None without a saliency model.
+        spoke: (N, D) how much each of the guard's ``voices`` adds to the score, above what it adds on average over the images
+            that weights were fitted on.
 
     Example:
         >>> import torch
         >>> from salientry import Verdict
-        >>> Verdict(torch.tensor([True]), torch.tensor([3.1]), torch.tensor([0.01]), torch.tensor([7]), None)[0].flagged
+        >>> Verdict(torch.tensor([True]), torch.tensor([3.1]), torch.tensor([0.01]), torch.tensor([7]), None, torch.ones(1, 1))[0].flagged
         tensor(True)
     """
 
@@ -47,6 +49,7 @@ class Verdict:
     p_value: Tensor
     predicted: Tensor
     map: Tensor | None
+    spoke: Tensor
 
     def __len__(self) -> int:
         return len(self.flagged)
@@ -118,7 +121,22 @@ class Guard(nn.Module):
         score, n = self.detector(seen), len(self.calibration)
         at_least = n - torch.searchsorted(self.calibration, score.contiguous())
         flagged = ~(score <= self.threshold)  # nan is above, too
-        return Verdict(flagged, score, (1 + at_least) / (1 + n), seen.predicted, None if self.saliency is None else seen.map)
+        drawn = None if self.saliency is None else seen.map
+        return Verdict(flagged, score, (1 + at_least) / (1 + n), seen.predicted, drawn, self._spoke(seen, score))
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """What the detector goes by, in words: of a fusion what each of its parts does."""
+        heard = list(self.detector.parts) or [self.detector]  # type: ignore[arg-type]
+        return tuple(getattr(d.settings, "says", type(d.settings).__name__) for d in heard)
+
+    def _spoke(self, seen: Evidence, score: Tensor) -> Tensor:
+        """(N, D) what each voice adds to the score."""
+        head, members = self.detector.head, list(self.detector.parts)  # type: ignore[arg-type]
+        if not members:
+            return score[:, None]
+        found: Tensor = head.each(torch.stack([m(seen) for m in members], 1))  # type: ignore[union-attr, operator]
+        return found
 
     # --- on disk ---
 

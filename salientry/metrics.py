@@ -8,6 +8,7 @@ drawn together, so copies and twins never narrow an interval.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 LEVEL = 0.95
 
 
@@ -82,7 +83,9 @@ class Resamples:
         rng = np.random.default_rng(seed)
         drawn = rng.integers(0, max(count, 1), (resamples, count))
         flat = (drawn + count * np.arange(resamples)[:, None]).ravel()
-        self.weights = np.bincount(flat, minlength=resamples * count).reshape(resamples, count).astype(np.float32)
+        weights = np.bincount(flat, minlength=resamples * count).reshape(resamples, count).astype(np.float32)
+        self._by_image = np.ascontiguousarray(weights.T)  # so that an image's weights lie side by side
+        self.weights = self._by_image.T
 
     def of(self, ids: Array) -> NDArray[np.float32]:
         """(resamples, len(ids)) weight of each row in each resample. The ids must be among those drawn from."""
@@ -94,29 +97,38 @@ class Resamples:
     def _of(self, ids: Array) -> NDArray[np.float32]:
         at = np.searchsorted(self.clusters, ids)
         assert len(ids) == 0 or (self.clusters[np.minimum(at, len(self.clusters) - 1)] == ids).all(), "an id that was not drawn from"
-        return self.weights[:, at]
+        return self._by_image[at].T
 
 
 def rate_draws(values: Array, weights: Array) -> Floats:
     """(resamples,) weighted mean of (N,) values; NaN where a resample holds none of the rows."""
-    total = weights.sum(1, dtype=np.float64)
-    wide = np.asarray(values, np.float64)
+    wide, total = np.asarray(values, np.float64), _sum(weights)
     exact = not len(wide) or np.asarray(values).dtype == np.bool_  # counts are exact in float32, and a share stays in [0, 1]
     centre = 0.0 if exact else wide.mean()  # so that the sums in float32 are small
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(centre + (weights @ (wide - centre).astype(np.float32)).astype(np.float64) / total)
+        found = np.einsum("n,nr->r", (wide - centre).astype(np.float32), weights.T).astype(np.float64)
+        return np.asarray(centre + found / total)
+
+
+def _sum(weights: Array) -> Floats:
+    """(resamples,) sum over the images: whole numbers, exact in float32 up to 16 million."""
+    return np.asarray(np.einsum("nr->r", weights.T), np.float64)
 
 
 def auroc_draws(natural: Array, natural_weights: Array, adversarial: Array, adversarial_weights: Array) -> Floats:
-    """(resamples,) AUROC of each resample, exact with ties, one sort for all."""
-    order = np.argsort(natural, kind="stable")
-    ranked = natural[order]
-    below = np.zeros((len(natural_weights), len(natural) + 1), np.float32)
-    np.cumsum(natural_weights[:, order], 1, dtype=np.float32, out=below[:, 1:])
-    left, right = np.searchsorted(ranked, adversarial, "left"), np.searchsorted(ranked, adversarial, "right")
-    beaten = below[:, left] + below[:, right]
-    wins = 0.5 * np.einsum("rm,rm->r", beaten, adversarial_weights, dtype=np.float64)
-    total = natural_weights.sum(1, dtype=np.float64) * adversarial_weights.sum(1, dtype=np.float64)
+    """(resamples,) AUROC of each resample, exact with ties, one sort for all. Weights are (resamples, N) and (resamples, M)."""
+    order, places = np.argsort(natural, kind="stable"), np.argsort(adversarial, kind="stable")
+    ranked, there = natural[order], adversarial[places]
+    exact = np.float32 if 4 * len(natural) * len(adversarial) < 2**24 else np.float64  # whole numbers are, up to there
+    columns = np.ascontiguousarray(natural_weights.T)  # images first: whole rows are added and gathered
+    below = np.zeros((len(natural) + 1, len(natural_weights)), exact)
+    for i, row in enumerate(order):  # far faster than a cumsum over the first axis
+        np.add(below[i], columns[row], out=below[i + 1])
+    left, right = np.searchsorted(ranked, there, "left"), np.searchsorted(ranked, there, "right")
+    beaten = below[left]
+    beaten += below[right] if (left != right).any() else beaten
+    wins = 0.5 * np.einsum("mr,mr->r", beaten, np.ascontiguousarray(adversarial_weights.T)[places]).astype(np.float64)
+    total = _sum(natural_weights) * _sum(adversarial_weights)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(wins / total)
 
@@ -131,16 +143,20 @@ def interval(value_of_run: Sequence[float], draws_of_run: Sequence[Floats], n: i
     draws = draws[np.isfinite(draws)]
     if not np.isfinite(value) or not len(draws):
         return Interval(float("nan"), float("nan"), float("nan"), n, tuple(value_of_run))
-    lo, hi = (float(q) for q in np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+    ranked = np.sort(draws)
+    lo, hi = (float(np.interp(q * (len(ranked) - 1), np.arange(len(ranked)), ranked)) for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return Interval(value, lo, hi, n, tuple(float(v) for v in value_of_run))
 
 
-def share(value: Interval, clusters: int) -> Interval:
+def share(value: Interval, *ids: Array) -> Interval:
     """A share at 0 or 1, where the bootstrap cannot see a spread, gets the exact (Clopper-Pearson) bound of its images.
 
-    300 of 300 found is [.988, 1], not [1, 1]. ``clusters``: the number of different natural images behind it.
+    300 of 300 found is [.988, 1], not [1, 1]. ``ids``: of the images behind it; of two classes the smaller one counts.
     """
-    if clusters == 0 or value.lo != value.hi or value.value not in (0.0, 1.0):
+    if value.lo != value.hi or value.value not in (0.0, 1.0):
+        return value
+    clusters = min(len(np.unique(i)) for i in ids)
+    if not clusters:
         return value
     bound = ((1 - LEVEL) / 2) ** (1 / clusters)
     lo, hi = (bound, 1.0) if value.value == 1.0 else (0.0, 1 - bound)
@@ -153,7 +169,7 @@ def rate(resamples: Resamples, ids: Array, runs: Sequence[Array]) -> Interval:
     values = [float(np.mean(r, dtype=np.float64)) if len(r) else float("nan") for r in runs]
     found = interval(values, [rate_draws(r, weights) for r in runs], len(ids))
     flags = all(np.asarray(r).dtype == np.bool_ for r in runs)
-    return share(found, len(np.unique(ids))) if flags else found
+    return share(found, ids) if flags else found
 
 
 def difference(resamples: Resamples, ids: Array, runs: Sequence[tuple[Array, Array]]) -> Interval:
@@ -169,8 +185,7 @@ def auroc_interval(resamples: Resamples, natural_ids: Array, adversarial_ids: Ar
     wn, wa = resamples.of(natural_ids), resamples.of(adversarial_ids)
     values = [auroc(n, a) for n, a in runs]
     draws = [auroc_draws(n, wn, a, wa) for n, a in runs]
-    clusters = min(len(np.unique(natural_ids)), len(np.unique(adversarial_ids)))
-    return share(interval(values, draws, len(adversarial_ids)), clusters)
+    return share(interval(values, draws, len(adversarial_ids)), natural_ids, adversarial_ids)
 
 
 def balanced_accuracy(resamples: Resamples, ids: Array, adversarial_ids: Array, runs: Sequence[tuple[Array, Array]]) -> Interval:
@@ -178,7 +193,50 @@ def balanced_accuracy(resamples: Resamples, ids: Array, adversarial_ids: Array, 
     wn, wa = resamples.of(ids), resamples.of(adversarial_ids)
     values = [float((1 - np.mean(n) + np.mean(a)) / 2) if len(n) and len(a) else float("nan") for n, a in runs]
     draws = [(1 - rate_draws(n, wn) + rate_draws(a, wa)) / 2 for n, a in runs]
-    return share(interval(values, draws, len(adversarial_ids)), min(len(np.unique(ids)), len(np.unique(adversarial_ids))))
+    return share(interval(values, draws, len(adversarial_ids)), ids, adversarial_ids)
+
+
+def of_mixture(columns: Sequence[Array]) -> Array:
+    """One column of several aligned ones: row i is that of column i modulo their number.
+
+    So six attacks are mixed: as many adversarials as naturals, each attack on a sixth of them.
+    """
+    out = np.array(columns[0])
+    for k in range(1, len(columns)):
+        out[k :: len(columns)] = columns[k][k :: len(columns)]
+    return out
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """A Mann-Whitney test of two samples.
+
+    Attributes:
+        effect: rank-biserial, P(first > second) - P(first < second), in [-1, 1].
+        two_sided: p-value.
+        greater: p-value against the first sample being no larger.
+    """
+
+    effect: float
+    two_sided: float
+    greater: float
+
+
+def rank_test(first: Array, second: Array) -> Ranks:
+    """Mann and Whitney's test (1947), normal approximation with continuity and tie correction; NaN without images."""
+    n, m = len(first), len(second)
+    if not n or not m:
+        return Ranks(float("nan"), float("nan"), float("nan"))
+    u = auroc(second, first) * n * m
+    _, ties = np.unique(np.concatenate([first, second]), return_counts=True)
+    total = n + m
+    spread = math.sqrt(n * m / 12 * (total + 1 - (ties.astype(float) ** 3 - ties).sum() / (total * (total - 1))))
+
+    def tail(excess: float) -> float:
+        return 0.5 * math.erfc((excess - 0.5) / spread / math.sqrt(2)) if spread else 1.0
+
+    excess = u - n * m / 2
+    return Ranks(2 * u / (n * m) - 1, min(1.0, 2 * tail(abs(excess))), tail(excess))
 
 
 def bootstrap(statistic: Callable[[Array], float], ids: Array, resamples: int = RESAMPLES) -> Floats:

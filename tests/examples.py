@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salientry.attacks import ATTACKS, DeepFool
+from salientry.attacks import ATTACKS, CarliniWagner, DeepFool
 from salientry.classifiers import CLASSIFIERS, CompactCNN
 from salientry.contracts import Attack, ClassifierSettings, Control, DataSet, Detector, SaliencySettings, Shape
 from salientry.controls import CONTROLS
@@ -26,7 +26,10 @@ SHAPES = {"grey": Shape(1, 12, 12, 4), "colour": Shape(3, 10, 14, 5), "odd": Sha
 HEAD = SmallCNN(width=4, epochs=6, batch=32, lr=1e-2)
 
 CHEAP: dict[str, dict[str, Any]] = {
-    "attacks": {"deepfool": DeepFool(steps=12)},
+    "attacks": {
+        "deepfool": DeepFool(steps=12),
+        "cw": CarliniWagner(search_steps=2, steps=40, lr=0.3, initial_const=10.0, abort_early=False),
+    },
     "controls": {},
     "saliency": {
         "unet": UNet(

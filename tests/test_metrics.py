@@ -285,8 +285,8 @@ def test_only_shares_at_0_or_1_without_a_spread_are_widened() -> None:
     drawn = Resamples(ids, 100)
     assert ends(metrics.rate(drawn, ids, [np.ones(30)])) == (1, 1, 1), "a mean of numbers is no share"
     for same in (Interval(0.5, 0.5, 0.5, 30), Interval(1.0, 0.9, 1.0, 30), Interval(0.0, 0.0, 0.1, 30)):
-        assert metrics.share(same, 30) is same
-    assert metrics.share(Interval(1.0, 1.0, 1.0, 0), 0) == Interval(1.0, 1.0, 1.0, 0)
+        assert metrics.share(same, ids) is same
+    assert metrics.share(Interval(1.0, 1.0, 1.0, 0), ids[:0]) == Interval(1.0, 1.0, 1.0, 0)
 
 
 # --- several seeds -----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from salientry.datasets import Digits
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+ATTACK = README[README.index("## Attack your own") : README.index("## The first run")]
 
 
 def test_the_first_code_stands_on_the_first_screen() -> None:
@@ -45,12 +47,39 @@ def test_every_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     x, y = torch.from_numpy(pool.images[order]).float() / 255, torch.from_numpy(pool.labels[order])
     network = CompactCNN(epochs=6).fit(x[:2000], y[:2000], Shape(1, 28, 28, 10), seed=0)
     names = {"my_network": Centred(network), "images": x[2000:2900], "labels": y[2000:2900], "new_images": x[2900:2905]}
-    found = re.findall(r"```python\n(.*?)```", README, re.S)
+    found = re.findall(r"```python\n(.*?)```", README.replace(ATTACK, ""), re.S)
     assert len(found) >= 2
     with pytest.warns(UserWarning, match="calibration images"):
         exec("\n".join(found), names)
     assert names["verdict"].flagged.shape == (5,)  # type: ignore[attr-defined]
     assert (tmp_path / "guard" / "guard.json").exists()
+
+
+def test_the_attack_on_ones_own_classifier_runs_and_gives_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    network, preparation = re.findall(r"```python\n(.*?)```", ATTACK, re.S)
+    (tmp_path / network.splitlines()[0].removeprefix("# ")).write_text(network)
+    words = re.sub(r"```python\n.*?```", "", ATTACK, flags=re.S).replace("\\\n", " ")
+    command, *printed = [line.strip() for line in words.splitlines() if line.startswith("    ")]
+    try:
+        exec(preparation, {})
+        told = CliRunner().invoke(app, command.split()[2:])
+    finally:
+        sys.modules.pop("my_net", None)
+    assert told.exit_code == 0, told.output
+
+    def shape(lines: list[str]) -> list[str]:
+        return [re.sub(r"\d+", "0", " ".join(line.split())) for line in lines]
+
+    def numbers(lines: list[str]) -> list[float]:
+        return [float(n) for line in lines for n in re.findall(r"[\d.]*\d", " ".join(line.split()[:-1]))]  # not the seconds
+
+    found = told.stdout.splitlines()
+    assert shape(found) == shape(printed)
+    np.testing.assert_allclose(numbers(found), numbers(printed), rtol=0.05, atol=0.05)
+    pictures = sorted(p.name for p in (tmp_path / "attacked" / "fgsm" / "png").iterdir())
+    assert len(pictures) == len(np.load("my_images.npz")["labels"])
 
 
 def test_every_command_exists() -> None:

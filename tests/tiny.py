@@ -7,6 +7,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+from salientry.attacks import BIM, FGSM, CarliniWagner
 from salientry.classifiers import CompactCNN
 from salientry.contracts import Roles
 from salientry.datasets import Digits
@@ -19,6 +20,7 @@ from salientry.recipes.smoke import smoke
 from salientry.saliency import Eq2, Fill, SimpleClassifier, UNet
 
 ROLES = Roles(fit=400, detect=100, select=100, calibrate=80, test=100)
+ATTACKS = (FGSM(), BIM(steps=4, step_size=0.05), CarliniWagner(search_steps=1, steps=40, lr=0.1, initial_const=10, confidence=0.1))
 NET = UNet(
     SimpleClassifier(base=4, scales=2, epochs=2, batch=32), Eq2(area=3), Fill("black"), epochs=2, batch=32, lr=3e-3, schedule="one_cycle"
 )
@@ -29,7 +31,10 @@ def tiny(run: Run, action: str = "mark") -> Findings:
     return smoke(
         run,
         seeds=1,
+        detect=100,
         select=60,
+        attacks=ATTACKS,
+        width=4,
         data=Digits(roles=ROLES),
         classifier=CompactCNN(width=8, epochs=8),
         saliency=NET,

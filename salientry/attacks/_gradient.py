@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..contracts import uniform
 from ..errors import UsageError
+
+Target = Literal["random", "least_likely", "runner_up"]
+TARGETS = ("random", "least_likely", "runner_up")
 
 
 def loss_gradient(classifier: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -16,6 +23,33 @@ def loss_gradient(classifier: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         loss = F.cross_entropy(classifier(here), y, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, here)
     return gradient
+
+
+def iterate(
+    classifier: nn.Module, x: Tensor, y: Tensor, *, eps: float, step_size: float, steps: int, direction: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """(N, C, H, W) images after ``steps`` steps of size ``step_size`` along the sign of ``direction(gradient)``, each projected
+    onto [0, 1] and the ball of Linf radius ``eps`` about ``x``; one forward and one backward pass a step.
+    """
+    x = x.detach()
+    here, low, high = x, (x - eps).clamp_min(0), (x + eps).clamp_max(1)
+    for _ in range(steps):
+        step = direction(loss_gradient(classifier, here, y)).sign()
+        here = torch.minimum(torch.maximum(here.detach() + step_size * step, low), high)
+    return here
+
+
+def targets(rule: Target, z: Tensor, y: Tensor, seeds: Tensor) -> Tensor:
+    """(N,) the class that each image is driven to, never its label ``y``, from its logits ``z`` (N, K).
+
+    ``random``: uniform over the other classes, from the image's own seed. ``least_likely`` and ``runner_up``: the other class
+    with the smallest and with the largest logit.
+    """
+    if rule == "random":
+        draw = (uniform(seeds, (1,))[:, 0].double() * (z.shape[1] - 1)).long()
+        return draw + (draw >= y)
+    own, away = F.one_hot(y, z.shape[1]).bool(), float("inf")
+    return z.masked_fill(own, away).argmin(1) if rule == "least_likely" else z.masked_fill(own, -away).argmax(1)
 
 
 def check_settings(**bounds: tuple[float, float, float]) -> None:

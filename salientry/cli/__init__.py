@@ -54,6 +54,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Out = Annotated[Path | None, typer.Option(help="Folder of the report; default RECIPE-report.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")]
 Seed = Annotated[int, typer.Option(help="Run seed: moves what is learned and drawn, never who is tested.")]
+Workers = Annotated[int, typer.Option(envvar="SALIENTRY_WORKERS", help="Processes that compute side by side; 0: one per core.")]
 Numerics = Annotated[str, typer.Option(help="float32.")]
 Settings = Annotated[list[str] | None, typer.Argument(help="KEY=VALUE: the recipe function's parameters.", show_default=False)]
 Recipe = Annotated[str, typer.Argument(help="Name of a recipe: smoke.", show_default=False)]
@@ -96,6 +97,7 @@ def run(
     device: Device = "cpu",
     seed: Seed = 0,
     numerics: Numerics = "float32",
+    workers: Workers = 0,
     debug: Debug = False,
 ) -> None:
     """Run a recipe, write its report, leave its guard behind. A second call goes on where the first one was."""
@@ -107,7 +109,16 @@ def run(
         command = " ".join(["salientry", *sys.argv[1:]])
         with Bars() as bars:
             done = execute(
-                recipe, settings or [], out, device=device, seed=seed, numerics=numerics, command=command, say=typer.echo, bars=bars
+                recipe,
+                settings or [],
+                out,
+                device=device,
+                seed=seed,
+                numerics=numerics,
+                command=command,
+                say=typer.echo,
+                bars=bars,
+                workers=workers,
             )
         return 1 if done.failed else 0
 
@@ -177,6 +188,59 @@ def check(
         return int(any(v.flagged for v in verdicts))
 
     _guarded(work, debug, error_code=2)
+
+
+@app.command()
+def attack(
+    classifier: Annotated[
+        str,
+        typer.Option(
+            help="module:callable, called without arguments; a folder with a classifier.json; or a NAME of ours (compact), built for "
+            "the images' shape and as many classes as the weights have outputs.",
+            show_default=False,
+        ),
+    ],
+    attack: Annotated[
+        list[str],
+        typer.Option(help="fgsm, deepfool, ...; several with commas between them, or all.", show_default=False, metavar="NAME|all"),
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of pictures of one size, where sub-folders are classes, numbered in the order of their names; or an .npz with "
+            "images (N, C, H, W), uint8 or floats in [0, 1], and perhaps integer labels (N,).",
+            metavar="FOLDER|FILE",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the results.", metavar="DIR", show_default=False)],
+    weights: Annotated[Path | None, typer.Option(help="Weights for it: .safetensors or .pt; a NAME needs them.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE for every attack named, ATTACK.KEY=VALUE for one: --set eps=8/255.", metavar="KEY=VALUE"),
+    ] = None,
+    png: Annotated[bool, typer.Option("--png", help="Also write valid 8-bit PNGs, and measure those.")] = False,
+    limit: Annotated[int | None, typer.Option(help="So many images at most, evenly spaced.")] = None,
+    device: Device = "cpu",
+    seed: Annotated[int, typer.Option(help="Moves what attacks draw.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Attack your own classifier; success is measured again from the files that were written.
+
+    The label to leave is the classifier's own answer. With labels known, success is counted among the images that were right.
+    DIR gets attacks.json, images.json, and for each attack float32 arrays, columns.safetensors and, with --png, pictures. The same
+    command goes on where it was; a DIR of another classifier, other images, settings or another seed is refused, never reused.
+    """
+
+    def work() -> int:
+        from .attacking import execute
+
+        execute(
+            classifier, weights, attack, data, out, settings=settings or [], png=png, limit=limit, seed=seed, device=device, say=typer.echo
+        )
+        return 0
+
+    _guarded(work, debug)
 
 
 def _version(wanted: bool) -> None:

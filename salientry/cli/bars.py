@@ -16,7 +16,7 @@ QUIET = 15.0  # seconds between lines when nobody watches
 
 
 class Bars:
-    """Two bars: the expected seconds of the whole run, and the batches of the step."""
+    """A bar for the expected seconds of the whole run, and one for each step that is being computed."""
 
     def __init__(self) -> None:
         console = Console(file=sys.stderr)
@@ -30,9 +30,9 @@ class Bars:
         )
         self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.watched, self.spoke, self.began = console.is_terminal, time.monotonic(), time.monotonic()
-        self.whole, self.step = self.progress.add_task("run", total=None), self.progress.add_task("", total=None, visible=False)
+        self.whole = self.progress.add_task("run", total=None)
         self.seconds: dict[str, float] = {}
-        self.passed = 0.0
+        self.passed: dict[str, float] = {}  # expected seconds that lie behind, by key
 
     def __enter__(self) -> Bars:
         self.progress.start()
@@ -43,24 +43,26 @@ class Bars:
 
     def expect(self, seconds: dict[str, float]) -> None:
         """Told how long each missing result is expected to take, by its key."""
-        self.seconds, self.passed = seconds, 0.0
+        self.seconds, self.passed = seconds, {}
         self.progress.update(self.whole, total=sum(seconds.values()) or None)
 
     def listen(self, handle: Handle, index: int, total: int) -> Callable[[int, int], None]:
         """Told before each step; returns who hears its progress."""
         name = f"{handle.step.name if handle.step else ''} {handle.slug}"[:34]
-        mine, before = self.seconds.get(handle.fingerprint, 0.0), self.passed
-        self.passed += mine
-        self.progress.update(self.whole, completed=before)
-        self.progress.reset(self.step, description=name, total=None, visible=True)
+        key, mine = handle.fingerprint, self.seconds.get(handle.fingerprint, 0.0)
+        step = self.progress.add_task(name, total=None)
         if not self.watched and time.monotonic() - self.spoke > QUIET:
             self.spoke = time.monotonic()
-            pace = (self.spoke - self.began) / max(before, 1e-9)
-            left = f", about {pace * (sum(self.seconds.values()) - before):.0f} s left" if before else ""
+            behind = sum(self.passed.values())
+            left = f", about {(self.spoke - self.began) / behind * (sum(self.seconds.values()) - behind):.0f} s left" if behind else ""
             print(f"step {index + 1} of {total} ({name}){left}", file=sys.stderr, flush=True)
 
         def heard(done: int, of: int) -> None:
-            self.progress.update(self.step, completed=done, total=of)
-            self.progress.update(self.whole, completed=before + mine * done / max(of, 1))
+            self.passed[key] = mine * done / max(of, 1)
+            self.progress.update(self.whole, completed=sum(self.passed.values()))
+            if done < of:
+                self.progress.update(step, completed=done, total=of)
+            elif step in self.progress.task_ids:
+                self.progress.remove_task(step)
 
         return heard

@@ -13,10 +13,13 @@ from PIL import Image
 
 from ..classifiers import load_classifier
 from ..contracts import Shape
-from ..errors import DataDamaged, DataMissing, UsageError
+from ..datasets._folder import read_pixels
+from ..errors import DataMissing, UsageError
 from ..experiment.run import usable
 from ..guard import Guard, description
 from ..store import writing
+
+VOICES = 2  # named in a line
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,24 @@ class Judged:
     threshold: float
     p_value: float
     predicted: int
+    spoke: dict[str, float]
+
+    def words(self) -> str:
+        """What spoke: the voices that raised the score most."""
+        loud = sorted(((v, k) for k, v in self.spoke.items() if v > 0), reverse=True)[:VOICES]
+        return f"; what spoke: {', '.join(k for _, k in loud)}" if self.flagged and loud else ""
 
     def line(self) -> str:
         """For people."""
         word = "FLAGGED" if self.flagged else "clean  "
         what = f"class {self.predicted}, score {self.score:.2f} (flagged above {self.threshold:.2f})"
-        return f"{word} {self.path}: {what}; {100 * self.p_value:.2g} % of calibration images are as suspicious or more"
+        return f"{word} {self.path}: {what}; {100 * self.p_value:.2g} % of calibration images are as suspicious or more{self.words()}"
 
     def json(self) -> dict[str, Any]:
         """For programs."""
         score = self.score if math.isfinite(self.score) else None  # JSON has no nan
         found = {k: getattr(self, k) for k in ("flagged", "score", "threshold", "p_value", "predicted")}
+        found["spoke"] = {k: v if math.isfinite(v) else None for k, v in self.spoke.items()}
         return found | {"score": score, "image": str(self.path)}
 
 
@@ -51,18 +61,7 @@ def read_picture(path: Path, shape: Shape) -> torch.Tensor:
         DataDamaged: when it is no readable picture.
         UsageError: when its size is not the guard's, it is colour and the guard's images are grey, or it has no 8-bit pixels.
     """
-    try:
-        with Image.open(path) as opened:
-            deep = opened.mode[0] in "IF"
-            picture = opened.convert("L" if opened.mode in ("L", "LA", "1") else "RGB")
-    except FileNotFoundError:
-        raise DataMissing(f"no picture at {path}") from None
-    except Exception as e:  # what a damaged file makes the readers raise is anyone's guess
-        raise DataDamaged(f"{path} cannot be read as a picture: {e}") from None
-    if deep:
-        raise UsageError(f"{path} has pixels of more than 8 bits ({opened.mode}), which would be cut off; 8 bits a channel expected")
-    pixels = np.asarray(picture)
-    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    pixels = read_pixels(path)
     if shape.channels == 1 and len(pixels) == 3:
         if (pixels != pixels[:1]).any():
             raise UsageError(f"{path} is a colour picture; the guard's images are grey")
@@ -118,9 +117,17 @@ def judge(
         for i, (x, m) in enumerate(zip(pictures, verdict.map.cpu(), strict=True)):
             again = f"-{names[:i].count(names[i]) + 1}" if names[i] in names[:i] else ""
             _overlay(x, m[0], overlay / f"{names[i]}{again}-map.png")
-    columns = (verdict.flagged, verdict.score, verdict.p_value, verdict.predicted)
+    columns = (verdict.flagged, verdict.score, verdict.p_value, verdict.predicted, verdict.spoke)
     found = zip(paths, *(c.tolist() for c in columns), strict=True)
-    return [Judged(p, bool(f), float(s), guard.threshold, float(v), int(k)) for p, f, s, v, k in found]
+    return [Judged(p, bool(f), float(s), guard.threshold, float(v), int(k), _said(guard.voices, w)) for p, f, s, v, k, w in found]
+
+
+def _said(voices: tuple[str, ...], added: list[float]) -> dict[str, float]:
+    """How much was added in each voice's name; members that go by the same thing speak as one."""
+    out = dict.fromkeys(voices, 0.0)
+    for name, value in zip(voices, added, strict=True):
+        out[name] += value
+    return out
 
 
 def _overlay(image: torch.Tensor, map_: torch.Tensor, path: Path) -> None:

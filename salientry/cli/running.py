@@ -151,6 +151,7 @@ def execute(
     command: str,
     say: Say,
     bars: Bars | None = None,
+    workers: int = 1,
 ) -> Done:
     """Run a recipe and write its records, report and guard into ``out``.
 
@@ -168,12 +169,13 @@ def execute(
     run = Run(seed=seed, device=device, numerics=numerics)
     findings = recipe(run, **given)
     todo = [h for h in run.order(list(findings)) if not run.done(h)]
+    recorded = _recorded(run) if todo else {}
+    seconds = {h.fingerprint: _expected(h, recorded) or 0.0 for h in todo}
     if bars is not None and todo:
-        recorded = _recorded(run)
-        bars.expect({h.fingerprint: _expected(h, recorded) or 0.0 for h in todo})
+        bars.expect(seconds)
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
-        outcome = run.walk(list(findings), bars.listen if bars else None)
+        outcome = run.walk(list(findings), bars.listen if bars else None, workers=workers, seconds=seconds)
     for text in dict.fromkeys(str(w.message) for w in noted):
         say(f"note: {text}")
     say(f"{len(outcome.made)} steps computed, {len(outcome.reused)} re-used from {run.store.root}")

@@ -3,7 +3,16 @@
 from ..contracts import Control
 from .noise import MatchedNoise
 from .null import Null
+from .round_trip import RoundTrip
+from .shuffled import Shuffled
+from .transplant import Transplant
 
-CONTROLS: dict[str, type[Control]] = {"noise": MatchedNoise, "null": Null}
+CONTROLS: dict[str, type[Control]] = {
+    "noise": MatchedNoise,
+    "null": Null,
+    "shuffled": Shuffled,
+    "transplant": Transplant,
+    "round_trip": RoundTrip,
+}
 
-__all__ = ["CONTROLS", "MatchedNoise", "Null"]
+__all__ = ["CONTROLS", "MatchedNoise", "Null", "RoundTrip", "Shuffled", "Transplant"]

@@ -1,14 +1,18 @@
 """Detectors and floors: one file each. To add one, copy ``margin.py`` (no net) or ``spd.py`` (a CNN), add a line here, write its test."""
 
 from ..contracts import Detector
-from ._cnn import REPLICA, SmallCNN
+from ._cnn import FULL_RESOLUTION, REPLICA, SmallCNN
 from .black_share import BlackShare
 from .exists import Exists
+from .fused import Fused
 from .high_frequency import HighFrequency
 from .id import ID
+from .id_plus import IDPlus
+from .jsd import JSD
 from .margin import Margin
 from .margin2 import Margin2
 from .opinion import Opinion
+from .pooled_activations import PooledActivations
 from .smd import SMD
 from .sorted_logits import SortedLogits
 from .spd import SPD
@@ -17,27 +21,36 @@ DETECTORS: dict[str, type[Detector]] = {
     "smd": SMD,
     "spd": SPD,
     "id": ID,
+    "id_plus": IDPlus,
+    "jsd": JSD,
     "margin": Margin,
     "margin2": Margin2,
     "sorted_logits": SortedLogits,
+    "pooled_activations": PooledActivations,
     "exists": Exists,
     "opinion": Opinion,
     "black_share": BlackShare,
     "high_frequency": HighFrequency,
+    "fused": Fused,
 }
 
 __all__ = [
     "DETECTORS",
+    "FULL_RESOLUTION",
     "ID",
+    "JSD",
     "REPLICA",
     "SMD",
     "SPD",
     "BlackShare",
     "Exists",
+    "Fused",
     "HighFrequency",
+    "IDPlus",
     "Margin",
     "Margin2",
     "Opinion",
+    "PooledActivations",
     "SmallCNN",
     "SortedLogits",
 ]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..contracts import Pairs
 from ..evidence import Evidence
 from . import _logistic
 from ._fitted import Fitted
+from ._high_pass import laplacian
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,11 @@ class HighFrequency:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     family = "floor"
+    says = "the high frequencies"
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 1)."""
-        x = evidence.image
-        p = F.pad(x, (1, 1, 1, 1), mode="replicate")
-        residual = 4 * x - p[..., 1:-1, :-2] - p[..., 1:-1, 2:] - p[..., :-2, 1:-1] - p[..., 2:, 1:-1]
-        return residual.flatten(1).square().mean(1, keepdim=True).sqrt()
+        return laplacian(evidence.image).flatten(1).square().mean(1, keepdim=True).sqrt()
 
     def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
         """An unfitted floor."""

@@ -19,7 +19,7 @@ from ..contracts import DEVICE, Batch, facts_of, frozen, origin, rebuilt, tickin
 from ..errors import DataDamaged, Error, GateFailed, UsageError
 from ..keys import digest, encode
 from ..store import JSON, Rows, Store, id_bytes, ids_from
-from .handles import Chosen, Handle
+from .handles import Chosen, Found, Handle
 
 # --- computing -------------------------------------------------------------------------------------------------
 
@@ -51,7 +51,11 @@ def _whole(store: Store, path: Path, h: Handle, out: Any, facts: dict[str, JSON]
         columns = {k: [out.column(k)] for k in out.names} | {"id": [id_bytes(out.ids)]}
         store.write(path, body | {"kind": "rows", "facts": out.facts | facts}, columns)
     elif isinstance(out, Chosen):
-        store.write(path, body | {"kind": "chosen", "argument": out.argument, "value": out.why, "failed": out.failed, "facts": facts})
+        store.write(
+            path, body | {"kind": "chosen", "value": out.why, "facts": facts} | {k: vars(out)[k] for k in ("argument", "index", "failed")}
+        )
+    elif isinstance(out, Found):
+        store.write(path, body | {"kind": "found", "value": out.value, "facts": facts}, {k: [np.asarray(v)] for k, v in out.arrays.items()})
     else:
         store.write(path, body | {"kind": "value", "value": out, "facts": facts})
 
@@ -155,8 +159,11 @@ def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], devic
     if kind == "chosen":
         if body["failed"]:
             raise GateFailed(body["failed"])
-        return value(h.args[body["argument"]])
+        chosen = h.args[body["argument"]]
+        return value(chosen if body.get("index") is None else chosen[body["index"]])
     arrays = store.arrays(path)
+    if kind == "found":
+        return Found(body["value"], arrays)
     if kind == "rows":
         return Rows(ids_from(arrays.pop("id")), arrays, body["facts"])
     if kind == "columns":

@@ -16,22 +16,20 @@ class GuardParts:
         classifier: who is guarded.
         saliency: its saliency model.
         detector: fitted.
-        calibration: the detector's scores of calibration naturals.
-        thresholds: by level.
+        calibrated: the detector's scores of calibration naturals, and its thresholds.
         level: which of them the guard uses.
     """
 
     classifier: Handle
     saliency: Handle
     detector: Handle
-    calibration: Handle
-    thresholds: Handle
+    calibrated: Handle
     level: float
 
     @property
     def handles(self) -> list[Handle]:
         """All of them."""
-        return [self.classifier, self.saliency, self.detector, self.calibration, self.thresholds]
+        return [self.classifier, self.saliency, self.detector, self.calibrated]
 
 
 @dataclass
@@ -42,21 +40,31 @@ class Findings:
         classifier: the classifier under attack.
         sanity: per-image figures of maps.
         gates: gates of saliency models.
-        scores: scores of image sets, each by one detector.
+        strength: whether each attack attacks.
+        scores: scores of image sets, each by one detector: what ``calibrate`` and ``score`` (or their like for a fusion) found.
+        shifts: how far maps move.
+        gradients: sizes of input gradients.
+        choice: rates on unseen attacks and the chosen detector.
         gallery: pictures.
         guard: what to leave behind for use.
+        reduced: labels of the attacks that are run weaker than the paper's settings.
     """
 
     classifier: Handle
     sanity: list[Handle] = field(default_factory=list)
     gates: list[Handle] = field(default_factory=list)
+    strength: list[Handle] = field(default_factory=list)
     scores: list[Handle] = field(default_factory=list)
+    shifts: list[Handle] = field(default_factory=list)
+    gradients: list[Handle] = field(default_factory=list)
+    choice: list[Handle] = field(default_factory=list)
     gallery: Handle | None = None
     guard: GuardParts | None = None
+    reduced: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Handle]:
         """Every handle, in the order in which they should be computed."""
-        yield from [self.classifier, *self.gates, *self.sanity, *self.scores]
+        yield from [self.classifier, *self.gates, *self.sanity, *self.strength, *self.scores, *self.shifts, *self.gradients, *self.choice]
         if self.gallery:
             yield self.gallery
         if self.guard:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +32,21 @@ class Step:
     facts: Callable[..., dict[str, JSON]] | None
     chooses: bool
 
+    def __reduce__(self) -> tuple[Callable[[str, str], Step], tuple[str, str]]:
+        """In another process it is found again by its name.
+
+        Raises:
+            PicklingError: for a step that was made inside a function.
+        """
+        module, name = self.function.__module__, self.function.__qualname__
+        try:
+            found = _step_called(module, name)
+        except (ImportError, AttributeError):
+            found = None
+        if found is not self:
+            raise pickle.PicklingError(f"step {self.name} is not to be found as {name} in module {module}")
+        return _step_called, (module, name)
+
     @property
     def name(self) -> str:
         """The function's name, part of every key."""
@@ -51,6 +68,15 @@ class Step:
         return {n: v for n, v in bound.items() if isinstance(v, Handle | list | dict) or (v is not defaults[n] and v != defaults[n])}
 
 
+def _step_called(module: str, name: str) -> Step:
+    """The step with this name."""
+    made: Any = importlib.import_module(module)
+    for part in name.split("."):
+        made = getattr(made, part)
+    assert isinstance(made, Step)
+    return made
+
+
 def step(
     *,
     each_image: bool = False,
@@ -66,7 +92,7 @@ def step(
     Args:
         each_image: the engine cuts every rows input into batches, aligned by id; the function sees one
             :class:`~salientry.contracts.Batch` of each and returns columns, and the result widens the first rows input.
-            Otherwise the function sees whole inputs and returns a module, rows, JSON or :class:`Chosen`.
+            Otherwise the function sees whole inputs and returns a module, rows, JSON, :class:`Found` or :class:`Chosen`.
         stored: False for a cheap view of an input that is made again each time.
         batch: images the function sees at once.
         shard: images after which progress is safe on disk: about a minute's work; a multiple of ``batch``.
@@ -86,11 +112,26 @@ class Chosen:
         argument: name of the argument that was chosen.
         why: figures, as JSON.
         failed: a message; the result is then no result, and what stands on it is skipped.
+        index: which one, when that argument is a list.
     """
 
     argument: str
     why: JSON
     failed: str | None = None
+    index: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Arrays of different lengths and what was made of them: what a step returns that is aligned with no rows.
+
+    Attributes:
+        value: as JSON.
+        arrays: by name.
+    """
+
+    value: JSON
+    arrays: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)

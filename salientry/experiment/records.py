@@ -1,14 +1,16 @@
 """Score records: everything that a report is computed from, in one folder, without a store, data or torch.
 
-``records.json`` and ``records.safetensors`` hold what was found and are equal, byte for byte, for equal runs. ``run.json``
-holds when, where and how long. Schema version 1:
+``records.json``, ``records.safetensors`` and ``scores/*.safetensors`` (one for each protocol and training attack) hold what
+was found and are equal, byte for byte, for equal runs. ``run.json`` holds when, where and how long. Where a file of scores is
+missing, a report lacks exactly what is computed from it. Schema version 2:
 
 * ``sets``: image sets. Columns ``set/<i>/<name>``: ``id``, ``label``, ``predicted``, and for attacked ones ``right``,
-  ``changed``, ``in_budget``, ``counts``, ``rms``, ``linf``, ``l0``; facts: data set, role, classifier, attack or control
-  and of what, storage, protocol.
-* ``detectors``: facts (detector, form, training attack, protocol, seed), thresholds, keys.
+  ``changed``, ``in_budget``, ``counts``, ``rms``, ``linf``, ``l0``, ``plain``; facts: data set, role, classifier, attack or
+  control and of what, storage, protocol. Its ``kind`` is ``images``, or ``sanity``, ``shift``, ``gradients``: other figures by image.
+* ``detectors``: facts (detector, form, training attacks, protocol, seed), thresholds, keys, learning curve.
 * ``scores``: (set, detector, column ``score/<k>``).
-* ``gates``: what the sanity gates saw.
+* ``gates``: what the sanity gates saw; ``strength``: share fooled by each attack; ``choice``: how the guard's detector was chosen.
+* ``attacks``, ``networks``: settings and layers of what really ran.
 """
 
 from __future__ import annotations
@@ -21,12 +23,13 @@ import numpy as np
 
 from ..errors import GateFailed
 from ..store import JSON, Rows, id_bytes, write_arrays, write_json, writing
+from .describe import attack_settings, networks
 from .findings import Findings
-from .handles import Handle, handles_in
+from .handles import Found, Handle, handles_in
 from .run import Outcome, Run
 
-SCHEMA = 1
-SET_COLUMNS = ("label", "predicted", "right", "changed", "in_budget", "counts", "rms", "linf", "l0")
+SCHEMA = 2
+SET_COLUMNS = ("label", "predicted", "right", "changed", "in_budget", "counts", "rms", "linf", "l0", "plain")
 SANITY_COLUMNS = ("area", "fake_area", "kept", "kept_other", "destroyed", "destroyed_other", "emptied")
 
 
@@ -42,12 +45,12 @@ class _Collector:
 
     def add_set(self, rows: Rows, key: str, columns: tuple[str, ...], kind: str) -> int:
         """The number of this image set; stored when it is new."""
-        facts = {k: v for k, v in rows.facts.items() if k != "saliency" or kind == "sanity"} | {"kind": kind}
+        facts = {k: v for k, v in rows.facts.items() if k != "saliency" or kind in ("sanity", "shift")} | {"kind": kind}
         name = _set_name(facts)
         if name not in self.sets:
             i = len(self.sets)
             found = {c: rows.column(c) for c in columns if c in rows}
-            if "right" not in found and "predicted" in found:
+            if kind == "images" and "right" not in found:
                 found["right"] = found["predicted"] == found["label"]
             arrays = {f"set/{i:03d}/{c}": np.ascontiguousarray(v) for c, v in found.items()} | {f"set/{i:03d}/id": id_bytes(rows.ids)}
             self.arrays |= arrays
@@ -57,33 +60,42 @@ class _Collector:
         return index
 
     def add_scores(self, h: Handle) -> None:
-        """All columns of one score step."""
-        detector = h.args["detector"]
-        if detector.fingerprint not in self.detectors:
-            body = self.run.record(detector)
+        """All columns of one step that scored: aligned ones, or arrays of different lengths; of a detector or of a fusion."""
+        known = self._detector(h.args.get("detector") or h.args["fused"])
+        scored = self.run.get(h)
+        if isinstance(scored, Found):
+            known |= {"thresholds": scored.value, "thresholds_key": h.fingerprint}
+        sets = h.args.get("sets") or h.args["scored"][0].args["sets"]  # a fusion is scored on what its members were
+        for i, images in enumerate(sets):
+            index = self.add_set(self.run.get(images), images.fingerprint, SET_COLUMNS, "images")
+            column, name = f"score/{len(self.scores):05d}", f"score{i:03d}"
+            self.arrays[column] = np.array(scored.arrays[name]) if isinstance(scored, Found) else scored.column(name)
+            shard = f"scores/{known['facts']['protocol']}-{known['facts']['trained_on']}.safetensors"
+            self.scores.append({"set": index, "detector": known["index"], "column": column, "shard": shard, "key": h.fingerprint})
+
+    def _detector(self, h: Handle) -> dict[str, JSON]:
+        if h.fingerprint not in self.detectors:
+            body = self.run.record(h)
             facts = {k: v for k, v in body["facts"].items() if k != "learning_curve"}
-            self.detectors[detector.fingerprint] = {
+            self.detectors[h.fingerprint] = {
                 "index": len(self.detectors),
-                "key": detector.fingerprint,
+                "key": h.fingerprint,
                 "facts": facts,
                 "learning_curve": body["facts"].get("learning_curve"),
                 "thresholds": None,
                 "thresholds_key": None,
             }
-        known = self.detectors[detector.fingerprint]
-        if "thresholds" in h.args:
-            known |= {"thresholds": self.run.get(h.args["thresholds"]), "thresholds_key": h.args["thresholds"].fingerprint}
-        scored: Rows = self.run.get(h)
-        for i, images in enumerate(h.args["sets"]):
-            index = self.add_set(self.run.get(images), images.fingerprint, SET_COLUMNS, "images")
-            column = f"score/{len(self.scores):04d}"
-            self.arrays[column] = scored.column(f"score{i:03d}")
-            self.scores.append({"set": index, "detector": known["index"], "column": column, "key": h.fingerprint})
+        found: dict[str, JSON] = self.detectors[h.fingerprint]
+        return found
 
 
 def _set_name(facts: dict[str, JSON]) -> str:
     if facts["kind"] == "sanity":
         return f"sanity/{facts['role']}/{facts['fill']}"
+    if facts["kind"] == "shift":
+        return f"shift/{facts['protocol']}/{facts['saliency']}"
+    if facts["kind"] == "gradients":
+        return f"gradients/{facts.get('attack', 'natural')}"
     what = f"{facts['control']} of {facts['of']}" if "control" in facts else facts.get("attack", "natural")
     return f"{facts.get('protocol', 'any')}/{facts['role']}/{what}"
 
@@ -109,24 +121,44 @@ def export(run: Run, findings: Findings, outcome: Outcome, out: Path, about: dic
     for h in findings.scores:
         if h.fingerprint not in lost:
             collected.add_scores(h)
+    for kind, handles in (("shift", findings.shifts), ("gradients", findings.gradients)):
+        for h in handles:
+            if h.fingerprint not in lost:
+                rows = run.get(h)
+                names = rows.names if kind == "shift" else ("logit", "probability", "sum", "counts", "predicted")
+                collected.add_set(rows, h.fingerprint, names, kind)
     gates = []
     for h in findings.gates:
         body = run.record(h)
         gates.append(body["value"] | {"key": h.fingerprint, "failed": body["failed"]})
     arrays = dict(sorted(collected.arrays.items()))
+    shards: dict[str, list[str]] = {}
+    for one in collected.scores:
+        shards.setdefault(one["shard"], []).append(one["column"])
     body = {
         "schema": SCHEMA,
         "recipe": {k: about[k] for k in ("recipe", "parameters", "seed", "numerics")},
         "sets": list(collected.sets.values()),
         "detectors": list(collected.detectors.values()),
         "scores": collected.scores,
+        "shards": list(shards),
         "gates": gates,
+        "strength": [run.record(h)["value"] for h in findings.strength],
+        "choice": [run.record(h)["value"] for h in findings.choice[-1:] if h.fingerprint not in lost],
+        "attacks": attack_settings(run, findings),
+        "networks": networks(run, findings, lost),
         "skipped": sorted({f"{h.step.name} {h.slug}" for h, _ in outcome.skipped if h.step}),
         "sha256": {k: hashlib.sha256(np.ascontiguousarray(v).tobytes()).hexdigest() for k, v in arrays.items()},
     }
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    write_arrays(out / "records.safetensors", {k: [v] for k, v in arrays.items()})
+    write_arrays(out / "records.safetensors", {k: [v] for k, v in arrays.items() if not k.startswith("score/")})
+    with writing(out / "scores"):
+        (out / "scores").mkdir(exist_ok=True)
+        for old in (out / "scores").glob("*.safetensors"):
+            old.unlink()
+    for shard, columns in shards.items():
+        write_arrays(out / shard, {c: [arrays[c]] for c in columns})
     write_json(out / "records.json", body)
     write_json(out / "run.json", about | _journal(run, findings, outcome))
     _export_gallery(run, findings, lost, out)
@@ -166,7 +198,7 @@ def guard_of(run: Run, findings: Findings) -> tuple[Any, ...] | None:
     if parts is None:
         return None
     try:
-        f, s, d, scored, thresholds = (run.get(h) for h in parts.handles)
+        f, s, d, calibrated = (run.get(h) for h in parts.handles)
     except GateFailed:
         return None
-    return f, s, d, thresholds[str(parts.level)], parts.level, scored.column("score000")
+    return f, s, d, calibrated.value[str(parts.level)], parts.level, np.array(calibrated.arrays["score000"])

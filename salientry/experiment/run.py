@@ -1,4 +1,4 @@
-"""A run: steps written down as handles, results in a store, and the engine that walks them in this process.
+"""A run: steps written down as handles, results in a store, and a walk that computes them, here or in worker processes.
 
 ``run.do(step, *inputs)`` returns a handle at once; nothing is computed. The handles are the graph. ``run.walk(wanted)``
 computes what is not in the store yet. A result is named by its *key*: the step, its revision, its settings, the keys of
@@ -13,42 +13,24 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..contracts import DEVICE, PROGRESS, Progress
+from ..contracts import DEVICE, PROGRESS
 from ..errors import DeviceError, GateFailed, UsageError
 from ..keys import digest
 from ..store import JSON, Store, home, one_of
 from . import _results
+from .engines import Unsendable, cores, side_by_side
 from .handles import Handle, Step, handles_in, make_handle, read_data
+from .walking import Listener, Outcome, Walk, width
 
 NUMERICS = ("float32",)
-
-
-@dataclass
-class Outcome:
-    """What a walk did.
-
-    Attributes:
-        reused: results that were in the store.
-        made: handle and seconds of what was computed.
-        skipped: handle and reason: a gate that it stands on did not pass.
-        failed: the gates that did not pass.
-    """
-
-    reused: list[Handle] = field(default_factory=list)
-    made: list[tuple[Handle, float]] = field(default_factory=list)
-    skipped: list[tuple[Handle, str]] = field(default_factory=list)
-    failed: list[tuple[Handle, str]] = field(default_factory=list)
-
-
-Listener = Callable[[Handle, int, int], Progress]  # about to make this handle, the i-th of n; returns who hears its progress
 
 
 class Run:
@@ -80,8 +62,13 @@ class Run:
         if seed < 0:
             raise UsageError(f"a seed is 0 or more; found {seed}")
         self.store, self.seed, self.device, self.numerics = Store(store or home()), seed, usable(device), numerics
+        self._given: dict[str, Any] = {}
         self._memory: dict[str, Any] = {}
         self._steps: dict[str, Step] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker process: all but the results, which it reads from the store."""
+        return vars(self) | {"_memory": {}, "_steps": {}}
 
     # --- writing the run down ---
 
@@ -100,7 +87,7 @@ class Run:
     def given(self, value: Any, fingerprint: str, name: str = "given") -> Handle:
         """Something made elsewhere (a network of one's own), keyed by its content."""
         handle = Handle(None, {}, None, digest("given", fingerprint), name)
-        self._memory[handle.fingerprint] = value.to(self.device) if isinstance(value, nn.Module) else value
+        self._given[handle.fingerprint] = value.to(self.device) if isinstance(value, nn.Module) else value
         return handle
 
     # --- looking at it ---
@@ -134,13 +121,39 @@ class Run:
 
     # --- walking it ---
 
-    def walk(self, wanted: Any, listener: Listener | None = None) -> Outcome:
-        """Compute what is missing, in order. A failed gate skips what stands on it; independent steps finish.
+    def walk(
+        self, wanted: Any, listener: Listener | None = None, *, workers: int = 1, seconds: Mapping[str, float] | None = None
+    ) -> Outcome:
+        """Compute what is missing. A failed gate skips what stands on it; independent steps finish.
+
+        Args:
+            wanted: handles, also in lists.
+            listener: told before each step; what it returns hears the step's progress.
+            workers: processes that compute side by side, 0 for one per core (on a device that is not the processor: one).
+                With 1 everything is computed here. The results are the same to the last bit.
+            seconds: how long a step is expected to take, by key, so that the longest way is begun first.
 
         Raises:
+            UsageError: for a negative number of workers.
             Error: whatever a step raised, but for a failed gate; what was complete is in the store.
         """
+        if workers < 0:
+            raise UsageError(f"workers must be 1 or more, or 0 for one per core; found {workers}")
         self.store.sweep()
+        going = self._begun(wanted, listener)
+        count = min(workers or (cores() if self.device == "cpu" else 1), width(going))
+        if count > 1:
+            try:
+                side_by_side(self, going, count, seconds or {})
+            except Unsendable as e:
+                warnings.warn(f"computing in one process: the steps cannot be sent to others ({e})", stacklevel=2)
+            finally:
+                self.store.sweep()  # half-written folders of workers that were stopped
+        self._one_by_one(going)
+        return going.ordered()
+
+    def _begun(self, wanted: Any, listener: Listener | None) -> Walk:
+        """What there is to do, and what of it is lost already."""
         outcome, lost = Outcome(), dict[str, str]()
         todo: list[Handle] = []
         for h in self.order(wanted):
@@ -149,23 +162,27 @@ class Run:
             if h.step and h.step.chooses and (message := self.record(h)["failed"]):
                 lost[h.fingerprint] = message
                 outcome.failed.append((h, message))
-        for i, h in enumerate(todo):
-            if reason := next((lost[u.fingerprint] for u in self._standing_on(h) if u.fingerprint in lost), None):
-                lost[h.fingerprint] = reason
-                outcome.skipped.append((h, reason))
+        upstream = {h.fingerprint: [u.fingerprint for u in self._standing_on(h)] for h in todo}
+        return Walk(todo, upstream, outcome, lost, listener)
+
+    def _one_by_one(self, going: Walk) -> None:
+        """The engine of this process."""
+        for h in going.todo:
+            if h.fingerprint in going.settled or going.skips(h):
                 continue
-            began = time.perf_counter()
-            heard = PROGRESS.set(listener(h, i, len(todo))) if listener else None
+            began, failed = time.perf_counter(), None
+            told = going.begins(h)
+            heard = PROGRESS.set(told) if told else None
             try:
                 self.get(h)
             except GateFailed as e:
-                lost[h.fingerprint] = str(e)
-                outcome.failed.append((h, str(e)))
+                failed = str(e)
             finally:
                 if heard:
                     PROGRESS.reset(heard)
-            outcome.made.append((h, time.perf_counter() - began))
-        return outcome
+            if told:
+                told(1, 1)
+            going.ends(h, time.perf_counter() - began, failed)
 
     def _standing_on(self, h: Handle) -> Iterator[Handle]:
         for u in h.inputs:
@@ -175,10 +192,17 @@ class Run:
 
     def get(self, h: Handle) -> Any:
         """The result: from memory, from the store, or computed now."""
+        if h.step is None:
+            return self._given[h.fingerprint]
         if h.fingerprint not in self._memory:
             with self._computing():
                 self._memory[h.fingerprint] = self._made(h)
         return self._memory[h.fingerprint]
+
+    def forget(self, kept: int) -> None:
+        """Let go of the oldest results in memory but for so many; the store has them."""
+        for key in list(self._memory)[: max(len(self._memory) - kept, 0)]:
+            del self._memory[key]
 
     def value(self, v: Any) -> Any:
         """Handles replaced by their results, also inside lists."""
@@ -189,7 +213,7 @@ class Run:
         return v
 
     def _made(self, h: Handle) -> Any:
-        assert h.step is not None, "a given value is in memory"
+        assert h.step is not None, "a given value is no step"
         if not h.step.stored:
             return h.step.function(**{n: self.value(v) for n, v in h.args.items()})
         path = self.path(h)
@@ -226,3 +250,6 @@ def usable(device: str) -> str:
         cuda = f"there are {torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device is here"
         raise DeviceError(f"cannot use device {device!r}: use cpu, or cuda ({cuda}; {str(e).splitlines()[0][:120]})") from None
     return device
+
+
+__all__ = ["Listener", "Outcome", "Run", "usable"]

@@ -84,15 +84,21 @@ def gate(measured: Rows, saliency: nn.Module, bounds: Gate) -> Chosen:
     return Chosen("saliency", why, message if wrong and bounds.action == "stop" else None)
 
 
-@step()
-def gallery(natural: Rows, attacked: list[Rows], count: int = 6) -> Rows:
+@step(revision=2)
+def gallery(natural: Rows, attacked: list[Rows], others: list[nn.Module], count: int = 6) -> Rows:
     """The first natural images whose every attack counts, and where the classifier looked: nothing is picked by hand.
 
-    Columns: ``natural.image``, ``natural.map``, ``natural.predicted``, ``label``, and ``<attack>.image`` ... of each attack.
+    Columns: ``natural.image``, ``natural.map``, ``natural.predicted``, ``label``, and ``<attack>.image`` ... of each attack; the maps
+    of other saliency models are ``natural.<model>`` and ``<attack>.<model>``.
     """
     everywhere = np.logical_and.reduce([a.column("counts") for a in attacked])
     at = np.flatnonzero(everywhere)[:count]
     columns: dict[str, Any] = {"label": natural.column("label", at)}
+    models = {str(facts_of(m).get("saliency", "?")): m for m in others}
     for name, rows in [("natural", natural), *((a.facts["attack"], a) for a in attacked)]:
         columns |= {f"{name}.{part}": rows.column(part, at) for part in ("image", "map", "predicted")}
-    return Rows(natural.ids[at], columns, natural.facts | {"attacks": [a.facts["attack"] for a in attacked]})
+        b = Batch(rows, at)
+        with torch.no_grad():
+            columns |= {f"{name}.{model}": m(b.image, b.predicted)["map"].cpu().numpy() for model, m in models.items()}
+    facts = {"attacks": [a.facts["attack"] for a in attacked], "models": list(models)}
+    return Rows(natural.ids[at], columns, natural.facts | facts)

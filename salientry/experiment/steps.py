@@ -1,7 +1,7 @@
 """The few common steps, in the order in which data flows. Read it top to bottom.
 
-reader -> role -> *look* (the classifier's answer) -> *draw* (the map) -> attack -> *settle* (storage, answer, what counts)
--> *draw* -> view and head -> score.
+reader -> role -> *look* (the classifier's answer) -> *draw* (the map), *differentiate* (the gradient) -> attack -> *settle*
+(storage, answer, what counts) -> *draw*, *differentiate* -> view and head -> *calibrate* -> score.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from ..calibration import pac_threshold, warn_if_small
-from ..contracts import ATTACK_STREAM, CONTROL_STREAM, DEVICE, Batch, RowImages, facts_of, shape_of, with_facts
+from ..contracts import ATTACK_STREAM, CONTROL_STREAM, DEVICE, Batch, RowImages, facts_of, frozen, shape_of, with_facts
 from ..errors import UsageError
-from ..evidence import PARTS, Evidence
+from ..evidence import PARTS, Evidence, has_features
 from ..keys import label
-from ..protocol import Rules, counting, stored, within
+from ..metrics import of_mixture
+from ..protocol import Rules, counting, eight_bits, stored, within
 from ..store import JSON, Rows
-from .handles import step
+from .handles import Found, step
 
 Columns = dict[str, Tensor]
 FEWEST_PAIRS = 20  # a head is not trained on fewer adversarials
+IN_MEMORY = 2**27  # numbers: views of half a gigabyte are kept while a head is trained on them
+BATCH = 250
 
 
 # --- training on naturals ---------------------------------------------------------------------------------------
@@ -42,10 +45,18 @@ def train_classifier(rows: Rows, settings: Any, *, seed: int) -> nn.Module:
 
 
 @step()
-def fit_saliency(rows: Rows, classifier: nn.Module, settings: Any, *, seed: int) -> nn.Module:
-    """A saliency model of this classifier, trained on these rows."""
+def fit_encoder(rows: Rows, settings: Any, *, seed: int) -> nn.Module:
+    """The encoder of a saliency model, trained on these rows: it needs no classifier, and several models may share it."""
     images = RowImages(rows)
-    module: nn.Module = settings.fit(images, _labels(rows), classifier, shape_of(images, rows.facts["classes"]), seed=seed)
+    module: nn.Module = settings.fit(images, _labels(rows), shape_of(images, rows.facts["classes"]), seed=seed)
+    return module
+
+
+@step()
+def fit_saliency(rows: Rows, classifier: nn.Module, settings: Any, encoder: nn.Module | None = None, *, seed: int) -> nn.Module:
+    """A saliency model of this classifier, trained on these rows, on an encoder if there is one already."""
+    images, parts = RowImages(rows), () if encoder is None else (encoder,)
+    module: nn.Module = settings.fit(images, _labels(rows), classifier, shape_of(images, rows.facts["classes"]), *parts, seed=seed)
     return with_facts(module, saliency=label(settings))
 
 
@@ -60,19 +71,37 @@ def _saliency_facts(saliency: nn.Module, **_: Any) -> dict[str, JSON]:
     return {"saliency": facts_of(saliency).get("saliency", type(saliency).__name__)}
 
 
-@step(each_image=True, facts=_classifier_facts)
+def _answer(seen: Evidence) -> Columns:
+    """What one pass of the classifier says; layer means only where it has layers of the usual kinds."""
+    found = {"logits": seen.logits, "predicted": seen.predicted}
+    return found | ({"features": seen.features} if "features" in seen.needs else {})
+
+
+def _passed(classifier: nn.Module, image: Tensor) -> Evidence:
+    return Evidence(classifier, None, image, frozenset({"features"}) if has_features(classifier) else frozenset())
+
+
+@step(each_image=True, facts=_classifier_facts, revision=2)
 def look(images: Batch, classifier: nn.Module) -> Columns:
-    """The classifier's answer: one pass."""
-    seen = Evidence(classifier, None, images.image)
-    return {"logits": seen.logits, "predicted": seen.predicted}
+    """The classifier's answer and its layers' means: one pass."""
+    return _answer(_passed(classifier, images.image))
 
 
 @step(each_image=True, facts=_saliency_facts)
-def draw(images: Batch, saliency: nn.Module) -> Columns:
-    """The map of the predicted class, and what else the saliency model says: one pass. The class is the stored one."""
-    seen = Evidence(None, saliency, images.image, predicted=images.predicted)
+def draw(images: Batch, saliency: nn.Module, chosen: Batch | None = None, by: str = "predicted") -> Columns:
+    """The map of a class, and what else the saliency model says: one pass. The class is the stored prediction, or the column
+    ``by`` of the aligned rows ``chosen``.
+    """
+    k = images.predicted if chosen is None else getattr(chosen, by)
+    seen = Evidence(None, saliency, images.image, predicted=k)
     found: Columns = {"map": seen.map}
     return found | {name: getattr(seen, name) for name in ("exists", "opinion") if name in seen}
+
+
+@step(each_image=True)
+def differentiate(images: Batch, classifier: nn.Module, kind: str = "gradient") -> Columns:
+    """An input gradient (a part of the evidence whose name begins so): one forward pass, and one backward pass a channel group."""
+    return {kind: getattr(Evidence(classifier, None, images.image, predicted=images.predicted), kind)}
 
 
 # --- attacking --------------------------------------------------------------------------------------------------
@@ -92,10 +121,20 @@ def _control_facts(control: Any, settled: Rows, **_: Any) -> dict[str, JSON]:
     return {"control": label(control), "of": settled.facts["attack"]}
 
 
+@step(stored=False)
+def borrow(rows: Rows) -> Rows:
+    """These rows with the image of the next one."""
+    return rows.widen({"image": np.roll(rows.column("image"), -1, 0)}, {})
+
+
 @step(each_image=True, facts=_control_facts)
-def control_images(natural: Batch, settled: Batch, control: Any, *, seed: int) -> Columns:
-    """What a control makes of a natural and its settled adversarial."""
-    return {"image": control(natural.image, settled.image, seeds=natural.seeds(seed, CONTROL_STREAM))}
+def control_images(natural: Batch, settled: Batch, control: Any, donors: list[Batch] | None = None, *, seed: int) -> Columns:
+    """What a control makes of a natural and its settled adversarial; with donors (another natural, its adversarial) of the
+    natural and their perturbation.
+    """
+    x = natural.image
+    x_adv = settled.image if donors is None else x + (donors[1].image - donors[0].image)
+    return {"image": control(x, x_adv, seeds=natural.seeds(seed, CONTROL_STREAM))}
 
 
 def _settle_facts(rules: Rules, classifier: nn.Module, proposed: Rows, **_: Any) -> dict[str, JSON]:
@@ -104,21 +143,25 @@ def _settle_facts(rules: Rules, classifier: nn.Module, proposed: Rows, **_: Any)
     return {"protocol": rules.name, "storage": storage} | _classifier_facts(classifier)
 
 
-@step(each_image=True, facts=_settle_facts)
+@step(each_image=True, facts=_settle_facts, revision=2)
 def settle(proposed: Batch, natural: Batch, classifier: nn.Module, rules: Rules) -> Columns:
     """Storage and predicate of a protocol: every row stays, ``counts`` marks the ones that its numbers speak of.
 
-    Columns: ``image`` (8-bit protocols), ``logits``, ``predicted`` of the image as stored; ``right`` (the natural was
-    classified right), ``changed`` (the prediction is another), ``in_budget``, ``counts``; ``rms``, ``linf``, ``l0``.
+    Columns: ``image`` (8-bit protocols), ``logits``, ``predicted``, ``features`` of the image as stored; ``right`` (the natural was
+    classified right), ``changed`` (the prediction is another), ``in_budget``, ``counts``; ``rms``, ``linf``, ``l0``; where the
+    8-bit image was searched, ``plain``: whether mere rounding would have left it changed.
     """
     x, own, eps, is_control = natural.image, natural.predicted, proposed.facts.get("eps"), "control" in proposed.facts
     z = stored(classifier, x, proposed.image, own, rules, eps, is_control)
-    seen = Evidence(classifier, None, z)
+    seen = _passed(classifier, z)
+    answer = _answer(seen)
     right, changed, in_budget = own == natural.label, seen.predicted != own, within(x, z, rules, None if is_control else eps)
     size = (z - x).flatten(1)
-    found = {"logits": seen.logits, "predicted": seen.predicted, "right": right, "changed": changed, "in_budget": in_budget}
+    found = answer | {"right": right, "changed": changed, "in_budget": in_budget}
     found |= {"counts": counting(rules, right, changed, in_budget, is_control)}
     found |= {"rms": size.square().mean(1).sqrt(), "linf": size.abs().amax(1), "l0": (size != 0).float().mean(1)}
+    if rules.bits is not None and eps is None and not is_control:
+        found |= {"plain": classifier(eight_bits(proposed.image)).argmax(1) != own}
     return found | ({"image": (z * 255).round().to(torch.uint8)} if rules.bits is not None else {})
 
 
@@ -142,75 +185,160 @@ class StoredPairs:
 
     Args:
         natural: rows that were looked at (and drawn).
-        attacked: the same rows, attacked and settled; those that count are the positives.
+        attacked: the same rows, attacked and settled; those that count are the positives. Of several attacks, row i is of the
+            attack i modulo their number: as many adversarials as naturals, whatever the number of attacks.
         detector: whose view.
         parts: what the view stands on.
         paired: a batch holds each natural together with its own twin; otherwise two independent draws.
+        shuffled: a control: in a random half of the pairs the two change places.
 
     Raises:
         UsageError: when too few adversarials count.
     """
 
-    def __init__(self, natural: Rows, attacked: Rows, detector: Any, parts: list[nn.Module], paired: bool) -> None:
-        assert (natural.ids == attacked.ids).all(), "naturals and twins are aligned"
-        self.sides, self.detector, self.parts, self.paired = (natural, attacked), detector, parts, paired
-        self.rows = np.flatnonzero(attacked.column("counts"))
+    def __init__(
+        self, natural: Rows, attacked: list[Rows], detector: Any, parts: list[nn.Module], paired: bool, shuffled: bool = False
+    ) -> None:
+        assert all((natural.ids == a.ids).all() for a in attacked), "naturals and twins are aligned"
+        self.natural, self.attacked, self.detector, self.parts, self.paired = natural, attacked, detector, parts, paired
+        self.rows = np.flatnonzero(of_mixture([a.column("counts") for a in attacked]))
         if len(self.rows) < FEWEST_PAIRS:
-            raise UsageError(
-                f"{len(self.rows)} of {len(attacked)} images of {attacked.facts.get('attack')} count; {FEWEST_PAIRS} are needed to train on"
-            )
+            names = ", ".join(str(a.facts.get("attack")) for a in attacked)
+            raise UsageError(f"{len(self.rows)} of {len(natural)} images of {names} count; {FEWEST_PAIRS} are needed to train on")
+        self.swapped = np.random.default_rng(0).random(len(natural)) < (0.5 if shuffled else 0.0)
+        self._known: tuple[Tensor, Tensor] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one view."""
-        return tuple(self._view(0, self.rows[:1]).shape[1:])
+        return tuple(self._view(self.natural, self.rows[:1]).shape[1:])
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def _view(self, side: int, at: Any) -> Tensor:
+    def _view(self, rows: Rows, at: Any) -> Tensor:
         with torch.no_grad():
-            seen: Tensor = self.detector.view(evidence_of(Batch(self.sides[side], at), self.detector.needs), *self.parts)
+            seen: Tensor = self.detector.view(evidence_of(Batch(rows, at), self.detector.needs), *self.parts)
         return seen
+
+    def _both(self, at: Any) -> tuple[Tensor, Tensor]:
+        """Views of some naturals and of their twins."""
+        natural = self._view(self.natural, at)
+        twins = torch.empty_like(natural)
+        for i, rows in enumerate(self.attacked):
+            mine = at % len(self.attacked) == i
+            if mine.any():
+                twins[torch.from_numpy(mine)] = self._view(rows, at[mine])
+        swap = torch.from_numpy(self.swapped[at]).to(natural.device).view(-1, *[1] * (natural.dim() - 1))
+        return torch.where(swap, twins, natural), torch.where(swap, natural, twins)
+
+    def _views(self) -> tuple[Tensor, Tensor] | None:
+        """All views at once, where they are small."""
+        if self._known is None and len(self.rows) * int(np.prod(self.shape)) <= IN_MEMORY:
+            pieces = [self._both(self.rows[s : s + 500]) for s in range(0, len(self), 500)]
+            self._known = torch.cat([p[0] for p in pieces]), torch.cat([p[1] for p in pieces])
+        return self._known
+
+    def _pairs(self, naturals: Any, twins: Any) -> tuple[Tensor, Tensor]:
+        """(natural views, adversarial views) by their places among the rows that count."""
+        views = self._views()
+        if views is None:
+            first = self._both(self.rows[naturals])
+            return first if naturals is twins else (first[0], self._both(self.rows[twins])[1])
+        return views[0][torch.from_numpy(naturals)], views[1][torch.from_numpy(twins)]
 
     def batches(self, size: int, seed: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         """(natural views, adversarial views) of ``size`` each; with ``seed`` None all of them in order, else shuffled whole batches."""
+        places = np.arange(len(self))
         if seed is None:
             for s in range(0, len(self), size):
-                yield self._view(0, self.rows[s : s + size]), self._view(1, self.rows[s : s + size])
+                yield self._pairs(at := places[s : s + size], at)
             return
         rng = np.random.default_rng(seed)
-        twins = rng.permutation(self.rows)
-        naturals = twins if self.paired else rng.permutation(self.rows)
+        twins = rng.permutation(places)
+        naturals = twins if self.paired else rng.permutation(places)
         for s in range(0, len(self) - len(self) % size, size):
-            yield self._view(0, naturals[s : s + size]), self._view(1, twins[s : s + size])
+            one = twins[s : s + size]
+            yield self._pairs(one if self.paired else naturals[s : s + size], one)
 
 
-@step()
+@step(revision=2)
 def fit_detector(
-    natural: Rows, attacked: Rows, settings: Any, rules: Rules, parts: list[nn.Module] | None = None, *, seed: int
+    natural: Rows,
+    attacked: list[Rows],
+    settings: Any,
+    rules: Rules,
+    parts: list[nn.Module] | None = None,
+    *,
+    trained_on: str = "",
+    form: str = "",
+    shuffled: bool = False,
+    seed: int,
 ) -> nn.Module:
-    """A detector of this attack, trained on the rows that count."""
-    pairs = StoredPairs(natural, attacked, settings, parts or [], rules.paired)
+    """A detector of these attacks, trained on the rows that count.
+
+    Args:
+        natural: rows that were looked at, and drawn if the detector reads maps.
+        attacked: the same, settled, of one attack or several (row i of attack i modulo their number).
+        settings: of the detector.
+        rules: of the protocol.
+        parts: what the detector stands on.
+        trained_on: what tables call those attacks; default the attack's label.
+        form: what tables call this manner; default ``paired`` or ``replica``.
+        shuffled: train on shuffled labels: a control.
+        seed: repetition.
+    """
+    pairs = StoredPairs(natural, attacked, settings, parts or [], rules.paired, shuffled)
     fitted: nn.Module = settings.fit(pairs, *(parts or []), seed=seed)
-    facts = {"detector": type(settings).__name__, "settings": label(settings), "family": settings.family}
-    facts |= {"form": "paired" if rules.paired else "replica", "trained_on": attacked.facts["attack"], "protocol": rules.name}
+    labels = [a.facts["attack"] for a in attacked]
+    facts = {"detector": type(settings).__name__, "settings": label(settings), "family": settings.family, "of": labels}
+    facts |= {"form": form or ("paired" if rules.paired else "replica"), "trained_on": trained_on or labels[0], "protocol": rules.name}
     return with_facts(fitted, **facts, seed=seed % 1000, pairs=len(pairs))
 
 
-@step(each_image=True)
-def score(sets: list[Batch], detector: nn.Module, thresholds: JSON = None) -> Columns:
-    """Scores of aligned image sets, one column each. Thresholds are an input so that they are frozen before an attacked
-    test image is scored; they are not used.
+@step(revision=2)
+def calibrate(sets: list[Rows], detector: nn.Module, rules: Rules) -> Found:
+    """Scores of all images that are not for testing, and the thresholds, frozen here.
+
+    Args:
+        sets: natural calibration images first; the others tell how the detector trained.
+        detector: fitted.
+        rules: whose levels.
+
+    Returns:
+        ``score000`` ... of each set; a threshold for each level, ``own`` is the head's own 0.
     """
-    needs: frozenset[str] = detector.needs  # type: ignore[assignment]
-    return {f"score{i:03d}": detector(evidence_of(images, needs)) for i, images in enumerate(sets)}
+    found = _scores_of(sets, detector)
+    return Found(thresholds_of(found["score000"], rules), found)
 
 
 @step()
-def calibrate(scored: Rows, rules: Rules) -> dict[str, float]:
+def score_sets(sets: list[Rows], detector: nn.Module) -> Found:
+    """Scores of image sets that need not be aligned, ``score000`` ... of each."""
+    return Found(None, _scores_of(sets, detector))
+
+
+def _scores_of(sets: list[Rows], detector: nn.Module) -> dict[str, Any]:
+    found = {}
+    for i, rows in enumerate(sets):
+        borders = [np.arange(b, min(b + BATCH, len(rows))) for b in range(0, len(rows), BATCH)]
+        with frozen(detector), torch.no_grad():
+            pieces = [detector(evidence_of(Batch(rows, at), detector.needs)) for at in borders]  # type: ignore[arg-type]
+        found[f"score{i:03d}"] = torch.cat(pieces).cpu().numpy()
+    return found
+
+
+def thresholds_of(scores: Any, rules: Rules) -> dict[str, float]:
     """A threshold for each level of the rules, from the scores of calibration naturals; ``own`` is the head's own 0."""
-    scores = scored.column("score000")
     for level in rules.levels:
         warn_if_small(len(scores), level)
     return {"own": 0.0} | {str(level): pac_threshold(scores, level) for level in rules.levels}
+
+
+@step(each_image=True, revision=2)
+def score(sets: list[Batch], detector: nn.Module, calibrated: Found) -> Columns:
+    """Scores of aligned image sets, one column each. What was calibrated is an input so that thresholds are frozen before an
+    attacked test image is scored; it is not used.
+    """
+    needs: frozenset[str] = detector.needs  # type: ignore[assignment]
+    return {f"score{i:03d}": detector(evidence_of(images, needs)) for i, images in enumerate(sets)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..metrics import rate
 from .numbers import Ledger
 from .records import ImageSet, Records
@@ -26,6 +28,10 @@ class Row:
     unchanged: str
     over_budget: str
     float_only: str | None
+    plain: str | None
+    searched: str | None
+    cost: str | None
+    spread: dict[str, str]
 
 
 def natural(records: Records, ledger: Ledger) -> str:
@@ -52,6 +58,16 @@ def _row(records: Records, ledger: Ledger, s: ImageSet) -> Row:
     if protocol == "strict" and other is not None:
         lost = other.columns["changed"] & ~changed
         float_only = ledger.add(f"{head}/fooled-in-float-only", float(lost.sum()), protocol, [s.key, other.key], len(s))
+    plain = searched = cost = None
+    if "plain" in c and other is not None:
+        fooled = right & other.columns["changed"]
+        ids, draws = s.ids[fooled], records.resamples
+        plain = ledger.add(f"{head}/survives-rounding", rate(draws, ids, [c["plain"][fooled]]), protocol, [s.key, other.key])
+        searched = ledger.add(f"{head}/survives-search", rate(draws, ids, [changed[fooled]]), protocol, [s.key, other.key])
+        both = fooled & changed & (other.columns["rms"] > 0)
+        ratio = c["rms"][both] / other.columns["rms"][both]
+        cost = ledger.add(f"{head}/search-cost", rate(draws, s.ids[both], [ratio]), protocol, [s.key, other.key])
+    spread = {k: ledger.add(f"{head}/{k}-spread", float(np.std(c[k], ddof=1)), protocol, [s.key], len(s)) for k in ("rms", "linf", "l0")}
     return Row(
         attack,
         protocol,
@@ -66,4 +82,8 @@ def _row(records: Records, ledger: Ledger, s: ImageSet) -> Row:
         ledger.add(f"{head}/unchanged", float((right & ~changed).sum()), protocol, [s.key], len(s)),
         ledger.add(f"{head}/over-budget", float((right & changed & ~budget).sum()), protocol, [s.key], len(s)),
         float_only,
+        plain,
+        searched,
+        cost,
+        spread,
     )

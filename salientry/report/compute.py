@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import accuracy, detection, maps
+from . import accuracy, detection, fusion, grid, maps, shift, spoiled
 from .numbers import Ledger
 from .records import Records
 
@@ -18,15 +18,26 @@ class Computed:
     attacks: list[accuracy.Row]
     maps: list[maps.Row]
     tables: list[detection.Table]
+    grid: grid.Grid
+    fusion: fusion.Fusion | None
+    spoiled: list[spoiled.Row]
+    shifts: list[shift.Table]
+    vanishing: list[shift.Vanishing]
 
 
 def computed(records: Records) -> Computed:
     """All numbers of the records."""
     ledger = Ledger()
+    tables = detection.tables(records, ledger)
     return Computed(
         ledger,
         accuracy.natural(records, ledger),
         accuracy.rows(records, ledger),
         maps.rows(records, ledger),
-        detection.tables(records, ledger),
+        tables,
+        grid.grid(records, ledger, tables),
+        fusion.fusion(records, ledger),
+        spoiled.rows(records, ledger),
+        shift.tables(records, ledger),
+        shift.vanishing(records, ledger),
     )

@@ -1,4 +1,4 @@
-"""Pictures of a report, as self-contained data URIs: where the classifier looked, and ROC curves."""
+"""Pictures of a report, as self-contained data URIs: images under attack, where the classifier looked, what the attacks added."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..metrics import roc
 from ..store import read_arrays, read_json
-from .detection import Table
-from .records import Records
+from .records import Records, attack_title
 
 INK, PAPER, ACCENT = "#1d2430", "#ffffff", ("#b4432f", "#d98a2b", "#2f6fb4", "#4c8c4a", "#7a5aa6")
 STYLE: Any = {
@@ -25,77 +23,93 @@ STYLE: Any = {
     "ytick.color": INK,
 }
 STYLE |= {"svg.hashsalt": "salientry", "axes.spines.top": False, "axes.spines.right": False}
+MAPS = {
+    "map": "learnt map",
+    "Gradient": "gradient",
+    "GradientInput": "gradient x input",
+    "GuidedBackprop": "guided",
+    "Gradient-of=prob": "of probability",
+}
 
 
-def _uri(figure: Figure, kind: str) -> str:
+def uri(figure: Figure, kind: str) -> str:
+    """A figure as a data URI, ``svg`` or ``png``, the same bytes for the same figure."""
     out = io.BytesIO()
-    figure.savefig(out, format=kind, dpi=150, bbox_inches="tight", facecolor=PAPER, metadata={"Date": None} if kind == "svg" else None)
+    figure.savefig(out, format=kind, dpi=130, facecolor=PAPER, metadata={"Date": None} if kind == "svg" else None)
     mime = "image/svg+xml" if kind == "svg" else "image/png"
     return f"data:{mime};base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
-def gallery(records: Records) -> str | None:
-    """Naturals and their twins, each with its map, and how the map changed; None when there are no pictures."""
-    file = records.folder / "gallery.safetensors"
-    if not file.exists():
-        return None
-    arrays, attacks = read_arrays(file), read_json(records.folder / "gallery.json")["attacks"]
-    count = len(arrays["label"])
-    if not count:
-        return None
-    columns = [("natural", "image"), ("natural", "map"), *((a, part) for a in attacks for part in ("image", "map", "change"))]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.05 * len(columns), 1.2 * count + 0.3))
-        axes = figure.subplots(count, len(columns), squeeze=False)
-        for i in range(count):
-            for j, (kind, part) in enumerate(columns):
-                ax = axes[i, j]
-                _show(ax, arrays, kind, part, i)
-                if i == 0:
-                    ax.set_title(
-                        {"image": kind if kind == "natural" else kind.split("-")[0], "map": "looks at", "change": "moved"}[part], fontsize=9
-                    )
-                if part == "image":
-                    own, here = int(arrays["natural.predicted"][i]), int(arrays[f"{kind}.predicted"][i])
-                    ax.set_xlabel(f"“{here}”", fontsize=9, color=INK if here == own else ACCENT[0], labelpad=2)
-        figure.subplots_adjust(wspace=0.06, hspace=0.28)
-        return _uri(figure, "png")
+class Gallery:
+    """The pictures beside the records.
 
+    Attributes:
+        arrays: by name, ``natural.image``, ``<attack>.map`` ...
+        kinds: ``natural`` and the attacks, in order.
+        count: how many examples there are.
+    """
 
-def _show(ax: Any, arrays: dict[str, Any], kind: str, part: str, i: int) -> None:
-    if part == "change":
-        picture, style = arrays[f"{kind}.map"][i, 0] - arrays["natural.map"][i, 0], {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}
-    elif part == "map":
-        picture, style = arrays[f"{kind}.map"][i, 0], {"cmap": "magma", "vmin": 0, "vmax": 1}
-    else:
-        raw = arrays[f"{kind}.image"][i]
-        scaled = raw / 255 if raw.dtype == np.uint8 else raw
-        picture, style = (scaled[0] if len(scaled) == 1 else scaled.transpose(1, 2, 0)), {"cmap": "gray", "vmin": 0, "vmax": 1}
-    ax.imshow(picture, interpolation="nearest", **style)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.spines[:].set_visible(False)
+    def __init__(self, records: Records) -> None:
+        file = records.folder / "gallery.safetensors"
+        self.arrays: dict[str, Any] = read_arrays(file) if file.exists() else {}
+        self.kinds = ["natural", *(read_json(records.folder / "gallery.json")["attacks"] if self.arrays else [])]
+        self.count = len(self.arrays.get("label", []))
 
+    def picture(self, kind: str, i: int) -> Any:
+        """(C, H, W) in [0, 1]."""
+        raw = self.arrays[f"{kind}.image"][i]
+        return raw / 255 if raw.dtype == np.uint8 else raw
 
-def curves(records: Records, table: Table) -> str | None:
-    """ROC curves of the heads and the best floor on the attack that they were trained on; false positives on a logarithmic axis."""
-    name = f"{table.protocol}/test/{table.trained_on}"
-    if name not in records.sets or not table.rows:
-        return None
-    s, natural = records.sets[name], records.natural("test")
-    shown = [r.group for r in table.rows if r.group.family != "floor" or r.group.title in (table.best_floor, "Margin2")]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.6, 3.6))
-        ax = figure.subplots()
-        for g, colour in zip(shown, (*ACCENT, *ACCENT), strict=False):
-            for k, (a, b) in enumerate(zip(g.scores(natural), g.scores(s), strict=True)):
-                fpr, tpr = roc(a, b[s.counts])
-                style: Any = {"ls": "--" if g.family == "floor" else "-", "lw": 1.5 if k == 0 else 0.8}
-                ax.step(np.maximum(fpr, 0.5 / len(natural)), tpr, where="post", color=colour, label=g.title if k == 0 else None, **style)
-        for level in (0.05, 0.01):
-            ax.axvline(level, color="#c3c9d4", lw=0.8, zorder=0)
-        ax.set(
-            xscale="log", xlim=(0.5 / len(natural), 1), ylim=(0, 1.01), xlabel="natural images flagged", ylabel="adversarial images flagged"
-        )
-        ax.legend(frameon=False, fontsize=8, loc="lower right")
-        return _uri(figure, "svg")
+    def drawn(self, rows: list[tuple[str, str, int]]) -> str | None:
+        """A grid of pictures: a row for each (part, title, example), a column for the natural and each attack."""
+        if not self.count:
+            return None
+        wide, high, left = 1.12 * len(self.kinds), 1.2 * len(rows), 0.95
+        with mpl.rc_context(STYLE):
+            figure = Figure(figsize=(wide + left, high + 0.3))
+            ax = figure.add_axes((left / (wide + left), 0.01, wide / (wide + left), high / (high + 0.3)))
+            ax.axis("off")
+            for k, kind in enumerate(self.kinds):
+                ax.text(k + 0.48, -0.04, attack_title(kind), ha="center", va="bottom", fontsize=9)
+                for r, (part, _, i) in enumerate(rows):
+                    self._show(ax, kind, part, i, k, r)
+            for r, (_, title, _) in enumerate(rows):
+                ax.text(-0.06, r + 0.42, title, ha="right", va="center", fontsize=8)
+            ax.set_xlim(0, len(self.kinds))
+            ax.set_ylim(len(rows), 0)
+            return uri(figure, "png")
+
+    def _show(self, ax: Any, kind: str, part: str, i: int, k: int, r: int) -> None:
+        """One picture at column k and row r, and what is written below it."""
+        style: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1}
+        below, colour = "", INK
+        if part == "image":
+            picture = self.picture(kind, i)
+            own, here = int(self.arrays["natural.predicted"][i]), int(self.arrays[f"{kind}.predicted"][i])
+            below, colour = f"“{here}”", INK if here == own else ACCENT[0]
+        elif part == "noise":
+            delta = self.picture(kind, i) - self.picture("natural", i)
+            largest = max(float(np.abs(delta).max()), 1e-9)
+            picture, below = 0.5 + 0.5 * delta / largest, "" if kind == "natural" else f"±{largest:.2f}"
+        elif part == "moved":
+            picture, style = self.arrays[f"{kind}.map"][i] - self.arrays["natural.map"][i], {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}
+        else:
+            picture, style = self.arrays[f"{kind}.{part}"][i], {"cmap": "magma", "vmin": 0, "vmax": 1}
+        box = (k + 0.04, k + 0.92, r + 0.86, r + 0.02)
+        pixels = picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0)
+        ax.imshow(pixels, interpolation="nearest", extent=box, aspect="auto", **style)
+        ax.text(k + 0.48, r + 0.93, below, ha="center", va="center", fontsize=8, color=colour)
+
+    def maps(self, examples: int = 3) -> str | None:
+        """Figure 1: images over their maps, and how the maps moved."""
+        parts = [("image", ""), ("map", "looks at"), ("moved", "moved")]
+        return self.drawn([(p, t, i) for i in range(min(examples, self.count)) for p, t in parts])
+
+    def noise(self, examples: int = 2) -> str | None:
+        """Figure 5: images over what the attacks added."""
+        return self.drawn([(p, t, i) for i in range(min(examples, self.count)) for p, t in (("image", ""), ("noise", "added"))])
+
+    def gradients(self) -> str | None:
+        """Figures 7 and 8: gradient maps beside the learnt one, of the first example."""
+        there = [(p, t) for p, t in MAPS.items() if f"natural.{p}" in self.arrays]
+        return self.drawn([("image", "", 0), *((p, t, 0) for p, t in there)])

@@ -9,11 +9,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ..metrics import RESAMPLES
 from ..store import JSON, write_json, writing
-from . import detection, figures
+from . import detection, figures, plots
 from .compute import Computed, computed
+from .fusion import Fusion, Part
 from .numbers import Number
-from .records import Records
+from .records import TITLES, Records, attack_title
+from .spoiled import WORDS
 from .stamps import MEANING
 
 SCHEMA = 1
@@ -57,27 +60,42 @@ def html(records: Records, found: Computed, command: str) -> str:
         "runs": show.runs,
         "title": attack_title,
         "percent": percent,
+        "small": show.small,
         "meaning": MEANING,
     }
-    seen = {s.split(" ")[0] if not s.startswith(("GATE", "NOISE", "WEAK")) else s for s in _stamps(found)}
+    two_words = ("GATE", "NOISE", "GAUSSIAN", "SHUFFLED", "WEAK")
+    seen = {s if s.startswith(two_words) else s.split(" ")[0] for s in _stamps(found)}
+    pictures = figures.Gallery(records)
+    both = ("published", "strict")
     return environment.get_template("page.html.jinja").render(
         records=records,
         run=records.run,
         command=command,
         found=found,
         sentences=sentences(records, found, show),
-        gallery=figures.gallery(records),
-        curves={(t.protocol, t.trained_on): figures.curves(records, t) for t in found.tables},
+        pictures={"maps": pictures.maps(), "noise": pictures.noise(), "gradients": pictures.gradients()},
+        plots={
+            "bars": {p: plots.bars(found.ledger, found.grid, p) for p in both},
+            "heat": {p: plots.heat(found.tables, p, found.grid.labels) for p in both},
+            "learning": {p: plots.learning(records, p) for p in both},
+        },
+        curves={t.trained_on: plots.curves(records, t) for t in found.tables if t.protocol == "strict"},
+        reduced=[a["label"] for a in records.settings if a["reduced"]],
+        maps=figures.MAPS,
+        spoiled=WORDS,
+        shade=lambda id, protocol: plots.shade(found.ledger.value(id), protocol),
+        taken=lambda part: taken(part, found),
+        resamples=RESAMPLES,
         stamps=sorted(seen),
         natural=records.natural("test"),
         steps=_by_step(records.run),
     )
 
 
-def attack_title(name: str) -> str:
-    """``DeepFool-steps=2`` as ``DeepFool (steps=2)``."""
-    head, *settings = name.split("-")
-    return f"{head} ({', '.join(settings)})" if settings else head
+def taken(part: Part, found: Computed) -> str:
+    """The members that a fusion lacks."""
+    whole = next(p for p in found.fusion.parts if p.name == "whole") if found.fusion else None
+    return ", ".join(TITLES.get(m, m) for m in (whole.members if whole else []) if m not in part.members)
 
 
 def percent(level: str) -> str:
@@ -108,6 +126,12 @@ class Shown:
         n = self.ledger[id]
         return Markup('<span class="num" data-id="{}" title="{} · n = {}">{}</span>').format(id, id, n.n, _text(n.value, percent))
 
+    def small(self, id: str) -> Markup:
+        """A p-value."""
+        value = self.ledger.value(id)
+        text = "–" if math.isnan(value) else "<10⁻⁴" if value < 1e-4 else _text(value, False)
+        return Markup('<span class="num" data-id="{}">{}</span>').format(id, text)
+
     def count(self, id: str | None) -> Markup:
         """A whole number."""
         return Markup("–") if id is None else Markup('<span class="num" data-id="{}">{:,.0f}</span>').format(id, self.ledger.value(id))
@@ -135,41 +159,70 @@ def sentences(records: Records, found: Computed, show: Shown) -> list[Markup]:
         show.number(found.natural, True), len(records.natural("test"))
     )
     left = [
-        Markup("{} leaves {}").format(attack_title(a.attack), show.number(a.accuracy, True))
-        for a in found.attacks
-        if a.protocol == "strict"
+        Markup("{} leaves {}").format(attack_title(a.attack), show.bare(a.accuracy, True)) for a in found.attacks if a.protocol == "strict"
     ]
     out = [Markup("{}; {}.").format(natural, Markup(", ").join(left))]
     for t in found.tables:
-        if t.protocol == "strict" and t.rows:
-            out.append(_detection_sentence(t, show))
+        if t.protocol == "strict" and t.rows and t.trained_on == "combined":
+            out.append(_detection_sentence(t, found, show))
+            out.append(_specificity_sentence(t, show))
+    if found.fusion:
+        out.append(_fusion_sentence(found.fusion, show))
     if any(t.missing for t in found.tables):
         out.append(Markup("Some detection numbers are not printed: a mandatory control is missing."))
     return out
 
 
-def _detection_sentence(t: detection.Table, show: Shown) -> Markup:
+def _detection_sentence(t: detection.Table, found: Computed, show: Shown) -> Markup:
+    """Of each attack what the map's detector finds, and what the best floor finds."""
     level = t.levels[0]
 
-    def tpr(row: detection.Row) -> str | None:
-        return next((c.tpr.get(level) for c in row.cells if c.attack == t.trained_on), None)
+    def tpr(row: detection.Row | None, attack: str) -> str | None:
+        return next((c.tpr.get(level) for c in row.cells if c.attack == attack), None) if row else None
 
-    heads = [r for r in t.rows if r.group.family != "floor"]
-    found = [Markup("{} {}").format(r.group.title, show.number(tpr(r), True)) for r in heads]
-    floor = next((r for r in t.rows if r.group.title == t.best_floor), None)
-    noise = [Markup("{} {}").format(r.group.title, show.bare(r.noise.specificity, True)) for r in heads if r.noise and r.noise.specificity]
-    text = Markup("<b>{}</b>, false alarms held to {}: of its successful 8-bit images {} are found").format(
-        attack_title(t.trained_on), percent(level), Markup(", ").join(found)
-    )
-    if floor is not None:
-        text += Markup("; the floor that was best on <i>select</i>, {}, finds {}").format(floor.group.title, show.number(tpr(floor), True))
-    if noise:
-        text += Markup(". Noise of the same size that changes no prediction raises flags by {}").format(Markup(", ").join(noise))
-    return text + Markup(".")
+    def row(title: str | None) -> detection.Row | None:
+        return next((r for r in t.rows if r.group.title == title), None)
+
+    shown = [name for name in ("SPD", "SMD", "ID+", t.best_floor) if row(name)]
+    listed = [
+        Markup("{}: {}").format(
+            attack_title(a), Markup(", ").join(Markup("{} {}").format(n, show.bare(tpr(row(n), a), True)) for n in shown)
+        )
+        for a in found.grid.labels
+    ]
+    text = Markup("Trained on all attacks, false alarms held to {}, of the successful 8-bit images are found: {}. ")
+    return (text + Markup("({} was the best floor on <i>select</i>.)")).format(percent(level), Markup("; ").join(listed), t.best_floor)
+
+
+def _specificity_sentence(t: detection.Table, show: Shown) -> Markup:
+    """Who flags what is no attack."""
+    rows = [r for r in t.rows if r.group.title in ("SPD", "SMD", "ID", "JSD", "ID+", "fusion") and r.noise and r.noise.specificity]
+    noise = [Markup("{} {}").format(r.group.title, show.bare(r.noise.specificity, True)) for r in rows if r.noise]
+    others = [(r, r.controls.get("Transplant")) for r in rows]
+    moved = [Markup("{} {}").format(r.group.title, show.bare(c.specificity, True)) for r, c in others if c and c.specificity]
+    text = Markup("Noise as large as the attacks that changes no prediction raises flags by {}").format(Markup(", ").join(noise) or "–")
+    return text + (Markup("; another image's perturbation by {}.").format(Markup(", ").join(moved)) if moved else Markup("."))
+
+
+def _fusion_sentence(fusion: Fusion, show: Shown) -> Markup:
+    """What the map adds to everything else, and which detector the guard keeps."""
+    gains = {p.name: p.gain.get("mean") for p in fusion.parts}
+    text = Markup(
+        "A fusion of all detectors finds {} on average over the attacks; the map's two detectors add {} to it, the image {}, the logits {}."
+    ).format(*(show.number(gains.get(k), True) for k in ("whole", "the map", "the image", "logits")))
+    if fusion.choice:
+        text += Markup(
+            " The guard keeps <b>{}</b>: on <i>select</i> it has the best rate on its worst attack that it was not trained on."
+        ).format(fusion.choice["chosen"])
+    return text
 
 
 def _stamps(found: Computed) -> list[str]:
-    return [s for t in found.tables for r in t.rows for s in r.stamps] + [s for m in found.maps for s in m.stamps]
+    return (
+        [s for t in found.tables for r in t.rows for s in r.stamps]
+        + [s for m in found.maps for s in m.stamps]
+        + [s for t in found.tables for r in t.rows for c in r.controls.values() for s in c.stamps]
+    )
 
 
 def _by_step(run: JSON) -> list[dict[str, Any]]:

@@ -13,11 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataDamaged, StoreError, UsageError
-from ..metrics import Resamples
+from ..metrics import Resamples, of_mixture
 from ..store import JSON, ids_from, read_arrays, read_json
 
-SCHEMA = 1
+SCHEMA = 2
+TITLES = {"IDPlus": "ID+", "Fused": "fusion"}
+ORDINARY = ("paired", "replica", "all")  # the other forms are controls, and fusions without a part
 Array = NDArray[Any]
+
+
+def attack_title(name: str) -> str:
+    """An attack's label as it stands in a table: ``CarliniWagner-steps=60-...`` is ``C&W``, ``DeepFool-steps=2`` is ``DeepFool 2``."""
+    head, *settings = name.split("-")
+    if head == "DeepFool" and settings:
+        return f"DeepFool {settings[0].removeprefix('steps=')}"
+    return {"CarliniWagner": "C&W"}.get(head, head)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +39,14 @@ class ImageSet:
         facts: data set, role, classifier, attack or control, protocol, storage.
         key: the key of the step that made it.
         columns: per-image columns; ``ids`` among them.
+        parts: of a mixture of attacks the names of its sets: row i is of part i modulo their number.
     """
 
     name: str
     facts: dict[str, JSON]
     key: str
     columns: dict[str, Array]
+    parts: tuple[str, ...] = ()
 
     @property
     def ids(self) -> Array:
@@ -67,6 +79,15 @@ class Scored:
     thresholds: dict[str, float] | None
     scores: dict[str, Array]
     keys: list[str] = field(default_factory=list)
+    curve: list[float] | None = None
+
+    def has(self, of: ImageSet) -> bool:
+        """Whether it scored these images."""
+        return all(name in self.scores for name in of.parts or (of.name,))
+
+    def on(self, of: ImageSet) -> Array:
+        """(N,) scores of these images."""
+        return of_mixture([self.scores[name] for name in of.parts]) if of.parts else self.scores[of.name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,15 +109,26 @@ class Group:
     @property
     def title(self) -> str:
         """The detector as it stands in a table."""
-        return self.detector + (" (replica)" if self.form == "replica" else "")
+        name = TITLES.get(self.detector, self.detector)
+        return name + ("" if self.form in ("paired", "all") else f" ({self.form})")
+
+    def on(self, of: ImageSet) -> list[Scored]:
+        """The seeds that scored these images: some controls are seed 0's."""
+        return [r for r in self.runs if r.has(of)]
 
     def scores(self, of: ImageSet) -> list[Array]:
-        """(N,) scores of each seed."""
-        return [r.scores[of.name] for r in self.runs]
+        """(N,) scores of each seed that has some."""
+        return [r.on(of) for r in self.on(of)]
 
-    def thresholds(self, level: str) -> list[float]:
-        """The threshold of each seed."""
-        return [(r.thresholds or {})[level] for r in self.runs]
+    def flags(self, of: ImageSet, level: str) -> list[NDArray[np.bool_]]:
+        """(N,) flags of each seed; under ``own`` the threshold is 0."""
+        return [r.on(of) > (r.thresholds or {"own": 0.0})[level] for r in self.on(of)]
+
+    @property
+    def labels(self) -> list[str]:
+        """The attacks that it was trained on."""
+        found: list[str] = self.runs[0].facts.get("of") or [self.trained_on]
+        return found
 
     @property
     def keys(self) -> list[str]:
@@ -122,17 +154,26 @@ class Records:
             found = body.get("schema") if isinstance(body, dict) else None
             raise UsageError(f"{self.folder}/records.json has schema {found!r}; this version reads {SCHEMA}")
         try:
-            self._read(body, read_arrays(self.folder / "records.safetensors"), verify)
+            arrays = read_arrays(self.folder / "records.safetensors")
+            for shard in body["shards"]:
+                if (file := self.folder / shard).exists():
+                    arrays |= read_arrays(file)
+            self._read(body, arrays, verify)
         except (KeyError, TypeError, AttributeError, IndexError) as e:
             raise DataDamaged(f"{self.folder}/records.json is damaged: {type(e).__name__} {e}") from None
 
     def _read(self, body: JSON, arrays: dict[str, Array], verify: bool) -> None:
-        if missing := set(body["sha256"]) ^ set(arrays):
-            raise DataDamaged(f"records.safetensors and records.json do not fit together: {', '.join(sorted(missing)[:3])}")
+        self.absent = [shard for shard in body["shards"] if not (self.folder / shard).exists()]
+        gone = {s["column"] for s in body["scores"] if s["shard"] in self.absent}
+        if missing := (set(body["sha256"]) - gone) ^ set(arrays):
+            raise DataDamaged(f"the arrays and records.json do not fit together: {', '.join(sorted(missing)[:3])}")
+        body["scores"] = [s for s in body["scores"] if s["shard"] not in self.absent]  # what is computed from them goes with them
         self.damaged = [
             k for k, v in arrays.items() if verify and hashlib.sha256(np.ascontiguousarray(v).tobytes()).hexdigest() != body["sha256"][k]
         ]
         self.recipe, self.gates, self.skipped = body["recipe"], body["gates"], body["skipped"]
+        self.strength, self.choice = body["strength"], body["choice"]
+        self.settings, self.networks = body["attacks"], body["networks"]
         self.run: JSON = read_json(self.folder / "run.json") if (self.folder / "run.json").exists() else {}
         self.sets = {s["name"]: self._set(s, arrays) for s in body["sets"]}
         self.groups = self._grouped(body, arrays)
@@ -144,12 +185,15 @@ class Records:
     def _grouped(self, body: JSON, arrays: dict[str, Array]) -> list[Group]:
         names = [s["name"] for s in sorted(body["sets"], key=lambda s: s["index"])]
         scored = {
-            d["index"]: Scored(d["facts"], d["key"], d["thresholds"], {}, [d["thresholds_key"]] if d["thresholds_key"] else [])
+            d["index"]: Scored(
+                d["facts"], d["key"], d["thresholds"], {}, [d["thresholds_key"]] if d["thresholds_key"] else [], d["learning_curve"]
+            )
             for d in body["detectors"]
         }
         for s in body["scores"]:
             scored[s["detector"]].scores[names[s["set"]]] = np.array(arrays[s["column"]])
             scored[s["detector"]].keys.append(s["key"])
+        scored = {i: d for i, d in scored.items() if d.scores}
         groups: dict[tuple[str, ...], Group] = {}
         for one in scored.values():
             facts = [str(one.facts[k]) for k in ("detector", "form", "family", "trained_on", "protocol")]
@@ -172,21 +216,47 @@ class Records:
 
     def attacked(self, protocol: str, role: str = "test") -> list[ImageSet]:
         """The attacked sets of a protocol, in order."""
-        return [
-            s for s in self.sets.values() if s.facts.get("protocol") == protocol and s.facts["role"] == role and "control" not in s.facts
-        ]
+        return [s for s in self._images(protocol) if s.facts["role"] == role and "control" not in s.facts]
 
     def controls(self, protocol: str, kind: str) -> list[ImageSet]:
-        """The control sets of a kind (``Null``, ``MatchedNoise``)."""
-        return [s for s in self.sets.values() if s.facts.get("protocol") == protocol and s.facts.get("control", "").split("-")[0] == kind]
+        """The control sets with this label (``Null``, ``MatchedNoise``, ``MatchedNoise-kind=gaussian``, ``Transplant`` ...)."""
+        return [s for s in self._images(protocol) if s.facts.get("control") == kind]
 
-    def of(self, protocol: str, form: str | None = None) -> Iterator[Group]:
-        """The groups of a protocol."""
-        return (g for g in self.groups if g.protocol == protocol and form in (None, g.form))
+    def _images(self, protocol: str) -> Iterator[ImageSet]:
+        return (s for s in self.sets.values() if s.facts["kind"] == "images" and s.facts.get("protocol") == protocol)
 
-    def group(self, protocol: str, detector: str, trained_on: str) -> Group | None:
+    def twins(self, g: Group, role: str, protocol: str | None = None) -> ImageSet | None:
+        """The adversarials of a role like those that a detector was trained on: of its attack, or the mixture of its attacks."""
+        return self._mixed([f"{protocol or g.protocol}/{role}/{a}" for a in g.labels], g.trained_on)
+
+    def control_of(self, g: Group, kind: str, protocol: str | None = None) -> ImageSet | None:
+        """A control made from those adversarials."""
+        return self._mixed([f"{protocol or g.protocol}/test/{kind} of {a}" for a in g.labels], g.trained_on)
+
+    def _mixed(self, names: list[str], called: str) -> ImageSet | None:
+        """Some sets as one: row i is of set i modulo their number. None where one is missing."""
+        if not all(n in self.sets for n in names):
+            return None
+        sets = [self.sets[n] for n in names]
+        if len(sets) == 1:
+            return sets[0]
+        shared = [c for c in sets[0].columns if all(c in s.columns for s in sets)]
+        columns = {c: of_mixture([s.columns[c] for s in sets]) for c in shared}
+        return ImageSet("+".join(names), sets[0].facts | {"attack": called, "of": called}, sets[0].key, columns, tuple(names))
+
+    def of(self, protocol: str, *forms: str) -> Iterator[Group]:
+        """The groups of a protocol, of these forms; default the ordinary ones."""
+        return (g for g in self.groups if g.protocol == protocol and g.form in (forms or ORDINARY))
+
+    def group(self, protocol: str, detector: str, trained_on: str, form: str = "paired") -> Group | None:
         """One group; None where there is none."""
-        return next((g for g in self.of(protocol, "paired") if (g.detector, g.trained_on) == (detector, trained_on)), None)
+        return next((g for g in self.of(protocol, form) if (g.detector, g.trained_on) == (detector, trained_on)), None)
+
+    @functools.cached_property
+    def labels(self) -> list[str]:
+        """The attacks that detectors are trained and tested on, in order; an attack at a printed setting is not among them."""
+        found = [g for g in self.groups if g.trained_on == "combined"]
+        return found[0].labels if found else list(dict.fromkeys(g.trained_on for g in self.of("strict")))
 
     @functools.cached_property
     def resamples(self) -> Resamples:

@@ -17,6 +17,8 @@ MEANING = {
     "MEMBERSHIP": f"its score tells naturals the classifier was trained on from new ones: AUROC outside {MEMBERSHIP[0]} to {MEMBERSHIP[1]}",
     "GATE FAILED": "the map it reads failed its sanity gate",
     "NOISE UNMATCHED": "the control's noise is not within 5 % of the attack's size",
+    "GAUSSIAN UNMATCHED": "the Gaussian control is not within 5 % of the attack's size",
+    "SHUFFLED UNMATCHED": "the attack's own values at other pixels are, after clipping, not within 5 % of its size",
     "WEAK FILL": "with every pixel removed most predictions survive: this fill hides nothing, so keeping and destroying mean little",
 }
 
@@ -34,13 +36,14 @@ class Health:
 def health(records: Records, ledger: Ledger, g: Group) -> Health:
     """Train and select AUROC and membership of a group, in eval mode, and the stamps that follow."""
     naturals = {r: records.natural(r) for r in ("detect", "select", "fit", "calibrate")}
-    twins = {r: next((s for s in records.attacked(g.protocol, r) if s.facts["attack"] == g.trained_on), None) for r in ("detect", "select")}
+    twins = {r: records.twins(g, r) for r in ("detect", "select")}
 
     def pairs(role: str) -> list[float]:
         found = twins[role]
-        if found is None:
+        if found is None or not g.on(found):
             return [float("nan") for _ in g.runs]
-        return [auroc(n[found.counts], a[found.counts]) for n, a in zip(g.scores(naturals[role]), g.scores(found), strict=True)]
+        c = found.counts
+        return [auroc(n[: len(c)][c], a[c]) for n, a in zip(g.scores(naturals[role]), g.scores(found), strict=True)]
 
     train, select = pairs("detect"), pairs("select")
     member = [auroc(a, b) for a, b in zip(g.scores(naturals["fit"]), g.scores(naturals["calibrate"]), strict=True)]

@@ -12,7 +12,7 @@ from ..store import read_json
 from .compute import computed
 from .detection import missing_controls
 from .numbers import differences
-from .records import Records
+from .records import ORDINARY, Records
 
 
 def problems(folder: Path | str) -> list[str]:
@@ -23,12 +23,16 @@ def problems(folder: Path | str) -> list[str]:
     """
     records = Records(folder, verify=True)
     out = [f"{name}: the scores in records.safetensors are not those that were recorded" for name in records.damaged]
+    out += [f"{shard} is missing: its scores and what is computed from them cannot be verified" for shard in records.absent]
     for g in records.groups:
+        if g.form not in ORDINARY:
+            continue  # a control may blind a detector wholly
         for run in g.runs:
             if all(np.ptp(s) == 0 for s in run.scores.values()) and len({float(s[0]) for s in run.scores.values() if len(s)}) <= 1:
                 out.append(f"{g.name}, seed {run.facts['seed']}: its scores do not vary")
-    for protocol, attack in dict.fromkeys((g.protocol, g.trained_on) for g in records.groups):
-        out += [f"{protocol}/{attack}: the mandatory control {c} is missing" for c in missing_controls(records, protocol, attack)]
+    for protocol, attack in dict.fromkeys((g.protocol, g.trained_on) for g in records.groups if g.form in ORDINARY):
+        there = [g for g in records.of(protocol) if g.trained_on == attack]
+        out += [f"{protocol}/{attack}: the mandatory control {c} is missing" for c in missing_controls(records, there)]
     printed = _printed(folder)
     return out + differences(printed, computed(records).ledger.json())
 

@@ -4,8 +4,16 @@ from ..contracts import SaliencySettings
 from ._encoder import SimpleClassifier
 from ._fill import Fill
 from ._losses import Eq2, MarginLoss
+from .gradient import Gradient
+from .gradient_input import GradientInput
+from .guided import GuidedBackprop
 from .unet import UNet
 
-SALIENCY: dict[str, type[SaliencySettings]] = {"unet": UNet}
+SALIENCY: dict[str, type[SaliencySettings]] = {
+    "unet": UNet,
+    "gradient": Gradient,
+    "gradient_input": GradientInput,
+    "guided": GuidedBackprop,
+}
 
-__all__ = ["SALIENCY", "Eq2", "Fill", "MarginLoss", "SimpleClassifier", "UNet"]
+__all__ = ["SALIENCY", "Eq2", "Fill", "Gradient", "GradientInput", "GuidedBackprop", "MarginLoss", "SimpleClassifier", "UNet"]

@@ -132,7 +132,7 @@ class UNet:
         encoder: settings of the encoder, which is trained first, on the same images, and then frozen.
         loss: ``Eq2()`` (the paper's formula) or ``MarginLoss()`` (what the adapted code computes).
         fill: what replaces removed pixels.
-        epochs: passes of the decoder's training.
+        epochs: passes of the decoder's training; 0 leaves it as it was drawn: a control.
         lr: its learning rate; the peak for ``one_cycle``.
         schedule: of that rate.
         batch: images a step.
@@ -173,13 +173,21 @@ class UNet:
             if value not in known:
                 raise UsageError(f"{name} must be one of {', '.join(known)}; found {value!r}")
 
-    def build(self, shape: Shape) -> SaliencyUNet:
-        """An untrained model."""
+    def build(self, shape: Shape, *parts: nn.Module) -> SaliencyUNet:
+        """An untrained model; it stands on nothing else."""
         net = SaliencyUNet(self.encoder.build(shape), shape.classes, self.model_confidence, self.batch_norm == "instance")
         return made(net, self, shape)
 
-    def fit(self, images: Images, labels: Tensor, classifier: nn.Module, shape: Shape, *, seed: int) -> SaliencyUNet:
+    def fit(self, images: Images, labels: Tensor, classifier: nn.Module, shape: Shape, *parts: nn.Module, seed: int) -> SaliencyUNet:
         """Build, train the encoder, then the selector, then the decoder, on natural images and their true labels.
+
+        Args:
+            images: naturals.
+            labels: (N,) int64.
+            classifier: whose view is learnt.
+            shape: of the images.
+            *parts: a trained encoder of these settings, where there is one already; it is copied.
+            seed: of everything that is drawn.
 
         Raises:
             UsageError: for fewer than two classes.
@@ -188,12 +196,14 @@ class UNet:
             raise UsageError(f"a class selector needs at least 2 classes; found {shape.classes}")
         with seeded(seed):
             net = self.build(shape).to(labels.device)
-        net.encoder = self.encoder.fit(images, labels, shape, seed=seed)
+        trained = parts[0] if parts else self.encoder.fit(images, labels, shape, seed=seed)
+        net.encoder.load_state_dict(trained.state_dict())
+        net.encoder.eval()
         net.requires_grad_(False)
         draws = torch.Generator(labels.device).manual_seed(seed)
         curves = {
             "selector": self._fit_selector(net, images, labels, draws, seed),
-            "decoder": self._fit_decoder(net, images, labels, classifier, draws, seed),
+            "decoder": self._fit_decoder(net, images, labels, classifier, draws, seed) if self.epochs else [],
         }
         return with_facts(net.requires_grad_(True).eval(), learning_curves=curves)
 

@@ -183,6 +183,9 @@ def test_black_and_white_pixels_can_move(name: str, shape: Shape, classifier: nn
         y = examples.predicted(classifier, x)
         out = attack(name)(classifier, x, y, seeds=examples.seeds(4))
         moved = (out - x).abs().flatten(1).amax(1)
+        if name == "jsma" and value == 1:  # it only brightens
+            assert torch.equal(out, x)
+            continue
         assert float(moved.min()) > 1e-3
 
 

@@ -48,6 +48,8 @@ def other(value: Any, name: str) -> Any:
         "batch_norm": {"eval": "instance"},
         "schedule": {"one_cycle": "constant", "step": "constant", "constant": "step"},
         "action": {"stop": "mark", "mark": "stop"},
+        "score": {"prob": "logit", "logit": "prob"},
+        "target": {"random": "runner_up", "runner_up": "random"},
     }
     if name in options:
         return options[name][value]

@@ -1,0 +1,42 @@
+"""Basic iterative method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..contracts import check_images, frozen
+from ._gradient import check_settings, iterate
+
+
+@dataclass(frozen=True)
+class BIM:
+    """FGSM in small steps (Kurakin, Goodfellow, Bengio 2017, equation 2), each projected onto [0, 1] and the Linf ball.
+
+    As in cleverhans 3.0.1, without a random start. Default: the paper's setting for MNIST and CIFAR-10 (its Figure 4);
+    ASSIRA has .025 in steps of .0025.
+
+    Cost: ``steps`` forward and ``steps`` backward passes an image.
+
+    Attributes:
+        eps: Linf budget in [0, 1] units.
+        step_size: of one step, in [0, 1] units.
+        steps: how many.
+
+    Raises:
+        UsageError: for settings out of range or images outside the conventions.
+    """
+
+    eps: float = 0.15
+    step_size: float = 0.015
+    steps: int = 10
+
+    def __post_init__(self) -> None:
+        check_settings(eps=(self.eps, 0, 1), step_size=(self.step_size, 0, 1), steps=(self.steps, 1, 100_000))
+
+    def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
+        """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
+        check_images(x)
+        with frozen(classifier):
+            return iterate(classifier, x, y, eps=self.eps, step_size=self.step_size, steps=self.steps, direction=lambda gradient: gradient)

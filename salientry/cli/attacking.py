@@ -1,0 +1,223 @@
+"""Attacks on a user's own classifier, from the words of a command to a table: who is attacked, with what, and how it went."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from .. import __version__
+from ..attacks import ATTACKS
+from ..classifiers import CLASSIFIERS, External, load_classifier, save_classifier
+from ..contracts import Attack, Shape
+from ..datasets._folder import pictures
+from ..errors import DataDamaged, DataMissing, Error, UsageError
+from ..experiment.run import usable
+from ..keys import default_of, encode
+from ..store import JSON, one_of, read_arrays, read_json, write_json
+from .siege import SIZES, claim, exact, looked, propose, settled, told_size
+
+Say = Callable[[str], Any]
+
+
+# --- what was asked for ----------------------------------------------------------------------------------------
+
+
+def chosen(names: list[str], settings: list[str]) -> dict[str, Attack]:
+    """The attacks, by name, with their settings.
+
+    Args:
+        names: of ``ATTACKS``, also several with commas between them, or ``all``.
+        settings: ``KEY=VALUE`` for every attack named, ``NAME.KEY=VALUE`` for one of them; ``8/255`` is a number.
+
+    Raises:
+        UsageError: for an attack or a setting that there is not, or a value that cannot be used.
+    """
+    wanted = [n.strip() for text in names for n in text.split(",")]
+    for n in wanted:
+        one_of("attack", n, [*ATTACKS, "all"])
+    given: dict[str, dict[str, Any]] = {n: {} for n in (ATTACKS if "all" in wanted else wanted)}
+    for text in settings:
+        left, equals, raw = text.partition("=")
+        who, dot, key = left.rpartition(".")
+        if not equals:
+            raise UsageError(f"--set wants KEY=VALUE or ATTACK.KEY=VALUE; found {text!r}")
+        if dot and who not in given:
+            raise UsageError(f"--set {text}: {who!r} is not among the attacks asked for: {', '.join(given)}")
+        for n in [who] if dot else given:
+            given[n][key] = _value(n, key, raw, alone=len(given) == 1)
+    return {n: ATTACKS[n](**values) for n, values in given.items()}
+
+
+def _value(name: str, key: str, raw: str, alone: bool) -> Any:
+    """A setting's value, of its default's type."""
+    known = {f.name: default_of(f) for f in dataclasses.fields(ATTACKS[name])}  # type: ignore[arg-type]
+    if key not in known:
+        has = ", ".join(f"{k}={v}" for k, v in known.items())
+        raise UsageError(
+            f"{name} has no setting {key!r}; it has: {has}" + ("" if alone else f" (for one attack alone: --set NAME.{key}=...)")
+        )
+    default = known[key]
+    if isinstance(default, str):
+        return raw
+    ratio = re.fullmatch(r"\s*([\d.]+)\s*/\s*([\d.]+)\s*", raw)
+    try:
+        words = {"true": "True", "false": "False", "none": "None"}
+        value = float(ratio[1]) / float(ratio[2]) if ratio else ast.literal_eval(words.get(raw.lower(), raw))
+    except (ValueError, SyntaxError, ZeroDivisionError):
+        value = raw
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    if default is not None and type(value) is not type(default):
+        raise UsageError(f"{name}: {key} must be {type(default).__name__}, like {default}; found {raw!r}")
+    return value
+
+
+def attacked(name: str, weights: Path | None, shape: tuple[int, ...]) -> nn.Module:
+    """The classifier that a name and weights stand for, behind :class:`External`.
+
+    Args:
+        name: ``module:callable``, a folder with a ``classifier.json``, or a name of ``CLASSIFIERS``, which is built for the
+            images' shape and for as many classes as the weights have outputs.
+        weights: to load into it; a name of ``CLASSIFIERS`` needs them.
+        shape: (C, H, W) of the images.
+
+    Raises:
+        UsageError: for a name that leads nowhere, or a classifier built for other images.
+        DataError: for weights that cannot be read.
+    """
+    if name in CLASSIFIERS and not (Path(name) / "classifier.json").is_file():
+        module = _built(name, weights, shape)
+    elif ":" in name or (Path(name) / "classifier.json").is_file():
+        module = load_classifier(name, weights)
+    else:
+        raise UsageError(
+            f"classifier {name!r} is neither module:callable, nor a folder with a classifier.json, nor one of: {', '.join(CLASSIFIERS)}"
+        )
+    _, args = vars(module).get("origin", (None, ()))
+    built = next((a for a in args if isinstance(a, Shape)), None)
+    size = None if built is None else (built.channels, built.height, built.width)
+    if size is not None and size != tuple(shape):
+        raise UsageError(f"classifier {name!r} was built for images of {told_size(size)}; these are {told_size(shape)}")
+    return module if isinstance(module, External) else External(module)
+
+
+def _built(name: str, weights: Path | None, shape: tuple[int, ...]) -> nn.Module:
+    """The output layer is what differs between nets for two and for three classes; the weights say how long it is."""
+    if weights is None:
+        raise UsageError(f"classifier {name!r} needs --weights FILE: there is nothing to learn from attacks on an untrained network")
+    if not weights.is_file():
+        raise DataMissing(f"no weights at {weights}")
+    try:
+        state = read_arrays(weights) if weights.suffix == ".safetensors" else torch.load(weights, map_location="cpu", weights_only=True)
+        sizes = {k: tuple(v.shape) for k, v in state.items()}
+    except Error:
+        raise
+    except Exception as e:  # what a damaged file makes the readers raise is anyone's guess
+        raise DataDamaged(f"{weights} cannot be read as weights: {type(e).__name__}: {next(iter(str(e).splitlines()), '')[:200]}") from None
+    settings = CLASSIFIERS[name]()
+    two, three = (settings.build(Shape(shape[0], shape[1], shape[2], k)).state_dict() for k in (2, 3))
+    output, axis = next((k, i) for k, v in two.items() for i, n in enumerate(v.shape) if n != three[k].shape[i])
+    if len(sizes.get(output, ())) <= axis:
+        raise UsageError(f"the weights in {weights} do not fit {name}: they have no output layer {output!r}")
+    with tempfile.TemporaryDirectory() as folder:
+        save_classifier(settings.build(Shape(shape[0], shape[1], shape[2], sizes[output][axis])), folder)
+        return load_classifier(folder, weights)
+
+
+# --- the command -----------------------------------------------------------------------------------------------
+
+
+def execute(
+    classifier: str,
+    weights: Path | None,
+    names: list[str],
+    data: Path,
+    out: Path,
+    *,
+    settings: list[str],
+    png: bool,
+    limit: int | None,
+    seed: int,
+    device: str,
+    say: Say,
+) -> JSON:
+    """Attack a classifier, write the results into ``out``, and say what came of it; the content of ``attacks.json``.
+
+    Raises:
+        Error: see :mod:`salientry.errors`; what was complete is in ``out``.
+    """
+    attacks = chosen(names, settings)
+    if seed < 0 or (limit is not None and limit < 1):
+        raise UsageError(f"--seed counts from 0 and --limit from 1; found {seed} and {limit}")
+    device = usable(device)
+    if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+        raise UsageError(f"--out {out} lies in --data {data}: results would be taken for images")
+    images = pictures(data, limit)
+    if png and (not images.eight_bit or images.shape[0] not in (1, 3)):
+        why = "floats that are no whole numbers of 255ths" if not images.eight_bit else f"of {images.shape[0]} channels"
+        raise UsageError(f"--png wants 8-bit images of 1 or 3 channels; those in {data} are {why}")
+    with exact():
+        siege = looked(images, attacked(classifier, weights, images.shape), device, seed)
+        claim(out, siege, attacks)
+        head: dict[str, JSON] = {"salientry": __version__, "classifier": classifier, "data": str(data), "device": device, "limit": limit}
+        head |= {"identity": siege.identity, "shape": list(images.shape), "n": int(siege.right.sum())}
+        head["accuracy"] = None if images.labels is None else float(siege.right.mean())
+        say(f"{len(images)} images of {told_size(images.shape)} from {data}")
+        if images.classes:
+            more = ", ..." if len(images.classes) > 10 else ""
+            say(f"labels: {', '.join(f'{i} = {c}' for i, c in enumerate(images.classes[:10]))}{more}")
+        if images.labels is not None:
+            say(f"accuracy {siege.right.mean():.3f}; success is counted among the {siege.right.sum()} images that are right")
+        earlier = read_json(out / "attacks.json")["attacks"] if (out / "attacks.json").exists() else {}
+        results = {n: e for n, e in earlier.items() if n not in attacks and (out / n / "columns.safetensors").exists()}
+        for name, attack in attacks.items():
+            eight = png or (out / name / "png").is_dir()  # pictures of an earlier call stay measured
+            seconds = propose(out / name, siege, name, attack, eight)
+            found = settled(out / name, siege, attack, eight)
+            results[name] = {"attack": encode(attack), "eps": attack.eps, "key": siege.key(attack), "seconds": round(seconds, 2)} | found
+            write_json(out / "attacks.json", head | {"attacks": results})
+    show({n: results[n] for n in attacks}, head, say)
+    say(
+        f"written: {out / 'attacks.json'}, {out}/<attack>/images-*.safetensors, columns.safetensors"
+        + (", png/" if any(r["png"] for r in results.values()) else "")
+    )
+    return head | {"attacks": results}
+
+
+def show(results: dict[str, JSON], head: dict[str, JSON], say: Say) -> None:
+    """The table: drawn on a terminal, plain elsewhere."""
+    kinds = [k for k in ("float32", "png") if any(r[k] for r in results.values())]
+    titles = ["attack", "n", *("success 8-bit" if k == "png" else "success float" for k in kinds)]
+    titles += (["accuracy after"] if head["accuracy"] is not None else []) + ["median L2", "RMS", "Linf", "L0", "seconds"]
+    rows = []
+    for name, r in results.items():
+        cells = [name, str(head["n"]), *(_number(r[k]["success"]) for k in kinds)]
+        cells += [_number(r["float32"]["accuracy"])] if head["accuracy"] is not None else []
+        rows.append([*cells, *(_number(r["float32"]["median"][k], 4) for k in SIZES), f"{r['seconds']:.1f}"])
+    if sys.stdout.isatty():
+        table = Table(box=None, padding=(0, 1, 0, 0))  # fits 80 columns
+        for i, t in enumerate(titles):
+            table.add_column(t.replace(" ", "\n"), justify="right" if i else "left")
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+    else:
+        widths = [max(len(r[i]) for r in [titles, *rows]) for i in range(len(titles))]
+        for row in [titles, *rows]:
+            say("  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))))
+    say("sizes: medians of the successful float32 images, in [0, 1] units; L0 is the share of values changed")
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,215 @@
+"""A user's own images: a folder of pictures, read as they are asked for, or an .npz."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ..contracts import image_ids
+from ..errors import DataDamaged, DataMissing, UsageError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Images of one shape with their names.
+
+    Attributes:
+        names: (N,) file name without the folder; a number for an .npz.
+        ids: (N,) hash of each image's pixels.
+        shape: (C, H, W).
+        labels: int64 (N,), or None when nobody said.
+        classes: names of the labels, for a folder with sub-folders.
+        eight_bit: whether every value is a whole number of 255ths.
+        read: pixels of some rows, uint8 or float32.
+    """
+
+    names: tuple[str, ...]
+    ids: NDArray[np.str_]
+    shape: tuple[int, ...]
+    labels: NDArray[np.int64] | None
+    classes: tuple[str, ...]
+    eight_bit: bool
+    read: Callable[[slice], Pixels]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def batch(self, start: int, stop: int) -> Tensor:
+        """(n, C, H, W) float32 in [0, 1]."""
+        found = torch.from_numpy(self.read(slice(start, stop)))
+        return found.float() / 255 if found.dtype == torch.uint8 else found
+
+
+def read_pixels(path: Path) -> NDArray[np.uint8]:
+    """A picture as (C, H, W) 8-bit pixels, C = 1 when it is grey, otherwise 3.
+
+    Raises:
+        DataMissing: when there is no such file.
+        DataDamaged: when it is no readable picture.
+        UsageError: when it has no 8-bit pixels.
+    """
+    try:
+        with Image.open(path) as opened:
+            deep = opened.mode[0] in "IF"
+            picture = opened.convert("L" if opened.mode in ("L", "LA", "1") else "RGB")
+    except FileNotFoundError:
+        raise DataMissing(f"no picture at {path}") from None
+    except Exception as e:  # what a damaged file makes the readers raise is anyone's guess
+        raise DataDamaged(f"{path} cannot be read as a picture: {e}") from None
+    if deep:
+        raise UsageError(f"{path} has pixels of more than 8 bits ({opened.mode}), which would be cut off; 8 bits a channel expected")
+    pixels = np.asarray(picture)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def pictures(path: Path, limit: int | None = None) -> Pictures:
+    """A user's images.
+
+    Args:
+        path: folder of pictures, where sub-folders are classes in the order of their names; or an .npz with ``images``
+            (uint8, or floats in [0, 1], (N, C, H, W)) and perhaps ``labels`` (integers (N,)).
+        limit: so many of them at most, evenly spaced, so that classes that are sorted stay in proportion.
+
+    Raises:
+        DataMissing: when there is nothing, or no picture.
+        DataDamaged: when a file cannot be read.
+        UsageError: for images that are not alike, or arrays that are no images.
+    """
+    if path.is_dir():
+        return _folder(path, limit)
+    if not path.exists():
+        raise DataMissing(f"no images at {path}: a folder of pictures or an .npz file expected")
+    if path.suffix != ".npz":
+        raise UsageError(f"{path} is neither a folder of pictures nor an .npz file")
+    return _npz(path, limit)
+
+
+def _spaced(count: int, limit: int | None) -> NDArray[np.int64]:
+    wanted = count if limit is None else min(count, limit)
+    return np.arange(wanted) * count // max(wanted, 1)
+
+
+# --- a folder --------------------------------------------------------------------------------------------------
+
+
+def _folder(root: Path, limit: int | None) -> Pictures:
+    top, folders = _listed(root), sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if top and folders:
+        raise UsageError(
+            f"{root} holds pictures ({top[0].name} ...) beside sub-folders ({folders[0].name} ...): "
+            "either all pictures lie in sub-folders, one a class, or none do"
+        )
+    members = [_listed(f) for f in folders] if folders else [top]
+    for f, found in zip(folders or [root], members, strict=True):
+        if not found:
+            raise DataMissing(
+                f"no pictures ({', '.join(s[1:] for s in SUFFIXES)}) in {f}" + ("; a sub-folder is a class" if folders else "")
+            )
+    paths = [p for found in members for p in found]
+    labels = np.repeat(np.arange(len(members)), [len(m) for m in members]).astype(np.int64)
+    at = _spaced(len(paths), limit)
+    chosen = [paths[i] for i in at]
+    ids, shapes = [], []
+    for p in chosen:
+        pixels = read_pixels(p)
+        shapes.append(pixels.shape)
+        ids.append(image_ids(pixels[None]))
+    names = tuple(p.relative_to(root).as_posix() for p in chosen)
+    _refuse_unlike(root, names, shapes)
+
+    def read(rows: slice) -> NDArray[np.uint8]:
+        return np.stack([read_pixels(p) for p in chosen[rows]])
+
+    classes = tuple(f.name for f in folders)
+    return Pictures(names, np.concatenate(ids), shapes[0], labels[at] if folders else None, classes, True, read)
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
+    except OSError as e:
+        raise DataMissing(f"cannot read {folder}: {e.strerror or e}") from e
+
+
+def _refuse_unlike(root: Path, names: tuple[str, ...], shapes: list[tuple[int, ...]]) -> None:
+    """Pictures are never resized or recoloured here: the numbers would be those of other images."""
+    usual = Counter(shapes).most_common(1)[0][0]
+    others = [f"{n} is {_told(s)}" for n, s in zip(names, shapes, strict=True) if s != usual]
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise UsageError(
+            f"the pictures in {root} must be of one size, all grey or all colour; "
+            f"most are {_told(usual)}, but {', '.join(others[:3])}{more}"
+        )
+
+
+def _told(shape: tuple[int, ...]) -> str:
+    return f"{shape[2]} x {shape[1]} {'grey' if shape[0] == 1 else 'colour'}"
+
+
+# --- an .npz ---------------------------------------------------------------------------------------------------
+
+
+def _npz(path: Path, limit: int | None) -> Pictures:
+    arrays = _arrays(path)
+    if "images" not in arrays:
+        raise UsageError(f"{path} has no array 'images'; it has: {', '.join(arrays) or 'nothing'}")
+    images, labels = arrays["images"], arrays.get("labels")
+    if images.ndim != 4:
+        hint = "; for grey images add an axis: images[:, None]" if images.ndim == 3 else ""
+        raise UsageError(f"images in {path} must have shape (N, C, H, W); found {images.shape}{hint}")
+    if images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        raise UsageError(
+            f"images in {path} must have shape (N, C, H, W); found {images.shape}, channels last: images.transpose(0, 3, 1, 2)"
+        )
+    if not images.size:
+        raise DataMissing(f"there are no images in {path}: their shape is {images.shape}")
+    if labels is not None:
+        if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+            raise UsageError(f"labels in {path} must be integers of shape ({len(images)},); found {labels.dtype} {labels.shape}")
+        if labels.min() < 0:
+            raise UsageError(f"labels in {path} must count from 0; found {labels.min()}")
+    at = _spaced(len(images), limit)
+    pixels = _pixels(path, images[at])
+    names = tuple(f"{i:0{max(6, len(str(len(images))))}d}" for i in at)
+    chosen = None if labels is None else labels[at].astype(np.int64)
+    ids = image_ids(pixels)  # type: ignore[arg-type]  # any bytes will do
+    return Pictures(names, ids, pixels.shape[1:], chosen, (), pixels.dtype == np.uint8, lambda rows: pixels[rows])
+
+
+def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    try:
+        with open(path, "rb") as f, np.load(f, allow_pickle=False) as opened:
+            return {k: opened[k] for k in ("images", "labels") if k in opened} or dict.fromkeys(opened.files, np.zeros(0))
+    except Exception as e:  # what a damaged file makes the readers raise is anyone's guess
+        raise DataDamaged(
+            f"{path} cannot be read as an .npz of plain arrays: {next(iter(str(e).splitlines()), type(e).__name__)}"
+        ) from None
+
+
+def _pixels(path: Path, images: NDArray[np.generic]) -> Pixels:
+    """As uint8 when every value is a whole number of 255ths, otherwise float32."""
+    if images.dtype == np.uint8:
+        return images  # type: ignore[return-value]
+    if not np.issubdtype(images.dtype, np.floating):
+        raise UsageError(f"images in {path} must be uint8 or floats in [0, 1]; found {images.dtype}")
+    found = images.astype(np.float32)
+    lo, hi = float(found.min()), float(found.max())
+    if not (lo >= 0 and hi <= 1):
+        raise UsageError(f"images in {path} must lie in [0, 1] when they are floats; found [{lo:.4g}, {hi:.4g}]")
+    levels = (found * 255).round()
+    return levels.astype(np.uint8) if np.abs(found * 255 - levels).max() < 1e-3 else found
+
+
+__all__ = ["Pictures", "pictures", "read_pixels"]

@@ -1,0 +1,44 @@
+"""Fusion of fitted detectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..contracts import Pairs
+from ..errors import UsageError
+from ..evidence import Evidence
+from . import _logistic
+from ._fitted import Fitted
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A logistic combination of the scores of fitted detectors, its parts. A slope is never below 0: a member that is turned
+    round to fit the select images would be another detector.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    family = "fusion"
+    says = "all detectors together"
+
+    def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
+        """(N, D) scores of the D parts."""
+        return torch.stack([part(evidence) for part in parts], 1)
+
+    def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
+        """An unfitted fusion of these parts.
+
+        Raises:
+            UsageError: without parts.
+        """
+        if not parts or len(parts) != view[0]:
+            raise UsageError(f"a fusion of {view[0]} scores needs as many fitted detectors; found {len(parts)}")
+        return _logistic.build(self, view, parts)
+
+    def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> Fitted:
+        """Slopes and offset by logistic regression; the seed is not used."""
+        return _logistic.fit(self, pairs, parts)

@@ -1,0 +1,44 @@
+"""Floor: an MLP on the classifier's own layer means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..contracts import Pairs
+from ..evidence import Evidence
+from . import _mlp
+from ._fitted import Fitted
+
+
+@dataclass(frozen=True)
+class PooledActivations:
+    """The spatial mean of every channel of every layer of the classifier, in a small MLP: what its inside gives away, without a map.
+
+    Attributes:
+        width: hidden units.
+        epochs: passes.
+        lr: peak of the one-cycle rate.
+        batch: images a step.
+    """
+
+    width: int = 32
+    epochs: int = 20
+    lr: float = 1e-2
+    batch: int = 200
+    needs = frozenset({"features"})
+    family = "floor"
+    says = "the classifier's inner activations"
+
+    def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
+        """(N, F), layer by layer."""
+        return evidence.features
+
+    def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
+        """An unfitted floor for view[0] columns."""
+        return _mlp.build(self, view, parts)
+
+    def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> Fitted:
+        """Build and train with binary cross-entropy."""
+        return _mlp.fit(self, pairs, parts, seed)

@@ -1,0 +1,70 @@
+"""What really ran, for the tables of settings and of architectures (the paper's Figures 3 and 4): read off the objects, not typed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from torch import nn
+
+from ..keys import default_of, encode, label
+from ..store import JSON
+from .findings import Findings
+from .run import Run
+
+LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.Dropout, nn.AdaptiveAvgPool2d, nn.Embedding, nn.PixelShuffle)
+
+
+def attack_settings(run: Run, findings: Findings) -> list[dict[str, JSON]]:
+    """Every attack of a run once: its label, settings, defaults (the paper's, where it prints any), and whether it is reduced."""
+    out = {}
+    for h in run.order(list(findings)):
+        if h.step and h.step.name == "attack_images":
+            a: Any = h.args["attack"]
+            fields = dataclasses.fields(a)
+            out[label(a)] = {
+                "label": label(a),
+                "attack": type(a).__name__,
+                "settings": {f.name: encode(getattr(a, f.name)) for f in fields},
+                "defaults": {f.name: encode(default_of(f)) for f in fields},
+                "eps": a.eps,
+                "reduced": label(a) in findings.reduced,
+            }
+    return list(out.values())
+
+
+def networks(run: Run, findings: Findings, lost: set[str]) -> list[dict[str, JSON]]:
+    """The classifier, the saliency model and one head of each kind, layer by layer, with their numbers of weights."""
+    out: dict[str, dict[str, JSON]] = {"classifier": _described("classifier", run.get(findings.classifier))}
+    for h in findings.gates:
+        if h.fingerprint not in lost:
+            out["saliency model"] = _described("saliency model", run.get(h))
+    for h in findings.scores:
+        fitted = h.args.get("detector")
+        if fitted is None or h.fingerprint in lost or not (facts := run.record(fitted)["facts"]):
+            continue
+        name = facts["detector"] + (" (replica)" if facts["form"] == "replica" else "")
+        if facts["form"] in ("paired", "replica") and name not in out:
+            out[name] = _described(name, run.get(fitted).head)
+    return list(out.values())
+
+
+def _described(name: str, module: nn.Module) -> dict[str, JSON]:
+    layers = [_layer(m) for m in module.modules() if isinstance(m, LAYERS)]
+    if not layers:
+        layers = [f"logistic, {sum(p.numel() for p in module.parameters()) - 1} columns"]
+    return {"name": name, "layers": layers, "weights": sum(p.numel() for p in module.parameters())}
+
+
+def _layer(m: nn.Module) -> str:
+    if isinstance(m, nn.Conv2d):
+        return f"conv {m.kernel_size[0]}x{m.kernel_size[1]} {m.in_channels}→{m.out_channels}" + (
+            f" /{m.stride[0]}" if m.stride[0] > 1 else ""
+        )
+    if isinstance(m, nn.Linear):
+        return f"linear {m.in_features}→{m.out_features}"
+    if isinstance(m, nn.Embedding):
+        return f"embedding {m.num_embeddings}x{m.embedding_dim}"
+    return {"BatchNorm2d": "batch norm", "PixelShuffle": "pixel shuffle"}.get(type(m).__name__) or (
+        f"dropout {m.p:g}" if isinstance(m, nn.Dropout) else f"mean pool {m.output_size}" if isinstance(m, nn.AdaptiveAvgPool2d) else ""
+    )

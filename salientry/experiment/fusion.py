@@ -1,0 +1,162 @@
+"""Fusion of fitted detectors, and the choice of the one to keep: all of it on *select*, from scores that are stored already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..contracts import Batch, with_facts
+from ..detectors import Fused
+from ..metrics import of_mixture
+from ..protocol import Rules
+from ..store import Rows
+from .handles import Chosen, Found, step
+from .steps import Columns, thresholds_of
+
+FOLDS = 5
+SELECT_NATURAL, SELECT_ATTACKED = "select/natural", "select/"
+
+
+class ScorePairs:
+    """Scores of naturals and their twins by the members of a fusion: a ``contracts.Pairs``."""
+
+    def __init__(self, natural: Any, twins: Any) -> None:
+        self.natural, self.twins = torch.from_numpy(np.ascontiguousarray(natural)), torch.from_numpy(np.ascontiguousarray(twins))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(members,)."""
+        return tuple(self.natural.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.natural)
+
+    def batches(self, size: int, seed: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """In order; a logistic head takes all of them."""
+        for s in range(0, len(self), size):
+            yield self.natural[s : s + size], self.twins[s : s + size]
+
+
+def stacked(scored: list[Found], names: list[str], which: str) -> Any:
+    """(N, members) scores of a set by each member."""
+    return np.stack([f.arrays[f"score{names.index(which):03d}"] for f in scored], 1)
+
+
+def fold_of(ids: Any) -> Any:
+    """(N,) the fold of each image, 0 to 4, by its id: an image and its twins are always in one."""
+    return np.array([int(i[:8], 16) % FOLDS for i in ids])
+
+
+def _pairs(scored: list[Found], names: list[str], attacked: list[Rows], keep: Any) -> ScorePairs:
+    """Select naturals and their twins of the mixture, where they count and ``keep`` says so."""
+    labels = [r.facts["attack"] for r in attacked]
+    counts = of_mixture([r.column("counts") for r in attacked]) & keep
+    twins = of_mixture([stacked(scored, names, f"{SELECT_ATTACKED}{a}") for a in labels])
+    return ScorePairs(stacked(scored, names, SELECT_NATURAL)[: len(counts)][counts], twins[counts])
+
+
+@step()
+def fit_fusion(
+    scored: list[Found], members: list[nn.Module], names: list[str], attacked: list[Rows], rules: Rules, called: str = "all", *, seed: int
+) -> nn.Module:
+    """A fusion of fitted detectors, its weights from *select*.
+
+    Args:
+        scored: what ``calibrate`` found of each member.
+        members: the detectors.
+        names: what each of those score arrays is of.
+        attacked: select rows of each attack of the mixture that the members were trained on.
+        rules: of the protocol.
+        called: what tables call this fusion.
+        seed: repetition of the members.
+    """
+    pairs = _pairs(scored, names, attacked, True)
+    fused = Fused().fit(pairs, *members, seed=seed)
+    weights = fused.head.slope.clamp_min(1e-3).tolist()  # type: ignore[operator]
+    first = vars(members[0])["facts"]
+    facts = {"detector": "Fused", "settings": "Fused", "family": "fusion", "form": called, "trained_on": first["trained_on"]}
+    parts = [vars(m)["facts"]["detector"] for m in members]
+    return with_facts(
+        fused, **facts, of=first["of"], protocol=rules.name, seed=seed % 1000, pairs=len(pairs), members=parts, weights=weights
+    )
+
+
+@step()
+def calibrate_fusion(scored: list[Found], fused: nn.Module, rules: Rules) -> Found:
+    """The fusion's own scores of everything that its members' ``calibrate`` scored, and its thresholds."""
+    head: Any = fused.head
+    with torch.no_grad():
+        arrays = {k: head(torch.from_numpy(np.stack([f.arrays[k] for f in scored], 1))).numpy() for k in scored[0].arrays}
+    return Found(thresholds_of(arrays["score000"], rules), arrays)
+
+
+@step(each_image=True)
+def score_fusion(sets: list[Batch], scored: list[Batch], fused: nn.Module, calibrated: Found) -> Columns:
+    """The fusion's scores of aligned image sets, from its members' scores of them."""
+    head: Any = fused.head
+    columns = [f"score{i:03d}" for i in range(len(sets))]
+    return {c: head(torch.stack([getattr(s, c) for s in scored], 1)) for c in columns}
+
+
+# --- the choice -------------------------------------------------------------------------------------------------
+
+
+def _threshold(naturals: Any, level: float) -> float:
+    """The smallest score that at most ``level`` of these naturals exceed."""
+    ranked = np.sort(naturals)[::-1]
+    return float(ranked[int(level * len(ranked))])
+
+
+def _out_of_fold(scored: list[Found], names: list[str], attacked: list[Rows], natural: Rows, unseen: str) -> tuple[Any, Any]:
+    """Scores of select naturals and of the unseen attack by fusions that were fitted without their images."""
+    every, there = stacked(scored, names, SELECT_NATURAL), stacked(scored, names, f"{SELECT_ATTACKED}{unseen}")
+    folds = fold_of(natural.ids)
+    out = np.zeros(len(every)), np.zeros(len(there))
+    for k in range(FOLDS):
+        pairs = _pairs(scored, names, attacked, folds[: len(there)] != k)
+        head: Any = Fused().fit(pairs, *[nn.Identity() for _ in scored], seed=0).head
+        with torch.no_grad():
+            for values, into in zip((every, there), out, strict=True):
+                mine = folds[: len(values)] == k
+                into[mine] = head(torch.from_numpy(values[mine])).numpy()
+    return out
+
+
+@step()
+def unseen_rates(
+    natural: Rows, unseen: Rows, attacked: list[Rows], scored: list[Found], names: list[str], called: list[str], level: float
+) -> dict[str, float]:
+    """TPR of each candidate, and of their fusion, on an attack that none of them has seen.
+
+    Args:
+        natural: select naturals.
+        unseen: the attack left out, select rows.
+        attacked: the attacks that the candidates were trained on, select rows.
+        scored: what each candidate scored.
+        names: of which sets.
+        called: the candidates' names.
+        level: share of the select naturals that may be flagged.
+
+    Returns:
+        Name to the share of the unseen attack's images that count and lie above the candidate's own threshold, which is set on
+        the select naturals; the fusion's scores are out of fold.
+    """
+    name, counts = unseen.facts["attack"], unseen.column("counts")
+    every, there = stacked(scored, names, SELECT_NATURAL), stacked(scored, names, f"{SELECT_ATTACKED}{name}")
+    columns = {c: (every[:, i], there[:, i]) for i, c in enumerate(called)}
+    columns["Fused"] = _out_of_fold(scored, names, attacked, natural, name)
+    return {c: float((t[counts] > _threshold(n, level)).mean()) for c, (n, t) in columns.items()}
+
+
+@step(chooses=True)
+def choose_detector(candidates: list[nn.Module], called: list[str], rates: list[dict[str, float]], unseen: list[str]) -> Chosen:
+    """The candidate whose rate on its worst unseen attack is best; of equals the first."""
+    table = {c: {a: r[c] for a, r in zip(unseen, rates, strict=True)} for c in called}
+    worst = [min(table[c].values()) for c in called]
+    best = int(np.argmax(worst))
+    why = {"rates": table, "worst": dict(zip(called, worst, strict=True)), "chosen": called[best]}
+    return Chosen("candidates", why, index=best)

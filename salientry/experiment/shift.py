@@ -1,0 +1,79 @@
+"""How far does a map move under attack, and why? The paper's Tables 1 and 5, with what they lack: controls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..contracts import Batch, facts_of
+from ..store import Rows
+from .handles import step
+
+BATCH = 250
+
+
+@step()
+def map_shift(natural: Rows, attacked: list[Rows], noisy: list[Rows], saliency: nn.Module, split: bool = False) -> Rows:
+    """Distances between maps, image by image: the root mean square of the difference (the paper's "L2", as its sizes show).
+
+    Args:
+        natural: test naturals that were looked at.
+        attacked: the same, settled, one of each attack.
+        noisy: the same under noise as large as each attack.
+        saliency: who draws.
+        split: also take the shift apart into change of class and change of pixels, and tell the leak of the true label.
+
+    Returns:
+        Columns, for each attack A: ``A/shift`` (natural to adversarial, each with the map of its own predicted class), ``A/noise``,
+        and ``A|B`` (between two attacks on the same image, Table 5); ``other`` (to the next image's map), ``same class`` (to the
+        next image of the same predicted class). Split: ``A/pixels`` (the class of the natural held), ``A/class`` (the pixels of the
+        natural held), ``true label`` (between the maps for the predicted and for the true class of a natural), ``A/true label``
+        (the same of an adversarial: what a map drawn for the true label would give away).
+    """
+    own = _maps(saliency, natural, natural.column("predicted"))
+    here, label = natural.column("predicted"), natural.column("label")
+    found: dict[str, Any] = {"other": _distance(own, own.roll(-1, 0)), "same class": _distance(own, own[_next_of_class(here)])}
+    if split:
+        found["true label"] = _distance(own, _maps(saliency, natural, label))
+    maps: dict[str, Tensor] = {}
+    for rows, noise in zip(attacked, noisy, strict=True):
+        name, there = rows.facts["attack"], rows.column("predicted")
+        maps[name] = _maps(saliency, rows, there)
+        found[f"{name}/shift"] = _distance(own, maps[name])
+        found[f"{name}/noise"] = _distance(own, _maps(saliency, noise, noise.column("predicted")))
+        found |= {f"{other}|{name}": _distance(m, maps[name]) for other, m in maps.items() if other != name}
+        if split:
+            found[f"{name}/pixels"] = _distance(own, _maps(saliency, rows, here))
+            found[f"{name}/class"] = _distance(own, _maps(saliency, natural, there))
+            found[f"{name}/true label"] = _distance(maps[name], _maps(saliency, rows, label))
+    facts = {"saliency": facts_of(saliency).get("saliency", "?"), "protocol": attacked[0].facts["protocol"]}
+    facts |= {"attacks": list(maps), "role": natural.facts["role"]}
+    return Rows(natural.ids, found | {f"{r.facts['attack']}/counts": r.column("counts") for r in attacked}, natural.facts | facts)
+
+
+def _maps(saliency: nn.Module, rows: Rows, classes: Any) -> Tensor:
+    """(N, 1, H, W) maps of these images for these classes."""
+    borders = [np.arange(b, min(b + BATCH, len(rows))) for b in range(0, len(rows), BATCH)]
+    with torch.no_grad():
+        drawn = []
+        for at in borders:
+            batch = Batch(rows, at)
+            drawn.append(saliency(batch.image, torch.from_numpy(classes[at]).to(batch.device))["map"])
+    return torch.cat(drawn)
+
+
+def _distance(a: Tensor, b: Tensor) -> Any:
+    """(N,) root mean square."""
+    return (a - b).flatten(1).square().mean(1).sqrt().cpu().numpy()
+
+
+def _next_of_class(classes: Any) -> Any:
+    """(N,) for each image the next one of its class, around the end; itself where it is alone."""
+    out = np.arange(len(classes))
+    for k in np.unique(classes):
+        mine = np.flatnonzero(classes == k)
+        out[mine] = np.roll(mine, -1)
+    return out

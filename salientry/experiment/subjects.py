@@ -1,0 +1,86 @@
+"""The images of a run, each made once and shown as a detector needs it: naturals, adversarials, controls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..controls import Null, RoundTrip
+from ..evidence import FROM_SALIENCY, GRADIENTS
+from ..protocol import PUBLISHED, Rules
+from .handles import Handle
+from .run import Run
+from .steps import attack_images, borrow, control_images, differentiate, draw, settle
+from .variants import replaced
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A manner of showing: the ordinary one, or a control that spoils what a detector reads.
+
+    Attributes:
+        saliency: who draws the maps.
+        part: a stored part of the evidence that is replaced after all.
+        by: what replaces it (:func:`~salientry.experiment.variants.replaced`).
+        selector: whose class the map is drawn for: ``predicted`` (the image's own), ``natural`` (its natural's prediction),
+            ``label`` (the truth).
+    """
+
+    saliency: Handle | None
+    part: str = ""
+    by: str = ""
+    selector: str = "predicted"
+
+
+@dataclass
+class Subjects:
+    """All image sets of a run, as handles.
+
+    Attributes:
+        run: where they are written down.
+        classifier: who is attacked.
+        natural: looked-at naturals by role; roles are cut to what is attacked.
+    """
+
+    run: Run
+    classifier: Handle
+    natural: dict[str, Handle]
+    _known: dict[Any, Handle] = field(default_factory=dict)
+
+    def attacked(self, attack: Any, role: str, rules: Rules) -> Handle:
+        """The settled adversarials of an attack; proposed once, whatever the protocol."""
+        key = (attack, role, rules.name)
+        if key not in self._known:
+            natural = self.natural[role]
+            proposed = self.run.do(attack_images, natural, self.classifier, attack)
+            self._known[key] = self.run.do(settle, proposed, natural, self.classifier, rules)
+        return self._known[key]
+
+    def control(self, control: Any, attack: Any, rules: Rules) -> Handle:
+        """A settled control of the test images, made from the settled adversarials of an attack (which some do not look at)."""
+        if getattr(control, "in_float", False):
+            rules = PUBLISHED
+        key = (control, None if isinstance(control, Null | RoundTrip) else attack, rules.name)
+        if key not in self._known:
+            natural, settled = self.natural["test"], self.attacked(attack, "test", rules)
+            donors = [self.run.do(borrow, natural), self.run.do(borrow, settled)] if getattr(control, "borrows", False) else None
+            proposed = self.run.do(control_images, natural, settled, control, donors)
+            self._known[key] = self.run.do(settle, proposed, natural, self.classifier, rules)
+        return self._known[key]
+
+    def shown(self, detector: Any, images: Handle, role: str, how: Shown) -> Handle:
+        """The images with what this detector's view reads: a map only if it does, so that a map that fails its gate takes along
+        nothing that does not stand on it.
+        """
+        key = (detector.needs, images.fingerprint, role, how)
+        if key not in self._known:
+            if detector.needs & FROM_SALIENCY:
+                if how.selector == "predicted":
+                    images = self.run.do(draw, images, how.saliency)
+                else:
+                    by = "label" if how.selector == "label" else "predicted"
+                    images = self.run.do(draw, images, how.saliency, self.natural[role], by)
+            for kind in sorted(detector.needs & set(GRADIENTS)):
+                images = self.run.do(differentiate, images, self.classifier, kind)
+            self._known[key] = self.run.do(replaced, images, how.part, how.by) if how.part else images
+        return self._known[key]

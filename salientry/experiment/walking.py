@@ -1,0 +1,137 @@
+"""The bookkeeping of a walk: what is missing, what stands on what, what may start next, what became of it."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ..contracts import Progress
+from .handles import Handle
+
+
+@dataclass
+class Outcome:
+    """What a walk did.
+
+    Attributes:
+        reused: results that were in the store.
+        made: handle and seconds of what was computed.
+        skipped: handle and reason: a gate that it stands on did not pass.
+        failed: the gates that did not pass.
+    """
+
+    reused: list[Handle] = field(default_factory=list)
+    made: list[tuple[Handle, float]] = field(default_factory=list)
+    skipped: list[tuple[Handle, str]] = field(default_factory=list)
+    failed: list[tuple[Handle, str]] = field(default_factory=list)
+
+
+# About to make this handle, the i-th of n; returns who hears its progress, the last time with done == total when it is made.
+Listener = Callable[[Handle, int, int], Progress]
+
+
+@dataclass
+class Walk:
+    """A walk on its way.
+
+    Attributes:
+        todo: what is missing, inputs first.
+        upstream: keys of what each of them stands on, also through views that are not stored.
+        outcome: so far.
+        lost: failed gates and what stands on them, with the reason.
+        listener: of the caller.
+        settled: made, failed or skipped by now.
+        begun: how many were begun or skipped.
+    """
+
+    todo: list[Handle]
+    upstream: Mapping[str, list[str]]
+    outcome: Outcome
+    lost: dict[str, str]
+    listener: Listener | None
+    settled: set[str] = field(default_factory=set)
+    begun: int = 0
+
+    def skips(self, h: Handle) -> bool:
+        """Whether it stands on something lost; it is then noted as skipped."""
+        reason = next((self.lost[u] for u in self.upstream[h.fingerprint] if u in self.lost), None)
+        if reason:
+            self.lost[h.fingerprint] = reason
+            self.outcome.skipped.append((h, reason))
+            self.settled.add(h.fingerprint)
+            self.begun += 1
+        return bool(reason)
+
+    def begins(self, h: Handle) -> Progress | None:
+        """Tell the caller that a step is about to be computed; returns who hears its progress."""
+        self.begun += 1
+        return self.listener(h, self.begun - 1, len(self.todo)) if self.listener else None
+
+    def ends(self, h: Handle, seconds: float, failed: str | None) -> None:
+        """A step is computed."""
+        if failed:
+            self.lost[h.fingerprint] = failed
+            self.outcome.failed.append((h, failed))
+        self.outcome.made.append((h, seconds))
+        self.settled.add(h.fingerprint)
+
+    def ordered(self) -> Outcome:
+        """The outcome in the order of the plan, whoever was first."""
+        place = {h.fingerprint: i for i, h in enumerate(self.todo)}
+        for noted in (self.outcome.made, self.outcome.skipped, self.outcome.failed):
+            noted.sort(key=lambda item: place.get(item[0].fingerprint, -1))
+        return self.outcome
+
+
+def width(walk: Walk) -> int:
+    """About how many steps of a walk there are to do at the same time: more workers than that would stand idle."""
+    level, doomed = dict[str, int](), set(walk.lost)
+    for h in walk.todo:
+        upstream = walk.upstream[h.fingerprint]
+        if doomed.isdisjoint(upstream):
+            level[h.fingerprint] = 1 + max((level.get(u, 0) for u in upstream), default=0)
+        else:
+            doomed.add(h.fingerprint)
+    return max(Counter(level.values()).values(), default=0)
+
+
+class Schedule:
+    """What may start now; first what most seconds of work wait for."""
+
+    def __init__(self, walk: Walk, seconds: Mapping[str, float]) -> None:
+        here = {h.fingerprint: i for i, h in enumerate(walk.todo)}
+        self.walk = walk
+        self.needs = [{here[u] for u in walk.upstream[h.fingerprint] if u in here} for h in walk.todo]
+        self.users: list[list[int]] = [[] for _ in here]
+        for i, needs in enumerate(self.needs):
+            for u in needs:
+                self.users[u].append(i)
+        self.path = [0.0] * len(here)
+        for i in reversed(range(len(here))):
+            mine = seconds.get(walk.todo[i].fingerprint, 0.0)
+            self.path[i] = max(mine, 1e-3) + max((self.path[u] for u in self.users[i]), default=0.0)
+        self.ready: list[tuple[float, int]] = []
+        self._open([i for i, needs in enumerate(self.needs) if not needs])
+
+    def _open(self, free: list[int]) -> None:
+        while free:
+            i = free.pop()
+            if self.walk.skips(self.walk.todo[i]):
+                free += self._freed(i)
+            else:
+                heapq.heappush(self.ready, (-self.path[i], i))
+
+    def _freed(self, i: int) -> list[int]:
+        for user in self.users[i]:
+            self.needs[user].discard(i)
+        return [user for user in self.users[i] if not self.needs[user]]
+
+    def next(self) -> int | None:
+        """The number of the step to start now, if one can."""
+        return heapq.heappop(self.ready)[1] if self.ready else None
+
+    def ends(self, i: int) -> None:
+        """Step i is computed."""
+        self._open(self._freed(i))

@@ -1,0 +1,286 @@
+"""The paper's whole story but for the white box, on one data set: what the recipes have in common.
+
+Order: nets, images, the defences under both protocols, controls on what they read, fusion and choice, how far maps move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..attacks import JSMA, CarliniWagner
+from ..controls import MatchedNoise, Null, RoundTrip, Shuffled, Transplant
+from ..detectors import (
+    ID,
+    JSD,
+    SMD,
+    SPD,
+    BlackShare,
+    Exists,
+    HighFrequency,
+    IDPlus,
+    Margin,
+    Margin2,
+    Opinion,
+    PooledActivations,
+    SmallCNN,
+    SortedLogits,
+)
+from ..errors import UsageError
+from ..experiment.choice import LOGISTIC, TRAINED, candidates, choose, on_select, select_names
+from ..experiment.findings import Findings, GuardParts
+from ..experiment.fusion import calibrate_fusion, fit_fusion, score_fusion
+from ..experiment.handles import Handle
+from ..experiment.run import Run
+from ..experiment.sanity import Gate, gallery, gate, sanity
+from ..experiment.shift import map_shift
+from ..experiment.steps import calibrate, fit_encoder, fit_saliency, look, train_classifier
+from ..experiment.strength import strong_enough
+from ..experiment.subjects import Shown, Subjects
+from ..experiment.trial import Judged, Training, judge
+from ..experiment.variants import gradient_sizes
+from ..keys import label
+from ..protocol import PUBLISHED, Rules
+from ..protocol import REPLICA as UNPAIRED
+from ..saliency import Fill, Gradient, GradientInput, GuidedBackprop
+
+LEAST = 0.9  # share of images that a strong attack must fool
+SPARSE = (CarliniWagner, JSMA)  # whose own values at shuffled pixels are another control than noise
+GROUPS: dict[str, tuple[type, ...]] = {  # what is taken out of the fusion to see what it added
+    "the map": (SMD, SPD),
+    "SMD": (SMD,),
+    "SPD": (SPD,),
+    "the image": (IDPlus,),
+    "logits": (Margin, Margin2, SortedLogits),
+    "activations": (PooledActivations,),
+    "the second net": (Exists, Opinion),
+    "pixel statistics": (BlackShare, HighFrequency),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What differs between recipes.
+
+    Attributes:
+        data: the data set and its roles.
+        classifier: its settings.
+        saliency: settings of the saliency model.
+        bounds: its gate.
+        attacks: detectors are trained and tested on these.
+        printed: an attack at the paper's printed setting that is measured beside them, and trained on in one published row.
+        weak: attacks among those that need not fool nine images in ten.
+        reduced: attacks that are weaker than the paper's.
+        detect: how many images of that role are attacked.
+        select: likewise.
+        head: of the paired detectors.
+        replica: of the paper's manner.
+        fair: of ID+.
+        strict: the strict protocol's rules.
+        seeds: repetitions of each detector that draws.
+    """
+
+    data: Any
+    classifier: Any
+    saliency: Any
+    bounds: Gate
+    attacks: tuple[Any, ...]
+    printed: Any
+    weak: tuple[Any, ...]
+    reduced: tuple[Any, ...]
+    detect: int
+    select: int
+    head: SmallCNN
+    replica: SmallCNN
+    fair: SmallCNN
+    strict: Rules
+    seeds: int
+
+    @property
+    def defences(self) -> tuple[Any, ...]:
+        """The paper's four."""
+        return SMD(self.head), SPD(self.head), ID(self.head), JSD(head=self.head)
+
+    @property
+    def members(self) -> tuple[Any, ...]:
+        """What a guard may be, and what is fused."""
+        return candidates(self.head, self.fair)
+
+
+def tell(run: Run, plan: Plan) -> Findings:
+    """Everything that the report prints.
+
+    Raises:
+        UsageError: for a number of repetitions or of images that cannot be.
+    """
+    roles = plan.data.roles
+    for name, value, most in (("seeds", plan.seeds, 100), ("detect", plan.detect, roles.detect), ("select", plan.select, roles.select)):
+        if not 1 <= value <= most:
+            raise UsageError(f"{name} must lie in [1, {most}]; found {value}")
+    images = run.dataset(plan.data)
+    f = run.do(train_classifier, images["fit"], plan.classifier)
+    encoder = run.do(fit_encoder, images["fit"], plan.saliency.encoder)
+    drawer = run.do(fit_saliency, images["fit"], f, plan.saliency, encoder)
+    looked = {role: run.do(look, images[role], f) for role in ("fit", "detect", "select", "calibrate", "test")}
+    measured = run.do(sanity, looked["select"], f, drawer)
+    s = run.do(gate, measured, drawer, plan.bounds)
+    natural = looked | {"fit": looked["fit"].first(min(roles.calibrate, roles.fit))}
+    natural |= {"detect": looked["detect"].first(plan.detect), "select": looked["select"].first(plan.select)}
+    story = Story(run, plan, Subjects(run, f, natural), Shown(s), encoder, looked["select"])
+    found = Findings(classifier=f, gates=[s], sanity=[measured, run.do(sanity, looked["select"], f, drawer, fill=Fill("paper"))])
+    found.reduced = [label(a) for a in plan.reduced]
+    story.attack(found)
+    story.detect(found)
+    story.spoil(found)
+    story.fuse(found)
+    story.move(found)
+    return found
+
+
+@dataclass
+class Story:
+    """The parts of the story; each adds to the findings.
+
+    Attributes:
+        run: where it is written down.
+        plan: settings.
+        subjects: all images.
+        how: the ordinary manner of showing them.
+        encoder: of the saliency model.
+        select: all select naturals; fewer are attacked.
+    """
+
+    run: Run
+    plan: Plan
+    subjects: Subjects
+    how: Shown
+    encoder: Handle
+    select: Handle
+
+    def attack(self, found: Findings) -> None:
+        """The attacks must attack: told in float, before anything is judged on them."""
+        for a in (*self.plan.attacks, self.plan.printed):
+            least = 0.0 if a in (*self.plan.weak, self.plan.printed) else LEAST
+            found.strength.append(self.run.do(strong_enough, self.subjects.attacked(a, "test", PUBLISHED), least))
+            found.gradients.append(self.run.do(gradient_sizes, self.subjects.attacked(a, "test", PUBLISHED), self.subjects.classifier))
+        found.gradients.append(self.run.do(gradient_sizes, self.subjects.natural["test"], self.subjects.classifier))
+
+    def tests(self, rules: Rules, attacks: tuple[Any, ...], every: bool) -> list[Handle]:
+        """Test images of all attacks, then controls as large as the ``attacks``; ``every`` control, or the mandatory ones."""
+        plan, subjects = self.plan, self.subjects
+        found = [subjects.attacked(a, "test", rules) for a in (*plan.attacks, plan.printed)]
+        found += [subjects.control(Null(), attacks[0], rules)]
+        found += [subjects.control(MatchedNoise(), a, rules) for a in attacks]
+        if every:
+            found += [subjects.control(RoundTrip(), attacks[0], rules)]
+            for a in attacks:
+                kinds = [MatchedNoise(kind="gaussian"), Transplant(), *([Shuffled()] if isinstance(a, SPARSE) else [])]
+                found += [*(subjects.control(k, a, rules) for k in kinds), subjects.attacked(a, "test", PUBLISHED)]
+        return list({h.fingerprint: h for h in found}.values())
+
+    def trainings(self) -> Iterator[Training]:
+        """On each attack alone, and on all of them."""
+        yield from (Training((a,)) for a in self.plan.attacks)
+        yield Training(self.plan.attacks, "combined")
+
+    def judged(self, detector: Any, rules: Rules, training: Training, seed: int) -> Judged:
+        """A trial with the controls that its place in the story asks for."""
+        tests = self.tests(rules, training.attacks, every=rules.name == "strict" and seed == 0)
+        return judge(self.subjects, detector, rules, training, tests, self.how, seed=seed)
+
+    def spoiled(self, detector: Any, training: Training, how: Shown) -> Judged:
+        """A trial of a detector that is blinded: it is tested on its training attack alone."""
+        strict = self.plan.strict
+        tests = [self.subjects.attacked(a, "test", strict) for a in training.attacks]
+        return judge(self.subjects, detector, strict, training, tests, how, briefly=True)
+
+    def detect(self, found: Findings) -> None:
+        """The grids: trained on each attack, and on all, tested on each."""
+        plan = self.plan
+        replicas = [type(d)(head=plan.replica) for d in plan.defences]
+        for rules in (PUBLISHED, plan.strict):
+            strict = rules is plan.strict
+            for training in (*self.trainings(), *([] if strict else [Training((plan.printed,))])):
+                fair = (IDPlus(plan.fair),) if strict else ()
+                trials = [(d, rules, seed) for d in (*plan.defences, *fair, *TRAINED) for seed in range(plan.seeds)]
+                trials += [(d, rules, 0) for d in LOGISTIC] + ([] if strict else [(d, UNPAIRED, 0) for d in replicas])
+                for detector, manner, seed in trials:
+                    found.scores += self.judged(detector, manner, training, seed).findings
+
+    def spoil(self, found: Findings) -> None:
+        """Controls on what a detector reads: strict, seed 0, trained on the first attack and on C&W."""
+        plan, run = self.plan, self.run
+        undrawn = run.do(fit_saliency, self.fit_rows, self.subjects.classifier, replace(plan.saliency, epochs=0), self.encoder)
+        s = self.how.saliency
+        maps = {f"{by} map": Shown(s, "map", by) for by in ("random", "constant", "another image's")}
+        maps |= {
+            "untrained decoder": Shown(undrawn),
+            "natural's class": Shown(s, selector="natural"),
+            "true class": Shown(s, selector="label"),
+        }
+        gradients = {"gradient zeroed": Shown(s, "gradient", "zero"), "another image's gradient": Shown(s, "gradient", "another image's")}
+        for attack in (plan.attacks[0], *(a for a in plan.attacks[1:] if isinstance(a, CarliniWagner))):
+            for form, how in (maps | gradients).items():
+                detectors = plan.defences[:2] if form in maps else plan.defences[3:]
+                for d in detectors:
+                    found.scores += self.spoiled(d, Training((attack,), form=form), how).findings
+            for d in plan.defences[:3]:
+                shuffled = Training((attack,), form="labels shuffled", shuffled=True)
+                found.scores += self.spoiled(d, shuffled, self.how).findings
+
+    @property
+    def fit_rows(self) -> Handle:
+        """The rows that nets are trained on."""
+        return self.run.dataset(self.plan.data)["fit"]
+
+    def fuse(self, found: Findings) -> None:
+        """The fusion of everything that was trained on all attacks, and without each of its parts in turn; and the choice of a guard."""
+        plan, run, subjects = self.plan, self.run, self.subjects
+        training = Training(plan.attacks, "combined")
+        labels = [label(a) for a in plan.attacks]
+        twins = [subjects.attacked(a, "select", plan.strict) for a in plan.attacks]
+        for seed in range(plan.seeds):
+            trials = {d: self.judged(d, plan.strict, training, 0 if d in LOGISTIC else seed) for d in plan.members}
+            selected = {d: on_select(subjects, t.detector, d, plan.attacks, plan.strict, self.how) for d, t in trials.items()}
+            sets = [subjects.natural["test"], *self.tests(plan.strict, plan.attacks, seed == 0)]
+            for called, without in {"all": (), **{f"without {name}": kinds for name, kinds in GROUPS.items()}}.items():
+                kept = [d for d in trials if not isinstance(d, without)]
+                members, scored = [trials[d].detector for d in kept], [trials[d] for d in kept]
+                fused = run.do(
+                    fit_fusion, [selected[d] for d in kept], members, select_names(labels), twins, plan.strict, called, seed=seed
+                )
+                calibrated = run.do(calibrate_fusion, [t.calibrated for t in scored], fused, plan.strict)
+                found.scores += [calibrated, run.do(score_fusion, sets, [t.scored for t in scored], fused, calibrated)]
+                if seed == 0 and called == "all":
+                    self.keep(found, {d: t.detector for d, t in trials.items()}, fused)
+
+    def keep(self, found: Findings, candidates: dict[Any, Handle], fused: Handle) -> None:
+        """Choose the guard's detector on *select*, and only then calibrate it."""
+        plan, subjects = self.plan, self.subjects
+        choice = choose(subjects, candidates, fused, plan.attacks, plan.strict, self.how, plan.strict.levels[0])
+        drawn = subjects.shown(SPD(), subjects.natural["calibrate"], "calibrate", self.how)
+        calibrated = self.run.do(calibrate, [drawn], choice.detector, plan.strict)
+        found.choice = [*choice.rates, choice.detector]
+        found.guard = GuardParts(subjects.classifier, _is(self.how.saliency), choice.detector, calibrated, plan.strict.levels[0])
+
+    def move(self, found: Findings) -> None:
+        """How far maps move, learnt ones and gradients; and pictures."""
+        plan, run, subjects = self.plan, self.run, self.subjects
+        others = [
+            run.do(fit_saliency, subjects.natural["select"], subjects.classifier, m)
+            for m in (Gradient(), GradientInput(), GuidedBackprop(), Gradient(of="prob"))
+        ]
+        for rules in (PUBLISHED, plan.strict):
+            attacked = [subjects.attacked(a, "test", rules) for a in plan.attacks]
+            noisy = [subjects.control(MatchedNoise(), a, rules) for a in plan.attacks]
+            sets = (subjects.natural["test"], attacked, noisy)
+            found.shifts.append(run.do(map_shift, *sets, self.how.saliency, split=rules is plan.strict))
+            found.shifts += [run.do(map_shift, *sets, m) for m in others if rules is plan.strict]
+        shown = [subjects.shown(SPD(), subjects.attacked(a, "test", plan.strict), "test", self.how) for a in plan.attacks]
+        found.gallery = run.do(gallery, subjects.shown(SPD(), subjects.natural["test"], "test", self.how), shown, others)
+
+
+def _is(handle: Handle | None) -> Handle:
+    assert handle is not None
+    return handle

@@ -1,0 +1,44 @@
+"""Gradient maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ..contracts import Images, Shape
+from ..errors import UsageError
+from . import _gradients
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The magnitude of the gradient of one class's logit in the image (Simonyan, Vedaldi, Zisserman 2014).
+
+
+    Attributes:
+        of: ``"logit"``, or ``"prob"``: of the class's probability, which underflows to 0 where the classifier is sure.
+
+    Raises:
+        UsageError: for anything else.
+    """
+
+    of: Literal["logit", "prob"] = "logit"
+
+    def __post_init__(self) -> None:
+        if self.of not in ("logit", "prob"):
+            raise UsageError(f"of must be 'logit' or 'prob'; found {self.of!r}")
+
+    def build(self, shape: Shape, *parts: nn.Module) -> _gradients.GradientMaps:
+        """Maps of one classifier, its scale still 1."""
+        return _gradients.build(self, shape, parts, self._draw)
+
+    def fit(
+        self, images: Images, labels: Tensor, classifier: nn.Module, shape: Shape, *parts: nn.Module, seed: int
+    ) -> _gradients.GradientMaps:
+        """Set the scale on naturals; neither labels nor the seed are used."""
+        return _gradients.fit(self, images, classifier, shape)
+
+    def _draw(self, classifier: nn.Module, x: Tensor, k: Tensor, alive: bool) -> Tensor:
+        return _gradients.gradient(classifier, x, k, alive, self.of)
