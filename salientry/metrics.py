@@ -77,6 +77,7 @@ class Resamples:
 
     def __init__(self, ids: Array, resamples: int = RESAMPLES) -> None:
         self.clusters = np.unique(ids)
+        self._summed: dict[bytes, Summed] = {}
         self._known: dict[bytes, NDArray[np.float32]] = {}  # the last few answers: tables ask for the same images again and again
         count = len(self.clusters)
         seed = int.from_bytes(hashlib.sha256("\n".join(map(str, self.clusters)).encode()).digest()[:8], "little")
@@ -93,6 +94,13 @@ class Resamples:
         if key not in self._known:
             self._known = dict(list(self._known.items())[-7:]) | {key: self._of(np.asarray(ids))}
         return self._known[key]
+
+    def below(self, ids: Array, scores: Array) -> Summed:
+        """:func:`summed` of naturals' scores; the last few are remembered, for the many attacks that they are compared with."""
+        key = ids.tobytes() + scores.tobytes()
+        if key not in self._summed:
+            self._summed = dict(list(self._summed.items())[-3:]) | {key: summed(scores, self.of(ids))}
+        return self._summed[key]
 
     def _of(self, ids: Array) -> NDArray[np.float32]:
         at = np.searchsorted(self.clusters, ids)
@@ -115,19 +123,32 @@ def _sum(weights: Array) -> Floats:
     return np.asarray(np.einsum("nr->r", weights.T), np.float64)
 
 
-def auroc_draws(natural: Array, natural_weights: Array, adversarial: Array, adversarial_weights: Array) -> Floats:
-    """(resamples,) AUROC of each resample, exact with ties, one sort for all. Weights are (resamples, N) and (resamples, M)."""
-    order, places = np.argsort(natural, kind="stable"), np.argsort(adversarial, kind="stable")
-    ranked, there = natural[order], adversarial[places]
-    exact = np.float32 if 4 * len(natural) * len(adversarial) < 2**24 else np.float64  # whole numbers are, up to there
-    columns = np.ascontiguousarray(natural_weights.T)  # images first: whole rows are added and gathered
-    below = np.zeros((len(natural) + 1, len(natural_weights)), exact)
+Summed = tuple[Array, Array]  # scores in order, and the summed weights of the images below each of them, by resample
+
+
+def summed(natural: Array, weights: Array) -> Summed:
+    """(N,) scores in order and (N + 1, resamples) how many drawn naturals lie below each place among them."""
+    order = np.argsort(natural, kind="stable")
+    columns = np.ascontiguousarray(weights.T)  # images first: whole rows are added and gathered
+    below = np.zeros((len(natural) + 1, len(weights)), np.float32 if len(natural) ** 2 < 2**21 else np.float64)
     for i, row in enumerate(order):  # far faster than a cumsum over the first axis
         np.add(below[i], columns[row], out=below[i + 1])
+    return natural[order], below
+
+
+def auroc_draws(
+    natural: Array, natural_weights: Array, adversarial: Array, adversarial_weights: Array, known: Summed | None = None
+) -> Floats:
+    """(resamples,) AUROC of each resample, exact with ties. Weights are (resamples, N) and (resamples, M); ``known`` is what
+    :func:`summed` gives of the naturals, where it was asked for already.
+    """
+    ranked, below = known or summed(natural, natural_weights)
+    places = np.argsort(adversarial, kind="stable")
+    there = adversarial[places]
     left, right = np.searchsorted(ranked, there, "left"), np.searchsorted(ranked, there, "right")
     beaten = below[left]
     beaten += below[right] if (left != right).any() else beaten
-    wins = 0.5 * np.einsum("mr,mr->r", beaten, np.ascontiguousarray(adversarial_weights.T)[places]).astype(np.float64)
+    wins = 0.5 * np.einsum("mr,mr->r", beaten, adversarial_weights.T[places]).astype(np.float64)
     total = _sum(natural_weights) * _sum(adversarial_weights)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(wins / total)
@@ -184,7 +205,7 @@ def auroc_interval(resamples: Resamples, natural_ids: Array, adversarial_ids: Ar
     """AUROC per seed, then the mean; scores of different seeds are never pooled. ``runs``: (natural, adversarial) scores."""
     wn, wa = resamples.of(natural_ids), resamples.of(adversarial_ids)
     values = [auroc(n, a) for n, a in runs]
-    draws = [auroc_draws(n, wn, a, wa) for n, a in runs]
+    draws = [auroc_draws(n, wn, a, wa, resamples.below(natural_ids, n)) for n, a in runs]
     return share(interval(values, draws, len(adversarial_ids)), natural_ids, adversarial_ids)
 
 

@@ -48,7 +48,7 @@ def train(
         raise ValueError(f"nothing to train on: {epochs} epochs of {steps} batches")
     total = epochs * steps
     weights = [p for p in module.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(weights, lr, weight_decay=weight_decay)
+    optimiser = torch.optim.Adam(weights, lr, weight_decay=weight_decay, fused=True)
     scheduler = _scheduler(optimiser, schedule, lr, total)
 
     def everything() -> Iterator[tuple[int, B]]:

@@ -147,14 +147,23 @@ def report(
     verify: Annotated[
         bool, typer.Option("--verify", help="Compute every number again from the score records; exit 1 on a difference.")
     ] = False,
+    cells: Annotated[
+        str | None,
+        typer.Option(help="figure2: list the finite cells of the grids, the reasons for the others, attacks and heads; exit 1 if amiss."),
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Write report.html and report.json from score records alone, or verify them."""
+    """Write report.html and report.json from score records alone, or verify them, or list the cells of a figure."""
 
     def work() -> int:
         from ..report.page import write
+        from ..report.verify import listed
         from ..report.verify import verify as checked
 
+        if cells is not None:
+            lines, whole = listed(folder, cells)
+            typer.echo("\n".join(lines))
+            return 0 if whole else 1
         if verify:
             typer.echo(f"{checked(folder)} numbers follow from the records in {folder}")
         else:

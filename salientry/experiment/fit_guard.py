@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
+from collections.abc import Sequence
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,20 +13,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..attacks import DeepFool
+from ..attacks import BIM, CW_REDUCED, FGSM, JSMA, MIM, DeepFool
 from ..calibration import smallest_sample
-from ..contracts import Roles, Shape, check_images, check_labels, device_of, fingerprint, frozen
+from ..contracts import Roles, Shape, check_images, check_labels, device_of, fingerprint, frozen, with_facts
 from ..datasets import Arrays
-from ..detectors import SPD
-from ..errors import UsageError
-from ..evidence import FROM_SALIENCY
+from ..detectors import FULL_RESOLUTION, SPD, SmallCNN
+from ..errors import AttackTooWeak, UsageError
+from ..evidence import FROM_SALIENCY, has_features
 from ..guard import Guard
+from ..keys import label
 from ..protocol import STRICT
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
 from ..store import one_of
+from .choice import candidates, choose, on_select, select_names
+from .fusion import fit_fusion
 from .run import Run
 from .sanity import Gate, gate, sanity
-from .steps import attack_images, calibrate, draw, fit_detector, fit_saliency, look, score, settle
+from .steps import FEWEST_PAIRS, calibrate, fit_detector, fit_saliency, look
+from .subjects import Shown, Subjects
 
 SHARES = (0.45, 0.25, 0.1)  # of the images: fit, detect, select; the rest calibrates
 
@@ -36,13 +42,22 @@ def default_saliency(side: int, count: int) -> UNet:
     return UNet(encoder, Eq2(area=3), Fill("black"), epochs=epochs, batch=32, lr=3e-3, schedule="one_cycle", selector_lr=1e-2)
 
 
+def default_attacks(channels: int) -> tuple[Any, ...]:
+    """The six attacks of the paper with budgets for natural images (8/255; grey images .1), and those that take long at settings
+    that are quicker than the paper's and still fool.
+    """
+    eps = 8 / 255 if channels > 1 else 0.1
+    budgets = FGSM(eps), BIM(eps, eps / 4), MIM(eps, eps / 4)
+    return *budgets, CW_REDUCED, DeepFool(), JSMA(theta=0.1)
+
+
 def fit_guard(
     classifier: nn.Module,
     images: Tensor,
     labels: Tensor,
     *,
     detector: Any = None,
-    attack: Any = None,
+    attacks: Sequence[Any] | None = None,
     saliency: Any = None,
     level: float = 0.05,
     store: Path | str | None = None,
@@ -51,14 +66,19 @@ def fit_guard(
 ) -> Guard:
     """Fit a guard for your own classifier.
 
+    Without further words the map's two detectors, the image's, every floor and the fusion of all of them are trained on all
+    attacks together, and what has the best rate on its worst attack is kept, each attack left out of training in turn. Only
+    then are the calibration images read. ``guard.detector`` says why it was kept: ``contracts.facts_of(guard.detector)["choice"]``.
+
     Args:
         classifier: an ``nn.Module``, images (N, C, H, W) in [0, 1] to logits; wrap it in ``External`` if its input
             convention is another.
         images: (N, C, H, W) float in [0, 1], stored as 8 bits; natural images that the classifier was **not** trained on,
             or the detector learns where the classifier is overfit.
         labels: (N,) int64.
-        detector: settings; default ``SPD()``.
-        attack: what it is trained against; default ``DeepFool()``.
+        detector: settings of the one to fit; default: the best of many.
+        attacks: what it is trained against; default :func:`default_attacks`. An attack that hardly fools is left out, with a
+            warning.
         saliency: settings of the saliency model; default a small U-Net. Not trained when the detector needs no map.
         level: false-positive rate that the threshold promises, with 95 % confidence.
         store: folder of intermediate results, so that an interrupted call resumes; default a temporary one.
@@ -70,6 +90,7 @@ def fit_guard(
 
     Raises:
         UsageError: for images or labels outside the conventions, or too few of them for ``level``.
+        AttackTooWeak: when no attack fools the classifier.
         GateFailed: when the saliency model's maps are none.
 
     Example:
@@ -82,44 +103,87 @@ def fit_guard(
         raise UsageError(f"classifier must be an nn.Module; found {type(classifier).__name__}")
     check_images(images)
     roles = _roles(len(images), level)
-    detector, attack = detector or SPD(), attack or DeepFool()
+    wanted = [detector] if detector is not None else [c for c in candidates(SmallCNN(), FULL_RESOLUTION) if _readable(c, classifier)]
+    attacks = tuple(default_attacks(images.shape[1]) if attacks is None else attacks)
     saliency = saliency or default_saliency(min(images.shape[2:]), roles.fit)
     where = device_of(classifier)
-    _check_settings(detector=detector, attack=attack, saliency=saliency)
+    _check_settings(detector=wanted, attack=attacks, saliency=[saliency])
     one_of("gate action", gate_action, ("stop", "mark"))
     classes = _classes(classifier, images[:8].to(where))
     check_labels(labels, len(images), classes)
-    if detector.needs & FROM_SALIENCY and int(labels.max()) + 1 < classes:
+    maps = any(c.needs & FROM_SALIENCY for c in wanted)
+    if maps and int(labels.max()) + 1 < classes:
         raise UsageError(f"the classifier knows {classes} classes, but the highest label is {int(labels.max())}: the others get no maps")
     with tempfile.TemporaryDirectory() as scratch:
         run = Run(store or scratch, seed=seed, device=str(where))
         raw = (images.detach().cpu() * 255).round().to(torch.uint8).numpy()
         data = run.dataset(Arrays(np.ascontiguousarray(raw), labels.cpu().numpy(), roles))
         f = run.given(classifier, fingerprint(classifier), "yours")
-        rules = replace(STRICT, levels=(level,))
-        looked = {role: run.do(look, data[role], f) for role in ("detect", "select", "calibrate")}
+        subjects = Subjects(run, f, {role: run.do(look, data[role], f) for role in ("detect", "select", "calibrate")})
         s = None
-        if detector.needs & FROM_SALIENCY:
+        if maps:
             drawer = run.do(fit_saliency, data["fit"], f, saliency)
-            s = run.do(gate, run.do(sanity, looked["select"], f, drawer), drawer, Gate(action=gate_action))
-
-        def seen(rows: Any) -> Any:
-            return run.do(draw, rows, s) if s is not None else rows
-
-        attacked = run.do(settle, run.do(attack_images, looked["detect"], f, attack), looked["detect"], f, rules)
-        fitted = run.do(fit_detector, seen(looked["detect"]), seen(attacked), detector, rules)
-        scored = run.do(score, [seen(looked["calibrate"])], fitted)
-        thresholds = run.get(run.do(calibrate, scored, rules))
-        _, c, h, w = images.shape
-        shape = Shape(c, h, w, run.get(looked["detect"]).column("logits").shape[1])
-        net = None if s is None else run.get(s)
-        return Guard(classifier, net, run.get(fitted), thresholds[str(level)], level, run.get(scored).column("score000"), shape)
+            s = run.do(gate, run.do(sanity, subjects.natural["select"], f, drawer), drawer, Gate(action=gate_action))
+            run.get(s)  # a map that is none is told before the attacks take their time
+        return _fitted(run, subjects, wanted, _strong(run, subjects, attacks), Shown(s), level)
 
 
-def _check_settings(**given: Any) -> None:
-    for name, spec in given.items():
-        if not is_dataclass(spec) or isinstance(spec, type):
-            raise UsageError(f"{name} must be settings, made like DeepFool() or SPD(); found {spec!r}")
+def _fitted(run: Run, subjects: Subjects, wanted: Sequence[Any], attacks: tuple[Any, ...], how: Shown, level: float) -> Guard:
+    """Train every candidate, choose where there are several, calibrate."""
+    rules, natural = replace(STRICT, levels=(level,)), subjects.natural
+    called = "combined" if len(attacks) > 1 else ""
+    trained = {}
+    for c in wanted:
+        twins = [subjects.shown(c, subjects.attacked(a, "detect", rules), "detect", how) for a in attacks]
+        trained[c] = run.do(fit_detector, subjects.shown(c, natural["detect"], "detect", how), twins, c, rules, trained_on=called)
+    chosen, reader = next(iter(trained.values())), wanted[0]
+    if len(wanted) > 1:
+        scored = [on_select(subjects, t, c, attacks, rules, how) for c, t in trained.items()]
+        twins = [subjects.attacked(a, "select", rules) for a in attacks]
+        fused = run.do(fit_fusion, scored, list(trained.values()), select_names([label(a) for a in attacks]), twins, rules)
+        chosen, reader = choose(subjects, trained, fused, attacks, rules, how, level).detector, SPD()
+    calibrated = run.get(run.do(calibrate, [subjects.shown(reader, natural["calibrate"], "calibrate", how)], chosen, rules))
+    rows, fitted = run.get(natural["detect"]), run.get(chosen)
+    if len(wanted) > 1:
+        fitted = with_facts(fitted, choice=run.record(chosen)["value"])
+    shape = Shape(*rows.column("image", np.arange(1)).shape[1:], rows.column("logits", np.arange(1)).shape[1])
+    net = None if how.saliency is None else run.get(how.saliency)
+    classifier = run.get(subjects.classifier)
+    return Guard(classifier, net, fitted, calibrated.value[str(level)], level, calibrated.arrays["score000"], shape)
+
+
+def _readable(detector: Any, classifier: nn.Module) -> bool:
+    """Whether the classifier has what the detector reads."""
+    return "features" not in detector.needs or has_features(classifier)
+
+
+def _strong(run: Run, subjects: Subjects, attacks: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The attacks that fool enough images to learn from.
+
+    Raises:
+        AttackTooWeak: when there is none.
+    """
+    found: list[Any] = []
+    weak: list[str] = []
+    for a in attacks:
+        counts = {role: int(run.get(subjects.attacked(a, role, STRICT)).column("counts").sum()) for role in ("detect", "select")}
+        enough = counts["detect"] >= FEWEST_PAIRS and counts["select"] >= FEWEST_PAIRS // 2
+        if enough:
+            found.append(a)
+        else:
+            weak.append(f"{label(a)} ({counts['detect']} of {len(run.get(subjects.natural['detect']))} images)")
+    if not found:
+        raise AttackTooWeak(f"no attack fools the classifier often enough to learn from: {', '.join(weak)}; give stronger `attacks`")
+    if weak:
+        warnings.warn(f"left out, for they hardly fool this classifier: {', '.join(weak)}", stacklevel=3)
+    return tuple(found)
+
+
+def _check_settings(**given: Sequence[Any]) -> None:
+    for name, specs in given.items():
+        for spec in specs:
+            if not is_dataclass(spec) or isinstance(spec, type):
+                raise UsageError(f"{name} must be settings, made like DeepFool() or SPD(); found {spec!r}")
 
 
 def _classes(classifier: nn.Module, images: Tensor) -> int:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ..contracts import with_facts
 from ..errors import GateFailed
 from ..store import JSON, Rows, id_bytes, write_arrays, write_json, writing
 from .describe import attack_settings, networks
@@ -201,4 +202,5 @@ def guard_of(run: Run, findings: Findings) -> tuple[Any, ...] | None:
         f, s, d, calibrated = (run.get(h) for h in parts.handles)
     except GateFailed:
         return None
+    d = with_facts(d, choice=run.record(parts.detector)["value"])
     return f, s, d, calibrated.value[str(parts.level)], parts.level, np.array(calibrated.arrays["score000"])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..calibration import pac_threshold, warn_if_small
 from ..contracts import ATTACK_STREAM, CONTROL_STREAM, DEVICE, Batch, RowImages, facts_of, frozen, shape_of, with_facts
 from ..errors import UsageError
-from ..evidence import PARTS, Evidence, has_features
+from ..evidence import Evidence, has_features
 from ..keys import label
 from ..metrics import of_mixture
 from ..protocol import Rules, counting, eight_bits, stored, within
@@ -169,12 +169,12 @@ def settle(proposed: Batch, natural: Batch, classifier: nn.Module, rules: Rules)
 
 
 def evidence_of(images: Batch, needs: frozenset[str] = frozenset()) -> Evidence:
-    """Evidence from what is stored: nothing is computed again.
+    """Evidence from what is stored, of the parts that are needed: nothing is computed again.
 
     Raises:
         UsageError: when a needed part is not stored.
     """
-    known = images.parts(*PARTS)
+    known = images.parts(*sorted(needs))
     if missing := needs - set(known):
         raise UsageError(f"these images have no stored {', '.join(sorted(missing))}; look at them or draw them first")
     return Evidence(None, None, images.image, needs, **known)

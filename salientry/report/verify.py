@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataDamaged, VerificationFailed
-from ..store import read_json
+from ..store import one_of, read_json
+from . import detection, grid
 from .compute import computed
 from .detection import missing_controls
-from .numbers import differences
+from .numbers import Ledger, differences
 from .records import ORDINARY, Records
 
 
@@ -48,6 +49,20 @@ def verify(folder: Path | str) -> int:
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         raise VerificationFailed(f"{folder}: {len(found)} problems: " + "; ".join(found[:5]) + more)
     return len(_printed(folder))
+
+
+def listed(folder: Path | str, figure: str) -> tuple[list[str], bool]:
+    """The cells of a figure as lines of text, and whether they add up: each is a finite number or says why not, each row has heads
+    of its own.
+
+    Raises:
+        UsageError: for a figure without cells.
+    """
+    one_of("figure with cells", figure, ("figure2",))
+    records = Records(folder)
+    ledger = Ledger()
+    found = grid.grid(records, ledger, detection.tables(records, ledger))
+    return list(grid.cell_lines(records, ledger, found)), grid.complete(ledger, found)
 
 
 def _printed(folder: Path | str) -> list[Any]:

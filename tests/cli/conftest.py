@@ -47,6 +47,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty store; the working folder is the test's own."""
     monkeypatch.setenv("SALIENTRY_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("SALIENTRY_DATA", raising=False)
+    monkeypatch.setenv("SALIENTRY_WORKERS", "1")  # patched files and disks are this process's own
     monkeypatch.chdir(tmp_path)
     return tmp_path / "home"
 
