@@ -146,7 +146,8 @@ def _fitted(run: Run, subjects: Subjects, wanted: Sequence[Any], attacks: tuple[
     rows, fitted = run.get(natural["detect"]), run.get(chosen)
     if len(wanted) > 1:
         fitted = with_facts(fitted, choice=run.record(chosen)["value"])
-    shape = Shape(*rows.column("image", np.arange(1)).shape[1:], rows.column("logits", np.arange(1)).shape[1])
+    _, c, h, w = rows.column("image", np.arange(1)).shape
+    shape = Shape(c, h, w, rows.column("logits", np.arange(1)).shape[1])
     net = None if how.saliency is None else run.get(how.saliency)
     classifier = run.get(subjects.classifier)
     return Guard(classifier, net, fitted, calibrated.value[str(level)], level, calibrated.arrays["score000"], shape)
