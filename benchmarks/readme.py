@@ -1,4 +1,4 @@
-"""The README's table and figures, from the recorded run in results/smoke. `python -m benchmarks.readme` prints them; a test compares."""
+"""The README's tables, from the recorded run in results/smoke. `python -m benchmarks.readme` prints them; a test compares."""
 
 from __future__ import annotations
 
@@ -7,29 +7,40 @@ from pathlib import Path
 from typing import Any
 
 RECORDED = Path(__file__).parents[1] / "results" / "smoke"
-ROWS = ("SMD", "SPD", "ID", "Margin2", "SortedLogits", "Opinion", "BlackShare")
+ROWS = ("SMD", "SPD", "ID", "JSD", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin2", "Opinion", "BlackShare")
+ATTACKS = {"FGSM": "FGSM", "BIM": "BIM", "CarliniWagner": "C&W", "JSMA": "JSMA"}
+PARTS = ("the map", "the image", "logits", "activations", "the second net", "pixel statistics")
 
 
-def _text(n: dict[str, Any]) -> str:
+def _text(n: list[Any], interval: bool = True) -> str:
     def short(v: float) -> str:
-        return f"{v:.3f}".replace("0.", ".", 1).replace("-", "−") if abs(v) < 1 else f"{v:.3f}"
+        text = f"{v:.3f}".replace("-0.000", "0.000")
+        return (text.replace("0.", ".", 1) if abs(v) < 1 else text).replace("-", "−")
 
-    return f"{short(n['value'])} [{short(n['lo'])}, {short(n['hi'])}]"
+    return f"{short(n[0])} [{short(n[1])}, {short(n[2])}]" if interval else short(n[0])
 
 
-def table() -> str:
-    """Strict, trained on DeepFool: what is found, what is flagged falsely, what noise does."""
-    numbers = {n["id"]: n for n in json.loads((RECORDED / "report.json").read_text())["numbers"]}
-    n = numbers["strict/SMD/DeepFool/DeepFool/tpr@0.05"]["n"]
-    head = (
-        "| strict, trained on DeepFool | DeepFool found (TPR at 5 %, n = {}) | FGSM found | naturals flagged | more flags, matched noise |"
-    )
-    lines = [head.format(n)]
-    lines += ["| --- | --- | --- | --- | --- |"]
+def tables() -> str:
+    """Strict, trained on all attacks: what is found, what is flagged falsely, what controls do; and what each part adds."""
+    numbers: dict[str, list[Any]] = json.loads((RECORDED / "numbers.json").read_text())
+    labels = {
+        t: next(i.split("/")[3] for i in numbers if i.startswith(f"strict/SMD/combined/{a}") and i.endswith("/tpr@0.05"))
+        for a, t in ATTACKS.items()
+    }
+    heads = [f"{t} found (n = {numbers[f'strict/SMD/combined/{a}/tpr@0.05'][3]})" for t, a in labels.items()]
+    lines = ["| strict, TPR at 5 % | " + " | ".join(heads) + " | naturals flagged | more flags: noise | … another image's perturbation |"]
+    lines += ["| --- |" + " --- |" * (len(heads) + 3)]
     for name in ROWS:
-        head = f"strict/{name}/DeepFool"
-        ids = [f"{head}/DeepFool/tpr@0.05", f"{head}/FGSM/tpr@0.05", f"{head}/fpr@0.05", f"{head}/noise/excess-flags-on-unchanged"]
-        lines.append(f"| {name} | " + " | ".join(_text(numbers[i]) for i in ids) + " |")
+        head = f"strict/{name}/combined"
+        ids = [f"{head}/{a}/tpr@0.05" for a in labels.values()] + [f"{head}/fpr@0.05"]
+        ids += [f"{head}/{c}/excess-flags-on-unchanged" for c in ("noise", "Transplant")]
+        lines.append(f"| {name} | " + " | ".join(_text(numbers[i], k < len(labels)) for k, i in enumerate(ids)) + " |")
+    alone, whole = (_text(numbers[f"strict/fusion/{f}/mean over attacks/tpr"]) for f in ("logits alone", "all parts"))
+    lines += ["", f"| part | added to the logits alone, which find {alone} | added to everything else; all together find {whole} |"]
+    lines += ["| --- | --- | --- |"]
+    for p in PARTS:
+        ids = [f"strict/fusion/{p} adds to the logits/mean over attacks/tpr", f"strict/fusion/{p} adds/mean over attacks/tpr"]
+        lines.append(f"| {p} | " + " | ".join(_text(numbers[i]) if i in numbers else "" for i in ids) + " |")
     run = json.loads((RECORDED / "run.json").read_text())
     m = run["machine"]
     source = (
@@ -39,4 +50,4 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    print(table())
+    print(tables())

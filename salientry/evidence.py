@@ -122,7 +122,8 @@ class Evidence:
                 torch.autograd.grad(r, x, create_graph=alive, retain_graph=alive or not last or j < len(rows) - 1)[0]
                 for j, r in enumerate(rows)
             ]
-            self._parts[kind] = torch.cat(found, 1)
+            with torch.set_grad_enabled(alive):
+                self._parts[kind] = torch.cat(found, 1)
         if "features" in wanted:
             with torch.set_grad_enabled(alive):
                 self._parts["features"] = means()

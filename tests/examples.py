@@ -6,7 +6,8 @@ A new entry that can be built without arguments needs no line here; one that is 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from salientry.classifiers import CLASSIFIERS, CompactCNN
 from salientry.contracts import Attack, ClassifierSettings, Control, DataSet, Detector, SaliencySettings, Shape
 from salientry.controls import CONTROLS
 from salientry.datasets import DATASETS
-from salientry.detectors import DETECTORS, ID, SMD, SPD, SmallCNN, SortedLogits
+from salientry.detectors import DETECTORS, ID, JSD, SMD, SPD, IDPlus, Margin, PooledActivations, SmallCNN, SortedLogits
 from salientry.evidence import Evidence
 from salientry.saliency import SALIENCY, SimpleClassifier, UNet
 
@@ -36,7 +37,15 @@ CHEAP: dict[str, dict[str, Any]] = {
             encoder=SimpleClassifier(base=4, scales=2, epochs=1, batch=16), epochs=1, selector_epochs=1, batch=16, selector_batch=16
         )
     },
-    "detectors": {"smd": SMD(HEAD), "spd": SPD(HEAD), "id": ID(HEAD), "sorted_logits": SortedLogits(width=8, epochs=40, batch=32)},
+    "detectors": {
+        "smd": SMD(HEAD),
+        "spd": SPD(HEAD),
+        "id": ID(HEAD),
+        "id_plus": IDPlus(replace(HEAD, strides=(1, 2, 2))),
+        "jsd": JSD(head=HEAD),
+        "sorted_logits": SortedLogits(width=8, epochs=40, batch=32),
+        "pooled_activations": PooledActivations(width=8, epochs=40, batch=32),
+    },
     "classifiers": {"compact": CompactCNN(width=4, epochs=2, batch=16, shift=1)},
     "datasets": {},
 }
@@ -63,6 +72,15 @@ def saliency() -> dict[str, SaliencySettings]:
 
 def detectors() -> dict[str, Detector]:
     return _all("detectors", DETECTORS)
+
+
+@cache
+def parts(name: str) -> tuple[nn.Module, ...]:
+    """The fitted detectors that a detector stands on: two for the fusion, none for any other. Shared, so leave them alone."""
+    if name != "fused":
+        return ()
+    given = natural_evidence(96, seed=20), adversarial_evidence(96, seed=21)
+    return tuple(d.fit(ViewPairs.of(d, *given), seed=0) for d in (Margin(), SMD(HEAD)))
 
 
 def classifiers() -> dict[str, ClassifierSettings]:
@@ -163,7 +181,8 @@ def _evidence(n: int, seed: int, side: int, classes: int, adversarial: bool) -> 
         opinion = (4.0 * second + between(0, 1, n, classes)).log_softmax(1)
         map_, exists, gradient = (0.9 - map_) * between(0.8, 1, n, 1, 1, 1), between(-3, -2, n), gradient * 10
     parts = {"logits": logits, "predicted": logits.argmax(1), "map": map_, "exists": exists, "opinion": opinion, "gradient": gradient}
-    return Evidence(None, None, image, features=torch.cat([logits, exists[:, None]], 1), **parts)
+    features = torch.cat([F.adaptive_avg_pool2d(map_, (3, 6)).flatten(1), logits], 1)  # as many columns as ``conv`` gives
+    return Evidence(None, None, image, features=features, **parts)
 
 
 @dataclass(frozen=True)

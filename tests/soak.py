@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from .tiny import recorded
+
 
 def call(home: Path, out: Path, limit: float | None) -> bool:
     """One call; whether it ended by itself."""
@@ -37,9 +39,10 @@ def main() -> None:
         while not call(root / "killed", root / "killed-out", rng.uniform(10, 100)):
             kills += 1
             print(f"killed {kills} times; {len(list((root / 'killed').glob('*/*/DONE')))} results", flush=True)
-        for name in ("records.json", "records.safetensors"):
-            if (root / "whole-out" / name).read_bytes() != (root / "killed-out" / name).read_bytes():
-                raise SystemExit(f"{name} differs after {kills} kills")
+        whole, killed = (recorded(root / name) for name in ("whole-out", "killed-out"))
+        differing = [name for name in {**whole, **killed} if whole.get(name) != killed.get(name)]
+        if differing:
+            raise SystemExit(f"{', '.join(differing)} differ after {kills} kills")
     print(f"equal, bit for bit, after {kills} kills")
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from salientry.contracts import Shape, frozen
 from salientry.errors import UsageError
-from salientry.evidence import AFTER, PARTS, Evidence
+from salientry.evidence import AFTER, GRADIENTS, PARTS, Evidence, has_features
 
 from . import examples
 
@@ -156,6 +156,49 @@ def test_gradient_of_a_class_that_was_put_in(classifier: nn.Module, x: Tensor) -
     assert torch.equal(by_logits.predicted, other) and by_logits.logits is swapped
 
 
+def jacobian(classifier: nn.Module, x: Tensor) -> Tensor:
+    """(N, K, C, H, W), one logit at a time."""
+    rows = []
+    for k in range(SHAPE.classes):
+        here = x.clone().requires_grad_()
+        rows.append(torch.autograd.grad(classifier(here)[:, k].sum(), here)[0])
+    return torch.stack(rows, 1)
+
+
+@pytest.mark.parametrize("alive", [True, False])
+@pytest.mark.parametrize("together", [True, False])
+def test_gradients_of_sum_of_probabilities_and_of_every_logit(classifier: nn.Module, x: Tensor, together: bool, alive: bool) -> None:
+    every = jacobian(classifier, x)
+    needs = frozenset(PARTS) if together else frozenset[str]()
+    look = Evidence(classifier, None, x.clone().requires_grad_(alive), needs)
+    assert torch.allclose(look.gradient_sum, every.sum(1), rtol=0, atol=1e-12)
+    assert look.gradient_full.shape == (N, SHAPE.classes * SHAPE.channels, 10, 12)
+    assert torch.allclose(look.gradient_full, every.flatten(1, 2), rtol=0, atol=1e-12)  # class by class, the channels of each together
+    assert torch.allclose(look.gradient, every[torch.arange(N), look.predicted], rtol=0, atol=1e-12)
+    assert float(look.gradient_prob.detach().abs().max()) < 1e-14 < 1e-3 < float(look.gradient_sum.detach().abs().max())
+    assert all(getattr(look, name).requires_grad == alive for name in GRADIENTS)
+
+
+@pytest.mark.parametrize("name", ["gradient_sum", "gradient_full"])
+def test_gradients_match_finite_differences(classifier: nn.Module, x: Tensor, name: str) -> None:
+    """Of the map of the logits, weighted at random: the sum's weights are equal."""
+    d = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype)
+    slope = (classifier(x + 1e-6 * d) - classifier(x - 1e-6 * d)) / 2e-6  # (N, K)
+    part = getattr(Evidence(classifier, None, x), name)
+    found = (part.view(N, -1, *x.shape[1:]) * d[:, None]).sum((2, 3, 4))
+    assert torch.allclose(found, slope if name == "gradient_full" else slope.sum(1, keepdim=True), rtol=1e-6, atol=1e-8)
+
+
+def test_a_classifier_has_features_if_a_layer_of_it_has_means(classifier: nn.Module, x: Tensor) -> None:
+    assert has_features(classifier)
+    for layer in (nn.Conv2d(2, 3, 1), nn.BatchNorm2d(2), nn.Linear(2, 2)):
+        assert has_features(nn.Sequential(nn.Flatten(), nn.Sequential(layer)))
+    bare = nn.Sequential(nn.ReLU(), nn.Flatten())
+    assert not has_features(bare)
+    with pytest.raises(UsageError, match="this classifier has none"):
+        _ = Evidence(bare, None, x).features
+
+
 def test_features_are_the_spatial_means_of_each_layer(classifier: nn.Module, x: Tensor) -> None:
     net: Any = classifier
     a = net[0](x)
@@ -184,7 +227,7 @@ def test_put_drops_exactly_what_follows(classifier: nn.Module, saliency: nn.Modu
     value = before[name].flip(0)
     after = look.put(**{name: value})
     assert getattr(after, name) is value
-    follows = {"logits": {"predicted", "map", "exists", "gradient"}, "predicted": {"map", "exists", "gradient"}}.get(name, set())
+    follows = {"logits": {"predicted", "map", "exists", *GRADIENTS}, "predicted": {"map", "exists", "gradient"}}.get(name, set())
     assert set(AFTER.get(name, ())) == follows
     for part in set(PARTS) - {name}:
         assert (part in after) == (part not in follows)
@@ -260,12 +303,13 @@ def test_everything_is_in_the_graph_if_the_image_is(classifier: nn.Module, salie
     with torch.set_grad_enabled(ambient):
         look = Evidence(classifier, saliency, here, frozenset(PARTS))
         parts = {name: getattr(look, name) for name in PARTS if name != "predicted"}
+    assert parts.pop("gradient_prob").requires_grad  # it is 0, and so is its slope
     for name, value in parts.items():
         (g,) = torch.autograd.grad(value.square().sum(), here, retain_graph=True)
         assert float(g.abs().max()) > 0, name
 
 
-@pytest.mark.parametrize("name", ["logits", "map", "exists", "opinion", "features", "gradient"])
+@pytest.mark.parametrize("name", ["logits", "map", "exists", "opinion", "features", "gradient", "gradient_sum", "gradient_full"])
 def test_every_part_is_differentiable_to_the_image(classifier: nn.Module, saliency: nn.Module, x: Tensor, name: str) -> None:
     """Of the gradient part this is the second derivative: d(sum of its square)/dx. Weights keep sums from being trivial."""
     value = getattr(Evidence(classifier, saliency, x), name)
@@ -342,4 +386,5 @@ def test_weights_are_not_moved(classifier: nn.Module, saliency: nn.Module, x: Te
 def test_no_images_no_trouble(classifier: nn.Module, saliency: nn.Module, x: Tensor) -> None:
     look = Evidence(classifier, saliency, x[:0], frozenset(PARTS))
     assert look.map.shape == (0, 1, 10, 12) and look.gradient.shape == (0, 2, 10, 12)
+    assert look.gradient_full.shape == (0, 10, 10, 12)
     assert look.predicted.shape == (0,) and look.features.shape[0] == 0

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests import examples
 from tests.examples import SHAPES, adversarial_evidence, conv, images, natural_evidence, predicted, seeds
@@ -35,7 +35,7 @@ def attack(spec: Any) -> Tensor:
 
 
 def control(spec: Any) -> Tensor:
-    x = images(SHAPE, 8)
+    x = images(SHAPE, 8, dtype=torch.float64 if getattr(spec, "in_float", False) else torch.float32)  # the last bits are not golden
     moved: Tensor = spec(x, (x + 0.1).clamp(0, 1), seeds=seeds(8)) - x
     return moved
 
@@ -54,14 +54,14 @@ def saliency(spec: Any) -> Tensor:
     return drawn
 
 
-def detector(spec: Any) -> Tensor:
+def detector(spec: Any, *parts: nn.Module) -> Tensor:
     natural, adversarial = natural_evidence(64), adversarial_evidence(64)
-    fitted = spec.fit(examples.ViewPairs.of(spec, natural, adversarial), seed=1)
+    fitted = spec.fit(examples.ViewPairs.of(spec, natural, adversarial, *parts), *parts, seed=1)
     with torch.no_grad():
         return torch.cat([fitted(natural)[:8], fitted(adversarial)[:8]])
 
 
-MAKERS: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[Any], Tensor], float]] = {
+MAKERS: dict[str, tuple[Callable[[], dict[str, Any]], Callable[..., Tensor], float]] = {
     "attacks": (examples.attacks, attack, 1e-4),
     "controls": (examples.controls, control, 1e-4),
     "classifiers": (examples.classifiers, classifier, 2e-2),
@@ -73,8 +73,8 @@ CASES = [(folder, name) for folder, (specs, _, _) in MAKERS.items() for name in 
 
 def golden(folder: str, name: str) -> dict[str, Any]:
     specs, maker, _ = MAKERS[folder]
-    spec = specs()[name]
-    return {"revision": getattr(spec, "REVISION", 1), "numbers": summary(maker(spec))}
+    spec, parts = specs()[name], examples.parts(name) if folder == "detectors" else ()
+    return {"revision": getattr(spec, "REVISION", 1), "numbers": summary(maker(spec, *parts))}
 
 
 @pytest.mark.parametrize(("folder", "name"), CASES, ids=lambda v: str(v))

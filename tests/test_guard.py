@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from salientry.classifiers import CompactCNN, External
+from salientry.cli.checking import Judged, _said
 from salientry.contracts import Shape, fingerprint, with_facts
 from salientry.errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier
 from salientry.evidence import Evidence
@@ -23,6 +24,8 @@ from .examples import ViewPairs
 
 SHAPE = Shape(1, 12, 12, 5)
 NAMES = sorted(examples.detectors())
+WITH_MAP = {"smd", "spd", "exists", "opinion", "fused"}  # the fusion has the map's detectors among its parts
+PARTS = ("margin", "spd", "black_share", "pooled_activations")  # of the fusion
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +40,21 @@ def saliency() -> nn.Module:
         return with_facts(examples.saliency()["unet"].build(SHAPE), learning_curves={"decoder": [1.0]})
 
 
+def learnt(classifier: nn.Module, name: str) -> Any:
+    """A fitted detector; what it reads of the classifier's layers is this classifier's, everything else the examples'."""
+    spec, parts = examples.detectors()[name], [learnt(classifier, p) for p in PARTS] if name == "fused" else []
+    natural, adversarial = examples.natural_evidence(64, seed=0), examples.adversarial_evidence(64, seed=1)
+    if name in ("fused", "pooled_activations"):
+        means = (Evidence(classifier, None, e.image).features for e in (natural, adversarial))
+        natural, adversarial = (e.put(features=f) for e, f in zip((natural, adversarial), means, strict=True))
+    return with_facts(spec.fit(ViewPairs.of(spec, natural, adversarial, *parts), *parts, seed=0), trained_on="nothing real")
+
+
 def guarded(classifier: nn.Module, saliency: nn.Module, name: str = "spd", calibration: Any = None) -> Guard:
-    spec = examples.detectors()[name]
-    pairs = ViewPairs.of(spec, examples.natural_evidence(64, seed=0), examples.adversarial_evidence(64, seed=1))
-    detector = with_facts(spec.fit(pairs, seed=0), trained_on="nothing real")
-    needed = saliency if detector.needs & {"map", "exists", "opinion"} else None  # type: ignore[operator]
+    detector = learnt(classifier, name)
+    needed = saliency if name in WITH_MAP else None
     with torch.no_grad():
-        scores = detector(Evidence(classifier, needed, examples.images(SHAPE, 101, seed=5)))
+        scores = detector(Evidence(classifier, needed, examples.images(SHAPE, 101, seed=5), detector.needs))
     threshold = float(scores.quantile(0.9, interpolation="higher"))
     return Guard(classifier, needed, detector, threshold, 0.1, scores.numpy() if calibration is None else calibration, SHAPE)
 
@@ -63,7 +74,7 @@ X = examples.images(SHAPE, 60, seed=6)
 
 
 def same(a: Verdict, b: Verdict) -> bool:
-    pairs = [(getattr(a, n), getattr(b, n)) for n in ("flagged", "score", "p_value", "predicted", "map")]
+    pairs = [(getattr(a, n), getattr(b, n)) for n in ("flagged", "score", "p_value", "predicted", "map", "spoke")]
     return all((v is None) == (w is None) and (v is None or torch.equal(v, w)) for v, w in pairs)
 
 
@@ -129,7 +140,8 @@ def test_batches_do_not_matter(classifier: nn.Module, saliency: nn.Module, name:
 def test_no_images_no_verdicts(classifier: nn.Module, saliency: nn.Module, name: str) -> None:
     found = guarded(classifier, saliency, name)(X[:0])
     assert len(found) == 0 and found.score.shape == (0,) and found.p_value.shape == (0,)
-    assert (found.map is None) == (name in ("id", "margin", "margin2", "sorted_logits", "black_share", "high_frequency"))
+    assert found.spoke.shape == (0, len(PARTS) if name == "fused" else 1)
+    assert (found.map is None) == (name not in WITH_MAP)
 
 
 def test_verdicts_are_taken_by_index_slice_and_mask(guard: Guard) -> None:
@@ -140,7 +152,50 @@ def test_verdicts_are_taken_by_index_slice_and_mask(guard: Guard) -> None:
     assert len(flagged) == int(found.flagged.sum()) and bool(flagged.flagged.all())
     assert torch.equal(found[torch.tensor([3, 1])].predicted, found.predicted[[3, 1]])
     assert found[4].score.shape == () and found[4].map is not None and found[4].map.shape == (1, 12, 12)
-    assert Verdict(*(torch.zeros(3),) * 4, map=None)[1:].map is None
+    assert torch.equal(flagged.spoke, found.spoke[found.flagged]) and flagged.spoke.shape == (len(flagged), 1)
+    assert Verdict(*(torch.zeros(3),) * 4, map=None, spoke=torch.zeros(3, 1))[1:].map is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_spoke_adds_up_to_the_score(classifier: nn.Module, saliency: nn.Module, name: str) -> None:
+    guard = guarded(classifier, saliency, name)
+    found = guard(X, batch=25)
+    says = {n: type(examples.detectors()[n]).says for n in NAMES}
+    if name != "fused":
+        assert guard.voices == (says[name],)
+        assert torch.equal(found.spoke[:, 0], found.score)
+        return
+    assert guard.voices == tuple(says[p] for p in PARTS)
+    offset = guard.detector.head.offset.detach()  # type: ignore[union-attr]
+    assert torch.allclose(found.spoke.sum(1) + offset, found.score, atol=1e-4)
+    look = Evidence(classifier, guard.saliency, X)
+    with torch.no_grad():
+        alone = torch.stack([p(look) for p in guard.detector.parts], 1)  # type: ignore[union-attr]
+    order, theirs = found.spoke.argsort(0), alone.argsort(0)
+    assert torch.equal(order, theirs), "more suspicious to a member, more added in its name"
+    assert not any(v.requires_grad for v in (found.score, found.spoke))
+
+
+def judged(flagged: bool, **spoke: float) -> Judged:
+    return Judged(Path("cat.png"), flagged, 3.0, 1.0, 0.01, 7, {k.replace("_", " "): v for k, v in spoke.items()})
+
+
+def test_a_line_names_the_two_loudest_voices_of_what_is_flagged() -> None:
+    voices = {"the_map": 0.5, "the_image": 2.0, "the_logits": -4.0, "the_activations": 1.0}
+    assert judged(True, **voices).words() == "; what spoke: the image, the activations"
+    assert judged(True, **voices).line().endswith("as suspicious or more; what spoke: the image, the activations")
+    assert judged(False, **voices).words() == ""
+    assert judged(True, the_map=0.1, the_image=-1).words() == "; what spoke: the map"
+    assert judged(True, the_map=-0.1, the_image=0).words() == "", "nobody raised it"
+    assert judged(True, the_map=float("nan")).words() == ""
+    assert judged(True, **voices).json()["spoke"]["the logits"] == -4.0
+    assert judged(True, the_map=float("nan")).json()["spoke"] == {"the map": None}
+
+
+def test_members_that_go_by_one_name_speak_as_one() -> None:
+    found = _said(("logits", "map", "logits"), [1.0, 1.5, 0.75])
+    assert found == {"logits": 1.75, "map": 1.5}
+    assert list(found) == ["logits", "map"]
 
 
 @pytest.mark.parametrize(
@@ -188,6 +243,7 @@ def test_a_loaded_guard_gives_the_same_verdicts_bit_for_bit(classifier: nn.Modul
     assert same(again(X), guard(X))
     assert (again.threshold, again.level, again.shape) == (guard.threshold, guard.level, guard.shape)
     assert torch.equal(again.calibration, guard.calibration)
+    assert again.voices == guard.voices
     assert vars(again.detector)["facts"] == vars(guard.detector)["facts"]
     assert not any(m.training for m in again.modules())
     again.save(tmp_path / "c")

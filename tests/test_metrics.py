@@ -369,3 +369,104 @@ def test_flags_are_subtracted_as_numbers() -> None:
     ids = some_ids(4)
     a, b = np.array([True, True, False, True]), np.array([False, True, True, False])
     assert metrics.difference(Resamples(ids, 50), ids, [(a, b)]).value == 0.25
+
+
+# --- the same naturals, asked for again and again ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 7, 60, 1500])  # sums of the last one are wide
+def test_known_sums_change_no_draw(n: int) -> None:
+    rng = np.random.default_rng(n)
+    ids = some_ids(n)
+    drawn = Resamples(ids, 30)
+    for natural, adversarial in ((tied(rng, n), tied(rng, n)), (rng.normal(size=n), rng.normal(size=n)), (np.zeros(n), np.zeros(n))):
+        fresh = auroc_draws(natural, drawn.of(ids), adversarial, drawn.of(ids))
+        known = metrics.summed(natural, drawn.of(ids))
+        for _ in range(2):  # the sums are not used up
+            assert np.array_equal(auroc_draws(natural, drawn.of(ids), adversarial, drawn.of(ids), known), fresh)
+        w = drawn.of(ids)[0].astype(int)
+        assert fresh[0] == pytest.approx(auroc(np.repeat(natural, w), np.repeat(adversarial, w)), abs=1e-6)
+
+
+def test_summed_counts_what_lies_below_each_place() -> None:
+    rng = np.random.default_rng(1)
+    ids, scores = some_ids(20), tied(rng, 20)
+    weights = Resamples(ids, 15).of(ids)
+    ranked, below = metrics.summed(scores, weights)
+    assert np.array_equal(ranked, np.sort(scores)) and below.shape == (21, 15)
+    order = np.argsort(scores, kind="stable")
+    for place in range(21):
+        assert np.array_equal(below[place], weights[:, order[:place]].sum(1))
+
+
+def test_sums_are_remembered_for_their_images_and_scores() -> None:
+    rng = np.random.default_rng(2)
+    ids = some_ids(30)
+    drawn, columns = Resamples(ids, 20), [rng.normal(size=30) for _ in range(6)]
+    assert drawn.below(ids, columns[0]) is drawn.below(ids, columns[0].copy())
+    for _ in range(2):
+        for scores in columns:  # more than it remembers
+            for at in (np.arange(30), np.arange(30)[::-1], np.arange(0, 30, 2)):
+                ranked, below = drawn.below(ids[at], scores[at])
+                expected = metrics.summed(scores[at], drawn.of(ids[at]))
+                assert np.array_equal(ranked, expected[0]) and np.array_equal(below, expected[1])
+    swapped = drawn.below(ids[::-1], columns[0])  # the same scores of other images
+    assert not np.array_equal(swapped[1], drawn.below(ids, columns[0])[1])
+
+
+def test_an_interval_does_not_depend_on_what_was_asked_before() -> None:
+    rng = np.random.default_rng(3)
+    ids = some_ids(50)
+    drawn, natural = Resamples(ids, 200), tied(rng, 50)
+    others = [tied(rng, 50) + k / 4 for k in range(5)]
+    together = [metrics.auroc_interval(drawn, ids, ids, [(natural, a), (natural + 1, a)]) for a in others]
+    assert together == [metrics.auroc_interval(Resamples(ids, 200), ids, ids, [(natural, a), (natural + 1, a)]) for a in others]
+
+
+def test_a_share_of_two_classes_is_bounded_by_the_smaller_one() -> None:
+    sure, many, few_ = Interval(1.0, 1.0, 1.0, 40), some_ids(40), some_ids(6)
+    exact = binomtest(6, 6).proportion_ci(0.95, method="exact")
+    for behind in ((many, few_), (few_, many), (np.repeat(few_, 9), many)):
+        assert ends(metrics.share(sure, *behind)) == pytest.approx((1, exact.low, 1), abs=1e-12)
+    assert ends(metrics.share(Interval(0.0, 0.0, 0.0, 40), many, few_)) == pytest.approx((0, 0, 1 - exact.low), abs=1e-12)
+    assert metrics.share(sure, many, few_[:0]) is sure
+
+
+# --- mixtures and ranks ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 6])
+@pytest.mark.parametrize("n", [0, 1, 5, 12, 100])
+def test_a_mixture_takes_row_i_from_column_i_modulo_their_number(n: int, k: int) -> None:
+    columns = [1000.0 * j + np.arange(n) for j in range(k)]
+    before = [c.copy() for c in columns]
+    found = metrics.of_mixture(columns)
+    assert found.tolist() == [1000.0 * (i % k) + i for i in range(n)]
+    assert all(np.array_equal(a, b) for a, b in zip(columns, before, strict=True))
+    assert found is not columns[0] and not np.shares_memory(found, columns[0])
+    names = metrics.of_mixture([np.array([f"{j}-{i}" for i in range(n)], dtype="<U8") for j in range(k)])
+    assert names.tolist() == [f"{i % k}-{i}" for i in range(n)]
+
+
+@pytest.mark.parametrize("ties", [True, False])
+@pytest.mark.parametrize(("n", "m", "shift"), [(40, 60, 0.0), (40, 60, 0.5), (60, 40, -0.5), (9, 5, 0.25), (300, 200, 2.0), (1, 1, 1.0)])
+def test_rank_test_is_scipys(n: int, m: int, shift: float, ties: bool) -> None:
+    rng = np.random.default_rng(n + m)
+    first, second = (tied(rng, n) + shift, tied(rng, m)) if ties else (rng.normal(size=n) + shift, rng.normal(size=m))
+    found = metrics.rank_test(first, second)
+    for p, alternative in ((found.two_sided, "two-sided"), (found.greater, "greater")):
+        theirs = mannwhitneyu(first, second, alternative=alternative, method="asymptotic")
+        assert p == pytest.approx(theirs.pvalue, rel=1e-9, abs=1e-300)
+        assert found.effect == pytest.approx(2 * theirs.statistic / (n * m) - 1, abs=1e-12)
+    back = metrics.rank_test(second, first)
+    assert (back.effect, back.two_sided) == pytest.approx((-found.effect, found.two_sided), rel=1e-9)
+
+
+def test_rank_test_at_its_ends() -> None:
+    low, high = np.arange(20.0), np.arange(20.0) + 100
+    assert metrics.rank_test(high, low).effect == 1 and metrics.rank_test(low, high).effect == -1
+    assert metrics.rank_test(high, low).greater < 1e-6 < 0.999 < metrics.rank_test(low, high).greater
+    same = metrics.rank_test(np.ones(5), np.ones(7))
+    assert (same.effect, same.two_sided, same.greater) == (0, 1, 1)
+    for nothing in (metrics.rank_test(low[:0], high), metrics.rank_test(low, high[:0])):
+        assert all(math.isnan(v) for v in (nothing.effect, nothing.two_sided, nothing.greater))

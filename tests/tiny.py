@@ -6,8 +6,9 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from salientry.attacks import BIM, FGSM, CarliniWagner
+from salientry.attacks import FGSM, CarliniWagner
 from salientry.classifiers import CompactCNN
 from salientry.contracts import Roles
 from salientry.datasets import Digits
@@ -20,20 +21,20 @@ from salientry.recipes.smoke import smoke
 from salientry.saliency import Eq2, Fill, SimpleClassifier, UNet
 
 ROLES = Roles(fit=400, detect=100, select=100, calibrate=80, test=100)
-ATTACKS = (FGSM(), BIM(steps=4, step_size=0.05), CarliniWagner(search_steps=1, steps=40, lr=0.1, initial_const=10, confidence=0.1))
+ATTACKS = (FGSM(), CarliniWagner(search_steps=1, steps=40, lr=0.1, initial_const=10, confidence=0.1))
 NET = UNet(
     SimpleClassifier(base=4, scales=2, epochs=2, batch=32), Eq2(area=3), Fill("black"), epochs=2, batch=32, lr=3e-3, schedule="one_cycle"
 )
 
 
-def tiny(run: Run, action: str = "mark") -> Findings:
+def tiny(run: Run, action: str = "mark", *, attacks: tuple[Any, ...] = ATTACKS) -> Findings:
     """The recipe: everything that ``smoke`` does, once."""
     return smoke(
         run,
         seeds=1,
         detect=100,
         select=60,
-        attacks=ATTACKS,
+        attacks=attacks,
         width=4,
         data=Digits(roles=ROLES),
         classifier=CompactCNN(width=8, epochs=8),
@@ -58,6 +59,13 @@ def finish(store: Path, out: Path, seed: int = 0, action: str = "mark") -> tuple
         {"recipe": "tiny", "parameters": {}, "seed": seed, "numerics": "float32", "command": "tests.tiny", "out": str(out)},
     )
     return run, findings, outcome
+
+
+def recorded(out: Path) -> dict[str, bytes]:
+    """The files that are equal, byte for byte, for equal runs: the records and every file of scores."""
+    found = {p.relative_to(out).as_posix(): p.read_bytes() for p in (*out.glob("records.*"), *(out / "scores").iterdir())}
+    assert {"records.json", "records.safetensors"} < set(found), "no scores"
+    return found
 
 
 if __name__ == "__main__":

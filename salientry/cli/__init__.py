@@ -127,14 +127,20 @@ def run(
 
 @app.command()
 def plan(
-    recipe: Recipe, settings: Settings = None, device: Device = "cpu", seed: Seed = 0, numerics: Numerics = "float32", debug: Debug = False
+    recipe: Recipe,
+    settings: Settings = None,
+    every: Annotated[bool, typer.Option("--all", help="A line for each step, not for each kind of step.")] = False,
+    device: Device = "cpu",
+    seed: Seed = 0,
+    numerics: Numerics = "float32",
+    debug: Debug = False,
 ) -> None:
-    """List a recipe's steps: what is done, what is left, how long it will take (from recorded seconds)."""
+    """List a recipe's steps: what is done, what is left, how long it will take (from recorded seconds, of one process)."""
 
     def work() -> int:
         from .running import planned
 
-        for line in planned(recipe, settings or [], device=device, seed=seed, numerics=numerics):
+        for line in planned(recipe, settings or [], device=device, seed=seed, numerics=numerics, every=every):
             typer.echo(line)
         return 0
 
@@ -157,7 +163,7 @@ def report(
 
     def work() -> int:
         from ..report.page import write
-        from ..report.verify import listed
+        from ..report.verify import absent, listed
         from ..report.verify import verify as checked
 
         if cells is not None:
@@ -168,6 +174,8 @@ def report(
             typer.echo(f"{checked(folder)} numbers follow from the records in {folder}")
         else:
             typer.echo(f"wrote {write(folder)}")
+            for shard in absent(folder):
+                typer.echo(f"warning: {shard} is missing: what is computed from it is left out (`salientry run` writes it again)", err=True)
         return 0
 
     _guarded(work, debug)

@@ -11,7 +11,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,34 +74,76 @@ def parameters(recipe: Callable[..., Findings], settings: list[str]) -> dict[str
     return out
 
 
-def planned(name: str, settings: list[str], *, device: str, seed: int, numerics: str) -> list[str]:
-    """A recipe's steps as lines of text: done or left, and the seconds that each took or is expected to take."""
+def planned(name: str, settings: list[str], *, device: str, seed: int, numerics: str, every: bool = False) -> list[str]:
+    """A recipe's steps as lines of text: done or left, and the seconds that they took or are expected to take.
+
+    Args:
+        name: of the recipe.
+        settings: its parameters as ``KEY=VALUE``.
+        device: where to compute.
+        seed: run seed.
+        numerics: mode.
+        every: a line for each step; else a line for each kind of step.
+    """
     recipe = recipe_named(name)
     given = parameters(recipe, settings)
     run = Run(seed=seed, device=device, numerics=numerics)
-    order = run.order(list(recipe(run, **given)))
     recorded = _recorded(run)
-    lines, left, unknown, skipped, failed = [], 0.0, 0, 0, set[str]()
-    for h in order:
-        assert h.step is not None
-        if run.done(h):
-            body = run.record(h)
-            failed |= {h.fingerprint} if body.get("failed") else set()
-            lines.append(f"done  {body['seconds']:8.1f} s  {h.step.name} {h.slug}{': FAILED' if body.get('failed') else ''}")
-            continue
-        if failed and any(u.fingerprint in failed for u in run.order(h.inputs)):
-            skipped += 1
-            lines.append(f"skip           -  {h.step.name} {h.slug}")
-            continue
-        seconds = _expected(h, recorded)
-        unknown += seconds is None
-        left += seconds or 0.0
-        lines.append(f"left  {'       ?' if seconds is None else f'{seconds:8.1f}'} s  {h.step.name} {h.slug}")
-    done = sum(run.done(h) for h in order)
-    undone = len(order) - done - skipped
-    rest = f"about {left:.0f} s" + (f" and {unknown} steps of unknown length" if unknown else "")
+    found = [_planned(run, h, recorded) for h in run.order(list(recipe(run, **given)))]
+    failed = {p.handle.fingerprint for p in found if p.failed}
+    if failed:
+        stands = {p.handle.fingerprint for p in found if p.word == "left" and failed & {u.fingerprint for u in run.order(p.handle.inputs)}}
+        found = [replace(p, word="skip", seconds=None) if p.handle.fingerprint in stands else p for p in found]
+    left = [p for p in found if p.word == "left"]
+    done, skipped = (sum(p.word == word for p in found) for word in ("done", "skip"))
     because = f", {skipped} skipped because a gate failed" if skipped else ""
-    return [*lines, f"{len(order)} steps: {done} done, {undone} left{because}, {rest if undone else 'nothing to do'}"]
+    total = f"{len(found)} steps: {done} done, {len(left)} left{because}, {_told_seconds(left) if left else 'nothing to do'}"
+    return [*([p.line() for p in found] if every else _by_kind(found)), total]
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A step of a plan: ``done``, ``left`` or ``skip``; None for unknown seconds."""
+
+    handle: Handle
+    word: str
+    seconds: float | None
+    failed: bool
+
+    @property
+    def kind(self) -> str:
+        assert self.handle.step is not None
+        return self.handle.step.name
+
+    def line(self) -> str:
+        number = "       -  " if self.word == "skip" else f"{'?' if self.seconds is None else f'{self.seconds:.1f}':>8} s"
+        return f"{self.word}  {number}  {self.kind} {self.handle.slug}{': FAILED' if self.failed else ''}"
+
+
+def _planned(run: Run, h: Handle, recorded: dict[tuple[str, str], float]) -> _Planned:
+    if not run.done(h):
+        return _Planned(h, "left", _expected(h, recorded), False)
+    body = run.record(h)
+    return _Planned(h, "done", body["seconds"], bool(body.get("failed")))
+
+
+def _by_kind(found: list[_Planned]) -> list[str]:
+    """A line for each kind of step, in the order in which they are first computed."""
+    lines = [f"{'step':22} {'steps':>6} {'done':>6} {'left':>6}   seconds left"]
+    for kind in dict.fromkeys(p.kind for p in found):
+        mine = [p for p in found if p.kind == kind]
+        left = [p for p in mine if p.word == "left"]
+        skipped, failed = sum(p.word == "skip" for p in mine), sum(p.failed for p in mine)
+        notes = [f"{skipped} skipped"] * bool(skipped) + [f"{failed} FAILED"] * bool(failed)
+        rest = ", ".join([*([_told_seconds(left)] if left else []), *notes]) or "-"
+        lines.append(f"{kind:22} {len(mine):6} {sum(p.word == 'done' for p in mine):6} {len(left):6}   {rest}")
+    return lines
+
+
+def _told_seconds(left: list[_Planned]) -> str:
+    """How long they will take, summed over the processes that compute them."""
+    unknown = sum(p.seconds is None for p in left)
+    return f"about {sum(p.seconds or 0.0 for p in left):.0f} s" + (f" and {unknown} steps of unknown length" if unknown else "")
 
 
 def _recorded(run: Run) -> dict[tuple[str, str], float]:
@@ -203,7 +245,15 @@ def _up_to_date(out: Path, run: Run, findings: Findings, about: dict[str, Any]) 
         return False
     there = read_json(out / "run.json")
     same = there.get("manifest") == [h.fingerprint for h in list(findings)] and there.get("salientry") == __version__
-    return bool(same and all(there.get(k) == v for k, v in about.items()))
+    return bool(same and all(there.get(k) == v for k, v in about.items()) and _has_shards(out))
+
+
+def _has_shards(out: Path) -> bool:
+    """Whether every file of scores that the records name is there."""
+    try:
+        return all((out / shard).is_file() for shard in read_json(out / "records.json")["shards"])
+    except (DataDamaged, KeyError, TypeError):
+        return False
 
 
 def _code() -> str:

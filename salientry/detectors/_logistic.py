@@ -73,5 +73,5 @@ def fit(settings: Any, pairs: Pairs, parts: tuple[nn.Module, ...], l2: float = 1
 
     with torch.enable_grad():
         solver.step(closure)  # type: ignore[no-untyped-call]
-    fitted.float().to(device)
+    head.float().to(device)  # the head alone: the parts are someone else's
     return fitted.eval()

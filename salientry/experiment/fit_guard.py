@@ -104,6 +104,8 @@ def fit_guard(
     check_images(images)
     roles = _roles(len(images), level)
     wanted = [detector] if detector is not None else [c for c in candidates(SmallCNN(), FULL_RESOLUTION) if _readable(c, classifier)]
+    if attacks is not None and (not isinstance(attacks, Sequence) or isinstance(attacks, str) or not attacks):
+        raise UsageError(f"attacks must be a sequence of settings, like (DeepFool(),); found {attacks!r}")
     attacks = tuple(default_attacks(images.shape[1]) if attacks is None else attacks)
     saliency = saliency or default_saliency(min(images.shape[2:]), roles.fit)
     where = device_of(classifier)

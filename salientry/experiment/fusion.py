@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Batch, with_facts
+from ..contracts import DEVICE, Batch, with_facts
 from ..detectors import Fused
+from ..errors import UsageError
 from ..metrics import of_mixture
 from ..protocol import Rules
 from ..store import Rows
@@ -21,11 +22,16 @@ FOLDS = 5
 SELECT_NATURAL, SELECT_ATTACKED = "select/natural", "select/"
 
 
+def _here(scores: Any) -> Tensor:
+    """Stored scores where the members are: a fit takes its parts along to where its pairs are."""
+    return torch.from_numpy(np.ascontiguousarray(scores)).to(DEVICE.get())
+
+
 class ScorePairs:
     """Scores of naturals and their twins by the members of a fusion: a ``contracts.Pairs``."""
 
     def __init__(self, natural: Any, twins: Any) -> None:
-        self.natural, self.twins = torch.from_numpy(np.ascontiguousarray(natural)), torch.from_numpy(np.ascontiguousarray(twins))
+        self.natural, self.twins = _here(natural), _here(twins)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,7 +96,7 @@ def calibrate_fusion(scored: list[Found], fused: nn.Module, rules: Rules) -> Fou
     """The fusion's own scores of everything that its members' ``calibrate`` scored, and its thresholds."""
     head: Any = fused.head
     with torch.no_grad():
-        arrays = {k: head(torch.from_numpy(np.stack([f.arrays[k] for f in scored], 1))).numpy() for k in scored[0].arrays}
+        arrays = {k: head(_here(np.stack([f.arrays[k] for f in scored], 1))).cpu().numpy() for k in scored[0].arrays}
     return Found(thresholds_of(arrays["score000"], rules), arrays)
 
 
@@ -122,7 +128,7 @@ def _out_of_fold(scored: list[Found], names: list[str], attacked: list[Rows], na
         with torch.no_grad():
             for values, into in zip((every, there), out, strict=True):
                 mine = folds[: len(values)] == k
-                into[mine] = head(torch.from_numpy(values[mine])).numpy()
+                into[mine] = head(_here(values[mine])).cpu().numpy()
     return out
 
 
@@ -144,8 +150,13 @@ def unseen_rates(
     Returns:
         Name to the share of the unseen attack's images that count and lie above the candidate's own threshold, which is set on
         the select naturals; the fusion's scores are out of fold.
+
+    Raises:
+        UsageError: when no image of the unseen attack counts.
     """
     name, counts = unseen.facts["attack"], unseen.column("counts")
+    if not counts.any():
+        raise UsageError(f"none of the {len(unseen)} select images of {name} counts: nothing can be chosen by its rate")
     every, there = stacked(scored, names, SELECT_NATURAL), stacked(scored, names, f"{SELECT_ATTACKED}{name}")
     columns = {c: (every[:, i], there[:, i]) for i, c in enumerate(called)}
     columns["Fused"] = _out_of_fold(scored, names, attacked, natural, name)

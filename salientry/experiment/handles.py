@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from ..errors import UsageError
 from ..keys import canonical, digest, label
 from ..protocol import deal
 from ..store import JSON, Rows
+
+_signature = functools.cache(inspect.signature)
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,11 @@ class Step:
     @property
     def seeded(self) -> bool:
         """Whether it takes a seed."""
-        return "seed" in inspect.signature(self.function).parameters
+        return "seed" in _signature(self.function).parameters
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments by name, without those that equal their defaults."""
-        signature = inspect.signature(self.function)
+        signature = _signature(self.function)
         bound = signature.bind_partial(*args, **kwargs).arguments
         missing = [n for n, p in signature.parameters.items() if p.default is p.empty and n not in bound and n != "seed"]
         if missing:
@@ -139,7 +142,7 @@ class Handle:
     """A result that there may not be yet. ``handle[role]`` and ``handle.first(n)`` are views of rows."""
 
     step: Step | None
-    args: dict[str, Any]
+    args: dict[str, Any] = field(repr=False)  # the whole graph, many times over
     seed: int | None
     fingerprint: str
     slug: str

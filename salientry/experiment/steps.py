@@ -205,7 +205,9 @@ class StoredPairs:
         if len(self.rows) < FEWEST_PAIRS:
             names = ", ".join(str(a.facts.get("attack")) for a in attacked)
             raise UsageError(f"{len(self.rows)} of {len(natural)} images of {names} count; {FEWEST_PAIRS} are needed to train on")
-        self.swapped = np.random.default_rng(0).random(len(natural)) < (0.5 if shuffled else 0.0)
+        self.swapped = np.zeros(len(natural), bool)
+        if shuffled:  # exactly half: a head that learns that one side has more of a label has learnt something
+            self.swapped[np.random.default_rng(0).permutation(self.rows)[: len(self.rows) // 2]] = True
         self._known: tuple[Tensor, Tensor] | None = None
 
     @property

@@ -244,8 +244,7 @@ class Story:
             trials = {d: self.judged(d, plan.strict, training, 0 if d in LOGISTIC else seed) for d in plan.members}
             selected = {d: on_select(subjects, t.detector, d, plan.attacks, plan.strict, self.how) for d, t in trials.items()}
             sets = [subjects.natural["test"], *self.tests(plan.strict, plan.attacks, seed == 0)]
-            for called, without in {"all": (), **{f"without {name}": kinds for name, kinds in GROUPS.items()}}.items():
-                kept = [d for d in trials if not isinstance(d, without)]
+            for called, kept in _fusions(tuple(trials)).items():
                 members, scored = [trials[d].detector for d in kept], [trials[d] for d in kept]
                 fused = run.do(
                     fit_fusion, [selected[d] for d in kept], members, select_names(labels), twins, plan.strict, called, seed=seed
@@ -279,6 +278,16 @@ class Story:
             found.shifts += [run.do(map_shift, *sets, m) for m in others if rules is plan.strict]
         shown = [subjects.shown(SPD(), subjects.attacked(a, "test", plan.strict), "test", self.how) for a in plan.attacks]
         found.gallery = run.do(gallery, subjects.shown(SPD(), subjects.natural["test"], "test", self.how), shown, others)
+
+
+def _fusions(members: tuple[Any, ...]) -> dict[str, list[Any]]:
+    """Everything; everything without each part; the logits' floors alone, and with each other part."""
+    logits = [d for d in members if isinstance(d, GROUPS["logits"])]
+    found = {"all": list(members)}
+    found |= {f"without {name}": [d for d in members if not isinstance(d, kinds)] for name, kinds in GROUPS.items()}
+    found |= {"logits alone": logits}
+    others = {name: kinds for name, kinds in GROUPS.items() if name != "logits"}
+    return found | {f"logits with {name}": [*logits, *(d for d in members if isinstance(d, kinds))] for name, kinds in others.items()}
 
 
 def _is(handle: Handle | None) -> Handle:

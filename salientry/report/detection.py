@@ -147,7 +147,7 @@ def _row(records: Records, ledger: Ledger, g: Group, floor: Group | None, levels
         attacked.append(twins)
     cells = [_cell(records, ledger, g, s, floor, levels) for s in attacked]
     null = records.controls(g.protocol, "Null")
-    controls = {k: _noise(records, ledger, g, k, levels[0]) for k in (*NOISES, *OTHERS)}
+    controls = {k: noise_of(records, ledger, g, k, levels[0]) for k in (*NOISES, *OTHERS)}
     return Row(
         g,
         health(records, ledger, g),
@@ -218,7 +218,8 @@ def _cell(records: Records, ledger: Ledger, g: Group, s: ImageSet, floor: Group 
     return Cell(attack, n, ranks, tpr, None, gap)
 
 
-def _noise(records: Records, ledger: Ledger, g: Group, kind: str, level: str) -> Noise | None:
+def noise_of(records: Records, ledger: Ledger, g: Group, kind: str, level: str) -> Noise | None:
+    """A detector on a control as large as its training adversarials; None where there is none."""
     s, attacked = records.control_of(g, kind), records.twins(g, "test")
     if s is None or attacked is None or not g.on(s):
         return None

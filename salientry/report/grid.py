@@ -10,7 +10,7 @@ import numpy as np
 
 from ..metrics import Interval, difference
 from .detection import Table
-from .numbers import Ledger
+from .numbers import KEY, Ledger
 from .records import Group, Records
 
 DEFENCES = ("SPD", "SMD", "ID", "JSD")
@@ -49,12 +49,13 @@ def grid(records: Records, ledger: Ledger, tables: list[Table]) -> Grid:
     labels = records.labels
     cells = [_cell(records, tables, p, d, a, b) for p in ("published", "strict") for d in DEFENCES for a in labels for b in labels]
     transfer, specific = {}, []
+    lacking = {(t.protocol, t.trained_on) for t in tables if t.missing}
     for protocol in ("published", "strict"):
         for defence in DEFENCES:
-            if id := _transfer(records, ledger, labels, protocol, defence):
+            if not lacking & {(protocol, a) for a in labels} and (id := _transfer(records, ledger, labels, protocol, defence)):
                 transfer[f"{protocol}/{defence}"] = id
             for a in labels:
-                if id := _specific(records, ledger, protocol, defence, a):
+                if not lacking & {(protocol, a), (protocol, "combined")} and (id := _specific(records, ledger, protocol, defence, a)):
                     specific.append((protocol, defence, a, id))
     return Grid(labels, cells, transfer, specific)
 
@@ -160,14 +161,21 @@ def cell_lines(records: Records, ledger: Ledger, found: Grid) -> Iterator[str]:
             yield f"  {protocol}/{s.facts['attack']}: prediction changed {changed:.3f}, {len(sizes)} count, {size}"
     heads = {h for c in found.cells for h in c.heads}
     yield f"{len(heads)} distinct heads"
+    yield from amiss(ledger, found)
 
 
-def complete(ledger: Ledger, found: Grid) -> bool:
-    """Whether cells, reasons and heads add up: every cell is a finite number or says why not, and no two rows share a head."""
-    rows: dict[tuple[str, ...], set[tuple[str, str, str]]] = {}
+def amiss(ledger: Ledger, found: Grid) -> list[str]:
+    """Where cells, reasons and heads do not add up, one line each: a cell that is neither a finite number nor says why not, and a head
+    that stands in two rows.
+    """
+    rows: dict[str, set[str]] = {}
     for c in found.cells:
-        if c.heads:
-            rows.setdefault(c.heads, set()).add((c.protocol, c.defence, c.trained_on))
-    told = all((c.id is not None and ledger[c.id].value is not None) or c.why for c in found.cells)
-    heads = {h for c in found.cells for h in c.heads}
-    return told and all(len(v) == 1 for v in rows.values()) and len(heads) == sum(len(h) for h in rows)
+        for k, h in enumerate(c.heads):
+            again = f", seed number {k}" if h in c.heads[:k] else ""
+            rows.setdefault(h, set()).add(f"{c.protocol}/{c.defence} trained on {c.trained_on}{again}")
+    out = [
+        f"AMISS: {c.protocol}/{c.defence} trained on {c.trained_on}, tested on {c.tested_on} is no number, for no reason"
+        for c in found.cells
+        if (c.id is None or ledger[c.id].value is None) and not c.why
+    ]
+    return out + [f"AMISS: one head, {h[:KEY]}, in {' and in '.join(sorted(names))}" for h, names in rows.items() if len(names) > 1]

@@ -63,6 +63,7 @@ def html(records: Records, found: Computed, command: str) -> str:
         "small": show.small,
         "meaning": MEANING,
     }
+    environment.filters |= {"title_of": attack_title, "name_of": lambda name: TITLES.get(name, name)}
     two_words = ("GATE", "NOISE", "GAUSSIAN", "SHUFFLED", "WEAK")
     seen = {s if s.startswith(two_words) else s.split(" ")[0] for s in _stamps(found)}
     pictures = figures.Gallery(records)
@@ -84,6 +85,7 @@ def html(records: Records, found: Computed, command: str) -> str:
         maps=figures.MAPS,
         spoiled=WORDS,
         shade=lambda id, protocol: plots.shade(found.ledger.value(id), protocol),
+        whole_noise=lambda: show.number(_whole_noise(found)),
         taken=lambda part: taken(part, found),
         resamples=RESAMPLES,
         stamps=sorted(seen),
@@ -92,10 +94,19 @@ def html(records: Records, found: Computed, command: str) -> str:
     )
 
 
+def _whole_noise(found: Computed) -> str | None:
+    """More flags of the whole fusion on noise."""
+    rows = [r for t in found.tables if (t.protocol, t.trained_on) == ("strict", "combined") for r in t.rows if r.group.family == "fusion"]
+    return rows[0].noise.specificity if rows and rows[0].noise else None
+
+
 def taken(part: Part, found: Computed) -> str:
-    """The members that a fusion lacks."""
-    whole = next(p for p in found.fusion.parts if p.name == "whole") if found.fusion else None
-    return ", ".join(TITLES.get(m, m) for m in (whole.members if whole else []) if m not in part.members)
+    """The members that a part is made of."""
+    if found.fusion is None:
+        return ""
+    first = found.fusion.of(part.base)[0].members
+    more, fewer = (first, part.members) if part.base == "whole" else (part.members, first)
+    return ", ".join(TITLES.get(m, m) for m in more if m not in fewer)
 
 
 def percent(level: str) -> str:
@@ -148,8 +159,8 @@ def _text(value: float | None, percent: bool) -> str:
     if value is None or math.isnan(value):
         return "–"
     if percent:
-        return f"{100 * value:.1f}\u202f%".replace("-", "\u2212")
-    text = f"{value:.3f}"
+        return f"{round(100 * value, 1) + 0.0:.1f}\u202f%".replace("-", "\u2212")  # adding 0 takes the sign off a zero
+    text = f"{round(value, 3) + 0.0:.3f}"
     return text.replace("0.", ".", 1).replace("-", "\u2212") if abs(value) < 1 else text.replace("-", "\u2212")
 
 
@@ -184,14 +195,17 @@ def _detection_sentence(t: detection.Table, found: Computed, show: Shown) -> Mar
         return next((r for r in t.rows if r.group.title == title), None)
 
     shown = [name for name in ("SPD", "SMD", "ID+", t.best_floor) if row(name)]
-    listed = [
-        Markup("{}: {}").format(
-            attack_title(a), Markup(", ").join(Markup("{} {}").format(n, show.bare(tpr(row(n), a), True)) for n in shown)
+    heads = Markup("").join(Markup("<th>{}</th>").format(attack_title(a)) for a in found.grid.labels)
+    lines = [
+        Markup("<tr><th>{}</th>{}</tr>").format(
+            n if n != t.best_floor else f"{n}, best floor",
+            Markup("").join(Markup("<td>{}</td>").format(show.bare(tpr(row(n), a), True)) for a in found.grid.labels),
         )
-        for a in found.grid.labels
+        for n in shown
     ]
-    text = Markup("Trained on all attacks, false alarms held to {}, of the successful 8-bit images are found: {}. ")
-    return (text + Markup("({} was the best floor on <i>select</i>.)")).format(percent(level), Markup("; ").join(listed), t.best_floor)
+    text = Markup("Trained on all attacks, false alarms held to {}, of the successful 8-bit images are found:").format(percent(level))
+    table = Markup('<div class="scroll"><table><thead><tr><th></th>{}</tr></thead><tbody>{}</tbody></table></div>')
+    return text + table.format(heads, Markup("").join(lines))
 
 
 def _specificity_sentence(t: detection.Table, show: Shown) -> Markup:
@@ -205,15 +219,21 @@ def _specificity_sentence(t: detection.Table, show: Shown) -> Markup:
 
 
 def _fusion_sentence(fusion: Fusion, show: Shown) -> Markup:
-    """What the map adds to everything else, and which detector the guard keeps."""
-    gains = {p.name: p.gain.get("mean") for p in fusion.parts}
-    text = Markup(
-        "A fusion of all detectors finds {} on average over the attacks; the map's two detectors add {} to it, the image {}, the logits {}."
-    ).format(*(show.number(gains.get(k), True) for k in ("whole", "the map", "the image", "logits")))
+    """What the map adds to everything else, to the logits alone, and which detector the guard keeps."""
+    whole = fusion.of("whole")[0]
+    text = Markup("A fusion of all detectors finds {} on average over the attacks; the map's two detectors add {} to it.").format(
+        show.number(whole.finds, True), show.number(fusion.gain("whole", "the map"), True)
+    )
+    alone = next((p for p in fusion.of("logits") if p.name == "alone"), None)
+    if alone is not None:
+        text += Markup(" The logits alone find {}; the map adds {} to them, the image {}, the second net without a map {}.").format(
+            show.number(alone.finds, True),
+            *(show.number(fusion.gain("logits", k), True) for k in ("the map", "the image", "the second net")),
+        )
     if fusion.choice:
         text += Markup(
             " The guard keeps <b>{}</b>: on <i>select</i> it has the best rate on its worst attack that it was not trained on."
-        ).format(fusion.choice["chosen"])
+        ).format(TITLES.get(fusion.choice["chosen"], fusion.choice["chosen"]))
     return text
 
 

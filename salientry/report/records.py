@@ -164,13 +164,16 @@ class Records:
 
     def _read(self, body: JSON, arrays: dict[str, Array], verify: bool) -> None:
         self.absent = [shard for shard in body["shards"] if not (self.folder / shard).exists()]
-        gone = {s["column"] for s in body["scores"] if s["shard"] in self.absent}
+        file_of = {s["column"]: s["shard"] for s in body["scores"]}
+        gone = {column for column, shard in file_of.items() if shard in self.absent}
         if missing := (set(body["sha256"]) - gone) ^ set(arrays):
             raise DataDamaged(f"the arrays and records.json do not fit together: {', '.join(sorted(missing)[:3])}")
         body["scores"] = [s for s in body["scores"] if s["shard"] not in self.absent]  # what is computed from them goes with them
-        self.damaged = [
-            k for k, v in arrays.items() if verify and hashlib.sha256(np.ascontiguousarray(v).tobytes()).hexdigest() != body["sha256"][k]
-        ]
+        self.damaged = {
+            k: file_of.get(k, "records.safetensors")
+            for k, v in arrays.items()
+            if verify and hashlib.sha256(np.ascontiguousarray(v).tobytes()).hexdigest() != body["sha256"][k]
+        }
         self.recipe, self.gates, self.skipped = body["recipe"], body["gates"], body["skipped"]
         self.strength, self.choice = body["strength"], body["choice"]
         self.settings, self.networks = body["attacks"], body["networks"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..metrics import auroc_interval, rate
+from .detection import missing_controls
 from .grid import _level
 from .numbers import Ledger
 from .records import ORDINARY, Group, Records
@@ -41,6 +42,8 @@ def rows(records: Records, ledger: Ledger) -> list[Row]:
     out: list[Row] = []
     for detector, attack in dict.fromkeys((g.detector, g.trained_on) for g in spoiled):
         ordinary = records.group("strict", detector, attack)
+        if ordinary and missing_controls(records, [ordinary]):
+            continue
         out += [_row(records, ledger, g) for g in ([ordinary] if ordinary else [])]
         out += [_row(records, ledger, g) for g in spoiled if (g.detector, g.trained_on) == (detector, attack)]
     return out

@@ -23,8 +23,15 @@ def problems(folder: Path | str) -> list[str]:
     compared with its checksum; a detector whose scores do not vary, and a missing mandatory control, are problems too.
     """
     records = Records(folder, verify=True)
-    out = [f"{name}: the scores in records.safetensors are not those that were recorded" for name in records.damaged]
+    out = [f"{name} in {file} is not what was recorded" for name, file in records.damaged.items()]
     out += [f"{shard} is missing: its scores and what is computed from them cannot be verified" for shard in records.absent]
+    out += [
+        f"{g.name}, seed {run.facts['seed']}: scores of {name} are not finite"
+        for g in records.groups
+        for run in g.runs
+        for name, s in run.scores.items()
+        if not np.isfinite(s).all()
+    ]
     for g in records.groups:
         if g.form not in ORDINARY:
             continue  # a control may blind a detector wholly
@@ -62,7 +69,12 @@ def listed(folder: Path | str, figure: str) -> tuple[list[str], bool]:
     records = Records(folder)
     ledger = Ledger()
     found = grid.grid(records, ledger, detection.tables(records, ledger))
-    return list(grid.cell_lines(records, ledger, found)), grid.complete(ledger, found)
+    return list(grid.cell_lines(records, ledger, found)), not grid.amiss(ledger, found)
+
+
+def absent(folder: Path | str) -> list[str]:
+    """The files of scores that the records name and that are not there."""
+    return [s for s in read_json(Path(folder) / "records.json")["shards"] if not (Path(folder) / s).exists()]
 
 
 def _printed(folder: Path | str) -> list[Any]:

@@ -25,15 +25,17 @@ from salientry.experiment.findings import Findings
 from salientry.experiment.run import Run
 from salientry.experiment.sanity import Gate
 from salientry.guard import Guard
+from salientry.keys import label
 from salientry.protocol import STRICT
 from salientry.recipes.smoke import smoke
-from tests.tiny import NET, ROLES
+from tests.tiny import ATTACKS, NET, ROLES, recorded
 
 from .conftest import Told
 
 SHAPE = Shape(1, 28, 28, 10)
+CW = label(ATTACKS[-1])
 LEFT = {"records.json", "records.safetensors", "run.json", "report.json", "report.html"}
-LEFT |= {"guard", "classifier", "natural.png", "attacked.png"}
+LEFT |= {"scores", "gallery.json", "gallery.safetensors", "check.json", "guard", "classifier", "natural.png", "attacked.png"}
 
 
 def impossible(run: Run, least: float = 2.0) -> Findings:
@@ -41,7 +43,10 @@ def impossible(run: Run, least: float = 2.0) -> Findings:
     return smoke(
         run,
         seeds=1,
+        detect=100,
         select=60,
+        attacks=ATTACKS,
+        width=4,
         data=Digits(roles=ROLES),
         classifier=CompactCNN(width=8, epochs=8),
         saliency=NET,
@@ -68,8 +73,7 @@ def test_a_run_leaves_records_report_guard_and_two_pictures(ran: tuple[Path, Tol
     out, told = ran
     assert told.code == 0, told.err
     assert {p.name for p in out.iterdir()} >= LEFT
-    for name in ("records.json", "records.safetensors"):
-        assert (out / name).read_bytes() == (finished / name).read_bytes()
+    assert recorded(out) == recorded(finished)
     body = json.loads((out / "run.json").read_text())
     assert body["salientry"] == salientry.__version__
     assert (body["recipe"], body["parameters"], body["out"]) == ("tiny", {}, str(out))
@@ -80,26 +84,29 @@ def test_a_run_leaves_records_report_guard_and_two_pictures(ran: tuple[Path, Tol
 
 def test_the_two_pictures_are_the_first_of_the_gallery(ran: tuple[Path, Told]) -> None:
     gallery = load_file(ran[0] / "gallery.safetensors")
-    for name, column in (("natural", "natural.image"), ("attacked", "DeepFool.image")):
+    for name, column in (("natural", "natural.image"), ("attacked", f"{CW}.image")):
         assert (np.asarray(Image.open(ran[0] / f"{name}.png")) == gallery[column][0, 0]).all()
-    assert (gallery["natural.image"][0] != gallery["DeepFool.image"][0]).any()
+    assert (gallery["natural.image"][0] != gallery[f"{CW}.image"][0]).any()
 
 
 def test_the_guard_left_behind_is_that_of_the_records(ran: tuple[Path, Told]) -> None:
-    """Its scores of the gallery's adversarials are the recorded ones, its threshold is the strict one of SPD on DeepFool."""
+    """It is the one that was chosen on select images, with its strict threshold; its scores are the recorded ones."""
     out = ran[0]
     guard = Guard.load(out / "guard", load_classifier(str(out / "classifier")))
-    body, arrays = json.loads((out / "records.json").read_text()), load_file(out / "records.safetensors")
-    gallery = load_file(out / "gallery.safetensors")
-    wanted = ("SPD", "strict", "DeepFool", "paired")
-    mine = next(d for d in body["detectors"] if tuple(d["facts"][k] for k in ("detector", "protocol", "trained_on", "form")) == wanted)
-    assert guard.threshold == mine["thresholds"]["0.05"]
-    at = next(s["index"] for s in body["sets"] if s["name"] == "strict/test/DeepFool")
-    scores = arrays[next(s["column"] for s in body["scores"] if s["set"] == at and s["detector"] == mine["index"])]
+    body = json.loads((out / "records.json").read_text())
+    (choice,) = body["choice"]
+    assert choice["worst"][choice["chosen"]] == max(choice["worst"].values())
+    wanted = {"detector": choice["chosen"], "protocol": "strict", "trained_on": "combined", "seed": 0}
+    mine = next(d for d in body["detectors"] if wanted.items() <= d["facts"].items() and d["facts"]["form"] in ("paired", "all"))
+    assert guard.threshold == pytest.approx(mine["thresholds"]["0.05"], abs=1e-9)
+    arrays, gallery = load_file(out / "records.safetensors"), load_file(out / "gallery.safetensors")
+    at = next(s["index"] for s in body["sets"] if s["name"] == f"strict/test/{CW}")
+    score = next(s for s in body["scores"] if (s["set"], s["detector"]) == (at, mine["index"]))
+    scores = load_file(out / score["shard"])[score["column"]]
     rows = {bytes(i): k for k, i in enumerate(arrays[f"set/{at:03d}/id"])}
-    recorded = scores[[rows[bytes(i)] for i in gallery["id"]]]
-    found = guard(torch.from_numpy(gallery["DeepFool.image"]).float() / 255).score.numpy()
-    np.testing.assert_allclose(found, recorded, atol=1e-3)
+    expected = scores[[rows[bytes(i)] for i in gallery["id"]]]
+    found = guard(torch.from_numpy(gallery[f"{CW}.image"]).float() / 255).score.numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_a_second_call_computes_and_writes_nothing(store: Path, left: Path) -> None:
@@ -110,6 +117,35 @@ def test_a_second_call_computes_and_writes_nothing(store: Path, left: Path) -> N
     assert told.lines[0] == f"0 steps computed, {results} re-used from {store}"
     assert f"the report in {left} is of this very run" in told.lines
     assert {p: p.stat().st_mtime_ns for p in left.rglob("*") if p.is_file()} == before
+
+
+def test_a_lost_file_of_scores_is_found_and_written_again(store: Path, left: Path, finished: Path) -> None:
+    """By the second call, from the store; --verify names it until then."""
+    before = json.loads((left / "report.json").read_text())["numbers"]
+    lost = left / "scores" / "strict-FGSM.safetensors"
+    lost.unlink()
+    Told("report", left, "--verify").refused(1, "scores/strict-FGSM.safetensors is missing")
+    written = Told("report", left)
+    assert written.code == 0, written.err
+    assert "scores/strict-FGSM.safetensors" in written.err, "it says what it left out"
+    fewer = json.loads((left / "report.json").read_text())["numbers"]
+    assert {n["id"] for n in fewer} < {n["id"] for n in before}
+    told = Told("run", "tiny", "--out", left)
+    assert told.code == 0, told.err
+    assert told.lines[0].startswith("0 steps computed")
+    assert "is of this very run" not in told.out
+    assert recorded(left) == recorded(finished)
+    after = json.loads((left / "report.json").read_text())["numbers"]
+    assert [n | {"command": ""} for n in after] == [n | {"command": ""} for n in before]
+    assert Told("report", left, "--verify").code == 0
+    assert "is of this very run" in Told("run", "tiny", "--out", left).out
+
+
+def test_damaged_records_are_written_again(store: Path, left: Path, finished: Path) -> None:
+    (left / "records.json").write_text("{ half")
+    told = Told("run", "tiny", "--out", left)
+    assert told.code == 0, told.err
+    assert recorded(left) == recorded(finished)
 
 
 def test_what_a_killed_call_did_not_write_is_written_again(store: Path, left: Path) -> None:
@@ -141,7 +177,12 @@ def test_a_failed_gate_is_exit_code_1_and_what_does_not_stand_on_it_is_reported(
     body = json.loads((left / "records.json").read_text())
     assert body["recipe"]["parameters"] == {"least": 2.5}
     assert {d["facts"]["detector"] for d in body["detectors"]} >= {"ID", "Margin", "Margin2", "SortedLogits"}
-    assert not {d["facts"]["detector"] for d in body["detectors"]} & {"SMD", "SPD", "Exists", "Opinion"}
+    forms = {(d["facts"]["detector"], d["facts"]["form"]) for d in body["detectors"]}
+    assert not {detector for detector, _ in forms} & {"Exists", "Opinion"}
+    assert {form for detector, form in forms if detector in ("SMD", "SPD")} == {"untrained decoder"}, "that map had no gate to pass"
+    assert {form for detector, form in forms if detector == "Fused"} >= {"logits alone"}
+    assert not [form for _, form in forms if "the map" in form]
+    assert not body["choice"]
     numbers = json.loads((left / "report.json").read_text())["numbers"]
     for detector in ("ID", "Margin"):
         assert [n for n in numbers if n["id"].startswith(f"strict/{detector}/") and n["value"] is not None]
@@ -155,10 +196,14 @@ def test_a_failed_gate_is_exit_code_1_and_what_does_not_stand_on_it_is_reported(
     assert "is of this very run" in again.out
     planned = Told("plan", "impossible", "least=2.5")
     assert planned.code == 0
-    skipped = [line for line in planned.lines if line.startswith("skip")]
+    every = Told("plan", "impossible", "least=2.5", "--all")
+    skipped = [line for line in every.lines if line.startswith("skip")]
     assert len(skipped) > 20
+    assert every.lines[-1] == planned.lines[-1]
     assert f" 0 left, {len(skipped)} skipped because a gate failed, nothing to do" in planned.lines[-1]
-    assert [line for line in planned.lines if line.endswith(": FAILED")] == [line for line in planned.lines if " gate Gate" in line]
+    assert [line for line in every.lines if line.endswith(": FAILED")] == [line for line in every.lines if " gate Gate" in line]
+    assert [line.split()[0] for line in planned.lines if "FAILED" in line] == ["gate"]
+    assert sum(int(line.split()[-2]) for line in planned.lines[1:-1] if line.endswith(" skipped")) == len(skipped)
 
 
 def test_the_report_goes_to_a_folder_of_the_recipes_name(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,28 +221,58 @@ def stops_at_once(run: Run, seeds: int = 1) -> Findings:
 # --- plan ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_plan_says_what_is_done_what_is_left_and_how_long(home: Path) -> None:
-    told = Told("plan", "smoke", "seeds=1", "select=60")
+def kinds(told: Told) -> dict[str, list[int]]:
+    """Steps, done and left by kind of step."""
     assert told.code == 0, told.err
-    assert all(line.startswith("left") for line in told.lines[:-1])
-    count = len(told.lines) - 1
+    assert told.lines[0].split() == ["step", "steps", "done", "left", "seconds", "left"]
+    return {line.split()[0]: [int(n) for n in line.split()[1:4]] for line in told.lines[1:-1]}
+
+
+def test_a_plan_says_what_is_done_what_is_left_and_how_long(home: Path) -> None:
+    """A line for each kind of step; with --all one for each step."""
+    told = Told("plan", "smoke", "seeds=1", "select=60")
+    found = kinds(told)
+    assert len(told.lines) < 50
+    assert all(done == 0 and steps == left > 0 for steps, done, left in found.values())
+    count = sum(steps for steps, _, _ in found.values())
     assert told.lines[-1].startswith(f"{count} steps: 0 done, {count} left, about ")
-    assert float(told.lines[-1].split("about ")[1].split()[0]) > 10, "recorded seconds come with the package"
-    first, last = (next(i for i, line in enumerate(told.lines) if word in line) for word in ("read_data", "gallery"))
+    total = float(told.lines[-1].split("about ")[1].split()[0])
+    assert total > 10, "recorded seconds come with the package"
+    assert sum(float(line.split("about ")[1].split()[0]) for line in told.lines[1:-1]) == pytest.approx(total, abs=len(found))
+    every = Told("plan", "smoke", "seeds=1", "select=60", "--all")
+    assert every.lines[-1] == told.lines[-1]
+    assert len(every.lines) == count + 1
+    assert all(line.startswith("left") for line in every.lines[:-1])
+    assert {k: sum(line.split()[3] == k for line in every.lines[:-1]) for k in found} == {k: n for k, (n, _, _) in found.items()}
+    first, last = (next(i for i, line in enumerate(every.lines) if word in line) for word in ("read_data", "gallery"))
     assert first < last
+    assert list(found) == list(dict.fromkeys(line.split()[3] for line in every.lines[:-1]))
+
+
+def test_a_plan_grows_with_the_recipe(home: Path) -> None:
+    one, two = (kinds(Told("plan", "smoke", f"seeds={n}")) for n in (1, 2))
+    assert one["train_classifier"] == two["train_classifier"] == [1, 0, 1]
+    assert sum(n for n, _, _ in one.values()) < sum(n for n, _, _ in two.values())
+    reduced, full = (Told("plan", "smoke", "seeds=1", f"full_cw={v}", "--all").lines for v in ("false", "true"))
+    assert len(reduced) == len(full)
+    assert any("CarliniWagner-steps=60" in line for line in reduced)
+    assert not any("CarliniWagner-steps=60" in line for line in full)
 
 
 def test_a_plan_follows_what_was_done(store: Path, left: Path) -> None:
     count = len(list(store.glob("*/*/DONE")))
     told = Told("plan", "tiny")
     assert told.lines[-1] == f"{count} steps: {count} done, 0 left, nothing to do"
-    assert all(line.startswith("done") for line in told.lines[:-1])
+    assert all(steps == done and not left for steps, done, left in kinds(told).values())
+    assert all(line.startswith("done") for line in Told("plan", "tiny", "--all").lines[:-1])
     gone = sorted(store.glob("calibrate/*")) + sorted(store.glob("gallery/*"))
     for folder in gone:
         shutil.rmtree(folder)
     told = Told("plan", "tiny")
     assert told.lines[-1].startswith(f"{count} steps: {count - len(gone)} done, {len(gone)} left, about ")
-    assert {line.split()[3] for line in told.lines[:-1] if line.startswith("left")} == {"calibrate", "gallery"}
+    assert {k: left for k, (_, _, left) in kinds(told).items() if left} == {"calibrate": len(gone) - 1, "gallery": 1}
+    every = Told("plan", "tiny", "--all")
+    assert {line.split()[3] for line in every.lines[:-1] if line.startswith("left")} == {"calibrate", "gallery"}
     ran = Told("run", "tiny", "--out", left)
     assert f"{len(gone)} steps computed, {count - len(gone)} re-used" in ran.out
     assert Told("plan", "tiny").lines[-1] == f"{count} steps: {count} done, 0 left, nothing to do"
@@ -224,6 +299,7 @@ def test_a_report_is_written_from_the_records_alone(left: Path, tmp_path: Path) 
     bare.mkdir()
     for name in ("records.json", "records.safetensors"):
         shutil.copy(left / name, bare)
+    shutil.copytree(left / "scores", bare / "scores")
     told = Told("report", bare)
     assert (told.code, told.out) == (0, f"wrote {bare / 'report.html'}\n"), told.err
 
@@ -236,13 +312,27 @@ def test_a_report_is_written_from_the_records_alone(left: Path, tmp_path: Path) 
 
 
 def test_one_flipped_score_is_found(left: Path) -> None:
-    body = json.loads((left / "records.json").read_text())
-    name = body["scores"][-1]["column"]
-    arrays = load_file(left / "records.safetensors")
+    score = json.loads((left / "records.json").read_text())["scores"][-1]
+    name, path = score["column"], left / score["shard"]
+    arrays = load_file(path)
     arrays[name][0] = -arrays[name][0] - 1
-    save_file(arrays, left / "records.safetensors")
-    told = Told("report", left, "--verify")
-    told.refused(1, f"{name}: the scores in records.safetensors are not those that were recorded", str(left))
+    save_file(arrays, path)
+    Told("report", left, "--verify").refused(1, f"{name} in {score['shard']} is not what was recorded", str(left))
+
+
+def test_cells_of_figure_2(left: Path, tmp_path: Path) -> None:
+    told = Told("report", left, "--cells", "figure2")
+    assert told.code == 0, told.err
+    assert told.lines[0] == "32 of 32 cells are finite (4 defences x 2^2 attacks x 2 protocols)"
+    body = json.loads((left / "records.json").read_text())
+    wanted = [{"detector": d, "protocol": "strict", "trained_on": "FGSM", "form": "paired"} for d in ("SPD", "ID")]
+    a, b = (next(d for d in body["detectors"] if w.items() <= d["facts"].items()) for w in wanted)
+    a["key"] = b["key"]
+    (left / "records.json").write_text(json.dumps(body))
+    told = Told("report", left, "--cells", "figure2")
+    assert told.code == 1
+    assert told.lines[-1].startswith("AMISS: one head")
+    Told("report", left, "--cells", "figure3").refused(2, "figure3", "there are: figure2")
 
 
 # --- check ---------------------------------------------------------------------------------------------------------
@@ -282,7 +372,7 @@ def test_json_says_what_the_guard_says(left: Path) -> None:
     assert len(told.lines) == 2
     for i, line in enumerate(told.lines):
         body = json.loads(line)
-        assert set(body) == {"image", "flagged", "score", "threshold", "p_value", "predicted"}
+        assert set(body) == {"image", "flagged", "score", "threshold", "p_value", "predicted", "spoke"}
         assert body["image"] == str(_both(left)[i])
         assert body["flagged"] is bool(verdict.flagged[i])
         assert body["score"] == pytest.approx(float(verdict.score[i]), abs=1e-5)
@@ -293,8 +383,33 @@ def test_json_says_what_the_guard_says(left: Path) -> None:
 
 
 def test_a_line_names_class_score_threshold_and_p_value() -> None:
-    line = Judged(Path("a.png"), True, 2.347, 1.234, 0.0123, 7).line()
+    line = Judged(Path("a.png"), True, 2.347, 1.234, 0.0123, 7, {}).line()
     assert line == "FLAGGED a.png: class 7, score 2.35 (flagged above 1.23); 1.2 % of calibration images are as suspicious or more"
+
+
+def test_a_flagged_line_says_what_spoke_loudest_first() -> None:
+    voices = {"the map": 0.4, "the image": -3.0, "logits": 2.0, "activations": 0.7, "pixels": 0.0}
+    flagged = Judged(Path("a.png"), True, 2.347, 1.234, 0.0123, 7, voices)
+    assert flagged.line().endswith("as suspicious or more; what spoke: logits, activations")
+    assert "spoke" not in replace(flagged, flagged=False).line()
+    assert "spoke" not in replace(flagged, spoke={"the map": -1.0}).line()
+    assert flagged.json()["spoke"] == voices
+    assert replace(flagged, spoke={"the map": float("nan")}).json()["spoke"] == {"the map": None}
+
+
+def test_check_says_what_spoke(left: Path) -> None:
+    threshold(left / "guard", -1e6)
+    guard = Guard.load(left / "guard", load_classifier(str(left / "classifier")))
+    pixels = torch.stack([torch.from_numpy(np.array(Image.open(p))) for p in _both(left)])[:, None].float() / 255
+    told, verdict = Told("check", left / "guard", *_both(left), "--json"), guard(pixels)
+    for i, line in enumerate(told.lines):
+        spoke = json.loads(line)["spoke"]
+        assert set(spoke) == set(guard.voices)
+        assert sum(spoke.values()) == pytest.approx(float(verdict.spoke[i].sum()), abs=1e-4)
+    for line, body in zip(Told("check", left / "guard", *_both(left)).lines, told.lines, strict=True):
+        loud = sorted((k for k, v in json.loads(body)["spoke"].items() if v > 0), key=lambda k: -json.loads(body)["spoke"][k])
+        assert ("; what spoke: " in line) == bool(loud)
+        assert not loud or line.endswith(f"; what spoke: {', '.join(loud[:2])}")
 
 
 def test_overlays_are_pictures_of_the_map_in_red(left: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from salientry.datasets.mnist import SHA256
 from salientry.errors import UsageError
 from salientry.experiment.findings import Findings
 from salientry.experiment.run import Run
+from tests.tiny import recorded
 
 from .conftest import Told
 
@@ -52,7 +54,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch, made: Any) -> None:
     [
         (["smok"], ["unknown recipe 'smok'", "there are: smoke"]),
         ([""], ["unknown recipe ''", "there are: smoke"]),
-        (["smoke", "sedes=3"], ["unknown parameter 'sedes=3'", "seeds=2", "select=250"]),
+        (["smoke", "sedes=3"], ["unknown parameter 'sedes=3'", "seeds=2", "detect=800", "select=200", "full_cw=False"]),
         (["smoke", "seeds"], ["unknown parameter 'seeds'", "seeds=2"]),
         (["smoke", "=3"], ["unknown parameter '=3'", "seeds=2"]),
         (["smoke", ""], ["unknown parameter ''", "seeds=2"]),
@@ -60,6 +62,10 @@ def recipe(monkeypatch: pytest.MonkeyPatch, made: Any) -> None:
         (["smoke", "data=3"], ["unknown parameter 'data=3'"]),
         (["smoke", "seeds="], ["seeds must be int, like 2; found ''"]),
         (["smoke", "seeds=many"], ["seeds must be int, like 2; found 'many'"]),
+        (["smoke", "full_cw=1"], ["full_cw must be bool, like False; found '1'"]),
+        (["smoke", "full_cw=yes"], ["full_cw must be bool, like False; found 'yes'"]),
+        (["smoke", "seeds=0"], ["seeds must lie in [1, 100]; found 0"]),
+        (["smoke", "detect=0"], ["detect must lie in [1, "]),
         (["smoke", "seeds=1.5"], ["seeds must be int, like 2; found '1.5'"]),
         (["smoke", "seeds=True"], ["seeds must be int, like 2; found 'True'"]),
         (["smoke", "seeds=(1"], ["seeds must be int, like 2; found '(1'"]),
@@ -190,7 +196,7 @@ def test_damaged_records(left: Path) -> None:
         json_path.write_text(whole[: len(whole) // 2])
         Told("report", left, *option).refused(3, str(json_path), "is no JSON")
         json_path.write_text(json.dumps(json.loads(whole) | {"schema": 99}))
-        Told("report", left, *option).refused(2, "records.json has schema 99; this version reads 1")
+        Told("report", left, *option).refused(2, "records.json has schema 99; this version reads 2")
         json_path.write_text(whole)
         arrays_path.write_bytes(arrays[:-100])
         Told("report", left, *option).refused(3, str(arrays_path), "truncated", f"{len(arrays) - 100} bytes")
@@ -201,6 +207,19 @@ def test_damaged_records(left: Path) -> None:
         arrays_path.write_bytes(arrays)
     (left / "report.json").unlink()
     Told("report", left, "--verify").refused(4, str(left / "report.json"), "cannot read")
+
+
+def test_a_damaged_file_of_scores_is_not_a_lost_one(left: Path) -> None:
+    """What is lost is left out; what is there and unreadable, or holds other columns, is an error."""
+    path = left / "scores" / "strict-FGSM.safetensors"
+    whole, other = path.read_bytes(), (left / "scores" / "published-FGSM.safetensors").read_bytes()
+    for option in ([], ["--verify"], ["--cells", "figure2"]):
+        path.write_bytes(whole[:-100])
+        Told("report", left, *option).refused(3, str(path), "truncated", f"{len(whole) - 100} bytes")
+        path.write_bytes(b"")
+        Told("report", left, *option).refused(3, str(path), "no readable safetensors file")
+        path.write_bytes(other)
+        Told("report", left, *option).refused(3, "do not fit together")
 
 
 def spots(body: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -342,8 +361,7 @@ def test_a_full_disk_loses_nothing_that_was_done(store: Path, finished: Path, tm
     assert told.code == 0, told.err
     assert f"{len(everything) - len(after)} steps computed, {len(after)} re-used" in told.out
     assert {p.parent.relative_to(store) for p in store.glob("*/*/DONE")} == everything
-    for name in ("records.json", "records.safetensors"):
-        assert (tmp_path / "o" / name).read_bytes() == (finished / name).read_bytes()
+    assert recorded(tmp_path / "o") == recorded(finished)
 
 
 def running_tiny(name: str) -> Any:
@@ -352,11 +370,11 @@ def running_tiny(name: str) -> Any:
     return tiny
 
 
-@pytest.mark.parametrize("room", [0, 1, 2, 3])
+@pytest.mark.parametrize("room", [0, 1, 4, 8, 10])
 def test_a_disk_that_is_full_when_the_report_is_written(
     store: Path, left: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
-    """Records, gallery, classifier and guard are the files of arrays in a report; all steps are done already."""
+    """Records, seven files of scores, gallery, classifier and guard are the files of arrays in a report; all steps are done already."""
     done = len(list(store.glob("*/*/DONE")))
     disk(monkeypatch, room)
     told = Told("run", "tiny", "action=mark", "--out", left)
@@ -428,13 +446,13 @@ def test_ctrl_c_in_the_middle_keeps_what_was_done(home: Path) -> None:
     assert not out
     assert [p.parent.parent.name for p in home.glob("*/*/DONE")] == ["read_data"]
     assert not [p for p in home.rglob(".new-*")]
-    assert "504 steps: 1 done, 503 left" in Told("plan", "smoke").lines[-1]
+    assert re.fullmatch(r"\d+ steps: 1 done, \d+ left, about .*", Told("plan", "smoke").lines[-1])
 
 
 def test_a_reader_who_has_seen_enough_is_no_error(home: Path) -> None:
     """``salientry plan smoke | head -1``"""
     process = subprocess.Popen(
-        [sys.executable, "-m", "salientry", "plan", "smoke"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "salientry", "plan", "smoke", "--all"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None and process.stderr is not None
     assert process.stdout.readline().startswith("left")

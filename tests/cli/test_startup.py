@@ -16,9 +16,9 @@ from .conftest import Told
 
 HEAVY = ("torch", "numpy", "scipy", "matplotlib", "PIL", "safetensors", "rich.progress")
 OPTIONS = {
-    "run": ["--out", "--device", "--seed", "--numerics", "--debug", "recipe", "KEY=VALUE", "smoke"],
-    "plan": ["--device", "--seed", "--numerics", "--debug", "recipe", "KEY=VALUE", "how long"],
-    "report": ["--verify", "--debug", "folder", "records.json"],
+    "run": ["--workers", "--out", "--device", "--seed", "--numerics", "--debug", "recipe", "KEY=VALUE", "smoke"],
+    "plan": ["--all", "--device", "--seed", "--numerics", "--debug", "recipe", "KEY=VALUE", "how long"],
+    "report": ["--verify", "--cells", "figure2", "--debug", "folder", "records.json"],
     "check": ["--classifier", "--weights", "--overlay", "--json", "--device", "--debug", "module:callable", "1: at least one flagged"],
 }
 

@@ -1,15 +1,19 @@
-"""Every entry of CONTROLS, and what the two that there are promise."""
+"""Every entry of CONTROLS, and what each of them promises."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kstest, kurtosis, skew
 from torch import Tensor
 
 from salientry.attacks import FGSM
 from salientry.contracts import CONTROL_STREAM, image_seeds, uniform
-from salientry.controls import MatchedNoise, Null
+from salientry.controls import MatchedNoise, Null, RoundTrip, Shuffled, Transplant
+from salientry.errors import UsageError
 
 from .. import examples
 
@@ -97,11 +101,12 @@ def test_null_is_an_equal_copy() -> None:
         (faint, 0.45 / 255),
     ],  # the last: C&W on CIFAR-10
 )
-def test_noise_is_as_large_as_the_attack_after_clipping_and_rounding(base: object, attack: object, eps: float) -> None:
+@pytest.mark.parametrize("kind", ["sign", "gaussian"])
+def test_noise_is_as_large_as_the_attack_after_clipping_and_rounding(base: object, attack: object, eps: float, kind: Any) -> None:
     assert callable(base) and callable(attack)
     x = base()
     adv = attack(x, eps)
-    out = MatchedNoise()(x, adv, seeds=SEEDS)
+    out = MatchedNoise(kind=kind)(x, adv, seeds=SEEDS)
     assert torch.equal(grid(out), out)  # what is stored is what was measured
     share = rms(out - x) / rms(adv - x)
     assert abs(np.median(share) - 1) < 0.05
@@ -155,6 +160,105 @@ def test_direction_is_drawn_from_the_image_not_from_the_attack() -> None:
             assert float((a * b).min()) >= 0  # never opposite: only how far is the attack's
     other = (MatchedNoise()(x, adversarials[1], seeds=SEEDS + 1) - x).sign()
     assert abs(float((other * moves[1]).mean())) < 0.05
+
+
+def test_gaussian_noise_is_gaussian() -> None:
+    """On mid-grey, where nothing is clipped, at 25 levels, where rounding hardly shows."""
+    x = grey()
+    out = MatchedNoise(kind="gaussian")(x, faint(x, 0.1), seeds=SEEDS)
+    move = (out - x).double().flatten(1).numpy()
+    z = move / move.std(1, keepdims=True)
+    n = z.size
+    assert abs(z.mean()) < 4 / n**0.5 and np.abs(z.mean(1)).max() < 5 / z.shape[1] ** 0.5
+    assert abs(skew(z, None)) < 5 * (6 / n) ** 0.5 and abs(kurtosis(z, None)) < 5 * (24 / n) ** 0.5
+    assert kstest(z.ravel(), "norm").statistic < 0.02
+    within = [(np.abs(z) < sigma).mean() for sigma in (1, 2, 3)]
+    np.testing.assert_allclose(within, [0.6827, 0.9545, 0.9973], atol=0.01)
+    assert np.abs(np.corrcoef(z) - np.eye(N)).max() < 6 / z.shape[1] ** 0.5
+    assert abs(np.corrcoef(z[:, :-1].ravel(), z[:, 1:].ravel())[0, 1]) < 4 / n**0.5
+
+
+def test_gaussian_noise_of_an_unchanged_image_is_none_and_no_other_kind_is_known() -> None:
+    x = black()
+    assert torch.equal(MatchedNoise(kind="gaussian")(x, x, seeds=SEEDS), x)
+    with pytest.raises(UsageError, match="'sign' or 'gaussian'; found 'salt'"):
+        MatchedNoise(kind="salt")  # type: ignore[arg-type]
+
+
+# --- the attack's own values at other places, another image's, and none at all ------------------------------------
+
+
+def colour(seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Mid-grey colour images and perturbations of whole levels, sparse, in float64, so that sums are exact; nothing is clipped."""
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randint(100, 150, (N, 3, 9, 11), generator=g).double()
+    delta = torch.randint(-90, 91, x.shape, generator=g) * (torch.rand(N, 1, 9, 11, generator=g) < 0.3)
+    return x / 255, (x + delta) / 255
+
+
+def pixels(x: Tensor, adv: Tensor) -> list[list[list[int]]]:
+    """Of each image: the perturbation of each pixel, all channels together, in whole levels."""
+    levels: list[list[list[int]]] = ((adv - x) * 255).round().to(torch.int64).flatten(2).transpose(1, 2).tolist()
+    return levels
+
+
+def test_shuffled_moves_whole_pixels_of_the_perturbation_and_loses_none() -> None:
+    x, adv = colour()
+    out = Shuffled()(x, adv, seeds=SEEDS)
+    before, after = pixels(x, adv), pixels(x, out)
+    assert [sorted(image) for image in before] == [sorted(image) for image in after]
+    assert all(a != b for a, b in zip(before, after, strict=True))
+    np.testing.assert_allclose(rms(out - x), rms(adv - x), rtol=1e-9)
+    torch.testing.assert_close((out * 255).round() / 255, out, rtol=0, atol=1e-12)  # still on the grid
+
+
+def test_shuffled_has_an_order_of_its_own_for_each_image_and_prefers_no_place() -> None:
+    x = torch.full((400, 1, 5, 5), 0.5)
+    adv = x.clone()
+    adv[:, 0, 2, 3] += 0.25
+    out = Shuffled()(x, adv, seeds=examples.seeds(400))
+    places = (out - x).flatten(1).argmax(1)
+    assert torch.equal(((out - x) > 0.2).flatten(1).sum(1), torch.ones(400, dtype=torch.int64))
+    assert int(places.bincount(minlength=25).min()) > 3 and int(places.bincount(minlength=25).max()) < 36  # 16 each
+    again = Shuffled()(x, adv, seeds=examples.seeds(400) + 1)
+    assert int(((again - x).flatten(1).argmax(1) == places).sum()) < 40
+    same = Shuffled()(x, x + 0.1 * (adv - x), seeds=examples.seeds(400))  # the order is the image's, not the attack's
+    assert torch.equal((same - x).flatten(1).argmax(1), places)
+
+
+def test_shuffled_clips_what_leaves_the_box() -> None:
+    x = black()
+    out = Shuffled()(x, signs(x, 0.4), seeds=SEEDS)
+    assert float(out.min()) == 0 and float(out.max()) == 1
+    assert (rms(out - x) <= rms(signs(x, 0.4) - x) + 1e-6).all()
+
+
+def test_transplant_lays_another_images_perturbation_on_and_clips() -> None:
+    x = grid(torch.rand(N, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)))
+    borrowed = (signs(grey(1), 0.3) - grey(1)).roll(1, 0)
+    out = Transplant()(x, x + borrowed, seeds=SEEDS)
+    assert float((x + borrowed).min()) < 0 and float((x + borrowed).max()) > 1
+    assert torch.equal(out, (x + borrowed).clamp(0, 1))
+    inside = ((x + borrowed) > 0) & ((x + borrowed) < 1)
+    torch.testing.assert_close((out - x)[inside], borrowed[inside], rtol=0, atol=1e-6)
+    assert Transplant.borrows and not any(getattr(c, "borrows", False) for n, c in examples.controls().items() if n != "transplant")
+
+
+def test_round_trip_moves_by_a_millionth_and_8_bits_undo_it() -> None:
+    levels = (torch.arange(256) / 255).view(1, 1, 16, 16)
+    for x in (levels, black(), grey(), levels.double()):
+        out = RoundTrip()(x, x, seeds=SEEDS[: len(x)])
+        assert float((out - x).abs().max()) < 2e-6
+        assert torch.equal(grid(out), grid(x)) and float(out.min()) >= 0 and float(out.max()) <= 1
+    exact = RoundTrip()(levels.double(), levels.double(), seeds=SEEDS[:1])
+    torch.testing.assert_close(exact - levels, 1e-6 * (0.5 - levels.double()), rtol=0, atol=1e-9)
+    assert float((RoundTrip()(levels, levels, seeds=SEEDS[:1]) != levels).float().mean()) > 0.5  # it leaves a trace
+    assert RoundTrip.in_float and not any(getattr(c, "in_float", False) for n, c in examples.controls().items() if n != "round_trip")
+
+
+def test_round_trip_looks_at_the_natural_alone() -> None:
+    x = grey()
+    assert torch.equal(RoundTrip()(x, signs(x, 0.2), seeds=SEEDS), RoundTrip()(x, x, seeds=SEEDS + 1))
 
 
 def test_draws_are_splitmix64() -> None:

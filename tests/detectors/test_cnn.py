@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -7,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from salientry.contracts import facts_of, fingerprint
-from salientry.detectors import ID, REPLICA, SmallCNN
+from salientry.contracts import facts_of, fingerprint, seeded
+from salientry.detectors import FULL_RESOLUTION, ID, REPLICA, IDPlus, SmallCNN
 from salientry.errors import UsageError
+from salientry.keys import decode, encode
 
 from ..examples import HEAD, ViewPairs
 
@@ -91,3 +93,50 @@ def test_settings_move_the_weights() -> None:
 def test_refuses_an_unknown_norm() -> None:
     with pytest.raises(UsageError, match="'batch' or 'none'; found 'layer'"):
         SmallCNN(norm="layer")  # type: ignore[arg-type]
+
+
+def test_strides_say_which_convolutions_halve() -> None:
+    assert FULL_RESOLUTION.strides == (1, 2, 2)
+    for strides in ((2, 2, 1), (1, 2, 2), (1, 1, 1)):
+        net = SmallCNN(width=4, strides=strides).build(1)
+        assert tuple(c.stride[0] for c in kinds(net, nn.Conv2d)) == strides
+        sizes: list[int] = []
+        for c in kinds(net, nn.Conv2d):
+            c.register_forward_hook(lambda m, given, out, sizes=sizes: sizes.append(out.shape[-1]))
+        assert net(torch.rand(2, 1, 28, 28)).shape == (2,)
+        assert sizes == [28 // strides[0], 28 // (strides[0] * strides[1]), 28 // (strides[0] * strides[1] * strides[2])]
+    for wrong in ((2, 2), (1, 2, 3), (0, 1, 1), (1, 1, 1, 1), ()):
+        with pytest.raises(UsageError, match="strides are three numbers, each 1 or 2"):
+            SmallCNN(strides=wrong)
+
+
+def test_full_resolution_survives_the_trip_through_a_file() -> None:
+    settings = IDPlus()
+    assert decode(json.loads(json.dumps(encode(settings)))) == settings and settings.head is FULL_RESOLUTION
+
+
+def test_weights_lie_in_memory_as_those_of_an_untrained_net() -> None:
+    """Training turns them round for speed; what is left must not tell."""
+    fitted: Any = ID(HEAD).fit(ViewPairs(pairs().natural.repeat(1, 3, 1, 1), pairs().adversarial.repeat(1, 3, 1, 1)), seed=0)
+    assert all(p.is_contiguous() for p in fitted.parameters())
+    assert [p.stride() for p in fitted.parameters()] == [p.stride() for p in ID(HEAD).build((3, 12, 12)).parameters()]
+
+
+def test_training_is_plain_adam_on_the_cross_entropy() -> None:
+    """The same steps written out: fused, channels last and one cycle change digits, not the method."""
+    given, settings = pairs(), replace(HEAD, epochs=2, batch=32, schedule="constant", lr=1e-3)
+    fitted: Any = ID(settings).fit(given, seed=7)
+    with seeded(7):
+        net = settings.build(1)
+    optimiser = torch.optim.Adam(net.parameters(), 1e-3, foreach=False, fused=False)
+    for epoch in range(2):
+        for views in given.batches(16, 7 * 1_000_003 + epoch):
+            optimiser.zero_grad()
+            scores = net(torch.cat(views))
+            torch.cat([nn.functional.softplus(scores[:16]), nn.functional.softplus(-scores[16:])]).mean().backward()
+            optimiser.step()
+    net.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(fitted.head(given.natural), net(given.natural), rtol=0, atol=2e-3)
+    with seeded(7):
+        assert float((fitted.head(given.natural) - settings.build(1).eval()(given.natural)).detach().abs().max()) > 0.02

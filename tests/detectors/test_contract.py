@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from functools import cache
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.contracts import Shape, fingerprint, origin, rebuilt
+from salientry.contracts import Shape, fingerprint, origin, rebuilt, seeded
 from salientry.errors import UsageError
 from salientry.evidence import PARTS, Evidence
 from salientry.metrics import auroc
@@ -19,7 +20,9 @@ from .. import examples
 from ..examples import ViewPairs
 
 NAMES = sorted(examples.detectors())
-CNNS, SLOPES = ["id", "smd", "spd"], ["black_share", "exists", "high_frequency", "margin", "opinion"]
+CNNS, SLOPES = ["id", "id_plus", "jsd", "smd", "spd"], ["black_share", "exists", "high_frequency", "margin", "opinion"]
+MLPS = ["pooled_activations", "sorted_logits"]
+LEARN_FROM_A_SEED = {*CNNS, *MLPS}  # the others are fitted to their optimum, which no seed moves
 NO_SLOPE_IN_THE_IMAGE = {"black_share"}  # it counts
 EVERY = pytest.mark.parametrize("name", NAMES)
 SHAPE = Shape(1, 12, 12, 5)
@@ -28,14 +31,17 @@ N = 96
 
 @cache
 def pairs_of(name: str, seed: int = 0) -> ViewPairs:
-    return ViewPairs.of(
-        examples.detectors()[name], examples.natural_evidence(N, seed=2 * seed), examples.adversarial_evidence(N, seed=2 * seed + 1)
-    )
+    given = examples.natural_evidence(N, seed=2 * seed), examples.adversarial_evidence(N, seed=2 * seed + 1)
+    return ViewPairs.of(examples.detectors()[name], *given, *examples.parts(name))
 
 
 @cache
 def _fitted(name: str, seed: int = 0) -> nn.Module:
-    return examples.detectors()[name].fit(pairs_of(name), seed=seed)
+    return fit(name, pairs_of(name), seed)
+
+
+def fit(name: str, pairs: ViewPairs, seed: int = 0) -> nn.Module:
+    return examples.detectors()[name].fit(pairs, *examples.parts(name), seed=seed)
 
 
 def fitted(name: str) -> Any:
@@ -72,13 +78,15 @@ def copied(name: str) -> Any:
 
 
 def test_lists_above_speak_of_entries() -> None:
-    assert {*CNNS, *SLOPES, *NO_SLOPE_IN_THE_IMAGE} <= set(NAMES)
+    assert {*CNNS, *MLPS, *SLOPES, *NO_SLOPE_IN_THE_IMAGE} <= set(NAMES)
 
 
 @EVERY
 def test_scores_are_one_finite_number_an_image(name: str) -> None:
     x = examples.images(SHAPE, 9)
-    unfitted = examples.detectors()[name].build(tuple(examples.detectors()[name].view(looks(x)).shape[1:]))
+    settings, parts = examples.detectors()[name], examples.parts(name)
+    with seeded(0):
+        unfitted = settings.build(tuple(settings.view(looks(x), *parts).shape[1:]), *parts)
     for detector in (unfitted, fitted(name)):
         with torch.no_grad():
             found = detector(looks(x))
@@ -100,7 +108,8 @@ def test_neighbours_do_not_matter(name: str) -> None:
 @EVERY
 def test_reads_the_parts_that_it_needs_and_no_other(name: str) -> None:
     detector, everything = fitted(name), examples.natural_evidence(6)
-    assert detector.needs == examples.detectors()[name].needs <= set(PARTS)
+    of_parts: list[Any] = list(examples.parts(name))
+    assert detector.needs == examples.detectors()[name].needs.union(*(p.needs for p in of_parts)) <= set(PARTS)
     needed = {p: getattr(everything, p) for p in detector.needs}
     assert detector(Evidence(None, None, everything.image, **needed)).shape == (6,)
     for part in detector.needs:
@@ -128,7 +137,7 @@ def test_zero_is_the_heads_own_decision(name: str) -> None:
 @EVERY
 def test_is_in_eval_mode_after_fit_and_build(name: str) -> None:
     assert not any(m.training for m in fitted(name).modules())
-    assert not any(m.training for m in examples.detectors()[name].build(pairs_of(name).shape).modules())
+    assert not any(m.training for m in examples.detectors()[name].build(pairs_of(name).shape, *examples.parts(name)).modules())
 
 
 @EVERY
@@ -147,15 +156,27 @@ def test_is_saved_and_built_again_bit_for_bit(name: str) -> None:
 @EVERY
 def test_same_seed_same_weights(name: str) -> None:
     state = torch.get_rng_state()
-    again = fingerprint(examples.detectors()[name].fit(pairs_of(name), seed=0))
+    again = fingerprint(fit(name, pairs_of(name)))
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(5)
-    assert again == fingerprint(fitted(name)) == fingerprint(examples.detectors()[name].fit(pairs_of(name), seed=0))
+    assert again == fingerprint(fitted(name)) == fingerprint(fit(name, pairs_of(name)))
 
 
-@pytest.mark.parametrize("name", [*CNNS, "sorted_logits"])
-def test_other_seed_other_weights(name: str) -> None:
-    assert fingerprint(_fitted(name, 1)) != fingerprint(_fitted(name, 0))
+@EVERY
+def test_other_seed_other_weights_where_a_seed_is_used(name: str) -> None:
+    assert (fingerprint(_fitted(name, 1)) != fingerprint(_fitted(name, 0))) == (name in LEARN_FROM_A_SEED)
+
+
+@EVERY
+def test_the_parts_that_it_stands_on_are_left_as_they_were(name: str) -> None:
+    parts = copy.deepcopy(examples.parts(name))
+    for p in parts:
+        p.double()
+    before = [fingerprint(p) for p in parts]
+    detector: Any = examples.detectors()[name].fit(pairs_of(name), *parts, seed=0)
+    assert [fingerprint(p) for p in parts] == before
+    assert len(detector.parts) == len(parts)
+    assert all(p.grad is None for part in parts for p in part.parameters())
 
 
 @EVERY
@@ -183,10 +204,17 @@ def test_score_is_differentiable_in_the_image(name: str) -> None:
 
 @EVERY
 def test_belongs_to_a_family(name: str) -> None:
-    family = examples.detectors()[name].family
-    assert family in ("saliency", "image", "floor")
-    if "map" in examples.detectors()[name].needs:
-        assert family == "saliency"
+    settings = examples.detectors()[name]
+    assert settings.family in ("saliency", "image", "floor", "fusion")
+    assert (settings.family == "fusion") == bool(examples.parts(name))
+    if "map" in settings.needs:
+        assert settings.family == "saliency"
+
+
+@EVERY
+def test_goes_by_words(name: str) -> None:
+    words = examples.detectors()[name].says
+    assert words == words.strip() and words[0].islower() and words[-1].isalpha()
 
 
 @pytest.mark.parametrize("name", SLOPES)
@@ -203,7 +231,7 @@ def test_floors_are_never_turned_round(name: str) -> None:
         assert bool((rising.diff() > 0).all())
 
 
-@pytest.mark.parametrize("name", ["margin2", "sorted_logits", *CNNS])
+@pytest.mark.parametrize("name", ["margin2", *MLPS, *CNNS])
 def test_heads_without_a_stated_sign_learn_either(name: str) -> None:
     swapped = pairs_of(name).swapped()
     natural, adversarial = scores(examples.detectors()[name].fit(swapped, seed=0), swapped)
@@ -224,7 +252,7 @@ def test_margin2_finds_too_sure_and_too_unsure() -> None:
     assert 0.4 < auroc(*(v.numpy() for v in scores(one, ViewPairs(-natural, -adversarial)))) < 0.6
 
 
-@pytest.mark.parametrize("name", ["margin", "margin2", "exists", "opinion", "sorted_logits"])
+@pytest.mark.parametrize("name", ["margin", "margin2", "exists", "opinion", *MLPS])
 def test_units_of_the_view_do_not_matter(name: str) -> None:
     """Columns are standardised: logits a thousand times as large, with another origin, are scored alike."""
     given = pairs_of(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from salientry import External, Guard, fit_guard
-from salientry.attacks import FGSM, DeepFool
-from salientry.contracts import fingerprint
-from salientry.detectors import ID, SPD, Margin
-from salientry.errors import GateFailed, StoreError, UsageError
+from salientry.attacks import BIM, FGSM, DeepFool
+from salientry.contracts import facts_of, fingerprint
+from salientry.detectors import ID, SPD, Margin, SmallCNN
+from salientry.errors import AttackTooWeak, GateFailed, StoreError, UsageError
+from salientry.experiment.choice import candidates
+from salientry.experiment.fit_guard import _readable
+from salientry.keys import label
 from salientry.saliency import Eq2, Fill, SimpleClassifier, UNet
 
 SALIENCY = UNet(
@@ -30,6 +34,8 @@ SALIENCY = UNet(
 )
 USELESS = UNet(SimpleClassifier(base=4, scales=2, epochs=1, batch=64, lr=1e-7), Eq2(area=3), Fill("black"), epochs=1, batch=64, lr=1e-7)
 COUNT = 600
+ONE: dict[str, Any] = {"detector": SPD(), "attacks": (DeepFool(),)}  # where the choice is not what a test is about
+PLAIN: dict[str, Any] = {"detector": Margin(), "attacks": (DeepFool(),)}
 NEEDED = 295  # of which 59 calibrate: the fewest that can promise 5 %
 
 
@@ -75,7 +81,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def guard(classifier: nn.Module, naturals: tuple[Tensor, Tensor], store: Path) -> Guard:
     with pytest.warns(UserWarning, match="calibration images"):
-        return fit_guard(classifier, *naturals, saliency=SALIENCY, store=store)
+        return fit_guard(classifier, *naturals, **ONE, saliency=SALIENCY, store=store)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +152,7 @@ def test_a_second_call_on_a_store_computes_nothing(
     guard: Guard, classifier: nn.Module, naturals: tuple[Tensor, Tensor], store: Path, fresh: tuple[Tensor, Tensor]
 ) -> None:
     before = files(store)
-    again = fit_guard(classifier, *naturals, saliency=SALIENCY, store=str(store))  # and warns of nothing: nothing is calibrated
+    again = fit_guard(classifier, *naturals, **ONE, saliency=SALIENCY, store=str(store))  # and warns of nothing: nothing is calibrated
     assert files(store) == before
     assert torch.equal(again(fresh[0]).score, guard(fresh[0]).score)
     assert again.threshold == guard.threshold
@@ -160,28 +166,27 @@ def test_an_interrupted_call_goes_on(
     def interrupted(*_: Any, **__: Any) -> nn.Module:
         raise KeyboardInterrupt
 
-    detector = Margin()
     with monkeypatch.context() as patch:
         patch.setattr(Margin, "fit", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            fit_guard(classifier, *naturals, detector=detector, store=tmp_path)
+            fit_guard(classifier, *naturals, **PLAIN, store=tmp_path)
     before = files(tmp_path)
     assert {p.parent.parent.name for p in before} == {"read_data", "look", "attack_images", "settle"}
     with pytest.warns(UserWarning, match="calibration images"):
-        fit_guard(classifier, *naturals, detector=detector, store=tmp_path)
+        fit_guard(classifier, *naturals, **PLAIN, store=tmp_path)
     after = files(tmp_path)
     assert {p: after[p] for p in before} == before
-    assert {p.parent.parent.name for p in set(after) - set(before)} == {"fit_detector", "score", "calibrate"}
+    assert {p.parent.parent.name for p in set(after) - set(before)} == {"fit_detector", "calibrate"}
 
 
 def test_another_classifier_shares_nothing_but_the_images(classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     assert isinstance(classifier, External)
     for net in (classifier, External(classifier.module, mean=0.4, std=0.5)):
         with pytest.warns(UserWarning, match="calibration images"):
-            fit_guard(net, *naturals, detector=Margin(), store=tmp_path)
+            fit_guard(net, *naturals, **PLAIN, store=tmp_path)
     count = {p.name: len(list(p.iterdir())) for p in tmp_path.iterdir() if p.is_dir()}
     assert count["read_data"] == 1
-    assert count["attack_images"] == count["calibrate"] == 2
+    assert (count["attack_images"], count["fit_detector"], count["calibrate"]) == (4, 2, 2)  # two roles are attacked
 
 
 @pytest.fixture
@@ -196,7 +201,7 @@ def test_a_detector_that_needs_no_map_trains_no_net_for_it(
     classifier: nn.Module, naturals: tuple[Tensor, Tensor], fresh: tuple[Tensor, Tensor], tmp_path: Path, detector: Any
 ) -> None:
     with pytest.warns(UserWarning, match="calibration images"):
-        found = fit_guard(classifier, *naturals, detector=detector, store=tmp_path)
+        found = fit_guard(classifier, *naturals, detector=detector, attacks=(DeepFool(),), store=tmp_path)
     assert found.saliency is None
     assert found(fresh[0]).map is None
     assert not {"fit_saliency", "sanity", "gate", "draw"} & {p.name for p in tmp_path.iterdir()}
@@ -205,23 +210,110 @@ def test_a_detector_that_needs_no_map_trains_no_net_for_it(
 
 def test_without_a_store_nothing_is_left(classifier: nn.Module, naturals: tuple[Tensor, Tensor], scratch: Path) -> None:
     with pytest.warns(UserWarning, match="calibration images"):
-        found = fit_guard(classifier, *naturals, detector=ID())
+        found = fit_guard(classifier, *naturals, detector=ID(), attacks=[DeepFool()])
     assert not list(scratch.iterdir())
     assert found(naturals[0][:3]).score.isfinite().all()
 
 
-def test_level_seed_and_attack_are_used(classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+def test_level_seed_and_attacks_are_used(classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    def fitted(**change: Any) -> Guard:
+        return fit_guard(classifier, *naturals, **{"detector": ID(), "attacks": (DeepFool(),), "store": tmp_path} | change)
+
     with pytest.warns(UserWarning, match="calibration images"):
-        usual = fit_guard(classifier, *naturals, detector=ID(), store=tmp_path)
-    with pytest.warns(UserWarning, match="calibration images"):
-        seeded = fit_guard(classifier, *naturals, detector=ID(), store=tmp_path, seed=1)
-    loose = fit_guard(classifier, *naturals, detector=ID(), store=tmp_path, level=0.2)
+        usual, seeded, signs, both = fitted(), fitted(seed=1), fitted(attacks=(FGSM(0.3),)), fitted(attacks=(DeepFool(), FGSM(0.3)))
+    loose = fitted(level=0.2)
     assert loose.level == 0.2
     assert loose.threshold < usual.threshold
-    assert not torch.equal(seeded(naturals[0]).score, usual(naturals[0]).score)
+    scores = [g(naturals[0]).score for g in (usual, seeded, signs, both)]
+    assert not any(torch.equal(scores[0], s) for s in scores[1:])
+    facts = [facts_of(g.detector) for g in (usual, both)]
+    assert [f["of"] for f in facts] == [["DeepFool"], ["DeepFool", label(FGSM(0.3))]]
+    assert [f["trained_on"] for f in facts] == ["DeepFool", "combined"]
+    assert not any("choice" in f for f in facts), "there was none"
+
+
+# --- the choice -------------------------------------------------------------------------------------------------------
+
+CHEAP = SmallCNN(width=4)
+SEEN = (DeepFool(), FGSM(0.3))
+FEEBLE = FGSM(0.001)
+
+
+@pytest.fixture(scope="module")
+def kept(classifier: nn.Module, naturals: tuple[Tensor, Tensor], store: Path) -> Guard:
+    """The best of many; its CNNs are small ones. The saliency model is that of ``guard``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("salientry.experiment.fit_guard.SmallCNN", lambda: CHEAP)
+        patch.setattr("salientry.experiment.fit_guard.FULL_RESOLUTION", CHEAP)
+        with pytest.warns(UserWarning, match="calibration images|hardly fool") as noted:
+            found = fit_guard(classifier, *naturals, attacks=(*SEEN, FEEBLE), saliency=SALIENCY, store=store)
+    told = [str(w.message) for w in noted if "hardly fool" in str(w.message)]
+    assert len(told) == 1
+    assert label(FEEBLE) in told[0] and "of 150 images" in told[0] and "DeepFool" not in told[0]
+    assert all(w.filename == __file__ for w in noted if "hardly fool" in str(w.message)), "told where it was called"
+    return found
+
+
+def test_the_best_on_its_worst_unseen_attack_is_kept_and_says_why(kept: Guard) -> None:
+    facts = facts_of(kept.detector)
+    choice = facts["choice"]
+    names = [type(c).__name__ for c in candidates(CHEAP, CHEAP)] + ["Fused"]
+    assert list(choice["worst"]) == names
+    for name in names:
+        assert set(choice["rates"][name]) == {label(a) for a in SEEN}, "the feeble one is not in it"
+        assert choice["worst"][name] == min(choice["rates"][name].values())
+    assert choice["worst"][choice["chosen"]] == max(choice["worst"].values())
+    assert facts["detector"] == choice["chosen"]
+    assert facts["trained_on"] == "combined", "kept is the one that was trained on all attacks"
+    assert facts["of"] == [label(a) for a in SEEN]
+
+
+def test_the_kept_one_works(kept: Guard, fresh: tuple[Tensor, Tensor], classifier: nn.Module, tmp_path: Path) -> None:
+    natural, attacked = kept(fresh[0]), kept(fresh[1])
+    assert auroc(natural.score, attacked.score) > 0.8
+    assert float(natural.flagged.float().mean()) <= 0.12
+    assert natural.map is not None
+    assert natural.spoke.shape == (400, len(kept.voices))
+    kept.save(tmp_path)
+    again = Guard.load(tmp_path, classifier)
+    assert torch.equal(again(fresh[1]).spoke, attacked.spoke)
+    assert facts_of(again.detector)["choice"] == facts_of(kept.detector)["choice"]
+
+
+def test_calibration_images_are_read_once_and_last(kept: Guard, store: Path) -> None:
+    """Only the chosen detector is calibrated; no step but that has scores of those images."""
+    records = [json.loads(p.read_text()) for p in (store / "calibrate").glob("*/result.json")]
+    assert len(records) == 2  # ``guard`` and ``kept``
+    assert all(len(r["arguments"]["sets"]) == 1 for r in records)
+    chosen = next((store / "choose_detector").glob("*/result.json"))
+    assert [r["arguments"]["detector"] for r in records].count({"input": json.loads(chosen.read_text())["key"]}) == 1
+    assert not (store / "score").exists()
+
+
+class Layerless(nn.Module):
+    """A classifier without a layer whose mean could be taken."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 4 * F.avg_pool2d(x, 8).flatten(1) @ self.weight
+
+
+def test_a_classifier_without_layers_is_tried_without_what_reads_them(naturals: tuple[Tensor, Tensor]) -> None:
+    net = Layerless(torch.eye(4))
+    tried = [c for c in candidates(CHEAP, CHEAP) if _readable(c, net)]
+    assert {type(c).__name__ for c in candidates(CHEAP, CHEAP)} - {type(c).__name__ for c in tried} == {"PooledActivations"}
     with pytest.warns(UserWarning, match="calibration images"):
-        signs = fit_guard(classifier, *naturals, detector=ID(), store=tmp_path, attack=FGSM(0.3))
-    assert not torch.equal(signs(naturals[0]).score, usual(naturals[0]).score)
+        found = fit_guard(net, *naturals, **PLAIN)
+    assert found(naturals[0][:5]).score.isfinite().all()
+
+
+def test_attacks_that_all_hardly_fool_are_an_error(classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    with pytest.raises(AttackTooWeak, match=r"no attack fools .*FGSM.*\d+ of 150 images\), BIM.* of 150 images\); give stronger `attacks`"):
+        fit_guard(classifier, *naturals, detector=Margin(), attacks=(FEEBLE, BIM(0.001, 0.001)), store=tmp_path)
+    assert not (tmp_path / "fit_detector").exists()
 
 
 # --- a map that is none -----------------------------------------------------------------------------------------------
@@ -230,11 +322,11 @@ def test_level_seed_and_attack_are_used(classifier: nn.Module, naturals: tuple[T
 def test_maps_that_are_none_stop_it_with_their_figures(classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     with pytest.raises(GateFailed, match=r"failed its sanity gate on 60 images: .* is -?\d\.\d+ \[-?\d\.\d+, -?\d\.\d+\], at least"):
         fit_guard(classifier, *naturals, saliency=USELESS, store=tmp_path)
-    assert not (tmp_path / "fit_detector").exists()
+    assert not {"attack_images", "fit_detector"} & {p.name for p in tmp_path.iterdir()}, "told before the attacks take their time"
     with pytest.raises(GateFailed):
         fit_guard(classifier, *naturals, saliency=USELESS, store=tmp_path)
     with pytest.warns(UserWarning, match="calibration images"):
-        marked = fit_guard(classifier, *naturals, saliency=USELESS, store=tmp_path, gate_action="mark")
+        marked = fit_guard(classifier, *naturals, **ONE, saliency=USELESS, store=tmp_path, gate_action="mark")
     assert marked.saliency is not None
     assert len(list((tmp_path / "fit_saliency").iterdir())) == 1, "the same maps, judged twice"
 
@@ -251,7 +343,7 @@ def test_too_few_images_and_how_many_are_needed(classifier: nn.Module, naturals:
         fit_guard(classifier, x, y, level=0.01, store=tmp_path)
     assert not list(tmp_path.iterdir()), "said before anything is computed"
     with pytest.warns(UserWarning, match="61 calibration images"):
-        fit_guard(classifier, x[:NEEDED], y[:NEEDED], detector=Margin(), store=tmp_path)
+        fit_guard(classifier, x[:NEEDED], y[:NEEDED], **PLAIN, store=tmp_path)
 
 
 X, Y = quadrants(NEEDED, seed=7)
@@ -282,7 +374,10 @@ X, Y = quadrants(NEEDED, seed=7)
         ({"gate_action": "stpo"}, "unknown gate action 'stpo'; there are: stop, mark"),
         ({"detector": SPD}, "detector must be settings"),
         ({"detector": "spd"}, "detector must be settings.*found 'spd'"),
-        ({"attack": "fgsm"}, "attack must be settings"),
+        ({"attacks": ("fgsm",)}, "attack must be settings.*found 'fgsm'"),
+        ({"attacks": "fgsm"}, r"attacks must be a sequence of settings, like \(DeepFool\(\),\); found 'fgsm'"),
+        ({"attacks": FGSM()}, r"attacks must be a sequence of settings, like \(DeepFool\(\),\); found FGSM"),
+        ({"attacks": ()}, r"attacks must be a sequence of settings, like \(DeepFool\(\),\); found \(\)"),
         ({"saliency": nn.Identity()}, "saliency must be settings"),
         ({"classifier": lambda x: x}, "must be an nn.Module; found function"),
         ({"classifier": nn.Identity()}, r"give logits \(N, K\); it gave \(8, 1, 16, 16\): wrap it in External"),

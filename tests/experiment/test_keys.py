@@ -19,6 +19,7 @@ import salientry.detectors
 import salientry.experiment.sanity
 import salientry.protocol
 import salientry.saliency
+from salientry.attacks import FGSM
 from salientry.contracts import Roles
 from salientry.experiment.handles import Handle, make_handle
 from salientry.experiment.run import Run
@@ -42,14 +43,16 @@ def specs() -> Iterator[type]:
 def other(value: Any, name: str) -> Any:
     """A different, valid value."""
     options = {
-        "kind": {"paper": "black", "black": "paper"},
+        "kind": {"paper": "black", "black": "paper", "sign": "gaussian", "gaussian": "sign"},
         "norm": {"batch": "none", "none": "batch"},
         "black_box": {"classifier": "encoder"},
         "batch_norm": {"eval": "instance"},
         "schedule": {"one_cycle": "constant", "step": "constant", "constant": "step"},
         "action": {"stop": "mark", "mark": "stop"},
         "score": {"prob": "logit", "logit": "prob"},
-        "target": {"random": "runner_up", "runner_up": "random"},
+        "target": {"random": "runner_up", "runner_up": "random", "pred": "full", "full": "pred", "prob": "pred"},
+        "of": {"logit": "prob", "prob": "logit"},
+        "strides": {(2, 2, 1): (1, 2, 2), (1, 2, 2): (2, 2, 1)},
     }
     if name in options:
         return options[name][value]
@@ -86,15 +89,18 @@ def swapped(value: Any, old: Any, new: Any, seen: dict[str, Handle]) -> Any:
         if value.fingerprint not in seen:
             args = {k: swapped(v, old, new, seen) for k, v in value.args.items()}
             assert value.step is not None
-            seen[value.fingerprint] = make_handle(value.step, args, value.seed, value.numerics)
+            same = old is not None and all(args[k] is v for k, v in value.args.items())
+            seen[value.fingerprint] = value if same else make_handle(value.step, args, value.seed, value.numerics)
         return seen[value.fingerprint]
-    if value == old and type(value) is type(old):
+    if type(value) is type(old) and value == old:
         return new
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        changes = {f.name: swapped(getattr(value, f.name), old, new, seen) for f in dataclasses.fields(value)}
-        return dataclasses.replace(value, **changes)  # type: ignore[type-var]
+        given = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        changes = {k: swapped(v, old, new, seen) for k, v in given.items()}
+        return value if all(changes[k] is v for k, v in given.items()) else dataclasses.replace(value, **changes)  # type: ignore[type-var]
     if isinstance(value, list | tuple):
-        return type(value)(swapped(v, old, new, seen) for v in value)
+        items = [swapped(v, old, new, seen) for v in value]
+        return value if all(a is b for a, b in zip(items, value, strict=True)) else type(value)(items)
     return value
 
 
@@ -114,7 +120,8 @@ def everything(wanted: list[Handle]) -> list[Handle]:
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> list[Handle]:
-    return everything(list(smoke(Run(tmp_path_factory.mktemp("store")))))
+    """The whole story with one attack and one repetition: every step and every kind of settings, a few hundred handles."""
+    return everything(list(smoke(Run(tmp_path_factory.mktemp("store")), seeds=1, attacks=(FGSM(),))))
 
 
 def test_changing_any_field_of_any_settings_re_runs_exactly_what_depends_on_it(graph: list[Handle]) -> None:
@@ -138,13 +145,18 @@ def test_changing_any_field_of_any_settings_re_runs_exactly_what_depends_on_it(g
         "Digits",
         "Roles",
     }
+    remade: dict[str, Handle] = {}
+    for h in graph:
+        swapped(h, None, None, remade)
+    assert all(h.fingerprint == old for old, h in remade.items()), "the same arguments are the same key"
+    within = {h.fingerprint: list(specs_in(list(h.args.values()))) for h in graph}
     for spec in found.values():
+        uses = {name for name, inside in within.items() if any(type(s) is type(spec) and s == spec for s in inside)}
         for f in dataclasses.fields(spec):
             changed = dataclasses.replace(spec, **{f.name: other(getattr(spec, f.name), f.name)})
             new: dict[str, Handle] = {}
             for h in graph:
                 swapped(h, spec, changed, new)
-            uses = {h.fingerprint for h in graph if any(s == spec and type(s) is type(spec) for s in specs_in(list(h.args.values())))}
             dependent: set[str] = set()
             for h in graph:  # inputs come first
                 if h.fingerprint in uses or any(u.fingerprint in dependent for u in h.inputs):

@@ -292,3 +292,12 @@ def test_the_record_says_how_it_was_made(tmp_path: Path) -> None:
     assert body["seconds"] >= 0
     assert body["arguments"] == {"rows": {"input": rows.fingerprint}}
     assert {"device", "torch", "numpy", "python"} <= set(body["machine"])
+
+
+def test_a_handle_is_told_in_a_line_however_long_its_graph(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    h = run.do(total, run.do(plus, run.dataset(Numbers())["fit"], Add()))
+    for _ in range(40):
+        h = run.do(two, h, h)  # spelt out, two to the fortieth
+    assert len(repr(h)) < 1000
+    assert h.fingerprint in repr(h)

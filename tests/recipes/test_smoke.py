@@ -1,28 +1,111 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from salientry.attacks import JSMA, CarliniWagner
 from salientry.errors import UsageError
+from salientry.experiment.choice import LOGISTIC, TRAINED
+from salientry.experiment.findings import Findings
+from salientry.experiment.handles import Handle
 from salientry.experiment.run import Run
-from salientry.recipes.smoke import FLOORS, HEADS, REPLICAS, TRAINED, smoke
+from salientry.keys import label
+from salientry.recipes._story import GROUPS
+from salientry.recipes.smoke import PRINTED, REDUCED, smoke
+
+SEEDS, ATTACKS, DEFENCES = 3, 6, 4
 
 
 @pytest.mark.parametrize(
-    ("given", "says"), [({"seeds": 0}, r"seeds must lie in \[1, 100\]"), ({"select": 401}, r"select must lie in \[1, 400\]")]
+    ("given", "says"),
+    [
+        ({"seeds": 0}, r"seeds must lie in \[1, 100\]; found 0"),
+        ({"select": 401}, r"select must lie in \[1, 400\]"),
+        ({"detect": 0}, r"detect must lie in \[1, 1000\]"),
+    ],
 )
 def test_what_cannot_be_is_said_before_anything_is_computed(tmp_path: Path, given: dict[str, int], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         smoke(Run(tmp_path), **given)
 
 
-def test_the_recipe_writes_down_what_its_docstring_promises(tmp_path: Path) -> None:
-    """Each detector once a seed, attack and protocol; the replica once; each scored on the test images with its thresholds."""
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Findings]:
+    run = Run(tmp_path_factory.mktemp("nothing"))
+    return run, smoke(run, seeds=SEEDS)
+
+
+def called(run: Run, findings: Findings, name: str) -> list[Handle]:
+    return [h for h in run.order(list(findings)) if h.step is not None and h.step.name == name]
+
+
+def test_every_detector_is_there_once_a_training_protocol_and_seed(written: tuple[Run, Findings]) -> None:
+    run, findings = written
+    fitted = called(run, findings, "fit_detector")
+    drawn = DEFENCES + len(TRAINED)
+    published = (ATTACKS + 1 + 1) * (drawn * SEEDS + len(LOGISTIC) + DEFENCES)  # each attack, all of them, the printed one; replicas
+    strict = (ATTACKS + 1) * ((drawn + 1) * SEEDS + len(LOGISTIC))  # and ID+
+    spoiled = 2 * (6 * 2 + 2 * 1 + 3)  # two attacks: maps, gradients, labels
+    unseen = ATTACKS * (3 + len(TRAINED) + len(LOGISTIC))
+    assert len(fitted) == published + strict + spoiled + unseen
+    scored = Counter(h.step.name for h in findings.scores if h.step)
+    assert scored["score"] == published + strict + spoiled
+    kinds = 2 * len(GROUPS) + 1  # all; without each; logits alone; logits with each other
+    assert scored["score_fusion"] == scored["calibrate_fusion"] == kinds * SEEDS
+    assert len({h.fingerprint for h in findings.scores}) == len(findings.scores), "each once"
+    assert not any(run.done(h) for h in fitted), "nothing is computed while it is written down"
+    assert len(called(run, findings, "attack_images")) == (ATTACKS + 1) * 3  # in three roles: the printed one trains, too
+    assert {h.args["attack"] for h in called(run, findings, "attack_images")} >= set(REDUCED)
+
+
+def controls(h: Handle) -> set[str]:
+    """Of a score: labels of the controls that it was scored on, with the attack that they are as large as."""
+    out = set()
+    for images in h.args["sets"]:
+        while images.step.name != "settle" and images.inputs:
+            images = images.inputs[0]
+        proposed = images.args.get("proposed")
+        if proposed is not None and "control" in proposed.args:
+            out.add(label(proposed.args["control"]))
+    return out
+
+
+def test_every_trial_has_the_mandatory_controls_and_the_first_seeds_all_of_them(written: tuple[Run, Findings]) -> None:
+    _, findings = written
+    every = {"Null", "MatchedNoise", "MatchedNoise-kind=gaussian", "Transplant", "RoundTrip"}
+    seen = Counter[str]()
+    for h in findings.scores:
+        if h.step is None or h.step.name != "score":
+            continue
+        fit = h.args["detector"]
+        if fit.args.get("form"):
+            continue  # spoiled: tested on its own attack alone
+        rules, found = fit.args["rules"], controls(h)
+        assert {"Null", "MatchedNoise"} <= found
+        if rules.name == "strict" and fit.seed == 0:
+            trained = [a.args["proposed"].args["attack"] for a in map(settled, fit.args["attacked"])]
+            sparse = any(isinstance(a, CarliniWagner | JSMA) for a in trained)
+            assert found == every | ({"Shuffled"} if sparse else set())
+            seen["strict, first seed"] += 1
+            seen["sparse"] += sparse
+        else:
+            assert found == {"Null", "MatchedNoise"}
+            seen["other"] += 1
+    assert min(seen.values()) > 10 and len(seen) == 3
+
+
+def settled(h: Handle) -> Handle:
+    while h.step is not None and h.step.name != "settle":
+        h = h.inputs[0]
+    return h
+
+
+def test_full_cw_is_as_printed_and_nothing_is_called_reduced(written: tuple[Run, Findings], tmp_path: Path) -> None:
     run = Run(tmp_path)
-    findings = smoke(run, seeds=3)
-    fitted = [h for h in run.order(list(findings)) if h.step is not None and h.step.name == "fit_detector"]
-    drawn = 3 * (len(HEADS) + 1)  # sorted logits draw too
-    assert len(fitted) == len(TRAINED) * (2 * (drawn + len(FLOORS)) + len(REPLICAS))
-    assert sum("thresholds" in h.args for h in findings.scores) == len(fitted)
-    assert not any(run.done(h) for h in fitted)
+    findings = smoke(run, seeds=1, full_cw=True)
+    used = {h.args["attack"] for h in called(run, findings, "attack_images")}
+    assert set(PRINTED) <= used and not set(REDUCED) & used
+    assert findings.reduced == []
+    assert written[1].reduced == [label(a) for a in REDUCED]

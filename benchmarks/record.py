@@ -1,0 +1,56 @@
+"""Keep a finished run as a small record: `python -m benchmarks.record FOLDER [NAME]`.
+
+Writes results/NAME/numbers.json (every printed number: value, ends of its interval, n, runs) and run.json (command, versions,
+seconds by step), and, for smoke, the expected seconds that `salientry plan` uses before anything was run here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+def shortened(run: dict[str, Any]) -> dict[str, Any]:
+    """Of run.json: everything but the list of results; seconds and number of results by step."""
+    steps: dict[str, list[float]] = defaultdict(list)
+    for s in run["steps"]:
+        steps[s["step"]].append(s["seconds"])
+    kept = {k: v for k, v in run.items() if k not in ("steps", "manifest")}
+    return kept | {"results": len(run["steps"]), "steps": {k: {"results": len(v), "seconds": round(sum(v), 1)} for k, v in steps.items()}}
+
+
+def expected(run: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Mean seconds by step and slug, whatever the seed."""
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for s in run["steps"]:
+        found[s["step"]][re.sub(r"-seed\d+$", "", s["slug"])].append(s["seconds"])
+    return {step: {slug: round(sum(v) / len(v), 2) for slug, v in sorted(slugs.items())} for step, slugs in sorted(found.items())}
+
+
+def main(folder: Path, name: str) -> None:
+    """Write the record."""
+    run, report = (json.loads((folder / f).read_text()) for f in ("run.json", "report.json"))
+    out = ROOT / "results" / name
+    out.mkdir(parents=True, exist_ok=True)
+    parts = ("value", "lo", "hi", "n", "runs")
+    lines = [f"  {json.dumps(n['id'])}: {json.dumps([_short(n[p]) for p in parts])}" for n in report["numbers"]]
+    (out / "numbers.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    (out / "run.json").write_text(json.dumps(shortened(run), indent=1) + "\n")
+    if name == "smoke":
+        (ROOT / "salientry" / "recipes" / "seconds.json").write_text(json.dumps(expected(run), indent=1) + "\n")
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_short(v) for v in value]
+    return round(value, 5) if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "smoke")

@@ -1,0 +1,203 @@
+"""The fusion and the choice: what they read, and what they must not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from salientry.contracts import DEVICE, Batch, with_facts
+from salientry.errors import UsageError
+from salientry.evidence import Evidence
+from salientry.experiment import fusion
+from salientry.experiment.choice import select_names
+from salientry.experiment.fusion import calibrate_fusion, choose_detector, fit_fusion, fold_of, score_fusion, unseen_rates
+from salientry.experiment.handles import Found
+from salientry.protocol import STRICT
+from salientry.store import Rows
+
+N, MEMBERS = 300, 3
+ATTACKS = ["A", "B", "C"]
+NAMES = select_names(ATTACKS)
+IDS = np.array([f"{(i * 2654435761) % 2**32:08x}{i:08x}" for i in range(N)])
+NATURAL = Rows(IDS, {}, {})
+
+
+def attacked(seed: int = 0) -> list[Rows]:
+    draws = np.random.default_rng(seed)
+    return [Rows(IDS, {"counts": draws.random(N) < 0.8}, {"attack": a}) for a in ATTACKS]
+
+
+def arrays(seed: int = 0) -> list[dict[str, Any]]:
+    """Scores by each member: naturals around 0, attacks above; the second member is the best."""
+    draws = np.random.default_rng(seed)
+    return [
+        {f"score{i:03d}": (draws.normal(size=N) + (i > 0) * gain).astype(np.float32) for i in range(len(NAMES))} for gain in (0.5, 2.0, 0.0)
+    ]
+
+
+def scored(values: list[dict[str, Any]]) -> list[Found]:
+    return [Found(None, v) for v in values]
+
+
+def members(count: int = MEMBERS) -> list[nn.Module]:
+    return [with_facts(nn.Identity(), detector=f"M{i}", trained_on="combined", of=ATTACKS) for i in range(count)]
+
+
+def fitted(values: list[dict[str, Any]], names: list[str] = NAMES) -> Any:
+    return fit_fusion.function(scored(values), members(), names, attacked(), STRICT, seed=0)
+
+
+def test_it_is_fitted_on_select_rows_that_count_each_of_the_attack_of_its_turn_and_on_nothing_else() -> None:
+    values, names, mixture = arrays(), ["calibrate/natural", *NAMES, "test/A"], np.arange(N) % 3
+    plain = fitted(values)
+    poisoned = []
+    for v in values:
+        own = {f"score{i + 1:03d}": a.copy() for i, a in enumerate(v.values())} | {"score000": np.full(9, np.nan, np.float32)}
+        own["score005"] = np.full(N, np.nan, np.float32)
+        for k, rows in enumerate(attacked()):
+            own[f"score{k + 2:03d}"][(mixture != k) | ~rows.column("counts")] = np.nan
+        counted = np.choose(mixture, [r.column("counts") for r in attacked()])
+        own["score001"][~counted] = np.nan
+        poisoned.append(own)
+    again = fitted(poisoned, names)
+    for k, v in plain.head.state_dict().items():
+        assert v.isfinite().all()
+        assert torch.equal(again.head.state_dict()[k], v), k
+    facts = vars(plain)["facts"]
+    assert facts["pairs"] == int(counted.sum())
+    assert facts["members"] == ["M0", "M1", "M2"]
+    assert facts["weights"][1] == max(facts["weights"])
+    assert min(facts["weights"]) > 0
+
+
+class Pixel(nn.Module):
+    """Reads one pixel."""
+
+    needs = frozenset[str]()
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    def forward(self, seen: Evidence) -> Tensor:
+        return seen.image.flatten(1)[:, self.at] * (self.at + 1)
+
+
+def test_scores_from_stored_scores_are_those_of_the_module_on_the_evidence() -> None:
+    pixels = [with_facts(Pixel(i), detector=f"M{i}", trained_on="combined", of=ATTACKS) for i in range(MEMBERS)]
+    fused = fit_fusion.function(scored(arrays()), pixels, NAMES, attacked(), STRICT, seed=0)
+    images = [torch.rand(70, 1, 1, MEMBERS, generator=torch.Generator().manual_seed(i)) * 4 for i in range(2)]
+    with torch.no_grad():
+        direct = [fused(Evidence(None, None, x)).numpy() for x in images]
+        by = [{f"score{i:03d}": p(Evidence(None, None, x)).numpy() for i, x in enumerate(images)} for p in pixels]
+    with pytest.warns(UserWarning, match="70 calibration images"):
+        found = calibrate_fusion.function(scored(by), fused, replace(STRICT, levels=(0.05,)))
+    stored = [Batch(Rows(IDS[:70], b), np.arange(10, 60)) for b in by]
+    with torch.no_grad():
+        columns = score_fusion.function([None, None], stored, fused, found)
+    for i, expected in enumerate(direct):
+        np.testing.assert_allclose(found.arrays[f"score{i:03d}"], expected, atol=1e-5)
+        np.testing.assert_allclose(columns[f"score{i:03d}"].numpy(), expected[10:60], atol=1e-5)
+    assert set(found.value) == {"own", "0.05"}
+    assert (found.arrays["score000"] > found.value["0.05"]).mean() <= 0.05
+
+
+def test_scores_are_put_where_the_members_are() -> None:
+    """A fit takes its parts along to where its pairs are: it must not drag the members off their device."""
+    token = DEVICE.set("meta")
+    try:
+        pairs = fusion._pairs(scored(arrays()), NAMES, attacked(), True)
+    finally:
+        DEVICE.reset(token)
+    assert (pairs.natural.device.type, pairs.twins.device.type) == ("meta", "meta")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+def test_a_fusion_on_a_device_leaves_its_members_there() -> None:
+    token = DEVICE.set("cuda")
+    try:
+        nets = [with_facts(nn.Linear(2, 2).cuda(), detector=f"M{i}", trained_on="combined", of=ATTACKS) for i in range(MEMBERS)]
+        fused = fit_fusion.function(scored(arrays()), nets, NAMES, attacked(), STRICT, seed=0)
+        assert {p.device.type for p in fused.parameters()} == {p.device.type for n in nets for p in n.parameters()} == {"cuda"}
+        with pytest.warns(UserWarning, match="300 calibration images"):
+            calibrate_fusion.function(scored(arrays()), fused, STRICT)
+        unseen_rates.function(NATURAL, attacked()[2], attacked()[:2], scored(arrays()), NAMES, ["M0", "M1", "M2"], 0.05)
+    finally:
+        DEVICE.reset(token)
+
+
+def test_folds_go_by_the_image() -> None:
+    folds = fold_of(IDS)
+    assert set(folds) == set(range(5))
+    assert np.bincount(folds).min() > N / 10
+    order = np.random.default_rng(0).permutation(N)
+    assert (fold_of(IDS[order]) == folds[order]).all()
+    assert (folds == [int(i[:8], 16) % 5 for i in IDS]).all()
+
+
+@pytest.mark.parametrize("unseen", ["A", "C"])
+def test_no_image_has_a_say_in_the_fusion_that_scores_it(unseen: str) -> None:
+    """All other images of a fold are changed, naturals and twins: the score stays; those of other folds do not."""
+    values, folds = arrays(), fold_of(IDS)
+    seen = [r for r in attacked() if r.facts["attack"] != unseen]
+    before = fusion._out_of_fold(scored(values), NAMES, seen, NATURAL, unseen)
+    assert all(np.isfinite(b).all() for b in before)
+    for fold in (0, 3):
+        kept = np.flatnonzero(folds == fold)[4]
+        others = (folds == fold) & (np.arange(N) != kept)
+        changed = [{k: np.where(others, 7 - 3 * a, a).astype(np.float32) for k, a in v.items()} for v in values]
+        after = fusion._out_of_fold(scored(changed), NAMES, seen, NATURAL, unseen)
+        for a, b in zip(after, before, strict=True):
+            assert a[kept] == b[kept]
+            assert (a[folds != fold] != b[folds != fold]).all(), "and here they were read"
+
+
+@pytest.mark.parametrize("level", [0.05, 0.01, 0.2])
+def test_rates_are_above_a_threshold_that_few_select_naturals_exceed(level: float) -> None:
+    values, (seen, unseen) = arrays(), (attacked()[:2], attacked()[2])
+    called = ["M0", "M1", "M2"]
+    found = unseen_rates.function(NATURAL, unseen, seen, scored(values), NAMES, called, level)
+    assert list(found) == [*called, "Fused"]
+    counts = unseen.column("counts")
+    for c, v in zip(called, values, strict=True):
+        natural, there = v["score000"], v["score003"][counts]
+        allowed = [t for t in natural if (natural > t).mean() <= level]  # the least strict of all thresholds that promise the level
+        assert found[c] == pytest.approx((there > min(allowed)).mean())
+    natural, there = fusion._out_of_fold(scored(values), NAMES, seen, NATURAL, "C")
+    threshold = fusion._threshold(natural, level)
+    assert (natural > threshold).mean() <= level
+    assert (natural >= threshold).mean() > level - 1 / N
+    assert found["Fused"] == pytest.approx((there[counts] > threshold).mean())
+    assert found["M1"] > found["M0"] > found["M2"] - 0.1
+
+
+def test_an_unseen_attack_of_which_nothing_counts_is_an_error() -> None:
+    nothing = Rows(IDS, {"counts": np.zeros(N, bool)}, {"attack": "C"})
+    with pytest.raises(UsageError, match="none of the 300 select images of C counts"):
+        unseen_rates.function(NATURAL, nothing, attacked()[:2], scored(arrays()), NAMES, ["M0", "M1", "M2"], 0.05)
+
+
+def test_an_unseen_attack_is_not_read_by_the_fusion_that_is_tried_on_it() -> None:
+    values = arrays()
+    before = fusion._out_of_fold(scored(values), NAMES, attacked()[:2], NATURAL, "C")
+    changed = [v | {"score003": v["score003"] + 5} for v in values]
+    after = fusion._out_of_fold(scored(changed), NAMES, attacked()[:2], NATURAL, "C")
+    np.testing.assert_array_equal(after[0], before[0])
+    assert (after[1] > before[1]).all()
+
+
+def test_the_best_worst_case_is_chosen_and_of_equals_the_first() -> None:
+    rates = [{"a": 0.99, "b": 0.5, "c": 0.6, "Fused": 0.6}, {"a": 0.1, "b": 0.4, "c": 0.45, "Fused": 0.45}]
+    nets = members(4)
+    found = choose_detector.function(nets, list(rates[0]), rates, ["X", "Y"])
+    assert (found.argument, found.index, found.failed) == ("candidates", 2, None)
+    assert found.why["chosen"] == "c"
+    assert found.why["worst"] == {"a": 0.1, "b": 0.4, "c": 0.45, "Fused": 0.45}
+    assert found.why["rates"]["b"] == {"X": 0.5, "Y": 0.4}
+    better = choose_detector.function(nets, list(rates[0]), [rates[0], rates[1] | {"Fused": 0.46}], ["X", "Y"])
+    assert (better.index, better.why["chosen"]) == (3, "Fused")

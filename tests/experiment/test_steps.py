@@ -1,0 +1,139 @@
+"""What a head is trained on: the right twins, the right rows, the same batches however they are made."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from salientry.calibration import pac_threshold
+from salientry.contracts import Batch
+from salientry.errors import UsageError
+from salientry.evidence import Evidence
+from salientry.experiment import steps
+from salientry.experiment.steps import StoredPairs, calibrate, score, score_sets
+from salientry.protocol import STRICT
+from salientry.store import Rows
+
+N = 611
+SEEN = SimpleNamespace(needs=frozenset(), view=lambda evidence: evidence.image[:, 0, 0, :1])  # image i is i; by attack k, i + 1000 (k + 1)
+
+
+def rows_of(values: Any, **columns: Any) -> Rows:
+    ids = np.array([f"{i:016x}" for i in range(len(values))])
+    image = np.tile(np.asarray(values, np.float32)[:, None, None, None], (1, 1, 2, 2))
+    return Rows(ids, {"image": image} | columns, {"attack": "A"})
+
+
+def made(attacks: int, paired: bool = True, shuffled: bool = False, count: int = N, share: float = 0.8) -> StoredPairs:
+    draws = np.random.default_rng(attacks)
+    attacked = [rows_of(np.arange(count) + 1000 * (k + 1), counts=draws.random(count) < share) for k in range(attacks)]
+    return StoredPairs(rows_of(np.arange(count)), attacked, SEEN, [], paired, shuffled)
+
+
+def joined(pairs: StoredPairs, size: int, seed: int | None) -> tuple[Any, Any]:
+    natural, twins = zip(*pairs.batches(size, seed), strict=True)
+    return torch.cat(natural)[:, 0].numpy().astype(int), torch.cat(twins)[:, 0].numpy().astype(int)
+
+
+@pytest.mark.parametrize("attacks", [1, 3, 6])
+def test_each_image_meets_the_attack_of_its_turn_and_only_what_counts_is_there(attacks: int) -> None:
+    pairs = made(attacks)
+    natural, twins = joined(pairs, 100, None)
+    counted = [i for i in range(N) if pairs.attacked[i % attacks].column("counts")[i]]
+    assert natural.tolist() == counted
+    assert twins.tolist() == [i + 1000 * (i % attacks + 1) for i in counted]
+    assert len(pairs) == len(counted) < N
+    assert pairs.shape == (1,)
+
+
+def test_a_pair_is_a_natural_and_its_own_twin_and_the_replica_draws_them_apart() -> None:
+    natural, twins = joined(made(3), 64, 5)
+    whole = len(made(3)) - len(made(3)) % 64
+    assert len(natural) == whole, "whole batches only"
+    assert (twins % 1000 == natural).all()
+    assert natural.tolist() != sorted(natural)
+    apart, theirs = joined(made(3, paired=False), 64, 5)
+    assert len(set(apart)) == len(set(theirs)) == whole, "each at most once"
+    assert (theirs % 1000 == apart).mean() < 0.05
+    assert (theirs // 1000 - 1 == theirs % 1000 % 3).all(), "still of the attack of its turn"
+    assert joined(made(3), 64, 6)[0].tolist() != natural.tolist()
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_shuffled_labels_swap_half_and_for_good(paired: bool) -> None:
+    natural, twins = joined(made(2, shuffled=True), 100, None)
+    swapped = natural >= 1000
+    assert swapped.sum() == len(swapped) // 2
+    assert 0.4 < swapped[: len(swapped) // 2].mean() < 0.6, "at random"
+    assert (swapped == (twins < 1000)).all()
+    assert (natural % 1000 == twins % 1000).all(), "a pair stays a pair"
+    images = dict(zip((natural % 1000).tolist(), swapped.tolist(), strict=True))
+    for seed in (1, 2):
+        again, theirs = joined(made(2, paired, shuffled=True), 50, seed)
+        assert [images[i % 1000] for i in again] == (again >= 1000).tolist(), "the same ones in every pass"
+        assert [images[i % 1000] for i in theirs] == (theirs < 1000).tolist()
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_views_that_do_not_fit_in_memory_give_the_same_batches(
+    monkeypatch: pytest.MonkeyPatch, paired: bool, shuffled: bool, seed: int | None
+) -> None:
+    known = made(3, paired, shuffled)
+    first = list(known.batches(32, seed))
+    assert known._known is not None
+    monkeypatch.setattr(steps, "IN_MEMORY", 0)
+    streamed = made(3, paired, shuffled)
+    second = list(streamed.batches(32, seed))
+    assert streamed._known is None
+    assert len(first) == len(second) > 10
+    for (a, b), (c, d) in zip(first, second, strict=True):
+        assert torch.equal(a, c) and torch.equal(b, d)
+
+
+def test_too_few_that_count_are_no_training_set() -> None:
+    with pytest.raises(UsageError, match=r"\d+ of 30 images of A, A count; 20 are needed"):
+        made(2, count=30, share=0.2)
+
+
+def test_twins_of_other_images_are_refused() -> None:
+    with pytest.raises(AssertionError, match="aligned"):
+        StoredPairs(rows_of(np.arange(30)), [rows_of(np.arange(30), counts=np.ones(30, bool)).take(np.arange(30)[::-1])], SEEN, [], True)
+
+
+class Bright(nn.Module):
+    """Scores by what is stored, never by a net."""
+
+    needs = frozenset({"map"})
+
+    def forward(self, seen: Evidence) -> Tensor:
+        return seen.image.flatten(1).sum(1) + 10 * seen.map.flatten(1).sum(1)
+
+
+def test_every_step_that_scores_says_what_the_detector_says_of_the_evidence() -> None:
+    """Sets longer than a batch, of different lengths; thresholds from the first one."""
+    draws = np.random.default_rng(0)
+    sets = [rows_of(draws.random(n), map=draws.random((n, 1, 2, 2)).astype(np.float32)) for n in (300, 300, 520)]
+    direct = []
+    for rows in sets:
+        whole = Batch(rows, np.arange(len(rows)))
+        direct.append(Bright()(Evidence(None, None, whole.image, map=whole.map)).numpy())
+    with pytest.warns(UserWarning, match="300 calibration images"):
+        found = calibrate.function(sets, Bright(), STRICT)
+    plain = score_sets.function(sets, Bright())
+    for i, expected in enumerate(direct):
+        np.testing.assert_allclose(found.arrays[f"score{i:03d}"], expected, rtol=1e-6)
+        np.testing.assert_array_equal(plain.arrays[f"score{i:03d}"], found.arrays[f"score{i:03d}"])
+    assert found.value == {"own": 0.0} | {str(level): pac_threshold(found.arrays["score000"], level) for level in (0.05, 0.01)}
+    at = np.arange(7, 60)
+    columns = score.function([Batch(rows, at) for rows in sets[:2]], Bright(), found)
+    for i in range(2):
+        np.testing.assert_allclose(columns[f"score{i:03d}"].numpy(), direct[i][at], rtol=1e-6)
+    with pytest.raises(UsageError, match="no stored map"):
+        score_sets.function([rows_of(np.zeros(3))], Bright())

@@ -1,0 +1,233 @@
+"""The story on a finished tiny run: what stands on what, what was computed, and what stops it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from salientry.attacks import BIM, DeepFool
+from salientry.cli import running
+from salientry.contracts import Batch, frozen
+from salientry.errors import AttackTooWeak
+from salientry.evidence import Evidence
+from salientry.experiment.describe import attack_settings, networks
+from salientry.experiment.findings import Findings
+from salientry.experiment.handles import Handle
+from salientry.experiment.records import guard_of
+from salientry.experiment.run import Run
+from salientry.keys import label
+from tests.cli.conftest import Told
+from tests.tiny import ATTACKS, tiny
+
+FEEBLE = BIM(eps=0.001, step_size=0.0005)
+
+
+@pytest.fixture(scope="module")
+def told(finished: Path, finished_store: Path) -> tuple[Run, Findings]:
+    run = Run(finished_store)
+    return run, tiny(run)
+
+
+def upstream(h: Handle) -> dict[str, Handle]:
+    """Everything that it stands on, views included."""
+    found: dict[str, Handle] = {}
+
+    def visit(one: Handle) -> None:
+        for u in one.inputs:
+            if u.fingerprint not in found:
+                found[u.fingerprint] = u
+                visit(u)
+
+    visit(h)
+    return found
+
+
+def roles(handles: dict[str, Handle]) -> set[str]:
+    return {h.args["role"] for h in handles.values() if "role" in h.args}
+
+
+def names(handles: dict[str, Handle]) -> set[str]:
+    return {h.step.name for h in handles.values() if h.step}
+
+
+# --- what stands on what --------------------------------------------------------------------------------------------
+
+
+def test_the_choice_reads_neither_calibration_nor_test_images(told: tuple[Run, Findings]) -> None:
+    choice = told[1].choice[-1]
+    assert choice.step is not None and choice.step.name == "choose_detector"
+    stands = upstream(choice)
+    assert roles(stands) == {"fit", "detect", "select"}
+    assert not names(stands) & {"calibrate", "calibrate_fusion", "score", "score_fusion"}
+    assert {"fit_detector", "fit_fusion", "unseen_rates", "score_sets"} <= names(stands)
+
+
+def test_the_choice_is_calibrated_only_when_it_is_made(told: tuple[Run, Findings]) -> None:
+    findings = told[1]
+    parts = findings.guard
+    assert parts is not None
+    assert parts.detector.fingerprint == findings.choice[-1].fingerprint
+    assert parts.calibrated.args["detector"].fingerprint == parts.detector.fingerprint
+    assert roles(upstream(parts.calibrated)) == {"fit", "detect", "select", "calibrate"}
+    assert len(parts.calibrated.args["sets"]) == 1
+
+
+def test_thresholds_are_frozen_before_a_test_image_is_scored(told: tuple[Run, Findings]) -> None:
+    run, findings = told
+    tested = 0
+    for h in run.order(list(findings)):
+        assert h.step is not None
+        if h.step.name in ("score", "score_fusion"):
+            which, calibrated = "detector" if h.step.name == "score" else "fused", h.args["calibrated"]
+            assert calibrated.args[which].fingerprint == h.args[which].fingerprint
+            assert "test" in roles(upstream(h)) and "test" not in roles(upstream(calibrated))
+            tested += 1
+        elif h.step.name.startswith(("fit_", "train_", "gate", "sanity", "unseen", "choose", "calibrate")):
+            assert "test" not in roles(upstream(h)), h.step.name
+        if h.step.name.startswith(("fit_", "train_", "gate", "sanity", "unseen", "choose")):
+            assert "calibrate" not in roles(upstream(h)), h.step.name
+    assert tested > 100
+
+
+# --- what was computed ----------------------------------------------------------------------------------------------
+
+
+def seen(run: Run, findings: Findings, images: Handle, needs: Any) -> tuple[Evidence, Tensor]:
+    """The evidence of images, made by the nets themselves, and the images."""
+    rows = run.get(images)
+    x = Batch(rows, np.arange(len(rows))).image
+    f, s = run.get(findings.classifier), run.get(findings.gates[0])
+    with frozen(f, s):
+        look = Evidence(f, s, x, frozenset(needs))
+        for part in needs:
+            getattr(look, part)
+    return look, x
+
+
+def scores_of(findings: Findings, name: str) -> Iterator[Handle]:
+    yield from (h for h in findings.scores if h.step is not None and h.step.name == name)
+
+
+def near(found: Any, expected: Tensor) -> None:
+    expected_ = expected.numpy()
+    assert np.isfinite(expected_).all()
+    np.testing.assert_allclose(found, expected_, atol=1e-5 * max(1.0, float(np.abs(expected_).max())), rtol=1e-4)
+
+
+def test_stored_scores_are_those_of_the_nets_on_the_images(told: tuple[Run, Findings]) -> None:
+    """Of each kind of detector one, on naturals and on the first attack, under its thresholds' own images too."""
+    run, findings = told
+    done: set[str] = set()
+    for h in scores_of(findings, "score"):
+        fit = h.args["detector"]
+        kind = f"{fit.slug.split('-')[0]} {fit.args['rules'].name} {fit.args['rules'].paired}"
+        if kind in done or fit.args.get("form"):
+            continue
+        done.add(kind)
+        detector, calibrated, found = run.get(fit), run.get(h.args["calibrated"]), run.get(h)
+        for i in (0, 1):
+            look, _ = seen(run, findings, h.args["sets"][i], detector.needs)
+            with torch.no_grad():
+                near(found.column(f"score{i:03d}"), detector(look))
+        look, _ = seen(run, findings, h.args["calibrated"].args["sets"][0], detector.needs)
+        with torch.no_grad():
+            near(calibrated.arrays["score000"], detector(look))
+    assert len(done) > 20
+
+
+def test_stored_scores_of_fusions_are_those_of_the_nets_on_the_images(told: tuple[Run, Findings]) -> None:
+    run, findings = told
+    for h in list(scores_of(findings, "score_fusion"))[:3]:
+        fused, found, calibrated = run.get(h.args["fused"]), run.get(h), run.get(h.args["calibrated"])
+        member = h.args["scored"][0]
+        for i in (0, 1, len(member.args["sets"]) - 1):
+            look, _ = seen(run, findings, member.args["sets"][i], fused.needs)
+            with torch.no_grad():
+                near(found.column(f"score{i:03d}"), fused(look))
+        look, _ = seen(run, findings, member.args["calibrated"].args["sets"][0], fused.needs)
+        with torch.no_grad():
+            near(calibrated.arrays["score000"], fused(look))
+
+
+def test_the_guard_that_is_left_behind_is_the_chosen_one(told: tuple[Run, Findings]) -> None:
+    run, findings = told
+    made = guard_of(run, findings)
+    assert made is not None
+    _, _, detector, threshold, level, scores = made
+    why = run.record(findings.choice[-1])["value"]
+    assert vars(detector)["facts"]["choice"] == why
+    assert vars(detector)["facts"]["detector"] == why["chosen"]
+    assert why["worst"][why["chosen"]] == max(why["worst"].values())
+    assert set(why["rates"]["Fused"]) == {label(a) for a in ATTACKS}
+    assert level == 0.05 and (scores > threshold).mean() <= 0.05
+
+
+def test_settings_and_networks_are_read_off_what_ran(told: tuple[Run, Findings], finished: Path) -> None:
+    run, findings = told
+    attacks = {a["label"]: a for a in attack_settings(run, findings)}
+    assert set(attacks) == {label(a) for a in (*ATTACKS, DeepFool(steps=2))}
+    cw = attacks[label(ATTACKS[1])]
+    assert (cw["attack"], cw["eps"], cw["settings"]["steps"], cw["defaults"]["steps"]) == ("CarliniWagner", None, 40, 1000)
+    assert attacks["FGSM"]["settings"] == attacks["FGSM"]["defaults"] and attacks["FGSM"]["eps"] == ATTACKS[0].eps
+    nets = {n["name"]: n for n in networks(run, findings, set())}
+    for name, h in (("classifier", findings.classifier), ("saliency model", findings.gates[0])):
+        assert nets[name]["weights"] == sum(p.numel() for p in run.get(h).parameters())
+    heads = dict[str, set[int]]()
+    for h in scores_of(findings, "score"):
+        fitted = run.get(h.args["detector"])
+        facts = vars(fitted)["facts"]
+        if facts["form"] in ("paired", "replica"):
+            name = facts["detector"] + (" (replica)" if facts["form"] == "replica" else "")
+            heads.setdefault(name, set()).add(sum(p.numel() for p in fitted.head.parameters()))
+    assert {n: {v["weights"]} for n, v in nets.items() if n not in ("classifier", "saliency model")} == heads
+    assert nets["Margin"]["layers"] == ["logistic, 1 columns"]
+    assert any(layer.startswith("conv") for layer in nets["SMD (replica)"]["layers"])
+    told_ = json.loads((finished / "records.json").read_text())
+    assert told_["networks"] == list(nets.values()) and told_["attacks"] == list(attacks.values())
+    lost = {h.fingerprint for h in findings.gates}
+    assert "saliency model" not in {n["name"] for n in networks(run, findings, lost)}
+
+
+# --- what stops it --------------------------------------------------------------------------------------------------
+
+
+def feeble(run: Run, action: str = "mark") -> Findings:
+    return tiny(run, action, attacks=(ATTACKS[0], FEEBLE))
+
+
+@pytest.fixture
+def home(finished: Path, finished_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of one's own that holds the finished run: nets need not be trained again."""
+    shutil.copytree(finished_store, tmp_path / "home", copy_function=os.link)
+    monkeypatch.setenv("SALIENTRY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SALIENTRY_WORKERS", "1")
+    return tmp_path / "home"
+
+
+def test_an_attack_that_does_not_attack_stops_the_run(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(home)
+    before = set(home.glob("fit_detector/*"))
+    with pytest.raises(AttackTooWeak, match=r"BIM-eps=0\.001.* fools \d+\.\d% of the \d+ images .* at least 90% expected") as caught:
+        run.walk(list(feeble(run)))
+    assert any("in step strong_enough" in note for note in caught.value.__notes__)
+    assert set(home.glob("fit_detector/*")) == before, "told before a detector is trained on it"
+    monkeypatch.setattr(running, "recipe_named", lambda name: feeble)
+    Told("run", "feeble", "--out", tmp_path / "out").refused(1, label(FEEBLE), "at least 90% expected", "in step strong_enough")
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_fgsm_may_be_weak_and_its_share_is_recorded(finished: Path) -> None:
+    strength = {s["attack"]: s for s in json.loads((finished / "records.json").read_text())["strength"]}
+    assert set(strength) == {label(a) for a in (*ATTACKS, DeepFool(steps=2))}
+    assert [strength[label(a)]["least"] for a in (*ATTACKS, DeepFool(steps=2))] == [0.0, 0.9, 0.0]
+    assert all(s["n"] >= 80 for s in strength.values())
+    assert strength[label(ATTACKS[1])]["fooled"] >= 0.9
