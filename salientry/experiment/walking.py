@@ -97,8 +97,11 @@ def width(walk: Walk) -> int:
     return max(Counter(level.values()).values(), default=0)
 
 
+QUICK, FIRST = 0.05, 1e9  # seconds
+
+
 class Schedule:
-    """What may start now; first what most seconds of work wait for."""
+    """What may start now; first what most seconds of work wait for, and what ends in no time."""
 
     def __init__(self, walk: Walk, seconds: Mapping[str, float]) -> None:
         here = {h.fingerprint: i for i, h in enumerate(walk.todo)}
@@ -112,6 +115,8 @@ class Schedule:
         for i in reversed(range(len(here))):
             mine = seconds.get(walk.todo[i].fingerprint, 0.0)
             self.path[i] = max(mine, 1e-3) + max((self.path[u] for u in self.users[i]), default=0.0)
+            if mine < QUICK and not self.users[i] and walk.todo[i].fingerprint in seconds:
+                self.path[i] = FIRST  # costs nothing now, and may be what stops the run: an attack that is too weak
         self.ready: list[tuple[float, int]] = []
         self._open([i for i, needs in enumerate(self.needs) if not needs])
 
