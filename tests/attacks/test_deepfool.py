@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from salientry.attacks import DeepFool
 from salientry.errors import UsageError
 
 from .. import examples
+from .counting import passes
 
 Floats = NDArray[np.float64]
 
@@ -83,26 +84,19 @@ def test_no_gradient_returns_the_input(dtype: torch.dtype) -> None:
     assert torch.equal(DeepFool()(net, x, examples.predicted(net, x), seeds=examples.seeds(4)), x)
 
 
+@pytest.mark.parametrize("count", [5, 12])
 @pytest.mark.parametrize(("steps", "candidates"), [(50, 10), (2, 10), (50, 2), (1, 3)])
-def test_costs_what_its_docstring_says(steps: int, candidates: int) -> None:
+def test_costs_what_its_docstring_says(steps: int, candidates: int, count: int) -> None:
     """2 S + 1 forward passes, 2 S where S is ``steps``, and J S backward passes, summed over images."""
     shape = examples.SHAPES["colour"]
-    net, x = examples.conv(shape, dtype=torch.float64), examples.images(shape, 12, dtype=torch.float64)
+    net, x = examples.conv(shape, dtype=torch.float64), examples.images(shape, count, dtype=torch.float64)
     y = examples.predicted(net, x)
     y[0] = (y[0] + 1) % shape.classes  # S = 0
     taken = [0] + [one_image(net, i, steps, 0.02, min(candidates, shape.classes))[1] for i in x.numpy()[1:]]
-    passes = {"forward": 0, "backward": 0}
-
-    def count(_: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-        passes["forward"] += len(inputs[0])
-        if out.requires_grad:
-            out.register_hook(lambda g: passes.__setitem__("backward", passes["backward"] + len(g)))
-
-    handle = net.register_forward_hook(count)
-    DeepFool(steps=steps, candidates=candidates)(net, x, y, seeds=examples.seeds(12))
-    handle.remove()
-    assert passes["forward"] == sum(2 * s + (s < steps) for s in taken)
-    assert passes["backward"] == sum(min(candidates, shape.classes) * s for s in taken)
+    with passes(net) as found:
+        DeepFool(steps=steps, candidates=candidates)(net, x, y, seeds=examples.seeds(count))
+    assert found["forward"] == sum(2 * s + (s < steps) for s in taken)
+    assert found["backward"] == sum(min(candidates, shape.classes) * s for s in taken)
 
 
 @pytest.mark.parametrize("bad", [{"steps": -1}, {"overshoot": -0.1}, {"candidates": 1}])

@@ -3,13 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from salientry.attacks import FGSM
 from salientry.contracts import Shape
 from salientry.errors import UsageError
 
 from .. import examples
+from .counting import passes
 
 
 @pytest.mark.parametrize("eps", [0.0, 8 / 255, 0.2, 1.0])
@@ -57,18 +58,13 @@ def test_no_gradient_no_step() -> None:
     assert bool((out.flatten(1)[:, 1::2] != x.flatten(1)[:, 1::2]).any())
 
 
-def test_one_forward_and_one_backward_pass() -> None:
+@pytest.mark.parametrize("count", [7, 20])
+def test_one_forward_and_one_backward_pass(count: int) -> None:
     shape = examples.SHAPES["grey"]
-    net, passes = examples.conv(shape), {"forward": 0, "backward": 0}
-
-    def count(_: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-        passes["forward"] += len(inputs[0])
-        out.register_hook(lambda g: passes.__setitem__("backward", passes["backward"] + len(g)))
-
-    handle = net.register_forward_hook(count)
-    FGSM()(net, examples.images(shape, 7), torch.zeros(7, dtype=torch.int64), seeds=examples.seeds(7))
-    handle.remove()
-    assert passes == {"forward": 7, "backward": 7}
+    net = examples.conv(shape)
+    with passes(net) as found:
+        FGSM()(net, examples.images(shape, count), torch.zeros(count, dtype=torch.int64), seeds=examples.seeds(count))
+    assert found == {"forward": count, "backward": count}
 
 
 @pytest.mark.parametrize("eps", [-0.1, 1.1, float("nan")])
