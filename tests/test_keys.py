@@ -124,7 +124,9 @@ def test_content_with_a_fingerprint_stands_for_itself() -> None:
     assert digest(Content("abc")) == digest(Content("abc")) != digest(Content("abd"))
 
 
-@pytest.mark.parametrize("value", [lambda: 0, io.BytesIO(), np.zeros(3), np.zeros(0), object(), FGSM, b"x", 1j], ids=str)
+@pytest.mark.parametrize(
+    "value", [lambda: 0, io.BytesIO(), np.zeros(3), np.zeros(0), object(), FGSM, b"x", 1j], ids=lambda v: type(v).__name__
+)
 def test_what_has_no_canonical_form_is_refused_wherever_it_hides(value: Any) -> None:
     holder = settings(("given", Any, field(default=None)))
     for hidden in (value, [value], {"a": value}, holder(value)):
