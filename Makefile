@@ -16,7 +16,7 @@ demo: $(VENV)/.ok
 	$(BIN)/salientry run smoke --out $(OUT)
 
 test: $(VENV)/.ok
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 soak: $(VENV)/.ok
 	$(BIN)/python -m tests.soak
