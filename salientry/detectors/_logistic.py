@@ -29,14 +29,18 @@ class Logistic(nn.Module):
         self.register_buffer("std", torch.ones(columns))
         self.slope, self.offset, self.monotone = nn.Parameter(torch.ones(columns)), nn.Parameter(torch.zeros(())), monotone
 
+    @property
+    def weights(self) -> Tensor:
+        """(D,) of the standardised columns."""
+        return self.slope.clamp_min(1e-3) if self.monotone else self.slope
+
     def each(self, view: Tensor) -> Tensor:
         """(N, D) what each column adds to the score."""
-        return (view - self.mean) / self.std * (self.slope.clamp_min(1e-3) if self.monotone else self.slope)
+        return (view - self.mean) / self.std * self.weights
 
     def forward(self, view: Tensor) -> Tensor:
         """Scores (N,)."""
-        slope = self.slope.clamp_min(1e-3) if self.monotone else self.slope
-        return ((view - self.mean) / self.std) @ slope + self.offset
+        return ((view - self.mean) / self.std) @ self.weights + self.offset
 
 
 def columns_of(pairs: Pairs) -> tuple[Tensor, Tensor]:

@@ -24,8 +24,9 @@ from ..keys import label
 from ..protocol import Rules
 from .fusion import SELECT_ATTACKED, SELECT_NATURAL, choose_detector, unseen_rates
 from .handles import Handle
-from .steps import fit_detector, score_sets
+from .steps import score_sets
 from .subjects import Shown, Subjects
+from .trial import Training, trained
 
 LOGISTIC = (Margin(), Margin2(), Exists(), Opinion(), BlackShare(), HighFrequency())  # no seed moves these
 TRAINED = (SortedLogits(), PooledActivations())
@@ -81,9 +82,7 @@ def choose(
         others = [a for a in attacks if a != unseen] or [unseen]
         scored = []
         for settings in candidates:
-            twins = [subjects.shown(settings, subjects.attacked(a, "detect", rules), "detect", how) for a in others]
-            naturals = subjects.shown(settings, natural["detect"], "detect", how)
-            fitted = run.do(fit_detector, naturals, twins, settings, rules, trained_on=f"all but {label(unseen)}")
+            fitted = trained(subjects, settings, rules, Training(tuple(others), f"all but {label(unseen)}"), how)
             scored.append(on_select(subjects, fitted, settings, attacks, rules, how))
         seen = [subjects.attacked(a, "select", rules) for a in others]
         rates.append(

@@ -29,8 +29,9 @@ from .choice import candidates, choose, on_select, select_names
 from .fusion import fit_fusion
 from .run import Run
 from .sanity import Gate, gate, sanity
-from .steps import FEWEST_PAIRS, calibrate, fit_detector, fit_saliency, look
+from .steps import FEWEST_PAIRS, calibrate, fit_saliency, look
 from .subjects import Shown, Subjects
+from .trial import Training, trained
 
 SHARES = (0.45, 0.25, 0.1)  # of the images: fit, detect, select; the rest calibrates
 
@@ -134,16 +135,13 @@ def _fitted(run: Run, subjects: Subjects, wanted: Sequence[Any], attacks: tuple[
     """Train every candidate, choose where there are several, calibrate."""
     rules, natural = replace(STRICT, levels=(level,)), subjects.natural
     called = "combined" if len(attacks) > 1 else ""
-    trained = {}
-    for c in wanted:
-        twins = [subjects.shown(c, subjects.attacked(a, "detect", rules), "detect", how) for a in attacks]
-        trained[c] = run.do(fit_detector, subjects.shown(c, natural["detect"], "detect", how), twins, c, rules, trained_on=called)
-    chosen, reader = next(iter(trained.values())), wanted[0]
+    fits = {c: trained(subjects, c, rules, Training(attacks, called), how) for c in wanted}
+    chosen, reader = next(iter(fits.values())), wanted[0]
     if len(wanted) > 1:
-        scored = [on_select(subjects, t, c, attacks, rules, how) for c, t in trained.items()]
+        scored = [on_select(subjects, t, c, attacks, rules, how) for c, t in fits.items()]
         twins = [subjects.attacked(a, "select", rules) for a in attacks]
-        fused = run.do(fit_fusion, scored, list(trained.values()), select_names([label(a) for a in attacks]), twins, rules)
-        chosen, reader = choose(subjects, trained, fused, attacks, rules, how, level).detector, SPD()
+        fused = run.do(fit_fusion, scored, list(fits.values()), select_names([label(a) for a in attacks]), twins, rules)
+        chosen, reader = choose(subjects, fits, fused, attacks, rules, how, level).detector, SPD()
     calibrated = run.get(run.do(calibrate, [subjects.shown(reader, natural["calibrate"], "calibrate", how)], chosen, rules))
     rows, fitted = run.get(natural["detect"]), run.get(chosen)
     if len(wanted) > 1:

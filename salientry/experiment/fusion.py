@@ -82,7 +82,7 @@ def fit_fusion(
     """
     pairs = _pairs(scored, names, attacked, True)
     fused = Fused().fit(pairs, *members, seed=seed)
-    weights = fused.head.slope.clamp_min(1e-3).tolist()  # type: ignore[operator]
+    weights = fused.head.weights.tolist()  # type: ignore[operator]
     first = vars(members[0])["facts"]
     facts = {"detector": "Fused", "settings": "Fused", "family": "fusion", "form": called, "trained_on": first["trained_on"]}
     parts = [vars(m)["facts"]["detector"] for m in members]

@@ -14,8 +14,7 @@ from ..keys import label
 from ..metrics import Resamples, difference, rate
 from ..store import Rows
 from .handles import Chosen, step
-
-BATCH = 250
+from .steps import borders
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,11 @@ def sanity(rows: Rows, classifier: nn.Module, saliency: nn.Module, fill: Any = N
     """
     fill = fill or vars(saliency)["origin"][0].fill
     draws = torch.Generator(DEVICE.get()).manual_seed(0)
-    borders = [np.arange(b, min(b + BATCH, len(rows))) for b in range(0, len(rows), BATCH)]
     out: list[dict[str, Tensor]] = []
     with torch.no_grad():
-        maps = torch.cat([saliency(b.image, b.predicted)["map"] for b in (Batch(rows, at) for at in borders)])
+        maps = torch.cat([saliency(b.image, b.predicted)["map"] for b in (Batch(rows, at) for at in borders(len(rows)))])
         others = maps.roll(1, 0)
-        for at in borders:
+        for at in borders(len(rows)):
             b = Batch(rows, at)
             x, k, m, o = b.image, b.predicted, maps[at], others[at]
             fake = saliency(x, (k + 1) % b.logits.shape[1])["map"]

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from ..contracts import Batch, facts_of
 from ..store import Rows
 from .handles import step
-
-BATCH = 250
+from .steps import borders
 
 
 @step()
@@ -56,10 +55,9 @@ def map_shift(natural: Rows, attacked: list[Rows], noisy: list[Rows], saliency: 
 
 def _maps(saliency: nn.Module, rows: Rows, classes: Any) -> Tensor:
     """(N, 1, H, W) maps of these images for these classes."""
-    borders = [np.arange(b, min(b + BATCH, len(rows))) for b in range(0, len(rows), BATCH)]
     with torch.no_grad():
         drawn = []
-        for at in borders:
+        for at in borders(len(rows)):
             batch = Batch(rows, at)
             drawn.append(saliency(batch.image, torch.from_numpy(classes[at]).to(batch.device))["map"])
     return torch.cat(drawn)

@@ -320,12 +320,16 @@ def score_sets(sets: list[Rows], detector: nn.Module) -> Found:
     return Found(None, _scores_of(sets, detector))
 
 
+def borders(count: int) -> list[Any]:
+    """The rows of each batch of a step that sees whole inputs."""
+    return [np.arange(b, min(b + BATCH, count)) for b in range(0, count, BATCH)]
+
+
 def _scores_of(sets: list[Rows], detector: nn.Module) -> dict[str, Any]:
     found = {}
     for i, rows in enumerate(sets):
-        borders = [np.arange(b, min(b + BATCH, len(rows))) for b in range(0, len(rows), BATCH)]
         with frozen(detector), torch.no_grad():
-            pieces = [detector(evidence_of(Batch(rows, at), detector.needs)) for at in borders]  # type: ignore[arg-type]
+            pieces = [detector(evidence_of(Batch(rows, at), detector.needs)) for at in borders(len(rows))]  # type: ignore[arg-type]
         found[f"score{i:03d}"] = torch.cat(pieces).cpu().numpy()
     return found
 

@@ -44,6 +44,14 @@ class Judged:
         return [self.calibrated, self.scored]
 
 
+def trained(subjects: Subjects, detector: Any, rules: Rules, training: Training, how: Shown, *, seed: int = 0) -> Handle:
+    """A detector, fitted on the *detect* images of some attacks."""
+    twins = [subjects.shown(detector, subjects.attacked(a, "detect", rules), "detect", how) for a in training.attacks]
+    natural = subjects.shown(detector, subjects.natural["detect"], "detect", how)
+    settings = {"trained_on": training.called, "form": training.form, "shuffled": training.shuffled}
+    return subjects.run.do(fit_detector, natural, twins, detector, rules, seed=seed, **settings)
+
+
 def judge(
     subjects: Subjects,
     detector: Any,
@@ -73,8 +81,7 @@ def judge(
         return subjects.shown(detector, images, role, how)
 
     twins = {r: [see(subjects.attacked(a, r, rules), r) for a in training.attacks] for r in ("detect", "select")}
-    settings = {"trained_on": training.called, "form": training.form, "shuffled": training.shuffled}
-    fitted = run.do(fit_detector, see(natural["detect"], "detect"), twins["detect"], detector, rules, seed=seed, **settings)
+    fitted = trained(subjects, detector, rules, training, how, seed=seed)
     sets = [see(natural["calibrate"], "calibrate")]
     if not briefly:
         sets += [see(natural[r], r) for r in ("fit", "detect")] + twins["detect"] + [see(natural["select"], "select")] + twins["select"]

@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..metrics import Interval, difference, interval, rate_draws
-from .detection import missing_controls, noise_of
-from .grid import _level
+from .detection import FEWEST, missing_controls, noise_of
 from .numbers import Ledger
 from .records import Group, ImageSet, Records
-
-FEWEST = 50
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def fusion(records: Records, ledger: Ledger) -> Fusion | None:
 
 def _found(g: Group, s: ImageSet) -> list[Any]:
     """Flags of each seed on what counts."""
-    return [f[s.counts] for f in g.flags(s, _level(g))]
+    return [f[s.counts] for f in g.flags(s, g.level)]
 
 
 def _part(records: Records, ledger: Ledger, g: Group, groups: dict[str, Group], tests: list[ImageSet]) -> Part:
@@ -76,7 +73,7 @@ def _part(records: Records, ledger: Ledger, g: Group, groups: dict[str, Group], 
     members, draws = list(g.runs[0].facts["members"]), records.resamples
     head = f"strict/fusion/{'all parts' if g.form == 'all' else g.form}"
     finds = ledger.add(f"{head}/mean over attacks/tpr", _mean(records, tests, [_found(g, s) for s in tests]), "strict", g.keys)
-    noise = None if g.form == "all" else noise_of(records, ledger, g, "MatchedNoise", _level(g))
+    noise = None if g.form == "all" else noise_of(records, ledger, g, "MatchedNoise", g.level)
     flags = noise.specificity if noise else None
     base, name = (
         ("whole", g.form.removeprefix("without ")) if not g.form.startswith("logits ") else ("logits", g.form.removeprefix("logits "))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..metrics import Interval, difference
-from .detection import Table
+from .detection import FEWEST, Table
 from .numbers import KEY, Ledger
 from .records import Group, Records
 
@@ -73,7 +73,7 @@ def _cell(records: Records, tables: list[Table], protocol: str, defence: str, tr
     if cell is None:
         return Cell(protocol, defence, trained, tested, None, "its scores are not in the records", heads)
     if cell.auroc is None:
-        return Cell(protocol, defence, trained, tested, None, f"{cell.n} adversarials count, 50 are needed", heads)
+        return Cell(protocol, defence, trained, tested, None, f"{cell.n} adversarials count, {FEWEST} are needed", heads)
     id = cell.accuracy if protocol == "published" else cell.tpr[table.levels[0]]
     return Cell(protocol, defence, trained, tested, id, "", heads)
 
@@ -81,15 +81,10 @@ def _cell(records: Records, tables: list[Table], protocol: str, defence: str, tr
 def _rates(records: Records, g: Group, tested: str) -> tuple[Any, Any] | None:
     """Ids (n,) and mean over seeds of the flags on the adversarials that count."""
     s = records.sets.get(f"{g.protocol}/test/{tested}")
-    if s is None or not g.on(s) or s.counts.sum() < 50:
+    if s is None or not g.on(s) or s.counts.sum() < FEWEST:
         return None
-    level = "own" if g.protocol == "published" else _level(g)
+    level = "own" if g.protocol == "published" else g.level
     return s.ids[s.counts], np.mean([f[s.counts] for f in g.flags(s, level)], 0)
-
-
-def _level(g: Group) -> str:
-    levels = [k for k in (g.runs[0].thresholds or {}) if k != "own"]
-    return max(levels, key=float) if levels else "own"
 
 
 def _transfer(records: Records, ledger: Ledger, labels: list[str], protocol: str, defence: str) -> str | None:
@@ -113,7 +108,7 @@ def _transfer(records: Records, ledger: Ledger, labels: list[str], protocol: str
     with np.errstate(invalid="ignore"):
         within, across = (_mean(rates[k]) for k in (True, False))
     both = np.isfinite(within) & np.isfinite(across)
-    if both.sum() < 50:
+    if both.sum() < FEWEST:
         return None
     value = difference(records.resamples, ids[both], [(within[both], across[both])])
     return ledger.add(f"{protocol}/{defence}/within-norm-minus-across", value, protocol, sorted(set(keys)))

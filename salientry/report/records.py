@@ -125,6 +125,12 @@ class Group:
         return [r.on(of) > (r.thresholds or {"own": 0.0})[level] for r in self.on(of)]
 
     @property
+    def level(self) -> str:
+        """The largest calibrated false-positive rate; ``own``, the head's own 0, where nothing was calibrated."""
+        levels = [k for k in (self.runs[0].thresholds or {}) if k != "own"]
+        return max(levels, key=float) if levels else "own"
+
+    @property
     def labels(self) -> list[str]:
         """The attacks that it was trained on."""
         found: list[str] = self.runs[0].facts.get("of") or [self.trained_on]

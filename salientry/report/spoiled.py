@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..metrics import auroc_interval, rate
-from .detection import missing_controls
-from .grid import _level
+from .detection import FEWEST, missing_controls
 from .numbers import Ledger
 from .records import ORDINARY, Group, Records
 
@@ -33,7 +32,6 @@ class Row:
     trained_on: str
     auroc: str | None
     tpr: str | None
-    changed: str | None
 
 
 def rows(records: Records, ledger: Ledger) -> list[Row]:
@@ -51,12 +49,12 @@ def rows(records: Records, ledger: Ledger) -> list[Row]:
 
 def _row(records: Records, ledger: Ledger, g: Group) -> Row:
     natural, s = records.natural("test"), records.twins(g, "test")
-    if s is None or not g.on(s) or s.counts.sum() < 50:
-        return Row(g.detector, g.form, g.trained_on, None, None, None)
+    if s is None or not g.on(s) or s.counts.sum() < FEWEST:
+        return Row(g.detector, g.form, g.trained_on, None, None)
     c, draws, first = s.counts, records.resamples, g.on(s)[:1]
     runs = [(r.on(natural), r.on(s)[c]) for r in first]
     head = f"strict/spoiled/{g.detector}/{g.form}/{g.trained_on}"
     area = ledger.add(f"{head}/auroc", auroc_interval(draws, natural.ids, s.ids[c], runs), "strict", g.keys)
-    level = _level(g)
+    level = g.level
     tpr = ledger.add(f"{head}/tpr@{level}", rate(draws, s.ids[c], [f[c] for f in g.flags(s, level)[:1]]), "strict", g.keys)
-    return Row(g.detector, g.form, g.trained_on, area, tpr, None)
+    return Row(g.detector, g.form, g.trained_on, area, tpr)
