@@ -1,4 +1,4 @@
-"""The README's tables, from the recorded run in results/smoke. `python -m benchmarks.readme` prints them; a test compares."""
+"""The README's tables, from the recorded runs in results/. `python -m benchmarks.readme` prints them; a test compares."""
 
 from __future__ import annotations
 
@@ -49,5 +49,35 @@ def tables() -> str:
     return "\n".join([*lines, "", f"95 % intervals over images. {source}."])
 
 
+FAST = RECORDED.parent / "fast" / "cifar10"
+DETECTORS = ("SPD", "SMD", "SPD (trunk)", "SMD (trunk)", "ID", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin2", "Opinion")
+GAINS = ("SPD minus the best floor", "SPD minus ID+", "fusion with the map minus without", "logits with the map minus without")
+
+
+def natural_images() -> str:
+    """CIFAR-10, strict, trained and tested on C&W and on BIM 8/255; then what the map is worth beside the rest."""
+    numbers = {n["id"]: [n["value"], n["lo"], n["hi"], n["n"]] for n in json.loads((FAST / "report.json").read_text())["numbers"]}
+    rows = {"C&W": next(i for i in numbers if i.startswith("headline/CarliniWagner")).split("/")[1]}
+    rows["BIM 8/255"] = next(i for i in numbers if i.startswith("headline/BIM")).split("/")[1]
+    heads = [f"{t}: found (n = {numbers[f'strict/SPD/{a}/{a}/tpr@0.05'][3]}) | … noise | … transplant" for t, a in rows.items()]
+    lines = ["| strict, found at 5 % | " + " | ".join(heads) + " |", "| --- |" + " --- |" * (3 * len(rows))]
+    for name in DETECTORS:
+        cells = []
+        for a in rows.values():
+            cells.append(_text(numbers[f"strict/{name}/{a}/{a}/tpr@0.05"]))
+            cells += [_text(numbers[f"strict/{name}/{a}/{c}/excess-flags-on-unchanged"], False) for c in ("noise", "Transplant")]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", "| difference in the share found | " + " | ".join(rows) + " |", "| --- |" + " --- |" * len(rows)]
+    for g in GAINS:
+        lines.append(f"| {g} | " + " | ".join(_text(numbers[f"headline/{a}/{g}"]) for a in rows.values()) + " |")
+    run = json.loads((FAST / "run.json").read_text())
+    m = run["machine"]
+    source = f"`{run['command']}`, run seed 0, detector seeds 0 to 2, {m['hardware']} {m['device']}, "
+    source += f"torch {m['torch']}, Python {m['python']}"
+    return "\n".join([*lines, "", f"95 % intervals over images, given one classifier, one U-Net of each kind and one split. {source}."])
+
+
 if __name__ == "__main__":
     print(tables())
+    if FAST.exists():
+        print("\n" + natural_images())

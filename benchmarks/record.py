@@ -1,19 +1,23 @@
 """Keep a finished run as a small record: `python -m benchmarks.record FOLDER [NAME]`.
 
-Writes results/NAME/numbers.json (every printed number: value, ends of its interval, n, runs) and run.json (command, versions,
-seconds by step), and, for smoke, the expected seconds that `salientry plan` uses before anything was run here.
+A run whose records are compressed is kept whole, without pictures and nets: records.json, its arrays and scores, report.json,
+grid.csv, run.json. Of any other run it writes results/NAME/numbers.json (every printed number: value, ends of its interval, n,
+runs) and run.json (command, versions, seconds by step), and, for smoke, the expected seconds that `salientry plan` uses before
+anything was run here.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+LARGEST = 15 * 2**20
 
 
 def shortened(run: dict[str, Any]) -> dict[str, Any]:
@@ -33,10 +37,28 @@ def expected(run: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {step: {slug: round(sum(v) / len(v), 2) for slug, v in sorted(slugs.items())} for step, slugs in sorted(found.items())}
 
 
+def kept_whole(folder: Path, out: Path) -> None:
+    """Copy what a report is made and checked from; no image, no weight."""
+    if out.exists():
+        shutil.rmtree(out)
+    (out / "scores").mkdir(parents=True)
+    for name in ("records.json", "records.safetensors.xz", "report.json", "grid.csv"):
+        shutil.copy(folder / name, out / name)
+    for shard in (folder / "scores").glob("*.safetensors.xz"):
+        shutil.copy(shard, out / "scores" / shard.name)
+    run = json.loads((folder / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(run | {"out": f"results/{out.relative_to(ROOT / 'results')}"}) + "\n")
+    large = [p.name for p in out.rglob("*") if p.is_file() and p.stat().st_size > LARGEST]
+    assert not large, f"over {LARGEST} bytes: {large}"
+
+
 def main(folder: Path, name: str) -> None:
     """Write the record."""
     run, report = (json.loads((folder / f).read_text()) for f in ("run.json", "report.json"))
     out = ROOT / "results" / name
+    if (folder / "records.safetensors.xz").exists():
+        kept_whole(folder, out)
+        return
     out.mkdir(parents=True, exist_ok=True)
     parts = ("value", "lo", "hi", "n", "runs")
     lines = [f"  {json.dumps(n['id'])}: {json.dumps([_short(n[p]) for p in parts])}" for n in report["numbers"]]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from .errors import UsageError
 from .keys import decode, digest, encode
+from .slicing import Sliceable, slices
 from .store import JSON, Rows
 
 T = TypeVar("T")
@@ -72,14 +73,20 @@ class Pool:
     """Images that may take some of the roles: a whole data set, its training file, its test file.
 
     Attributes:
-        images: uint8 (N, C, H, W).
+        images: uint8 (N, C, H, W): an array, or what is read by slices like one.
         labels: int64 (N,).
         roles: which roles are dealt out of it.
+        pinned: so many images at its start may take the first of those roles only.
+        classes: how many there are; None: the highest label and one.
+        names: what errors call each image, (N,); empty: its number.
     """
 
-    images: NDArray[np.uint8]
+    images: Sliceable
     labels: NDArray[np.int64]
     roles: tuple[str, ...] = ROLES
+    pinned: int = 0
+    classes: int | None = None
+    names: Sequence[str] = ()
 
 
 class DataSet(Protocol):
@@ -184,8 +191,7 @@ class Detector(Protocol):
 def made(module: M, spec: Any, *args: Any) -> M:
     """Note how to build this module again: ``spec.build(*args)``. Returns it in eval mode."""
     vars(module)["origin"] = (spec, args)
-    module.eval()
-    return module
+    return module.eval()
 
 
 def origin(module: nn.Module) -> JSON:
@@ -203,8 +209,7 @@ def rebuilt(body: JSON, trusted: bool = False) -> nn.Module:
 
 def facts_of(thing: Any) -> dict[str, JSON]:
     """Small facts that travel with a module or with rows; empty when there are none."""
-    found: Mapping[str, JSON] = vars(thing).get("facts", {})
-    return dict(found)
+    return dict(vars(thing).get("facts", {}))
 
 
 def with_facts(module: M, **facts: JSON) -> M:
@@ -257,9 +262,9 @@ def seeded(seed: int) -> Iterator[None]:
 # --- identity and randomness of an image ------------------------------------------------------------------------
 
 
-def image_ids(images: NDArray[np.uint8]) -> NDArray[np.str_]:
+def image_ids(images: Sliceable) -> NDArray[np.str_]:
     """(N,) ids: the first 16 hex digits of the sha256 of each image's uint8 pixels."""
-    return np.array([hashlib.sha256(np.ascontiguousarray(i).tobytes()).hexdigest()[:16] for i in images], dtype="<U16")
+    return np.array([hashlib.sha256(np.ascontiguousarray(i).tobytes()).hexdigest()[:16] for p in slices(images) for i in p], "<U16")
 
 
 def image_seeds(ids: NDArray[np.str_], seed: int, stream: int) -> Tensor:
@@ -286,7 +291,6 @@ def uniform(seeds: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 # --- batches of rows ---------------------------------------------------------------------------------------------
-
 
 DEVICE: contextvars.ContextVar[str] = contextvars.ContextVar("device", default="cpu")  # where batches of rows come to
 
@@ -390,8 +394,7 @@ PROGRESS: contextvars.ContextVar[Progress] = contextvars.ContextVar("progress")
 
 def ticking(items: Iterable[T], total: int) -> Iterator[T]:
     """Hand the items on and tell whoever listens how far it is: ``PROGRESS.get()(done, total)``. The library never prints."""
-    tell = PROGRESS.get(None)
+    tell: Progress = PROGRESS.get(lambda done, total: None)
     for i, item in enumerate(items):
-        if tell is not None:
-            tell(i, total)
+        tell(i, total)
         yield item

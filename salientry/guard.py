@@ -109,7 +109,7 @@ class Guard(nn.Module):
         """
         check_images(images, (self.shape.channels, self.shape.height, self.shape.width))
         images = images.to(self.calibration.device, torch.float32)
-        with frozen(self):
+        with frozen(self.classifier, *self._stirred()):
             judged = [self._judge(x) for x in torch.split(images, batch)] if len(images) else [self._judge(images)]
         parts: dict[str, Any] = {f.name: [getattr(v, f.name) for v in judged] for f in fields(Verdict)}
         joined: dict[str, Any] = {k: None if p[0] is None else torch.cat(p) for k, p in parts.items()}
@@ -118,11 +118,16 @@ class Guard(nn.Module):
     def _judge(self, x: Tensor) -> Verdict:
         needs: frozenset[str] = self.detector.needs  # type: ignore[assignment]
         seen = Evidence(self.classifier, self.saliency, x, needs)
-        score, n = self.detector(seen), len(self.calibration)
+        score, spoke = self._scored(seen)
+        n = len(self.calibration)
         at_least = n - torch.searchsorted(self.calibration, score.contiguous())
         flagged = ~(score <= self.threshold)  # nan is above, too
         drawn = None if self.saliency is None else seen.map
-        return Verdict(flagged, score, (1 + at_least) / (1 + n), seen.predicted, drawn, self._spoke(seen, score))
+        return Verdict(flagged, score, (1 + at_least) / (1 + n), seen.predicted, drawn, spoke)
+
+    def _stirred(self) -> list[nn.Module]:
+        """Those of its own parts that someone has put in training mode; to still the others again took longer than a small classifier."""
+        return [part for part in self._learnt().values() if any(m.training for m in part.modules())]
 
     @property
     def voices(self) -> tuple[str, ...]:
@@ -130,13 +135,14 @@ class Guard(nn.Module):
         heard = list(self.detector.parts) or [self.detector]  # type: ignore[arg-type]
         return tuple(getattr(d.settings, "says", type(d.settings).__name__) for d in heard)
 
-    def _spoke(self, seen: Evidence, score: Tensor) -> Tensor:
-        """(N, D) what each voice adds to the score."""
-        head, members = self.detector.head, list(self.detector.parts)  # type: ignore[arg-type]
-        if not members:
-            return score[:, None]
-        found: Tensor = head.each(torch.stack([m(seen) for m in members], 1))  # type: ignore[union-attr, operator]
-        return found
+    def _scored(self, seen: Evidence) -> tuple[Tensor, Tensor]:
+        """Scores (N,) and what each voice adds to them (N, D); each part of a fusion looks once."""
+        if not self.detector.parts:
+            score: Tensor = self.detector(seen)
+            return score, score[:, None]
+        head: Any = self.detector.head
+        view: Tensor = self.detector.view(seen)  # type: ignore[operator]
+        return head(view), head.each(view)
 
     # --- on disk ---
 

@@ -8,6 +8,7 @@ drawn together, so copies and twins never narrow an interval.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -258,6 +259,29 @@ def rank_test(first: Array, second: Array) -> Ranks:
 
     excess = u - n * m / 2
     return Ranks(2 * u / (n * m) - 1, min(1.0, 2 * tail(abs(excess))), tail(excess))
+
+
+def ranks(values: Array) -> Floats:
+    """(..., n) ranks along the last axis, 1 for the smallest; equal values share the mean of their places. For few values: n squared."""
+    v = np.asarray(values, np.float64)
+    below, equal = ((compare(v[..., None, :], v[..., :, None])).sum(-1) for compare in (np.less, np.equal))
+    return np.asarray(below + (equal + 1) / 2)
+
+
+def spearman(first: Array, second: Array) -> Floats:
+    """Spearman's rank correlation along the last axis; NaN where a side has fewer than two different values."""
+    a, b = (r - r.mean(-1, keepdims=True) for r in (ranks(first), ranks(second)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1)))
+
+
+def permutation_p(first: Array, second: Array) -> float:
+    """Exact two-sided p of :func:`spearman`: the share of all orders of ``second`` that correlate as strongly or more; 2 to 8 values."""
+    assert 2 <= len(first) == len(second) <= 8, "all orders are counted"
+    found = abs(float(spearman(first, second)))
+    orders = np.array(list(itertools.permutations(range(len(first)))))
+    every = np.abs(spearman(np.asarray(first)[None], np.asarray(second)[orders]))
+    return float((every >= found - 1e-12).mean()) if math.isfinite(found) else float("nan")
 
 
 def bootstrap(statistic: Callable[[Array], float], ids: Array, resamples: int = RESAMPLES) -> Floats:

@@ -80,27 +80,30 @@ def deal(pools: Sequence[Pool], roles: Roles) -> tuple[NDArray[np.str_], NDArray
     role, rank = np.full(len(ids), -1, np.int8), np.zeros(len(ids), np.int32)
     first = 0
     for pool in pools:
-        need = sum(wanted[r] for r in pool.roles)
-        if need > len(pool.labels):
-            raise UsageError(f"the roles {', '.join(pool.roles)} want {need} images; there are {len(pool.labels)}")
-        order, start = first + stratified_order(pool.labels, SPLIT_SEED), 0
+        need, most = sum(wanted[r] for r in pool.roles), wanted[pool.roles[0]]
+        ahead, behind = pool.labels[: pool.pinned], pool.labels[pool.pinned :]
+        there = min(len(ahead), most) + len(behind)  # pinned images that the first role does not want have no role
+        if need > there:
+            raise UsageError(f"the roles {', '.join(pool.roles)} want {need} images; there are {there}")
+        order = np.concatenate([stratified_order(ahead, SPLIT_SEED)[:most], pool.pinned + stratified_order(behind, SPLIT_SEED)])
+        order, start = first + order, 0
         for r in pool.roles:
             mine = order[start : start + wanted[r]]
             role[mine], rank[mine] = ROLES.index(r), np.arange(len(mine))
             start += wanted[r]
         first += len(pool.labels)
-    _refuse_shared(ids, role)
+    _refuse_shared(ids, role, [name for p in pools for name in p.names or [""] * len(p.labels)])
     return ids, role, rank
 
 
-def _refuse_shared(ids: NDArray[np.str_], role: NDArray[np.int8]) -> None:
+def _refuse_shared(ids: NDArray[np.str_], role: NDArray[np.int8], called: Sequence[str]) -> None:
     dealt = role >= 0
     pairs = np.unique(np.stack([ids[dealt], role[dealt].astype("<U2")], 1), axis=0)
     names, count = np.unique(pairs[:, 0], return_counts=True)
     if (count > 1).any():
-        raise DataDamaged(
-            f"{int((count > 1).sum())} images are in two roles at once (the first has id {names[count > 1][0]}); remove the copies"
-        )
+        one = names[count > 1][0]
+        copies = ", ".join(f"{called[i] or f'image {i}'} in {ROLES[role[i]]}" for i in np.flatnonzero(dealt & (ids == one)).tolist())
+        raise DataDamaged(f"{int((count > 1).sum())} images are in two roles at once (the first has id {one}: {copies}); remove the copies")
 
 
 # --- storage -------------------------------------------------------------------------------------------------

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
+import lzma
 import math
 import os
 import shutil
@@ -22,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataDamaged, StoreError, UsageError
+from .slicing import Sliceable, slices
 
 Array = NDArray[Any]
 JSON = Any
@@ -61,37 +64,42 @@ def _header(columns: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> byt
     return len(text).to_bytes(8, "little") + text
 
 
-def write_arrays(path: Path, pieces: Mapping[str, Sequence[Array]]) -> None:
-    """One safetensors file; each array is given as pieces along its first axis and written without joining them in memory."""
+def write_arrays(path: Path, pieces: Mapping[str, Sequence[Sliceable]]) -> None:
+    """One safetensors file, packed when its name ends in ``.xz``; each array is given as pieces along its first axis, which are neither
+    joined nor read as a whole.
+    """
     ordered = dict(sorted(pieces.items(), key=lambda item: (-item[1][0].dtype.itemsize, item[0])))
     for name, parts in ordered.items():
         assert all(p.dtype == parts[0].dtype and p.shape[1:] == parts[0].shape[1:] for p in parts), (
             f"the pieces of {name} do not fit together"
         )
-    columns = {k: (v[0].dtype, v[0].shape if v[0].ndim == 0 else (sum(len(p) for p in v), *v[0].shape[1:])) for k, v in ordered.items()}
+    columns = {k: (v[0].dtype, v[0].shape if v[0].shape == () else (sum(len(p) for p in v), *v[0].shape[1:])) for k, v in ordered.items()}
     fresh = path.with_name(f".{path.name}.{os.getpid()}")  # whoever has the old file mapped keeps it whole
     try:
         with writing(path):
-            with open(fresh, "wb") as f:
+            with lzma.open(fresh, "wb", preset=4) if path.suffix == ".xz" else open(fresh, "wb") as f:
                 f.write(_header(columns))
                 for parts in ordered.values():
                     for part in parts:
-                        f.write(np.ascontiguousarray(part).data)
+                        for rows in [part] if part.shape == () else slices(part):
+                            f.write(np.ascontiguousarray(rows).data)
             os.replace(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
-    """The arrays of a safetensors file, memory-mapped, so that a few rows of a large file cost a few rows.
+    """The arrays of a safetensors file, memory-mapped, so that a few rows of a large file cost a few rows; a packed one is unpacked
+    into memory.
 
     Raises:
         StoreError: when the file is not there or cannot be opened.
         DataDamaged: when it is shorter than its header says, or no safetensors file.
     """
+    unpacked = _unpacked(path) if path.suffix == ".xz" else None
     try:
-        size = path.stat().st_size
-        with open(path, "rb") as f:
+        size = path.stat().st_size if unpacked is None else len(unpacked)
+        with open(path, "rb") if unpacked is None else io.BytesIO(unpacked) as f:
             length = int.from_bytes(f.read(8), "little")
             if not 2 <= length <= min(size - 8, 100_000_000):
                 raise ValueError("its header length is impossible")
@@ -104,8 +112,23 @@ def read_arrays(path: Path) -> dict[str, Array]:
     for name, (dtype, shape, start, stop) in _columns(path, header).items():
         if 8 + length + stop > size or stop - start != dtype.itemsize * math.prod(shape):
             raise DataDamaged(f"{path} is truncated: {size} bytes, {8 + length + stop} expected")
-        out[name] = np.memmap(path, dtype, "r", 8 + length + start, shape) if stop > start else np.zeros(shape, dtype)
+        if stop == start:
+            out[name] = np.zeros(shape, dtype)
+        elif unpacked is None:
+            out[name] = np.memmap(path, dtype, "r", 8 + length + start, shape)
+        else:
+            out[name] = np.frombuffer(unpacked, dtype, math.prod(shape), 8 + length + start).reshape(shape)
     return out
+
+
+def _unpacked(path: Path) -> bytes:
+    try:
+        with lzma.open(path) as f:
+            return f.read()
+    except (lzma.LZMAError, EOFError) as e:
+        raise DataDamaged(f"{path} is no readable xz file: {e}") from None
+    except OSError as e:
+        raise StoreError(f"cannot read {path}: {e.strerror or e}") from e
 
 
 def _columns(path: Path, header: JSON) -> dict[str, tuple[np.dtype[Any], tuple[int, ...], int, int]]:
@@ -167,7 +190,8 @@ class Rows:
         facts: small things that are true of every row (data set, role, attack, protocol).
 
     Rows widen: a step adds columns and everything it did not touch stays readable, without a copy. A new ``image``
-    hides what was computed from the old one (logits, map, flags); only labels stay.
+    hides what was computed from the old one (logits, map, flags); only labels stay. A column is an array; in rows that go straight into
+    a store, whatever is read by slices (:class:`Sliceable`).
     """
 
     def __init__(
@@ -220,6 +244,20 @@ class Rows:
         return Rows(self.ids, columns, self.facts | dict(facts), self)
 
 
+class Column:
+    """A column of rows, read as it is asked for."""
+
+    def __init__(self, rows: Rows, name: str) -> None:
+        first = rows.column(name, slice(0, 1))
+        self.rows, self.name, self.dtype, self.shape = rows, name, first.dtype, (len(rows), *first.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, at: Array | slice, /) -> Array:
+        return self.rows.column(self.name, at)
+
+
 # --- results ---------------------------------------------------------------------------------------------------
 
 
@@ -259,13 +297,19 @@ class Store:
 
     def write(self, path: Path, body: JSON, pieces: Mapping[str, Sequence[Array]] | None = None) -> None:
         """Write a result; the rename at the end makes it visible. An existing complete result is left alone."""
+        with self.placing(path) as fresh:
+            if pieces:
+                write_arrays(fresh / "arrays.safetensors", pieces)
+            write_json(fresh / "result.json", body)
+
+    @contextlib.contextmanager
+    def placing(self, path: Path) -> Iterator[Path]:
+        """A folder for a result's files; it becomes the result when the block ends well. An existing complete result is left alone."""
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".new-{os.getpid()}-"))
         try:
-            if pieces:
-                write_arrays(fresh / "arrays.safetensors", pieces)
-            write_json(fresh / "result.json", body)
+            yield fresh
             with writing(path):
                 (fresh / "DONE").touch()
                 fresh.chmod(path.parent.stat().st_mode)  # as open as the folder it stands in: a temporary one is the owner's alone

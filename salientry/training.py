@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from .contracts import ticking
 
-Schedule = Literal["one_cycle", "constant", "step"]
+Schedule = Literal["one_cycle", "constant", "step", "triangle"]
+Optimiser = Literal["adam", "sgd"]
 B = TypeVar("B")
 
 
@@ -24,8 +25,9 @@ def train(
     lr: float,
     schedule: Schedule = "one_cycle",
     weight_decay: float = 0.0,
+    optimiser: Optimiser = "adam",
 ) -> list[float]:
-    """Adam on the parameters of ``module`` that require a gradient.
+    """Adam (or SGD) on the parameters of ``module`` that require a gradient.
 
     Args:
         module: put into train mode as a whole, and into eval mode at the end; a loss that wants a frozen part in eval
@@ -35,8 +37,10 @@ def train(
         epochs: passes.
         steps: batches in a pass, for the schedule.
         lr: learning rate; the peak, for ``one_cycle`` (Smith 2018).
-        schedule: ``step`` divides by ten at 50 % and at 90 % of all steps.
-        weight_decay: Adam's L2 term.
+        schedule: ``step`` divides by ten at 50 % and at 90 % of all steps; ``triangle`` rises to ``lr`` over the first quarter of
+            the steps and falls to 0.
+        weight_decay: L2 term; SGD spares vectors (batch norm, offsets).
+        optimiser: ``sgd`` has Nesterov's momentum of .9.
 
     Returns:
         The mean loss of each epoch: the learning curve.
@@ -48,8 +52,8 @@ def train(
         raise ValueError(f"nothing to train on: {epochs} epochs of {steps} batches")
     total = epochs * steps
     weights = [p for p in module.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(weights, lr, weight_decay=weight_decay, fused=True)
-    scheduler = _scheduler(optimiser, schedule, lr, total)
+    stepper = _stepper(optimiser, weights, lr, weight_decay)
+    scheduler = _scheduler(stepper, schedule, lr, total)
 
     def everything() -> Iterator[tuple[int, B]]:
         for epoch in range(epochs):
@@ -60,10 +64,10 @@ def train(
     sums, counts = torch.zeros(epochs, device=weights[0].device), torch.zeros(epochs)
     with torch.enable_grad():
         for epoch, batch in ticking(everything(), total):
-            optimiser.zero_grad(set_to_none=True)
+            stepper.zero_grad(set_to_none=True)
             value = loss(batch)
             value.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            stepper.step()
             scheduler.step()
             sums[epoch] += value.detach()
             counts[epoch] += 1
@@ -72,9 +76,20 @@ def train(
     return curve
 
 
+def _stepper(optimiser: Optimiser, weights: list[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    if optimiser == "adam":
+        return torch.optim.Adam(weights, lr, weight_decay=weight_decay, fused=True)
+    matrices, vectors = ([p for p in weights if (p.dim() > 1) is wide] for wide in (True, False))
+    groups = [{"params": ps, "weight_decay": decay} for ps, decay in ((matrices, weight_decay), (vectors, 0.0)) if ps]
+    return torch.optim.SGD(groups, lr, momentum=0.9, nesterov=True)
+
+
 def _scheduler(optimiser: torch.optim.Optimizer, schedule: Schedule, lr: float, total: int) -> Any:
     if schedule == "one_cycle":
         return torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=max(total, 2))
+    if schedule == "triangle":
+        rise = max(total // 4, 1)
+        return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: min((i + 1) / rise, max(total - i, 0) / max(total - rise, 1)))
     milestones = [total // 2, (9 * total) // 10] if schedule == "step" else []
     return torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones, gamma=0.1)
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from salientry.attacks import ATTACKS, CarliniWagner, DeepFool
-from salientry.classifiers import CLASSIFIERS, CompactCNN
+from salientry.classifiers import CLASSIFIERS, CompactCNN, ResidualCNN
 from salientry.contracts import Attack, ClassifierSettings, Control, DataSet, Detector, SaliencySettings, Shape
 from salientry.controls import CONTROLS
 from salientry.datasets import DATASETS
@@ -46,7 +46,10 @@ CHEAP: dict[str, dict[str, Any]] = {
         "sorted_logits": SortedLogits(width=8, epochs=40, batch=32),
         "pooled_activations": PooledActivations(width=8, epochs=40, batch=32),
     },
-    "classifiers": {"compact": CompactCNN(width=4, epochs=2, batch=16, shift=1)},
+    "classifiers": {
+        "compact": CompactCNN(width=4, epochs=2, batch=16, shift=1),
+        "residual": ResidualCNN(width=4, epochs=2, batch=16, lr=0.05, crop=1),
+    },
     "datasets": {},
 }
 

@@ -198,6 +198,40 @@ def test_members_that_go_by_one_name_speak_as_one() -> None:
     assert list(found) == ["logits", "map"]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_each_net_passes_once_a_batch(saliency: nn.Module, name: str) -> None:
+    """Classifier, saliency model and every head; a gradient is a part of the one pass."""
+    classifier = examples.conv(SHAPE)
+    guard = guarded(classifier, saliency, name)
+    heads = [d.head for d in (guard.detector, *guard.detector.parts)]  # type: ignore[union-attr]
+    nets = [classifier, *([] if guard.saliency is None else [saliency]), *heads]
+    calls = [0] * len(nets)
+
+    def count(i: int) -> Any:
+        return nets[i].register_forward_hook(lambda *_: calls.__setitem__(i, calls[i] + 1))
+
+    handles = [count(i) for i in range(len(nets))]
+    guard(X, batch=20)
+    for h in handles:
+        h.remove()
+    assert calls == [3] * len(nets)
+
+
+def test_parts_put_in_training_mode_judge_as_before_and_stay_so(classifier: nn.Module, saliency: nn.Module) -> None:
+    guard = guarded(classifier, copy.deepcopy(saliency), "fused")
+    flags = [w.requires_grad for w in guard.parameters()]
+    calm, parts = guard(X), [guard.detector, guard.saliency]
+    deep = guard.detector.parts[PARTS.index("spd")].head  # type: ignore[union-attr, index]
+    deep.train()
+    assert same(guard(X), calm) and deep.training and not guard.detector.training
+    for p in parts:
+        assert p is not None
+        p.train()
+    assert same(guard(X), calm)
+    assert all(m.training for p in parts for m in p.modules())  # type: ignore[union-attr]
+    assert [w.requires_grad for w in guard.parameters()] == flags
+
+
 @pytest.mark.parametrize(
     ("bad", "words"),
     [

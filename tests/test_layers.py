@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "salientry"
 LAYERS = [
     {"errors"},
+    {"slicing"},
     {"keys", "store", "metrics"},
     {"contracts"},
     {"training", "evidence"},

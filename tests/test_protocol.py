@@ -126,6 +126,23 @@ def test_pools_keep_to_their_roles() -> None:
     assert np.array_equal(alone[1], role[100:]), "a pool is dealt as if it were alone"
 
 
+def test_copies_in_two_roles_are_called_by_their_names_or_numbers() -> None:
+    p = pool(some_labels(120))
+    _, role, _ = deal([p], SMALL)
+    one, other = int(np.flatnonzero(role == 1)[0]), int(np.flatnonzero(role == 4)[0])
+    images = p.images[:].copy()
+    images[other] = images[one]
+    for names, words in (
+        ((), [f"image {one} in detect", f"image {other} in test"]),
+        (tuple(f"pictures/{i}.png" for i in range(120)), [f"pictures/{one}.png in detect", f"pictures/{other}.png in test"]),
+    ):
+        with pytest.raises(DataDamaged) as e:
+            deal([replace(p, images=images, names=names)], SMALL)
+        for word in (*words, "remove the copies"):
+            assert word in str(e.value)
+        assert str(e.value).count(" in ") == 3
+
+
 def test_a_pool_that_is_too_small_is_refused() -> None:
     deal([pool(some_labels(100))], SMALL)
     with pytest.raises(UsageError, match="fit, detect, select, calibrate, test want 100 images; there are 99"):
@@ -392,3 +409,19 @@ def test_the_border_of_a_budget_is_inside(k: int) -> None:
     at = torch.tensor([k, k + 1]).reshape(2, 1, 1, 1) / 255
     assert within(x, at, STRICT, k / 255).tolist() == [True, False]
     assert within(x, at, PUBLISHED, k / 255).tolist() == [True, False]
+
+
+def test_pinned_images_take_the_first_role_or_none() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 1, 4, 4), np.uint8)
+    labels = np.arange(60) % 3
+    for wanted, there in ((30, 20), (12, 12)):
+        roles = Roles(fit=0, detect=0, select=0, calibrate=wanted, test=20)
+        _, role, rank = deal([Pool(images, labels, ("calibrate", "test"), pinned=20)], roles)
+        calibrate, test = ROLES.index("calibrate"), ROLES.index("test")
+        assert (role[:20] == calibrate).sum() == there
+        assert not (role[:20] == test).any(), "a pinned image is never tested on"
+        assert (role == calibrate).sum() == wanted
+        assert (role == test).sum() == 20
+        assert sorted(rank[role == calibrate]) == list(range(wanted))
+    with pytest.raises(UsageError, match="want 60 images; there are 52"):
+        deal([Pool(images, labels, ("calibrate", "test"), pinned=20)], Roles(fit=0, detect=0, select=0, calibrate=12, test=48))

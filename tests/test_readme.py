@@ -108,6 +108,15 @@ def test_named_files_are_there() -> None:
 
 
 def test_the_tables_are_those_of_the_recorded_run() -> None:
-    from benchmarks.readme import tables
+    from benchmarks.readme import natural_images, tables
 
     assert tables() in README
+    assert natural_images() in README
+
+
+def test_the_recorded_run_of_natural_images_follows_from_its_scores() -> None:
+    """As anybody may check it: no data, no torch, no GPU."""
+    code = "import sys; sys.modules['torch'] = None; from salientry.report.verify import verify; print(verify(sys.argv[1]))"
+    told = subprocess.run([sys.executable, "-c", code, str(ROOT / "results/fast/cifar10")], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert int(told.stdout) > 10_000

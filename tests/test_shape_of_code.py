@@ -22,7 +22,11 @@ FOLDERS = {
     "detectors": DETECTORS,
     "saliency": SALIENCY,
 }
-BY_HAND = {"arrays": "a user's own images", "external": "a user's own network"}  # public files that no name stands for
+BY_HAND = {
+    "arrays": "a user's own images",
+    "folder": "a user's own pictures",
+    "external": "a user's own network",
+}  # public files that no name stands for
 
 
 def test_files_and_functions_are_short() -> None:

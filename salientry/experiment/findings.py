@@ -47,6 +47,9 @@ class Findings:
         choice: rates on unseen attacks and the chosen detector.
         gallery: pictures.
         guard: what to leave behind for use.
+        swaps: scores of detectors on mixed parts of naturals and adversarials.
+        recipe: settings that were chosen on *select*.
+        compact: records are kept small: compressed, and scores rounded.
         reduced: labels of the attacks that are run weaker than the paper's settings.
     """
 
@@ -60,12 +63,21 @@ class Findings:
     choice: list[Handle] = field(default_factory=list)
     gallery: Handle | None = None
     guard: GuardParts | None = None
+    swaps: list[Handle] = field(default_factory=list)
+    recipe: Handle | None = None
+    compact: bool = False
     reduced: list[str] = field(default_factory=list)
+
+    @property
+    def images(self) -> list[Handle]:
+        """The image sets of the scores, each once: records hold their columns, so a walk for records wants them too."""
+        sets = [h.args.get("sets") or h.args["scored"][0].args["sets"] for h in self.scores]  # a fusion's are its members'
+        return list({images.fingerprint: images for of in sets for images in of}.values())
 
     def __iter__(self) -> Iterator[Handle]:
         """Every handle, in the order in which they should be computed."""
         yield from [self.classifier, *self.gates, *self.sanity, *self.strength, *self.scores, *self.shifts, *self.gradients, *self.choice]
-        if self.gallery:
-            yield self.gallery
+        yield from self.swaps
+        yield from (h for h in (self.recipe, self.gallery) if h)
         if self.guard:
             yield from self.guard.handles

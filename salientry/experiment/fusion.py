@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ..contracts import DEVICE, Batch, with_facts
 from ..detectors import Fused
 from ..errors import UsageError
-from ..metrics import of_mixture
+from ..keys import label
+from ..metrics import auroc, of_mixture
 from ..protocol import Rules
 from ..store import Rows
 from .handles import Chosen, Found, step
@@ -170,4 +171,28 @@ def choose_detector(candidates: list[nn.Module], called: list[str], rates: list[
     worst = [min(table[c].values()) for c in called]
     best = int(np.argmax(worst))
     why = {"rates": table, "worst": dict(zip(called, worst, strict=True)), "chosen": called[best]}
+    return Chosen("candidates", why, index=best)
+
+
+@step(chooses=True)
+def choose_recipe(candidates: list[Any], attacked: list[Rows], scored: list[Found], names: list[str]) -> Chosen:
+    """The settings whose mean AUROC on *select* pairs is best, each attack by a detector that was trained on it; of equals the first.
+
+    Args:
+        candidates: settings.
+        attacked: select rows of each attack.
+        scored: of each candidate, of each attack, what the detector trained on it scored.
+        names: of which sets.
+    """
+    called, found = [r.facts["attack"] for r in attacked], list[dict[str, float]]()
+    for i in range(len(candidates)):
+        mine = scored[i * len(attacked) : (i + 1) * len(attacked)]
+        found.append({})
+        for rows, name, one in zip(attacked, called, mine, strict=True):
+            c = rows.column("counts")
+            natural, there = stacked([one], names, SELECT_NATURAL)[:, 0], stacked([one], names, f"{SELECT_ATTACKED}{name}")[:, 0]
+            found[-1][name] = auroc(natural[: len(c)][c], there[c])
+    means = [float(np.mean(list(f.values()))) for f in found]
+    best = int(np.argmax(means))
+    why = {"auroc": dict(zip(map(label, candidates), found, strict=True)), "mean": means, "chosen": label(candidates[best])}
     return Chosen("candidates", why, index=best)

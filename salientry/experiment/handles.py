@@ -7,16 +7,17 @@ import importlib
 import inspect
 import pickle
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..contracts import ROLES
+from ..contracts import ROLES, Pool
 from ..errors import UsageError
 from ..keys import canonical, digest, label
 from ..protocol import deal
+from ..slicing import Joined
 from ..store import JSON, Rows
 
 _signature = functools.cache(inspect.signature)
@@ -198,12 +199,26 @@ def _safe(slug: str) -> str:
 
 @step()
 def read_data(settings: Any) -> Rows:
-    """A data set as rows, with the role of each image and its rank in that role."""
-    pools = settings.read()
+    """A data set as rows, with the role of each image and its rank in that role. Pixels are read piece by piece when written."""
+    pools: Sequence[Pool] = settings.read()
     ids, role, rank = deal(pools, settings.roles)
-    images, labels = np.concatenate([p.images for p in pools]), np.concatenate([p.labels for p in pools])
-    facts = {"dataset": type(settings).__name__.lower(), "classes": int(labels.max()) + 1}
+    images: Any = Joined([p.images for p in pools])
+    labels = np.concatenate([p.labels for p in pools])
+    facts = {"dataset": type(settings).__name__.lower(), "classes": _classes(pools)}
     return Rows(ids, {"image": images, "label": labels, "role": role.astype(np.int16), "rank": rank}, facts)
+
+
+def _classes(pools: Sequence[Pool]) -> int:
+    """How many classes there are: what the pools say, or the highest label and one.
+
+    Raises:
+        UsageError: for pools that say different numbers, or a label that is none of them.
+    """
+    said = {p.classes for p in pools if p.classes is not None}
+    highest = max(int(p.labels.max()) for p in pools if len(p.labels))
+    if len(said) > 1 or any(highest >= n for n in said):
+        raise UsageError(f"labels must lie in [0, classes); found {highest} and classes = {' and '.join(map(str, sorted(said)))}")
+    return said.pop() if said else highest + 1
 
 
 @step(stored=False)

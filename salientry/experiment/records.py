@@ -2,14 +2,17 @@
 
 ``records.json``, ``records.safetensors`` and ``scores/*.safetensors`` (one for each protocol and training attack) hold what
 was found and are equal, byte for byte, for equal runs. ``run.json`` holds when, where and how long. Where a file of scores is
-missing, a report lacks exactly what is computed from it. Schema version 2:
+missing, a report lacks exactly what is computed from it. Small records are xz-compressed (``.safetensors.xz``), and their scores
+and thresholds rounded to 12 binary digits, before anything is computed from them. Schema version 3:
 
 * ``sets``: image sets. Columns ``set/<i>/<name>``: ``id``, ``label``, ``predicted``, and for attacked ones ``right``,
   ``changed``, ``in_budget``, ``counts``, ``rms``, ``linf``, ``l0``, ``plain``; facts: data set, role, classifier, attack or
-  control and of what, storage, protocol. Its ``kind`` is ``images``, or ``sanity``, ``shift``, ``gradients``: other figures by image.
+  control and of what, storage, protocol. Its ``kind`` is ``images``, or ``sanity``, ``shift``, ``gradients``, ``swap``: other figures by
+  image.
 * ``detectors``: facts (detector, form, training attacks, protocol, seed), thresholds, keys, learning curve.
 * ``scores``: (set, detector, column ``score/<k>``).
-* ``gates``: what the sanity gates saw; ``strength``: share fooled by each attack; ``choice``: how the guard's detector was chosen.
+* ``gates``: what the sanity gates saw; ``strength``: share fooled by each attack; ``choice``: how the guard's detector was chosen;
+  ``recipes``: which settings were chosen on *select*.
 * ``attacks``, ``networks``: settings and layers of what really ran.
 """
 
@@ -29,7 +32,7 @@ from .findings import Findings
 from .handles import Found, Handle, handles_in
 from .run import Outcome, Run
 
-SCHEMA = 2
+SCHEMA = 3
 SET_COLUMNS = ("label", "predicted", "right", "changed", "in_budget", "counts", "rms", "linf", "l0", "plain")
 SANITY_COLUMNS = ("area", "fake_area", "kept", "kept_other", "destroyed", "destroyed_other", "emptied")
 
@@ -37,8 +40,8 @@ SANITY_COLUMNS = ("area", "fake_area", "kept", "kept_other", "destroyed", "destr
 class _Collector:
     """Sets, detectors and scores, each once."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, run: Run, compact: bool) -> None:
+        self.run, self.compact, self.end = run, compact, ".safetensors.xz" if compact else ".safetensors"
         self.arrays: dict[str, Any] = {}
         self.sets: dict[str, JSON] = {}
         self.detectors: dict[str, JSON] = {}
@@ -51,6 +54,8 @@ class _Collector:
         if name not in self.sets:
             i = len(self.sets)
             found = {c: rows.column(c) for c in columns if c in rows}
+            if kind == "swap" and self.compact:
+                found = {c: rounded(v) if v.dtype == np.float32 else v for c, v in found.items()}
             if kind == "images" and "right" not in found:
                 found["right"] = found["predicted"] == found["label"]
             arrays = {f"set/{i:03d}/{c}": np.ascontiguousarray(v) for c, v in found.items()} | {f"set/{i:03d}/id": id_bytes(rows.ids)}
@@ -65,14 +70,19 @@ class _Collector:
         known = self._detector(h.args.get("detector") or h.args["fused"])
         scored = self.run.get(h)
         if isinstance(scored, Found):
-            known |= {"thresholds": scored.value, "thresholds_key": h.fingerprint}
+            known |= {"thresholds": self.kept_thresholds(scored.value), "thresholds_key": h.fingerprint}
         sets = h.args.get("sets") or h.args["scored"][0].args["sets"]  # a fusion is scored on what its members were
         for i, images in enumerate(sets):
             index = self.add_set(self.run.get(images), images.fingerprint, SET_COLUMNS, "images")
             column, name = f"score/{len(self.scores):05d}", f"score{i:03d}"
-            self.arrays[column] = np.array(scored.arrays[name]) if isinstance(scored, Found) else scored.column(name)
-            shard = f"scores/{known['facts']['protocol']}-{known['facts']['trained_on']}.safetensors"
+            found = np.array(scored.arrays[name]) if isinstance(scored, Found) else scored.column(name)
+            self.arrays[column] = rounded(found) if self.compact else found
+            shard = f"scores/{known['facts']['protocol']}-{known['facts']['trained_on']}{self.end}"
             self.scores.append({"set": index, "detector": known["index"], "column": column, "shard": shard, "key": h.fingerprint})
+
+    def kept_thresholds(self, thresholds: dict[str, float]) -> dict[str, float]:
+        """Rounded as the scores are, so that equal scores stay equal: nothing is flagged that was not."""
+        return {k: float(rounded(np.array([v]))[0]) for k, v in thresholds.items()} if self.compact else thresholds
 
     def _detector(self, h: Handle) -> dict[str, JSON]:
         if h.fingerprint not in self.detectors:
@@ -92,13 +102,21 @@ class _Collector:
 
 def _set_name(facts: dict[str, JSON]) -> str:
     if facts["kind"] == "sanity":
-        return f"sanity/{facts['role']}/{facts['fill']}"
+        return f"sanity/{facts['role']}/{facts['saliency']}/{facts['fill']}"
+    if facts["kind"] == "swap":
+        return f"swap/{facts['protocol']}/{facts['detector']}/{facts['form']}/{facts['attack']}"
     if facts["kind"] == "shift":
         return f"shift/{facts['protocol']}/{facts['saliency']}"
     if facts["kind"] == "gradients":
         return f"gradients/{facts.get('attack', 'natural')}"
     what = f"{facts['control']} of {facts['of']}" if "control" in facts else facts.get("attack", "natural")
     return f"{facts.get('protocol', 'any')}/{facts['role']}/{what}"
+
+
+def rounded(scores: Any) -> Any:
+    """Float32 scores to 12 binary digits after the first (a relative error of at most 2^-13): the rest compresses to nothing."""
+    bits = np.ascontiguousarray(scores, np.float32).view(np.uint32)
+    return ((bits + np.uint32(1 << 10)) & np.uint32(0xFFFFFFFF << 11 & 0xFFFFFFFF)).view(np.float32)
 
 
 def export(run: Run, findings: Findings, outcome: Outcome, out: Path, about: dict[str, JSON]) -> None:
@@ -115,18 +133,18 @@ def export(run: Run, findings: Findings, outcome: Outcome, out: Path, about: dic
         StoreError: when they cannot be written.
     """
     lost = {h.fingerprint for h, _ in (*outcome.skipped, *outcome.failed)}
-    collected = _Collector(run)
+    collected = _Collector(run, findings.compact)
     for h in findings.sanity:
         if h.fingerprint not in lost:
             collected.add_set(run.get(h), h.fingerprint, SANITY_COLUMNS, "sanity")
     for h in findings.scores:
         if h.fingerprint not in lost:
             collected.add_scores(h)
-    for kind, handles in (("shift", findings.shifts), ("gradients", findings.gradients)):
+    for kind, handles in (("shift", findings.shifts), ("gradients", findings.gradients), ("swap", findings.swaps)):
         for h in handles:
             if h.fingerprint not in lost:
                 rows = run.get(h)
-                names = rows.names if kind == "shift" else ("logit", "probability", "sum", "counts", "predicted")
+                names = rows.names if kind != "gradients" else ("logit", "probability", "sum", "counts", "predicted")
                 collected.add_set(rows, h.fingerprint, names, kind)
     gates = []
     for h in findings.gates:
@@ -146,6 +164,7 @@ def export(run: Run, findings: Findings, outcome: Outcome, out: Path, about: dic
         "gates": gates,
         "strength": [run.record(h)["value"] for h in findings.strength],
         "choice": [run.record(h)["value"] for h in findings.choice[-1:] if h.fingerprint not in lost],
+        "recipes": [run.record(h)["value"] for h in [findings.recipe] if h and h.fingerprint not in lost],
         "attacks": attack_settings(run, findings),
         "networks": networks(run, findings, lost),
         "skipped": sorted({f"{h.step.name} {h.slug}" for h, _ in outcome.skipped if h.step}),
@@ -153,11 +172,11 @@ def export(run: Run, findings: Findings, outcome: Outcome, out: Path, about: dic
     }
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    write_arrays(out / "records.safetensors", {k: [v] for k, v in arrays.items() if not k.startswith("score/")})
     with writing(out / "scores"):
         (out / "scores").mkdir(exist_ok=True)
-        for old in (out / "scores").glob("*.safetensors"):
+        for old in (*out.glob("records.safetensors*"), *(out / "scores").glob("*.safetensors*")):
             old.unlink()
+    write_arrays(out / f"records{collected.end}", {k: [v] for k, v in arrays.items() if not k.startswith("score/")})
     for shard, columns in shards.items():
         write_arrays(out / shard, {c: [arrays[c]] for c in columns})
     write_json(out / "records.json", body)
@@ -202,5 +221,6 @@ def guard_of(run: Run, findings: Findings) -> tuple[Any, ...] | None:
         f, s, d, calibrated = (run.get(h) for h in parts.handles)
     except GateFailed:
         return None
-    d = with_facts(d, choice=run.record(parts.detector)["value"])
+    if "value" in (body := run.record(parts.detector)):
+        d = with_facts(d, choice=body["value"])
     return f, s, d, calibrated.value[str(parts.level)], parts.level, np.array(calibrated.arrays["score000"])

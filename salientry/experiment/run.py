@@ -1,9 +1,9 @@
 """A run: steps written down as handles, results in a store, and a walk that computes them, here or in worker processes.
 
 ``run.do(step, *inputs)`` returns a handle at once; nothing is computed. The handles are the graph. ``run.walk(wanted)``
-computes what is not in the store yet. A result is named by its *key*: the step, its revision, its settings, the keys of
-its inputs, its seed if it takes one, and the numerics mode; device, versions and seconds are recorded beside it and are no
-part of it. So what was computed once is never computed again, and a killed run goes on where it was.
+computes what is not in the store yet and is wanted, or is needed for what is. A result is named by its *key*: the step, its
+revision, its settings, the keys of its inputs, its seed if it takes one, and the numerics mode; device, versions and seconds
+are recorded beside it and are no part of it. So what was computed once is never computed again, and a killed run goes on where it was.
 
 A step computes on one thread with fixed shard and batch borders, so that on one machine a result is the same to the last
 bit however it was reached.
@@ -28,7 +28,7 @@ from ..store import JSON, Store, home, one_of
 from . import _results
 from .engines import Unsendable, cores, side_by_side
 from .handles import Handle, Step, handles_in, make_handle, read_data
-from .walking import Listener, Outcome, Walk, width
+from .walking import Listener, Outcome, Walk, missing, standing_on, width
 
 NUMERICS = ("float32",)
 
@@ -106,6 +106,16 @@ class Run:
             visit(h)
         return [h for h in found.values() if h.step is not None and h.step.stored]
 
+    def missing(self, wanted: Any) -> list[Handle]:
+        """The steps that a walk would compute, inputs first: the wanted ones that the store lacks, and what they, or the reading of
+        the others, stand on.
+        """
+        return missing(list(handles_in(wanted)), self._there([h for h in self.order(wanted) if self.done(h)]))
+
+    def _there(self, done: list[Handle]) -> dict[str, str]:
+        """Keys of results in the store, with the name of the argument that a choosing one chose."""
+        return {h.fingerprint: self.record(h)["argument"] if h.step and h.step.chooses else "" for h in done}
+
     def path(self, h: Handle) -> Path:
         """Where its result lives."""
         assert h.step is not None
@@ -124,7 +134,7 @@ class Run:
     def walk(
         self, wanted: Any, listener: Listener | None = None, *, workers: int = 1, seconds: Mapping[str, float] | None = None
     ) -> Outcome:
-        """Compute what is missing. A failed gate skips what stands on it; independent steps finish.
+        """Compute what is :meth:`missing`. A failed gate skips what stands on it; independent steps finish.
 
         Args:
             wanted: handles, also in lists.
@@ -155,15 +165,14 @@ class Run:
     def _begun(self, wanted: Any, listener: Listener | None) -> Walk:
         """What there is to do, and what of it is lost already."""
         outcome, lost = Outcome(), dict[str, str]()
-        todo: list[Handle] = []
-        for h in self.order(wanted):
-            (outcome.reused if self.done(h) else todo).append(h)
+        outcome.reused = [h for h in self.order(wanted) if self.done(h)]
         for h in outcome.reused:
             if h.step and h.step.chooses and (message := self.record(h)["failed"]):
                 lost[h.fingerprint] = message
                 outcome.failed.append((h, message))
-        upstream = {h.fingerprint: [u.fingerprint for u in self._standing_on(h)] for h in todo}
-        return Walk(todo, upstream, outcome, lost, listener)
+        there = self._there(outcome.reused)
+        todo = missing(list(handles_in(wanted)), there)
+        return Walk(todo, {h.fingerprint: standing_on(h, there) for h in todo}, outcome, lost, listener)
 
     def _one_by_one(self, going: Walk) -> None:
         """The engine of this process."""
@@ -183,12 +192,6 @@ class Run:
             if told:
                 told(1, 1)
             going.ends(h, time.perf_counter() - began, failed)
-
-    def _standing_on(self, h: Handle) -> Iterator[Handle]:
-        for u in h.inputs:
-            yield u
-            if u.step is not None and not u.step.stored:
-                yield from self._standing_on(u)
 
     def get(self, h: Handle) -> Any:
         """The result: from memory, from the store, or computed now."""

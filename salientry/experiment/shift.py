@@ -13,9 +13,13 @@ from ..store import Rows
 from .handles import step
 from .steps import borders
 
+FIXED = "class held"  # the map is drawn for the natural's class, whatever the classifier says now
+
 
 @step()
-def map_shift(natural: Rows, attacked: list[Rows], noisy: list[Rows], saliency: nn.Module, split: bool = False) -> Rows:
+def map_shift(
+    natural: Rows, attacked: list[Rows], noisy: list[Rows], saliency: nn.Module, split: bool = False, controls: list[Rows] | None = None
+) -> Rows:
     """Distances between maps, image by image: the root mean square of the difference (the paper's "L2", as its sizes show).
 
     Args:
@@ -24,36 +28,44 @@ def map_shift(natural: Rows, attacked: list[Rows], noisy: list[Rows], saliency: 
         noisy: the same under noise as large as each attack.
         saliency: who draws.
         split: also take the shift apart into change of class and change of pixels, and tell the leak of the true label.
+        controls: settled controls of the same images, made from those attacks: their shifts as used, and with the natural's class held.
 
     Returns:
         Columns, for each attack A: ``A/shift`` (natural to adversarial, each with the map of its own predicted class), ``A/noise``,
         and ``A|B`` (between two attacks on the same image, Table 5); ``other`` (to the next image's map), ``same class`` (to the
         next image of the same predicted class). Split: ``A/pixels`` (the class of the natural held), ``A/class`` (the pixels of the
         natural held), ``true label`` (between the maps for the predicted and for the true class of a natural), ``A/true label``
-        (the same of an adversarial: what a map drawn for the true label would give away).
+        (the same of an adversarial: what a map drawn for the true label would give away). With controls, for a control C of A:
+        ``A/C``, ``A/C, class held``, and ``other, class held`` (to the next image's map, drawn for this image's class).
     """
-    own = _maps(saliency, natural, natural.column("predicted"))
+    own = maps_for(saliency, natural, natural.column("predicted"))
     here, label = natural.column("predicted"), natural.column("label")
     found: dict[str, Any] = {"other": _distance(own, own.roll(-1, 0)), "same class": _distance(own, own[_next_of_class(here)])}
     if split:
-        found["true label"] = _distance(own, _maps(saliency, natural, label))
+        found["true label"] = _distance(own, maps_for(saliency, natural, label))
     maps: dict[str, Tensor] = {}
     for rows, noise in zip(attacked, noisy, strict=True):
         name, there = rows.facts["attack"], rows.column("predicted")
-        maps[name] = _maps(saliency, rows, there)
+        maps[name] = maps_for(saliency, rows, there)
         found[f"{name}/shift"] = _distance(own, maps[name])
-        found[f"{name}/noise"] = _distance(own, _maps(saliency, noise, noise.column("predicted")))
+        found[f"{name}/noise"] = _distance(own, maps_for(saliency, noise, noise.column("predicted")))
         found |= {f"{other}|{name}": _distance(m, maps[name]) for other, m in maps.items() if other != name}
         if split:
-            found[f"{name}/pixels"] = _distance(own, _maps(saliency, rows, here))
-            found[f"{name}/class"] = _distance(own, _maps(saliency, natural, there))
-            found[f"{name}/true label"] = _distance(maps[name], _maps(saliency, rows, label))
+            found[f"{name}/pixels"] = _distance(own, maps_for(saliency, rows, here))
+            found[f"{name}/class"] = _distance(own, maps_for(saliency, natural, there))
+            found[f"{name}/true label"] = _distance(maps[name], maps_for(saliency, rows, label))
+    for rows in controls or []:
+        name = f"{rows.facts['of']}/{rows.facts['control']}"
+        found[name] = _distance(own, maps_for(saliency, rows, rows.column("predicted")))
+        found[f"{name}, {FIXED}"] = _distance(own, maps_for(saliency, rows, here))
+    if controls:
+        found[f"other, {FIXED}"] = _distance(own, maps_for(saliency, natural.take(np.roll(np.arange(len(natural)), -1)), here))
     facts = {"saliency": facts_of(saliency).get("saliency", "?"), "protocol": attacked[0].facts["protocol"]}
     facts |= {"attacks": list(maps), "role": natural.facts["role"]}
     return Rows(natural.ids, found | {f"{r.facts['attack']}/counts": r.column("counts") for r in attacked}, natural.facts | facts)
 
 
-def _maps(saliency: nn.Module, rows: Rows, classes: Any) -> Tensor:
+def maps_for(saliency: nn.Module, rows: Rows, classes: Any) -> Tensor:
     """(N, 1, H, W) maps of these images for these classes."""
     with torch.no_grad():
         drawn = []

@@ -20,7 +20,7 @@ from ..evidence import Evidence, has_features
 from ..keys import label
 from ..metrics import of_mixture
 from ..protocol import Rules, counting, eight_bits, stored, within
-from ..store import JSON, Rows
+from ..store import JSON, Column, Rows
 from .handles import Found, step
 
 Columns = dict[str, Tensor]
@@ -49,6 +49,13 @@ def fit_encoder(rows: Rows, settings: Any, *, seed: int) -> nn.Module:
     """The encoder of a saliency model, trained on these rows: it needs no classifier, and several models may share it."""
     images = RowImages(rows)
     module: nn.Module = settings.fit(images, _labels(rows), shape_of(images, rows.facts["classes"]), seed=seed)
+    return module
+
+
+@step()
+def take_trunk(rows: Rows, classifier: nn.Module, settings: Any) -> nn.Module:
+    """The encoder that the attacked classifier is itself: nothing is trained; the rows tell the images' shape."""
+    module: nn.Module = settings.around(classifier, shape_of(RowImages(rows), rows.facts["classes"]))
     return module
 
 
@@ -124,7 +131,7 @@ def _control_facts(control: Any, settled: Rows, **_: Any) -> dict[str, JSON]:
 @step(stored=False)
 def borrow(rows: Rows) -> Rows:
     """These rows with the image of the next one."""
-    return rows.widen({"image": np.roll(rows.column("image"), -1, 0)}, {})
+    return rows.widen({"image": Column(rows.take(np.roll(np.arange(len(rows)), -1)), "image")}, {})
 
 
 @step(each_image=True, facts=_control_facts)

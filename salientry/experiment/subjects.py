@@ -40,12 +40,18 @@ class Subjects:
         run: where they are written down.
         classifier: who is attacked.
         natural: looked-at naturals by role; roles are cut to what is attacked.
+        health: how many of a role tell how a detector trained; None: all.
     """
 
     run: Run
     classifier: Handle
     natural: dict[str, Handle]
+    health: int | None = None
     _known: dict[Any, Handle] = field(default_factory=dict)
+
+    def few(self, images: Handle) -> Handle:
+        """Those of these images that tell how a detector trained."""
+        return images if self.health is None else images.first(self.health)
 
     def attacked(self, attack: Any, role: str, rules: Rules) -> Handle:
         """The settled adversarials of an attack; proposed once, whatever the protocol."""

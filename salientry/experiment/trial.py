@@ -21,12 +21,14 @@ class Training:
         called: in tables.
         form: the manner, in tables; default the rules' own.
         shuffled: on shuffled labels.
+        role: whose images.
     """
 
     attacks: tuple[Any, ...]
     called: str = ""
     form: str = ""
     shuffled: bool = False
+    role: str = "detect"
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,15 @@ class Judged:
         return [self.calibrated, self.scored]
 
 
-def trained(subjects: Subjects, detector: Any, rules: Rules, training: Training, how: Shown, *, seed: int = 0) -> Handle:
-    """A detector, fitted on the *detect* images of some attacks."""
-    twins = [subjects.shown(detector, subjects.attacked(a, "detect", rules), "detect", how) for a in training.attacks]
-    natural = subjects.shown(detector, subjects.natural["detect"], "detect", how)
+def trained(
+    subjects: Subjects, detector: Any, rules: Rules, training: Training, how: Shown, *, seed: int = 0, chosen: Handle | None = None
+) -> Handle:
+    """A detector, fitted on images of some attacks; with ``chosen`` its settings are that result, and ``detector`` stands for its kind."""
+    role = training.role
+    twins = [subjects.shown(detector, subjects.attacked(a, role, rules), role, how) for a in training.attacks]
+    natural = subjects.shown(detector, subjects.natural[role], role, how)
     settings = {"trained_on": training.called, "form": training.form, "shuffled": training.shuffled}
-    return subjects.run.do(fit_detector, natural, twins, detector, rules, seed=seed, **settings)
+    return subjects.run.do(fit_detector, natural, twins, chosen or detector, rules, seed=seed, **settings)
 
 
 def judge(
@@ -62,6 +67,7 @@ def judge(
     *,
     seed: int = 0,
     briefly: bool = False,
+    chosen: Handle | None = None,
 ) -> Judged:
     """Fit, calibrate and score a detector.
 
@@ -74,17 +80,19 @@ def judge(
         how: the images are shown.
         seed: repetition.
         briefly: without the scores that tell how it trained.
+        chosen: see :func:`trained`.
     """
     run, natural = subjects.run, subjects.natural
 
     def see(images: Handle, role: str) -> Handle:
         return subjects.shown(detector, images, role, how)
 
-    twins = {r: [see(subjects.attacked(a, r, rules), r) for a in training.attacks] for r in ("detect", "select")}
-    fitted = trained(subjects, detector, rules, training, how, seed=seed)
+    fitted = trained(subjects, detector, rules, training, how, seed=seed, chosen=chosen)
     sets = [see(natural["calibrate"], "calibrate")]
     if not briefly:
-        sets += [see(natural[r], r) for r in ("fit", "detect")] + twins["detect"] + [see(natural["select"], "select")] + twins["select"]
+        few = {r: subjects.few(see(natural[r], r)) for r in ("fit", "detect", "select")}
+        twins = {r: [subjects.few(see(subjects.attacked(a, r, rules), r)) for a in training.attacks] for r in ("detect", "select")}
+        sets += [few["fit"], few["detect"], *twins["detect"], few["select"], *twins["select"]]
     calibrated = run.do(calibrate, sets, fitted, rules)
     shown = [see(images, "test") for images in (natural["test"], *tests)]
     return Judged(fitted, calibrated, run.do(score, shown, fitted, calibrated), shown)

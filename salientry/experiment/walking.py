@@ -4,11 +4,73 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..contracts import Progress
-from .handles import Handle
+from .handles import Handle, handles_in
+
+# --- what there is to do ---------------------------------------------------------------------------------------
+
+
+def missing(wanted: list[Handle], there: Mapping[str, str]) -> list[Handle]:
+    """The stored steps that must be computed before every wanted result can be read, inputs first, each once.
+
+    Args:
+        wanted: handles.
+        there: keys of the results in the store, each with the name of the argument that it chose, if it did. Of what a result was
+            made from reading it back needs the rows that it widens, or what it chose: so a store may lack images that nobody needs.
+    """
+    seen, found = set[str](), list[Handle]()
+
+    def visit(h: Handle) -> None:
+        if h.fingerprint not in seen:
+            seen.add(h.fingerprint)
+            for u in _before(h, there):
+                visit(u)
+            if h.step is not None and h.step.stored and h.fingerprint not in there:
+                found.append(h)
+
+    for h in wanted:
+        visit(h)
+    return found
+
+
+def standing_on(h: Handle, there: Mapping[str, str]) -> list[str]:
+    """Keys of what a step reads: its inputs, what a view that is not stored is of, the rows that a stored input widens."""
+    seen: dict[str, None] = {}
+
+    def visit(u: Handle) -> None:
+        if u.fingerprint not in seen:
+            seen[u.fingerprint] = None
+            if u.fingerprint in there or (u.step is not None and not u.step.stored):
+                for further in _before(u, there):
+                    visit(further)
+
+    for u in h.inputs:
+        visit(u)
+    return list(seen)
+
+
+def _before(h: Handle, there: Mapping[str, str]) -> list[Handle]:
+    """What must be at hand before this result can be: of a result in the store what reading it back asks for, else all inputs."""
+    if h.step is None or h.fingerprint not in there:
+        return h.inputs
+    if h.step.chooses:
+        return list(handles_in(h.args.get(there[h.fingerprint])))
+    return list(_widened(h)) if h.step.each_image else []
+
+
+def _widened(h: Handle) -> Iterator[Handle]:
+    """The rows that its columns are added to: the first argument that is of rows, and whatever stands before it."""
+    for v in h.args.values():
+        rows = list(handles_in(v))
+        yield from rows
+        if any(u.step is not None and (u.step.each_image or not u.step.stored) for u in rows):
+            return
+
+
+# --- what became of it -----------------------------------------------------------------------------------------
 
 
 @dataclass

@@ -5,15 +5,15 @@ Order: nets, images, the defences under both protocols, controls on what they re
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 from ..attacks import JSMA, CarliniWagner
-from ..controls import MatchedNoise, Null, RoundTrip, Shuffled, Transplant
+from ..controls import MatchedNoise, Null, Reversed, RoundTrip, Shuffled, Transplant
 from ..detectors import (
-    ID,
-    JSD,
     SMD,
     SPD,
     BlackShare,
@@ -24,29 +24,31 @@ from ..detectors import (
     Margin2,
     Opinion,
     PooledActivations,
-    SmallCNN,
     SortedLogits,
 )
 from ..errors import UsageError
-from ..experiment.choice import LOGISTIC, TRAINED, candidates, choose, on_select, select_names
+from ..experiment.choice import LOGISTIC, TRAINED, choose, on_select, select_names
 from ..experiment.findings import Findings, GuardParts
-from ..experiment.fusion import calibrate_fusion, fit_fusion, score_fusion
+from ..experiment.fusion import calibrate_fusion, choose_recipe, fit_fusion, score_fusion
 from ..experiment.handles import Handle
 from ..experiment.run import Run
-from ..experiment.sanity import Gate, gallery, gate, sanity
+from ..experiment.sanity import gallery, gate, sanity
 from ..experiment.shift import map_shift
-from ..experiment.steps import calibrate, fit_encoder, fit_saliency, look, train_classifier
+from ..experiment.steps import calibrate, fit_encoder, fit_saliency, look, take_trunk, train_classifier
 from ..experiment.strength import strong_enough
 from ..experiment.subjects import Shown, Subjects
-from ..experiment.trial import Judged, Training, judge
+from ..experiment.trial import Judged, Training, judge, trained
 from ..experiment.variants import gradient_sizes
 from ..keys import label
 from ..protocol import PUBLISHED, Rules
 from ..protocol import REPLICA as UNPAIRED
 from ..saliency import Fill, Gradient, GradientInput, GuidedBackprop
+from . import _further as further
+from ._plan import Plan
 
 LEAST = 0.9  # share of images that a strong attack must fool
 SPARSE = (CarliniWagner, JSMA)  # whose own values at shuffled pixels are another control than noise
+HEADLINE_FUSIONS = ("all", "without the map", "without the image", "logits alone", "logits with the map")
 GROUPS: dict[str, tuple[type, ...]] = {  # what is taken out of the fusion to see what it added
     "the map": (SMD, SPD),
     "SMD": (SMD,),
@@ -59,55 +61,6 @@ GROUPS: dict[str, tuple[type, ...]] = {  # what is taken out of the fusion to se
 }
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What differs between recipes.
-
-    Attributes:
-        data: the data set and its roles.
-        classifier: its settings.
-        saliency: settings of the saliency model.
-        bounds: its gate.
-        attacks: detectors are trained and tested on these.
-        printed: an attack at the paper's printed setting that is measured beside them, and trained on in one published row.
-        weak: attacks among those that need not fool nine images in ten.
-        reduced: attacks that are weaker than the paper's.
-        detect: how many images of that role are attacked.
-        select: likewise.
-        head: of the paired detectors.
-        replica: of the paper's manner.
-        fair: of ID+.
-        strict: the strict protocol's rules.
-        seeds: repetitions of each detector that draws.
-    """
-
-    data: Any
-    classifier: Any
-    saliency: Any
-    bounds: Gate
-    attacks: tuple[Any, ...]
-    printed: Any
-    weak: tuple[Any, ...]
-    reduced: tuple[Any, ...]
-    detect: int
-    select: int
-    head: SmallCNN
-    replica: SmallCNN
-    fair: SmallCNN
-    strict: Rules
-    seeds: int
-
-    @property
-    def defences(self) -> tuple[Any, ...]:
-        """The paper's four."""
-        return SMD(self.head), SPD(self.head), ID(self.head), JSD(head=self.head)
-
-    @property
-    def members(self) -> tuple[Any, ...]:
-        """What a guard may be, and what is fused."""
-        return candidates(self.head, self.fair)
-
-
 def tell(run: Run, plan: Plan) -> Findings:
     """Everything that the report prints.
 
@@ -115,7 +68,9 @@ def tell(run: Run, plan: Plan) -> Findings:
         UsageError: for a number of repetitions or of images that cannot be.
     """
     roles = plan.data.roles
-    for name, value, most in (("seeds", plan.seeds, 100), ("detect", plan.detect, roles.detect), ("select", plan.select, roles.select)):
+    limits = [("seeds", plan.seeds, 100), ("detect", plan.detect, roles.detect), ("select", plan.select, roles.select)]
+    limits += [("test", plan.test, roles.test)] if plan.test is not None else []
+    for name, value, most in limits:
         if not 1 <= value <= most:
             raise UsageError(f"{name} must lie in [1, {most}]; found {value}")
     images = run.dataset(plan.data)
@@ -125,16 +80,25 @@ def tell(run: Run, plan: Plan) -> Findings:
     looked = {role: run.do(look, images[role], f) for role in ("fit", "detect", "select", "calibrate", "test")}
     measured = run.do(sanity, looked["select"], f, drawer)
     s = run.do(gate, measured, drawer, plan.bounds)
-    natural = looked | {"fit": looked["fit"].first(min(roles.calibrate, roles.fit))}
+    natural = looked | {"fit": looked["fit"].first(plan.detect if plan.ladder else min(roles.calibrate, roles.fit))}
     natural |= {"detect": looked["detect"].first(plan.detect), "select": looked["select"].first(plan.select)}
-    story = Story(run, plan, Subjects(run, f, natural), Shown(s), encoder, looked["select"])
+    natural |= {"test": looked["test"].first(plan.test)} if plan.test is not None else {}
     found = Findings(classifier=f, gates=[s], sanity=[measured, run.do(sanity, looked["select"], f, drawer, fill=Fill("paper"))])
-    found.reduced = [label(a) for a in plan.reduced]
+    found.reduced, found.compact = [label(a) for a in plan.reduced], plan.compact
+    story = Story(run, plan, Subjects(run, f, natural, plan.health), Shown(s), encoder, looked["select"])
+    if plan.trunk is not None:
+        drawn = run.do(fit_saliency, images["fit"], f, plan.trunk, run.do(take_trunk, images["fit"], f, plan.trunk.encoder))
+        found.sanity.append(run.do(sanity, looked["select"], f, drawn))
+        story.trunk = Shown(run.do(gate, found.sanity[-1], drawn, plan.bounds))
+        found.gates.append(_is(story.trunk.saliency))
     story.attack(found)
     story.detect(found)
     story.spoil(found)
     story.fuse(found)
     story.move(found)
+    further.ladder(plan, story.subjects, story.how, found)
+    further.sweep(plan, story.subjects, story.how, found)
+    further.swap_parts(plan, story.subjects, {"": story.how} | ({"trunk": story.trunk} if story.trunk else {}), found)
     return found
 
 
@@ -149,6 +113,7 @@ class Story:
         how: the ordinary manner of showing them.
         encoder: of the saliency model.
         select: all select naturals; fewer are attacked.
+        trunk: with maps drawn from the classifier's own trunk, where the plan wants them.
     """
 
     run: Run
@@ -157,19 +122,22 @@ class Story:
     how: Shown
     encoder: Handle
     select: Handle
+    trunk: Shown | None = None
 
     def attack(self, found: Findings) -> None:
         """The attacks must attack: told in float, before anything is judged on them."""
-        for a in (*self.plan.attacks, self.plan.printed):
-            least = 0.0 if a in (*self.plan.weak, self.plan.printed) else LEAST
-            found.strength.append(self.run.do(strong_enough, self.subjects.attacked(a, "test", PUBLISHED), least))
-            found.gradients.append(self.run.do(gradient_sizes, self.subjects.attacked(a, "test", PUBLISHED), self.subjects.classifier))
+        plan = self.plan
+        for a in plan.tested:
+            strong = a in (*plan.attacks, *plan.headline) and a not in plan.weak
+            found.strength.append(self.run.do(strong_enough, self.subjects.attacked(a, "test", PUBLISHED), LEAST if strong else 0.0))
+            if a in (*plan.attacks, plan.printed):
+                found.gradients.append(self.run.do(gradient_sizes, self.subjects.attacked(a, "test", PUBLISHED), self.subjects.classifier))
         found.gradients.append(self.run.do(gradient_sizes, self.subjects.natural["test"], self.subjects.classifier))
 
     def tests(self, rules: Rules, attacks: tuple[Any, ...], every: bool) -> list[Handle]:
         """Test images of all attacks, then controls as large as the ``attacks``; ``every`` control, or the mandatory ones."""
         plan, subjects = self.plan, self.subjects
-        found = [subjects.attacked(a, "test", rules) for a in (*plan.attacks, plan.printed)]
+        found = [subjects.attacked(a, "test", rules) for a in plan.tested]
         found += [subjects.control(Null(), attacks[0], rules)]
         found += [subjects.control(MatchedNoise(), a, rules) for a in attacks]
         if every:
@@ -179,15 +147,35 @@ class Story:
                 found += [*(subjects.control(k, a, rules) for k in kinds), subjects.attacked(a, "test", PUBLISHED)]
         return list({h.fingerprint: h for h in found}.values())
 
-    def trainings(self) -> Iterator[Training]:
+    def trainings(self, rules: Rules) -> Iterator[Training]:
         """On each attack alone, and on all of them."""
-        yield from (Training((a,)) for a in self.plan.attacks)
+        yield from (Training((a,)) for a in (self.plan.rows if rules.name == "strict" else self.plan.attacks))
         yield Training(self.plan.attacks, "combined")
 
-    def judged(self, detector: Any, rules: Rules, training: Training, seed: int) -> Judged:
+    def is_headline(self, training: Training) -> bool:
+        """Whether this row carries the questions about the map."""
+        return training.called == "combined" or not self.plan.headline or training.attacks[0] in self.plan.headline
+
+    @functools.cached_property
+    def recipe(self) -> Handle | None:
+        """The settings of ID+ that are best on *select*; None where there is nothing to choose."""
+        plan, rows = self.plan, self.plan.headline
+        if len(plan.recipes) < 2:
+            return None
+        tried = [IDPlus(r) for r in plan.recipes]
+        scored = [
+            on_select(self.subjects, trained(self.subjects, d, plan.strict, Training((a,)), self.how), d, rows, plan.strict, self.how)
+            for d in tried
+            for a in rows
+        ]
+        twins = [self.subjects.attacked(a, "select", plan.strict) for a in rows]
+        return self.run.do(choose_recipe, tried, twins, scored, select_names([label(a) for a in rows]))
+
+    def judged(self, detector: Any, rules: Rules, training: Training, seed: int, how: Shown | None = None) -> Judged:
         """A trial with the controls that its place in the story asks for."""
         tests = self.tests(rules, training.attacks, every=rules.name == "strict" and seed == 0)
-        return judge(self.subjects, detector, rules, training, tests, self.how, seed=seed)
+        chosen = self.recipe if isinstance(detector, IDPlus) else None
+        return judge(self.subjects, detector, rules, training, tests, how or self.how, seed=seed, chosen=chosen)
 
     def spoiled(self, detector: Any, training: Training, how: Shown) -> Judged:
         """A trial of a detector that is blinded: it is tested on its training attack alone."""
@@ -201,15 +189,20 @@ class Story:
         replicas = [type(d)(head=plan.replica) for d in plan.defences]
         for rules in (PUBLISHED, plan.strict):
             strict = rules is plan.strict
-            for training in (*self.trainings(), *([] if strict else [Training((plan.printed,))])):
-                fair = (IDPlus(plan.fair),) if strict else ()
+            for training in (*self.trainings(rules), *([] if strict or plan.printed is None else [Training((plan.printed,))])):
+                fair = (IDPlus(plan.recipes[0]),) if strict and self.is_headline(training) else ()
                 trials = [(d, rules, seed) for d in (*plan.defences, *fair, *TRAINED) for seed in range(plan.seeds)]
                 trials += [(d, rules, 0) for d in LOGISTIC] + ([] if strict else [(d, UNPAIRED, 0) for d in replicas])
                 for detector, manner, seed in trials:
                     found.scores += self.judged(detector, manner, training, seed).findings
+                if strict and self.trunk and self.is_headline(training):
+                    own = replace(training, form="trunk")
+                    for d, seed in product(plan.defences[:2], range(plan.seeds)):
+                        found.scores += self.judged(d, rules, own, seed, self.trunk).findings
+        found.recipe = self.recipe
 
     def spoil(self, found: Findings) -> None:
-        """Controls on what a detector reads: strict, seed 0, trained on the first attack and on C&W."""
+        """Controls on what a detector reads: strict, seed 0, trained on the first headline, or on the first attack and on C&W."""
         plan, run = self.plan, self.run
         undrawn = run.do(fit_saliency, self.fit_rows, self.subjects.classifier, replace(plan.saliency, epochs=0), self.encoder)
         s = self.how.saliency
@@ -220,7 +213,8 @@ class Story:
             "true class": Shown(s, selector="label"),
         }
         gradients = {"gradient zeroed": Shown(s, "gradient", "zero"), "another image's gradient": Shown(s, "gradient", "another image's")}
-        for attack in (plan.attacks[0], *(a for a in plan.attacks[1:] if isinstance(a, CarliniWagner))):
+        usual = (plan.attacks[0], *(a for a in plan.attacks[1:] if isinstance(a, CarliniWagner)))
+        for attack in plan.headline[:1] or usual:
             for form, how in (maps | gradients).items():
                 detectors = plan.defences[:2] if form in maps else plan.defences[3:]
                 for d in detectors:
@@ -235,33 +229,45 @@ class Story:
         return self.run.dataset(self.plan.data)["fit"]
 
     def fuse(self, found: Findings) -> None:
-        """The fusion of everything that was trained on all attacks, and without each of its parts in turn; and the choice of a guard."""
-        plan, run, subjects = self.plan, self.run, self.subjects
-        training = Training(plan.attacks, "combined")
-        labels = [label(a) for a in plan.attacks]
-        twins = [subjects.attacked(a, "select", plan.strict) for a in plan.attacks]
-        for seed in range(plan.seeds):
-            trials = {d: self.judged(d, plan.strict, training, 0 if d in LOGISTIC else seed) for d in plan.members}
-            selected = {d: on_select(subjects, t.detector, d, plan.attacks, plan.strict, self.how) for d, t in trials.items()}
-            sets = [subjects.natural["test"], *self.tests(plan.strict, plan.attacks, seed == 0)]
-            for called, kept in _fusions(tuple(trials)).items():
-                members, scored = [trials[d].detector for d in kept], [trials[d] for d in kept]
-                fused = run.do(
-                    fit_fusion, [selected[d] for d in kept], members, select_names(labels), twins, plan.strict, called, seed=seed
-                )
-                calibrated = run.do(calibrate_fusion, [t.calibrated for t in scored], fused, plan.strict)
-                found.scores += [calibrated, run.do(score_fusion, sets, [t.scored for t in scored], fused, calibrated)]
-                if seed == 0 and called == "all":
-                    self.keep(found, {d: t.detector for d, t in trials.items()}, fused)
+        """The fusion of everything that was trained on all attacks, and without each of its parts in turn; and the choice of a guard.
+        On a headline attack alone: with the map and without it.
+        """
+        plan = self.plan
+        for training in (Training(plan.attacks, "combined"), *(Training((a,)) for a in plan.headline)):
+            for seed in range(plan.seeds):
+                trials = {d: self.judged(d, plan.strict, training, 0 if d in LOGISTIC else seed) for d in plan.members}
+                kept = self._fused(found, training, trials, seed)
+                if seed == 0 and training.called == "combined":
+                    self.keep(found, {d: t.detector for d, t in trials.items()}, *kept)
 
-    def keep(self, found: Findings, candidates: dict[Any, Handle], fused: Handle) -> None:
-        """Choose the guard's detector on *select*, and only then calibrate it."""
-        plan, subjects = self.plan, self.subjects
-        choice = choose(subjects, candidates, fused, plan.attacks, plan.strict, self.how, plan.strict.levels[0])
+    def _fused(self, found: Findings, training: Training, trials: dict[Any, Judged], seed: int) -> tuple[Handle, Handle]:
+        """All fusions of these trials; the whole one comes back, and what it was calibrated to."""
+        plan, run, subjects, attacks = self.plan, self.run, self.subjects, training.attacks
+        twins = [subjects.attacked(a, "select", plan.strict) for a in attacks]
+        selected = {d: on_select(subjects, t.detector, d, attacks, plan.strict, self.how) for d, t in trials.items()}
+        sets = [subjects.natural["test"], *self.tests(plan.strict, attacks, seed == 0)]
+        names, whole = select_names([label(a) for a in attacks]), []
+        for called, kept in _fusions(tuple(trials)).items():
+            if training.called != "combined" and called not in HEADLINE_FUSIONS:
+                continue
+            members, scored = [trials[d].detector for d in kept], [trials[d] for d in kept]
+            fused = run.do(fit_fusion, [selected[d] for d in kept], members, names, twins, plan.strict, called, seed=seed)
+            calibrated = run.do(calibrate_fusion, [t.calibrated for t in scored], fused, plan.strict)
+            found.scores += [calibrated, run.do(score_fusion, sets, [t.scored for t in scored], fused, calibrated)]
+            whole += [fused, calibrated] if called == "all" else []
+        return whole[0], whole[1]
+
+    def keep(self, found: Findings, candidates: dict[Any, Handle], fused: Handle, calibrated: Handle) -> None:
+        """Choose the guard's detector on *select*, and only then calibrate it; without a choice it is the fusion."""
+        plan, subjects, level = self.plan, self.subjects, self.plan.strict.levels[0]
+        if not plan.choice:
+            found.guard = GuardParts(subjects.classifier, _is(self.how.saliency), fused, calibrated, level)
+            return
+        choice = choose(subjects, candidates, fused, plan.attacks, plan.strict, self.how, level)
         drawn = subjects.shown(SPD(), subjects.natural["calibrate"], "calibrate", self.how)
         calibrated = self.run.do(calibrate, [drawn], choice.detector, plan.strict)
         found.choice = [*choice.rates, choice.detector]
-        found.guard = GuardParts(subjects.classifier, _is(self.how.saliency), choice.detector, calibrated, plan.strict.levels[0])
+        found.guard = GuardParts(subjects.classifier, _is(self.how.saliency), choice.detector, calibrated, level)
 
     def move(self, found: Findings) -> None:
         """How far maps move, learnt ones and gradients; and pictures."""
@@ -271,11 +277,16 @@ class Story:
             for m in (Gradient(), GradientInput(), GuidedBackprop(), Gradient(of="prob"))
         ]
         for rules in (PUBLISHED, plan.strict):
-            attacked = [subjects.attacked(a, "test", rules) for a in plan.attacks]
-            noisy = [subjects.control(MatchedNoise(), a, rules) for a in plan.attacks]
+            strict = rules is plan.strict
+            attacks = plan.rows if strict else plan.attacks
+            attacked = [subjects.attacked(a, "test", rules) for a in attacks]
+            noisy = [subjects.control(MatchedNoise(), a, rules) for a in attacks]
             sets = (subjects.natural["test"], attacked, noisy)
-            found.shifts.append(run.do(map_shift, *sets, self.how.saliency, split=rules is plan.strict))
-            found.shifts += [run.do(map_shift, *sets, m) for m in others if rules is plan.strict]
+            kinds = (MatchedNoise(), Transplant(), Reversed())
+            controls = [subjects.control(k, a, rules) for a in attacks for k in kinds] if strict and plan.headline else None
+            for saliency in (self.how.saliency, *([self.trunk.saliency] if self.trunk else [])):
+                found.shifts.append(run.do(map_shift, *sets, saliency, split=strict, controls=controls))
+            found.shifts += [run.do(map_shift, *sets, m) for m in others if strict]
         shown = [subjects.shown(SPD(), subjects.attacked(a, "test", plan.strict), "test", self.how) for a in plan.attacks]
         found.gallery = run.do(gallery, subjects.shown(SPD(), subjects.natural["test"], "test", self.how), shown, others)
 

@@ -25,7 +25,8 @@ from ..experiment.run import Run
 from ..experiment.sanity import Gate
 from ..protocol import STRICT, Rules
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
-from ._story import Plan, tell
+from ._plan import Plan
+from ._story import tell
 
 REDUCED = (CW_FAST, JSMA(theta=0.1))  # faster than the paper prints, and still fool
 PRINTED = (CarliniWagner(), JSMA())

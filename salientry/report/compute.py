@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import accuracy, detection, fusion, grid, maps, shift, spoiled
+from . import accuracy, detection, fusion, grid, headline, ladder, maps, paper, shift, spoiled, swap, sweep
 from .numbers import Ledger
 from .records import Records
 
@@ -23,6 +23,11 @@ class Computed:
     spoiled: list[spoiled.Row]
     shifts: list[shift.Table]
     vanishing: list[shift.Vanishing]
+    paper: paper.Paper
+    headline: headline.Headline | None
+    ladders: list[ladder.Ladder]
+    sweep: list[sweep.Curve]
+    swaps: list[swap.Row]
 
 
 def computed(records: Records) -> Computed:
@@ -40,4 +45,9 @@ def computed(records: Records) -> Computed:
         spoiled.rows(records, ledger),
         shift.tables(records, ledger),
         shift.vanishing(records, ledger),
+        paper.paper(records, ledger, tables),
+        headline.headline(records, ledger, tables),
+        ladder.ladders(records, ledger),
+        sweep.curves(records, ledger),
+        swap.rows(records, ledger),
     )

@@ -141,7 +141,7 @@ def _row(records: Records, ledger: Ledger, g: Group, floor: Group | None, levels
     flags = {level: g.flags(natural, level) for level in levels}
     fpr = {level: put(f"fpr@{level}", rate(draws, natural.ids, flags[level])) for level in levels}
     only_right = put(f"fpr-right@{levels[0]}", rate(draws, natural.ids[right], [f[right] for f in flags[levels[0]]]))
-    attacked = records.attacked(g.protocol)
+    attacked = [s for s in records.attacked(g.protocol) if len(g.on(s)) == len(g.runs)]
     twins = records.twins(g, "test")
     if twins is not None and twins.parts:
         attacked.append(twins)

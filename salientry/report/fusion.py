@@ -53,7 +53,7 @@ class Fusion:
 
 def fusion(records: Records, ledger: Ledger) -> Fusion | None:
     """None where the records hold no fusion."""
-    groups = {g.form: g for g in records.groups if g.detector == "Fused"}
+    groups = {g.form: g for g in records.groups if g.detector == "Fused" and g.trained_on == "combined"}
     if "all" not in groups or missing_controls(records, [groups["all"]]):
         return None
     tests = [s for s in records.attacked("strict") if s.counts.sum() >= FEWEST and s.facts["attack"] in records.labels]

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from ..metrics import RESAMPLES
 from ..store import JSON, write_json, writing
-from . import detection, figures, plots
+from . import appendix, detection, figures, plots
 from .compute import Computed, computed
 from .fusion import Fusion, Part
 from .numbers import Number
@@ -23,7 +23,7 @@ SCHEMA = 1
 
 
 def write(folder: Path | str, command: str | None = None) -> Path:
-    """Compute every number of the records in ``folder`` and write ``report.json`` and ``report.html`` beside them.
+    """Compute every number of the records in ``folder`` and write ``report.json``, ``grid.csv`` and ``report.html`` beside them.
 
     Args:
         folder: holds ``records.json``.
@@ -42,6 +42,7 @@ def write(folder: Path | str, command: str | None = None) -> Path:
     numbers = [n | {"command": typed} for n in found.ledger.json()]
     body = {"schema": SCHEMA, "recipe": records.recipe, "command": typed, "numbers": numbers}
     write_json(records.folder / "report.json", body)
+    appendix.write(records.folder, found.ledger, found.tables)
     page = records.folder / "report.html"
     with writing(page):
         page.write_text(html(records, found, typed))
@@ -79,6 +80,7 @@ def html(records: Records, found: Computed, command: str) -> str:
             "bars": {p: plots.bars(found.ledger, found.grid, p) for p in both},
             "heat": {p: plots.heat(found.tables, p, found.grid.labels) for p in both},
             "learning": {p: plots.learning(records, p) for p in both},
+            "sweep": plots.sweep(found.ledger, found.sweep) if found.sweep else None,
         },
         curves={t.trained_on: plots.curves(records, t) for t in found.tables if t.protocol == "strict"},
         reduced=[a["label"] for a in records.settings if a["reduced"]],

@@ -15,6 +15,7 @@ from .figures import ACCENT, INK, STYLE, uri
 from .grid import DEFENCES, Grid
 from .numbers import Ledger
 from .records import Records, attack_title
+from .sweep import Curve, predicted
 
 COLOURS = dict(zip(DEFENCES, (ACCENT[0], ACCENT[1], ACCENT[2], ACCENT[3]), strict=True))
 MEASURE = {"published": "accuracy", "strict": "found at 5 % FPR"}
@@ -116,6 +117,30 @@ def curves(records: Records, table: Table) -> str | None:
         ax.set_xlabel("false positives")
         ax.set_ylabel("found")
         ax.legend(frameon=False, fontsize=7.5, loc="lower right")
+        return uri(figure, "svg")
+
+
+def sweep(ledger: Ledger, curves: list[Curve]) -> str:
+    """Accuracy of each defence against FGSM's budget, and the fitted curves."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.6))
+        ax = figure.add_axes((0.1, 0.14, 0.88, 0.83))
+        for c in curves:
+            numbers = [ledger[i] for i in c.diagonal.values()]
+            budgets, values = np.array(list(c.diagonal)), np.array([n.value or 0.0 for n in numbers])
+            ends = np.array([[n.lo or 0.0, n.hi or 0.0] for n in numbers]).T
+            colour = COLOURS.get(c.detector, INK)
+            ax.errorbar(
+                budgets, values, np.maximum([values - ends[0], ends[1] - values], 0), fmt="o", ms=4, lw=1, color=colour, label=c.detector
+            )
+            line = np.geomspace(budgets.min() / 1.5, budgets.max() * 1.5, 200)
+            ax.plot(line, predicted(line, ledger.value(c.half), c.slope), color=colour, lw=1)
+        ax.axhline(0.5, color="#c5ccd8", lw=0.8, zorder=0)
+        ax.set_xscale("log")
+        ax.set_ylim(0.35, 1.03)
+        ax.set_xlabel("ε of FGSM (L∞, images in [0, 1])")
+        ax.set_ylabel("accuracy")
+        ax.legend(frameon=False, fontsize=8, loc="upper left")
         return uri(figure, "svg")
 
 

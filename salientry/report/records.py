@@ -16,9 +16,9 @@ from ..errors import DataDamaged, StoreError, UsageError
 from ..metrics import Resamples, of_mixture
 from ..store import JSON, ids_from, read_arrays, read_json
 
-SCHEMA = 2
+SCHEMA = 3
 TITLES = {"IDPlus": "ID+", "Fused": "fusion"}
-ORDINARY = ("paired", "replica", "all")  # the other forms are controls, and fusions without a part
+ORDINARY = ("paired", "replica", "all", "trunk")  # the other forms are controls, and fusions without a part
 Array = NDArray[Any]
 
 
@@ -27,7 +27,15 @@ def attack_title(name: str) -> str:
     head, *settings = name.split("-")
     if head == "DeepFool" and settings:
         return f"DeepFool {settings[0].removeprefix('steps=')}"
+    if settings and settings[0].startswith("eps="):
+        levels = 255 * float(settings[0].removeprefix("eps="))
+        return f"{head} {levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{head} {levels / 255:g}"
     return {"CarliniWagner": "C&W"}.get(head, head)
+
+
+def own_trunk(saliency: str) -> bool:
+    """Whether a saliency model of this label draws from the attacked classifier's own trunk."""
+    return "-own=True" in saliency
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +168,9 @@ class Records:
             found = body.get("schema") if isinstance(body, dict) else None
             raise UsageError(f"{self.folder}/records.json has schema {found!r}; this version reads {SCHEMA}")
         try:
-            arrays = read_arrays(self.folder / "records.safetensors")
+            packed = self.folder / "records.safetensors.xz"
+            self.file = packed if packed.exists() else self.folder / "records.safetensors"
+            arrays = read_arrays(self.file)
             for shard in body["shards"]:
                 if (file := self.folder / shard).exists():
                     arrays |= read_arrays(file)
@@ -176,13 +186,13 @@ class Records:
             raise DataDamaged(f"the arrays and records.json do not fit together: {', '.join(sorted(missing)[:3])}")
         body["scores"] = [s for s in body["scores"] if s["shard"] not in self.absent]  # what is computed from them goes with them
         self.damaged = {
-            k: file_of.get(k, "records.safetensors")
+            k: file_of.get(k, self.file.name)
             for k, v in arrays.items()
             if verify and hashlib.sha256(np.ascontiguousarray(v).tobytes()).hexdigest() != body["sha256"][k]
         }
         self.recipe, self.gates, self.skipped = body["recipe"], body["gates"], body["skipped"]
         self.strength, self.choice = body["strength"], body["choice"]
-        self.settings, self.networks = body["attacks"], body["networks"]
+        self.settings, self.networks, self.recipes = body["attacks"], body["networks"], body["recipes"]
         self.run: JSON = read_json(self.folder / "run.json") if (self.folder / "run.json").exists() else {}
         self.sets = {s["name"]: self._set(s, arrays) for s in body["sets"]}
         self.groups = self._grouped(body, arrays)
@@ -224,8 +234,13 @@ class Records:
         return self.sets[name]
 
     def attacked(self, protocol: str, role: str = "test") -> list[ImageSet]:
-        """The attacked sets of a protocol, in order."""
-        return [s for s in self._images(protocol) if s.facts["role"] == role and "control" not in s.facts]
+        """The attacked sets of a protocol that ordinary detectors were tested on, in order."""
+        return [s for s in self._images(protocol) if s.facts["role"] == role and "control" not in s.facts and s.name in self._ordinary]
+
+    @functools.cached_property
+    def _ordinary(self) -> set[str]:
+        """Names of the sets that some detector in an ordinary form scored."""
+        return {name for g in self.groups if g.form in ORDINARY for r in g.runs for name in r.scores}
 
     def controls(self, protocol: str, kind: str) -> list[ImageSet]:
         """The control sets with this label (``Null``, ``MatchedNoise``, ``MatchedNoise-kind=gaussian``, ``Transplant`` ...)."""

@@ -8,8 +8,10 @@ import numpy as np
 
 from ..metrics import Resamples, difference, rank_test, rate
 from .numbers import Ledger
-from .records import ImageSet, Records
+from .records import ImageSet, Records, own_trunk
 
+FIXED = "class held"
+CONTROLS = ("MatchedNoise", "Transplant", "Reversed")
 PARTS = ("shift", "noise", "class", "pixels", "true label")  # the last three only where the shift was taken apart
 
 
@@ -28,7 +30,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One saliency model under one protocol: Table 1 in ``rows``, Table 5 in ``pairs``."""
+    """One saliency model under one protocol: Table 1 in ``rows``, Table 5 in ``pairs``; ``held``, where controls were measured: by
+    attack, for the attack and each control, the distance as used and with the class of the natural held.
+    """
 
     saliency: str
     protocol: str
@@ -39,6 +43,9 @@ class Table:
     leak: str | None
     rows: list[Row]
     pairs: dict[tuple[str, str], str]
+    trunk: bool
+    held: dict[str, dict[str, tuple[str, str]]]
+    other_held: str | None
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,13 @@ def _table(ledger: Ledger, s: ImageSet) -> Table:
             ledger.add(f"{head}/{a}/beyond-noise", difference(draws, s.ids, [(c[f"{a}/shift"], c[f"{a}/noise"])]), protocol, [s.key]),
         )
 
+    def held(a: str) -> dict[str, tuple[str, str]]:
+        found = {
+            k: (mean(f"{a}/{k}", c[f"{a}/{k}"]), mean(f"{a}/{k}, {FIXED}", c[f"{a}/{k}, {FIXED}"])) for k in CONTROLS if f"{a}/{k}" in c
+        }
+        return {"attack": (rows[a].means["shift"], rows[a].means["pixels"])} | found if found else {}
+
+    rows = {a: row(a) for a in attacks}
     pairs = {(a, b): mean(f"{a}|{b}", c[f"{a}|{b}"]) for i, a in enumerate(attacks) for b in attacks[i + 1 :]}
     return Table(
         str(s.facts["saliency"]),
@@ -86,8 +100,11 @@ def _table(ledger: Ledger, s: ImageSet) -> Table:
         plain("other/spread", float(np.std(c["other"], ddof=1))),
         mean("same class", c["same class"]),
         mean("true label", c["true label"]) if "true label" in c else None,
-        [row(a) for a in attacks],
+        list(rows.values()),
         pairs,
+        own_trunk(str(s.facts["saliency"])),
+        {a: found for a in attacks if (found := held(a))},
+        mean(f"other, {FIXED}", c[f"other, {FIXED}"]) if f"other, {FIXED}" in c else None,
     )
 
 

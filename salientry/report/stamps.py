@@ -8,7 +8,7 @@ import numpy as np
 
 from ..metrics import Interval, auroc
 from .numbers import Ledger
-from .records import Group, Records
+from .records import Group, Records, own_trunk
 
 COLLAPSED, OVERFIT, MEMBERSHIP = 0.6, 0.15, (0.45, 0.55)
 MEANING = {
@@ -53,7 +53,7 @@ def health(records: Records, ledger: Ledger, g: Group) -> Health:
         "MEMBERSHIP": sum(not MEMBERSHIP[0] <= m <= MEMBERSHIP[1] for m in member),
     }
     stamps = [f"{k} {v}/{len(g.runs)}" for k, v in counts.items() if v]
-    if g.family == "saliency" and any(not gate["passed"] for gate in records.gates):
+    if g.family == "saliency" and any(not gate["passed"] and own_trunk(gate["saliency"]) == (g.form == "trunk") for gate in records.gates):
         stamps.append("GATE FAILED")
 
     def put(name: str, values: list[float], n: int) -> str:

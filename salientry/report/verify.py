@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DataDamaged, VerificationFailed
 from ..store import one_of, read_json
-from . import detection, grid
+from . import appendix, detection, grid
 from .compute import computed
 from .detection import missing_controls
 from .numbers import Ledger, differences
@@ -19,8 +19,8 @@ from .records import ORDINARY, Records
 def problems(folder: Path | str) -> list[str]:
     """Everything that is wrong with a report, one line each; empty when it holds.
 
-    Every number is computed again from the score records alone and compared with ``report.json``; every column is
-    compared with its checksum; a detector whose scores do not vary, and a missing mandatory control, are problems too.
+    Every number is computed again from the score records alone and compared with ``report.json`` and ``grid.csv``; every column
+    is compared with its checksum; a detector whose scores do not vary, and a missing mandatory control, are problems too.
     """
     records = Records(folder, verify=True)
     out = [f"{name} in {file} is not what was recorded" for name, file in records.damaged.items()]
@@ -41,8 +41,8 @@ def problems(folder: Path | str) -> list[str]:
     for protocol, attack in dict.fromkeys((g.protocol, g.trained_on) for g in records.groups if g.form in ORDINARY):
         there = [g for g in records.of(protocol) if g.trained_on == attack]
         out += [f"{protocol}/{attack}: the mandatory control {c} is missing" for c in missing_controls(records, there)]
-    printed = _printed(folder)
-    return out + differences(printed, computed(records).ledger.json())
+    printed, found = _printed(folder), computed(records)
+    return out + differences(printed, found.ledger.json()) + appendix.problems(records.folder, found.ledger, found.tables)
 
 
 def verify(folder: Path | str) -> int:

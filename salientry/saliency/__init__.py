@@ -4,6 +4,7 @@ from ..contracts import SaliencySettings
 from ._encoder import SimpleClassifier
 from ._fill import Fill
 from ._losses import Eq2, MarginLoss
+from ._trunk import Trunk
 from .gradient import Gradient
 from .gradient_input import GradientInput
 from .guided import GuidedBackprop
@@ -16,4 +17,4 @@ SALIENCY: dict[str, type[SaliencySettings]] = {
     "guided": GuidedBackprop,
 }
 
-__all__ = ["SALIENCY", "Eq2", "Fill", "Gradient", "GradientInput", "GuidedBackprop", "MarginLoss", "SimpleClassifier", "UNet"]
+__all__ = ["SALIENCY", "Eq2", "Fill", "Gradient", "GradientInput", "GuidedBackprop", "MarginLoss", "SimpleClassifier", "Trunk", "UNet"]

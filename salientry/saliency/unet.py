@@ -42,15 +42,16 @@ class Bottleneck(nn.Module):
 class Decoder(nn.Module):
     """From the gated deepest feature map back to full resolution: sub-pixel upsampling, the encoder's map beside it, a bottleneck."""
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
+    def __init__(self, widths: tuple[int, ...], base: int | None = None) -> None:
         super().__init__()
-        steps = list(zip(widths[1:], widths[:-1], strict=True))
+        own = widths[:-1] if base is None else tuple(base * 2**i for i in range(len(widths) - 1))
+        steps = list(zip((*own[1:], widths[-1]), own, widths[:-1], strict=True))  # what comes up, what goes on, what lies beside
         self.up = nn.ModuleList(
             nn.Sequential(nn.Conv2d(deep, 4 * w, 3, 1, 1, bias=False), nn.BatchNorm2d(4 * w), nn.ReLU(), nn.PixelShuffle(2))
-            for deep, w in steps
+            for deep, w, _ in steps
         )
-        self.mix = nn.ModuleList(Bottleneck(2 * w, w) for _, w in steps)
-        self.head = nn.Conv2d(widths[0], 2, 1)
+        self.mix = nn.ModuleList(Bottleneck(w + beside, w) for _, w, beside in steps)
+        self.head = nn.Conv2d(own[0], 2, 1)
 
     def forward(self, gated: Tensor, shallower: list[Tensor]) -> Tensor:
         """Map (N, 1, H, W) = |a| / (|a| + |b|) of the head's two channels."""
@@ -71,10 +72,10 @@ class SaliencyUNet(nn.Module):
         decoder: draws.
     """
 
-    def __init__(self, encoder: Encoder, classes: int, model_confidence: float, instance: bool) -> None:
+    def __init__(self, encoder: Encoder, classes: int, model_confidence: float, instance: bool, base: int | None = None) -> None:
         super().__init__()
         width = encoder.widths[-1]
-        self.encoder, self.selector, self.decoder = encoder, nn.Embedding(classes, width), Decoder(encoder.widths)
+        self.encoder, self.selector, self.decoder = encoder, nn.Embedding(classes, width), Decoder(encoder.widths, base)
         nn.init.normal_(self.selector.weight, std=width**-0.5)
         self.multiple, self.model_confidence, self.instance = 2 ** (len(encoder.widths) - 1), model_confidence, instance
 
@@ -146,6 +147,7 @@ class UNet:
         black_box: whose answer to kept and destroyed images is trained for: the attacked ``"classifier"``, or (one public
             script) the ``"encoder"``.
         batch_norm: ``"eval"``, or ``"instance"``: a reproduction switch, each image's own statistics at use.
+        base: channels of the decoder at full resolution, doubling with each scale; None: the encoder's own widths.
     """
 
     encoder: EncoderSettings
@@ -164,6 +166,7 @@ class UNet:
     model_confidence: float = 0.0
     black_box: Literal["classifier", "encoder"] = "classifier"
     batch_norm: Literal["eval", "instance"] = "eval"
+    base: int | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -175,7 +178,7 @@ class UNet:
 
     def build(self, shape: Shape, *parts: nn.Module) -> SaliencyUNet:
         """An untrained model; it stands on nothing else."""
-        net = SaliencyUNet(self.encoder.build(shape), shape.classes, self.model_confidence, self.batch_norm == "instance")
+        net = SaliencyUNet(self.encoder.build(shape), shape.classes, self.model_confidence, self.batch_norm == "instance", self.base)
         return made(net, self, shape)
 
     def fit(self, images: Images, labels: Tensor, classifier: nn.Module, shape: Shape, *parts: nn.Module, seed: int) -> SaliencyUNet:

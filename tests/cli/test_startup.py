@@ -16,8 +16,24 @@ from .conftest import Told
 
 HEAVY = ("torch", "numpy", "scipy", "matplotlib", "PIL", "safetensors", "rich.progress")
 OPTIONS = {
-    "run": ["--workers", "--out", "--device", "--seed", "--numerics", "--debug", "recipe", "KEY=VALUE", "smoke"],
+    "run": [
+        "--only",
+        "--compare",
+        "random",
+        "--workers",
+        "--out",
+        "--device",
+        "--seed",
+        "--numerics",
+        "--debug",
+        "recipe",
+        "KEY=VALUE",
+        "smoke",
+    ],
+    "export": ["--store", "--debug", "folder", "sha256", "15 MiB", "more than 128 numbers", "more than 32 images"],
+    "import": ["--store", "--debug", "folder", "left alone", "checked before anything is written"],
     "plan": ["--all", "--device", "--seed", "--numerics", "--debug", "recipe", "KEY=VALUE", "how long"],
+    "datasets": ["--verify", "--debug", "what is missing", "where it goes"],
     "report": ["--verify", "--cells", "figure2", "--debug", "folder", "records.json"],
     "check": ["--classifier", "--weights", "--overlay", "--json", "--device", "--debug", "module:callable", "1: at least one flagged"],
 }
@@ -37,7 +53,10 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert "torch" in loaded("import salientry\nsalientry.Guard"), "the check above can fail"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["check", "--help"], ["--version"], ["nonsense"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["run", "--help"], ["export", "--help"], ["check", "--help"], ["datasets", "--help"], ["--version"], ["nonsense"]],
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = f"""
 from salientry.cli import app

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from salientry.attacks import FGSM
 from salientry.contracts import CONTROL_STREAM, image_seeds, uniform
-from salientry.controls import MatchedNoise, Null, RoundTrip, Shuffled, Transplant
+from salientry.controls import MatchedNoise, Null, Reversed, RoundTrip, Shuffled, Transplant
 from salientry.errors import UsageError
 
 from .. import examples
@@ -282,3 +282,13 @@ def test_seeds_come_from_run_image_and_stream() -> None:
     assert torch.equal(image_seeds(ids[::-1], 0, CONTROL_STREAM), base.flip(0))
     others = [image_seeds(ids, 1, CONTROL_STREAM), image_seeds(ids, 0, CONTROL_STREAM + 1)]
     assert len({int(v) for s in [base, *others] for v in s}) == 6
+
+
+def test_reversed_turns_the_perturbation_round_and_clips() -> None:
+    x = torch.tensor([0.5, 0.1, 0.9, 0.0]).view(1, 1, 2, 2)
+    x_adv = torch.tensor([0.6, 0.3, 0.7, 0.2]).view(1, 1, 2, 2)
+    found = Reversed()(x, x_adv, seeds=examples.seeds(1))
+    torch.testing.assert_close(found, torch.tensor([0.4, 0.0, 1.0, 0.0]).view(1, 1, 2, 2))
+    shape = examples.SHAPES["colour"]
+    levels = Reversed()(examples.images(shape, 6), examples.images(shape, 6, seed=1), seeds=examples.seeds(6)) * 255
+    torch.testing.assert_close(levels, levels.round(), atol=1e-3, rtol=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from salientry.contracts import DEVICE, Batch, with_facts
+from salientry.detectors import SmallCNN
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
 from salientry.experiment import fusion
 from salientry.experiment.choice import select_names
-from salientry.experiment.fusion import calibrate_fusion, choose_detector, fit_fusion, fold_of, score_fusion, unseen_rates
-from salientry.experiment.handles import Found
+from salientry.experiment.fusion import calibrate_fusion, choose_detector, choose_recipe, fit_fusion, fold_of, score_fusion, unseen_rates
+from salientry.experiment.handles import Chosen, Found, step
+from salientry.experiment.run import Run
 from salientry.protocol import STRICT
 from salientry.store import Rows
 
@@ -201,3 +204,42 @@ def test_the_best_worst_case_is_chosen_and_of_equals_the_first() -> None:
     assert found.why["rates"]["b"] == {"X": 0.5, "Y": 0.4}
     better = choose_detector.function(nets, list(rates[0]), [rates[0], rates[1] | {"Fused": 0.46}], ["X", "Y"])
     assert (better.index, better.why["chosen"]) == (3, "Fused")
+
+
+def test_the_recipe_with_the_best_mean_auroc_on_select_pairs_is_chosen() -> None:
+    """Two recipes, two attacks: the first is better on the first attack alone, the second on average; images that do not count are not
+    read.
+    """
+    n = 40
+    natural = np.zeros(n + 10)  # more naturals than attacked ones
+    counts = np.arange(n) < 30
+    rows = [Rows(np.array([f"{i:016x}" for i in range(n)]), {"counts": counts}, {"attack": a}) for a in "AB"]
+    names = ["select/natural", "select/A", "select/B"]
+
+    def scored(own: str, share: float) -> Found:
+        there = np.where(np.arange(n) < share * 30, 1.0, -1.0)
+        there[30:] = 5.0
+        wrong = np.full(n, -9.0)  # on the attack that this detector was not trained on
+        return Found(None, {"score000": natural, "score001": there if own == "A" else wrong, "score002": there if own == "B" else wrong})
+
+    candidates = [SmallCNN(width=1), SmallCNN(width=2)]
+    chosen = choose_recipe.function(candidates, rows, [scored("A", 1.0), scored("B", 0.2), scored("A", 0.9), scored("B", 0.6)], names)
+    assert (chosen.argument, chosen.index, chosen.failed) == ("candidates", 1, None)
+    assert chosen.why["auroc"] == {"SmallCNN-width=1": {"A": 1.0, "B": 0.2}, "SmallCNN-width=2": {"A": 0.9, "B": 0.6}}
+    np.testing.assert_allclose(chosen.why["mean"], [0.6, 0.75])
+
+
+def test_settings_that_were_chosen_are_what_a_detector_is_trained_with(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+
+    @step(chooses=True)
+    def pick(candidates: list[Any]) -> Chosen:
+        return Chosen("candidates", {}, index=1)
+
+    @step()
+    def width(settings: Any) -> int:
+        return int(settings.width)
+
+    chosen = run.do(pick, [SmallCNN(width=3), SmallCNN(width=5)])
+    assert run.get(run.do(width, chosen)) == 5
+    assert Run(tmp_path).get(chosen) == SmallCNN(width=5), "read back from the store"

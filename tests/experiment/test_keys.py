@@ -28,7 +28,7 @@ from salientry.recipes.smoke import smoke
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "keys.json"
 FOLDERS = ("attacks", "classifiers", "controls", "datasets", "detectors", "saliency", "experiment.sanity", "protocol", "contracts")
-NOT_SETTINGS = {"Arrays", "Pool", "Shape"}  # content, and what flows
+NOT_SETTINGS = {"Arrays", "Folder", "Pool", "Shape"}  # content, and what flows
 
 
 def specs() -> Iterator[type]:
@@ -47,7 +47,7 @@ def other(value: Any, name: str) -> Any:
         "norm": {"batch": "none", "none": "batch"},
         "black_box": {"classifier": "encoder"},
         "batch_norm": {"eval": "instance"},
-        "schedule": {"one_cycle": "constant", "step": "constant", "constant": "step"},
+        "schedule": {"one_cycle": "constant", "step": "constant", "constant": "step", "triangle": "step"},
         "action": {"stop": "mark", "mark": "stop"},
         "score": {"prob": "logit", "logit": "prob"},
         "target": {"random": "runner_up", "runner_up": "random", "pred": "full", "full": "pred", "prob": "pred"},
@@ -170,6 +170,7 @@ def test_changing_any_field_of_any_settings_re_runs_exactly_what_depends_on_it(g
 def test_every_field_of_every_settings_class_is_in_its_key(kind: type) -> None:
     required = {"encoder": salientry.saliency.SimpleClassifier(), "name": "n", "bits": 8, "only_positives": True}
     required |= dict.fromkeys(("fit", "detect", "select", "calibrate", "test"), 3) | {"argument": "a"}
+    required |= {"net": salientry.classifiers.CompactCNN()}
     given = {f.name: required[f.name] for f in dataclasses.fields(kind) if default_of(f) is MISSING}
     spec = kind(**given)
     keys = {digest(spec)}

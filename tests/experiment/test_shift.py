@@ -86,3 +86,20 @@ def test_an_image_alone_in_its_class_is_compared_with_itself() -> None:
     from salientry.experiment.shift import _next_of_class
 
     assert _next_of_class(np.array([1, 0, 1, 2, 1, 0])).tolist() == [2, 5, 4, 3, 0, 1]
+
+
+def test_controls_are_measured_as_used_and_with_the_class_held(rows: dict[str, Rows]) -> None:
+    noise = rows["A noise"]
+    noise.facts.update(of="A", control="Turned")
+    args = (rows["natural"], [rows["A"]], [rows["A noise"]], with_facts(Known(), saliency="Known"), True)
+    plain, found = map_shift.function(*args), map_shift.function(*args, [noise])
+    x, k = (rows["natural"].column(c) for c in ("image", "predicted"))
+    own = by_hand(x, k)
+    expected = {
+        "A/Turned": rms(own, by_hand(noise.column("image"), noise.column("predicted"))),
+        "A/Turned, class held": rms(own, by_hand(noise.column("image"), k)),
+        "other, class held": rms(own, by_hand(np.roll(x, -1, 0), k)),
+    }
+    assert set(found.names) == {*plain.names, *expected}
+    for name, value in expected.items():
+        np.testing.assert_allclose(found.column(name), value, atol=1e-6, err_msg=name)

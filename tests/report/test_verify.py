@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from salientry.errors import DataDamaged, UsageError, VerificationFailed
-from salientry.report import detection, grid, page
+from salientry.report import appendix, detection, grid, page
 from salientry.report.compute import computed
 from salientry.report.numbers import Ledger
 from salientry.report.records import Records
@@ -55,7 +55,9 @@ def column(folder: Path, detector: str, of: str, protocol: str = "strict", train
 
 def follow(folder: Path) -> None:
     """Write the numbers that follow from the records, without a page."""
-    (folder / "report.json").write_text(json.dumps({"numbers": computed(Records(folder)).ledger.json()}))
+    found = computed(Records(folder))
+    (folder / "report.json").write_text(json.dumps({"numbers": found.ledger.json()}))
+    appendix.write(folder, found.ledger, found.tables)
 
 
 def test_an_honest_report_verifies(reported: Path) -> None:
@@ -89,7 +91,7 @@ def test_one_flipped_score_under_a_new_checksum_is_found_in_the_numbers(reported
     touch(reported, column(reported, "SMD", "strict/test/FGSM"), flip, seal=True)
     found = problems(reported)
     assert found
-    assert all(p.startswith(("strict/SMD/", "strict/spoiled/SMD/")) for p in found)
+    assert all(p.startswith(("strict/SMD/", "strict/spoiled/SMD/", "paper/C", "grid.csv ")) for p in found)
 
 
 def test_a_forged_number_is_found(reported: Path) -> None:
@@ -217,9 +219,9 @@ def test_a_cell_that_is_no_number_for_no_reason_is_amiss(finished: Path) -> None
 def test_records_of_another_schema_and_no_records_are_refused(reported: Path, tmp_path: Path) -> None:
     body = json.loads((reported / "records.json").read_text())
     (reported / "records.json").write_text(json.dumps(body | {"schema": 99}))
-    with pytest.raises(UsageError, match="schema 99; this version reads 2"):
+    with pytest.raises(UsageError, match="schema 99; this version reads 3"):
         Records(reported)
-    (reported / "records.json").write_text('{"schema": 2}')
+    (reported / "records.json").write_text('{"schema": 3}')
     with pytest.raises(DataDamaged, match=r"records\.json is damaged"):
         Records(reported)
     (reported / "records.json").write_text("[]")

@@ -1,0 +1,337 @@
+"""What a guard costs beside its classifier: `python -m benchmarks.guard [FOLDER] [--calls N] [--out FILE]`.
+
+Latency of a call (median and p99), images a second, and the ratio to the bare classifier, of
+
+* ``classifier``: images to logits;
+* ``map`` and ``map, own trunk``: the saliency model alone, image and class to map, with its second encoder and with the classifier's
+  own trunk. The latter's one pass holds a pass of the trunk: it is what classifier and map cost together where they share that pass;
+* ``SPD``, ``SMD``, ``SPD, own trunk``, ``ID``, ``ID+``: from image to score, the classifier's pass included where the view needs it;
+* ``guard: SPD`` and ``guard: fusion``: ``Guard.__call__``, image to verdict, checks and p-values included;
+
+with the nets of ``fast dataset=cifar10``, untrained, and, given a FOLDER that `salientry run` left, of the guard in it and its
+classifier. Images are random 8-bit pixels of a fixed seed: these nets do the same work whatever their weights and the pixels are.
+
+All subjects are called in turn in one loop, in another order each round, so that a noisy neighbour hits all alike; each timed call
+follows an untimed one of the same subject, so caches are as in a stream of images. A ratio is one of medians; intervals (95 %)
+resample rounds. p99 of fewer than 100 calls is their largest, nearly. Beside the times: multiplications and additions an image, counted
+by torch (convolutions and matrix products), the rate of float32 matrix products on this machine, before and after, and the load.
+Writes results/benchmarks/guard.json unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import salientry
+from salientry.classifiers import load_classifier
+from salientry.contracts import Shape, seeded
+from salientry.detectors import ID, SMD, SPD, Fused, IDPlus
+from salientry.evidence import Evidence
+from salientry.guard import Guard
+from salientry.recipes._story import Plan
+from salientry.recipes.fast import cifar10
+
+OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "guard.json"
+SHAPE = Shape(3, 32, 32, 10)
+BATCHES, THREADS = (1, 256), (1, 2)
+CALLS = {1: 500, 256: 20}  # timed calls of each subject
+WARM_UP = 3  # rounds that are thrown away
+RESAMPLES = 1000
+SIDE, PRODUCTS = 1024, 15  # of the matrices; how often they are multiplied
+IDLE, DRIFT = 0.5, 0.1  # load average of a quiet machine; change of its matmul rate that is told
+
+Call = Callable[[Tensor], Any]
+set_threads = torch.set_num_threads
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something to be timed.
+
+    Attributes:
+        name: of the row.
+        call: of images (N, C, H, W).
+        shape: of the images.
+        against: the bare classifier that it is compared with.
+    """
+
+    name: str
+    call: Call
+    shape: Shape
+    against: str
+
+
+# --- who is timed ------------------------------------------------------------------------------------------------
+
+
+def unfitted(settings: Any, look: Evidence, *parts: nn.Module) -> nn.Module:
+    """A detector of these settings for such images, without a fit."""
+    with torch.no_grad():
+        view = settings.view(look, *parts)
+    built: nn.Module = settings.build(tuple(view.shape[1:]), *parts)
+    return built
+
+
+def subjects_of(plan: Plan, shape: Shape) -> list[Subject]:
+    """The plan's nets and detectors, and two guards of them, all untrained."""
+    with seeded(0):
+        f, s, own = (spec.build(shape) for spec in (plan.classifier, plan.saliency, plan.trunk))
+        look = Evidence(f, s, pixels(shape, 2))
+        members = {type(d): unfitted(d, look) for d in plan.members}
+        heads = members | {ID: unfitted(ID(plan.head), look)}
+        fused = unfitted(Fused(), look, *members.values())
+        calibration = torch.randn(plan.data.roles.calibrate)
+
+    def drawn(net: nn.Module) -> Call:
+        return lambda x: net(x, torch.zeros(len(x), dtype=torch.int64))
+
+    def scored(kind: type, saliency: nn.Module = s) -> Call:
+        detector: Any = heads[kind]
+        return lambda x: detector(Evidence(f, saliency, x, detector.needs))
+
+    def guarded(detector: nn.Module) -> Call:
+        return judging(Guard(f, s, detector, 0.0, 0.05, calibration, shape))
+
+    calls: dict[str, Call] = {"classifier": f, "map": drawn(s), "map, own trunk": drawn(own)}
+    calls |= {"SPD": scored(SPD), "SMD": scored(SMD), "SPD, own trunk": scored(SPD, own), "ID": scored(ID), "ID+": scored(IDPlus)}
+    calls |= {"guard: SPD": guarded(heads[SPD]), "guard: fusion": guarded(fused)}
+    return [Subject(name, call, shape, "classifier") for name, call in calls.items()]
+
+
+def left_in(folder: Path) -> list[Subject]:
+    """The guard that a run left behind, and its classifier."""
+    f = load_classifier(str(folder / "classifier"))
+    guard = Guard.load(folder / "guard", f)
+    name = "classifier of the run"
+    return [Subject(name, f, guard.shape, name), Subject("guard of the run", judging(guard), guard.shape, name)]
+
+
+def judging(guard: Guard) -> Call:
+    """A guard that takes a batch as one."""
+    return lambda x: guard(x, batch=len(x))
+
+
+def pixels(shape: Shape, count: int) -> Tensor:
+    """Random 8-bit images (count, C, H, W), always the same."""
+    size = (count, shape.channels, shape.height, shape.width)
+    return torch.randint(0, 256, size, generator=torch.Generator().manual_seed(0), dtype=torch.uint8).float() / 255
+
+
+# --- times -------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def seconds(subjects: list[Subject], batch: int, calls: int) -> dict[str, Any]:
+    """Seconds (calls,) of each subject: round by round each of them once, in an order that is drawn anew."""
+    order, given = np.random.default_rng(0), {s.shape: pixels(s.shape, batch) for s in subjects}
+    found: dict[str, list[float]] = {s.name: [] for s in subjects}
+    for r in range(-min(WARM_UP, calls), calls):
+        for i in order.permutation(len(subjects)):
+            s = subjects[i]
+            x = given[s.shape]
+            s.call(x)
+            began = time.perf_counter()
+            s.call(x)
+            took = time.perf_counter() - began
+            if r >= 0:
+                found[s.name].append(took)
+    return {name: np.array(v) for name, v in found.items()}
+
+
+def rows_of(subjects: list[Subject], taken: dict[str, Any], batch: int, threads: int) -> list[dict[str, Any]]:
+    """A row a subject; times in milliseconds."""
+    calls = len(taken[subjects[0].name])
+    at = np.random.default_rng(1).integers(0, calls, (RESAMPLES, calls))
+    rows = []
+    for s in subjects:
+        mine, other = taken[s.name], taken[s.against]
+        medians, others = np.median(mine[at], 1), np.median(other[at], 1)
+        rows.append(
+            {
+                "subject": s.name,
+                "batch": batch,
+                "threads": threads,
+                "calls": calls,
+                "p50_ms": 1e3 * float(np.median(mine)),
+                "p50_ms_interval": _ends(1e3 * medians),
+                "p99_ms": 1e3 * float(np.quantile(mine, 0.99)),
+                "images_per_second": batch * calls / float(mine.sum()),
+                "against": s.against,
+                "ratio": float(np.median(mine) / np.median(other)),
+                "ratio_interval": _ends(medians / others),
+            }
+        )
+    return rows
+
+
+def _ends(values: Any) -> list[float]:
+    return [float(v) for v in np.quantile(values, (0.025, 0.975))]
+
+
+@torch.no_grad()
+def operations(subjects: list[Subject]) -> dict[str, int]:
+    """Multiplications and additions an image; each counts."""
+    found = {}
+    for s in subjects:
+        with FlopCounterMode(display=False) as counter:
+            s.call(pixels(s.shape, 1))
+        found[s.name] = counter.get_total_flops()
+    return found
+
+
+# --- the machine -------------------------------------------------------------------------------------------------
+
+
+def matmul(threads: int, side: int, products: int) -> float:
+    """Median GFLOP/s of a float32 product of two square matrices."""
+    set_threads(threads)
+    a, b = torch.rand(2, side, side, generator=torch.Generator().manual_seed(0))
+    taken = []
+    for _ in range(products + 1):
+        began = time.perf_counter()
+        torch.mm(a, b)
+        taken.append(time.perf_counter() - began)
+    return 2 * side**3 / float(np.median(taken[1:])) / 1e9
+
+
+def machine() -> dict[str, Any]:
+    """What this was measured on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    versions = {
+        "salientry": salientry.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    return {"cpu": _cpu(), "cores": cores, "system": f"{platform.system()} {platform.machine()}", **versions}
+
+
+def _cpu() -> str:
+    """The processor's name, and of one that does not say which of its kind it is, family and model."""
+    try:
+        lines = [line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line]
+    except OSError:
+        return platform.processor() or "unknown"
+    said = {k.strip(): v.strip() for k, v in reversed(lines)}
+    parts = [said.get("model name") or platform.processor() or "unknown"]
+    parts += [f"{k} {said[k]}" for k in ("cpu family", "model") if k in said]
+    return ", ".join(parts)
+
+
+def load() -> float | None:
+    """Mean number of running processes in the last minute; None where nobody knows."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def doubts(start: float | None, end: float | None, most: int, before: dict[str, float], after: dict[str, float]) -> list[str]:
+    """Why these figures may be wrong."""
+    found = []
+    if start is not None and start > IDLE:
+        found.append(f"the machine was busy before this began: load average {start:.2f}")
+    if end is not None and end > most + IDLE:
+        found.append(f"others computed beside it: load average {end:.2f} at the end, of which at most {most} were this benchmark's")
+    for threads, rate in before.items():
+        if abs(after[threads] / rate - 1) > DRIFT:
+            found.append(f"matrix products, {threads} thread(s): {rate:.1f} GFLOP/s before, {after[threads]:.1f} after")
+    return found
+
+
+# --- all of it ---------------------------------------------------------------------------------------------------
+
+
+def measure(
+    subjects: list[Subject],
+    batches: Iterable[int] = BATCHES,
+    threads: Iterable[int] = THREADS,
+    calls: int | None = None,
+    side: int = SIDE,
+    products: int = PRODUCTS,
+) -> dict[str, Any]:
+    """Everything that is written down; the number of threads is afterwards as it was.
+
+    Args:
+        subjects: who is timed, among them those that others are compared with.
+        batches: images a call.
+        threads: of torch.
+        calls: timed calls of each subject; None: as many as ``CALLS`` says.
+        side: of the matrices.
+        products: how often they are multiplied.
+    """
+    batches, threads, there, start = tuple(batches), tuple(threads), torch.get_num_threads(), load()
+    date, rows = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), list[dict[str, Any]]()
+    try:
+        before = {str(t): matmul(t, side, products) for t in threads}
+        counted = operations(subjects)
+        for t in threads:
+            set_threads(t)
+            for b in batches:
+                rows += rows_of(subjects, seconds(subjects, b, calls or CALLS.get(b, 20)), b, t)
+        after = {str(t): matmul(t, side, products) for t in threads}
+    finally:
+        set_threads(there)
+    end = load()
+    return {
+        "date": date,
+        "machine": machine(),
+        "load_average": {"start": start, "end": end},
+        "matmul_gflops": {"side": side, "products": products, "before": before, "after": after},
+        "warnings": doubts(start, end, max(threads), before, after),
+        "operations_per_image": counted,
+        "rows": rows,
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """For people."""
+    m, rate, loads = found["machine"], found["matmul_gflops"], found["load_average"]
+    rates = ", ".join(f"{r:.1f} and {rate['after'][t]:.1f} with {t} thread(s)" for t, r in rate["before"].items())
+    lines = [f"{m['cpu']}, {m['cores']} cores, torch {m['torch']}, Python {m['python']}, {found['date']}"]
+    lines += [f"float32 matrix products of side {rate['side']}, GFLOP/s before and after: {rates}"]
+    lines += ["load average: " + ", ".join(f"{k} {'unknown' if v is None else f'{v:.2f}'}" for k, v in loads.items())]
+    lines += [f"WARNING: {w}" for w in found["warnings"]]
+    for threads, batch in dict.fromkeys((r["threads"], r["batch"]) for r in found["rows"]):
+        mine = [r for r in found["rows"] if (r["threads"], r["batch"]) == (threads, batch)]
+        lines += ["", f"batch {batch}, {threads} thread(s), {mine[0]['calls']} calls of each"]
+        lines += [f"{'':22} {'MFLOP/image':>11} {'p50 ms':>9} {'p99 ms':>9} {'images/s':>9}  ratio to the classifier"]
+        for r in mine:
+            lo, hi = r["ratio_interval"]
+            flops = found["operations_per_image"][r["subject"]] / 1e6
+            times = f"{flops:11.1f} {r['p50_ms']:9.2f} {r['p99_ms']:9.2f} {r['images_per_second']:9.0f}"
+            lines.append(f"{r['subject']:22} {times}  {r['ratio']:.2f} [{lo:.2f}, {hi:.2f}]")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, write, print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.guard", description="What a guard costs beside its classifier.")
+    parser.add_argument("folder", nargs="?", type=Path, help="what `salientry run` left, with guard/ and classifier/")
+    parser.add_argument("--calls", type=int, help=f"timed calls of each subject; default {CALLS} by batch")
+    parser.add_argument("--out", type=Path, default=OUT, help="where the JSON goes")
+    given = parser.parse_args(arguments)
+    if given.calls is not None and given.calls < 1:
+        parser.error(f"--calls must be at least 1; found {given.calls}")
+    subjects = subjects_of(cifar10(1, 2000, 500, 1000), SHAPE)
+    found = measure(subjects + (left_in(given.folder) if given.folder else []), calls=given.calls)
+    command = ["python -m benchmarks.guard", *(["FOLDER"] if given.folder else []), *([f"--calls {given.calls}"] if given.calls else [])]
+    found = {"command": " ".join(command), "plan": "fast dataset=cifar10, untrained"} | found
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(found, indent=1) + "\n")
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()

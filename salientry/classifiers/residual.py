@@ -1,0 +1,134 @@
+"""A small residual CNN for colour images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..contracts import Images, Shape, made, seeded
+from ..training import shuffled, train
+
+
+def _conv(i: int, o: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(i, o, kernel, stride, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU())
+
+
+class ResidualBlock(nn.Module):
+    """x + two convolutions of x."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_conv(width, width), _conv(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, width, H, W) to the same."""
+        out: Tensor = x + self.body(x)
+        return out
+
+
+class ResidualNet(nn.Module):
+    """Three stages, each half the size and twice as wide as the one before; the largest value of each channel; one linear layer.
+
+    Attributes:
+        widths: channels of the stages.
+    """
+
+    def __init__(self, width: int, shape: Shape) -> None:
+        super().__init__()
+        self.widths = (width, 2 * width, 4 * width)
+        a, b, c = self.widths
+        self.stages = nn.ModuleList(
+            [
+                nn.Sequential(_conv(shape.channels, a, 4, 2), _conv(a, a)),
+                nn.Sequential(_conv(a, b, 3, 2), ResidualBlock(b)),
+                nn.Sequential(_conv(b, c, 3, 2), ResidualBlock(c)),
+            ]
+        )
+        self.head = nn.Linear(c, shape.classes)
+
+    def trunk(self, image: Tensor) -> list[Tensor]:
+        """Image (N, C, H, W) in [0, 1] to what each stage gives: (N, widths[i], H / 2^(i+1), W / 2^(i+1))."""
+        x, maps = (2 * image - 1).contiguous(memory_format=torch.channels_last), list[Tensor]()  # twice as fast on a CPU
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    def answer(self, deepest: Tensor) -> Tensor:
+        """Logits (N, K) from what the last stage gives."""
+        logits: Tensor = self.head(deepest.amax((2, 3)))
+        return logits
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (N, K)."""
+        return self.answer(self.trunk(image)[-1])
+
+
+@dataclass(frozen=True)
+class ResidualCNN:
+    """Three strided stages, two of them with a residual block: 267,000 weights and 8.2 million multiplications at 3 x 32 x 32.
+
+    Not from the paper, whose CIFAR-10 net (its Figure 3) costs 95 million. Trained with SGD (Nesterov .9), a triangular rate,
+    crops of the reflected border and flips; weight decay on convolutions and the linear layer only.
+
+    Attributes:
+        width: channels of the first stage.
+        epochs: passes over the training images.
+        lr: peak learning rate, reached after a quarter of the steps.
+        batch: images a step.
+        weight_decay: L2.
+        crop: training images are moved by up to this many pixels in each direction, a draw for each image.
+        flip: whether they are mirrored half of the time.
+    """
+
+    width: int = 24
+    epochs: int = 14
+    lr: float = 0.3
+    batch: int = 256
+    weight_decay: float = 5e-4
+    crop: int = 4
+    flip: bool = True
+
+    def build(self, shape: Shape) -> nn.Module:
+        """An untrained net for images of this shape; gives logits (N, K)."""
+        return made(ResidualNet(self.width, shape), self, shape)
+
+    def fit(self, images: Images, labels: Tensor, shape: Shape, *, seed: int) -> nn.Module:
+        """Build and train; ``labels`` int64 (N,) on the device that the images come to."""
+        with seeded(seed):
+            module = self.build(shape).to(labels.device)
+        draws = torch.Generator().manual_seed(seed)
+        order = shuffled(len(labels), self.batch, seed)
+
+        def loss(at: Tensor) -> Tensor:
+            return F.cross_entropy(module(augmented(images[at], self.crop, self.flip, draws)), labels[at])
+
+        train(
+            module,
+            order,
+            loss,
+            epochs=self.epochs,
+            steps=len(order(0)),
+            lr=self.lr,
+            schedule="triangle",
+            optimiser="sgd",
+            weight_decay=self.weight_decay,
+        )
+        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return module
+
+
+def augmented(x: Tensor, crop: int, flip: bool, draws: torch.Generator) -> Tensor:
+    """Each image moved by up to ``crop`` pixels in each direction, its border reflected, and perhaps mirrored."""
+    n, _, h, w = x.shape
+    top, left = (torch.randint(0, 2 * crop + 1, (n,), generator=draws) for _ in range(2))
+    mirror = (torch.rand(n, generator=draws) < 0.5) if flip else torch.zeros(n, dtype=torch.bool)
+    columns = torch.arange(w).expand(n, w)
+    columns = torch.where(mirror[:, None], columns.flip(1), columns) + left[:, None]
+    rows = torch.arange(h)[None] + top[:, None]
+    padded = F.pad(x, (crop, crop, crop, crop), mode="reflect") if crop else x
+    at, rows, columns = torch.arange(n)[:, None, None].to(x.device), rows[:, :, None].to(x.device), columns[:, None, :].to(x.device)
+    return padded.permute(0, 2, 3, 1)[at, rows, columns].permute(0, 3, 1, 2)

@@ -1,0 +1,69 @@
+"""One detector of a recipe by itself: its handles among the findings, and a run that computes them anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..store import Store
+from .findings import Findings
+from .handles import Handle
+from .run import Run
+
+
+@dataclass(frozen=True)
+class Head:
+    """A detector that is fitted and scored.
+
+    Attributes:
+        fitted: the handle of ``fit_detector`` or ``fit_fusion``; its fingerprint is the detector's key in the records.
+        scores: the findings' handles of its thresholds and scores.
+    """
+
+    fitted: Handle
+    scores: tuple[Handle, ...]
+
+    @property
+    def key(self) -> str:
+        """64 hex digits."""
+        return self.fitted.fingerprint
+
+    def alone(self, findings: Findings) -> Findings:
+        """What a recipe would find that wanted this detector only."""
+        return Findings(classifier=findings.classifier, scores=list(self.scores), compact=findings.compact, reduced=list(findings.reduced))
+
+
+def heads(findings: Findings) -> dict[str, Head]:
+    """Every detector that is scored, by key."""
+    found: dict[str, Head] = {}
+    for h in findings.scores:
+        fitted: Handle = h.args.get("detector") or h.args["fused"]
+        before = found[fitted.fingerprint].scores if fitted.fingerprint in found else ()
+        found[fitted.fingerprint] = Head(fitted, (*before, h))
+    return found
+
+
+class Aside(Store):
+    """A store that keeps some results in another folder, so that they are computed though the store has them; all else is the
+    store's own, read and written there.
+
+    Args:
+        root: of the store.
+        folder: of those results.
+        keys: theirs.
+    """
+
+    def __init__(self, root: Path, folder: Path, keys: frozenset[str]) -> None:
+        super().__init__(root)
+        self.aside, self.keys = Store(folder), keys
+
+    def path(self, step: str, slug: str, key: str) -> Path:
+        """Where the result with this key lives."""
+        return self.aside.path(step, slug, key) if key in self.keys else super().path(step, slug, key)
+
+
+def compute_anew(run: Run, head: Head, folder: Path) -> None:
+    """Let a run compute a detector's fit, thresholds and scores whatever its store holds of them: they go to ``folder``. What they
+    stand on is re-used from the store, and put there where it is missing.
+    """
+    run.store = Aside(run.store.root, folder, frozenset({head.key, *(h.fingerprint for h in head.scores)}))

@@ -1,0 +1,327 @@
+"""A store's results on another machine: packed into files of a limited size, and put into a store there.
+
+Packed is what a run found: weights, ids, seeds, scores, values, choices, figures by image. *Wide* results stay: per-image rows
+where some array holds more than ``WIDE`` numbers for each of more than ``FEW`` images (images, maps, gradients, the data set's
+pixels, the layers' means of a large net, and whatever was stored with them). They are named in the manifest, and are made again,
+from the same keys, by whoever needs them. On a machine that computes alike they are the same to the last bit; on another they
+may differ in the last digits from those that the packed weights were trained on.
+
+An export is a folder of ``manifest.json`` and ``results.tar.0000``, ``.0001`` ...: one tar file, cut. It holds no clock and no
+names of users, so equal stores give equal exports.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import re
+import shutil
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from ..errors import DataDamaged, StoreError, UsageError
+from ..keys import digest
+from ..store import JSON, Store, read_arrays, read_json, write_json, writing
+
+FORMAT = 1
+LIMIT = 14 * 2**20  # bytes of a file: under the 15 MiB that are the most
+WIDE, FEW = 128, 32  # numbers for an image, images
+BODY, ARRAYS = "result.json", "arrays.safetensors"
+FILE = re.compile(rf"([^\W\d]\w*/[A-Za-z0-9._=+-]{{1,80}}-[0-9a-f]{{12}})/({re.escape(BODY)}|{re.escape(ARRAYS)})")
+CUT = re.compile(r"results\.tar\.\d{4,}")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was packed.
+
+    Attributes:
+        results: how many.
+        size: bytes of the files that hold them.
+        files: how many.
+        left_out: how many wide results of each step were not packed.
+        left_out_size: bytes that they take in the store.
+    """
+
+    results: int
+    size: int
+    files: int
+    left_out: dict[str, int]
+    left_out_size: int
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was put into a store.
+
+    Attributes:
+        results: how many are new there.
+        there: how many were complete there, and were left alone.
+        left_out: how many wide results of each step the export lacks.
+    """
+
+    results: int
+    there: int
+    left_out: dict[str, int]
+
+
+# --- packing ---------------------------------------------------------------------------------------------------
+
+
+def export_results(store: Path | str, folder: Path | str, limit: int = LIMIT) -> Exported:
+    """Pack a store's results into a folder; an earlier export there is replaced.
+
+    Args:
+        store: folder of the results; it is only read.
+        folder: made when it is not there.
+        limit: the most bytes of a file of results.
+
+    Raises:
+        UsageError: when the store holds no results.
+        DataDamaged: when a result cannot be read.
+        StoreError: when the folder cannot be written.
+    """
+    store, folder = Path(store), Path(folder)
+    results = sorted(p.parent.relative_to(store).as_posix() for p in store.glob("*/[!.]*/DONE"))
+    if not results:
+        raise UsageError(f"no results in {store}: nothing to export")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "manifest.json").unlink(missing_ok=True)  # first: half an export is none
+        for old in _cuts(folder):
+            old.unlink()
+    packed, left_out, left_out_size = 0, dict[str, list[str]](), 0
+    with writing(folder), _Cutter(folder, limit) as out, tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]
+        for name in results:
+            body = _body(store, name)
+            if _wide(store / name, body):
+                step, _, result = name.partition("/")
+                left_out.setdefault(step, []).append(result)
+                left_out_size += sum(f.stat().st_size for f in _files(store / name))
+                continue
+            for file in _files(store / name):
+                told = tarfile.TarInfo(f"{name}/{file.name}")  # no owner, no clock
+                told.size = file.stat().st_size
+                with open(file, "rb") as f:
+                    tar.addfile(told, f)
+            packed += 1
+    size = sum(f["bytes"] for f in out.files)
+    rule = f"rows with an array of more than {WIDE} numbers for each of more than {FEW} images"
+    told_left = {"rule": rule, "bytes": left_out_size, "results": left_out}
+    manifest = {"format": FORMAT, "results": packed, "bytes": size, "files": out.files, "left_out": told_left}
+    write_json(folder / "manifest.json", manifest | {"sha256": digest(manifest)})
+    return Exported(packed, size, len(out.files), {k: len(v) for k, v in left_out.items()}, left_out_size)
+
+
+def _files(result: Path) -> list[Path]:
+    return [file for name in (BODY, ARRAYS) if (file := result / name).exists()]
+
+
+def _body(store: Path, name: str) -> JSON:
+    """The JSON of a result that is what its place says."""
+    return _of_its_place(read_json(store / name / BODY), name, store)
+
+
+def _of_its_place(body: JSON, name: str, where: Path) -> JSON:
+    """Raise unless a result's JSON says the step and key that its folder is named by.
+
+    Raises:
+        DataDamaged: says both.
+    """
+    step, _, result = name.partition("/")
+    found = (body.get("step"), str(body.get("key"))[:12]) if isinstance(body, dict) else (None, "no JSON object")
+    if not FILE.fullmatch(f"{name}/{BODY}") or found != (step, result[-12:]):
+        raise DataDamaged(f"{where}: {name} is no result of that name: its {BODY} says step {found[0]!r}, key {found[1]}")
+    return body
+
+
+def _wide(result: Path, body: JSON) -> bool:
+    """Whether it is left out."""
+    arrays = read_arrays(result / ARRAYS) if (result / ARRAYS).exists() else {}  # also says when it is damaged
+    return body.get("kind") in ("rows", "columns") and any(len(v) > FEW and v.size > WIDE * len(v) for v in arrays.values() if v.ndim)
+
+
+def _cuts(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if CUT.fullmatch(p.name))
+
+
+class _Cutter:
+    """A stream that is cut into files, each hashed as it is written."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        assert limit > 0
+        self.folder, self.limit, self.files = folder, limit, list[dict[str, Any]]()
+        self._file: IO[bytes] | None = None
+        self._hash = hashlib.sha256()
+
+    def __enter__(self) -> _Cutter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._end()
+
+    def write(self, data: bytes) -> int:
+        """Write it all, into as many files as that takes."""
+        rest = memoryview(data)
+        while rest:
+            if self._file is None:
+                name = f"results.tar.{len(self.files):04d}"
+                self.files.append({"name": name, "bytes": 0, "sha256": ""})
+                self._file, self._hash = open(self.folder / name, "wb"), hashlib.sha256()  # noqa: SIM115
+            now = rest[: self.limit - self.files[-1]["bytes"]]
+            self._file.write(now)
+            self._hash.update(now)
+            self.files[-1]["bytes"] += len(now)
+            rest = rest[len(now) :]
+            if self.files[-1]["bytes"] == self.limit:
+                self._end()
+        return len(data)
+
+    def _end(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file, self.files[-1]["sha256"] = None, self._hash.hexdigest()
+
+
+# --- unpacking -------------------------------------------------------------------------------------------------
+
+
+def import_results(folder: Path | str, store: Path | str) -> Imported:
+    """Put the results of an export into a store. Everything is checked before anything is written; each result is there whole or
+    not at all, so an import that was killed is simply repeated. A complete result of the store is left alone.
+
+    Raises:
+        UsageError: when there is no export, or one of another format.
+        DataDamaged: when a file is missing or not what the manifest says, or holds what is no file of a result.
+        StoreError: when the store cannot be written.
+    """
+    folder = Path(folder)
+    manifest = _manifest(folder)
+    files = [_checked(folder, f) for f in manifest["files"]]
+    try:
+        with io.BufferedReader(_Joined(files)) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+            found = _results_in(tar, folder)
+            if len(found) != manifest["results"]:
+                raise DataDamaged(f"{folder} holds {len(found)} results; its manifest says {manifest['results']}")
+            place = Store(store)
+            place.sweep()
+            fresh = [name for name in found if not place.done(place.root / name)]
+            for name in fresh:
+                with place.placing(place.root / name) as result:
+                    for file, told in found[name].items():
+                        with writing(result / file), open(result / file, "wb") as f:
+                            shutil.copyfileobj(_opened(tar, told), f)
+    except tarfile.TarError as e:
+        raise DataDamaged(f"{folder}: its files are no tar file: {e}") from None
+    return Imported(len(fresh), len(found) - len(fresh), {k: len(v) for k, v in manifest["left_out"]["results"].items()})
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What an export says of itself."""
+    try:
+        body = read_json(folder / "manifest.json")
+    except StoreError:
+        raise UsageError(f"no export in {folder}: there is no manifest.json (`salientry export` writes it)") from None
+    if not isinstance(body, dict) or "format" not in body:
+        raise DataDamaged(f"{folder}/manifest.json is no manifest of an export")
+    if body["format"] != FORMAT:
+        raise UsageError(f"{folder}/manifest.json has format {body['format']!r}; this version reads {FORMAT}")
+    said = body.pop("sha256", None)
+    if digest(body) != said:
+        raise DataDamaged(f"{folder}/manifest.json is damaged: its sha256 is {digest(body)}, {said} expected")
+    return body
+
+
+def _checked(folder: Path, told: JSON) -> Path:
+    """A file of an export that is what the manifest says."""
+    path = folder / str(told["name"])
+    if not CUT.fullmatch(told["name"]):
+        raise DataDamaged(f"{folder}/manifest.json names {told['name']!r}, which is no file of an export")
+    if not path.is_file():
+        raise DataDamaged(f"{path} is missing: copy the whole folder again")
+    with open(path, "rb") as f:
+        found = hashlib.file_digest(f, "sha256").hexdigest()
+    if found != told["sha256"]:
+        size = path.stat().st_size
+        raise DataDamaged(f"{path} is damaged: {size} bytes, sha256 {found}; {told['bytes']} bytes, {told['sha256']} expected")
+    return path
+
+
+def _results_in(tar: tarfile.TarFile, folder: Path) -> dict[str, dict[str, tarfile.TarInfo]]:
+    """Results and their files. Every name must be that of a file of a result, so that nothing is ever written elsewhere."""
+    found: dict[str, dict[str, tarfile.TarInfo]] = {}
+    for told in tar:
+        match = FILE.fullmatch(told.name)
+        if match is None or not told.isreg():
+            raise DataDamaged(f"{folder} holds {told.name!r}, which is no file of a result: nothing was imported")
+        found.setdefault(match[1], {})[match[2]] = told
+    for name, files in found.items():
+        try:
+            body = json.load(_opened(tar, files[BODY]))
+        except (KeyError, ValueError):
+            raise DataDamaged(f"{folder}: {name} has no readable {BODY}: nothing was imported") from None
+        _of_its_place(body, name, folder)
+    return found
+
+
+def _opened(tar: tarfile.TarFile, told: tarfile.TarInfo) -> IO[bytes]:
+    file = tar.extractfile(told)
+    assert file is not None, "a regular file"
+    return file
+
+
+class _Joined(io.RawIOBase):
+    """Files one after another as one."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self.files, self._at = files, 0
+        self.ends = list(itertools.accumulate(f.stat().st_size for f in files))
+        self._open: tuple[int, IO[bytes]] | None = None
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """The place in the whole."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place in the whole."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.ends[-1] if self.ends else 0}
+        self._at = start[whence] + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Read up to the end of the file in which the place is."""
+        i = next((i for i, end in enumerate(self.ends) if self._at < end), None)
+        if i is None:
+            return 0
+        if self._open is None or self._open[0] != i:
+            self._close()
+            self._open = i, open(self.files[i], "rb")  # noqa: SIM115
+        file = self._open[1]
+        file.seek(self._at - (self.ends[i - 1] if i else 0))
+        data = file.read(len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
+
+    def close(self) -> None:
+        """Close the file that is open."""
+        self._close()
+        super().close()

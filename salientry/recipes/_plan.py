@@ -1,0 +1,94 @@
+"""What differs between recipes that tell the paper's story: settings, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..detectors import ID, JSD, SMD, SPD, SmallCNN
+from ..experiment.choice import candidates
+from ..experiment.sanity import Gate
+from ..protocol import Rules
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What differs between recipes.
+
+    Attributes:
+        data: the data set and its roles.
+        classifier: its settings.
+        saliency: settings of the saliency model.
+        bounds: its gate.
+        attacks: detectors are trained and tested on these.
+        printed: an attack at the paper's printed setting that is measured beside them, and trained on in one published row; perhaps none.
+        weak: attacks among those that need not fool nine images in ten.
+        reduced: attacks that are weaker than the paper's.
+        detect: how many images of that role are attacked.
+        select: likewise.
+        head: of the paired detectors.
+        replica: of the paper's manner.
+        fair: of ID+; of several, the one with the best AUROC on *select* pairs of the ``headline`` is taken.
+        strict: the strict protocol's rules.
+        seeds: repetitions of each detector that draws.
+        test: how many test images are used; None: all.
+        health: how many images of each role tell how a detector trained; None: all.
+        beside: attacks that detectors are tested on only.
+        headline: attacks whose rows carry the questions about the map: strict only; trained on even where they are not among ``attacks``.
+            Where there are some, ID+ is trained on them (and on all attacks at once) alone.
+        trunk: settings of a second saliency model, drawn from the classifier's own trunk.
+        ladder: heads that lead from the published protocol to the strict one.
+        sweep: FGSM budgets; the paper's four defences are trained on each and tested on each.
+        choice: whether a guard is chosen; else it is the fusion.
+        compact: whether records are kept small.
+    """
+
+    data: Any
+    classifier: Any
+    saliency: Any
+    bounds: Gate
+    attacks: tuple[Any, ...]
+    printed: Any
+    weak: tuple[Any, ...]
+    reduced: tuple[Any, ...]
+    detect: int
+    select: int
+    head: SmallCNN
+    replica: SmallCNN
+    fair: SmallCNN | tuple[SmallCNN, ...]
+    strict: Rules
+    seeds: int
+    test: int | None = None
+    health: int | None = None
+    beside: tuple[Any, ...] = ()
+    headline: tuple[Any, ...] = ()
+    trunk: Any = None
+    ladder: bool = False
+    sweep: tuple[float, ...] = ()
+    choice: bool = True
+    compact: bool = False
+
+    @property
+    def defences(self) -> tuple[Any, ...]:
+        """The paper's four."""
+        return SMD(self.head), SPD(self.head), ID(self.head), JSD(head=self.head)
+
+    @property
+    def members(self) -> tuple[Any, ...]:
+        """What a guard may be, and what is fused."""
+        return candidates(self.head, self.recipes[0])
+
+    @property
+    def recipes(self) -> tuple[SmallCNN, ...]:
+        """Of ID+."""
+        return self.fair if isinstance(self.fair, tuple) else (self.fair,)
+
+    @property
+    def tested(self) -> tuple[Any, ...]:
+        """Every attack that detectors are tested on."""
+        return tuple(dict.fromkeys(a for a in (*self.attacks, self.printed, *self.headline, *self.beside) if a is not None))
+
+    @property
+    def rows(self) -> tuple[Any, ...]:
+        """Attacks that strict detectors are trained on one by one."""
+        return tuple(dict.fromkeys((*self.attacks, *self.headline)))

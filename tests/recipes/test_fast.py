@@ -1,0 +1,317 @@
+"""Everything that ``fast`` asks beyond ``smoke``, on one finished tiny run: what stands on what, and whether its numbers are true."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from salientry.attacks import FGSM
+from salientry.errors import UsageError
+from salientry.experiment.findings import Findings
+from salientry.experiment.handles import Handle
+from salientry.experiment.records import rounded
+from salientry.experiment.run import Run
+from salientry.metrics import auroc
+from salientry.recipes._story import tell
+from salientry.recipes.fast import PLANS, SMALL_BIM, fast
+from salientry.report import page, sweep
+from salientry.report.compute import Computed, computed
+from salientry.report.records import Records, attack_title
+from salientry.report.verify import verify
+from tests.tiny_fast import CW, SMALL, finish, plan
+
+SMALL_LABEL = "BIM-step_size=0.0375"
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, Findings]:
+    out = tmp_path_factory.mktemp("fast")
+    run, findings, outcome = finish(tmp_path_factory.mktemp("store"), out)
+    assert not outcome.skipped
+    page.write(out)
+    return out, run, findings
+
+
+@pytest.fixture(scope="module")
+def records(told: tuple[Path, Run, Findings]) -> Records:
+    return Records(told[0])
+
+
+@pytest.fixture(scope="module")
+def found(records: Records) -> Computed:
+    return computed(records)
+
+
+def upstream(h: Handle) -> list[Handle]:
+    seen: dict[str, Handle] = {}
+
+    def visit(one: Handle) -> None:
+        for u in one.inputs:
+            if u.fingerprint not in seen:
+                seen[u.fingerprint] = u
+                visit(u)
+
+    visit(h)
+    return list(seen.values())
+
+
+# --- what stands on what ------------------------------------------------------------------------------------------
+
+
+def test_the_settings_of_id_plus_are_chosen_on_select_alone(told: tuple[Path, Run, Findings]) -> None:
+    _, run, findings = told
+    assert findings.recipe is not None
+    stands = upstream(findings.recipe)
+    assert {h.args["role"] for h in stands if "role" in h.args} == {"fit", "detect", "select"}
+    why = run.record(findings.recipe)["value"]
+    assert len(why["auroc"]) == 2
+    chosen = run.get(findings.recipe)
+    fitted = [h.args["detector"] for h in findings.scores if "detector" in h.args]
+    plus = {h.fingerprint for h in fitted if isinstance(h.args["settings"], Handle)}
+    assert plus, "no detector was trained at the chosen settings"
+    for h in fitted:
+        if h.fingerprint in plus:
+            assert run.record(h)["module"]["build"]["head"]["strides"] == list(chosen.head.strides)
+
+
+def test_each_row_has_the_heads_that_its_place_asks_for(records: Records) -> None:
+    rows = Counter((g.protocol, g.trained_on, g.title) for g in records.groups if g.form in ("paired", "trunk", "replica", "all"))
+    cw = next(g.trained_on for g in records.groups if g.trained_on.startswith("CarliniWagner"))
+    for trained in (cw, SMALL_LABEL, "combined"):
+        for title in ("SMD", "SPD", "SMD (trunk)", "SPD (trunk)", "ID", "JSD", "ID+", "Margin2", "Opinion", "fusion"):
+            assert rows["strict", trained, title] == 1, (trained, title)
+    assert rows["strict", "FGSM", "SPD"] == 1
+    assert not rows["strict", "FGSM", "ID+"]
+    assert not rows["strict", "FGSM", "SPD (trunk)"]
+    assert not rows["published", SMALL_LABEL, "SPD"]
+    assert rows["published", "FGSM", "SPD (replica)"] == 1
+
+
+def test_records_are_small_and_scores_keep_twelve_digits(told: tuple[Path, Run, Findings]) -> None:
+    out, run, findings = told
+    assert not list(out.rglob("*.safetensors.xz.tmp"))
+    assert (out / "records.safetensors.xz").exists()
+    assert all(s.endswith(".safetensors.xz") for s in json.loads((out / "records.json").read_text())["shards"])
+    h = next(h for h in findings.scores if "calibrated" in h.args)
+    exact, kept = run.get(h).column("score000"), rounded(run.get(h).column("score000"))
+    assert kept.dtype == np.float32
+    np.testing.assert_allclose(kept, exact, rtol=2.0**-13)
+    assert (kept.view(np.uint32) & 0x7FF == 0).all()
+    assert (rounded(kept) == kept).all()
+    np.testing.assert_array_equal(rounded(np.array([0.0, -0.0, 1.0, -3.5], np.float32)), [0.0, -0.0, 1.0, -3.5])
+    scores = np.sort(np.random.default_rng(0).normal(size=5000).astype(np.float32) * 10)
+    assert (np.diff(rounded(scores)) >= 0).all(), "order is kept"
+
+
+def test_rounding_flags_nothing_that_was_not_flagged(told: tuple[Path, Run, Findings], records: Records) -> None:
+    """Scores with many ties at the threshold are where it would show: the threshold is one of them."""
+    _, run, findings = told
+    seen, ties = 0, 0
+    for h in findings.scores:
+        if "calibrated" not in h.args or "detector" not in h.args:
+            continue
+        thresholds = run.get(h.args["calibrated"]).value
+        facts = run.record(h.args["detector"])["facts"]
+        g = next(
+            g
+            for g in records.groups
+            if all(str(facts[k]) == getattr(g, k) for k in ("detector", "form", "trained_on", "protocol", "family"))
+        )
+        kept = next(r for r in g.runs if r.facts["seed"] == facts["seed"])
+        exact = run.get(h).column("score000")
+        assert kept.thresholds is not None
+        for level, threshold in thresholds.items():
+            before, after = exact > threshold, kept.scores["any/test/natural"] > kept.thresholds[level]
+            assert not (after & ~before).any(), (g.name, level)
+            assert (before & ~after).sum() <= 2, (g.name, level)
+            ties += int((exact == np.float32(threshold)).sum() > 5)
+        seen += 1
+    assert seen > 100
+    assert ties > 0, "no score with ties: this test shows nothing"
+
+
+def test_the_report_of_small_records_verifies_and_a_changed_score_is_found(told: tuple[Path, Run, Findings], tmp_path: Path) -> None:
+    out = told[0]
+    assert verify(out) > 2000
+    shutil.copytree(out, tmp_path / "copy")
+    body = json.loads((tmp_path / "copy" / "report.json").read_text())
+    changed = next(n for n in body["numbers"] if n["id"].startswith("ladder/"))
+    changed["value"] += 0.01
+    (tmp_path / "copy" / "report.json").write_text(json.dumps(body))
+    with pytest.raises(Exception, match=changed["id"].split("/")[1]):
+        verify(tmp_path / "copy")
+
+
+# --- are the numbers true -----------------------------------------------------------------------------------------
+
+
+def test_the_ladder_changes_one_thing_at_a_time(records: Records, told: tuple[Path, Run, Findings]) -> None:
+    _, run, findings = told
+    heads: dict[str, Any] = {}
+    for h in findings.scores:
+        fitted = h.args.get("detector")
+        if fitted is not None and str(fitted.args.get("form", "")).startswith("ladder") and fitted.seed == 0:
+            facts = run.record(fitted)["facts"]
+            if (facts["detector"], facts["of"]) == ("SPD", [SMALL_LABEL]):
+                heads[facts["form"]] = fitted
+    assert list(heads) == ["ladder 0", "ladder 1", "ladder 2", "ladder 4", "ladder 5"]
+    rules = {k: h.args["rules"] for k, h in heads.items()}
+    roles = {
+        k: {u.args["role"] for u in upstream(h) if "role" in u.args and u.step and u.step.name == "_take_role"} for k, h in heads.items()
+    }
+    norm = {k: h.args["settings"].head.norm for k, h in heads.items()}
+    assert [(r.bits, r.only_positives, r.paired) for r in rules.values()] == [
+        (None, False, False),
+        (None, True, False),
+        (8, True, False),
+        (8, True, False),
+        (8, True, False),
+    ]
+    assert ["detect" in roles[k] for k in heads] == [False, False, False, True, True]
+    assert list(norm.values()) == ["none"] * 4 + ["batch"]
+
+
+def test_a_rung_is_the_mean_of_both_classes_at_its_own_threshold(records: Records, found: Computed) -> None:
+    ladder = next(x for x in found.ladders if (x.detector, x.attack) == ("SPD", SMALL_LABEL))
+    assert len(ladder.rungs) == 7
+    g = next(g for g in records.groups if (g.detector, g.form, g.trained_on) == ("SPD", "ladder 2", SMALL_LABEL))
+    natural, s = records.natural("test"), records.sets[f"strict/test/{SMALL_LABEL}"]
+    for k, level in ((2, "own"), (3, "0.05")):
+        by_hand = []
+        for r in g.runs:
+            threshold = 0.0 if level == "own" else r.thresholds["0.05"]  # type: ignore[index]
+            n, a = r.scores[natural.name] > threshold, r.scores[s.name][s.counts] > threshold
+            by_hand.append((1 - n.mean() + a.mean()) / 2)
+        assert found.ledger.value(ladder.rungs[k].accuracy) == pytest.approx(np.mean(by_hand))
+    ranks = [auroc(r.scores[natural.name], r.scores[s.name][s.counts]) for r in g.runs]
+    assert found.ledger.value(ladder.rungs[2].auroc) == found.ledger.value(ladder.rungs[3].auroc) == pytest.approx(np.mean(ranks))
+
+
+def test_the_sweep_trains_and_tests_at_every_budget(records: Records, found: Computed) -> None:
+    assert [c.detector for c in found.sweep] == ["SMD", "SPD", "ID", "JSD"]
+    budgets = list(plan().sweep)
+    for c in found.sweep:
+        assert list(c.diagonal) == budgets
+        assert set(c.transfer) == {(a, b) for a in budgets for b in budgets}
+    shown = {s.facts["attack"] for s in records.attacked("published")}
+    assert not {"FGSM-eps=0.02", "FGSM-eps=0.1"} & shown, "budgets of the sweep alone stand in no other table"
+
+
+def test_a_fitted_curve_finds_the_curve_that_made_the_points() -> None:
+    eps = np.array([0.005, 0.01, 0.02, 0.05, 0.1, 0.2])
+    for half, slope in ((0.02, 2.0), (0.1, 6.0), (0.004, 1.0)):
+        found, steep = sweep.fit(eps, sweep.predicted(eps, half, slope)[None])
+        assert found[0] == pytest.approx(half, rel=0.04)
+        assert steep[0] == pytest.approx(slope, rel=0.12)
+        assert sweep.predicted(half, half, slope) == pytest.approx(0.75)
+    chance, _ = sweep.fit(eps, np.full((1, 6), 0.5))
+    assert chance[0] == sweep.FAR[-1], "never leaves chance"
+
+
+def test_the_swap_is_counted_from_its_scores(records: Records, found: Computed) -> None:
+    assert {(r.detector, r.form, r.attack) for r in found.swaps} >= {
+        (d, f, SMALL_LABEL) for d in ("SMD", "SPD") for f in ("paired", "trunk")
+    }
+    r = next(r for r in found.swaps if (r.detector, r.form, r.attack) == ("SPD", "paired", SMALL_LABEL))
+    s = records.sets[f"swap/strict/SPD/paired/{SMALL_LABEL}"]
+    g = records.group("strict", "SPD", SMALL_LABEL)
+    assert g is not None
+    run, c = g.runs[0], s.columns["counts"]
+    threshold = run.thresholds["0.05"]  # type: ignore[index]
+
+    def share(name: str) -> float:
+        return float((s.columns[name][c] > threshold).mean())
+
+    assert found.ledger.value(r.factors["selector class"]) == pytest.approx(
+        np.mean([share(f"{p}{i}a") - share(f"{p}{i}n") for p in "na" for i in "na"])
+    )
+    assert found.ledger.value(r.factors["pixels"]) == pytest.approx(
+        np.mean([share(f"a{i}{k}") - share(f"n{i}{k}") for i in "na" for k in "na"])
+    )
+    assert found.ledger.value(r.own) == pytest.approx(share("aaa") - share("a other"))
+    natural, attacked = run.scores["any/test/natural"], run.scores[f"strict/test/{SMALL_LABEL}"]
+    np.testing.assert_allclose(s.columns["nnn"], natural, rtol=1e-3, atol=1e-3)  # a natural with its own parts is the natural itself
+    np.testing.assert_allclose(s.columns["aaa"], attacked, rtol=1e-3, atol=1e-3)
+    for other in found.swaps:
+        if other.detector == "SMD":
+            assert found.ledger.value(other.factors["pixels"]) == 0, "SMD sees no pixels"
+
+
+def test_the_first_table_gives_each_detector_its_own_numbers(records: Records, found: Computed) -> None:
+    assert found.headline is not None
+    row = next(r for r in found.headline.rows if r.attack == SMALL_LABEL)
+    s, natural = records.sets[f"strict/test/{SMALL_LABEL}"], records.natural("test")
+    assert row.n == int(s.counts.sum())
+    titles = [line.title.removesuffix(", best floor") for line in row.lines]
+    assert {"SPD", "SMD", "SPD (trunk)", "ID", "ID+", "fusion", "fusion without the map", "Margin2"} <= set(titles)
+    g = records.group("strict", "Fused", SMALL_LABEL, "without the map")
+    assert g is not None
+    line = next(x for x in row.lines if x.title == "fusion without the map")
+    assert line.tpr is not None
+    assert found.ledger.value(line.tpr) == pytest.approx(np.mean([f[s.counts].mean() for f in g.flags(s, "0.05")]))
+    spd, plus = records.group("strict", "SPD", SMALL_LABEL), records.group("strict", "IDPlus", SMALL_LABEL)
+    assert spd is not None
+    assert plus is not None
+    gap = np.mean([f[s.counts].mean() for f in spd.flags(s, "0.05")]) - np.mean([f[s.counts].mean() for f in plus.flags(s, "0.05")])
+    assert found.ledger.value(row.gain["SPD minus ID+"]) == pytest.approx(gap)
+    sign = next(x for x in found.headline.signs if x.form == "paired")
+    mine, theirs = (records.group("published", d, sign.trained) for d in ("SPD", "ID"))
+    assert mine is not None
+    assert theirs is not None
+    t = records.sets[f"published/test/{sign.tested}"]
+
+    def accuracy(which: Any) -> float:
+        return float(
+            np.mean([(1 - n.mean() + a.mean()) / 2 for n, a in zip(which.flags(natural, "own"), which.flags(t, "own"), strict=True)])
+        )
+
+    assert found.ledger.value(sign.gap) == pytest.approx(accuracy(mine) - accuracy(theirs))
+
+
+# --- the recipe itself --------------------------------------------------------------------------------------------
+
+
+def test_fast_asks_for_what_it_says_before_anything_is_computed(tmp_path: Path) -> None:
+    findings = fast(Run(tmp_path))
+    fitted = {h.args["detector"].fingerprint: h.args["detector"] for h in findings.scores if "detector" in h.args}
+    trained = Counter(str(h.args.get("form", "")).split(" ")[0] for h in fitted.values())
+    assert trained["sweep"] == 6 * 4
+    assert trained["ladder"] == 2 * 2 * 5 * 2
+    assert trained["trunk"] == 3 * 2 * 3
+    assert findings.compact
+    tests = {a.args["attack"] for h in findings.scores for a in upstream(h) if a.step and a.step.name == "attack_images"}
+    assert {SMALL_BIM, FGSM(8 / 255), FGSM(0.2)} <= tests
+    with pytest.raises(UsageError, match=f"unknown data set 'cifar100'; there are: {', '.join(PLANS)}"):
+        fast(Run(tmp_path), "cifar100")
+    with pytest.raises(UsageError, match="test must lie in"):
+        fast(Run(tmp_path), test=6000)
+    with pytest.raises(UsageError, match="detect must lie in"):
+        tell(Run(tmp_path), plan(detect=101))
+
+
+def test_budgets_of_one_attack_have_names_of_their_own() -> None:
+    assert attack_title("FGSM") == "FGSM"
+    assert attack_title("FGSM-eps=0.03137254901960784") == "FGSM 8/255"
+    assert attack_title("BIM-eps=0.03137254901960784-step_size=0.00784313725490196") == "BIM 8/255"
+    assert attack_title("FGSM-eps=0.005") == "FGSM 0.005"
+    assert attack_title("CarliniWagner-steps=60") == "C&W"
+    assert attack_title("DeepFool-steps=2") == "DeepFool 2"
+    assert (CW.eps, SMALL.eps) == (None, 0.15)
+
+
+def test_the_headline_rows_alone_are_the_same_results_under_the_same_keys(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    every, few = ({h.fingerprint for h in run.order(list(fast(run, rows=rows)))} for rows in ("all", "headline"))
+    assert len(few) < 0.5 * len(every)
+    strict = [h for h in fast(run, rows="headline").scores if "detector" in h.args]
+    fitted = {h.args["detector"].fingerprint for h in strict if h.args["detector"].args["rules"].name == "strict"}
+    shared = fitted & every
+    assert len(shared) > 0.6 * len(fitted), "all but what is trained on all attacks at once is the same work"
+    with pytest.raises(UsageError, match="unknown choice of rows 'some'; there are: all, headline"):
+        fast(run, rows="some")

@@ -1,0 +1,141 @@
+"""The benchmark runs and its figures hang together; how fast anything is, no test says."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import guard as bench
+from salientry.classifiers import save_classifier
+from salientry.contracts import Shape
+from salientry.guard import Guard
+from tests.tiny_fast import plan
+
+SHAPE = Shape(1, 12, 12, 4)
+NAMES = {
+    "classifier",
+    "map",
+    "map, own trunk",
+    "SPD",
+    "SMD",
+    "SPD, own trunk",
+    "ID",
+    "ID+",
+    "guard: SPD",
+    "guard: fusion",
+    "classifier of the run",
+    "guard of the run",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run leaves of its guard; here of images of another size."""
+    out, shape = tmp_path_factory.mktemp("left"), Shape(1, 14, 10, 3)
+    tiny = plan()
+    f, s = tiny.classifier.build(shape), tiny.saliency.build(shape)
+    detector = tiny.members[0].build((1, 14, 10))
+    save_classifier(f, out / "classifier")
+    Guard(f, s, detector, 0.0, 0.05, torch.randn(50), shape).save(out / "guard", classifier_at="../classifier")
+    return out
+
+
+@pytest.fixture
+def threads() -> Iterator[int]:
+    """A number that is not restored by accident."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield 3
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The command on tiny nets, batches and matrices; the numbers of threads that it asks for, one thread in truth: two of them
+    beside another test wait for each other.
+    """
+    measure, asked = bench.measure, list[int]()
+    monkeypatch.setattr(bench, "set_threads", asked.append)
+    monkeypatch.setattr(bench, "WARM_UP", 1)
+    monkeypatch.setattr(bench, "cifar10", lambda *_: plan())
+    monkeypatch.setattr(bench, "SHAPE", SHAPE)
+    monkeypatch.setattr(bench, "measure", lambda subjects, calls: measure(subjects, (1, 3), calls=calls, side=32, products=2))
+    return asked
+
+
+def test_every_subject_has_figures_that_hang_together(
+    asked: list[int], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.main([str(folder), "--calls", "4", "--out", str(tmp_path / "new" / "guard.json")])
+    assert asked == [1, 2, 1, 2, 1, 2, torch.get_num_threads()]  # matrices, subjects, matrices, as before
+    text = (tmp_path / "new" / "guard.json").read_text()
+    found: dict[str, Any] = json.loads(text)
+    rows = {(r["subject"], r["batch"], r["threads"]): r for r in found["rows"]}
+    assert set(rows) == {(n, b, t) for n in NAMES for b in (1, 3) for t in (1, 2)} and len(found["rows"]) == len(rows)
+    for (name, batch, n), r in rows.items():
+        figures = [r[k] for k in ("p50_ms", "p99_ms", "images_per_second", "ratio")] + r["ratio_interval"] + r["p50_ms_interval"]
+        assert all(math.isfinite(v) and v > 0 for v in figures), r
+        assert r["p99_ms"] >= r["p50_ms"] and r["calls"] == 4
+        bare = rows["classifier of the run" if name.endswith("of the run") else "classifier", batch, n]
+        assert r["against"] == bare["subject"]
+        assert r["ratio"] == pytest.approx(r["p50_ms"] / bare["p50_ms"])
+        assert r["ratio_interval"][0] <= r["ratio_interval"][1] and r["p50_ms_interval"][0] <= r["p50_ms_interval"][1]
+        assert 1e3 * batch / r["images_per_second"] <= r["p99_ms"], "the mean of four calls"
+    assert rows["classifier", 1, 1]["ratio"] == 1
+    counted = found["operations_per_image"]
+    assert set(counted) == NAMES
+    assert counted["guard: SPD"] == counted["SPD"] > counted["classifier"] + counted["map"]
+    assert counted["guard: fusion"] > counted["guard: SPD"]
+    assert counted["map, own trunk"] > counted["classifier"]
+    assert found["machine"]["torch"] == torch.__version__ and found["machine"]["cpu"] and found["date"]
+    assert all(v > 0 for when in ("before", "after") for v in found["matmul_gflops"][when].values())
+    assert str(folder) not in text and str(tmp_path) not in text
+    shown = capsys.readouterr().out
+    assert all(f"\n{name} " in shown for name in NAMES)
+
+
+def test_the_number_of_threads_is_restored_also_after_an_exception(threads: int) -> None:
+    seen: list[int] = []
+    subject = bench.Subject("classifier", lambda x: seen.append(torch.get_num_threads()), SHAPE, "classifier")
+    bench.measure([subject], batches=[1], calls=1, side=8, products=1)
+    assert torch.get_num_threads() == threads and seen[-8:] == [1] * 4 + [2] * 4  # a warm-up and a call, each of them twice
+
+    def fail(x: torch.Tensor) -> None:
+        raise RuntimeError("not today")
+
+    with pytest.raises(RuntimeError, match="not today"):
+        bench.measure([bench.Subject("classifier", fail, SHAPE, "classifier")], calls=1, side=8, products=1)
+    assert torch.get_num_threads() == threads
+
+
+def test_rounds_call_every_subject_alike() -> None:
+    heard: list[str] = []
+
+    def subject(name: str) -> bench.Subject:
+        return bench.Subject(name, lambda x: heard.append(f"{name}{len(x)}"), SHAPE, "a")
+
+    taken = bench.seconds([subject(n) for n in "abc"], 5, 10)
+    assert {k: len(v) for k, v in taken.items()} == {"a": 10, "b": 10, "c": 10}
+    rounds = [heard[i : i + 6] for i in range(0, len(heard), 6)]
+    assert len(rounds) == 10 + bench.WARM_UP
+    assert all(sorted(r) == ["a5", "a5", "b5", "b5", "c5", "c5"] and r[::2] == r[1::2] for r in rounds)
+    assert len({tuple(r) for r in rounds}) > 1
+
+
+def test_a_busy_machine_is_told() -> None:
+    assert bench.doubts(0.1, 2.2, 2, {"1": 50.0}, {"1": 48.0}) == []
+    assert bench.doubts(None, None, 2, {"1": 50.0}, {"1": 48.0}) == []
+    before, beside, rate = bench.doubts(3.0, 4.0, 2, {"1": 50.0}, {"1": 30.0})
+    assert "busy" in before and "others" in beside and "50.0 GFLOP/s before, 30.0 after" in rate
+
+
+def test_the_command_refuses_no_calls(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bench.main(["--calls", "0"])
+    assert "at least 1" in capsys.readouterr().err

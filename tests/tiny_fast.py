@@ -1,0 +1,77 @@
+"""Everything that ``fast`` asks, in seconds: its plan with small nets on a few digits. `python -m tests.tiny_fast OUT` runs it."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from salientry.attacks import BIM, FGSM, CarliniWagner, DeepFool
+from salientry.classifiers import ResidualCNN
+from salientry.contracts import Roles
+from salientry.datasets import Digits
+from salientry.detectors import REPLICA, SmallCNN
+from salientry.experiment.findings import Findings
+from salientry.experiment.records import export
+from salientry.experiment.run import Outcome, Run
+from salientry.experiment.sanity import Gate
+from salientry.protocol import STRICT
+from salientry.recipes._plan import Plan
+from salientry.recipes._story import tell
+from salientry.saliency import Eq2, Fill, Trunk, UNet
+
+ROLES = Roles(fit=600, detect=100, select=100, calibrate=120, test=120)
+CW = CarliniWagner(search_steps=1, steps=40, lr=0.1, initial_const=10, confidence=0.1)
+SMALL = BIM(0.15, 0.0375)
+NET = ResidualCNN(width=8, epochs=10, batch=50, lr=0.1, crop=1, flip=False)
+MAPS: dict[str, Any] = {"loss": Eq2(area=3), "fill": Fill("black"), "epochs": 1, "base": 2, "batch": 32}
+
+
+def plan(**changes: Any) -> Plan:
+    """The plan, with some settings changed."""
+    head = SmallCNN(width=4, epochs=2)
+    found = Plan(
+        data=Digits(roles=ROLES),
+        classifier=NET,
+        saliency=UNet(Trunk(replace(NET, epochs=4)), **MAPS),
+        trunk=UNet(Trunk(NET, own=True), **MAPS),
+        bounds=Gate(action="mark"),
+        attacks=(FGSM(), CW),
+        printed=DeepFool(steps=2),
+        weak=(FGSM(),),
+        reduced=(CW,),
+        beside=(FGSM(0.15), SMALL),
+        headline=(CW, SMALL),
+        detect=100,
+        select=60,
+        test=110,
+        health=60,
+        head=head,
+        replica=replace(REPLICA, width=4, epochs=2),
+        fair=(replace(head, strides=(1, 2, 2)), replace(head, strides=(1, 1, 2))),
+        strict=replace(STRICT, levels=(0.05,)),
+        seeds=2,
+        ladder=True,
+        sweep=(0.02, 0.1, 0.2),
+        choice=False,
+        compact=True,
+    )
+    return replace(found, **changes)
+
+
+def finish(store: Path, out: Path) -> tuple[Run, Findings, Outcome]:
+    """Run it and write its records."""
+    run = Run(store)
+    findings = tell(run, plan())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # 120 calibration images: it says so, rightly
+        outcome = run.walk(list(findings))
+    about = {"recipe": "tiny_fast", "parameters": {}, "seed": 0, "numerics": "float32", "command": "tests.tiny_fast", "out": str(out)}
+    export(run, findings, outcome, out, about)
+    return run, findings, outcome
+
+
+if __name__ == "__main__":
+    finish(Path(sys.argv[1]), Path(sys.argv[2]))
