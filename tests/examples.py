@@ -48,7 +48,7 @@ CHEAP: dict[str, dict[str, Any]] = {
     },
     "classifiers": {
         "compact": CompactCNN(width=4, epochs=2, batch=16, shift=1),
-        "residual": ResidualCNN(width=4, epochs=2, batch=16, lr=0.05, crop=1),
+        "residual": ResidualCNN(width=4, epochs=2, batch=16, lr=0.05, crop=1, flip=False),  # mirrored stripes are another class
     },
     "datasets": {},
 }

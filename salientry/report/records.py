@@ -234,13 +234,16 @@ class Records:
         return self.sets[name]
 
     def attacked(self, protocol: str, role: str = "test") -> list[ImageSet]:
-        """The attacked sets of a protocol that ordinary detectors were tested on, in order."""
-        return [s for s in self._images(protocol) if s.facts["role"] == role and "control" not in s.facts and s.name in self._ordinary]
+        """The attacked sets of a protocol, in order, but for those that only detectors in a special form were tested on."""
+        return [s for s in self._images(protocol) if s.facts["role"] == role and "control" not in s.facts and s.name not in self._special]
 
     @functools.cached_property
-    def _ordinary(self) -> set[str]:
-        """Names of the sets that some detector in an ordinary form scored."""
-        return {name for g in self.groups if g.form in ORDINARY for r in g.runs for name in r.scores}
+    def _special(self) -> set[str]:
+        """Names of the sets that were scored, but by no detector in an ordinary form."""
+        ordinary, every = (
+            {name for g in self.groups if g.form in ORDINARY or not only for r in g.runs for name in r.scores} for only in (True, False)
+        )
+        return every - ordinary
 
     def controls(self, protocol: str, kind: str) -> list[ImageSet]:
         """The control sets with this label (``Null``, ``MatchedNoise``, ``MatchedNoise-kind=gaussian``, ``Transplant`` ...)."""
