@@ -108,10 +108,11 @@ def test_named_files_are_there() -> None:
 
 
 def test_the_tables_are_those_of_the_recorded_run() -> None:
-    from benchmarks.readme import natural_images, tables
+    from benchmarks.readme import another_classifier, natural_images, tables
 
     assert tables() in README
     assert natural_images() in README
+    assert another_classifier() in README
 
 
 def test_the_recorded_run_of_natural_images_follows_from_its_scores() -> None:
