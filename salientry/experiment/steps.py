@@ -131,7 +131,8 @@ def _control_facts(control: Any, settled: Rows, **_: Any) -> dict[str, JSON]:
 @step(stored=False)
 def borrow(rows: Rows) -> Rows:
     """These rows with the image of the next one."""
-    return rows.widen({"image": Column(rows.take(np.roll(np.arange(len(rows)), -1)), "image")}, {})
+    others = Column(rows.take(np.roll(np.arange(len(rows)), -1)), "image")
+    return rows.widen({"image": others}, {})  # type: ignore[dict-item]  # it is read as a column is
 
 
 @step(each_image=True, facts=_control_facts)
