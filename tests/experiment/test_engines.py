@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -253,7 +254,10 @@ def test_no_worker_outlives_its_caller(tmp_path: Path, number: signal.Signals) -
     begun = [tmp_path / "store" / f"begun{i}" for i in range(2)]
     command = [sys.executable, str(tmp_path / "caller.py"), str(tmp_path / "store")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # whoever started the tests in the background made it deaf
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hears
+    )
     wait_for(lambda: all(b.exists() and b.read_text() for b in begun))
     pids = [int(b.read_text()) for b in begun]
     assert all(alive(p) for p in pids)
