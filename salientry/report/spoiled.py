@@ -36,7 +36,7 @@ class Row:
 
 def rows(records: Records, ledger: Ledger) -> list[Row]:
     """The spoiled ones, each after the ordinary one that it is a control of."""
-    spoiled = [g for g in records.groups if g.form not in ORDINARY and g.family != "fusion"]
+    spoiled = [g for g in records.groups if g.form in WORDS and g.form not in ORDINARY]
     out: list[Row] = []
     for detector, attack in dict.fromkeys((g.detector, g.trained_on) for g in spoiled):
         ordinary = records.group("strict", detector, attack)

@@ -24,6 +24,7 @@ from salientry.report import page, sweep
 from salientry.report.compute import Computed, computed
 from salientry.report.records import Records, attack_title
 from salientry.report.verify import verify
+from tests.graph import upstream
 from tests.tiny_fast import CW, SMALL, finish, plan
 
 SMALL_LABEL = "BIM-step_size=0.0375"
@@ -48,26 +49,13 @@ def found(records: Records) -> Computed:
     return computed(records)
 
 
-def upstream(h: Handle) -> list[Handle]:
-    seen: dict[str, Handle] = {}
-
-    def visit(one: Handle) -> None:
-        for u in one.inputs:
-            if u.fingerprint not in seen:
-                seen[u.fingerprint] = u
-                visit(u)
-
-    visit(h)
-    return list(seen.values())
-
-
 # --- what stands on what ------------------------------------------------------------------------------------------
 
 
 def test_the_settings_of_id_plus_are_chosen_on_select_alone(told: tuple[Path, Run, Findings]) -> None:
     _, run, findings = told
     assert findings.recipe is not None
-    stands = upstream(findings.recipe)
+    stands = upstream(findings.recipe).values()
     assert {h.args["role"] for h in stands if "role" in h.args} == {"fit", "detect", "select"}
     why = run.record(findings.recipe)["value"]
     assert len(why["auroc"]) == 2
@@ -163,7 +151,8 @@ def test_the_ladder_changes_one_thing_at_a_time(records: Records, told: tuple[Pa
     assert list(heads) == ["ladder 0", "ladder 1", "ladder 2", "ladder 4", "ladder 5"]
     rules = {k: h.args["rules"] for k, h in heads.items()}
     roles = {
-        k: {u.args["role"] for u in upstream(h) if "role" in u.args and u.step and u.step.name == "_take_role"} for k, h in heads.items()
+        k: {u.args["role"] for u in upstream(h).values() if "role" in u.args and u.step and u.step.name == "_take_role"}
+        for k, h in heads.items()
     }
     norm = {k: h.args["settings"].head.norm for k, h in heads.items()}
     assert [(r.bits, r.only_positives, r.paired) for r in rules.values()] == [
@@ -285,7 +274,7 @@ def test_fast_asks_for_what_it_says_before_anything_is_computed(tmp_path: Path) 
     assert trained["ladder"] == 2 * 2 * 5 * 2
     assert trained["trunk"] == 3 * 2 * 3
     assert findings.compact
-    tests = {a.args["attack"] for h in findings.scores for a in upstream(h) if a.step and a.step.name == "attack_images"}
+    tests = {a.args["attack"] for h in findings.scores for a in upstream(h).values() if a.step and a.step.name == "attack_images"}
     assert {SMALL_BIM, FGSM(8 / 255), FGSM(0.2)} <= tests
     with pytest.raises(UsageError, match=f"unknown data set 'cifar100'; there are: {', '.join(PLANS)}"):
         fast(Run(tmp_path), "cifar100")
@@ -315,3 +304,9 @@ def test_the_headline_rows_alone_are_the_same_results_under_the_same_keys(tmp_pa
     assert len(shared) > 0.6 * len(fitted), "all but what is trained on all attacks at once is the same work"
     with pytest.raises(UsageError, match="unknown choice of rows 'some'; there are: all, headline"):
         fast(run, rows="some")
+
+
+def test_rungs_and_budgets_are_no_spoiled_inputs(found: Computed) -> None:
+    forms = {r.form for r in found.spoiled}
+    assert "another image's map" in forms
+    assert not [f for f in forms if f.startswith(("ladder", "sweep"))]

@@ -26,6 +26,7 @@ from salientry.experiment.records import guard_of
 from salientry.experiment.run import Run
 from salientry.keys import label
 from tests.cli.conftest import Told
+from tests.graph import upstream
 from tests.tiny import ATTACKS, tiny
 
 FEEBLE = BIM(eps=0.001, step_size=0.0005)
@@ -35,20 +36,6 @@ FEEBLE = BIM(eps=0.001, step_size=0.0005)
 def told(finished: Path, finished_store: Path) -> tuple[Run, Findings]:
     run = Run(finished_store)
     return run, tiny(run)
-
-
-def upstream(h: Handle) -> dict[str, Handle]:
-    """Everything that it stands on, views included."""
-    found: dict[str, Handle] = {}
-
-    def visit(one: Handle) -> None:
-        for u in one.inputs:
-            if u.fingerprint not in found:
-                found[u.fingerprint] = u
-                visit(u)
-
-    visit(h)
-    return found
 
 
 def roles(handles: dict[str, Handle]) -> set[str]:
