@@ -202,6 +202,14 @@ def difference(resamples: Resamples, ids: Array, runs: Sequence[tuple[Array, Arr
     return interval(values, [rate_draws(d, weights) for d in deltas], len(ids))
 
 
+def median_ratio(resamples: Resamples, ids: Array, first: Array, second: Array) -> Interval:
+    """Median of the first over median of the second, of the same images, with its percentile interval."""
+    value = float(np.median(first) / np.median(second)) if len(ids) else float("nan")
+    drawn = [np.repeat(np.arange(len(ids)), w.astype(int)) for w in resamples.of(ids)]
+    found = np.array([np.median(first[d]) / np.median(second[d]) if len(d) else np.nan for d in drawn])
+    return interval([value], [found], len(ids))
+
+
 def auroc_interval(resamples: Resamples, natural_ids: Array, adversarial_ids: Array, runs: Sequence[tuple[Array, Array]]) -> Interval:
     """AUROC per seed, then the mean; scores of different seeds are never pooled. ``runs``: (natural, adversarial) scores."""
     wn, wa = resamples.of(natural_ids), resamples.of(adversarial_ids)

@@ -171,19 +171,30 @@ def positive(right: Tensor, changed: Tensor, in_budget: Tensor) -> Tensor:
     return right & changed & in_budget
 
 
-def within(x: Tensor, stored: Tensor, rules: Rules, eps: float | None) -> Tensor:
+def within(x: Tensor, stored: Tensor, rules: Rules, eps: float | None, norm: str = "linf") -> Tensor:
     """(N,) whether each stored image is a valid one inside the budget: in [0, 1], on the 8-bit grid if the rules say so,
-    Linf <= floor(255 eps) / 255 (or eps, in float). Minimal-norm attacks have no budget.
+    Linf <= floor(255 eps) / 255 (or eps, in float), or with ``norm`` ``"l2"`` the L2 norm over all values <= eps. Minimal-norm attacks
+    have no budget.
     """
     valid = ((stored >= 0) & (stored <= 1)).flatten(1).all(1)
-    size = (stored - x).abs().flatten(1).amax(1)
+    moved = (stored - x).flatten(1)
     if rules.bits is not None:
         levels = stored * 255
         valid &= ((levels - levels.round()).abs() < 1e-3).flatten(1).all(1)
     if eps is None:
         return valid
+    if norm == "l2":
+        length: Tensor = torch.linalg.vector_norm(moved, dim=1)
+        return valid & (length <= eps + 1e-6)
     limit = int(255 * eps + 1e-6) / 255 if rules.bits is not None else eps
-    return valid & (size <= limit + 1e-6)
+    return valid & (moved.abs().amax(1) <= limit + 1e-6)
+
+
+def evaded(positives: Tensor, scores: Tensor, threshold: float) -> Tensor:
+    """The one predicate for an attack on classifier and detector together: a :func:`positive` whose score is not above the threshold.
+    All (N,).
+    """
+    return positives & (scores <= threshold)
 
 
 def counting(rules: Rules, right: Tensor, changed: Tensor, in_budget: Tensor, is_control: bool) -> Tensor:

@@ -17,6 +17,7 @@ from salientry.experiment.records import export
 from salientry.experiment.run import Outcome, Run
 from salientry.experiment.sanity import Gate
 from salientry.protocol import STRICT
+from salientry.recipes._white_box import Assault
 from salientry.recipes.smoke import smoke
 from salientry.saliency import Eq2, Fill, SimpleClassifier, UNet
 
@@ -27,13 +28,33 @@ NET = UNet(
 )
 
 
-def tiny(run: Run, action: str = "mark", *, attacks: tuple[Any, ...] = ATTACKS) -> Findings:
+ASSAULT = Assault(
+    budgets=(0.1, 0.3),
+    more=(0.2,),
+    l2=(2.0,),
+    doubled=(0.3,),
+    alarm=(0.2,),
+    step=0.1,
+    images=20,
+    steps=12,
+    table=24,
+    seeds=1,
+    rounds=2,
+    trained_on=60,
+    training_seeds=1,
+    strict_training=0.2,
+)
+
+
+def tiny(run: Run, action: str = "mark", *, attacks: tuple[Any, ...] = ATTACKS, whitebox: bool = False) -> Findings:
     """The recipe: everything that ``smoke`` does, once."""
     return smoke(
         run,
         seeds=1,
         detect=100,
         select=60,
+        whitebox=whitebox,
+        assault=ASSAULT,
         attacks=attacks,
         width=4,
         data=Digits(roles=ROLES),

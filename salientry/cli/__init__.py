@@ -185,7 +185,14 @@ def plan(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="A folder with records.json.", show_default=False)],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A folder with records.json, and perhaps one with the white box on its classifier; with --claims any number.",
+            metavar="FOLDER...",
+            show_default=False,
+        ),
+    ],
     verify: Annotated[
         bool, typer.Option("--verify", help="Compute every number again from the score records; exit 1 on a difference.")
     ] = False,
@@ -193,15 +200,23 @@ def report(
         str | None,
         typer.Option(help="figure2: list the finite cells of the grids, the reasons for the others, attacks and heads; exit 1 if amiss."),
     ] = None,
+    claims: Annotated[Path | None, typer.Option(help="Write a verdict on each claim of the paper to this file (Markdown).")] = None,
+    timing: Annotated[Path | None, typer.Option(help="With --claims: what `python -m benchmarks.guard` wrote.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Write report.html and report.json from score records alone, or verify them, or list the cells of a figure."""
+    """Write report.html and report.json from score records alone, or verify them, or list a figure's cells, or judge the claims."""
 
     def work() -> int:
+        from ..report import document
         from ..report.page import write
         from ..report.verify import absent, listed
         from ..report.verify import verify as checked
 
+        other = "--cells" if cells is not None else "--verify" if verify else ""
+        if claims is not None and not other:
+            typer.echo(f"wrote {document.write(folders, claims, timing)}")
+            return 0
+        folder, beside = document.single(folders, claims, timing, other)
         if cells is not None:
             lines, whole = listed(folder, cells)
             typer.echo("\n".join(lines))
@@ -209,7 +224,7 @@ def report(
         if verify:
             typer.echo(f"{checked(folder)} numbers follow from the records in {folder}")
         else:
-            typer.echo(f"wrote {write(folder)}")
+            typer.echo(f"wrote {write(folder, beside=beside)}")
             for shard in absent(folder):
                 typer.echo(f"warning: {shard} is missing: what is computed from it is left out (`salientry run` writes it again)", err=True)
         return 0

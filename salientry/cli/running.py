@@ -31,7 +31,7 @@ from ..store import one_of, read_json, write_json, writing
 from .bars import Bars
 from .checking import judge
 
-RECIPES = ("smoke", "fast")
+RECIPES = ("smoke", "fast", "whitebox")
 PARTS = ("report.html", "report.json", "gallery.json", "gallery.safetensors", "check.json")
 PICTURES = ("natural.png", "natural-map.png", "attacked.png", "attacked-map.png")
 NETS = ("guard/guard.json", "guard/guard.safetensors", "classifier/classifier.json", "classifier/classifier.safetensors")

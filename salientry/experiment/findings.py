@@ -49,6 +49,8 @@ class Findings:
         guard: what to leave behind for use.
         swaps: scores of detectors on mixed parts of naturals and adversarials.
         recipe: settings that were chosen on *select*.
+        white_box: attacks on classifier and detector together, and their proofs.
+        hardened: detectors after each round of adversarial training.
         compact: records are kept small: compressed, and scores rounded.
         reduced: labels of the attacks that are run weaker than the paper's settings.
     """
@@ -65,6 +67,8 @@ class Findings:
     guard: GuardParts | None = None
     swaps: list[Handle] = field(default_factory=list)
     recipe: Handle | None = None
+    white_box: list[Handle] = field(default_factory=list)
+    hardened: list[Handle] = field(default_factory=list)
     compact: bool = False
     reduced: list[str] = field(default_factory=list)
 
@@ -77,7 +81,7 @@ class Findings:
     def __iter__(self) -> Iterator[Handle]:
         """Every handle, in the order in which they should be computed."""
         yield from [self.classifier, *self.gates, *self.sanity, *self.strength, *self.scores, *self.shifts, *self.gradients, *self.choice]
-        yield from self.swaps
+        yield from [*self.swaps, *self.white_box, *self.hardened]
         yield from (h for h in (self.recipe, self.gallery) if h)
         if self.guard:
             yield from self.guard.handles

@@ -8,17 +8,20 @@ and thresholds rounded to 12 binary digits, before anything is computed from the
 * ``sets``: image sets. Columns ``set/<i>/<name>``: ``id``, ``label``, ``predicted``, and for attacked ones ``right``,
   ``changed``, ``in_budget``, ``counts``, ``rms``, ``linf``, ``l0``, ``plain``; facts: data set, role, classifier, attack or
   control and of what, storage, protocol. Its ``kind`` is ``images``, or ``sanity``, ``shift``, ``gradients``, ``swap``: other figures by
-  image.
+  image; or ``white box``, ``passes``, ``binarization``, ``planted``: attacks on classifier and detector together, and their proofs.
 * ``detectors``: facts (detector, form, training attacks, protocol, seed), thresholds, keys, learning curve.
 * ``scores``: (set, detector, column ``score/<k>``).
 * ``gates``: what the sanity gates saw; ``strength``: share fooled by each attack; ``choice``: how the guard's detector was chosen;
   ``recipes``: which settings were chosen on *select*.
+* ``hardened``: detectors after each round of adversarial training, with the fingerprints of their weights.
+* ``classifier``: the key of the attacked one.
 * ``attacks``, ``networks``: settings and layers of what really ran.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,13 @@ from .run import Outcome, Run
 
 SCHEMA = 3
 SET_COLUMNS = ("label", "predicted", "right", "changed", "in_budget", "counts", "rms", "linf", "l0", "plain")
+WHITE_BOX: dict[str, tuple[str, Callable[[str], bool]]] = {  # step -> kind of its image set, and which of its columns are recorded
+    "attack_defended": ("white box", lambda c: c in (*SET_COLUMNS[:6], "score", "natural_score", "rms", "linf", "l2")),
+    "passes": ("passes", lambda c: "@" in c or c in ("label", "right", "natural_score")),
+    "binarization": ("binarization", lambda c: c in ("found", "valid", "by_chance")),
+    "planted_weaknesses": ("planted", lambda c: "/" in c or c == "right"),
+}
+KINDS = tuple(kind for kind, _ in WHITE_BOX.values())
 SANITY_COLUMNS = ("area", "fake_area", "kept", "kept_other", "destroyed", "destroyed_other", "emptied")
 
 
@@ -107,6 +117,9 @@ def _set_name(facts: dict[str, JSON]) -> str:
         return f"swap/{facts['protocol']}/{facts['detector']}/{facts['form']}/{facts['attack']}"
     if facts["kind"] == "shift":
         return f"shift/{facts['protocol']}/{facts['saliency']}"
+    if facts["kind"] in KINDS:
+        told = [facts[k] for k in ("detector_protocol", "detector", "form", "seed", "round", "attack", "level")]
+        return "/".join([facts["kind"], *(str(t) for t in told if t is not None), *(["afresh"] if facts["afresh"] else [])])
     if facts["kind"] == "gradients":
         return f"gradients/{facts.get('attack', 'natural')}"
     what = f"{facts['control']} of {facts['of']}" if "control" in facts else facts.get("attack", "natural")
@@ -146,6 +159,12 @@ def export(run: Run, findings: Findings, outcome: Outcome, out: Path, about: dic
                 rows = run.get(h)
                 names = rows.names if kind != "gradients" else ("logit", "probability", "sum", "counts", "predicted")
                 collected.add_set(rows, h.fingerprint, names, kind)
+    for h in findings.white_box:
+        if h.fingerprint not in lost:
+            assert h.step is not None
+            kind, wanted = WHITE_BOX[h.step.name]
+            rows = run.get(h)
+            collected.add_set(rows, h.fingerprint, tuple(c for c in rows.names if wanted(c)), kind)
     gates = []
     for h in findings.gates:
         body = run.record(h)
@@ -165,6 +184,8 @@ def export(run: Run, findings: Findings, outcome: Outcome, out: Path, about: dic
         "strength": [run.record(h)["value"] for h in findings.strength],
         "choice": [run.record(h)["value"] for h in findings.choice[-1:] if h.fingerprint not in lost],
         "recipes": [run.record(h)["value"] for h in [findings.recipe] if h and h.fingerprint not in lost],
+        "hardened": [run.record(h)["facts"] | {"key": h.fingerprint} for h in findings.hardened if h.fingerprint not in lost],
+        "classifier": findings.classifier.fingerprint,
         "attacks": attack_settings(run, findings),
         "networks": networks(run, findings, lost),
         "skipped": sorted({f"{h.step.name} {h.slug}" for h, _ in outcome.skipped if h.step}),

@@ -67,6 +67,17 @@ def tell(run: Run, plan: Plan) -> Findings:
     Raises:
         UsageError: for a number of repetitions or of images that cannot be.
     """
+    story, found = begun(run, plan)
+    story.tell(found)
+    return found
+
+
+def begun(run: Run, plan: Plan) -> tuple[Story, Findings]:
+    """Nets, images and gates: what every part of the story stands on.
+
+    Raises:
+        UsageError: for a number of repetitions or of images that cannot be.
+    """
     roles = plan.data.roles
     limits = [("seeds", plan.seeds, 100), ("detect", plan.detect, roles.detect), ("select", plan.select, roles.select)]
     limits += [("test", plan.test, roles.test)] if plan.test is not None else []
@@ -91,15 +102,7 @@ def tell(run: Run, plan: Plan) -> Findings:
         found.sanity.append(run.do(sanity, looked["select"], f, drawn))
         story.trunk = Shown(run.do(gate, found.sanity[-1], drawn, plan.bounds))
         found.gates.append(_is(story.trunk.saliency))
-    story.attack(found)
-    story.detect(found)
-    story.spoil(found)
-    story.fuse(found)
-    story.move(found)
-    further.ladder(plan, story.subjects, story.how, found)
-    further.sweep(plan, story.subjects, story.how, found)
-    further.swap_parts(plan, story.subjects, {"": story.how} | ({"trunk": story.trunk} if story.trunk else {}), found)
-    return found
+    return story, found
 
 
 @dataclass
@@ -123,6 +126,17 @@ class Story:
     encoder: Handle
     select: Handle
     trunk: Shown | None = None
+
+    def tell(self, found: Findings) -> None:
+        """All of it."""
+        self.attack(found)
+        self.detect(found)
+        self.spoil(found)
+        self.fuse(found)
+        self.move(found)
+        further.ladder(self.plan, self.subjects, self.how, found)
+        further.sweep(self.plan, self.subjects, self.how, found)
+        further.swap_parts(self.plan, self.subjects, {"": self.how} | ({"trunk": self.trunk} if self.trunk else {}), found)
 
     def attack(self, found: Findings) -> None:
         """The attacks must attack: told in float, before anything is judged on them."""
@@ -150,7 +164,7 @@ class Story:
     def trainings(self, rules: Rules) -> Iterator[Training]:
         """On each attack alone, and on all of them."""
         yield from (Training((a,)) for a in (self.plan.rows if rules.name == "strict" else self.plan.attacks))
-        yield Training(self.plan.attacks, "combined")
+        yield self.combined
 
     def is_headline(self, training: Training) -> bool:
         """Whether this row carries the questions about the map."""
@@ -233,29 +247,43 @@ class Story:
         On a headline attack alone: with the map and without it.
         """
         plan = self.plan
-        for training in (Training(plan.attacks, "combined"), *(Training((a,)) for a in plan.headline)):
+        for training in (self.combined, *(Training((a,)) for a in plan.headline)):
             for seed in range(plan.seeds):
-                trials = {d: self.judged(d, plan.strict, training, 0 if d in LOGISTIC else seed) for d in plan.members}
-                kept = self._fused(found, training, trials, seed)
+                trials = self.members(training, seed)
+                kept, scores = self._fused(training, trials, seed)
+                found.scores += scores
                 if seed == 0 and training.called == "combined":
                     self.keep(found, {d: t.detector for d, t in trials.items()}, *kept)
 
-    def _fused(self, found: Findings, training: Training, trials: dict[Any, Judged], seed: int) -> tuple[Handle, Handle]:
-        """All fusions of these trials; the whole one comes back, and what it was calibrated to."""
+    @property
+    def combined(self) -> Training:
+        """On all attacks at once."""
+        return Training(self.plan.attacks, "combined")
+
+    def members(self, training: Training, seed: int) -> dict[Any, Judged]:
+        """The detectors that are fused, by their settings."""
+        return {d: self.judged(d, self.plan.strict, training, 0 if d in LOGISTIC else seed) for d in self.plan.members}
+
+    def whole(self, training: Training, seed: int) -> tuple[Handle, Handle]:
+        """The fusion of everything, and what it was calibrated to."""
+        return self._fused(training, self.members(training, seed), seed)[0]
+
+    def _fused(self, training: Training, trials: dict[Any, Judged], seed: int) -> tuple[tuple[Handle, Handle], list[Handle]]:
+        """All fusions of these trials: the whole one and what it was calibrated to, and everything that they found."""
         plan, run, subjects, attacks = self.plan, self.run, self.subjects, training.attacks
         twins = [subjects.attacked(a, "select", plan.strict) for a in attacks]
         selected = {d: on_select(subjects, t.detector, d, attacks, plan.strict, self.how) for d, t in trials.items()}
         sets = [subjects.natural["test"], *self.tests(plan.strict, attacks, seed == 0)]
-        names, whole = select_names([label(a) for a in attacks]), []
+        names, whole, scores = select_names([label(a) for a in attacks]), list[Handle](), list[Handle]()
         for called, kept in _fusions(tuple(trials)).items():
             if training.called != "combined" and called not in HEADLINE_FUSIONS:
                 continue
             members, scored = [trials[d].detector for d in kept], [trials[d] for d in kept]
             fused = run.do(fit_fusion, [selected[d] for d in kept], members, names, twins, plan.strict, called, seed=seed)
             calibrated = run.do(calibrate_fusion, [t.calibrated for t in scored], fused, plan.strict)
-            found.scores += [calibrated, run.do(score_fusion, sets, [t.scored for t in scored], fused, calibrated)]
+            scores += [calibrated, run.do(score_fusion, sets, [t.scored for t in scored], fused, calibrated)]
             whole += [fused, calibrated] if called == "all" else []
-        return whole[0], whole[1]
+        return (whole[0], whole[1]), scores
 
     def keep(self, found: Findings, candidates: dict[Any, Handle], fused: Handle, calibrated: Handle) -> None:
         """Choose the guard's detector on *select*, and only then calibrate it; without a choice it is the fusion."""

@@ -26,7 +26,8 @@ from ..experiment.sanity import Gate
 from ..protocol import STRICT, Rules
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
 from ._plan import Plan
-from ._story import tell
+from ._story import begun
+from ._white_box import Assault, besiege
 
 REDUCED = (CW_FAST, JSMA(theta=0.1))  # faster than the paper prints, and still fool
 PRINTED = (CarliniWagner(), JSMA())
@@ -43,12 +44,18 @@ NET = UNet(
 )
 
 
+ASSAULT = Assault(
+    budgets=(0.05, 0.1, 0.2, 0.3), more=(), l2=(1.5,), doubled=(0.1,), alarm=(0.05,), step=0.1, strict_training=0.2, trained_on=800
+)  # what the white box tries, with the paper's budget of .2
+
+
 def smoke(
     run: Run,
     seeds: int = 2,
     detect: int = 800,
     select: int = 200,
     full_cw: bool = False,
+    whitebox: bool = False,
     *,
     data: Any = Digits(),
     classifier: Any = CompactCNN(),
@@ -57,6 +64,7 @@ def smoke(
     strict: Rules = STRICT,
     attacks: tuple[Any, ...] | None = None,
     width: int = WIDTH,
+    assault: Assault = ASSAULT,
 ) -> Findings:
     """Everything that the report prints.
 
@@ -66,6 +74,7 @@ def smoke(
         detect: how many images of that role are attacked.
         select: likewise.
         full_cw: C&W and JSMA at the paper's settings, not at reduced ones.
+        whitebox: also attack classifier and detectors together (as ``salientry run whitebox dataset=digits`` does alone).
         data: the data set and its roles.
         classifier: its settings.
         saliency: settings of the saliency model.
@@ -73,19 +82,29 @@ def smoke(
         strict: the strict protocol's rules.
         attacks: in place of the six.
         width: of the detectors' CNNs.
+        assault: budgets and sizes of the white box.
 
     Raises:
         UsageError: for a number of repetitions or of images that cannot be.
         AttackTooWeak: when an attack that should fool does not.
     """
+    made = replace(digits(seeds, detect, select, full_cw, width), data=data, classifier=classifier, saliency=saliency, bounds=bounds)
+    story, found = begun(run, replace(made, strict=strict, attacks=attacks or made.attacks))
+    story.tell(found)
+    if whitebox:
+        besiege(story, assault, found)
+    return found
+
+
+def digits(seeds: int = 2, detect: int = 800, select: int = 200, full_cw: bool = False, width: int = WIDTH) -> Plan:
+    """The digits: everything at a size that is done in minutes."""
     cw, jsma = PRINTED if full_cw else REDUCED
-    six = (FGSM(), BIM(), MIM(), cw, DeepFool(), jsma)
-    plan = Plan(
-        data=data,
-        classifier=classifier,
-        saliency=saliency,
-        bounds=bounds,
-        attacks=attacks or six,
+    return Plan(
+        data=Digits(),
+        classifier=CompactCNN(),
+        saliency=NET,
+        bounds=Gate(),
+        attacks=(FGSM(), BIM(), MIM(), cw, DeepFool(), jsma),
         printed=DeepFool(steps=2),
         weak=(FGSM(),),
         reduced=() if full_cw else REDUCED,
@@ -94,7 +113,6 @@ def smoke(
         head=SmallCNN(width=width),
         replica=replace(REPLICA, width=width),
         fair=replace(FULL_RESOLUTION, width=width),
-        strict=strict,
+        strict=STRICT,
         seeds=seeds,
     )
-    return tell(run, plan)

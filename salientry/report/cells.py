@@ -14,7 +14,7 @@ from .records import Group, ImageSet, Records
 CHANCE = {"published": 0.5, "strict": 0.05}
 FOUND = {"published": 0.75, "strict": 0.5}  # half way from chance (a head that says nothing) to everything: above it an attack is found
 MANNERS = (("published", "paired"), ("published", "replica"), ("strict", "paired"))  # protocol and form, side by side
-NOISE = 1e-9  # of sums in float64: closer to a boundary is on it
+NOISE = 1e-6  # of resamples, whose sums are float32: closer to a boundary is on it
 Term = tuple[float, str, str, str]  # weight, defence, trained on, tested on
 
 
@@ -40,14 +40,14 @@ class Cells:
 
     def __init__(self, records: Records, tables: list[Table]) -> None:
         self.records, self.labels = records, records.labels
-        self._rows = {(t.protocol, r.group.form, r.group.detector, t.trained_on): (t, r) for t in tables for r in t.rows}
+        self.rows = {(t.protocol, r.group.form, r.group.detector, t.trained_on): (t, r) for t in tables for r in t.rows}
         self._missing = {(t.protocol, t.trained_on): t.missing for t in tables if t.missing}
         self._known: dict[tuple[str, str, str, str, str], Drawn | str] = {}
         self._naturals: dict[str, tuple[list[float], Floats]] = {}
 
     def row(self, protocol: str, form: str, defence: str, trained: str) -> Row | None:
         """A defence trained on an attack."""
-        found = self._rows.get((protocol, form, defence, trained))
+        found = self.rows.get((protocol, form, defence, trained))
         return found[1] if found else None
 
     def collapsed(self, protocol: str, form: str, defence: str, trained: str) -> bool:
@@ -65,7 +65,7 @@ class Cells:
     def _cell(self, protocol: str, form: str, defence: str, trained: str, tested: str) -> Drawn | str:
         if lacking := self._missing.get((protocol, trained)):
             return f"mandatory controls are missing: {', '.join(lacking)}"
-        found = self._rows.get((protocol, form, defence, trained))
+        found = self.rows.get((protocol, form, defence, trained))
         s = self.records.sets.get(f"{protocol}/test/{tested}")
         if found is None or s is None:
             return "no such detector or attack in the records"

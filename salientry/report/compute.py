@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import accuracy, detection, fusion, grid, headline, ladder, maps, paper, shift, spoiled, swap, sweep
+from . import accuracy, algorithms, detection, fusion, grid, headline, ladder, maps, paper, shift, spoiled, swap, sweep, white_box
 from .numbers import Ledger
 from .records import Records
 
@@ -28,11 +28,17 @@ class Computed:
     ladders: list[ladder.Ladder]
     sweep: list[sweep.Curve]
     swaps: list[swap.Row]
+    siege: white_box.Siege | None
+    algorithms: algorithms.Algorithms | None
 
 
 def computed(records: Records) -> Computed:
     """All numbers of the records."""
     ledger = Ledger()
+    siege, steps = white_box.siege(records, ledger), algorithms.algorithms(records, ledger)
+    if not records.whole:
+        beside = paper.paper(records, ledger, [], siege, steps)
+        return Computed(ledger, "", [], [], [], grid.Grid([], [], {}, []), None, [], [], [], beside, None, [], [], [], siege, steps)
     tables = detection.tables(records, ledger)
     return Computed(
         ledger,
@@ -45,9 +51,11 @@ def computed(records: Records) -> Computed:
         spoiled.rows(records, ledger),
         shift.tables(records, ledger),
         shift.vanishing(records, ledger),
-        paper.paper(records, ledger, tables),
+        paper.paper(records, ledger, tables, siege, steps),
         headline.headline(records, ledger, tables),
         ladder.ladders(records, ledger),
         sweep.curves(records, ledger),
         swap.rows(records, ledger),
+        siege,
+        steps,
     )

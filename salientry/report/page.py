@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,26 @@ from markupsafe import Markup
 
 from ..metrics import RESAMPLES
 from ..store import JSON, write_json, writing
-from . import appendix, detection, figures, plots
+from . import algorithms, appendix, detection, figures, plots, targets
 from .compute import Computed, computed
 from .fusion import Fusion, Part
 from .numbers import Number
 from .records import TITLES, Records, attack_title
 from .spoiled import WORDS
 from .stamps import MEANING
+from .summary import summary
+from .white_box import MOVED
 
 SCHEMA = 1
 
 
-def write(folder: Path | str, command: str | None = None) -> Path:
+def write(folder: Path | str, command: str | None = None, beside: Path | None = None) -> Path:
     """Compute every number of the records in ``folder`` and write ``report.json``, ``grid.csv`` and ``report.html`` beside them.
 
     Args:
         folder: holds ``records.json``.
         command: what was typed, when it is not what ``run.json`` says.
+        beside: a folder with the records of the white box on the same classifier; the report remembers where it lies.
 
     Returns:
         The page's path.
@@ -36,11 +40,12 @@ def write(folder: Path | str, command: str | None = None) -> Path:
         UsageError: when there are no records.
         StoreError: when it cannot be written.
     """
-    records = Records(folder)
+    records = Records(folder, beside=beside)
     found = computed(records)
     typed = command or records.run.get("command", "salientry report")
     numbers = [n | {"command": typed} for n in found.ledger.json()]
     body = {"schema": SCHEMA, "recipe": records.recipe, "command": typed, "numbers": numbers}
+    body |= {} if beside is None else {"beside": os.path.relpath(beside, folder)}
     write_json(records.folder / "report.json", body)
     appendix.write(records.folder, found.ledger, found.tables)
     page = records.folder / "report.html"
@@ -62,18 +67,22 @@ def html(records: Records, found: Computed, command: str) -> str:
         "title": attack_title,
         "percent": percent,
         "small": show.small,
+        "settled": lambda id: (found.ledger[id].value or 0.0) <= MOVED + 1e-9,
+        "printed": lambda line: _table3(found, line),
         "meaning": MEANING,
     }
     environment.filters |= {"title_of": attack_title, "name_of": lambda name: TITLES.get(name, name)}
     two_words = ("GATE", "NOISE", "GAUSSIAN", "SHUFFLED", "WEAK")
     seen = {s if s.startswith(two_words) else s.split(" ")[0] for s in _stamps(found)}
-    pictures = figures.Gallery(records)
     both = ("published", "strict")
+    parts = summary(records, found, show.number, percent)
+    given = {"records": records, "run": records.run, "command": command, "found": found, "summary": parts, "steps": _by_step(records.run)}
+    given["reduced"] = [a["label"] for a in records.settings if a["reduced"]]
+    if not records.whole:
+        return environment.get_template("white_page.html.jinja").render(**given)
+    pictures = figures.Gallery(records)
     return environment.get_template("page.html.jinja").render(
-        records=records,
-        run=records.run,
-        command=command,
-        found=found,
+        **given,
         sentences=sentences(records, found, show),
         pictures={"maps": pictures.maps(), "noise": pictures.noise(), "gradients": pictures.gradients()},
         plots={
@@ -83,7 +92,6 @@ def html(records: Records, found: Computed, command: str) -> str:
             "sweep": plots.sweep(found.ledger, found.sweep) if found.sweep else None,
         },
         curves={t.trained_on: plots.curves(records, t) for t in found.tables if t.protocol == "strict"},
-        reduced=[a["label"] for a in records.settings if a["reduced"]],
         maps=figures.MAPS,
         spoiled=WORDS,
         shade=lambda id, protocol: plots.shade(found.ledger.value(id), protocol),
@@ -92,8 +100,16 @@ def html(records: Records, found: Computed, command: str) -> str:
         resamples=RESAMPLES,
         stamps=sorted(seen),
         natural=records.natural("test"),
-        steps=_by_step(records.run),
     )
+
+
+def _table3(found: Computed, line: algorithms.Line) -> str:
+    """What the paper prints beside a line of ours: only of its own attack, before adversarial training."""
+    if line.variant != "as printed" or line.defence not in ("SMD", "SPD") or found.paper.column is None:
+        return ""
+    rows = targets.printed()["table3"]["before_adversarial_training"]
+    cells = [targets.cell(rows[f"{k}_accuracy"][line.defence], found.paper.column).text for k in ("classifier", "detector")]
+    return " · ".join(cells)
 
 
 def _whole_noise(found: Computed) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..metrics import Interval
 from ..store import JSON
-from . import claims, targets, threshold
+from . import algorithms, claims, targets, threshold, verdicts, white_box, white_box_claims
 from .cells import FOUND, Cells
 from .detection import Table as Detection
 from .numbers import Ledger
@@ -98,34 +98,44 @@ class Paper:
     found_strict: float = FOUND["strict"]
 
     @property
+    def said(self) -> list[verdicts.Said]:
+        """The 21 claims, each with its lines."""
+        return verdicts.all_of(self.claims)
+
+    @property
     def suspect(self) -> list[str]:
         """Words on the cells that are doubted."""
         return [c.printed.suspect for t in self.tables for line in t.lines for c in line.cells if c.printed.suspect]
 
 
-def paper(records: Records, ledger: Ledger, detection: list[Detection]) -> Paper:
+def paper(
+    records: Records, ledger: Ledger, detection: list[Detection], siege: white_box.Siege | None, steps: algorithms.Algorithms | None
+) -> Paper:
     """All of it; the other numbers must be in the ledger already."""
     column = targets.column_of(records)
     if column is None:
         return Paper(None, False, [], [], [], [])
+    against = white_box_claims.claims(records, ledger, column, steps, siege)
+    if not records.whole:
+        return Paper(column, False, [_white_box(ledger, column, steps)], [], [], verdicts.without_black_box(against))
     named = targets.attacks_of(records, column)
     sizes = threshold.sizes_of(records, named)
     cells = Cells(records, detection)
     shown = [
         *_distances(records, ledger, column, named),
         _sizes(ledger, column, named, sizes),
-        _white_box(column),
+        _white_box(ledger, column, steps),
         _accuracies(ledger, column, named),
         *_pairs(records, ledger, column, named),
         _combined(ledger, column),
     ]
     return Paper(
         column,
-        str(records.natural("test").facts["dataset"]).startswith("digits"),
+        records.dataset.startswith("digits"),
         sorted(shown, key=lambda t: t.number),
         threshold.bold(cells, ledger, sizes),
         threshold.correlations(records, cells, ledger, named),
-        claims.claims(cells, ledger, named, sizes),
+        verdicts.claims(records, cells, ledger, named, sizes, against),
     )
 
 
@@ -200,15 +210,21 @@ def _sizes(ledger: Ledger, column: str, named: dict[str, str], sizes: dict[str, 
     return Table(2, "perturbation sizes", ["L0 share", "L2 (RMS)", "L∞"], lines)
 
 
-def _white_box(column: str) -> Table:
-    """Table 3: the paper's rows; ours are not run."""
+def _white_box(ledger: Ledger, column: str, steps: algorithms.Algorithms | None) -> Table:
+    """Table 3: the rows that the paper prints; its attack as printed, after its number of passes."""
     rows, lines = targets.printed()["table3"], []
     for when in ("before", "after"):
         for defence in ("SMD", "SPD"):
             found = rows[f"{when}_adversarial_training"]
-            cells = [Cell(targets.cell(found[k][defence], column)) for k in ("classifier_accuracy", "detector_accuracy")]
+            ours = {} if steps is None else steps.printed(defence, when)
+            cells = [
+                _beside(
+                    ledger, f"paper/table3/{defence} {when}/{k}", ours.get(k, ""), targets.cell(found[f"{k}_accuracy"][defence], column)
+                )
+                for k in ("classifier", "detector")
+            ]
             lines.append(Line("", f"{defence} {when} adversarial training", cells))
-    return Table(3, "white box", ["classifier right", "detector right"], lines, why="no white-box attack in the records")
+    return Table(3, "white box", ["classifier right", "detector right"], lines, why="" if steps else "no white-box attack in the records")
 
 
 def _accuracies(ledger: Ledger, column: str, named: dict[str, str]) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ..store import JSON, ids_from, read_arrays, read_json
 SCHEMA = 3
 TITLES = {"IDPlus": "ID+", "Fused": "fusion"}
 ORDINARY = ("paired", "replica", "all", "trunk")  # the other forms are controls, and fusions without a part
+WHITE_BOX = ("white box", "passes", "binarization", "planted")  # kinds of image sets
 Array = NDArray[Any]
 
 
@@ -153,13 +154,22 @@ class Group:
 class Records:
     """The records in a folder.
 
+    Args:
+        folder: holds ``records.json``.
+        verify: compare every column with its checksum.
+        beside: a folder with the records of the white box on the same classifier, where these hold none.
+
+    Attributes:
+        whole: whether they hold natural test images; else they are of the white box alone.
+
     Raises:
-        UsageError: when there are none, or of another schema.
+        UsageError: when there are none, or of another schema; when those beside are of another classifier.
         DataDamaged: when a column is not what its checksum says (only with ``verify``) or a file is unreadable.
     """
 
-    def __init__(self, folder: Path | str, verify: bool = False) -> None:
+    def __init__(self, folder: Path | str, verify: bool = False, beside: Path | str | None = None) -> None:
         self.folder = Path(folder)
+        self.beside = None if beside is None else Records(beside, verify)
         try:
             body = read_json(self.folder / "records.json")
         except StoreError:
@@ -177,6 +187,9 @@ class Records:
             self._read(body, arrays, verify)
         except (KeyError, TypeError, AttributeError, IndexError) as e:
             raise DataDamaged(f"{self.folder}/records.json is damaged: {type(e).__name__} {e}") from None
+        self.whole = "any/test/natural" in self.sets
+        if self.beside is not None and self.classifier != self.beside.classifier:
+            raise UsageError(f"the records in {self.folder} and in {self.beside.folder} are of different classifiers")
 
     def _read(self, body: JSON, arrays: dict[str, Array], verify: bool) -> None:
         self.absent = [shard for shard in body["shards"] if not (self.folder / shard).exists()]
@@ -193,6 +206,7 @@ class Records:
         self.recipe, self.gates, self.skipped = body["recipe"], body["gates"], body["skipped"]
         self.strength, self.choice = body["strength"], body["choice"]
         self.settings, self.networks, self.recipes = body["attacks"], body["networks"], body["recipes"]
+        self.classifier, self.hardened = body.get("classifier"), body.get("hardened", [])
         self.run: JSON = read_json(self.folder / "run.json") if (self.folder / "run.json").exists() else {}
         self.sets = {s["name"]: self._set(s, arrays) for s in body["sets"]}
         self.groups = self._grouped(body, arrays)
@@ -222,6 +236,18 @@ class Records:
         return list(groups.values())
 
     # --- asking ---
+
+    @functools.cached_property
+    def white_box(self) -> dict[str, ImageSet]:
+        """The image sets of attacks on classifier and detector together: of these records, or of the ones ``beside`` them."""
+        there = self.sets if self.beside is None else self.beside.sets
+        return {n: s for n, s in there.items() if s.facts["kind"] in WHITE_BOX}
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set."""
+        sets = list(self.sets.values())
+        return str((self.natural("test") if self.whole else sets[0]).facts["dataset"])
 
     def natural(self, role: str) -> ImageSet:
         """The naturals of a role.
@@ -289,3 +315,15 @@ class Records:
     def resamples(self) -> Resamples:
         """The bootstrap draw of the test images, the same for every number."""
         return Resamples(self.natural("test").ids)
+
+
+def opened(folders: Sequence[Path]) -> list[Records]:
+    """The records of some folders; those of the white box alone go beside the ones of the same classifier, where there are any."""
+    every = [Records(f) for f in folders]
+    alone = {r.classifier: r.folder for r in every if not r.whole}
+    there = {r.classifier for r in every if r.whole}
+    return [
+        Records(r.folder, beside=alone[r.classifier]) if r.whole and r.classifier in alone else r
+        for r in every
+        if r.whole or r.classifier not in there
+    ]

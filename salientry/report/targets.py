@@ -66,7 +66,7 @@ def cell(row: JSON, column: str, *, percent: bool = False) -> Printed:
 
 def column_of(records: Records) -> str | None:
     """The paper's column for a run; None for a data set that the paper does not have."""
-    return COLUMNS.get(str(records.natural("test").facts["dataset"]).split("-")[0].lower())
+    return COLUMNS.get(records.dataset.split("-")[0].lower())
 
 
 def budget(column: str, attack: str) -> float | None:

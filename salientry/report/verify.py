@@ -22,7 +22,8 @@ def problems(folder: Path | str) -> list[str]:
     Every number is computed again from the score records alone and compared with ``report.json`` and ``grid.csv``; every column
     is compared with its checksum; a detector whose scores do not vary, and a missing mandatory control, are problems too.
     """
-    records = Records(folder, verify=True)
+    beside = _body(folder).get("beside")
+    records = Records(folder, verify=True, beside=None if beside is None else Path(folder) / beside)
     out = [f"{name} in {file} is not what was recorded" for name, file in records.damaged.items()]
     out += [f"{shard} is missing: its scores and what is computed from them cannot be verified" for shard in records.absent]
     out += [
@@ -77,10 +78,14 @@ def absent(folder: Path | str) -> list[str]:
     return [s for s in read_json(Path(folder) / "records.json")["shards"] if not (Path(folder) / s).exists()]
 
 
+def _body(folder: Path | str) -> dict[str, Any]:
+    body = read_json(Path(folder) / "report.json")
+    return body if isinstance(body, dict) else {}
+
+
 def _printed(folder: Path | str) -> list[Any]:
     """The numbers of ``report.json``."""
-    body = read_json(Path(folder) / "report.json")
-    found = body.get("numbers") if isinstance(body, dict) else None
+    found = _body(folder).get("numbers")
     if not isinstance(found, list) or not all(isinstance(n, dict) and "id" in n for n in found):
         raise DataDamaged(f"{folder}/report.json is damaged: it holds no list of numbers")
     return found

@@ -181,7 +181,7 @@ def test_the_page_shows_the_papers_cells_and_says_what_was_not_run(finished: Pat
     assert found.paper.unit in unescape(part)
     for c in found.paper.claims:
         assert c.words in unescape(part)
-    assert part.count('<b class="verdict">') == 3 * len(found.paper.claims)
+    assert part.count('<b class="verdict">') == sum(len(c.findings) for c in found.paper.claims)
 
 
 def test_small_sizes_are_shown_with_the_papers_digits(opened: Opened) -> None:
@@ -365,8 +365,8 @@ def test_what_an_interval_says_of_a_claim(lo: float | None, hi: float | None, ab
 
 def test_claims_speak_of_what_was_run(found: Computed) -> None:
     said = verdicts(found)
-    assert {c for c, *_ in said} == {f"C{k}" for k in range(5, 12)}
-    assert {(protocol, form) for _, _, protocol, form in said} == {PUBLISHED, REPLICA, STRICT}
+    assert {c for c, *_ in said} == {f"C{k}" for k in range(1, 22)}
+    assert {(protocol, form) for c, _, protocol, form in said if c in {f"C{k}" for k in range(5, 12)}} == {PUBLISHED, REPLICA, STRICT}
     assert set(said.values()) <= {claims.HOLDS, claims.FAILS, claims.OPEN, claims.UNTRAINED, claims.NOT_RUN}
     assert {v for (c, *_), v in said.items() if c in ("C8", "C9")} == {claims.NOT_RUN}, "no JSMA, and one attack of each norm"
     for c in found.paper.claims:

@@ -1,0 +1,63 @@
+"""Projected descent that does not undo what it has of the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ._defended import Defended, Stop
+from ._walk import Ball, Norm, Point, check_walk, decayed, length, margin, unnoticed, walk, wide
+
+
+@dataclass(frozen=True)
+class Orthogonal:
+    """Orthogonal projected gradient descent (Bryniarski, Hendrycks, Carlini, Tramer 2021, section 4.2).
+
+    As :class:`~salientry.adaptive.Selective`, but each slope loses its part along the other's: a step up the margin does not raise
+    the score, a step down the score does not lower the margin (to first order, before signs are taken).
+
+    Departures: those of :class:`~salientry.adaptive.Selective`. The public code clamps to an Linf ball in its L2 mode too; here the
+    L2 ball is one.
+
+    Cost a step and image: one pass forward and two backward through classifier, map and detector.
+
+    Attributes:
+        eps: radius of the ball, in [0, 1] units; of L2 over all values of an image.
+        steps: at most so many.
+        step_size: of the first one; None: eps / 4.
+        norm: of the ball.
+        gradient: where the slope of the score is taken.
+
+    Raises:
+        UsageError: for settings out of range or images outside the conventions.
+    """
+
+    eps: float = 8 / 255
+    steps: int = 100
+    step_size: float | None = None
+    norm: Norm = "linf"
+    gradient: Stop = "image"
+
+    def __post_init__(self) -> None:
+        check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size)
+
+    def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
+        """(N, C, H, W) 8-bit images in the ball: of another class than ``y`` and unnoticed where the attack succeeded.
+        ``seeds`` are not used.
+        """
+        ball, size = Ball(self.eps, self.norm), self.step_size or self.eps / 4
+
+        def rule(p: Point, t: int) -> Tensor:
+            up, down = p.look.classifier_slope(lambda z: margin(z, p.y)), -p.detector_slope()
+            slope = without(up, down) * wide(~p.fooled) + without(down, up) * wide(p.fooled)
+            return size * decayed(t, self.steps) * ball.mostly(slope)
+
+        return unnoticed(walk(target, x, y, ball, rule, self.steps, self.gradient), x, ball)
+
+
+def without(slope: Tensor, other: Tensor) -> Tensor:
+    """(N, C, H, W) each slope without its part along the other; a slope that is parallel stays as it is, for nothing would be left."""
+    unit = other / length(other).clamp_min(1e-12)
+    rest = slope - (slope * unit).flatten(1).sum(1).view(-1, 1, 1, 1) * unit
+    return rest.where(length(rest) > 1e-4 * length(slope), slope)

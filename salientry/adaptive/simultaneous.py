@@ -1,0 +1,70 @@
+"""One step against classifier and detector at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..attacks._gradient import check_settings
+from ._defended import Defended, Stop
+from ._walk import Ball, Point, check_walk, cross_entropy, walk
+
+
+@dataclass(frozen=True)
+class Simultaneous:
+    """Metzen et al. 2017, equation 5 of the paper: x + step (w sign of the classifier's loss + (1 - w) sign of the detector's).
+
+    Departures: the paper's ``gradient`` is taken at the view, as in its algorithms; Metzen et al. differentiate to the image
+    (``gradient="image"``) and project onto the ball (``project=True``).
+
+    Cost a step and image: one pass forward and one backward through the classifier, the map and the detector.
+
+    Attributes:
+        eps: of the ball; where ``project`` is False of the step alone.
+        steps: how many.
+        step_size: of one; None: eps at the view, eps / 4 at the image.
+        weight: w, of the classifier's part; the paper has .5.
+        gradient: where the slope of the score is taken.
+        project: onto the Linf ball about the natural image.
+
+    Raises:
+        UsageError: for settings out of range.
+    """
+
+    eps: float = 0.2
+    steps: int = 5
+    step_size: float | None = None
+    weight: float = 0.5
+    gradient: Stop = "view"
+    project: bool = False
+
+    norm = "linf"
+
+    def __post_init__(self) -> None:
+        check_walk(self.eps, self.steps, "linf", self.gradient, self.step_size)
+        check_settings(weight=(self.weight, 0, 1))
+
+    @property
+    def step(self) -> float:
+        """Size of one step."""
+        return self.step_size if self.step_size is not None else self.eps if self.gradient == "view" else self.eps / 4
+
+    def passes(self, target: Defended, x: Tensor, y: Tensor) -> Iterator[Tensor]:
+        """(N, C, H, W) images after each step, float32."""
+        ball = Ball(self.eps if self.project else None, bits=None)
+
+        def rule(p: Point, t: int) -> Tensor:
+            up = ball.along(p.look.classifier_slope(lambda z: cross_entropy(z, p.y)))
+            down = ball.along(p.detector_slope())
+            return self.step * (self.weight * up - (1 - self.weight) * down)
+
+        for t, p in enumerate(walk(target, x, y, ball, rule, self.steps, self.gradient)):
+            if t:
+                yield p.image
+
+    def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
+        """(N, C, H, W) images after the last step; ``seeds`` are not used."""
+        *_, last = self.passes(target, x, y)
+        return last

@@ -1,0 +1,247 @@
+"""Classifier and detector attacked together, by someone who knows both; and whether those attacks can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..adaptive import Defended, differentiable
+from ..adaptive.binarization import Binarization
+from ..adaptive.hardening import Hardening
+from ..adaptive.weak import WEAK, weakened
+from ..contracts import ATTACK_STREAM, Batch, facts_of, frozen, seeded, with_facts
+from ..errors import UsageError
+from ..evidence import GRADIENTS
+from ..keys import encode, label
+from ..protocol import Rules, counting, within
+from ..store import JSON, Rows
+from .handles import Found, step
+from .steps import BATCH, Columns, StoredPairs, borders
+
+CALIBRATED, LOOKS, CLEAR = 400, 25, 0.25  # naturals that set a weak detector's threshold; looks that judge one that draws; its clearance
+AFRESH = 7  # another stream of random numbers: an attack that is run once more, independently
+
+
+@step(stored=False)
+def right_ones(rows: Rows, count: int) -> Rows:
+    """The first ``count`` looked-at naturals that the classifier has right: the ones that a white-box attack is run on."""
+    found = np.flatnonzero(rows.column("predicted") == rows.column("label"))
+    if len(found) < count:
+        raise UsageError(f"{count} images that the classifier has right are wanted; there are {len(found)} among {len(rows)}")
+    return rows.take(found[:count])
+
+
+# --- attacks ----------------------------------------------------------------------------------------------------
+
+
+def _facts(attack: Any, detector: nn.Module | None = None, level: str = "own", **given: Any) -> dict[str, JSON]:
+    """What was attacked, and how; of the detector all that tables call it by."""
+    known = {} if detector is None else facts_of(detector)
+    told = {k: known.get(k) for k in ("detector", "form", "family", "trained_on", "seed", "round", "hardened")}
+    settings = {
+        "attack": label(attack),
+        "method": type(attack).__name__,
+        "settings": encode(attack),
+        "eps": attack.eps,
+        "norm": attack.norm,
+    }
+    calibrated, rules = given.get("calibrated"), given.get("rules")
+    return (
+        told
+        | settings
+        | {
+            "detector_protocol": known.get("protocol"),
+            "level": level,
+            "thresholds": {"own": 0.0} if calibrated is None else calibrated.value,
+            "protocol": rules.name if rules else None,
+            "afresh": given.get("afresh", False),
+            "sharpness": _target(None, None, detector, 0.0).sharpness if _reads_gradients(detector) else None,
+            "ramp": detector is not None and differentiable(detector) is not detector,
+        }
+    )
+
+
+def _reads_gradients(detector: Any) -> bool:
+    return detector is not None and bool(detector.needs & set(GRADIENTS))
+
+
+def _target(classifier: Any, saliency: Any, detector: Any, threshold: float) -> Defended:
+    return Defended(classifier, saliency, detector, threshold)
+
+
+def _threshold(calibrated: Found | None, level: str) -> float:
+    return 0.0 if calibrated is None else float(calibrated.value[level])
+
+
+@step(each_image=True, batch=BATCH, shard=2 * BATCH, facts=_facts)
+def attack_defended(
+    natural: Batch,
+    classifier: nn.Module,
+    attack: Any,
+    rules: Rules,
+    detector: nn.Module | None = None,
+    saliency: nn.Module | None = None,
+    calibrated: Found | None = None,
+    level: str = "own",
+    afresh: bool = False,
+    *,
+    seed: int,
+) -> Columns:
+    """An attack on classifier and detector together, and what came of it, measured on the image as stored.
+
+    Args:
+        natural: looked-at naturals; the label to leave is the classifier's own.
+        classifier: to be fooled.
+        attack: of ``adaptive``.
+        rules: storage.
+        detector: not to be noticed by; None: the classifier alone.
+        saliency: draws its maps.
+        calibrated: its thresholds; None: its own 0.
+        level: which threshold the attack aims at.
+        afresh: with other random numbers.
+        seed: repetition.
+
+    Returns:
+        Columns ``image`` (as stored), ``predicted``, ``score``, ``natural_score``; ``right``, ``changed``, ``in_budget``, ``counts`` (by
+        the protocol's predicate; whether it is noticed, the score says); ``rms``, ``linf``, ``l2``.
+    """
+    x, own = natural.image, natural.predicted
+    target = _target(classifier, saliency, detector, _threshold(calibrated, level))
+    out = attack(target, x, own, seeds=natural.seeds(seed, ATTACK_STREAM + (AFRESH if afresh else 0)))
+    stored = out if rules.bits is None else (out * 255).round().clamp(0, 255) / 255
+    logits, scores = target.seen(stored)
+    changed, moved = logits.argmax(1) != own, (stored - x).flatten(1)
+    budget = attack.eps if getattr(attack, "project", True) else None
+    inside, right = within(x, stored, rules, budget, attack.norm), own == natural.label
+    found = {"image": stored if rules.bits is None else (stored * 255).round().to(torch.uint8)}
+    found |= {"predicted": logits.argmax(1), "score": scores, "natural_score": target.seen(x)[1]}
+    found |= {"right": right, "changed": changed, "in_budget": inside, "counts": counting(rules, right, changed, inside, False)}
+    return found | {"rms": moved.square().mean(1).sqrt(), "linf": moved.abs().amax(1), "l2": moved.norm(dim=1)}
+
+
+@step(each_image=True, batch=BATCH, shard=2 * BATCH, facts=_facts)
+def passes(
+    natural: Batch, classifier: nn.Module, attack: Any, marks: list[int], detector: nn.Module, saliency: nn.Module | None = None
+) -> Columns:
+    """The paper's Table 3: answers and scores after some numbers of passes of one attack, float32, the head's own 0.
+
+    Columns: ``right``, ``natural_score``; for T of ``marks`` ``predicted@T``, ``score@T``, ``linf@T``.
+    """
+    x, own = natural.image, natural.predicted
+    target = _target(classifier, saliency, detector, 0.0)
+    found = {"right": own == natural.label, "natural_score": target.seen(x)[1]}
+    for t, image in enumerate(attack.passes(target, x, own), 1):
+        if t in marks:
+            with frozen(*target.modules):
+                logits, scores = target.seen(image)
+            found |= {f"predicted@{t}": logits.argmax(1), f"score@{t}": scores, f"linf@{t}": (image - x).abs().flatten(1).amax(1)}
+    return found
+
+
+# --- proofs -----------------------------------------------------------------------------------------------------
+
+
+@step(each_image=True, facts=_facts)
+def binarization(
+    natural: Batch,
+    classifier: nn.Module,
+    attack: Any,
+    test: Binarization,
+    detector: nn.Module,
+    saliency: nn.Module | None = None,
+    *,
+    seed: int,
+) -> Columns:
+    """The binarization test of one attack on one detector: ``found``, ``valid``, ``by_chance`` for each image."""
+    target = _target(classifier, saliency, detector, 0.0)
+    found, planted = test.found(attack, target, natural.image, seeds=natural.seeds(seed, ATTACK_STREAM))
+    return {"found": found, "valid": planted.valid, "by_chance": planted.by_chance}
+
+
+@step()
+def planted_weaknesses(
+    natural: Rows, calibration: Rows, classifier: nn.Module, saliency: nn.Module, parts: list[nn.Module], attack: Any, *, seed: int
+) -> Rows:
+    """The attack on detectors that are weak by construction and look strong to an attacker who does not answer to it.
+
+    Args:
+        natural: looked-at naturals.
+        calibration: naturals; each weak detector's threshold is its 95 % quantile on the first 400.
+        classifier: to be fooled.
+        saliency: draws maps.
+        parts: a fitted SMD, and a fitted detector of the image.
+        attack: of ``adaptive``.
+        seed: repetition.
+
+    Returns:
+        ``right``; for each weakness columns ``<name>/evaded`` by the attack with the answer to it, and ``<name>/blind`` without:
+        whether the image is of another class and not noticed, by the majority of 25 fresh looks where the detector draws.
+    """
+    everything = Batch(natural, np.arange(len(natural)))
+    x, own, found = everything.image, everything.predicted, dict[str, Any]()
+    for name in WEAK:
+        answered, blind = weakened(name, classifier, saliency, *parts)
+        with frozen(*answered.modules), seeded(seed):
+            few = [answered.seen(Batch(calibration, at).image)[1] for at in borders(min(len(calibration), CALIBRATED))]
+            threshold = float(torch.cat(few).quantile(0.95))
+            aim = threshold - (torch.cat(few).std().item() * CLEAR if answered.draws > 1 else 0.0)
+            for kind, target in (("evaded", answered), ("blind", blind)):
+                out = attack(replace(target, threshold=aim), x, own, seeds=everything.seeds(seed, ATTACK_STREAM))
+                looks = [replace(target, threshold=threshold, draws=1).seen(out) for _ in range(LOOKS if answered.draws > 1 else 1)]
+                unseen = torch.stack([answered.succeeds(z, s - threshold, own) for z, s in looks]).float().mean(0) > 0.5
+                found[f"{name}/{kind}"] = unseen.cpu().numpy()
+    return Rows(natural.ids, found | {"right": natural.column("predicted") == natural.column("label")}, _facts(attack))
+
+
+# --- adversarial training ---------------------------------------------------------------------------------------
+
+
+class _Joined:
+    """The views of several sets of pairs as one, shuffled together: a ``contracts.Pairs``."""
+
+    def __init__(self, sets: list[StoredPairs]) -> None:
+        known = [[torch.cat(v) for v in zip(*s.batches(500, None), strict=True)] for s in sets]
+        self.natural, self.twins = (torch.cat([k[i] for k in known]) for i in (0, 1))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one view."""
+        return tuple(self.natural.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.natural)
+
+    def batches(self, size: int, seed: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """(natural views, adversarial views), paired."""
+        n = len(self)
+        order = torch.arange(n) if seed is None else torch.from_numpy(np.random.default_rng(seed).permutation(n))
+        for at in torch.split(order[: n if seed is None else n - n % size], size):
+            yield self.natural[at], self.twins[at]
+
+
+@step()
+def harden(
+    natural: Rows, attacked: list[Rows], detector: nn.Module, settings: Hardening, rules: Rules, round: int, against: str, *, seed: int
+) -> nn.Module:
+    """One round of adversarial training.
+
+    Args:
+        natural: rows that were looked at, and drawn if the detector reads maps.
+        attacked: the same rows, by each black-box attack and by each white-box attack so far.
+        detector: of the round before.
+        settings: of the round.
+        rules: of the protocol.
+        round: 1, 2, ...
+        against: what tables call the attack.
+        seed: repetition.
+    """
+    d: Any = detector
+    pairs = _Joined([StoredPairs(natural, [a], d.settings, [], True) for a in attacked])
+    with torch.enable_grad():
+        trained = settings(d, pairs, seed=seed)
+    return with_facts(trained, form=f"hardened against {against}", hardened=against, round=round, pairs=len(pairs))

@@ -1,0 +1,238 @@
+"""The white box, on one data set: what an attacker who knows classifier, map, detector and threshold can do, and what that shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from ..adaptive import Alarm, Alternating, Joint, Minimal, Orthogonal, Selective, Simultaneous, SingleStep
+from ..adaptive.binarization import Binarization
+from ..adaptive.hardening import Hardening
+from ..detectors import IDPlus
+from ..evidence import FROM_SALIENCY
+from ..experiment.choice import LOGISTIC, TRAINED
+from ..experiment.findings import Findings
+from ..experiment.handles import Handle
+from ..experiment.steps import calibrate, draw
+from ..experiment.white_box import attack_defended, binarization, harden, passes, planted_weaknesses, right_ones
+from ..protocol import PUBLISHED, Rules
+from ._story import Story
+
+MARKS = [1, 2, 5, 10, 20]  # passes after which the paper's attacks are looked at; the paper has 5
+PASSES = 5
+
+
+@dataclass(frozen=True)
+class Assault:
+    """Budgets and sizes.
+
+    Attributes:
+        budgets: Linf budgets at which every attack is run on every detector, smallest first; the last one is what is planted for too.
+        more: Linf budgets of the orthogonal attack alone.
+        l2: L2 budgets.
+        doubled: Linf budgets at which attacks are run once more, with twice the steps and other random numbers.
+        alarm: Linf budgets of the attack that raises alarms.
+        step: first step of the unbounded attacks.
+        images: that the classifier has right, attacked with each.
+        steps: of each attack.
+        paper: budget, and step, of the paper's algorithms.
+        small: the same, a fifth.
+        table: test images of Table 3.
+        seeds: of its detectors.
+        rounds: of adversarial training.
+        trained_on: images of *detect* that it sees.
+        training_seeds: of it, by the paper's attack and of strict detectors.
+        strict_training: budget of the attack that strict detectors are trained against.
+    """
+
+    budgets: tuple[float, ...]
+    more: tuple[float, ...]
+    l2: tuple[float, ...]
+    doubled: tuple[float, ...]
+    alarm: tuple[float, ...]
+    step: float
+    images: int = 64
+    steps: int = 100
+    paper: float = 0.2
+    small: float = 0.04
+    table: int = 300
+    seeds: int = 3
+    rounds: int = 5
+    trained_on: int = 1000
+    training_seeds: int = 2
+    strict_training: float = 8 / 255
+
+
+@dataclass(frozen=True)
+class Target:
+    """A detector to attack, as handles: fitted, calibrated (None: its own 0 is the threshold), and who draws its maps (None: nobody)."""
+
+    fitted: Handle
+    calibrated: Handle | None
+    saliency: Handle | None
+
+
+def besiege(story: Story, assault: Assault, found: Findings) -> None:
+    """All of it."""
+    siege = Siege(story, assault, found)
+    siege.robustness()
+    siege.planted()
+    siege.algorithms()
+    siege.training()
+
+
+@dataclass
+class Siege:
+    """The parts; each adds to the findings."""
+
+    story: Story
+    assault: Assault
+    found: Findings
+
+    def __post_init__(self) -> None:
+        plan, subjects = self.story.plan, self.story.subjects
+        self.run, self.classifier, self.strict = self.story.run, subjects.classifier, plan.strict
+        self.level = str(self.strict.levels[0])
+        self.right = self.run.do(right_ones, subjects.natural["test"], self.assault.images)
+        self.table = subjects.natural["test"].first(self.assault.table)
+
+    # --- who is attacked ---
+
+    def drawer(self, settings: Any) -> Handle | None:
+        """Who draws this detector's maps."""
+        return self.story.how.saliency if settings is None or settings.needs & FROM_SALIENCY else None
+
+    def fair(self, settings: Any) -> Target:
+        """A strict detector, trained on all attacks, seed 0."""
+        judged = self.story.judged(settings, self.strict, self.story.combined, 0)
+        return Target(judged.detector, judged.calibrated, self.drawer(settings))
+
+    def targets(self) -> Iterator[Target]:
+        """SMD, SPD, JSD, ID+, every floor, and the fusion of everything."""
+        plan = self.story.plan
+        smd, spd, _, jsd = plan.defences
+        for settings in (smd, spd, jsd, IDPlus(plan.recipes[0]), *TRAINED, *LOGISTIC):
+            yield self.fair(settings)
+        fused, calibrated = self.story.whole(self.story.combined, 0)
+        yield Target(fused, calibrated, self.drawer(None))
+
+    def attack(self, target: Target | None, attack: Any, rules: Rules | None = None, afresh: bool = False) -> Handle:
+        """One attack on the images that the classifier has right."""
+        t = target or Target(None, None, None)  # type: ignore[arg-type]
+        level = "own" if t.calibrated is None else self.level
+        where = (t.fitted, t.saliency, t.calibrated, level, afresh)
+        return self.run.do(attack_defended, self.right, self.classifier, attack, rules or self.strict, *where)
+
+    # --- the stronger standard ---
+
+    def strong(self) -> Iterator[Any]:
+        """Every attack at every budget."""
+        a = self.assault
+        for eps, kind in product(a.budgets, (Selective, Orthogonal, Joint)):
+            yield kind(eps, a.steps)
+        for eps in a.more:
+            yield Orthogonal(eps, a.steps)
+        for eps, kind in product(a.l2, (Selective, Orthogonal, Joint)):
+            yield kind(eps, a.steps, norm="l2")
+
+    def robustness(self) -> None:
+        """Every attack on every detector, its proofs, what it costs, and alarms; and the classifier alone."""
+        a, kinds = self.assault, (Selective, Orthogonal, Joint)
+        self.found.white_box.append(self.attack(None, Minimal(a.steps)))
+        for eps in (*a.budgets, *a.more):
+            self.found.white_box.append(self.attack(None, Selective(eps, a.steps)))
+        for target in self.targets():
+            out = [self.attack(target, attack) for attack in self.strong()]
+            out += [self.attack(target, kind(eps, 2 * a.steps), afresh=True) for eps, kind in product(a.doubled, kinds)]
+            out += [self.attack(target, kind(1.0, 2 * a.steps, step_size=a.step)) for kind in kinds]
+            for kind in kinds:
+                test = Binarization(a.budgets[-1], inner=64, corners=32)
+                where = (kind(a.budgets[-1], a.steps), test, target.fitted, target.saliency)
+                out.append(self.run.do(binarization, self.right, self.classifier, *where))
+            out.append(self.attack(target, Minimal(a.steps)))
+            out += [self.attack(target, Alarm(eps)) for eps in a.alarm]
+            self.found.white_box += out
+
+    def planted(self) -> None:
+        """Detectors that are weak by construction."""
+        plan = self.story.plan
+        parts = [self.fair(d).fitted for d in (plan.defences[0], IDPlus(plan.recipes[0]))]
+        calibration, a = self.story.subjects.natural["calibrate"], self.assault
+        where = (self.right, calibration, self.classifier, self.story.how.saliency, parts)
+        self.found.white_box.append(self.run.do(planted_weaknesses, *where, Orthogonal(a.budgets[-1], 2 * a.steps)))
+
+    # --- the paper's algorithms ---
+
+    def variants(self) -> Iterator[tuple[Any, int]]:
+        """The paper's attacks and their honest readings, each with the number of seeds."""
+        a, last = self.assault, MARKS[-1]
+        for eps, seeds in ((a.paper, a.seeds), (a.small, 1)):
+            yield Alternating(eps, last), seeds
+            yield Alternating(eps, last, gradient="image", project=True), seeds
+        yield Simultaneous(a.paper, last), a.seeds
+        yield Simultaneous(a.paper, last, gradient="image", project=True), 1
+        yield Alternating(a.paper, last, project=True), 1
+        yield Alternating(a.paper, last, step_size=a.paper / 4, project=True), 1
+        yield Alternating(a.paper, last, step_size=a.paper, gradient="image", project=True), 1
+        yield SingleStep(a.paper), 1
+        yield SingleStep(a.paper, on="detector"), 1
+
+    def published(self, settings: Any, seed: int) -> Target:
+        """A published detector, trained on all attacks."""
+        return Target(self.story.judged(settings, PUBLISHED, self.story.combined, seed).detector, None, self.drawer(settings))
+
+    def looked(self, attack: Any, target: Target, marks: list[int]) -> Handle:
+        """The paper's Table 3: after some numbers of passes."""
+        return self.run.do(passes, self.table, self.classifier, attack, marks, target.fitted, target.saliency)
+
+    def algorithms(self) -> None:
+        """Algorithms 1 to 3, the one for ID, Eq. 3, 4 and 5: published protocol."""
+        for (attack, seeds), settings in product(self.variants(), self.story.plan.defences):
+            marks = [1] if isinstance(attack, SingleStep) else MARKS
+            self.found.white_box += [self.looked(attack, self.published(settings, seed), marks) for seed in range(seeds)]
+
+    # --- adversarial training ---
+
+    def training(self) -> None:
+        """SMD and SPD against the paper's attack, its simultaneous and its honest reading; and strict ones against the selective attack."""
+        a = self.assault
+        honest = Alternating(a.paper, PASSES, gradient="image", project=True)
+        modes = {"the paper's attack": Alternating(a.paper, PASSES), "Eq. 5": Simultaneous(a.paper, PASSES), "the true gradient": honest}
+        for settings, seed in product(self.story.plan.defences[:2], range(a.training_seeds)):
+            for called, attack in list(modes.items())[: None if seed == 0 else 1]:  # the readings beside the paper's: one seed
+                self.hardened(settings, seed, called, attack, PUBLISHED)
+            self.hardened(settings, seed, "selective", Selective(a.strict_training, 20), self.strict)
+
+    def hardened(self, settings: Any, seed: int, called: str, attack: Any, rules: Rules) -> None:
+        """All rounds, each looked at by the attack that it is trained against; the last one attacked afresh, and as it was before."""
+        plan, subjects, how, n = self.story.plan, self.story.subjects, self.story.how, self.assault.trained_on
+        natural = subjects.natural["detect"].first(n)
+        seen = subjects.shown(settings, subjects.natural["detect"], "detect", how).first(n)
+        sets = [subjects.shown(settings, subjects.attacked(b, "detect", rules), "detect", how).first(n) for b in plan.attacks]
+        target = Target(self.story.judged(settings, rules, self.story.combined, seed).detector, None, how.saliency)
+        rounds = [target]
+        for k in range(1, self.assault.rounds + 1):
+            where = (target.fitted, target.saliency)
+            made = self.run.do(attack_defended, natural, self.classifier, attack, rules, *where, seed=k)
+            sets.append(self.run.do(draw, made, how.saliency))
+            better = self.run.do(harden, seen, list(sets), target.fitted, Hardening(), rules, k, called, seed=seed)
+            target = Target(better, None, how.saliency)
+            rounds.append(target)
+        self.found.hardened += [t.fitted for t in rounds[1:]]
+        if rules is PUBLISHED:
+            self.found.white_box += [self.looked(attack, t, [PASSES]) for t in rounds]
+        for t in (rounds[0], rounds[-1]):
+            self.afresh(self.calibrated(settings, t), attack.eps)
+
+    def calibrated(self, settings: Any, target: Target) -> Target:
+        """With a strict threshold."""
+        shown = self.story.subjects.shown(settings, self.story.subjects.natural["calibrate"], "calibrate", self.story.how)
+        return Target(target.fitted, self.run.do(calibrate, [shown], target.fitted, self.strict), target.saliency)
+
+    def afresh(self, target: Target, eps: float) -> None:
+        """By attacks with another loss, more steps and other random numbers that it was not trained on; and what it costs."""
+        a = self.assault
+        for attack in (Selective(eps, a.steps), Orthogonal(eps, a.steps), Joint(eps, a.steps), Minimal(a.steps)):
+            self.found.white_box.append(self.attack(target, attack, afresh=True))

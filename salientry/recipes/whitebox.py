@@ -1,0 +1,51 @@
+"""The white box: an attacker who knows classifier, map, detector and threshold.
+
+::
+
+    salientry run whitebox dataset=digits
+    salientry run whitebox dataset=cifar10
+    salientry run smoke whitebox=true              # the digits' black box and white box on one page
+
+The paper's Algorithms 1 to 3 and its Table 3, the same with the true gradient, selective and orthogonal descent and a joint loss at the
+frozen strict threshold, the proofs that those attacks work, adversarial training, and what an attack costs.
+
+Hardware:  2 cores, no GPU, 4 GiB
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..experiment.findings import Findings
+from ..experiment.run import Run
+from ..store import one_of
+from . import fast, smoke
+from ._plan import Plan
+from ._story import begun
+from ._white_box import Assault, besiege
+
+CIFAR10 = Assault(budgets=(2 / 255, 8 / 255), more=(1 / 255, 4 / 255), l2=(0.5,), doubled=(2 / 255,), alarm=(2 / 255,), step=8 / 255)
+PLANS: dict[str, tuple[Callable[[], Plan], Assault]] = {
+    "digits": (lambda: smoke.digits(seeds=3), smoke.ASSAULT),
+    "cifar10": (lambda: fast.PLANS["cifar10"](3, 2000, 500, 1000), CIFAR10),
+}
+
+
+def whitebox(run: Run, dataset: str = "cifar10") -> Findings:
+    """Everything that the white box's part of the report prints. Detectors are those of ``smoke`` and ``fast``: what they left in the
+    store is used again.
+
+    Args:
+        run: where it is written down.
+        dataset: a name of ``PLANS``.
+
+    Raises:
+        UsageError: for another data set.
+    """
+    one_of("data set", dataset, PLANS)
+    plan, assault = PLANS[dataset]
+    story, found = begun(run, plan())
+    found.sanity.clear()
+    found.compact = True
+    besiege(story, assault, found)
+    return found
