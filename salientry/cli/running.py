@@ -50,12 +50,16 @@ def recipe_named(name: str) -> Callable[..., Findings]:
 
 
 def parameters(recipe: Callable[..., Findings], settings: list[str]) -> dict[str, Any]:
-    """``["seeds=3"]`` as the recipe's keyword arguments, each of its default's type.
+    """``["seeds=3"]`` as the recipe's keyword arguments, each of its default's type, an ``int | None`` an int.
 
     Raises:
         UsageError: for a parameter that the recipe does not have, or a value of another type.
     """
-    known = {n: p for n, p in inspect.signature(recipe).parameters.items() if n != "run" and isinstance(p.default, int | float | str)}
+    known = {
+        n: p
+        for n, p in inspect.signature(recipe).parameters.items()
+        if n != "run" and (isinstance(p.default, int | float | str) or p.annotation == "int | None")
+    }
     out: dict[str, Any] = {}
     for text in settings:
         name, equals, raw = text.partition("=")
@@ -63,13 +67,14 @@ def parameters(recipe: Callable[..., Findings], settings: list[str]) -> dict[str
             raise UsageError(
                 f"unknown parameter {text!r}; recipe {recipe.__name__} has: {', '.join(f'{n}={p.default}' for n, p in known.items())}"
             )
-        kind = type(known[name].default)
+        default = known[name].default
+        kind = int if default is None else type(default)
         try:
             value = raw if kind is str else ast.literal_eval({"true": "True", "false": "False"}.get(raw, raw))
         except (ValueError, SyntaxError):
             value = raw
         if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
-            raise UsageError(f"{name} must be {kind.__name__}, like {known[name].default!r}; found {raw!r}")
+            raise UsageError(f"{name} must be {kind.__name__}{'' if default is None else f', like {default!r}'}; found {raw!r}")
         out[name] = value
     return out
 

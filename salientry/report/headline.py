@@ -8,10 +8,12 @@ import numpy as np
 
 from ..metrics import Interval, balanced_accuracy, difference, rate
 from .detection import FEWEST, Table
+from .detection import Row as TableRow
 from .numbers import Ledger
 from .records import TITLES, Group, ImageSet, Records
 
 SHOWN = ("SPD", "SMD", "SPD (trunk)", "SMD (trunk)", "ID", "ID+", "fusion")
+BLACK, MUCH = "BlackShare", 0.5  # where it finds more than that, it stands beside the best floor
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,17 @@ class Sign:
 
 @dataclass(frozen=True)
 class Headline:
-    """The first table and the paper's sign."""
+    """The first table and the paper's sign.
+
+    Attributes:
+        rows: of the table.
+        signs: published.
+        black: strict training attack to the id of what BlackShare finds of it; empty where that is nowhere half.
+    """
 
     rows: list[Row]
     signs: list[Sign]
+    black: dict[str, str]
 
 
 def headline(records: Records, ledger: Ledger, tables: list[Table]) -> Headline | None:
@@ -74,20 +83,31 @@ def headline(records: Records, ledger: Ledger, tables: list[Table]) -> Headline 
     if not any(t.trained_on != "combined" for t in wanted):
         return None
     rows = [_row(records, ledger, t) for t in sorted(wanted, key=lambda t: t.trained_on == "combined")]
-    return Headline(rows, _signs(records, ledger, tables))
+    return Headline(rows, _signs(records, ledger, tables), _black(ledger, tables))
+
+
+def _black(ledger: Ledger, tables: list[Table]) -> dict[str, str]:
+    there = [(t.trained_on, _found(t, r)) for t in tables for r in t.rows if t.protocol == "strict" and r.group.title == BLACK]
+    found = {attack: tpr for attack, tpr in there if tpr}
+    return found if any(ledger.value(tpr) > MUCH for tpr in found.values()) else {}
+
+
+def _found(table: Table, row: TableRow) -> str | None:
+    """What a detector finds of the attack that it was trained on."""
+    return next((c.tpr.get(table.levels[0]) for c in row.cells if c.attack == table.trained_on), None)
 
 
 def _row(records: Records, ledger: Ledger, table: Table) -> Row:
     level, lines = table.levels[0], []
-    shown = [r for r in table.rows if r.group.title in (*SHOWN, table.best_floor, "Margin2")]
+    always = (*SHOWN, table.best_floor, "Margin2")
+    shown = [r for r in table.rows if r.group.title in always or (r.group.title == BLACK and ledger.value(_found(table, r) or "") > MUCH)]
     for r in sorted(shown, key=lambda r: SHOWN.index(r.group.title) if r.group.title in SHOWN else len(SHOWN)):
-        cell = next((c for c in r.cells if c.attack == table.trained_on), None)
         noise, moved = r.noise, r.controls.get("Transplant")
         title = r.group.title + (", best floor" if r.group.title == table.best_floor else "")
         lines.append(
             Line(
                 title,
-                cell.tpr.get(level) if cell else None,
+                _found(table, r),
                 r.fpr.get(level),
                 noise.specificity if noise else None,
                 moved.specificity if moved else None,

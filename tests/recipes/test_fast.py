@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from salientry.attacks import FGSM
+from salientry.attacks import FGSM, JSMA, CarliniWagner, DeepFool
+from salientry.cli.running import parameters
 from salientry.errors import UsageError
 from salientry.experiment.findings import Findings
 from salientry.experiment.handles import Handle
@@ -24,6 +25,7 @@ from salientry.report import page, sweep
 from salientry.report.compute import Computed, computed
 from salientry.report.records import Records, attack_title
 from salientry.report.verify import verify
+from salientry.saliency import Fill
 from tests.graph import upstream
 from tests.tiny_fast import CW, SMALL, finish, plan
 
@@ -239,6 +241,10 @@ def test_the_first_table_gives_each_detector_its_own_numbers(records: Records, f
     assert row.n == int(s.counts.sum())
     titles = [line.title.removesuffix(", best floor") for line in row.lines]
     assert {"SPD", "SMD", "SPD (trunk)", "ID", "ID+", "fusion", "fusion without the map", "Margin2"} <= set(titles)
+    black = {a: found.ledger.value(tpr) for a, tpr in found.headline.black.items()}
+    assert max(black.values()) > 0.5, "digits have a black background"
+    beside = {r.attack for r in found.headline.rows if any(x.title.startswith("BlackShare") for x in r.lines)}
+    assert beside >= {r.attack for r in found.headline.rows if black[r.attack] > 0.5}
     g = records.group("strict", "Fused", SMALL_LABEL, "without the map")
     assert g is not None
     line = next(x for x in row.lines if x.title == "fusion without the map")
@@ -282,6 +288,21 @@ def test_fast_asks_for_what_it_says_before_anything_is_computed(tmp_path: Path) 
         fast(Run(tmp_path), test=6000)
     with pytest.raises(UsageError, match="detect must lie in"):
         tell(Run(tmp_path), plan(detect=101))
+
+
+def test_mnist_is_another_plan_of_the_same_story(tmp_path: Path) -> None:
+    mnist, cifar10 = PLANS["mnist"](3), PLANS["cifar10"](3)
+    assert (mnist.detect, mnist.select, mnist.test) == (3000, 500, 1000)
+    assert (cifar10.detect, cifar10.select, cifar10.test) == (2000, 500, 1000)
+    assert mnist.saliency.fill == Fill("black")
+    assert {a.eps for a in (*mnist.beside, mnist.headline[1])} == {0.1}
+    assert mnist.printed == DeepFool(steps=2)
+    assert set(mnist.reduced) == {a for a in mnist.attacks if isinstance(a, CarliniWagner | JSMA)}
+    own, given = fast(Run(tmp_path), "mnist"), fast(Run(tmp_path), "mnist", detect=3000, select=500, test=1000)
+    assert [h.fingerprint for h in own] == [h.fingerprint for h in given]
+    assert parameters(fast, ["dataset=mnist", "detect=100"]) == {"dataset": "mnist", "detect": 100}
+    with pytest.raises(UsageError, match=r"detect must be int; found 'many'"):
+        parameters(fast, ["detect=many"])
 
 
 def test_budgets_of_one_attack_have_names_of_their_own() -> None:
