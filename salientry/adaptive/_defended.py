@@ -126,10 +126,11 @@ class Look:
         with torch.enable_grad():
             seen = self.evidence
             if self.target.smoothed:
+                wanted = self.target.needs & set(GRADIENTS)
                 with _smooth(self.target.sharpness or SHARPNESS):
-                    seen = Evidence(self.target.classifier, self.target.saliency, self.image, self.target.needs)
-                    for part in sorted(self.target.needs):
-                        getattr(seen, part)
+                    smooth = Evidence(self.target.classifier, None, self.image, wanted, predicted=seen.predicted)
+                    parts = {part: getattr(smooth, part) for part in sorted(wanted)}
+                seen = seen.put(**parts)
             if self.stop == "map" and "map" in self.target.needs:
                 seen = seen.put(map=seen.map.detach())
             return torch.stack([self.target.slope_of(seen) for _ in range(self.target.draws)]).mean(0)

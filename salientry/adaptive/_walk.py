@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..attacks._gradient import check_settings
-from ..contracts import check_images, frozen
+from ..contracts import check_images, frozen, uniform
 from ..errors import UsageError
 from ._defended import STOPS, Defended, Look, Stop
 
 Norm = Literal["linf", "l2"]
-NORMS = ("linf", "l2")
+Start = Literal["natural", "random"]
+NORMS, STARTS = ("linf", "l2"), ("natural", "random")
 LEVELS = 255
 
 
@@ -160,13 +161,14 @@ def walk(
     rule: Rule,
     steps: int,
     stop: Stop,
+    start: Tensor | None = None,
     whole: bool = True,
     state: dict[str, Tensor] | None = None,
 ) -> Iterator[Point]:
-    """Every point of the way, the natural images first; images that the consumer marks as done stay behind."""
+    """Every point of the way, the start (the natural images) first; images that the consumer marks as done stay behind."""
     check_images(x)
     x, rows, state = x.detach(), torch.arange(len(x), device=x.device), state or {}
-    here = x
+    here = x if start is None else start
     with frozen(*target.modules):
         for t in range(steps + 1):
             image = ball.stored(here, x)
@@ -211,6 +213,15 @@ def cross_entropy(z: Tensor, y: Tensor) -> Tensor:
 LOSSES = {"margin": margin, "cross_entropy": cross_entropy}
 
 
+def started(start: Start, x: Tensor, seeds: Tensor, ball: Ball) -> Tensor:
+    """(N, C, H, W) where a walk begins: at the images, or uniform in half the ball, from each image's own seed."""
+    if start == "natural" or ball.eps is None:
+        return x
+    moved = (2 * uniform(seeds, tuple(x.shape[1:])) - 1).to(x.dtype)
+    moved = moved * ball.eps / 2 if ball.norm == "linf" else moved / length(moved).clamp_min(1e-12) * ball.eps / 2
+    return ball.project(x + moved, x)
+
+
 def wide(rows: Tensor) -> Tensor:
     """(n,) as (n, 1, 1, 1) floats."""
     return rows.to(torch.float32).view(-1, 1, 1, 1)
@@ -221,7 +232,7 @@ def decayed(t: int, steps: int) -> float:
     return 0.1 + 0.45 * (1 + float(torch.cos(torch.tensor(torch.pi * t / max(steps, 1)))))
 
 
-def check_walk(eps: float | None, steps: int, norm: str, gradient: str, step_size: float | None = None) -> None:
+def check_walk(eps: float | None, steps: int, norm: str, gradient: str, step_size: float | None = None, start: str = "natural") -> None:
     """Raise for settings that no walk has.
 
     Raises:
@@ -233,6 +244,6 @@ def check_walk(eps: float | None, steps: int, norm: str, gradient: str, step_siz
         check_settings(eps=(eps, 0, most))
     if step_size is not None:
         check_settings(step_size=(step_size, 0, most))
-    for name, value, known in (("norm", norm, NORMS), ("gradient", gradient, STOPS)):
+    for name, value, known in (("norm", norm, NORMS), ("gradient", gradient, STOPS), ("start", start, STARTS)):
         if value not in known:
             raise UsageError(f"{name} must be one of {', '.join(known)}; found {value!r}")

@@ -106,7 +106,7 @@ class Binarization:
     closeness: float = 0.999
 
     def __post_init__(self) -> None:
-        check_settings(eps=(self.eps, 1 / 255, 1), inner=(self.inner, 1, 10_000), corners=(self.corners, 2, 10_000))
+        check_settings(eps=(self.eps, 1 / 255, 1), inner=(self.inner, 1, 10_000), corners=(self.corners, 2, 5_000))
         check_settings(share=(self.share, 0, 0.999), closeness=(self.closeness, 0, 0.99999))
 
     def plant(self, target: Defended, x: Tensor, *, seeds: Tensor) -> Planted:
@@ -127,7 +127,8 @@ class Binarization:
             threshold = scores.amin(1) + 1e-4 * (scores.amax(1) - scores.amin(1))
             made = replace(target, task=Readout(target.classifier, weight, offset), threshold=threshold)
             chance = torch.stack([_succeeds(made, c) for c in corners[self.corners :]], 1).float().mean(1)
-            return Planted(made, (own > most) & _succeeds(made, planted), planted, chance)
+            asks = scores.amax(1) > scores.amin(1)  # else the detector says one thing of all corners, and its half asks nothing
+            return Planted(made, (own > most) & asks & _succeeds(made, planted), planted, chance)
 
     def found(self, attack: Callable[..., Tensor], target: Defended, x: Tensor, *, seeds: Tensor) -> tuple[Tensor, Planted]:
         """(N,) bool: in which problems the attack found an image in the ball that is class 1 and not noticed; and the problems."""

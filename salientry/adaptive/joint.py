@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..attacks._gradient import check_settings
 from ._defended import Defended, Stop
-from ._walk import Ball, Norm, Point, check_walk, decayed, length, margin, unnoticed, walk, wide
+from ._walk import Ball, Norm, Point, Start, check_walk, decayed, length, margin, started, unnoticed, walk, wide
 
 BETA1, BETA2, TINY = 0.9, 0.99, 1e-12
 
@@ -32,6 +32,7 @@ class Joint:
         step_size: of Adam's first step, for each value; None: eps / 4 (L2: eps / 4 over the root of the number of values).
         norm: of the ball.
         confidence: k and k', by how much each is to be beaten.
+        start: ``"natural"``, or ``"random"``: uniform in half the ball, from each image's own seed.
         gradient: where the slope of the score is taken.
 
     Raises:
@@ -44,14 +45,15 @@ class Joint:
     norm: Norm = "linf"
     confidence: float = 0.1
     gradient: Stop = "image"
+    start: Start = "natural"
 
     def __post_init__(self) -> None:
-        check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size)
+        check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start)
         check_settings(confidence=(self.confidence, 0, 1000))
 
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
-        """(N, C, H, W) 8-bit images in the ball: of another class than ``y`` and unnoticed where the attack succeeded.
-        ``seeds`` are not used.
+        """(N, C, H, W) 8-bit images: in the ball, of another class than ``y`` and unnoticed where the attack succeeded; elsewhere the
+        least noticed of another class, or the last (which in an L2 ball may be rounded out of it).
         """
         ball, k = Ball(self.eps, self.norm), self.confidence
         size = self.step_size or self.eps / 4 / (x[0].numel() ** 0.5 if self.norm == "l2" else 1)
@@ -70,4 +72,5 @@ class Joint:
 
         zero = torch.zeros_like(x)
         state = {"weight": x.new_ones(len(x)), "first": zero, "second": zero}
-        return unnoticed(walk(target, x, y, ball, rule, self.steps, self.gradient, state=state), x, ball)
+        start = started(self.start, x, seeds, ball)
+        return unnoticed(walk(target, x, y, ball, rule, self.steps, self.gradient, start, state=state), x, ball)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ._defended import Defended, Stop
-from ._walk import Ball, Norm, Point, check_walk, decayed, length, margin, unnoticed, walk, wide
+from ._walk import Ball, Norm, Point, Start, check_walk, decayed, length, margin, started, unnoticed, walk, wide
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Orthogonal:
         steps: at most so many.
         step_size: of the first one; None: eps / 4.
         norm: of the ball.
+        start: ``"natural"``, or ``"random"``: uniform in half the ball, from each image's own seed.
         gradient: where the slope of the score is taken.
 
     Raises:
@@ -38,13 +39,14 @@ class Orthogonal:
     step_size: float | None = None
     norm: Norm = "linf"
     gradient: Stop = "image"
+    start: Start = "natural"
 
     def __post_init__(self) -> None:
-        check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size)
+        check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start)
 
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
-        """(N, C, H, W) 8-bit images in the ball: of another class than ``y`` and unnoticed where the attack succeeded.
-        ``seeds`` are not used.
+        """(N, C, H, W) 8-bit images: in the ball, of another class than ``y`` and unnoticed where the attack succeeded; elsewhere the
+        least noticed of another class, or the last (which in an L2 ball may be rounded out of it).
         """
         ball, size = Ball(self.eps, self.norm), self.step_size or self.eps / 4
 
@@ -53,7 +55,8 @@ class Orthogonal:
             slope = without(up, down) * wide(~p.fooled) + without(down, up) * wide(p.fooled)
             return size * decayed(t, self.steps) * ball.mostly(slope)
 
-        return unnoticed(walk(target, x, y, ball, rule, self.steps, self.gradient), x, ball)
+        start = started(self.start, x, seeds, ball)
+        return unnoticed(walk(target, x, y, ball, rule, self.steps, self.gradient, start), x, ball)
 
 
 def without(slope: Tensor, other: Tensor) -> Tensor:

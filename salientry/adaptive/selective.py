@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ._defended import Defended, Stop
-from ._walk import Ball, Norm, Point, check_walk, decayed, margin, unnoticed, walk, wide
+from ._walk import Ball, Norm, Point, Start, check_walk, decayed, margin, started, unnoticed, walk, wide
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Selective:
         steps: at most so many.
         step_size: of the first one; None: eps / 4.
         norm: of the ball.
+        start: ``"natural"``, or ``"random"``: uniform in half the ball, from each image's own seed.
         gradient: where the slope of the score is taken; anything but ``"image"`` is blind to a part of the detector.
 
     Raises:
@@ -39,13 +40,14 @@ class Selective:
     step_size: float | None = None
     norm: Norm = "linf"
     gradient: Stop = "image"
+    start: Start = "natural"
 
     def __post_init__(self) -> None:
-        check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size)
+        check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start)
 
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
-        """(N, C, H, W) 8-bit images in the ball: of another class than ``y`` and unnoticed where the attack succeeded.
-        ``seeds`` are not used.
+        """(N, C, H, W) 8-bit images: in the ball, of another class than ``y`` and unnoticed where the attack succeeded; elsewhere the
+        least noticed of another class, or the last (which in an L2 ball may be rounded out of it).
         """
         ball, size = Ball(self.eps, self.norm), self.step_size or self.eps / 4
 
@@ -54,4 +56,5 @@ class Selective:
             slope = p.look.classifier_slope(lambda z: margin(z, p.y)) * (1 - fooled) - p.detector_slope() * fooled
             return size * decayed(t, self.steps) * ball.mostly(slope)
 
-        return unnoticed(walk(target, x, y, ball, rule, self.steps, self.gradient, whole=False), x, ball)
+        start = started(self.start, x, seeds, ball)
+        return unnoticed(walk(target, x, y, ball, rule, self.steps, self.gradient, start, whole=False), x, ball)

@@ -103,7 +103,7 @@ def attack_defended(
         saliency: draws its maps.
         calibrated: its thresholds; None: its own 0.
         level: which threshold the attack aims at.
-        afresh: with other random numbers.
+        afresh: once more, with other random numbers where it draws some.
         seed: repetition.
 
     Returns:
@@ -187,7 +187,7 @@ def planted_weaknesses(
     for name in WEAK:
         answered, blind = weakened(name, classifier, saliency, *parts)
         with frozen(*answered.modules), seeded(seed):
-            few = [answered.seen(Batch(calibration, at).image)[1] for at in borders(min(len(calibration), CALIBRATED))]
+            few = [replace(answered, draws=1).seen(Batch(calibration, at).image)[1] for at in borders(min(len(calibration), CALIBRATED))]
             threshold = float(torch.cat(few).quantile(0.95))
             aim = threshold - (torch.cat(few).std().item() * CLEAR if answered.draws > 1 else 0.0)
             for kind, target in (("evaded", answered), ("blind", blind)):
@@ -195,7 +195,7 @@ def planted_weaknesses(
                 looks = [replace(target, threshold=threshold, draws=1).seen(out) for _ in range(LOOKS if answered.draws > 1 else 1)]
                 unseen = torch.stack([answered.succeeds(z, s - threshold, own) for z, s in looks]).float().mean(0) > 0.5
                 found[f"{name}/{kind}"] = unseen.cpu().numpy()
-    return Rows(natural.ids, found | {"right": natural.column("predicted") == natural.column("label")}, _facts(attack))
+    return Rows(natural.ids, found | {"right": natural.column("predicted") == natural.column("label")}, natural.facts | _facts(attack))
 
 
 # --- adversarial training ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from ..metrics import difference, rate
 from ..store import JSON
 from .numbers import Ledger
 from .records import ImageSet, Records
-from .white_box import METHODS, budget, cost, draws, evaded, of_kind, title
+from .white_box import METHODS, budget, cost, disbelieved, draws, evaded, of_kind, same_images, title
 
 PASSES = 5  # the paper's T
 UNIT = 1e-9
@@ -58,6 +58,8 @@ class Training:
         afresh: of the detector before and after all rounds, at the strict threshold: success of each attack with another loss, more
             steps and other random numbers, of any of them, and the cost ratio.
         weights: fingerprints of the last round, by seed.
+        count: how many rounds there are.
+        wrong: why attacks on the last detector are not believed; empty where they are, or were not put to the proof.
     """
 
     defence: str
@@ -65,6 +67,13 @@ class Training:
     rounds: list[Round]
     afresh: dict[str, dict[str, str | None]]
     weights: list[str]
+    count: int
+    wrong: list[str]
+
+    @property
+    def last(self) -> Round | None:
+        """After all rounds; None where that was not looked at."""
+        return next((r for r in self.rounds if r.number == self.count), None)
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ class Algorithms:
             row = self.line(defence, "as printed")
             return row.numbers if row else {}
         found = next((t for t in self.training if (t.defence, t.against) == (defence, "the paper's attack")), None)
-        return found.rounds[-1].numbers if found and found.rounds else {}
+        return found.last.numbers if found and found.last else {}
 
     def line(self, defence: str, variant: str, passes: int = PASSES) -> Line | None:
         """One line; of several budgets the largest."""
@@ -181,19 +190,23 @@ def _training(records: Records, ledger: Ledger, sets: list[ImageSet], told: list
     }
     eps = {str(s.facts["attack"]) for s in when["after"]}
     when["before"] = [s for s in when["before"] if str(s.facts["attack"]) in eps and s.facts["form"] == "paired"]
-    alone = next((s for s in of_kind(records, "white box") if s.facts["detector"] is None and s.facts["method"] == "Minimal"), None)
-    afresh = {k: _afresh(ledger, f"{head}/{k}", them, alone, seeds) for k, them in when.items()}
+    afresh = {k: _afresh(records, ledger, f"{head}/{k}", them, seeds) for k, them in when.items()}
     marks = [h["weights"] for h in sorted(told, key=lambda h: h["seed"]) if h["round"] == last]
-    return Training(title(told[0]), against, rounds, afresh, marks)
+    hardest = [s for s in of_kind(records, "white box") if s.facts["hardened"] == against and s.facts["detector"] == detector]
+    tests = [s for s in of_kind(records, "binarization") if s.facts["hardened"] == against and s.facts["detector"] == detector]
+    wrong = disbelieved(hardest, tests)
+    return Training(title(told[0]), against, rounds, afresh, marks, last, wrong)
 
 
-def _afresh(ledger: Ledger, head: str, sets: list[ImageSet], alone: ImageSet | None, seeds: list[int]) -> dict[str, str | None]:
+def _afresh(records: Records, ledger: Ledger, head: str, sets: list[ImageSet], seeds: list[int]) -> dict[str, str | None]:
     out: dict[str, str | None] = {}
 
     def by(method: str) -> list[ImageSet]:
         return sorted((s for s in sets if s.facts["method"] == method and s.facts["seed"] in seeds), key=lambda s: s.facts["seed"])
 
     found = {m: them for m in METHODS if (them := by(m))}
+    whole = [k for k in seeds if all(k in [s.facts["seed"] for s in them] for them in found.values())]
+    found = {m: [s for s in them if s.facts["seed"] in whole] for m, them in found.items()} if whole else {}
     values = {m: [evaded(s, str(s.facts["level"])) for s in them] for m, them in found.items()}
     for m, them in found.items():
         out[m] = ledger.add(f"{head}/{m}", rate(draws(them[0]), them[0].ids, values[m]), "strict", [s.key for s in them])
@@ -201,9 +214,9 @@ def _afresh(ledger: Ledger, head: str, sets: list[ImageSet], alone: ImageSet | N
         first, keys = next(iter(found.values())), [s.key for them in found.values() for s in them]
         union = [np.any(runs, 0) for runs in zip(*values.values(), strict=True)]
         out["any"] = ledger.add(f"{head}/any", rate(draws(first[0]), first[0].ids, union), "strict", keys)
-    smallest = by("Minimal")
-    if smallest and alone is not None:
-        out["cost"] = cost(ledger, f"{head}/cost", smallest[0], alone, str(smallest[0].facts["level"]))
+    mine = [s for s in sets if s.facts["seed"] == min(seeds)]
+    if mine:
+        out["cost"] = cost(ledger, f"{head}/cost", mine, same_images(records, mine[0]), str(mine[0].facts["level"]))
     return out
 
 

@@ -68,6 +68,7 @@ def html(records: Records, found: Computed, command: str) -> str:
         "percent": percent,
         "small": show.small,
         "settled": lambda id: (found.ledger[id].value or 0.0) <= MOVED + 1e-9,
+        "missing": lambda why: Markup('<span class="none" title="{}">–</span>').format(why),
         "printed": lambda line: _table3(found, line),
         "meaning": MEANING,
     }

@@ -188,6 +188,8 @@ class Records:
         except (KeyError, TypeError, AttributeError, IndexError) as e:
             raise DataDamaged(f"{self.folder}/records.json is damaged: {type(e).__name__} {e}") from None
         self.whole = "any/test/natural" in self.sets
+        if self.beside is not None and not (self.classifier and self.beside.classifier):
+            raise UsageError(f"the records in {self.folder} or {self.beside.folder} do not say of which classifier they are: run it again")
         if self.beside is not None and self.classifier != self.beside.classifier:
             raise UsageError(f"the records in {self.folder} and in {self.beside.folder} are of different classifiers")
 
@@ -246,8 +248,8 @@ class Records:
     @property
     def dataset(self) -> str:
         """Name of the data set."""
-        sets = list(self.sets.values())
-        return str((self.natural("test") if self.whole else sets[0]).facts["dataset"])
+        sets = [self.natural("test")] if self.whole else [s for s in self.sets.values() if "dataset" in s.facts]
+        return str(sets[0].facts["dataset"])
 
     def natural(self, role: str) -> ImageSet:
         """The naturals of a role.
@@ -320,8 +322,8 @@ class Records:
 def opened(folders: Sequence[Path]) -> list[Records]:
     """The records of some folders; those of the white box alone go beside the ones of the same classifier, where there are any."""
     every = [Records(f) for f in folders]
-    alone = {r.classifier: r.folder for r in every if not r.whole}
-    there = {r.classifier for r in every if r.whole}
+    alone = {r.classifier: r.folder for r in every if not r.whole and r.classifier}
+    there = {r.classifier for r in every if r.whole and r.classifier}
     return [
         Records(r.folder, beside=alone[r.classifier]) if r.whole and r.classifier in alone else r
         for r in every

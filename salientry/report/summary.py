@@ -7,7 +7,7 @@ but for the paper's own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
@@ -16,15 +16,27 @@ from .compute import Computed
 from .detection import Row, Table
 from .records import Records, attack_title
 
+SHOWN = ("SPD", "SMD", "ID+", "fusion")
 Number = Callable[..., Markup]  # an id (and whether in percent) to what is printed
 
 
 @dataclass(frozen=True)
 class Part:
-    """A heading and its sentences."""
+    """A heading, its sentences, and a small table under them.
+
+    Attributes:
+        heading: of the part.
+        sentences: in order.
+        head: of the table; empty where there is none.
+        rows: of the table, the detector first.
+        after: sentences below it.
+    """
 
     heading: str
     sentences: list[Markup]
+    head: list[str] = field(default_factory=list)
+    rows: list[list[Markup]] = field(default_factory=list)
+    after: list[Markup] = field(default_factory=list)
 
 
 def summary(records: Records, found: Computed, num: Number, percent: Callable[[str], str]) -> list[Part]:
@@ -34,8 +46,8 @@ def summary(records: Records, found: Computed, num: Number, percent: Callable[[s
     return [
         Part("The paper says", _paper(found.paper.column)),
         Part("In the paper's own manner, we find", _own_manner(found, num)),
-        Part("Under strict rules is left", _strict(found, num, percent)),
-        Part("An attacker who knows the detector", _attacker(records, found, num, percent)),
+        _strict(found, num, percent),
+        _attacker(records, found, num),
     ]
 
 
@@ -79,75 +91,63 @@ def _own_manner(found: Computed, num: Number) -> list[Markup]:
         each = [
             Markup(
                 "{} {} flagged; of the images that were right {} end wrong and unflagged as printed, {} with the true gradient in a ball "
-                "of that size"
+                "of that size and steps of a quarter of it"
             ).format(d, num(a.numbers["detector"]), num(a.numbers["joint"]), num(b.numbers["joint"]))
             for d, a, b in lines
             if a and b
         ]
-        out.append(Markup("Its white-box attack with eps {}: {}.").format(lines[0][1].eps if lines[0][1] else "?", Markup("; ").join(each)))
+        if each:
+            eps = next(a.eps for _, a, _ in lines if a)
+            out.append(Markup("Its white-box attack with eps {}: {}.").format(eps, Markup("; ").join(each)))
     return out or [Markup("Not run: these records hold the white box alone.")]
 
 
-def _strict(found: Computed, num: Number, percent: Callable[[str], str]) -> list[Markup]:
+def _strict(found: Computed, num: Number, percent: Callable[[str], str]) -> Part:
     """Detection by who does not know the detector."""
+    heading = "Under strict rules is left"
     table = next((t for t in found.tables if (t.protocol, t.trained_on) == ("strict", "combined") and t.rows), None)
     if table is None:
-        return [Markup("Not run: these records hold the white box alone.")]
-    level = table.levels[0]
-    wanted = [n for n in ("SPD", "SMD", "ID+", table.best_floor, "fusion") if n]
+        return Part(heading, [Markup("Not run: these records hold the white box alone.")])
+    wanted = [n for n in (*SHOWN[:3], table.best_floor, SHOWN[3]) if n]
     rows = [r for n in dict.fromkeys(wanted) for r in table.rows if r.group.title == n]
-    out = [
-        Markup(
-            "8-bit images that fool, one threshold that flags at most {} of naturals, attacks that do not know the detector. Trained on "
-            "all of them, share found, over them all and on the one of which least is found:"
-        ).format(percent(level))
-        + Markup(" {}.").format(Markup("; ").join(_found(r, table, found, num) for r in rows))
-    ]
+    words = Markup(
+        "8-bit images that fool, one threshold that flags at most {} of naturals, attacks that do not know the detector, which was trained "
+        "all of them. Share found:"
+    ).format(percent(table.levels[0]))
+    after = []
     if found.fusion and (gain := found.fusion.gain("whole", "the map")):
-        out.append(Markup("Added to a fusion of everything else, the map's two detectors find {} more.").format(num(gain)))
-    return out
+        after.append(Markup("The map's two detectors, added to a fusion of everything else, find {} more.").format(num(gain)))
+    head = ["detector", "of all attacks, each on its share", "of the attack of which least is found", "naturals flagged"]
+    return Part(heading, [words], head, [_found(r, table, found, num) for r in rows], after)
 
 
-def _found(row: Row, table: Table, found: Computed, num: Number) -> Markup:
+def _found(row: Row, table: Table, found: Computed, num: Number) -> list[Markup]:
     level = table.levels[0]
     cells = {c.attack: c.tpr[level] for c in row.cells if level in c.tpr}
-    name = row.group.title + (" (floor)" if row.group.title == table.best_floor else "")
-    whole = Markup("{} {}").format(name, num(cells.get("combined")))
+    name = Markup("{}{}").format(row.group.title, " (best floor)" if row.group.title == table.best_floor else "")
     each = [a for a in found.grid.labels if a in cells]
-    if not each:
-        return whole
-    worst = min(each, key=lambda a: found.ledger.value(cells[a]))
-    return whole + Markup(", {} {}").format(attack_title(worst), num(cells[worst]))
+    worst = min(each, key=lambda a: found.ledger.value(cells[a])) if each else None
+    least = Markup("{} {}").format(num(cells[worst]), attack_title(worst)) if worst else Markup("–")
+    return [name, num(cells.get("combined")), least, num(row.fpr.get(level))]
 
 
-def _attacker(records: Records, found: Computed, num: Number, percent: Callable[[str], str]) -> list[Markup]:
-    """What is left of a detector whose owner publishes it."""
-    siege = found.siege
+def _attacker(records: Records, found: Computed, num: Number) -> Part:
+    """What is left of a detector against who has it."""
+    heading, siege = "An attacker who knows the detector", found.siege
     if siege is None:
-        return [Markup("Not run: <code>salientry run whitebox dataset={}</code>.").format(records.dataset)]
+        return Part(heading, [Markup("Not run: <code>salientry run whitebox dataset={}</code>.").format(records.dataset)])
     linf = [b for b in siege.budgets if not b.startswith("L2")]
-    rows = {r.title: r for r in siege.rows}
-    shown = [rows[n] for n in ("SPD", "SMD", "ID+", "fusion") if n in rows]
-
-    def at(b: str) -> Markup:
-        alone = Markup("no detector {}").format(num(siege.alone[b])) if b in siege.alone else Markup("")
-        told = [Markup("{} {}").format(r.title, num(r.union[b]) if r.union.get(b) else "not known, attack too weak") for r in shown]
-        return Markup("<b>{}</b>: {}").format(b, _joined([*([alone] if alone else []), *told]))
-
-    out = [
-        Markup(
-            "Gets past classifier and detector at the same threshold, share of {} images, by how far each value may be changed. {}."
-        ).format(siege.images, Markup("; ").join(at(b) for b in linf))
-    ]
-    costs = [Markup("{} {}").format(r.title, num(r.cost)) for r in shown if r.cost]
-    if costs:
-        words = Markup("The smallest change that works is so many times the one without a detector (L2, medians): {}.")
-        out.append(words.format(_joined(costs)))
-    alarms = [Markup("{} {}").format(r.title, num(next(iter(r.alarm.values())))) for r in shown if r.alarm]
-    if alarms:
-        out.append(
-            Markup("Turned against its owner it is made to flag images whose answer is right, budget {}: {}.").format(
-                next(iter(shown[0].alarm)), _joined(alarms)
-            )
-        )
-    return out
+    shown = [r for n in SHOWN for r in siege.rows if r.title == n]
+    words = Markup(
+        "Share of {} images (right before) that end wrong, in 8 bits, and unflagged at the same threshold, by how far each value may be "
+        "changed; how much larger the smallest such change that was found is than without a detector (L2, medians); and who wants to turn "
+        "the detector against its owner: share of images that are flagged though their answer is right."
+    ).format(siege.images)
+    alarms = list(dict.fromkeys(b for r in shown for b in r.alarm))
+    head = ["detector", *linf, "L2 it costs", *(f"alarm, {b}" for b in alarms)]
+    rows = [[Markup("none"), *(num(siege.alone.get(b)) for b in linf), Markup("1"), *(Markup("–") for _ in alarms)]]
+    for r in shown:
+        weak = [Markup("attack too weak"), *(Markup("") for _ in linf[1:])][: len(linf)]
+        cells = weak if r.blank else [num(r.union[b]) for b in linf]
+        rows.append([Markup(r.title), *cells, num(r.cost), *(num(r.alarm.get(b)) for b in alarms)])
+    return Part(heading, [words], head, rows)

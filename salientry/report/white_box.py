@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from .records import TITLES, Array, ImageSet, Records
 METHODS = ("Selective", "Orthogonal", "Joint")
 UNBOUNDED = 1.0  # an eps that is no budget
 PASS = 0.95  # share of planted images that an attack must find
+VALID, CHANCE = 0.5, 0.1  # share of the problems that must be ones; share of random corners that may succeed
 MOVED = 0.03  # by how much doubled steps may change the union's success
 
 
@@ -50,9 +50,9 @@ class Robust:
         success: budget to attack to success at the first level.
         union: budget to success of any believed attack of that norm with that budget or less, at the first level.
         second: the same at the second level; the attacks aimed at the first one, which is harder, so it is a lower bound.
-        kept: by budget, what doubled steps with other random numbers add to the union.
+        kept: by budget, what independent runs with twice the steps add to the union.
         proofs: by attack.
-        cost: median L2 of the smallest successful perturbation over that of the classifier alone.
+        cost: median L2 of the smallest perturbation found that succeeds over that of the smallest one found that fools the classifier.
         alarm: budget to share of naturals that can be made to raise an alarm with their answer unchanged.
         blank: no attack is believed: nothing is reported.
     """
@@ -85,7 +85,7 @@ class Siege:
 
     Attributes:
         budgets: titles, in order.
-        alone: budget to success on the classifier alone.
+        alone: budget to success on the classifier alone: of any attack of that norm and budget, whatever it was up against.
         rows: one for each detector.
         planted: the attacks' own test.
         doubled: budgets at which attacks were run once more with twice the steps.
@@ -121,8 +121,9 @@ def budget(facts: JSON) -> str:
     """An attack's budget as it stands in a table: ``2/255``, ``.05``, ``L2 .5``."""
     eps, levels = float(facts["eps"]), 255 * float(facts["eps"])
     if facts["norm"] == "l2":
-        return f"L2 {eps:g}".replace("0.", ".")
-    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 and facts["eps"] < UNBOUNDED else f"{eps:g}".replace("0.", ".", 1)
+        return "L2 " + f"{eps:g}".removeprefix("0")
+    whole = abs(levels - round(levels)) < 1e-6 and levels < 26  # .2 is .2, though it is 51/255
+    return f"{levels:.0f}/255" if whole else f"{eps:g}".removeprefix("0")
 
 
 def title(facts: JSON) -> str:
@@ -132,7 +133,7 @@ def title(facts: JSON) -> str:
 
 def evaded(s: ImageSet, level: str) -> Array:
     """(N,) whether each image was right, is wrong, is in budget and is not above the threshold of a level: the one predicate."""
-    threshold = s.facts["thresholds"].get(level, 0.0)
+    threshold = s.facts["thresholds"][level]
     found: Array = s.columns["right"] & s.columns["changed"] & s.columns["in_budget"] & (s.columns["score"] <= threshold)
     return found
 
@@ -140,22 +141,21 @@ def evaded(s: ImageSet, level: str) -> Array:
 def siege(records: Records, ledger: Ledger) -> Siege | None:
     """None where the records hold no attack on a strict detector."""
     sets = [s for s in of_kind(records, "white box") if s.facts["hardened"] is None and _fair(s)]
-    usual = [s for s in sets if s.facts["method"] in METHODS and s.facts["eps"] < UNBOUNDED and not s.facts["afresh"]]
+    usual = [s for s in sets if s.facts["method"] in METHODS and not _free(s) and not s.facts["afresh"]]
     if not usual:
         return None
     order = sorted({(s.facts["norm"] == "l2", float(s.facts["eps"]), budget(s.facts)) for s in usual})
     names = [name for *_, name in order]
-    alone = [s for s in of_kind(records, "white box") if s.facts["detector"] is None]
-    shares = {
-        budget(s.facts): ledger.add(f"white box/classifier alone/{budget(s.facts)}", rate(draws(s), s.ids, [_fooled(s)]), "strict", [s.key])
-        for s in alone
-        if s.facts["eps"] is not None
-    }
-    minimal = next((s for s in alone if s.facts["method"] == "Minimal"), None)
+    every = same_images(records, usual[0])
+    shares = {}
+    for at in names:
+        mine = [s for s in every if _inside(s, *radius(at))]
+        values = np.any([_fooled(s) for s in mine], 0)  # whoever gets past a detector too has fooled the classifier
+        shares[at] = _share(ledger, f"white box/classifier alone/{at}", mine, values)
     detectors = dict.fromkeys((s.facts["detector"], s.facts["form"]) for s in usual)
     tests = of_kind(records, "binarization")
     rows = [
-        _robust(ledger, [s for s in sets if _is(s, d)], [s for s in tests if _is(s, d) and s.facts["hardened"] is None], names, minimal)
+        _robust(ledger, [s for s in sets if _is(s, d)], [s for s in tests if _is(s, d) and s.facts["hardened"] is None], names, every)
         for d in detectors
     ]
     doubled = [b for b in names if any(b in p.doubled for r in rows for p in r.proofs.values())]
@@ -167,6 +167,11 @@ def siege(records: Records, ledger: Ledger) -> Siege | None:
 def _fair(s: ImageSet) -> bool:
     """Whether it attacks a strict detector at its calibrated threshold."""
     return bool(s.facts["detector_protocol"] == "strict" and s.facts["level"] != "own" and s.facts["seed"] == 0)
+
+
+def _free(s: ImageSet) -> bool:
+    """Whether the attack has no budget: an Linf ball as large as all of [0, 1]."""
+    return bool(s.facts["norm"] == "linf" and s.facts["eps"] is not None and s.facts["eps"] >= UNBOUNDED)
 
 
 def _is(s: ImageSet, detector: tuple[Any, Any]) -> bool:
@@ -182,11 +187,11 @@ def _steps(s: ImageSet) -> int:
     return int(s.facts["settings"]["steps"])
 
 
-def _robust(ledger: Ledger, sets: list[ImageSet], tests: list[ImageSet], names: list[str], minimal: ImageSet | None) -> Robust:
+def _robust(ledger: Ledger, sets: list[ImageSet], tests: list[ImageSet], names: list[str], every: list[ImageSet]) -> Robust:
     f = sets[0].facts
     head, level = f"white box/{title(f)}", str(f["level"])
     second = next((k for k in sorted(f["thresholds"], key=_level) if k not in ("own", level)), level)
-    bounded = [s for s in sets if s.facts["method"] in METHODS and s.facts["eps"] < UNBOUNDED]
+    bounded = [s for s in sets if s.facts["method"] in METHODS and not _free(s)]
     plain = [s for s in bounded if not s.facts["afresh"]]
     again = [s for s in bounded if s.facts["afresh"] and _steps(s) > min(_steps(p) for p in plain)]
     proofs = {m: _proof(ledger, head, m, sets, plain, again, tests, level) for m in METHODS}
@@ -206,7 +211,7 @@ def _robust(ledger: Ledger, sets: list[ImageSet], tests: list[ImageSet], names: 
             )
     union, lower = dict[str, str | None](), dict[str, str | None]()
     for at in names:
-        for into, lv, called in ((union, level, "union"), (lower, second, f"union@{second}")):
+        for into, lv, called in ((union, level, "union"), (lower, second, f"union@{second}"))[: 1 if second == level else 2]:
             any_of = [s for s in plain + again if s.facts["method"] in believed]
             values = _union(any_of, at, lv)
             into[at] = None if values is None else _share(ledger, f"{head}/{at}/{called}", any_of, values)
@@ -219,11 +224,11 @@ def _robust(ledger: Ledger, sets: list[ImageSet], tests: list[ImageSet], names: 
         lower,
         kept,
         proofs,
-        _cost(ledger, head, sets, minimal, level),
+        cost(ledger, f"{head}/cost", [s for s in sets if s.facts["method"] != "Alarm"], every, level) if believed else None,
         {
             budget(s.facts): _share(ledger, f"{head}/alarm/{budget(s.facts)}", [s], alarmed(s, level))
             for s in sets
-            if s.facts["method"] == "Alarm"
+            if s.facts["method"] == "Alarm" and believed
         },
         not believed,
     )
@@ -250,13 +255,24 @@ def _share(ledger: Ledger, id: str, sets: list[ImageSet], values: Array) -> str:
 
 
 def _union(sets: list[ImageSet], at: str, level: str) -> Array | None:
-    """(N,) whether any of the attacks of this budget's norm, with this budget or a smaller one, succeeded on an image."""
-    here = [s for s in sets if budget(s.facts) == at]
-    if not here:
+    """(N,) whether any of the attacks of this budget's norm, with this budget or a smaller one, succeeded on an image; None where there
+    is none of this very budget.
+    """
+    norm, eps = radius(at)
+    if not any(budget(s.facts) == at for s in sets):
         return None
-    norm, eps = here[0].facts["norm"], float(here[0].facts["eps"])
-    within = [s for s in sets if s.facts["norm"] == norm and float(s.facts["eps"]) <= eps + 1e-9]
-    return np.asarray(np.any([evaded(s, level) for s in within], 0))
+    return np.asarray(np.any([evaded(s, level) for s in sets if _inside(s, norm, eps)], 0))
+
+
+def _inside(s: ImageSet, norm: str, eps: float) -> bool:
+    """Whether an attack's budget is no larger."""
+    return bool(s.facts["eps"] is not None and s.facts["norm"] == norm and float(s.facts["eps"]) <= eps + 1e-6)
+
+
+def radius(shown: str) -> tuple[str, float]:
+    """Norm and size of a budget as it stands in a table."""
+    a, _, b = shown.removeprefix("L2 ").partition("/")
+    return "l2" if shown.startswith("L2") else "linf", float(a) / float(b or 1)
 
 
 def _proof(
@@ -270,7 +286,7 @@ def _proof(
     level: str,
 ) -> Proof:
     wrong, ids = list[str](), dict[str, str | None]()
-    free = next((s for s in sets if s.facts["method"] == method and s.facts["eps"] >= UNBOUNDED), None)
+    free = next((s for s in sets if s.facts["method"] == method and _free(s)), None)
     ids["unbounded"] = None if free is None else _share(ledger, f"{head}/{method}/unbounded", [free], evaded(free, level))
     if free is None or not evaded(free, level).all():
         wrong.append("not every image is beaten without a budget" if free is not None else "not run without a budget")
@@ -285,6 +301,10 @@ def _proof(
         ids["chance"] = ledger.add(f"{head}/{method}/binarization by chance", chance, "strict", [test.key])
         if found.value < PASS:
             wrong.append(f"it finds {found.value:.2f} of the planted images, {PASS:g} are needed")
+        if ok.mean() < VALID or chance.value > CHANCE:
+            wrong.append(
+                f"the binarization test asks too little: {ok.mean():.2f} of the problems are set apart, chance finds {chance.value:.2f}"
+            )
     doubled = {}
     for s in (a for a in again if a.facts["method"] == method):
         base = next((p for p in plain if p.facts["method"] == method and budget(p.facts) == budget(s.facts)), None)
@@ -294,19 +314,43 @@ def _proof(
     return Proof(ids["unbounded"], ids.get("found"), ids.get("chance"), doubled, wrong)
 
 
-def _cost(ledger: Ledger, head: str, sets: Iterable[ImageSet], minimal: ImageSet | None, level: str) -> str | None:
-    """Median L2 with the detector over the median L2 without, on the images on which both succeeded."""
-    s = next((s for s in sets if s.facts["method"] == "Minimal" and not s.facts["afresh"]), None)
-    return None if s is None or minimal is None else cost(ledger, f"{head}/cost", s, minimal, level)
+def disbelieved(sets: list[ImageSet], tests: list[ImageSet]) -> list[str]:
+    """Of a hardened detector: which attacks fail without a budget or on the binarization test; empty where all that were put to it pass."""
+    wrong = []
+    for m in METHODS:
+        free = [s for s in sets if s.facts["method"] == m and _free(s)]
+        if any(not evaded(s, str(s.facts["level"])).all() for s in free):
+            wrong.append(f"{m}: not every image is beaten without a budget")
+        for s in (s for s in tests if s.facts["method"] == m):
+            ok = s.columns["valid"].astype(bool)
+            if ok.mean() < VALID or s.columns["found"][ok].mean() < PASS:
+                wrong.append(f"{m}: the binarization test is not passed")
+    return wrong
 
 
-def cost(ledger: Ledger, id: str, s: ImageSet, minimal: ImageSet, level: str) -> str | None:
-    """The number of a ratio of medians; None where fewer than half of the images were beaten."""
-    both = evaded(s, level) & _fooled(minimal)
-    if both.mean() < 0.5:
+def cost(ledger: Ledger, id: str, sets: list[ImageSet], every: list[ImageSet], level: str) -> str | None:
+    """The number of a ratio of medians: L2 of the smallest perturbation found that gets past classifier and detector over that of the
+    smallest one found that fools the classifier, by any of the attacks, over the images that were fooled at all. An image that no attack
+    got past the detector counts as infinite; None where that is half of them. ``every``: all attacks on these images, whatever they were
+    up against.
+    """
+    base, there = _smallest(every, [_fooled(s) for s in every]), _smallest(sets, [evaded(s, level) for s in sets])
+    fell = np.isfinite(base)
+    if not fell.any() or not np.isfinite(np.median(there[fell])):
         return None
-    found = median_ratio(draws(s), s.ids[both], s.columns["l2"][both], minimal.columns["l2"][both])
-    return ledger.add(id, found, "strict", [s.key, minimal.key])
+    s = sets[0]
+    return ledger.add(id, median_ratio(draws(s), s.ids[fell], there[fell], base[fell]), "strict", sorted({t.key for t in sets}))
+
+
+def _smallest(sets: list[ImageSet], won: list[Array]) -> Array:
+    """(N,) L2 of each image's smallest perturbation that won; infinite where none did."""
+    return np.asarray(np.min([np.where(w, s.columns["l2"], np.inf) for s, w in zip(sets, won, strict=True)], 0))
+
+
+def same_images(records: Records, like: ImageSet) -> list[ImageSet]:
+    """All attacks on these images that are to fool, in the storage of the strict protocol."""
+    found = [s for s in of_kind(records, "white box") if s.facts["method"] != "Alarm" and s.facts["protocol"] == "strict"]
+    return [s for s in found if np.array_equal(s.ids, like.ids)]
 
 
 def planted(records: Records, ledger: Ledger) -> list[Planted]:

@@ -7,7 +7,7 @@ from .cells import side
 from .claims import FAILS, HOLDS, NOT_RUN, OPEN, Claim, Finding
 from .numbers import Ledger
 from .records import ImageSet, Records
-from .white_box import Siege, of_kind, title
+from .white_box import Siege, of_kind, radius, title
 
 HALF, NOTHING = 0.5, 0.03
 PUBLISHED, STRICT = ("published", "paired"), ("strict", "paired")
@@ -41,12 +41,19 @@ def _fools(ledger: Ledger, defence: str, column: str | None, algorithms: Algorit
     words = f"{defence} flags {'half or more' if stands else 'less than half'} of the images of its own white-box attack (T = {PASSES})"
     line = algorithms.line(defence, PRINTED) if algorithms else None
     row = next((r for r in siege.rows if r.title == defence), None) if siege else None
-    linf = [b for b in (siege.budgets if siege else []) if not b.startswith("L2")]
-    best = row.union[linf[-1]] if row and linf else None
+    at = _nearest(siege.budgets if siege else [], line.eps if line else "")
+    best = row.union.get(at) if row else None
     published = _judged(ledger, line.numbers["detector"] if line else None, HALF, stands)
-    why = f"share of images that the best of our attacks gets past classifier and detector, budget {linf[-1]}" if best else ""
-    strict = _judged(ledger, best, HALF, not stands)
-    return Claim("C13", f"{defence} before", words, {PUBLISHED: published, STRICT: _with(strict, why)})
+    strict = _judged(ledger, best, HALF, not stands, "attack too weak, nothing to report" if row and row.blank else "")
+    told = f"share of images that the best of our attacks gets past classifier and detector, budget {at}" if best else ""
+    return Claim("C13", f"{defence} before", words, {PUBLISHED: published, STRICT: _with(strict, told)})
+
+
+def _nearest(budgets: list[str], eps: str) -> str:
+    """The largest Linf budget that is no larger than the paper's; the smallest where all are."""
+    linf = sorted((radius(b)[1], b) for b in budgets if not b.startswith("L2"))
+    most = radius(eps)[1] if eps else 1.0
+    return next((b for size, b in reversed(linf) if size <= most + 1e-6), linf[0][1] if linf else "")
 
 
 def _with(finding: Finding, why: str) -> Finding:
@@ -59,8 +66,18 @@ def _recovers(ledger: Ledger, defence: str, algorithms: Algorithms | None) -> Cl
     words = f"after adversarial training {defence} flags {'more' if above else 'less'} than half of what that attack makes"
     found = {t.against: t for t in (algorithms.training if algorithms else []) if t.defence == defence}
     paper, strict = found.get("the paper's attack"), found.get("selective")
-    last = paper.rounds[-1].numbers["detector"] if paper and paper.rounds else None
+    last = paper.last.numbers["detector"] if paper and paper.last else None
     best = strict.afresh["after"].get("any") if strict else None
+    if strict and above and strict.wrong and best and side(ledger[best], HALF) == "below":
+        return Claim(
+            "C14",
+            f"{defence} after",
+            words,
+            {
+                PUBLISHED: _judged(ledger, last, HALF, above),
+                STRICT: Finding(None, NOT_RUN, HALF, "attack too weak: " + "; ".join(strict.wrong)),
+            },
+        )
     told = "share of images that an attack afresh gets past classifier and hardened strict detector" if best else ""
     findings = {PUBLISHED: _judged(ledger, last, HALF, above), STRICT: _with(_judged(ledger, best, HALF, not above), told)}
     return Claim("C14", f"{defence} after", words, findings)
