@@ -100,7 +100,7 @@ def another_classifier() -> str:
 
 WHITE = RECORDED.parent / "whitebox"
 ATTACKED = ("SPD", "SMD", "JSD", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin", "Opinion", "BlackShare")
-BUDGETS = {"cifar10": ("1/255", "2/255", "4/255", "8/255", "L2 .5"), "digits": (".05", ".1", ".2", ".3", "L2 1.5")}
+BUDGETS = {"cifar10": ("1/255", "2/255", "4/255", "8/255", "L2 .5"), "digits": (".05", ".1", ".2", ".3")}
 
 
 def white_box(dataset: str) -> str:

@@ -190,13 +190,6 @@ def within(x: Tensor, stored: Tensor, rules: Rules, eps: float | None, norm: str
     return valid & (moved.abs().amax(1) <= limit + 1e-6)
 
 
-def evaded(positives: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """The one predicate for an attack on classifier and detector together: a :func:`positive` whose score is not above the threshold.
-    All (N,).
-    """
-    return positives & (scores <= threshold)
-
-
 def counting(rules: Rules, right: Tensor, changed: Tensor, in_budget: Tensor, is_control: bool) -> Tensor:
     """(N,) which rows the protocol's numbers speak of: all of them when published; when strict, the positives of an attack,
     and the rows of a control on which the classifier is as right as before.

@@ -425,3 +425,13 @@ def test_pinned_images_take_the_first_role_or_none() -> None:
         assert sorted(rank[role == calibrate]) == list(range(wanted))
     with pytest.raises(UsageError, match="want 60 images; there are 52"):
         deal([Pool(images, labels, ("calibrate", "test"), pinned=20)], Roles(fit=0, detect=0, select=0, calibrate=12, test=48))
+
+
+def test_an_l2_budget_is_over_all_values_of_an_image() -> None:
+    x = torch.full((2, 1, 4, 4), 0.5).mul(255).round() / 255
+    moved = x.clone()
+    moved[0, 0, 0, 0] += 30 / 255
+    moved[1] += 10 / 255
+    assert within(x, moved, STRICT, 31 / 255, "l2").tolist() == [True, False]
+    assert within(x, moved, STRICT, 40 / 255 + 1e-6, "l2").tolist() == [True, True]
+    assert within(x, moved, STRICT, 11 / 255).tolist() == [False, True]

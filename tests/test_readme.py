@@ -108,11 +108,15 @@ def test_named_files_are_there() -> None:
 
 
 def test_the_tables_are_those_of_the_recorded_run() -> None:
-    from benchmarks.readme import another_classifier, natural_images, tables
+    from benchmarks.readme import BUDGETS, WHITE, another_classifier, natural_images, tables, white_box
 
     assert tables() in README
     assert natural_images() in README
     assert another_classifier() in README
+    recorded = [d for d in BUDGETS if (WHITE / d).exists()]
+    assert "cifar10" in recorded
+    for dataset in recorded:
+        assert white_box(dataset) in README
 
 
 def test_the_recorded_run_of_natural_images_follows_from_its_scores() -> None:

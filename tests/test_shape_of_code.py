@@ -11,10 +11,12 @@ import pytest
 from torch import nn
 
 from salientry import ATTACKS, CLASSIFIERS, CONTROLS, DATASETS, DETECTORS, SALIENCY
+from salientry.adaptive import ADAPTIVE
 
 ROOT = Path(__file__).parents[1] / "salientry"
 FILES = sorted(ROOT.rglob("*.py"))
 FOLDERS = {
+    "adaptive": ADAPTIVE,
     "attacks": ATTACKS,
     "classifiers": CLASSIFIERS,
     "controls": CONTROLS,
@@ -26,6 +28,9 @@ BY_HAND = {
     "arrays": "a user's own images",
     "folder": "a user's own pictures",
     "external": "a user's own network",
+    "binarization": "a test of attacks",
+    "weak": "detectors that attacks are tested on",
+    "hardening": "adversarial training",
 }  # public files that no name stands for
 
 

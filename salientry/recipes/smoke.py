@@ -45,7 +45,7 @@ NET = UNet(
 
 
 ASSAULT = Assault(
-    budgets=(0.05, 0.1, 0.2, 0.3), more=(), l2=(1.5,), doubled=(0.1,), alarm=(0.05,), step=0.1, strict_training=0.2, trained_on=800
+    budgets=(0.05, 0.1, 0.2, 0.3), more=(), l2=(), doubled=(0.3,), alarm=(0.05,), step=0.1, strict_training=0.2, trained_on=400
 )  # what the white box tries, with the paper's budget of .2
 
 

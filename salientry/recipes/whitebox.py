@@ -9,7 +9,11 @@
 The paper's Algorithms 1 to 3 and its Table 3, the same with the true gradient, selective and orthogonal descent and a joint loss at the
 frozen strict threshold, the proofs that those attacks work, adversarial training, and what an attack costs.
 
-Hardware:  2 cores, no GPU, 4 GiB
+Hardware:  2 cores, no GPU, 6 GiB
+Time:      CIFAR-10: 5,838 s of one thread beside what ``fast`` made, 54 min on two busy cores; any number of calls, each goes on where the
+           one before was stopped
+Result:    results/whitebox. CIFAR-10, share of 64 images that get past classifier and detector at the 5 % threshold, 95 % interval: at
+           8/255 1.000 [.944, 1.000] of every detector; at 2/255 SPD .625 [.516, .734], fusion .594 [.469, .703], no detector .641
 """
 
 from __future__ import annotations

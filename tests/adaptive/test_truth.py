@@ -322,6 +322,18 @@ def test_images_are_8_bit_and_in_the_ball_when_they_succeed(kind: Any, norm: str
     assert float(moved.abs().max() if norm == "linf" else length(moved).max()) <= (int(255 * eps) / 255 if norm == "linf" else eps) + 1e-6
 
 
+@pytest.mark.parametrize("kind", STRONG)
+def test_a_random_start_is_each_image_s_own(kind: Any) -> None:
+    target = replace(defended("SPD", GREY), threshold=-1e9)  # nothing succeeds, so that the whole way is walked
+    x, y = subjects(target, 5, GREY)
+    attack = kind(0.1, 2, start="random")
+    whole, order = attack(target, x, y, seeds=seeds(5)), torch.tensor([3, 1, 4, 0, 2])
+    torch.testing.assert_close(attack(target, x[order], y[order], seeds=seeds(5)[order]), whole[order])
+    assert not torch.equal(attack(target, x, y, seeds=seeds(5) + 1), whole)
+    assert torch.equal(kind(0.1, 2)(target, x, y, seeds=seeds(5)), kind(0.1, 2)(target, x, y, seeds=seeds(5) + 1))
+    assert float((whole - x).abs().max()) <= 0.1 + 1e-9
+
+
 def test_wrong_settings_are_refused_with_what_was_found() -> None:
     for make in (
         lambda: Selective(-1),
@@ -331,6 +343,7 @@ def test_wrong_settings_are_refused_with_what_was_found() -> None:
         lambda: Binarization(share=1.5),
         lambda: Simultaneous(weight=2),
         lambda: Minimal(shrink=0.9),
+        lambda: Selective(start="nowhere"),  # type: ignore[arg-type]
     ):
         with pytest.raises(UsageError, match="found"):
             make()
