@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ..errors import DataDamaged, StoreError
 from ..metrics import RESAMPLES
-from ..store import JSON, write_json, writing
+from ..store import JSON, read_json, write_json, writing
 from . import algorithms, appendix, detection, figures, plots, targets
 from .compute import Computed, computed
 from .fusion import Fusion, Part
@@ -31,7 +33,8 @@ def write(folder: Path | str, command: str | None = None, beside: Path | None = 
     Args:
         folder: holds ``records.json``.
         command: what was typed, when it is not what ``run.json`` says.
-        beside: a folder with the records of the white box on the same classifier; the report remembers where it lies.
+        beside: a folder with the records of the white box on the same classifier; the report remembers where it lies, and the next one
+            finds it there.
 
     Returns:
         The page's path.
@@ -40,6 +43,7 @@ def write(folder: Path | str, command: str | None = None, beside: Path | None = 
         UsageError: when there are no records.
         StoreError: when it cannot be written.
     """
+    beside = beside or _remembered(Path(folder))
     records = Records(folder, beside=beside)
     found = computed(records)
     typed = command or records.run.get("command", "salientry report")
@@ -52,6 +56,14 @@ def write(folder: Path | str, command: str | None = None, beside: Path | None = 
     with writing(page):
         page.write_text(html(records, found, typed))
     return page
+
+
+def _remembered(folder: Path) -> Path | None:
+    """Where the white box lay when the report was last written, if it is still there."""
+    where = None
+    with contextlib.suppress(StoreError, DataDamaged, AttributeError):  # whatever is there is written anew
+        where = read_json(folder / "report.json").get("beside")
+    return folder / where if where and (folder / where / "records.json").exists() else None
 
 
 def html(records: Records, found: Computed, command: str) -> str:

@@ -65,6 +65,9 @@ def test_it_goes_beside_the_black_box_of_the_same_classifier(besieged: Path, fin
     assert "An attacker who knows the detector" in (tmp_path / "black" / "report.html").read_text()
     whole = verify.verify(tmp_path / "black")
     assert whole > verify.verify(_written(tmp_path / "white"))
+    before = (tmp_path / "black" / "report.json").read_bytes()
+    page.write(tmp_path / "black")
+    assert (tmp_path / "black" / "report.json").read_bytes() == before, "it remembers where the white box lies"
     (one,) = opened([tmp_path / "black", tmp_path / "white"])
     assert one.beside is not None
     body = (tmp_path / "white" / "records.json").read_text()
