@@ -534,7 +534,7 @@ def test_how_numbers_are_written(value: float, lo: float, hi: float, shown: str)
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (["a", "b"], "a report is of one folder; found 2 (several are for --claims FILE)"),
+        (["a", "b", "c"], "a report is of one folder and perhaps the one with the white box on the same classifier; found 3"),
         (["a", "b", "--verify"], "a report is of one folder; found 2"),
         (["a", "--claims", "c.md", "--verify"], "--claims writes a document and does nothing else: leave --verify away"),
         (["a", "--claims", "c.md", "--cells", "figure2"], "leave --cells away"),
