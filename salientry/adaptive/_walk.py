@@ -210,9 +210,6 @@ def cross_entropy(z: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(z, y, reduction="none")
 
 
-LOSSES = {"margin": margin, "cross_entropy": cross_entropy}
-
-
 def started(start: Start, x: Tensor, seeds: Tensor, ball: Ball) -> Tensor:
     """(N, C, H, W) where a walk begins: at the images, or uniform in half the ball, from each image's own seed."""
     if start == "natural" or ball.eps is None:
@@ -220,6 +217,11 @@ def started(start: Start, x: Tensor, seeds: Tensor, ball: Ball) -> Tensor:
     moved = (2 * uniform(seeds, tuple(x.shape[1:])) - 1).to(x.dtype)
     moved = moved * ball.eps / 2 if ball.norm == "linf" else moved / length(moved).clamp_min(1e-12) * ball.eps / 2
     return ball.project(x + moved, x)
+
+
+def step_of(eps: float, step_size: float | None, gradient: Stop) -> float:
+    """Size of one step of the paper's attacks where none is given: eps where the slope is taken at the view, eps / 4 at the image."""
+    return step_size if step_size is not None else eps if gradient == "view" else eps / 4
 
 
 def wide(rows: Tensor) -> Tensor:

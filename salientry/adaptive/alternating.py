@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from ._defended import Defended, Stop
-from ._walk import Ball, Point, check_walk, cross_entropy, walk, wide
+from ._walk import Ball, Point, check_walk, cross_entropy, step_of, walk, wide
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Alternating:
     @property
     def step(self) -> float:
         """Size of one step."""
-        return self.step_size if self.step_size is not None else self.eps if self.gradient == "view" else self.eps / 4
+        return step_of(self.eps, self.step_size, self.gradient)
 
     def passes(self, target: Defended, x: Tensor, y: Tensor) -> Iterator[Tensor]:
         """(N, C, H, W) images after each pass, float32: those after T passes are what ``steps=T`` gives."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..attacks._gradient import check_settings
 from ._defended import Defended, Stop
-from ._walk import Ball, Point, check_walk, cross_entropy, walk
+from ._walk import Ball, Point, check_walk, cross_entropy, step_of, walk
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Simultaneous:
     @property
     def step(self) -> float:
         """Size of one step."""
-        return self.step_size if self.step_size is not None else self.eps if self.gradient == "view" else self.eps / 4
+        return step_of(self.eps, self.step_size, self.gradient)
 
     def passes(self, target: Defended, x: Tensor, y: Tensor) -> Iterator[Tensor]:
         """(N, C, H, W) images after each step, float32."""

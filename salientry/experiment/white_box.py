@@ -10,15 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..adaptive import Defended, differentiable
+from ..adaptive import Defended
 from ..adaptive.binarization import Binarization
 from ..adaptive.hardening import Hardening
 from ..adaptive.weak import WEAK, weakened
 from ..contracts import ATTACK_STREAM, Batch, facts_of, frozen, seeded, with_facts
 from ..errors import UsageError
-from ..evidence import GRADIENTS
 from ..keys import encode, label
-from ..protocol import Rules, counting, within
+from ..protocol import Rules, counting, eight_bits, within
 from ..store import JSON, Rows
 from .handles import Found, step
 from .steps import BATCH, Columns, StoredPairs, borders
@@ -39,9 +38,9 @@ def right_ones(rows: Rows, count: int) -> Rows:
 # --- attacks ----------------------------------------------------------------------------------------------------
 
 
-def _facts(attack: Any, detector: nn.Module | None = None, level: str = "own", **given: Any) -> dict[str, JSON]:
+def _facts(attack: Any, classifier: Any = None, detector: nn.Module | None = None, level: str = "own", **given: Any) -> dict[str, JSON]:
     """What was attacked, and how; of the detector all that tables call it by."""
-    known = {} if detector is None else facts_of(detector)
+    known, target = {} if detector is None else facts_of(detector), Defended(classifier, detector=detector)
     told = {k: known.get(k) for k in ("detector", "form", "family", "trained_on", "seed", "round", "hardened")}
     settings = {
         "attack": label(attack),
@@ -60,18 +59,10 @@ def _facts(attack: Any, detector: nn.Module | None = None, level: str = "own", *
             "thresholds": {"own": 0.0} if calibrated is None else calibrated.value,
             "protocol": rules.name if rules else None,
             "afresh": given.get("afresh", False),
-            "sharpness": _target(None, None, detector, 0.0).sharpness if _reads_gradients(detector) else None,
-            "ramp": detector is not None and differentiable(detector) is not detector,
+            "sharpness": target.sharpness if target.smoothed else None,
+            "ramp": target.slope_of is not detector,
         }
     )
-
-
-def _reads_gradients(detector: Any) -> bool:
-    return detector is not None and bool(detector.needs & set(GRADIENTS))
-
-
-def _target(classifier: Any, saliency: Any, detector: Any, threshold: float) -> Defended:
-    return Defended(classifier, saliency, detector, threshold)
 
 
 def _threshold(calibrated: Found | None, level: str) -> float:
@@ -111,9 +102,9 @@ def attack_defended(
         the protocol's predicate; whether it is noticed, the score says); ``rms``, ``linf``, ``l2``.
     """
     x, own = natural.image, natural.predicted
-    target = _target(classifier, saliency, detector, _threshold(calibrated, level))
+    target = Defended(classifier, saliency, detector, _threshold(calibrated, level))
     out = attack(target, x, own, seeds=natural.seeds(seed, ATTACK_STREAM + (AFRESH if afresh else 0)))
-    stored = out if rules.bits is None else (out * 255).round().clamp(0, 255) / 255
+    stored = out if rules.bits is None else eight_bits(out)
     logits, scores = target.seen(stored)
     changed, moved = logits.argmax(1) != own, (stored - x).flatten(1)
     budget = attack.eps if getattr(attack, "project", True) else None
@@ -133,7 +124,7 @@ def passes(
     Columns: ``right``, ``natural_score``; for T of ``marks`` ``predicted@T``, ``score@T``, ``linf@T``.
     """
     x, own = natural.image, natural.predicted
-    target = _target(classifier, saliency, detector, 0.0)
+    target = Defended(classifier, saliency, detector, 0.0)
     found = {"right": own == natural.label, "natural_score": target.seen(x)[1]}
     for t, image in enumerate(attack.passes(target, x, own), 1):
         if t in marks:
@@ -158,7 +149,7 @@ def binarization(
     seed: int,
 ) -> Columns:
     """The binarization test of one attack on one detector: ``found``, ``valid``, ``by_chance`` for each image."""
-    target = _target(classifier, saliency, detector, 0.0)
+    target = Defended(classifier, saliency, detector, 0.0)
     found, planted = test.found(attack, target, natural.image, seeds=natural.seeds(seed, ATTACK_STREAM))
     return {"found": found, "valid": planted.valid, "by_chance": planted.by_chance}
 

@@ -11,7 +11,7 @@ from ..metrics import difference, rate
 from ..store import JSON
 from .numbers import Ledger
 from .records import ImageSet, Records
-from .white_box import METHODS, budget, cost, disbelieved, draws, evaded, of_kind, same_images, title
+from .white_box import METHODS, budget, cost, disbelieved, draws, evaded, of_kind, radius, same_images, title
 
 PASSES = 5  # the paper's T
 UNIT = 1e-9
@@ -115,7 +115,7 @@ def variant(facts: JSON) -> str:
 def algorithms(records: Records, ledger: Ledger) -> Algorithms | None:
     """None where the records hold none of the paper's white-box attacks."""
     sets = of_kind(records, "passes")
-    plain = [s for s in sets if s.facts["hardened"] is None and "training" not in s.facts]
+    plain = [s for s in sets if s.facts["hardened"] is None]
     grouped: dict[tuple[Any, ...], list[ImageSet]] = {}
     for s in plain:
         grouped.setdefault((s.facts["detector"], s.facts["attack"]), []).append(s)
@@ -126,13 +126,8 @@ def algorithms(records: Records, ledger: Ledger) -> Algorithms | None:
     for them in grouped.values():
         marks = sorted(int(c.split("@")[1]) for c in them[0].columns if c.startswith("score@"))
         found += [_line(ledger, sorted(them, key=lambda s: s.facts["seed"]), t) for t in marks if len(marks) > 1 or t == 1]
-    found.sort(key=lambda row: (order[row.variant], -_eps(row.eps)))
+    found.sort(key=lambda row: (order[row.variant], -radius(row.eps)[1]))
     return Algorithms(found, _trainings(records, ledger, sets), len(sets[0]))
-
-
-def _eps(shown: str) -> float:
-    a, _, b = shown.partition("/")
-    return float(a) / float(b or 1)
 
 
 def _line(ledger: Ledger, seeds: list[ImageSet], t: int) -> Line:

@@ -160,7 +160,7 @@ def siege(records: Records, ledger: Ledger) -> Siege | None:
     ]
     doubled = [b for b in names if any(b in p.doubled for r in rows for p in r.proofs.values())]
     level = str(usual[0].facts["level"])
-    second = next((k for k in sorted(usual[0].facts["thresholds"], key=_level) if k not in ("own", level)), level)
+    second = _second(usual[0])
     return Siege(names, shares, rows, planted(records, ledger), doubled, len(usual[0]), (level, second))
 
 
@@ -190,7 +190,7 @@ def _steps(s: ImageSet) -> int:
 def _robust(ledger: Ledger, sets: list[ImageSet], tests: list[ImageSet], names: list[str], every: list[ImageSet]) -> Robust:
     f = sets[0].facts
     head, level = f"white box/{title(f)}", str(f["level"])
-    second = next((k for k in sorted(f["thresholds"], key=_level) if k not in ("own", level)), level)
+    second = _second(sets[0])
     bounded = [s for s in sets if s.facts["method"] in METHODS and not _free(s)]
     plain = [s for s in bounded if not s.facts["afresh"]]
     again = [s for s in bounded if s.facts["afresh"] and _steps(s) > min(_steps(p) for p in plain)]
@@ -234,8 +234,9 @@ def _robust(ledger: Ledger, sets: list[ImageSet], tests: list[ImageSet], names: 
     )
 
 
-def _level(name: str) -> float:
-    return 1.0 if name == "own" else -float(name)
+def _second(s: ImageSet) -> str:
+    """The largest calibrated level but for the one that was aimed at; that one, where there is no other."""
+    return max((k for k in s.facts["thresholds"] if k not in ("own", s.facts["level"])), key=float, default=str(s.facts["level"]))
 
 
 def _reading(facts: JSON) -> str:

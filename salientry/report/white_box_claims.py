@@ -25,14 +25,13 @@ def claims(records: Records, ledger: Ledger, column: str | None, algorithms: Alg
     ]
 
 
-def _judged(ledger: Ledger, id: str | None, boundary: float, above: bool, why: str = "", fails: float | None = None) -> Finding:
-    """Holds where the interval is on the paper's side of the boundary, does not where it is beyond ``fails`` (default the boundary)."""
+def _judged(ledger: Ledger, id: str | None, boundary: float, above: bool, why: str = "") -> Finding:
+    """Holds where the interval is on the paper's side of the boundary, does not where it is on the other."""
     if id is None:
         return Finding(None, NOT_RUN, boundary, why or NONE)
-    beyond = boundary if fails is None else fails
     want, other = ("above", "below") if above else ("below", "above")
-    word = HOLDS if side(ledger[id], boundary) == want else FAILS if side(ledger[id], beyond) == other else OPEN
-    return Finding(id, word, boundary, why if word != HOLDS else "", fails=fails)
+    word = HOLDS if side(ledger[id], boundary) == want else FAILS if side(ledger[id], boundary) == other else OPEN
+    return Finding(id, word, boundary, why if word != HOLDS else "")
 
 
 def _fools(ledger: Ledger, defence: str, column: str | None, algorithms: Algorithms | None, siege: Siege | None) -> Claim:
@@ -68,19 +67,11 @@ def _recovers(ledger: Ledger, defence: str, algorithms: Algorithms | None) -> Cl
     paper, strict = found.get("the paper's attack"), found.get("selective")
     last = paper.last.numbers["detector"] if paper and paper.last else None
     best = strict.afresh["after"].get("any") if strict else None
-    if strict and above and strict.wrong and best and side(ledger[best], HALF) == "below":
-        return Claim(
-            "C14",
-            f"{defence} after",
-            words,
-            {
-                PUBLISHED: _judged(ledger, last, HALF, above),
-                STRICT: Finding(None, NOT_RUN, HALF, "attack too weak: " + "; ".join(strict.wrong)),
-            },
-        )
     told = "share of images that an attack afresh gets past classifier and hardened strict detector" if best else ""
-    findings = {PUBLISHED: _judged(ledger, last, HALF, above), STRICT: _with(_judged(ledger, best, HALF, not above), told)}
-    return Claim("C14", f"{defence} after", words, findings)
+    judged = _with(_judged(ledger, best, HALF, not above), told)
+    if strict and above and strict.wrong and judged.verdict == HOLDS:
+        judged = Finding(None, NOT_RUN, HALF, "attack too weak: " + "; ".join(strict.wrong))
+    return Claim("C14", f"{defence} after", words, {PUBLISHED: _judged(ledger, last, HALF, above), STRICT: judged})
 
 
 def _passes(records: Records, defence: str, name: str) -> list[ImageSet]:
