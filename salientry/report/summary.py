@@ -58,10 +58,12 @@ def _black(found: Computed, num: Number) -> list[Part]:
     if found.headline is None or not found.headline.black:
         return []
     each = found.headline.black.items()
-    told = _joined(Markup("{} {}").format("all attacks, each on its share" if a == "combined" else attack_title(a), num(i)) for a, i in each)
+    told = _joined(
+        Markup("{} {}").format("all attacks, each on its share" if a == "combined" else attack_title(a), num(i)) for a, i in each
+    )
     words = Markup(
-        "<b>The share of black pixels alone</b> (BlackShare: no map, no net), trained and tested on the same attack under strict rules, finds "
-        "{}. A detector that is not better than this has learnt to see dirt on a black background."
+        "<b>The share of black pixels alone</b> (BlackShare: no map, no net), trained and tested on the same attack under strict rules, "
+        "finds {}. A detector that is not better than this has learnt to see dirt on a black background."
     )
     return [Part("Before anything else", [words.format(told)])]
 
