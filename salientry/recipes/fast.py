@@ -43,7 +43,7 @@ CYCLE: dict[str, Any] = {"lr": 3e-3, "schedule": "one_cycle", "selector_lr": 1e-
 NETS = CompactCNN(epochs=3), ResidualCNN(), PictureCNN()
 BLACK = UNet(SimpleClassifier(base=8, scales=2, epochs=1), Eq2(area=3), Fill("black"), epochs=1, batch=64, **CYCLE)
 COLOUR = UNet(Trunk(ResidualCNN(epochs=8)), Eq2(area=3), epochs=2, base=8, **CYCLE)
-LARGE = UNet(Trunk(NETS[2]), Eq2(area=3), epochs=8, base=8, batch=32, **CYCLE)
+LARGE = UNet(Trunk(NETS[2]), Eq2(area=3), epochs=5, base=8, batch=32, **CYCLE)
 OWN = replace(COLOUR, encoder=Trunk(NETS[1], own=True)), replace(LARGE, encoder=Trunk(NETS[2], own=True))  # the classifier's own trunk
 
 # C&W and JSMA are faster than the paper prints them, and marked so
