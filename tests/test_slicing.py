@@ -88,3 +88,10 @@ def test_a_column_is_what_its_rows_say() -> None:
         assert (column.shape, column.dtype, len(column)) == (whole.shape, whole.dtype, len(of))
         assert np.array_equal(column[1:3], whole[1:3])
         assert np.array_equal(column[:], whole)
+
+
+def test_a_step_sees_fewer_images_at_once_where_they_are_large() -> None:
+    assert [slicing.at_once(250, n) for n in (0, 28 * 28, 3 * 32 * 32)] == [250] * 3, "as it always was"
+    assert slicing.at_once(250, 3 * 112 * 112) == 20
+    assert slicing.at_once(250, 10**9) == 1
+    assert slicing.at_once(10, 3 * 112 * 112) == 10

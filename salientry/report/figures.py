@@ -32,6 +32,14 @@ MAPS = {
 }
 
 
+NUMBERS = {"MNIST": ("Figure 1", "Figure 5", "Figure 7"), "ASSIRA": ("Figure 6", "Like Figure 5", "Figure 8")}
+
+
+def numbers(column: str | None) -> tuple[str, str, str]:
+    """What the paper calls the pictures of maps, of perturbations and of gradient maps on a data set; of CIFAR-10 it prints none."""
+    return NUMBERS.get(column or "", ("Like Figure 1", "Like Figure 5", "Like Figures 7 and 8"))
+
+
 def uri(figure: Figure, kind: str) -> str:
     """A figure as a data URI, ``svg`` or ``png``, the same bytes for the same figure."""
     out = io.BytesIO()

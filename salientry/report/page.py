@@ -105,6 +105,7 @@ def html(records: Records, found: Computed, command: str) -> str:
         },
         curves={t.trained_on: plots.curves(records, t) for t in found.tables if t.protocol == "strict"},
         maps=figures.MAPS,
+        figure_numbers=figures.numbers(found.paper.column),
         spoiled=WORDS,
         shade=lambda id, protocol: plots.shade(found.ledger.value(id), protocol),
         whole_noise=lambda: show.number(_whole_noise(found)),

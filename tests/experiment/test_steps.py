@@ -137,3 +137,12 @@ def test_every_step_that_scores_says_what_the_detector_says_of_the_evidence() ->
         np.testing.assert_allclose(columns[f"score{i:03d}"].numpy(), direct[i][at], rtol=1e-6)
     with pytest.raises(UsageError, match="no stored map"):
         score_sets.function([rows_of(np.zeros(3))], Bright())
+
+
+def test_large_images_come_a_few_at_a_time_and_every_one_comes_once() -> None:
+    large = Rows(np.array([f"{i:016x}" for i in range(70)]), {"image": np.zeros((70, 3, 112, 112), np.uint8)}, {})
+    pieces = steps.borders(large)
+    assert [len(p) for p in pieces] == [20, 20, 20, 10]
+    assert np.concatenate(pieces).tolist() == list(range(70))
+    assert [len(p) for p in steps.borders(large, 25)] == [20, 5]
+    assert [len(p) for p in steps.borders(rows_of(np.arange(N)))] == [250, 250, 111]
