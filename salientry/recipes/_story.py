@@ -92,13 +92,15 @@ def begun(run: Run, plan: Plan) -> tuple[Story, Findings]:
     looked = {role: run.do(look, images[role], f) for role in ROLES if getattr(roles, role)}
     measured = run.do(sanity, looked["select"], f, drawer)
     s = run.do(gate, measured, drawer, plan.bounds)
-    natural = looked | {"fit": looked["fit"].first(plan.detect if plan.ladder else min(roles.calibrate, roles.fit))}
+    fit = plan.detect if plan.ladder else min(roles.calibrate, roles.fit)
+    natural = looked | {"fit": looked["fit"].first(fit)}
     heads = looked["detect"].first(plan.detect) if roles.detect else run.do(lend, looked["fit"].first(plan.detect), "detect")
     natural |= {"detect": heads, "select": looked["select"].first(plan.select)}
     natural |= {"test": looked["test"].first(plan.test)} if plan.test is not None else {}
     found = Findings(classifier=f, gates=[s], sanity=[measured, run.do(sanity, looked["select"], f, drawer, fill=Fill("paper"))])
     found.reduced, found.compact = [label(a) for a in plan.reduced], plan.compact
-    story = Story(run, plan, Subjects(run, f, natural, plan.health), Shown(s), encoder, looked["select"])
+    health = None if plan.health is None else min(plan.health, fit, plan.detect, plan.select)
+    story = Story(run, plan, Subjects(run, f, natural, health), Shown(s), encoder, looked["select"])
     if plan.trunk is not None:
         drawn = run.do(fit_saliency, images["fit"], f, plan.trunk, run.do(take_trunk, images["fit"], f, plan.trunk.encoder))
         found.sanity.append(run.do(sanity, looked["select"], f, drawn))
