@@ -171,16 +171,10 @@ def runs(folder: Path | str) -> list[Path]:
     found = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
     there = [p for p in found if (p / "records.json").exists()]
     if not there:
+        said = f"no records in {folder}: there is no records.json (`salientry run` writes them)"
         inside = ", ".join(p.name for p in found[:5]) + (", …" if len(found) > 5 else "")
-        what = "no such folder" if not folder.is_dir() else f"its sub-folders: {inside}" if found else "it has no sub-folders"
-        expected = "expected is a records.json (`salientry run` writes one), or sub-folders with one each"
-        raise UsageError(f"no records in {folder}: {expected}; found: {what}")
+        raise UsageError(f"{said}, and none in a sub-folder; found: {inside or 'no sub-folder'}" if folder.is_dir() else said)
     return there
-
-
-def is_one(folder: Path | str) -> bool:
-    """Whether a folder is to be read as several runs: it holds no records itself."""
-    return not (Path(folder) / "records.json").exists()
 
 
 def read(folder: Path | str) -> Collection:
