@@ -42,8 +42,8 @@ from salientry.contracts import Shape, seeded
 from salientry.detectors import ID, SMD, SPD, Fused, IDPlus
 from salientry.evidence import Evidence
 from salientry.guard import Guard
-from salientry.recipes._story import Plan
-from salientry.recipes.fast import cifar10
+from salientry.recipes._plan import Plan
+from salientry.recipes.fast import plan
 
 OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "guard.json"
 SHAPE = Shape(3, 32, 32, 10)
@@ -324,7 +324,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.calls is not None and given.calls < 1:
         parser.error(f"--calls must be at least 1; found {given.calls}")
-    subjects = subjects_of(cifar10(1, 2000, 500, 1000), SHAPE)
+    subjects = subjects_of(plan("cifar10", seeds=1), SHAPE)
     found = measure(subjects + (left_in(given.folder) if given.folder else []), calls=given.calls)
     command = ["python -m benchmarks.guard", *(["FOLDER"] if given.folder else []), *([f"--calls {given.calls}"] if given.calls else [])]
     found = {"command": " ".join(command), "plan": "fast dataset=cifar10, untrained"} | found

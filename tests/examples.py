@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from salientry.attacks import ATTACKS, CarliniWagner, DeepFool
-from salientry.classifiers import CLASSIFIERS, CompactCNN, ResidualCNN
+from salientry.classifiers import CLASSIFIERS, CompactCNN, PictureCNN, ResidualCNN
 from salientry.contracts import Attack, ClassifierSettings, Control, DataSet, Detector, SaliencySettings, Shape
 from salientry.controls import CONTROLS
 from salientry.datasets import DATASETS
@@ -48,6 +48,7 @@ CHEAP: dict[str, dict[str, Any]] = {
     },
     "classifiers": {
         "compact": CompactCNN(width=4, epochs=2, batch=16, shift=1),
+        "picture": PictureCNN(width=4, stages=2, small_epochs=1, epochs=2, small=8, batch=16, zoom=1.0, turn=0.0, shift=0.0),
         "residual": ResidualCNN(width=4, epochs=2, batch=16, lr=0.05, crop=1, flip=False),  # mirrored stripes are another class
     },
     "datasets": {},

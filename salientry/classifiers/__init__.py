@@ -4,8 +4,9 @@ from ..contracts import ClassifierSettings
 from ._loading import load_classifier, save_classifier
 from .compact import CompactCNN
 from .external import External
+from .picture import PictureCNN
 from .residual import ResidualCNN
 
-CLASSIFIERS: dict[str, type[ClassifierSettings]] = {"compact": CompactCNN, "residual": ResidualCNN}
+CLASSIFIERS: dict[str, type[ClassifierSettings]] = {"compact": CompactCNN, "picture": PictureCNN, "residual": ResidualCNN}
 
-__all__ = ["CLASSIFIERS", "CompactCNN", "External", "ResidualCNN", "load_classifier", "save_classifier"]
+__all__ = ["CLASSIFIERS", "CompactCNN", "External", "PictureCNN", "ResidualCNN", "load_classifier", "save_classifier"]

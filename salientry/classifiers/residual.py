@@ -12,7 +12,8 @@ from ..contracts import Images, Shape, made, seeded
 from ..training import shuffled, train
 
 
-def _conv(i: int, o: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+def convolution(i: int, o: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """A convolution without offset, batch norm, ReLU."""
     return nn.Sequential(nn.Conv2d(i, o, kernel, stride, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU())
 
 
@@ -21,7 +22,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(_conv(width, width), _conv(width, width))
+        self.body = nn.Sequential(convolution(width, width), convolution(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, width, H, W) to the same."""
@@ -42,9 +43,9 @@ class ResidualNet(nn.Module):
         a, b, c = self.widths
         self.stages = nn.ModuleList(
             [
-                nn.Sequential(_conv(shape.channels, a, 4, 2), _conv(a, a)),
-                nn.Sequential(_conv(a, b, 3, 2), ResidualBlock(b)),
-                nn.Sequential(_conv(b, c, 3, 2), ResidualBlock(c)),
+                nn.Sequential(convolution(shape.channels, a, 4, 2), convolution(a, a)),
+                nn.Sequential(convolution(a, b, 3, 2), ResidualBlock(b)),
+                nn.Sequential(convolution(b, c, 3, 2), ResidualBlock(c)),
             ]
         )
         self.head = nn.Linear(c, shape.classes)

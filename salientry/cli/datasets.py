@@ -44,7 +44,8 @@ def _one(name: str, data: Published, verify: bool) -> Iterator[str]:
     yield f"  from      {data.home}"
     if not missing:
         folders = dict.fromkeys(str(path.parent) for path in files.values() if path)
-        yield f"  here      {', '.join(folders)} ({len(files)} file{'s' if len(files) > 1 else ''})"
+        kind = "folder" if all(path and path.is_dir() for path in files.values()) else "file"
+        yield f"  here      {', '.join(folders)} ({len(files)} {kind}{'s' if len(files) > 1 else ''})"
         yield f"  checksums {_verdict(data) if verify else 'not looked at (--verify)'}"
         return
     some = f"; {len(files) - len(missing)} of {len(files)} are here" if len(missing) < len(files) else ""
@@ -62,7 +63,7 @@ def _verdict(data: Published) -> str:
         data.read()
     except DataError as e:
         return f"WRONG: {e}"
-    return "right"
+    return "right" if data.known else "none known; every picture can be read"
 
 
 __all__ = ["described"]

@@ -18,9 +18,12 @@ from ..errors import DataDamaged, DataMissing
 
 
 class Published(DataSet, Protocol):
-    """A data set that anyone can get: it says where, and which files it is made of."""
+    """A data set that anyone can get: it says where, which files it is made of, and whether it knows their checksums."""
 
     home: ClassVar[str]
+
+    @property
+    def known(self) -> bool: ...
 
     def files(self) -> dict[str, Path | None]:
         """Each file by where it goes under ``SALIENTRY_DATA``, and where it lies; None: nowhere."""

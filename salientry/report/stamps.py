@@ -15,6 +15,7 @@ MEANING = {
     "COLLAPSED": f"on its own training pairs its AUROC is below {COLLAPSED}: it did not train, and a comparison with it says nothing",
     "OVERFIT": f"its AUROC on training pairs is more than {OVERFIT} above that on select pairs",
     "MEMBERSHIP": f"its score tells naturals the classifier was trained on from new ones: AUROC outside {MEMBERSHIP[0]} to {MEMBERSHIP[1]}",
+    "TRAINED ON FIT": "its head learnt on images that the classifier was trained on, for want of others: its score may go by that",
     "GATE FAILED": "the map it reads failed its sanity gate",
     "NOISE UNMATCHED": "the control's noise is not within 5 % of the attack's size",
     "GAUSSIAN UNMATCHED": "the Gaussian control is not within 5 % of the attack's size",
@@ -53,6 +54,7 @@ def health(records: Records, ledger: Ledger, g: Group) -> Health:
         "MEMBERSHIP": sum(not MEMBERSHIP[0] <= m <= MEMBERSHIP[1] for m in member),
     }
     stamps = [f"{k} {v}/{len(g.runs)}" for k, v in counts.items() if v]
+    stamps += ["TRAINED ON FIT"] if naturals["detect"].facts.get("lent") == "fit" else []
     if g.family == "saliency" and any(not gate["passed"] and own_trunk(gate["saliency"]) == (g.form == "trunk") for gate in records.gates):
         stamps.append("GATE FAILED")
 

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from . import targets
 from .compute import Computed
 from .detection import Row, Table
+from .headline import BLACK
 from .records import Records, attack_title
 
 SHOWN = ("SPD", "SMD", "ID+", "fusion")
@@ -40,15 +41,31 @@ class Part:
 
 
 def summary(records: Records, found: Computed, num: Number, percent: Callable[[str], str]) -> list[Part]:
-    """The four parts; empty where the paper does not have the data set."""
+    """The four parts, and before them what a number that costs nothing finds; empty where the paper does not have the data set."""
     if found.paper.column is None:
         return []
     return [
+        *_black(found, num),
         Part("The paper says", _paper(found.paper.column)),
         Part("In the paper's own manner, we find", _own_manner(found, num)),
         _strict(found, num, percent),
         _attacker(records, found, num),
     ]
+
+
+def _black(found: Computed, num: Number) -> list[Part]:
+    """Where the share of black pixels finds most of an attack, nothing else may be said first."""
+    if found.headline is None or not found.headline.black:
+        return []
+    each = found.headline.black.items()
+    told = _joined(
+        Markup("{} {}").format("all attacks, each on its share" if a == "combined" else attack_title(a), num(i)) for a, i in each
+    )
+    words = Markup(
+        "<b>The share of black pixels alone</b> (BlackShare: no map, no net), trained and tested on the same attack under strict rules, "
+        "finds {}. A detector that is not better than this has learnt to see dirt on a black background."
+    )
+    return [Part("Before anything else", [words.format(told)])]
 
 
 def _joined(items: Iterable[Markup]) -> Markup:
@@ -108,11 +125,12 @@ def _strict(found: Computed, num: Number, percent: Callable[[str], str]) -> Part
     table = next((t for t in found.tables if (t.protocol, t.trained_on) == ("strict", "combined") and t.rows), None)
     if table is None:
         return Part(heading, [Markup("Not run: these records hold the white box alone.")])
-    wanted = [n for n in (*SHOWN[:3], table.best_floor, SHOWN[3]) if n]
+    black = BLACK if found.headline and found.headline.black else ""
+    wanted = [n for n in (*SHOWN[:3], table.best_floor, SHOWN[3], black) if n]
     rows = [r for n in dict.fromkeys(wanted) for r in table.rows if r.group.title == n]
     words = Markup(
         "8-bit images that fool, one threshold that flags at most {} of naturals, attacks that do not know the detector, which was trained "
-        "all of them. Share found:"
+        "on all of them. Share found:"
     ).format(percent(table.levels[0]))
     after = []
     if found.fusion and (gain := found.fusion.gain("whole", "the map")):

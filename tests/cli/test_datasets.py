@@ -14,6 +14,7 @@ from salientry import DATASETS
 from salientry.contracts import Roles
 from salientry.datasets import Arrays, Folder, cifar10, mnist
 from salientry.experiment.run import Run
+from tests.datasets import test_assira as tiny_assira
 from tests.datasets import test_cifar10 as tiny_cifar10
 from tests.datasets import test_folder as tiny_folder
 from tests.datasets import test_mnist as tiny_mnist
@@ -78,11 +79,12 @@ def test_files_put_where_it_says_are_found(data: Path) -> None:
     for name, said in parts(Told("datasets")).items():
         folder = Path(said["goes to"].replace("SALIENTRY_DATA", str(data)))
         folder.mkdir(parents=True)
+        kind = "folder" if name == "assira" else "file"
         for file in said["missing"].split(", "):
-            (folder / file).touch()
+            (folder / file).mkdir() if kind == "folder" else (folder / file).touch()
         after = parts(Told("datasets"))[name]
         count = len(said["missing"].split(", "))
-        assert after["here"] == f"{folder} ({count} file{'s' if count > 1 else ''})" and "missing" not in after
+        assert after["here"] == f"{folder} ({count} {kind}{'s' if count > 1 else ''})" and "missing" not in after
         assert after["checksums"] == "not looked at (--verify)"
         assert parts(Told("datasets", "--verify"))[name]["checksums"].startswith("WRONG: "), "they are empty"
 
@@ -100,6 +102,14 @@ def test_what_is_there_is_told_with_its_checksums(data: Path, monkeypatch: pytes
     assert found["mnist"]["checksums"] == "right"
     assert found["cifar10"]["checksums"].startswith(f"WRONG: {spoilt} has the wrong checksum: 6 bytes with sha256 {digest[:16]}")
     assert parts(Told("datasets"))["cifar10"]["checksums"] == "not looked at (--verify)"
+
+
+def test_pictures_without_checksums_say_so(data: Path) -> None:
+    tiny_assira.draw(data / "asirra", count=3)
+    found = parts(Told("datasets", "--verify"))["assira"]
+    assert (found["here"], found["checksums"]) == (f"{data}/asirra (2 folders)", "none known; every picture can be read")
+    tiny_assira.listed(data / "asirra")
+    assert parts(Told("datasets", "--verify"))["assira"]["checksums"] == "right"
 
 
 def test_what_is_there_in_part_says_what_is_not(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
