@@ -122,7 +122,7 @@ def verdicts(r: Recorded, manner: str) -> str:
     words = [dict(p.split(": ") for p in s.split("; ")) if ": " in s else {"paired": s, "replica": s} for s in said]
     counted = Counter(w["replica" if manner == "replica" else "paired"] for w in words)
     order = ("holds", "does not hold", "undecided", *SHORT, "not run")
-    return ", ".join(f"{counted[w]} {SHORT.get(w, w)}" for w in order if counted[w])
+    return ", ".join(f"{SHORT.get(w, w)} {counted[w]}" for w in order if counted[w])
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {

@@ -155,11 +155,11 @@ def test_readme_counts_21_verdicts_for_each_data_set() -> None:
     head = next(line.split("|") for line in readme.CLAIMS.read_text().splitlines() if line.startswith("| claim |"))
     for r in runs:
         column = [h.strip() for h in head].index(f"{r.dataset}, seed {r.seed}: strict")
-        words = [line[column].strip() for line in lines]
-        told = dict((part.split(" ", 1)[1], int(part.split(" ", 1)[0])) for part in readme.verdicts(r, "strict").split(", "))
+        said = [line[column].strip() for line in lines]
+        told = {words: int(n) for words, n in (part.rsplit(" ", 1) for part in readme.verdicts(r, "strict").split(", "))}
         assert sum(told.values()) == 21
-        for word in set(words):
-            assert told[readme.SHORT.get(word, word)] == words.count(word)
+        for word in set(said):
+            assert told[readme.SHORT.get(word, word)] == said.count(word)
 
 
 def test_a_run_without_verdicts_is_said() -> None:
