@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .errors import UsageError
 
+ROOM = 250 * 3 * 32 * 32  # values of the images that a step sees at once
 PIECE = 2**22  # bytes in memory at once of what is read or written piece by piece
 
 
@@ -42,6 +43,13 @@ def slices(source: Sliceable) -> Iterator[NDArray[Any]]:
         yield found
 
 
+def at_once(wanted: int, values: int) -> int:
+    """How many images a step sees at once: ``wanted``, or as many as hold no more values than 250 of CIFAR-10 where one has ``values``.
+    Memory stays bounded, and larger images are faster a few at a time.
+    """
+    return max(1, min(wanted, ROOM // max(1, values)))
+
+
 class Joined:
     """Sources one after another as one."""
 
@@ -65,4 +73,4 @@ class Joined:
         return found[0] if len(found) == 1 else np.concatenate(found) if found else self.parts[0][0:0]
 
 
-__all__ = ["Joined", "Sliceable", "slices"]
+__all__ = ["Joined", "Sliceable", "at_once", "slices"]

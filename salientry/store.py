@@ -233,6 +233,11 @@ class Rows:
             raise KeyError(f"no column {name!r}; there are {', '.join(self.names)}")
         return self._base.column(name, at)
 
+    @property
+    def values(self) -> int:
+        """How many values an image has; 0 where there is none."""
+        return int(np.prod(self.column("image", slice(0, 1)).shape[1:])) if "image" in self else 0
+
     def take(self, at: Array, **facts: JSON) -> Rows:
         """The same columns for the rows ``at`` only, in that order; ``facts`` are added."""
         chosen = at if self._at is None else self._at[at]

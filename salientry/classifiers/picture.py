@@ -76,10 +76,10 @@ class PictureCNN:
     small_epochs: int = 40
     epochs: int = 12
     small: int = 64
-    lr: float = 0.05
-    batch: int = 32
+    lr: float = 0.1
+    batch: int = 64
     weight_decay: float = 5e-4
-    zoom: float = 1.3
+    zoom: float = 1.5
     turn: float = 10.0
     shift: float = 0.1
     light: float = 0.2

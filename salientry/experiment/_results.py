@@ -18,6 +18,7 @@ from torch import nn
 from ..contracts import DEVICE, Batch, facts_of, frozen, origin, rebuilt, ticking, with_facts
 from ..errors import DataDamaged, Error, GateFailed, UsageError
 from ..keys import digest, encode
+from ..slicing import at_once
 from ..store import JSON, Column, Rows, Store, id_bytes, ids_from
 from .handles import Chosen, Found, Handle
 
@@ -86,19 +87,21 @@ def _each_image(store: Store, path: Path, h: Handle, args: dict[str, Any], facts
     folder = path.with_name(path.name + ".parts")
     starts = list(range(0, count, h.step.shard))
     seconds = 0.0
-    borders = iter(ticking(range(0, count, h.step.batch), -(-count // h.step.batch)))
+    batch = at_once(h.step.batch, max(r.values for r in inputs))
+    each = [range(start, min(start + h.step.shard, count), batch) for start in starts]
+    borders = iter(ticking((at for part in each for at in part), sum(map(len, each))))
     with frozen(*(m for m in args.values() if isinstance(m, nn.Module))), torch.no_grad():
         for start in starts:
             part, began = folder / f"{start:09d}", time.perf_counter()
             stop = min(start + h.step.shard, count)
             if len(starts) > 1 and store.done(part):
                 seconds += store.body(part)["seconds"]
-                _ = [next(borders) for _ in range(start, stop, h.step.batch)]
+                _ = [next(borders) for _ in range(start, stop, batch)]
                 continue
             out = []
-            for _ in range(start, stop, h.step.batch):
+            for _ in range(start, stop, batch):
                 at = next(borders)
-                out.append(h.step.function(**{n: _cut(v, np.arange(at, min(at + h.step.batch, stop))) for n, v in args.items()}))
+                out.append(h.step.function(**{n: _cut(v, np.arange(at, min(at + batch, stop))) for n, v in args.items()}))
             pieces = {k: [o[k].detach().cpu().numpy() for o in out] for k in out[0]}
             took = time.perf_counter() - began
             seconds += took

@@ -43,9 +43,9 @@ def sanity(rows: Rows, classifier: nn.Module, saliency: nn.Module, fill: Any = N
     draws = torch.Generator(DEVICE.get()).manual_seed(0)
     out: list[dict[str, Tensor]] = []
     with torch.no_grad():
-        maps = torch.cat([saliency(b.image, b.predicted)["map"] for b in (Batch(rows, at) for at in borders(len(rows)))])
+        maps = torch.cat([saliency(b.image, b.predicted)["map"] for b in (Batch(rows, at) for at in borders(rows))])
         others = maps.roll(1, 0)
-        for at in borders(len(rows)):
+        for at in borders(rows):
             b = Batch(rows, at)
             x, k, m, o = b.image, b.predicted, maps[at], others[at]
             fake = saliency(x, (k + 1) % b.logits.shape[1])["map"]

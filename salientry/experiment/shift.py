@@ -69,7 +69,7 @@ def maps_for(saliency: nn.Module, rows: Rows, classes: Any) -> Tensor:
     """(N, 1, H, W) maps of these images for these classes."""
     with torch.no_grad():
         drawn = []
-        for at in borders(len(rows)):
+        for at in borders(rows):
             batch = Batch(rows, at)
             drawn.append(saliency(batch.image, torch.from_numpy(classes[at]).to(batch.device))["map"])
     return torch.cat(drawn)

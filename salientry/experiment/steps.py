@@ -20,6 +20,7 @@ from ..evidence import Evidence, has_features
 from ..keys import label
 from ..metrics import of_mixture
 from ..protocol import Rules, counting, eight_bits, stored, within
+from ..slicing import at_once
 from ..store import JSON, Column, Rows
 from .handles import Found, step
 
@@ -328,16 +329,17 @@ def score_sets(sets: list[Rows], detector: nn.Module) -> Found:
     return Found(None, _scores_of(sets, detector))
 
 
-def borders(count: int) -> list[Any]:
-    """The rows of each batch of a step that sees whole inputs."""
-    return [np.arange(b, min(b + BATCH, count)) for b in range(0, count, BATCH)]
+def borders(rows: Rows, most: int | None = None) -> list[Any]:
+    """The rows of each batch of a step that sees whole inputs, of the first ``most`` where that is given."""
+    count, batch = min(len(rows), most or len(rows)), at_once(BATCH, rows.values)
+    return [np.arange(b, min(b + batch, count)) for b in range(0, count, batch)]
 
 
 def _scores_of(sets: list[Rows], detector: nn.Module) -> dict[str, Any]:
     found = {}
     for i, rows in enumerate(sets):
         with frozen(detector), torch.no_grad():
-            pieces = [detector(evidence_of(Batch(rows, at), detector.needs)) for at in borders(len(rows))]  # type: ignore[arg-type]
+            pieces = [detector(evidence_of(Batch(rows, at), detector.needs)) for at in borders(rows)]  # type: ignore[arg-type]
         found[f"score{i:03d}"] = torch.cat(pieces).cpu().numpy()
     return found
 

@@ -51,5 +51,5 @@ def swap(natural: Rows, attacked: Rows, saliency: nn.Module, detector: nn.Module
 def _scores(detector: nn.Module, rows: Rows, maps: Tensor) -> Any:
     """(N,) scores of these pixels with these maps."""
     with torch.no_grad():
-        out = [detector(Evidence(None, None, Batch(rows, at).image, map=maps[at])) for at in borders(len(rows))]
+        out = [detector(Evidence(None, None, Batch(rows, at).image, map=maps[at])) for at in borders(rows)]
     return np.asarray(torch.cat(out).cpu().numpy())

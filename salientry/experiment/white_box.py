@@ -178,7 +178,7 @@ def planted_weaknesses(
     for name in WEAK:
         answered, blind = weakened(name, classifier, saliency, *parts)
         with frozen(*answered.modules), seeded(seed):
-            few = [replace(answered, draws=1).seen(Batch(calibration, at).image)[1] for at in borders(min(len(calibration), CALIBRATED))]
+            few = [replace(answered, draws=1).seen(Batch(calibration, at).image)[1] for at in borders(calibration, CALIBRATED)]
             threshold = float(torch.cat(few).quantile(0.95))
             aim = threshold - (torch.cat(few).std().item() * CLEAR if answered.draws > 1 else 0.0)
             for kind, target in (("evaded", answered), ("blind", blind)):

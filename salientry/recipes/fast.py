@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from ..attacks import BIM, CW_FAST, FGSM, JSMA, MIM, CarliniWagner, DeepFool
-from ..classifiers import CompactCNN, ResidualCNN
+from ..classifiers import CompactCNN, PictureCNN, ResidualCNN
 from ..datasets import ASSIRA, CIFAR10, MNIST
 from ..datasets.folder import Resize
 from ..detectors import REPLICA, SmallCNN
@@ -40,10 +40,10 @@ FINE_BIM, FINE_MIM = BIM(FINE, FINE / 10), MIM(FINE, FINE / 10)
 
 # removed pixels are black on MNIST, elsewhere as in the paper; the second net is a compact one, or one like the classifier
 CYCLE: dict[str, Any] = {"lr": 3e-3, "schedule": "one_cycle", "selector_lr": 1e-2}
-NETS = CompactCNN(epochs=3), ResidualCNN(), ResidualCNN(width=16)
+NETS = CompactCNN(epochs=3), ResidualCNN(), PictureCNN()
 BLACK = UNet(SimpleClassifier(base=8, scales=2, epochs=1), Eq2(area=3), Fill("black"), epochs=1, batch=64, **CYCLE)
 COLOUR = UNet(Trunk(ResidualCNN(epochs=8)), Eq2(area=3), epochs=2, base=8, **CYCLE)
-LARGE = UNet(Trunk(replace(NETS[2], epochs=8)), Eq2(area=3), epochs=8, base=8, batch=32, **CYCLE)
+LARGE = UNet(Trunk(NETS[2]), Eq2(area=3), epochs=5, base=8, batch=32, **CYCLE)
 OWN = replace(COLOUR, encoder=Trunk(NETS[1], own=True)), replace(LARGE, encoder=Trunk(NETS[2], own=True))  # the classifier's own trunk
 
 # C&W and JSMA are faster than the paper prints them, and marked so

@@ -19,6 +19,7 @@ Result:    results/whitebox. CIFAR-10, share of 64 images that get past classifi
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..experiment.findings import Findings
 from ..experiment.run import Run
@@ -27,11 +28,34 @@ from . import fast, smoke
 from ._plan import Plan
 from ._story import begun
 from ._white_box import Assault, besiege
+from .fast import FINE
 
 CIFAR10 = Assault(budgets=(2 / 255, 8 / 255), more=(1 / 255, 4 / 255), l2=(0.5,), doubled=(2 / 255,), alarm=(2 / 255,), step=8 / 255)
+MNIST = replace(smoke.ASSAULT, trained_on=1000)
+ASSIRA = Assault(
+    budgets=(FINE,),
+    more=(),
+    l2=(),
+    doubled=(),
+    alarm=(FINE,),
+    step=FINE,
+    images=32,
+    steps=50,
+    paper=FINE,
+    small=None,
+    table=64,
+    seeds=2,
+    rounds=3,
+    trained_on=200,
+    training_seeds=1,
+    strict_training=FINE,
+    few=True,
+)
 PLANS: dict[str, tuple[Callable[[], Plan], Assault]] = {
     "digits": (lambda: smoke.digits(seeds=3), smoke.ASSAULT),
+    "mnist": (lambda: fast.plan("mnist"), MNIST),
     "cifar10": (lambda: fast.plan("cifar10"), CIFAR10),
+    "assira": (lambda: fast.plan("assira"), ASSIRA),
 }
 
 

@@ -120,8 +120,7 @@ def html(records: Records, found: Computed, command: str) -> str:
         "settled": lambda id: (found.ledger[id].value or 0.0) <= MOVED + 1e-9,
         "printed": lambda line: _table3(found, line),
     }
-    two_words = ("GATE", "NOISE", "GAUSSIAN", "SHUFFLED", "WEAK")
-    seen = {s if s.startswith(two_words) else s.split(" ")[0] for s in _stamps(found)}
+    seen = {m for m in MEANING for s in _stamps(found) if s.startswith(m)}
     both = ("published", "strict")
     parts = summary(records, found, show.number, percent)
     given = {"records": records, "run": records.run, "command": command, "found": found, "summary": parts, "steps": _by_step(records.run)}

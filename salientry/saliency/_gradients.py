@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..contracts import Images, Shape, made
 from ..errors import UsageError
+from ..slicing import at_once
 
 BATCH, QUANTILE = 250, 0.99
 Draw = Callable[[nn.Module, Tensor, Tensor, bool], Tensor]  # classifier, image, class, keep the graph -> raw map (N, C, H, W)
@@ -69,7 +70,7 @@ def fit(settings: Any, images: Images, classifier: nn.Module, shape: Shape) -> G
     """A copy of the classifier, and the scale: of the given naturals' values (predicted classes) that are not 0, the 99 % quantile."""
     module: GradientMaps = settings.build(shape, copy.deepcopy(classifier).eval().requires_grad_(False))
     seen = []
-    for at in torch.split(torch.arange(len(images)), BATCH):
+    for at in torch.split(torch.arange(len(images)), at_once(BATCH, images[torch.arange(1)].numel())):
         x = images[at]
         with torch.no_grad():
             k = module.classifier(x).argmax(1)

@@ -25,6 +25,7 @@ from salientry.experiment.handles import Handle, make_handle
 from salientry.experiment.run import Run
 from salientry.keys import default_of, digest
 from salientry.recipes.smoke import smoke
+from tests.datasets import test_assira
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "keys.json"
 FOLDERS = ("attacks", "classifiers", "controls", "datasets", "detectors", "saliency", "experiment.sanity", "protocol", "contracts")
@@ -52,6 +53,7 @@ def other(value: Any, name: str) -> Any:
         "score": {"prob": "logit", "logit": "prob"},
         "target": {"random": "runner_up", "runner_up": "random", "pred": "full", "full": "pred", "prob": "pred"},
         "of": {"logit": "prob", "prob": "logit"},
+        "resize": {"squash": "crop"},
         "strides": {(2, 2, 1): (1, 2, 2), (1, 2, 2): (2, 2, 1)},
     }
     if name in options:
@@ -167,7 +169,9 @@ def test_changing_any_field_of_any_settings_re_runs_exactly_what_depends_on_it(g
 
 
 @pytest.mark.parametrize("kind", list(specs()), ids=lambda k: k.__name__)
-def test_every_field_of_every_settings_class_is_in_its_key(kind: type) -> None:
+def test_every_field_of_every_settings_class_is_in_its_key(kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SALIENTRY_DATA", str(tmp_path))
+    test_assira.draw(tmp_path / "asirra", count=1)  # keyed by its pictures too
     required = {"encoder": salientry.saliency.SimpleClassifier(), "name": "n", "bits": 8, "only_positives": True}
     required |= dict.fromkeys(("fit", "detect", "select", "calibrate", "test"), 3) | {"argument": "a"}
     required |= {"net": salientry.classifiers.CompactCNN()}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +15,25 @@ import pytest
 
 from salientry.attacks import FGSM, JSMA, CarliniWagner, DeepFool
 from salientry.cli.running import parameters
+from salientry.datasets import Digits
+from salientry.detectors import SmallCNN
 from salientry.errors import UsageError
 from salientry.experiment.findings import Findings
 from salientry.experiment.handles import Handle
-from salientry.experiment.records import rounded
+from salientry.experiment.records import export, rounded
 from salientry.experiment.run import Run
 from salientry.metrics import auroc
 from salientry.recipes._story import tell
-from salientry.recipes.fast import PLANS, SMALL_BIM, fast
+from salientry.recipes.fast import DATASETS, SMALL_BIM, TABLE, fast
+from salientry.recipes.fast import plan as table_plan
 from salientry.report import page, sweep
 from salientry.report.compute import Computed, computed
 from salientry.report.records import Records, attack_title
 from salientry.report.verify import verify
 from salientry.saliency import Fill
+from tests.datasets import test_assira
 from tests.graph import upstream
-from tests.tiny_fast import CW, SMALL, finish, plan
+from tests.tiny_fast import CW, ROLES, SMALL, finish, plan
 
 SMALL_LABEL = "BIM-step_size=0.0375"
 
@@ -282,7 +288,7 @@ def test_fast_asks_for_what_it_says_before_anything_is_computed(tmp_path: Path) 
     assert findings.compact
     tests = {a.args["attack"] for h in findings.scores for a in upstream(h).values() if a.step and a.step.name == "attack_images"}
     assert {SMALL_BIM, FGSM(8 / 255), FGSM(0.2)} <= tests
-    with pytest.raises(UsageError, match=f"unknown data set 'cifar100'; there are: {', '.join(PLANS)}"):
+    with pytest.raises(UsageError, match=f"unknown data set 'cifar100'; there are: {', '.join(DATASETS)}"):
         fast(Run(tmp_path), "cifar100")
     with pytest.raises(UsageError, match="test must lie in"):
         fast(Run(tmp_path), test=6000)
@@ -290,19 +296,72 @@ def test_fast_asks_for_what_it_says_before_anything_is_computed(tmp_path: Path) 
         tell(Run(tmp_path), plan(detect=101))
 
 
-def test_mnist_is_another_plan_of_the_same_story(tmp_path: Path) -> None:
-    mnist, cifar10 = PLANS["mnist"](3), PLANS["cifar10"](3)
-    assert (mnist.detect, mnist.select, mnist.test) == (3000, 500, 1000)
-    assert (cifar10.detect, cifar10.select, cifar10.test) == (2000, 500, 1000)
+def test_the_data_sets_are_columns_of_one_table(tmp_path: Path) -> None:
+    mnist, cifar10, assira = (table_plan(d) for d in DATASETS)
+    assert [len(row) for row in TABLE.values()] == [3] * len(TABLE)
+    sizes = [(p.detect, p.select, p.test, p.seeds) for p in (mnist, cifar10, assira)]
+    assert sizes == [(3000, 500, 1000, 3), (2000, 500, 1000, 3), (600, 237, 315, 2)]
     assert mnist.saliency.fill == Fill("black")
     assert {a.eps for a in (*mnist.beside, mnist.headline[1])} == {0.1}
-    assert mnist.printed == DeepFool(steps=2)
-    assert set(mnist.reduced) == {a for a in mnist.attacks if isinstance(a, CarliniWagner | JSMA)}
-    own, given = fast(Run(tmp_path), "mnist"), fast(Run(tmp_path), "mnist", detect=3000, select=500, test=1000)
+    assert {a.eps for a in assira.attacks} == {0.025, None}, "the paper's budget for ASSIRA, and no other"
+    assert assira.strict.levels == (0.05,), "315 calibration images promise nothing at 1 %"
+    for p, theta in ((mnist, 0.05), (cifar10, 0.05), (assira, 0.025)):  # as the paper prints it
+        assert p.printed == DeepFool(steps=2)
+        faster = {a for a in p.attacks if isinstance(a, CarliniWagner) or (isinstance(a, JSMA) and a.theta > theta)}
+        assert faster == set(p.reduced)
+    own, given = fast(Run(tmp_path), "mnist"), fast(Run(tmp_path), "mnist", seeds=3, detect=3000, select=500, test=1000)
     assert [h.fingerprint for h in own] == [h.fingerprint for h in given]
     assert parameters(fast, ["dataset=mnist", "detect=100"]) == {"dataset": "mnist", "detect": 100}
+    assert parameters(fast, ["seeds=2", "resize=crop"]) == {"seeds": 2, "resize": "crop"}
     with pytest.raises(UsageError, match=r"detect must be int; found 'many'"):
         parameters(fast, ["detect=many"])
+
+
+def test_pictures_are_cropped_where_there_are_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SALIENTRY_DATA", str(tmp_path))
+    test_assira.draw(tmp_path / "asirra")
+    run = Run(tmp_path / "store")
+    squashed, cropped = (set(run.order(list(fast(run, "assira", **how)))) for how in ({}, {"resize": "crop"}))
+    assert not {h.fingerprint for h in squashed} & {h.fingerprint for h in cropped}
+    assert {str(h.args["settings"].resize) for h in cropped if h.step and h.step.name == "read_data"} == {"crop"}
+    with pytest.raises(UsageError, match="images of mnist come in one size: resize=crop is for assira"):
+        fast(run, "mnist", resize="crop")
+    with pytest.raises(UsageError, match="unknown way to resize 'stretch'"):
+        fast(run, "assira", resize="stretch")
+
+
+def test_a_role_without_images_borrows_them_and_every_detector_is_stamped(tmp_path: Path) -> None:
+    run = Run(tmp_path / "store")
+    settings = plan(
+        data=Digits(roles=replace(ROLES, detect=0)),
+        attacks=(FGSM(),),
+        reduced=(),
+        headline=(),
+        beside=(),
+        ladder=False,
+        sweep=(),
+        trunk=None,
+        printed=None,
+        seeds=1,
+        fair=SmallCNN(width=4, epochs=2),
+    )
+    findings = tell(run, settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outcome = run.walk(list(findings))
+    about = {"recipe": "tiny", "parameters": {}, "seed": 0, "numerics": "float32", "command": "tiny", "out": "tiny"}
+    export(run, findings, outcome, tmp_path / "out", about)
+    page.write(tmp_path / "out")
+    records = Records(tmp_path / "out")
+    heads, fit = records.natural("detect"), run.get(run.dataset(settings.data)["fit"])
+    assert heads.facts["lent"] == "fit"
+    assert list(heads.ids) == list(fit.ids[: len(heads)])
+    assert not set(heads.ids) & set(records.natural("test").ids)
+    shown = computed(records)
+    assert all("TRAINED ON FIT" in r.stamps for t in shown.tables for r in t.rows)
+    assert "TRAINED ON FIT" in (tmp_path / "out" / "report.html").read_text()
+    assert {level for t in shown.tables for level in t.levels} == {"own", "0.05"}
+    assert not [n for n in shown.ledger.json() if n["id"].endswith("@0.01")]
 
 
 def test_budgets_of_one_attack_have_names_of_their_own() -> None:

@@ -1,0 +1,54 @@
+"""What the white box asks of each data set, before anything is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from salientry.errors import UsageError
+from salientry.experiment.handles import Handle
+from salientry.experiment.run import Run
+from salientry.recipes import fast
+from salientry.recipes.whitebox import PLANS, whitebox
+from tests.datasets import test_assira
+
+
+def attacked(run: Run, dataset: str) -> list[Handle]:
+    """Attacks on a detector at a calibrated threshold, not those of adversarial training."""
+    found = [h for h in whitebox(run, dataset).white_box if h.step and h.step.name == "attack_defended"]
+    return [h for h in found if "calibrated" in h.args]
+
+
+def test_every_data_set_of_fast_has_one() -> None:
+    assert set(fast.DATASETS) < set(PLANS)
+
+
+def test_mnist_is_attacked_at_the_budgets_of_its_black_background(tmp_path: Path) -> None:
+    found = attacked(Run(tmp_path), "mnist")
+    budgets = {h.args["attack"].eps for h in found if type(h.args["attack"]).__name__ == "Selective"}
+    assert {0.05, 0.1, 0.2, 0.3} <= budgets
+    assert len({h.args["detector"].fingerprint for h in found}) >= 13
+
+
+def test_pictures_are_attacked_at_the_paper_s_budget_and_four_detectors_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SALIENTRY_DATA", str(tmp_path))
+    test_assira.draw(tmp_path / "asirra")
+    run = Run(tmp_path / "store")
+    findings = whitebox(run, "assira")
+    kinds = {type(h.args["detector"].args["settings"]).__name__ for h in attacked(run, "assira")}
+    assert kinds == {"IDPlus", "Margin", "SMD", "SPD", "Hardening"}
+    names = [h.step.name for h in findings.white_box if h.step]
+    assert "planted_weaknesses" not in names
+    assert "fit_fusion" not in {h.step.name for h in run.order(list(findings)) if h.step}
+    budgets = {h.args["attack"].eps for h in findings.white_box if "attack" in h.args and h.args["attack"].eps is not None}
+    assert budgets == {0.025, 1.0}, "and without one, as a proof"
+    readings = {type(h.args["attack"]).__name__ for h in findings.white_box if h.step and h.step.name == "passes"}
+    assert readings == {"Alternating", "Simultaneous"}
+    against = {str(h.args["against"]) for h in findings.hardened}
+    assert against == {"the paper's attack", "selective"}
+
+
+def test_another_data_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown data set 'svhn'; there are: digits, mnist, cifar10, assira"):
+        whitebox(Run(tmp_path), "svhn")
