@@ -1,145 +1,164 @@
-"""The README's tables, from the recorded runs in results/. `python -m benchmarks.readme` prints them; a test compares."""
+"""The measured parts of README.md and docs/RESULTS.md, from the recorded runs in results/.
+
+python -m benchmarks.readme                      # prints README's part
+python -m benchmarks.readme --write              # writes every part between its two comments; a test compares
+python -m benchmarks.readme --write --claims     # docs/claims.md before it (minutes): after a run was recorded
+"""
 
 from __future__ import annotations
 
-import json
+import argparse
+import contextlib
+import re
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-RECORDED = Path(__file__).parents[1] / "results" / "smoke"
-ROWS = ("SMD", "SPD", "ID", "JSD", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin2", "Opinion", "BlackShare")
-ATTACKS = {"FGSM": "FGSM", "BIM": "BIM", "CarliniWagner": "C&W", "JSMA": "JSMA"}
-PARTS = ("the map", "the image", "logits", "activations", "the second net", "pixel statistics")
+from salientry.report import document
+from salientry.report.targets import cell as printed
+from salientry.report.targets import printed as paper
+
+from .recorded import NAMED, RESULTS, Recorded, first, recorded, row, rule
+from .tables import budgets, fast, smoke, white_boxes
+
+ROOT = RESULTS.parent
+CLAIMS = ROOT / "docs" / "claims.md"
+ATTACKS = {"CarliniWagner": "C&W", "BIM": "small BIM"}  # of the headline
+SHOWN = {
+    "SPD": "SPD, the map times the image",
+    "SMD": "SMD, the map",
+    "SPD (trunk)": "SPD, map from the classifier's trunk",
+    "ID": "ID, the image",
+    "ID+": "ID+, the image, better trained",
+    "fusion": "fusion of everything",
+    "Margin2": "floor: margin of the logits",
+    "PooledActivations": "floor: activations",
+    "BlackShare": "floor: black pixels counted",
+}
+GAINS = {
+    "fusion with the map minus without": "the map adds to everything else",
+    "logits with the map minus without": "the map adds to the logits alone",
+    "SPD minus the best floor": "SPD minus the best floor",
+}
+SHORT = {"holds only against a baseline that did not train": "only against an untrained baseline"}
 
 
-def _text(n: list[Any], interval: bool = True) -> str:
-    def short(v: float) -> str:
-        text = f"{v:.3f}".replace("-0.000", "0.000")
-        return (text.replace("0.", ".", 1) if abs(v) < 1 else text).replace("-", "−")
-
-    return f"{short(n[0])} [{short(n[1])}, {short(n[2])}]" if interval else short(n[0])
-
-
-def tables() -> str:
-    """Strict, trained on all attacks: what is found, what is flagged falsely, what controls do; and what each part adds."""
-    numbers: dict[str, list[Any]] = json.loads((RECORDED / "numbers.json").read_text())
-    labels = {
-        t: next(i.split("/")[3] for i in numbers if i.startswith(f"strict/SMD/combined/{a}") and i.endswith("/tpr@0.05"))
-        for a, t in ATTACKS.items()
-    }
-    heads = [f"{t} found (n = {numbers[f'strict/SMD/combined/{a}/tpr@0.05'][3]})" for t, a in labels.items()]
-    lines = ["| strict, TPR at 5 % | " + " | ".join(heads) + " | naturals flagged | more flags: noise | … another image's perturbation |"]
-    lines += ["| --- |" + " --- |" * (len(heads) + 3)]
-    for name in ROWS:
-        head = f"strict/{name}/combined"
-        ids = [f"{head}/{a}/tpr@0.05" for a in labels.values()] + [f"{head}/fpr@0.05"]
-        ids += [f"{head}/{c}/excess-flags-on-unchanged" for c in ("noise", "Transplant")]
-        lines.append(f"| {name} | " + " | ".join(_text(numbers[i], k < len(labels)) for k, i in enumerate(ids)) + " |")
-    alone, whole = (_text(numbers[f"strict/fusion/{f}/mean over attacks/tpr"]) for f in ("logits alone", "all parts"))
-    lines += ["", f"| part | added to the logits alone, which find {alone} | added to everything else; all together find {whole} |"]
-    lines += ["| --- | --- | --- |"]
-    for p in PARTS:
-        ids = [f"strict/fusion/{p} adds to the logits/mean over attacks/tpr", f"strict/fusion/{p} adds/mean over attacks/tpr"]
-        lines.append(f"| {p} | " + " | ".join(_text(numbers[i]) if i in numbers else "" for i in ids) + " |")
-    run = json.loads((RECORDED / "run.json").read_text())
-    m = run["machine"]
-    source = (
-        f"`{run['command']}`, run seed 0, detector seeds 0 and 1, {m['hardware']} {m['device']}, torch {m['torch']}, Python {m['python']}"
+def results() -> str:
+    """README's part: a table of what is found, with two columns for each data set, and one of the rest, with one."""
+    runs = first(recorded("fast"))
+    return "\n".join(
+        [*_found(runs), "", *_rest(runs), "", "95 % intervals over images, given one classifier, one U-Net of each kind, one split."]
     )
-    return "\n".join([*lines, "", f"95 % intervals over images. {source}."])
 
 
-FAST = RECORDED.parent / "fast" / "cifar10"
-DETECTORS = ("SPD", "SMD", "SPD (trunk)", "SMD (trunk)", "ID", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin2", "Opinion")
-GAINS = ("SPD minus the best floor", "SPD minus ID+", "fusion with the map minus without", "logits with the map minus without")
-
-
-def natural_images() -> str:
-    """CIFAR-10, strict, trained and tested on C&W and on BIM 8/255; then what the map is worth beside the rest."""
-    numbers = {n["id"]: [n["value"], n["lo"], n["hi"], n["n"]] for n in json.loads((FAST / "report.json").read_text())["numbers"]}
-    rows = {"C&W": next(i for i in numbers if i.startswith("headline/CarliniWagner")).split("/")[1]}
-    rows["BIM 8/255"] = next(i for i in numbers if i.startswith("headline/BIM")).split("/")[1]
-    heads = [f"{t}: found (n = {numbers[f'strict/SPD/{a}/{a}/tpr@0.05'][3]}) | … noise | … transplant" for t, a in rows.items()]
-    lines = ["| strict, found at 5 % | " + " | ".join(heads) + " |", "| --- |" + " --- |" * (3 * len(rows))]
-    for name in DETECTORS:
+def _found(runs: list[Recorded]) -> list[str]:
+    """Strict: share found, and how many more are flagged of images with noise of the attack's size."""
+    places = [(r, found, words) for r in runs for kind, words in ATTACKS.items() if (found := r.attack(kind))]
+    heads = [f"{r.title}: {t} (n = {r.n(f'strict/SPD/{a}/{a}/tpr@0.05'):,})" for r, (t, a), words in places]
+    lines = [row("found at 5 % false alarms; *noise*: more flags on noise of that size", *heads), rule(len(heads) + 1)]
+    for name, words in SHOWN.items():
         cells = []
-        for a in rows.values():
-            cells.append(_text(numbers[f"strict/{name}/{a}/{a}/tpr@0.05"]))
-            cells += [_text(numbers[f"strict/{name}/{a}/{c}/excess-flags-on-unchanged"], False) for c in ("noise", "Transplant")]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += ["", "| difference in the share found | " + " | ".join(rows) + " |", "| --- |" + " --- |" * len(rows)]
-    for g in GAINS:
-        lines.append(f"| {g} | " + " | ".join(_text(numbers[f"headline/{a}/{g}"]) for a in rows.values()) + " |")
-    run = json.loads((FAST / "run.json").read_text())
-    m = run["machine"]
-    source = f"`{run['command']}`, run seed 0, detector seeds 0 to 2, {m['hardware']} {m['device']}, "
-    source += f"torch {m['torch']}, Python {m['python']}"
-    return "\n".join([*lines, "", f"95 % intervals over images, given one classifier, one U-Net of each kind and one split. {source}."])
+        for r, (_, a), _ in places:
+            found = r.cell(f"strict/{name}/{a}/{a}/tpr@0.05")
+            noise = r.cell(f"strict/{name}/{a}/noise/excess-flags-on-unchanged", False)
+            cells.append(f"{found}; *noise* {noise}" if found and noise else found or "not run")
+        lines.append(row(words, *cells))
+    return lines + [row(words, *(r.cell(f"headline/{a}/{g}") or "not run" for r, (_, a), _ in places)) for g, words in GAINS.items()]
 
 
-SECOND = FAST.parent / "cifar10-seed1"
-AGAIN = ("SPD", "SMD", "SPD (trunk)", "SMD (trunk)", "ID", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin2")
+def _rest(runs: list[Recorded]) -> list[str]:
+    """The paper's own comparison, the white box, verdicts, and what made it."""
+    white = {r.folder.name: r for r in recorded("whitebox")}
+    lines = [row("", *(r.title for r in runs)), rule(len(runs) + 1)]
+    lines.append(row("the classifier is right", *(_with_n(r, "any/natural/accuracy") for r in runs)))
+    for form, words in (("replica", "trained as the paper trains"), ("paired", "with batch norm")):
+        lines.append(row(f"C&W, SPD minus ID, accuracy, {words} (the paper's figure: about .5)", *(_sign(r, form) for r in runs)))
+    for d in ("SPD", "ID"):
+        lines.append(row(f"{d}, one for all attacks, accuracy", *(_one_for_all(r, d) for r in runs)))
+    for name, words in (("classifier alone", "no detector"), ("SPD", "SPD"), ("fusion", "the fusion")):
+        lines.append(row(f"white box gets past {words}", *(_past(white.get(r.folder.name), name) for r in runs)))
+    for manner, words in (("published", "published, paired"), ("replica", "published, replica"), ("strict", "strict")):
+        lines.append(row(f"the paper's 21 claims, {words}", *(verdicts(r, manner) for r in runs)))
+    lines.append(row("commands", *("; ".join(f"`{x.run['command']}`" for x in (r, white.get(r.folder.name)) if x) for r in runs)))
+    return [*lines, row("made with", *(r.source.split("`, ", 1)[1] for r in runs))]
 
 
-def another_classifier() -> str:
-    """The same rows with everything that is learnt or drawn made anew: what an interval over images does not know."""
-    runs = [{n["id"]: n for n in json.loads((f / "report.json").read_text())["numbers"]} for f in (FAST, SECOND)]
-    rows = {
-        t: next(i for i in runs[0] if i.startswith(f"headline/{a}")).split("/")[1] for t, a in (("C&W", "Carlini"), ("BIM 8/255", "BIM"))
-    }
-    heads = [f"{t}, run seed {k}" for t in rows for k in (0, 1)]
-    lines = ["| found at 5 % | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
-    ids = {name: "strict/" + name + "/{0}/{0}/tpr@0.05" for name in AGAIN} | {g: "headline/{0}/" + g for g in GAINS}
-    for name, id in ids.items():
-        found = [r[id.format(a)] for a in rows.values() for r in runs]
-        lines.append(f"| {name} | " + " | ".join(_text([n["value"], n["lo"], n["hi"]]) for n in found) + " |")
-    right = " and ".join(_text([r["any/natural/accuracy"]["value"]], False) for r in runs)
-    command = json.loads((SECOND / "run.json").read_text())["command"]
-    return "\n".join([*lines, "", f"The classifiers have {right} right. Run seed 1: `{command}`, detector seeds 0 and 1."])
+def _with_n(r: Recorded, id: str) -> str:
+    return f"{r.cell(id)} (n = {r.n(id):,})" if id in r.numbers else "not run"
 
 
-WHITE = RECORDED.parent / "whitebox"
-ATTACKED = ("SPD", "SMD", "JSD", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin", "Opinion", "BlackShare")
-BUDGETS = {"cifar10": ("1/255", "2/255", "4/255", "8/255", "L2 .5"), "digits": (".05", ".1", ".2", ".3")}
+def _sign(r: Recorded, form: str) -> str:
+    label = (r.attack("CarliniWagner") or ("", ""))[1]
+    return _with_n(r, f"headline/published/{form}/{label}/{label}/SPD minus ID")
 
 
-def white_box(dataset: str) -> str:
-    """Who knows classifier, map, detector and threshold: success by budget, what it costs, alarms; then the paper's own attack."""
-    numbers = {
-        n["id"]: [n["value"], n["lo"], n["hi"], n["n"]] for n in json.loads((WHITE / dataset / "report.json").read_text())["numbers"]
-    }
-    budgets = BUDGETS[dataset]
-    alarm = next(i for i in numbers if i.startswith("white box/SPD/alarm/")).split("/", 3)[3]
-    n = numbers[f"white box/SPD/{budgets[0]}/union"][3]
-    lines = [f"| got past, n = {n} | " + " | ".join(budgets) + f" | L2 over the classifier's alone | alarm, {alarm} |"]
-    lines += ["| --- |" + " --- |" * (len(budgets) + 2)]
+def _one_for_all(r: Recorded, detector: str) -> str:
+    id = f"published/{detector}/combined/combined/accuracy"
+    column = NAMED.get(r.dataset)
+    theirs = f"; the paper {printed(paper()['table6'][detector], column).text}" if column else ""
+    return _with_n(r, id) + theirs
 
-    def cell(id: str, interval: bool = True) -> str:
-        return _text(numbers[id], interval) if id in numbers and numbers[id][0] is not None else ""
 
-    lines.append("| no detector | " + " | ".join(cell(f"white box/classifier alone/{b}") for b in budgets) + " | 1 | |")
-    for name in ATTACKED:
-        ids = [f"white box/{name}/{b}/union" for b in budgets]
-        cells = [cell(i) for i in ids] if any(i in numbers for i in ids) else ["attack too weak, nothing to report", *[""] * (len(ids) - 1)]
-        lines.append(f"| {name} | " + " | ".join([*cells, cell(f"white box/{name}/cost"), cell(f"white box/{name}/alarm/{alarm}")]) + " |")
-    lines += [
-        "",
-        "| the paper's attack, 5 passes, eps .2 | flagged, as printed | wrong and unflagged, as printed | … with the true gradient |",
-    ]
-    lines += ["| --- | --- | --- | --- |"]
-    for d in ("SPD", "SMD", "ID", "JSD"):
-        at = f"white box/table 3/{{}}/.2/{d}/T=5/{{}}"
-        found = [at.format("as printed", k) for k in ("detector", "joint")] + [at.format("true gradient", "joint")]
-        lines.append(f"| {d} | " + " | ".join(cell(i) for i in found) + " |")
-    run = json.loads((WHITE / dataset / "run.json").read_text())
-    m = run["machine"]
-    source = f"`{run['command']}`, run seed 0, {m['hardware']} {m['device']}, torch {m['torch']}, Python {m['python']}"
-    return "\n".join([*lines, "", f"95 % intervals over images, given these nets. {source}."])
+def _past(r: Recorded | None, name: str) -> str:
+    """At the second smallest and the largest Linf budget."""
+    if r is None:
+        return "not run"
+    sizes = [b for b in budgets(r) if not b.startswith("L2")]
+    ids = {b: f"white box/{name}/{b}" + ("" if name == "classifier alone" else "/union") for b in (sizes[1], sizes[-1])}
+    if not all(i in r.numbers for i in ids.values()):
+        return "attack too weak, nothing to report"
+    return "; ".join(f"{b}: {r.cell(i)}" for b, i in ids.items()) + f" (n = {r.n(next(iter(ids.values())))})"
+
+
+def verdicts(r: Recorded, manner: str) -> str:
+    """How many of the 21 claims got which verdict, by the table of docs/claims.md, which another test compares with the records."""
+    lines = [line.strip("| ").split(" | ") for line in CLAIMS.read_text().splitlines() if line.startswith("| ")]
+    head = next(cells for cells in lines if cells[0] == "claim")
+    wanted = f"{r.dataset}, seed {r.seed}: {'strict' if manner == 'strict' else 'published'}"
+    if wanted not in head:
+        raise SystemExit(f"docs/claims.md has no column {wanted!r}: python -m benchmarks.readme --write --claims")
+    said = [cells[head.index(wanted)] for cells in lines if re.match(r"\[C\d+\]", cells[0])]
+    assert len(said) == 21, "21 claims"
+    words = [dict(p.split(": ") for p in s.split("; ")) if ": " in s else {"paired": s, "replica": s} for s in said]
+    counted = Counter(w["replica" if manner == "replica" else "paired"] for w in words)
+    order = ("holds", "does not hold", "undecided", *SHORT, "not run")
+    return ", ".join(f"{SHORT.get(w, w)} {counted[w]}" for w in order if counted[w])
+
+
+PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"results": results},
+    "docs/RESULTS.md": {"smoke": smoke, "fast": fast, "whitebox": white_boxes},
+}
+
+
+def filled(name: str, words: str) -> str:
+    """A file's text with every part between its comments written anew."""
+    for part, make in PARTS[name].items():
+        begin, end = f"<!-- begin {part}: python -m benchmarks.readme --write -->", f"<!-- end {part} -->"
+        if words.count(begin) != 1 or words.count(end) != 1 or words.index(begin) > words.index(end):
+            raise SystemExit(f"{name} must have, once and in this order: {begin} and {end}")
+        words = words[: words.index(begin)] + f"{begin}\n\n{make()}\n\n" + words[words.index(end) :]
+    return words
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.readme", description="Write the measured parts of README.md and docs/RESULTS.md."
+    )
+    parser.add_argument("--write", action="store_true", help="write them; else README's part is printed")
+    parser.add_argument("--claims", action="store_true", help="write docs/claims.md first")
+    given = parser.parse_args()
+    if given.claims:
+        folders = sorted(p.parent.relative_to(ROOT) for p in RESULTS.rglob("records.json"))
+        with contextlib.chdir(ROOT):  # it names the folders as they were given
+            document.write(folders, CLAIMS, Path("results/benchmarks/guard.json"))
+    for name in PARTS if given.write else ():
+        path = ROOT / name
+        path.write_text(filled(name, path.read_text()))
+        print(f"wrote {name}")
+    if not given.write:
+        print(results())
 
 
 if __name__ == "__main__":
-    print(tables())
-    for dataset in (d for d in BUDGETS if (WHITE / d).exists()):
-        print("\n" + white_box(dataset))
-    if FAST.exists():
-        print("\n" + natural_images() + "\n\n" + another_classifier())
+    main()

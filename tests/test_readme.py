@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from benchmarks import readme
+from benchmarks.recorded import first, recorded
 from salientry.classifiers import CompactCNN
 from salientry.cli import app
 from salientry.contracts import Shape
@@ -107,20 +110,64 @@ def test_named_files_are_there() -> None:
         assert (ROOT / path).exists(), path
 
 
-def test_the_tables_are_those_of_the_recorded_run() -> None:
-    from benchmarks.readme import BUDGETS, WHITE, another_classifier, natural_images, tables, white_box
+@pytest.mark.parametrize("name", readme.PARTS)
+def test_the_measured_parts_are_what_the_records_give(name: str) -> None:
+    """`python -m benchmarks.readme --write` writes them."""
+    words = (ROOT / name).read_text()
+    assert readme.filled(name, words) == words
+    first = next(iter(readme.PARTS[name]))
+    with pytest.raises(SystemExit, match=f"{re.escape(name)} must have, once and in this order"):
+        readme.filled(name, words.replace(f"<!-- end {first} -->", ""))
 
-    assert tables() in README
-    assert natural_images() in README
-    assert another_classifier() in README
-    recorded = [d for d in BUDGETS if (WHITE / d).exists()]
-    assert "cifar10" in recorded
-    for dataset in recorded:
-        assert white_box(dataset) in README
-    recorded = [d for d in BUDGETS if (WHITE / d).exists()]
-    assert "cifar10" in recorded
-    for dataset in recorded:
-        assert white_box(dataset) in README
+
+@pytest.mark.parametrize("name", readme.PARTS)
+def test_a_changed_digit_is_written_over(name: str) -> None:
+    words = (ROOT / name).read_text()
+    at = words.index("<!-- begin")
+    forged = words[:at] + words[at:].replace("| .", "| −.", 1)
+    assert forged != words
+    assert readme.filled(name, forged) == words
+
+
+@pytest.mark.parametrize("name", readme.PARTS)
+def test_each_interval_is_one_of_a_report(name: str) -> None:
+    """Read by another way than it was written: whatever looks like a number with its interval stands in some recorded run."""
+    known = {
+        tuple(f"{round(v, 3) + 0.0:.3f}" for v in (n["value"], n["lo"], n["hi"]))
+        for path in (ROOT / "results").rglob("report.json")
+        for n in json.loads(path.read_text())["numbers"]
+        if None not in (n["value"], n["lo"], n["hi"])
+    }
+    smoke = json.loads((ROOT / "results" / "smoke" / "numbers.json").read_text()).values()
+    known |= {tuple(f"{round(v, 3) + 0.0:.3f}" for v in n[:3]) for n in smoke if None not in n[:3]}
+    parts = re.findall(r"<!-- begin .*?-->(.*?)<!-- end", (ROOT / name).read_text(), re.S)
+    shown = re.findall(r"([−\d.]+) \[([−\d.]+), ([−\d.]+)\]", "".join(parts))
+    assert len(shown) > 20
+    for found in shown:
+        assert tuple(f"{float(v.replace('−', '-')):.3f}" for v in found) in known, found
+
+
+def test_readme_counts_21_verdicts_for_each_data_set() -> None:
+    """The lines of docs/claims.md by hand: word by word down one column."""
+    lines = [line.split("|") for line in readme.CLAIMS.read_text().splitlines() if re.match(r"\| \[C\d+\]", line)]
+    runs = first(recorded("fast"))
+    assert "cifar10" in [r.dataset for r in runs]
+    head = next(line.split("|") for line in readme.CLAIMS.read_text().splitlines() if line.startswith("| claim |"))
+    for r in runs:
+        column = [h.strip() for h in head].index(f"{r.dataset}, seed {r.seed}: strict")
+        said = [line[column].strip() for line in lines]
+        told = {words: int(n) for words, n in (part.rsplit(" ", 1) for part in readme.verdicts(r, "strict").split(", "))}
+        assert sum(told.values()) == 21
+        for word in set(said):
+            assert told[readme.SHORT.get(word, word)] == said.count(word)
+
+
+def test_a_run_without_verdicts_is_said() -> None:
+    (r, *_) = recorded("fast")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(r), "dataset", "nothing")
+        with pytest.raises(SystemExit, match=r"docs/claims\.md has no column 'nothing, seed 0: strict'"):
+            readme.verdicts(r, "strict")
 
 
 def test_the_recorded_run_of_natural_images_follows_from_its_scores() -> None:

@@ -188,7 +188,8 @@ def report(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            help="A folder with records.json, and perhaps one with the white box on its classifier; with --claims any number.",
+            help="A folder with records.json, and perhaps one with the white box on its classifier; or a folder of such folders, one for "
+            "each data set; with --claims any number.",
             metavar="FOLDER...",
             show_default=False,
         ),
@@ -204,10 +205,13 @@ def report(
     timing: Annotated[Path | None, typer.Option(help="With --claims: what `python -m benchmarks.guard` wrote.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Write report.html and report.json from score records alone, or verify them, or list a figure's cells, or judge the claims."""
+    """Write report.html and report.json from score records alone, or verify them, or list a figure's cells, or judge the claims.
+
+    A folder without records of its own, whose sub-folders have some, becomes one page of all its data sets, and each of them its own.
+    """
 
     def work() -> int:
-        from ..report import document
+        from ..report import collection, document
         from ..report.page import write
         from ..report.verify import absent, listed
         from ..report.verify import verify as checked
@@ -221,11 +225,15 @@ def report(
             lines, whole = listed(folder, cells)
             typer.echo("\n".join(lines))
             return 0 if whole else 1
+        several = [] if (folder / "records.json").exists() else collection.runs(folder)
+        if several and beside is not None:
+            raise UsageError(f"{folder} holds several runs, each with its own white box: give it alone, not with {beside}")
         if verify:
-            typer.echo(f"{checked(folder)} numbers follow from the records in {folder}")
+            total = collection.verify(folder) if several else checked(folder)
+            typer.echo(f"{total} numbers follow from the records in {folder}")
         else:
-            typer.echo(f"wrote {write(folder, beside=beside)}")
-            for shard in absent(folder):
+            typer.echo(f"wrote {collection.write(folder) if several else write(folder, beside=beside)}")
+            for shard in [f"{p}/{s}" for p in several for s in absent(p)] or ([] if several else absent(folder)):
                 typer.echo(f"warning: {shard} is missing: what is computed from it is left out (`salientry run` writes it again)", err=True)
         return 0
 

@@ -139,10 +139,10 @@ def _summary(runs: list[Run]) -> Iterator[str]:
     yield _row("claim", "", *heads)
     yield _row(*["---"] * (2 + len(heads)))
     for k, s in enumerate(runs[0].said):
-        yield _row(f"[{s.claim}](#{s.claim.lower()})", s.words, *(v for r in runs for v in _short(r.said[k])))
+        yield _row(f"[{s.claim}](#{s.claim.lower()})", s.words, *(v for r in runs for v in short(r.said[k])))
 
 
-def _short(said: Said) -> tuple[str, str]:
+def short(said: Said) -> tuple[str, str]:
     """Published, with the replica's verdict where it is another one; and strict."""
     paired, replica, strict = (said.verdicts[m] for m in MANNERS)
     return paired if paired == replica else f"paired: {paired}; replica: {replica}", strict

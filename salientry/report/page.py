@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,34 @@ from ..store import JSON, read_json, write_json, writing
 from . import algorithms, appendix, detection, figures, plots, targets
 from .compute import Computed, computed
 from .fusion import Fusion, Part
-from .numbers import Number
 from .records import TITLES, Records, attack_title
+from .shown import Shown, percent
 from .spoiled import WORDS
 from .stamps import MEANING
 from .summary import summary
 from .white_box import MOVED
 
 SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Made:
+    """Everything that a page is written from.
+
+    Attributes:
+        records: of the run.
+        found: their numbers.
+        command: that made the records.
+    """
+
+    records: Records
+    found: Computed
+    command: str
+
+    @property
+    def numbers(self) -> list[dict[str, JSON]]:
+        """As they stand in ``report.json``."""
+        return [n | {"command": self.command} for n in self.found.ledger.json()]
 
 
 def write(folder: Path | str, command: str | None = None, beside: Path | None = None) -> Path:
@@ -43,22 +63,29 @@ def write(folder: Path | str, command: str | None = None, beside: Path | None = 
         UsageError: when there are no records.
         StoreError: when it cannot be written.
     """
-    beside = beside or _remembered(Path(folder))
-    records = Records(folder, beside=beside)
-    found = computed(records)
-    typed = command or records.run.get("command", "salientry report")
-    numbers = [n | {"command": typed} for n in found.ledger.json()]
-    body = {"schema": SCHEMA, "recipe": records.recipe, "command": typed, "numbers": numbers}
-    body |= {} if beside is None else {"beside": os.path.relpath(beside, folder)}
-    write_json(records.folder / "report.json", body)
-    appendix.write(records.folder, found.ledger, found.tables)
-    page = records.folder / "report.html"
+    return put(made(folder, command, beside))
+
+
+def made(folder: Path | str, command: str | None = None, beside: Path | None = None) -> Made:
+    """Read and compute, as :func:`write`, and write nothing."""
+    records = Records(folder, beside=beside or remembered(Path(folder)))
+    return Made(records, computed(records), command or records.run.get("command", "salientry report"))
+
+
+def put(one: Made) -> Path:
+    """Write the page and what stands beside it into the folder of its records."""
+    folder, beside = one.records.folder, one.records.beside
+    body = {"schema": SCHEMA, "recipe": one.records.recipe, "command": one.command, "numbers": one.numbers}
+    body |= {} if beside is None else {"beside": os.path.relpath(beside.folder, folder)}
+    write_json(folder / "report.json", body)
+    appendix.write(folder, one.found.ledger, one.found.tables)
+    page = folder / "report.html"
     with writing(page):
-        page.write_text(html(records, found, typed))
+        page.write_text(html(one.records, one.found, one.command))
     return page
 
 
-def _remembered(folder: Path) -> Path | None:
+def remembered(folder: Path) -> Path | None:
     """Where the white box lay when the report was last written, if it is still there."""
     where = None
     with contextlib.suppress(StoreError, DataDamaged, AttributeError):  # whatever is there is written anew
@@ -66,25 +93,33 @@ def _remembered(folder: Path) -> Path | None:
     return folder / where if where and (folder / where / "records.json").exists() else None
 
 
-def html(records: Records, found: Computed, command: str) -> str:
-    """The page."""
+def templates() -> jinja2.Environment:
+    """Where pages are rendered; what prints numbers is given by each page."""
     loader = jinja2.PackageLoader("salientry.report", "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    show = Shown(found)
+    environment.globals |= {
+        "title": attack_title,
+        "percent": percent,
+        "missing": lambda why: Markup('<span class="none" title="{}">–</span>').format(why),
+        "meaning": MEANING,
+    }
+    environment.filters |= {"title_of": attack_title, "name_of": lambda name: TITLES.get(name, name)}
+    return environment
+
+
+def html(records: Records, found: Computed, command: str) -> str:
+    """The page."""
+    environment, show = templates(), Shown(found.ledger)
     environment.globals |= {
         "num": show.number,
         "bare": show.bare,
         "count": show.count,
         "runs": show.runs,
-        "title": attack_title,
-        "percent": percent,
         "small": show.small,
+        "ours": show.ours,
         "settled": lambda id: (found.ledger[id].value or 0.0) <= MOVED + 1e-9,
-        "missing": lambda why: Markup('<span class="none" title="{}">–</span>').format(why),
         "printed": lambda line: _table3(found, line),
-        "meaning": MEANING,
     }
-    environment.filters |= {"title_of": attack_title, "name_of": lambda name: TITLES.get(name, name)}
     seen = {m for m in MEANING for s in _stamps(found) if s.startswith(m)}
     both = ("published", "strict")
     parts = summary(records, found, show.number, percent)
@@ -138,61 +173,6 @@ def taken(part: Part, found: Computed) -> str:
     first = found.fusion.of(part.base)[0].members
     more, fewer = (first, part.members) if part.base == "whole" else (part.members, first)
     return ", ".join(TITLES.get(m, m) for m in more if m not in fewer)
-
-
-def percent(level: str) -> str:
-    """``0.05`` as ``5 %``."""
-    return f"{100 * float(level):g}\u202f%"
-
-
-class Shown:
-    """Numbers as they are printed, each marked with its id."""
-
-    def __init__(self, found: Computed) -> None:
-        self.ledger = found.ledger
-
-    def number(self, id: str | None, percent: bool = False) -> Markup:
-        """Value and interval."""
-        if id is None:
-            return Markup('<span class="none" title="not printed: too few images">–</span>')
-        n = self.ledger[id]
-        ends = "" if n.lo is None or n.hi is None else f" <small>[{_text(n.lo, percent)}, {_text(n.hi, percent)}]</small>"
-        return Markup('<span class="num" data-id="{}" title="{} · n = {}">{}{}</span>').format(
-            id, id, n.n, _text(n.value, percent), Markup(ends)
-        )
-
-    def bare(self, id: str | None, percent: bool = False) -> Markup:
-        """The value alone."""
-        if id is None:
-            return Markup("–")
-        n = self.ledger[id]
-        return Markup('<span class="num" data-id="{}" title="{} · n = {}">{}</span>').format(id, id, n.n, _text(n.value, percent))
-
-    def small(self, id: str) -> Markup:
-        """A p-value."""
-        value = self.ledger.value(id)
-        text = "–" if math.isnan(value) else "<10⁻⁴" if value < 1e-4 else _text(value, False)
-        return Markup('<span class="num" data-id="{}">{}</span>').format(id, text)
-
-    def count(self, id: str | None) -> Markup:
-        """A whole number."""
-        return Markup("–") if id is None else Markup('<span class="num" data-id="{}">{:,.0f}</span>').format(id, self.ledger.value(id))
-
-    def runs(self, id: str | None) -> Markup:
-        """The value of each seed, where there are several."""
-        n: Number | None = self.ledger[id] if id is not None else None
-        if n is None or len(n.runs) < 2:
-            return Markup("")
-        return Markup('<small class="runs">{}</small>').format(" · ".join(_text(r, False) for r in n.runs))
-
-
-def _text(value: float | None, percent: bool) -> str:
-    if value is None or math.isnan(value):
-        return "–"
-    if percent:
-        return f"{round(100 * value, 1) + 0.0:.1f}\u202f%".replace("-", "\u2212")  # adding 0 takes the sign off a zero
-    text = f"{round(value, 3) + 0.0:.3f}"
-    return text.replace("0.", ".", 1).replace("-", "\u2212") if abs(value) < 1 else text.replace("-", "\u2212")
 
 
 def sentences(records: Records, found: Computed, show: Shown) -> list[Markup]:

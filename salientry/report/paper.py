@@ -12,7 +12,7 @@ from . import algorithms, claims, targets, threshold, verdicts, white_box, white
 from .cells import FOUND, Cells
 from .detection import Table as Detection
 from .numbers import Ledger
-from .records import Records, attack_title
+from .records import Records, attack_title, own_trunk
 from .targets import ATTACKS, Printed
 
 NORMAL = 2 * 1.959964  # width of a normal 95 % interval in standard errors
@@ -57,6 +57,7 @@ class Line:
         cells: one for each group of columns.
         p: Table 1: id of our two-sided p and the paper's text.
         bold: Table 2: whether ours, and whether the paper's, is bold.
+        name: of the paper's row, as in :func:`targets.rows`.
     """
 
     label: str
@@ -64,11 +65,12 @@ class Line:
     cells: list[Cell]
     p: tuple[str | None, str] | None = None
     bold: tuple[bool, bool] = (False, False)
+    name: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """One of the paper's tables; ``why`` says why nothing of ours stands in it."""
+    """One of the paper's tables; ``why`` says why nothing of ours stands in it, ``trunk`` that its map is one of the classifier's trunk."""
 
     number: int
     name: str
@@ -76,6 +78,7 @@ class Table:
     lines: list[Line]
     percent: bool = False
     why: str = ""
+    trunk: bool = False
 
     @property
     def means(self) -> str:
@@ -190,12 +193,13 @@ def _distances(records: Records, ledger: Ledger, column: str, named: dict[str, s
     for saliency in maps or [""]:
         head, at = f"published/shift/{saliency}", "paper/table1" + (f"/{saliency}" if len(maps) > 1 else "")
         first = _beside(ledger, f"{at}/different images", f"{head}/other", targets.cell(rows["different_images"], column))
-        lines = [Line("", targets.WORDS["different_images"], [first])]
+        lines = [Line("", targets.WORDS["different_images"], [first], name="different_images")]
         for label, title, name in _ours(ledger, named, f"{head}/{{}}/shift"):
             found = _beside(ledger, f"{at}/{label}", f"{head}/{label}/shift", targets.cell(rows[name], column))
             p = f"{head}/{label}/p-two-sided"
-            lines.append(Line(label, title, [found], (p if p in ledger else None, f"{rows[name][column]['p_value']:.2f}")))
-        yield Table(1, "L2 distance between saliency maps", ["distance"], lines, why="" if maps else "no maps were compared")
+            lines.append(Line(label, title, [found], (p if p in ledger else None, f"{rows[name][column]['p_value']:.2f}"), name=name))
+        why = "" if maps else "no maps were compared"
+        yield Table(1, *targets.TABLES[1], lines, why=why, trunk=own_trunk(saliency))
 
 
 def _sizes(ledger: Ledger, column: str, named: dict[str, str], sizes: dict[str, threshold.Size]) -> Table:
@@ -206,8 +210,8 @@ def _sizes(ledger: Ledger, column: str, named: dict[str, str], sizes: dict[str, 
         ids = zip(printed.values(), ("l0", "rms", "linf"), strict=True)
         cells = [_beside(ledger, f"paper/table2/{label}/{k}", f"published/attack/{label}/{k}", c) for c, k in ids]
         theirs = threshold.Size(printed["L2"].mean, printed["Linf"].mean)
-        lines.append(Line(label, title, cells, None, (label in sizes and sizes[label].bold, theirs.bold)))
-    return Table(2, "perturbation sizes", ["L0 share", "L2 (RMS)", "L∞"], lines)
+        lines.append(Line(label, title, cells, None, (label in sizes and sizes[label].bold, theirs.bold), name))
+    return Table(2, *targets.TABLES[2], lines)
 
 
 def _white_box(ledger: Ledger, column: str, steps: algorithms.Algorithms | None) -> Table:
@@ -223,8 +227,8 @@ def _white_box(ledger: Ledger, column: str, steps: algorithms.Algorithms | None)
                 )
                 for k in ("classifier", "detector")
             ]
-            lines.append(Line("", f"{defence} {when} adversarial training", cells))
-    return Table(3, "white box", ["classifier right", "detector right"], lines, why="" if steps else "no white-box attack in the records")
+            lines.append(Line("", f"{defence} {when} adversarial training", cells, name=f"{defence} {when}"))
+    return Table(3, *targets.TABLES[3], lines, why="" if steps else "no white-box attack in the records")
 
 
 def _accuracies(ledger: Ledger, column: str, named: dict[str, str]) -> Table:
@@ -233,14 +237,14 @@ def _accuracies(ledger: Ledger, column: str, named: dict[str, str]) -> Table:
 
     def line(label: str, title: str, name: str, ours: str) -> Line:
         printed = targets.cell(rows[name], column, percent=True)
-        return Line(label, title, [_beside(ledger, f"paper/table4/{label or name}", ours, printed)])
+        return Line(label, title, [_beside(ledger, f"paper/table4/{label or name}", ours, printed)], name=name)
 
     lines = [line("", "natural", "natural", "any/natural/accuracy")]
     lines += [
         line(label, title, name, f"published/attack/{label}/accuracy")
         for label, title, name in _ours(ledger, named, "published/attack/{}/accuracy")
     ]
-    return Table(4, "accuracy of the classifier", ["accuracy"], lines, percent=True)
+    return Table(4, *targets.TABLES[4], lines, percent=True)
 
 
 def _pairs(records: Records, ledger: Ledger, column: str, named: dict[str, str]) -> Iterator[Table]:
@@ -255,18 +259,16 @@ def _pairs(records: Records, ledger: Ledger, column: str, named: dict[str, str])
             ids = [(a, b, f"published/shift/{saliency}/{x}|{y}") for a, b in both for x, y in ((a, b), (b, a))]
             ids = [found for found in ids if found[2] in ledger]
             cell = targets.cell(printed, column)
-            lines += [_pair(ledger, at, a, b, id, cell) for a, b, id in ids] or [_no_pair(names, cell)]
-        yield Table(
-            5, "distance between the maps of two attacks on an image", ["distance"], lines, why="" if maps else "no maps were compared"
-        )
+            lines += [_pair(ledger, at, a, b, id, cell, row) for a, b, id in ids] or [
+                Line("", targets.words(5, row), [Cell(cell)], name=row)
+            ]
+        why = "" if maps else "no maps were compared"
+        yield Table(5, *targets.TABLES[5], lines, why=why, trunk=own_trunk(saliency))
 
 
-def _pair(ledger: Ledger, at: str, a: str, b: str, ours: str, printed: Printed) -> Line:
-    return Line(f"{a}|{b}", f"{attack_title(a)} – {attack_title(b)}", [_beside(ledger, f"{at}/{a}|{b}", ours, printed)])
-
-
-def _no_pair(names: list[str], printed: Printed) -> Line:
-    return Line("", " – ".join(targets.WORDS.get(n, n) for n in names), [Cell(printed)])
+def _pair(ledger: Ledger, at: str, a: str, b: str, ours: str, printed: Printed, name: str) -> Line:
+    title = f"{attack_title(a)} – {attack_title(b)}"
+    return Line(f"{a}|{b}", title, [_beside(ledger, f"{at}/{a}|{b}", ours, printed)], name=name)
 
 
 def _combined(ledger: Ledger, column: str) -> Table:
@@ -278,5 +280,5 @@ def _combined(ledger: Ledger, column: str) -> Table:
         for form, name in (("paired", defence), ("replica", f"{defence} (replica)")):
             ours = f"published/{name}/combined/combined/accuracy"
             cells.append(_beside(ledger, f"paper/table6/{defence}/{form}", ours, printed))
-        lines.append(Line("", defence, cells))
-    return Table(6, "one detector for all attacks", ["accuracy, paired", "accuracy, replica"], lines)
+        lines.append(Line("", defence, cells, name=defence))
+    return Table(6, *targets.TABLES[6], lines)

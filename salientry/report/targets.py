@@ -14,6 +14,14 @@ from .records import Records
 COLUMNS = {"digits": "MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10", "assira": "ASSIRA"}  # a run's data set: the paper's column
 ATTACKS = {"FGSM": "FGSM", "BIM": "BIM", "MIM": "MIM", "CarliniWagner": "CW", "DeepFool": "DF", "JSMA": "JSMA"}
 WORDS = {"CW": "C&W", "different_images": "different images"}
+TABLES = {  # what they are called, and our groups of columns
+    1: ("L2 distance between saliency maps", ["distance"]),
+    2: ("perturbation sizes", ["L0 share", "L2 (RMS)", "L∞"]),
+    3: ("white box", ["classifier right", "detector right"]),
+    4: ("accuracy of the classifier", ["accuracy"]),
+    5: ("distance between the maps of two attacks on an image", ["distance"]),
+    6: ("one detector for all attacks", ["accuracy, paired", "accuracy, replica"]),
+}
 DECIMALS = 2  # of a printed mean, unless its value shows more
 
 
@@ -62,6 +70,33 @@ def cell(row: JSON, column: str, *, percent: bool = False) -> Printed:
     suspect = row.get("suspect", "")
     mine = suspect and column.startswith(suspect.split(" ")[0])  # its first word is the data set
     return Printed(found["mean"] / scale, found["std"], decimals, percent, suspect if mine else "")
+
+
+def rows(number: int) -> list[str]:
+    """The names of a table's rows, in the paper's order."""
+    names = list(ATTACKS.values())
+    if number == 5:
+        return [k for k in printed()["table5"] if not k.startswith("_")]
+    white = [f"{d} {when}" for when in ("before", "after") for d in ("SMD", "SPD")]
+    return {1: ["different_images", *names], 2: names, 3: white, 4: ["natural", *names], 6: ["ID", "JSD", "SMD", "SPD"]}[number]
+
+
+def words(number: int, name: str) -> str:
+    """A row of :func:`rows` as it is shown."""
+    if number == 3:
+        return f"{name} adversarial training"
+    return " – ".join(WORDS.get(n, n) for n in (name.split("-") if number == 5 else [name]))
+
+
+def row(number: int, name: str, column: str) -> list[Printed]:
+    """What the paper prints in a row for a data set, a cell for each of our groups of columns."""
+    found = printed()[f"table{number}"]
+    if number == 2:
+        return [cell(found[name][k], column) for k in ("L0_rate", "L2", "Linf")]
+    if number == 3:
+        defence, when = name.split(" ")
+        return [cell(found[f"{when}_adversarial_training"][f"{k}_accuracy"][defence], column) for k in ("classifier", "detector")]
+    return [cell(found[name], column, percent=number == 4)] * (2 if number == 6 else 1)
 
 
 def column_of(records: Records) -> str | None:

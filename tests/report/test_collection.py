@@ -1,0 +1,326 @@
+"""One page for several data sets: copies of the tiny run under the paper's names, one of them once more with another seed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from salientry.cli import app
+from salientry.errors import DataDamaged, UsageError, VerificationFailed
+from salientry.report import collection, columns, targets
+from salientry.report.collection import Collection
+from salientry.report.columns import Source
+
+from .surgery import CW, Opened
+from .test_page import text_of
+
+NAMED = {"zeta": ("digits", 0), "alpha": ("cifar10", 0), "again": ("digits", 1)}  # folder to its data set and run seed
+NUMBER = re.compile(r'<span class="(?:num|fine)" (?:data-of="([^"]+)" )?data-id="([^"]+)"[^>]*>([^<]*)')
+LONGER = CW.replace("steps=40", "steps=41")  # another setting of the same attack: another label, the same row
+
+
+def become(folder: Path, dataset: str, seed: int) -> None:
+    """A copied run becomes one of another data set and seed."""
+    o = Opened(folder)
+    o.body["recipe"]["seed"] = seed
+    for s in o.body["sets"]:
+        s["facts"] |= {"dataset": dataset} if "dataset" in s["facts"] else {}
+    for a in o.body["attacks"]:
+        a["reduced"] = dataset == "cifar10" and a["label"] == CW
+    if dataset == "cifar10":
+        o.rename(CW, LONGER)
+    o.close()
+
+
+@pytest.fixture(scope="module")
+def read(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    """The runs, computed once; their pages and the one of all are written."""
+    folder = tmp_path_factory.mktemp("several")
+    for name, (dataset, seed) in NAMED.items():
+        shutil.copytree(finished, folder / name, ignore=shutil.ignore_patterns("report.*"))
+        become(folder / name, dataset, seed)
+    found = collection.read(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collection, "read", lambda _: found)
+        assert collection.write(folder) == folder / "report.html"
+    return found
+
+
+@pytest.fixture(scope="module")
+def html(read: Collection) -> str:
+    return (read.folder / "report.html").read_text()
+
+
+def numbers(folder: Path) -> dict[str, dict]:  # type: ignore[type-arg]
+    return {n["id"]: n for n in json.loads((folder / "report.json").read_text())["numbers"]}
+
+
+@pytest.fixture
+def copy(read: Collection, tmp_path: Path) -> Path:
+    """All of it, to be damaged."""
+    shutil.copytree(read.folder, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+# --- the numbers -------------------------------------------------------------------------------------------------
+
+
+def test_every_number_is_one_of_its_run_and_says_the_same(read: Collection, html: str) -> None:
+    ledgers = {name: numbers(read.folder / name) for name in NAMED}
+    found = [(unescape(of), unescape(id), text) for of, id, text in NUMBER.findall(html)]
+    assert len(found) > 200
+    assert {of for of, _, _ in found} == set(NAMED)
+    for of, id, text in found:
+        value = ledgers[of][id]["value"]
+        if value is None:
+            assert text == "–", id
+        elif text == "&lt;10⁻⁴":
+            assert value < 1e-4
+        elif len(text.split(".")[-1].strip()) > 3 and "%" not in text:
+            assert float(text) == pytest.approx(value, abs=0.51e-4), id  # as many decimals as the paper prints
+        else:
+            assert text.strip() == text_of(value, "%" in text), id
+
+
+def test_report_json_holds_what_the_page_shows_and_nothing_else(read: Collection, html: str) -> None:
+    body = json.loads((read.folder / "report.json").read_text())
+    assert {(n["of"], n["id"]) for n in body["numbers"]} == {(unescape(a), unescape(b)) for a, b, _ in NUMBER.findall(html)}
+    assert [m["name"] for m in body["members"]] == ["zeta", "again", "alpha"]
+    ledgers = {name: numbers(read.folder / name) for name in NAMED}
+    for n in body["numbers"]:
+        assert {k: v for k, v in n.items() if k != "of"} == ledgers[n["of"]][n["id"]]
+
+
+@pytest.mark.parametrize("name", ["zeta", "alpha"])
+def test_the_tables_are_those_of_the_runs_own_page(read: Collection, html: str, name: str) -> None:
+    own = (read.folder / name / "report.html").read_text()
+    own = own[own.index('id="paper"') : own.index("Does what is found go with")]
+    here = html[html.index('id="tables"') : html.index('id="figure2"')]
+    shown = {(id, text.strip()) for of, id, text in NUMBER.findall(here) if of == name}
+    assert shown <= {(id, text.strip()) for _, id, text in NUMBER.findall(own)}
+    wanted = {i for i in numbers(read.folder / name) if i.startswith("paper/table")}
+    assert len(wanted) > 10
+    assert wanted <= {unescape(id) for id, _ in shown}
+
+
+def test_each_cell_of_a_run_stands_in_its_column_and_row_once(read: Collection) -> None:
+    sources = [Source(c.paper or "", c.member.found if c.member else None, c.why) for c in read.columns]
+    tables = {(t.number, t.trunk): t for t in columns.joined(sources)}
+    for k, source in enumerate(sources):
+        for own in source.found.paper.tables if source.found else []:
+            table = tables[own.number, own.trunk]
+            assert all(len(r.places) == len(sources) for r in table.rows)
+            places = [r.places[k] for r in table.rows]
+            for line in (x for x in own.lines if any(c.ours for c in x.cells)):
+                (place,) = [p for p in places if p.cells is line.cells]
+                assert (place.label, place.p, place.bold) == (line.label, line.p, line.bold)
+                (row,) = [r for r in table.rows if r.places[k] is place]
+                assert (place.said or row.title) == line.title
+            for place in (p for p in places if not any(c.ours for c in p.cells)):
+                assert place.why
+    for table in tables.values():
+        rows = [targets.words(table.number, name) for name in targets.rows(table.number)]
+        assert len(table.rows) >= len(rows)
+        for name in targets.rows(table.number):
+            printed = [targets.row(table.number, name, s.column) for s in sources]
+            assert any([c.printed for c in p.cells] == at for r in table.rows for p, at in zip(r.places, printed, strict=True)), name
+
+
+def test_an_attack_with_other_settings_on_each_data_set_is_one_row(read: Collection) -> None:
+    sources = [Source(c.paper or "", c.member.found if c.member else None, c.why) for c in read.columns]
+    table = next(t for t in columns.joined(sources) if t.number == 4)
+    (row,) = [r for r in table.rows if r.title == "C&W"]
+    assert [p.label for p in row.places] == [CW, LONGER, ""]
+    titles = [r.title for r in table.rows]
+    assert len(titles) == len(set(titles))
+
+
+def test_an_attack_that_stands_under_another_name_is_said(read: Collection) -> None:
+    """ASSIRA's FGSM has another budget: the same row of the paper's."""
+    first, second = (c.member.found for c in read.columns if c.member)
+    tables = [
+        replace(t, lines=[replace(x, title="FGSM 0.025 · FGSM") if x.name == "FGSM" else x for x in t.lines]) for t in second.paper.tables
+    ]
+    other = replace(second, paper=replace(second.paper, tables=tables))
+    table = next(t for t in columns.joined([Source("MNIST", first), Source("CIFAR-10", other)]) if t.number == 4)
+    (row,) = [r for r in table.rows if r.title == "FGSM"]
+    assert [p.said for p in row.places] == ["", "FGSM 0.025 · FGSM"]
+
+
+# --- what stands where -------------------------------------------------------------------------------------------
+
+
+def test_a_data_set_that_was_not_run_says_so_and_no_cell_is_empty(read: Collection, html: str) -> None:
+    assert [(c.title, c.member.name if c.member else None) for c in read.columns] == [
+        ("MNIST (5,000 digits)", "zeta"),
+        ("CIFAR-10", "alpha"),
+        ("ASSIRA", None),
+    ]
+    assert "<b>Not recorded.</b> <code>salientry run tiny dataset=assira</code>" in html
+    here = html[html.index('id="tables"') : html.index('id="figure2"')]
+    for part in re.split(r"<h3 ", here)[1:]:
+        rows = re.findall(r"<tr><th>([^<]+)</th>(\s*<td>.*?)</tr>", part, re.S)
+        assert rows
+        for title, cells in rows:
+            assert "not recorded" in cells, title
+            assert title == "different images" or not re.search(r"<td>\s*</td>", cells), title
+    for column in ("MNIST", "CIFAR-10", "ASSIRA"):
+        assert targets.cell(targets.printed()["table6"]["SPD"], column).text in here
+    assert html.count('<tr><th style="white-space: normal; text-align: left">not recorded: ') == 2 * 4
+    assert html.count("ASSIRA: not recorded: salientry run tiny dataset=assira.") >= 6 + 2
+
+
+def test_reduced_settings_are_marked_where_they_are(read: Collection, html: str) -> None:
+    marked = set(re.findall(r'<small title="([^"]+)">\* reduced</small>', html))
+    assert LONGER in marked
+    assert not [m for m in marked if CW in m]
+    assert re.search(r"SPD, CIFAR-10</caption>\s*<tr><th></th><th>FGSM</th><th>C&amp;W\*</th>", html)
+
+
+def test_the_grids_are_those_of_the_runs(read: Collection, html: str) -> None:
+    for p, start, end in (("published", "figure2", "figure2-strict"), ("strict", "figure2-strict", "figure1")):
+        here = html[html.index(f'<h2 id="{start}"') : html.index(f'<h2 id="{end}"')]
+        assert here.count("<img src=") == 1
+        for c in (c for c in read.columns if c.member):
+            for defence in ("SPD", "SMD", "ID", "JSD"):
+                table = here[here.index(f"<caption>{defence}, {c.title}</caption>") :].split("</table>")[0]
+                cells = c.member.found.grid.of(p, defence)  # type: ignore[union-attr]
+                labels = c.member.found.grid.labels  # type: ignore[union-attr]
+                assert [unescape(id) for _, id, _ in NUMBER.findall(table)] == [cells[a, b].id for a in labels for b in labels]
+
+
+def test_each_part_has_its_anchor_and_nothing_comes_from_elsewhere(read: Collection, html: str) -> None:
+    ids = re.findall(r'\sid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    assert {f"table{k}" for k in range(1, 7)} | {f"figure{k}" for k in (1, 2, 5, 6, 7, 8)} | {"figure2-strict", "claims", "again"} <= set(
+        ids
+    )
+    links = re.findall(r'(?:src|href)="(?!data:)([^"]+)"', html)
+    assert {x[1:] for x in links if x.startswith("#")} <= set(ids)
+    others = {x.split("#")[0] for x in links if not x.startswith("#")}
+    assert others == {f"{name}/report.html" for name in NAMED}
+    assert all((read.folder / x).exists() for x in others)
+    assert "<script" not in html
+
+
+def test_all_claims_have_a_verdict_for_each_data_set(read: Collection, html: str) -> None:
+    rows = dict(re.findall(r"<tr><th>(C\d+)</th>(.*?)</tr>", html[html.index('id="claims"') :], re.S))
+    assert list(rows) == [f"C{k}" for k in range(1, 22)]
+    for c in (c for c in read.columns if c.member):
+        for said in c.said:
+            for word in set(said.verdicts.values()):
+                assert word in rows[said.claim], said.claim
+    assert all("not recorded" in row for row in rows.values())
+
+
+def test_another_seed_is_no_column_and_stands_below(read: Collection, html: str) -> None:
+    assert [m.name for m in read.others] == ["again"]
+    assert "MNIST (5,000 digits) again with another seed: again" in html[html.index('id="again"') :]
+
+
+def test_pictures_stand_where_they_lie_and_are_missed_where_not(html: str) -> None:
+    parts = [html[html.index(f'<h2 id="figure{k}"') :].split("<h2 ")[1] for k in (1, 5, 7, 6, 8)]
+    assert [p.count("data:image/png") for p in parts] == [1, 1, 1, 0, 0]
+    assert all("salientry run tiny dataset=assira" in p for p in parts[3:])
+
+
+def test_the_order_of_the_folders_does_not_matter(read: Collection) -> None:
+    turned = Collection(read.folder, sorted(reversed(read.members), key=lambda m: m.order))
+    assert [m.name for m in turned.members] == [m.name for m in read.members]
+    renamed = sorted((replace(m, name=m.name[::-1]) for m in read.members), key=lambda m: m.order)
+    assert [m.name[::-1] for m in renamed] == [m.name for m in read.members]
+
+
+# --- reading and checking ----------------------------------------------------------------------------------------
+
+
+def test_verify_adds_up_and_finds_what_was_forged(copy: Path) -> None:
+    told = CliRunner().invoke(app, ["report", str(copy), "--verify"])
+    total = sum(len(numbers(copy / name)) for name in NAMED)
+    assert (told.exit_code, told.output) == (0, f"{total} numbers follow from the records in {copy}\n")
+    body = json.loads((copy / "report.json").read_text())
+    body["numbers"][3]["value"] = 0.123
+    (copy / "report.json").write_text(json.dumps(body))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collection.verifying, "verify", lambda _: 1)  # each was just verified
+        with pytest.raises(VerificationFailed, match=re.escape(f"{body['numbers'][3]['of']}: {body['numbers'][3]['id']}")):
+            collection.verify(copy)
+        (copy / "report.json").write_text('{"numbers": [1]}')
+        with pytest.raises(DataDamaged, match=r"report\.json is damaged"):
+            collection.verify(copy)
+
+
+def test_a_forged_run_is_named(copy: Path) -> None:
+    shutil.rmtree(copy / "zeta")
+    shutil.rmtree(copy / "again")
+    body = json.loads((copy / "alpha" / "report.json").read_text())
+    body["numbers"][0]["value"] = 7.0
+    (copy / "alpha" / "report.json").write_text(json.dumps(body))
+    with pytest.raises(VerificationFailed, match=re.escape(str(copy / "alpha"))):
+        collection.verify(copy)
+
+
+def broken(folder: Path) -> None:
+    (folder / "records.json").write_text('{"schema": 3}')
+
+
+def of_another_schema(folder: Path) -> None:
+    (folder / "records.json").write_text('{"schema": 99}')
+
+
+def cut(folder: Path) -> None:
+    (folder / "records.safetensors").write_bytes((folder / "records.safetensors").read_bytes()[:100])
+
+
+def unfit(folder: Path) -> None:
+    body = json.loads((folder / "records.json").read_text())
+    body["sha256"].pop(next(iter(body["sha256"])))
+    (folder / "records.json").write_text(json.dumps(body))
+
+
+@pytest.mark.parametrize("damage", [broken, of_another_schema, cut, unfit])
+def test_a_damaged_run_is_named_and_nothing_is_written(copy: Path, damage: Callable[[Path], None]) -> None:
+    for path in copy.rglob("report.*"):
+        path.unlink()
+    for name in ("zeta", "again"):
+        shutil.rmtree(copy / name)
+    damage(copy / "alpha")
+    told = CliRunner().invoke(app, ["report", str(copy)])
+    assert told.exit_code in (2, 3, 4)
+    assert told.output.startswith("error: ")
+    assert str(copy / "alpha") in told.output
+    assert not list(copy.rglob("report.*"))
+
+
+def test_a_folder_without_any_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no records in .*nowhere: there is no records\.json"):
+        collection.runs(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="and none in a sub-folder; found: no sub-folder"):
+        collection.runs(tmp_path)
+    (tmp_path / "one").mkdir()
+    with pytest.raises(UsageError, match="and none in a sub-folder; found: one"):
+        collection.runs(tmp_path)
+
+
+def test_a_white_box_goes_to_one_run(copy: Path) -> None:
+    told = CliRunner().invoke(app, ["report", str(copy), str(copy / "zeta")])
+    assert told.exit_code == 2
+    assert "holds several runs" in told.output
+
+
+def test_the_white_box_that_lies_beside_is_found_when_it_is_of_the_same_classifier(tmp_path: Path) -> None:
+    for kind, name in (("fast", "a"), ("whitebox", "a"), ("fast", "b"), ("whitebox", "b"), ("fast", "c")):
+        (tmp_path / kind / name).mkdir(parents=True)
+        (tmp_path / kind / name / "records.json").write_text(json.dumps({"classifier": "x" if name == "a" else kind}))
+    assert collection._white_box(tmp_path / "fast" / "a") == tmp_path / "whitebox" / "a"
+    assert collection._white_box(tmp_path / "fast" / "b") is None
+    assert collection._white_box(tmp_path / "fast" / "c") is None
+    assert collection._white_box(tmp_path / "whitebox" / "a") is None
