@@ -19,7 +19,7 @@ from salientry.report.targets import cell as printed
 from salientry.report.targets import printed as paper
 
 from .recorded import NAMED, RESULTS, Recorded, first, recorded, row, rule
-from .tables import budgets, fast, smoke, white_boxes
+from .tables import budgets, fast, settings, smoke, white_boxes
 
 ROOT = RESULTS.parent
 CLAIMS = ROOT / "docs" / "claims.md"
@@ -127,7 +127,7 @@ def verdicts(r: Recorded, manner: str) -> str:
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"results": results},
-    "docs/RESULTS.md": {"smoke": smoke, "fast": fast, "whitebox": white_boxes},
+    "docs/RESULTS.md": {"smoke": smoke, "settings": settings, "fast": fast, "whitebox": white_boxes},
 }
 
 

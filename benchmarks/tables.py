@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import is_dataclass
 from fractions import Fraction
 from typing import Any
+
+from salientry.keys import label
+from salientry.recipes.fast import DATASETS, TABLE
 
 from .recorded import RESULTS, Recorded, first, made, recorded, row, rule, text
 
@@ -43,6 +47,21 @@ def smoke() -> str:
     run = json.loads((SMOKE / "run.json").read_text())
     source = f"`{run['command']}`, run seed 0, detector seeds 0 and 1, {made(run)}"
     return "\n".join([*lines, "", f"95 % intervals over images. {source}."])
+
+
+def settings() -> str:
+    """What differs between the data sets of ``fast``: the table of its recipe, in words."""
+    return "\n".join(
+        [row("setting", *DATASETS), rule(1 + len(DATASETS)), *(row(name, *map(_told, values)) for name, values in TABLE.items())]
+    )
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_told, value)) or "none"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"`{label(value)}`" if is_dataclass(value) else f"{value:.3g}".removeprefix("0") if isinstance(value, float) else f"{value:,}"
 
 
 DETECTORS = ("SPD", "SMD", "SPD (trunk)", "SMD (trunk)", "ID", "ID+", "fusion")
