@@ -63,7 +63,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     measure, asked = bench.measure, list[int]()
     monkeypatch.setattr(bench, "set_threads", asked.append)
     monkeypatch.setattr(bench, "WARM_UP", 1)
-    monkeypatch.setattr(bench, "cifar10", lambda *_: plan())
+    monkeypatch.setattr(bench, "plan", lambda *_, **__: plan())
     monkeypatch.setattr(bench, "SHAPE", SHAPE)
     monkeypatch.setattr(bench, "measure", lambda subjects, calls: measure(subjects, (1, 3), calls=calls, side=32, products=2))
     return asked
