@@ -18,7 +18,7 @@ from .cells import MANNERS
 from .compute import Computed
 from .document import short
 from .plots import shade
-from .records import Records
+from .records import Records, kind_title
 from .shown import Shown, percent
 from .summary import summary
 from .verdicts import Said, sentences
@@ -250,6 +250,7 @@ def html(found: Collection) -> str:
             claims=sentences()["claims"],
             short=short,
             shade=shade,
+            kind=kind_title,
             maps=figures.MAPS,
             unit=next(m.found.paper.unit for m in found.members),
             manners=MANNERS,

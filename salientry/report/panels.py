@@ -13,7 +13,7 @@ from .figures import INK, STYLE, uri
 from .grid import DEFENCES, Grid
 from .numbers import Ledger
 from .plots import MEASURE
-from .records import attack_title
+from .records import kind_title
 
 
 @dataclass(frozen=True)
@@ -75,5 +75,5 @@ def _panel(ax: Any, column: Panel, protocol: str, defence: str) -> None:
         bars = np.maximum([values - ends[0], ends[1] - values], 0)
         at = [x + 0.09 * (j - (len(labels) - 1) / 2) for x, _ in found]
         style: Any = {"fmt": "-o", "ms": 3, "lw": 0.9, "elinewidth": 0.8, "color": palette[j % 10]}
-        ax.errorbar(at, values, bars, label=f"trained on {attack_title(trained)}", **style)
-    ax.set_xticks(range(len(labels)), [attack_title(a) + ("*" if a in column.reduced else "") for a in labels], fontsize=7.5)
+        ax.errorbar(at, values, bars, label=f"trained on {kind_title(trained)}", **style)
+    ax.set_xticks(range(len(labels)), [kind_title(a) + ("*" if a in column.reduced else "") for a in labels], fontsize=7.5)

@@ -34,6 +34,11 @@ def attack_title(name: str) -> str:
     return {"CarliniWagner": "C&W"}.get(head, head)
 
 
+def kind_title(name: str) -> str:
+    """An attack's name whatever its settings, where a column of a table holds one of each kind: ``FGSM-eps=0.025`` is ``FGSM``."""
+    return attack_title(name.split("-")[0])
+
+
 def own_trunk(saliency: str) -> bool:
     """Whether a saliency model of this label draws from the attacked classifier's own trunk."""
     return "-own=True" in saliency
