@@ -19,7 +19,7 @@ from salientry.report.targets import cell as printed
 from salientry.report.targets import printed as paper
 
 from .recorded import NAMED, RESULTS, Recorded, first, recorded, row, rule
-from .tables import budgets, fast, settings, smoke, white_boxes
+from .tables import budgets, fast, lacking, settings, smoke, white_boxes
 
 ROOT = RESULTS.parent
 CLAIMS = ROOT / "docs" / "claims.md"
@@ -100,13 +100,13 @@ def _one_for_all(r: Recorded, detector: str) -> str:
 
 
 def _past(r: Recorded | None, name: str) -> str:
-    """At the second smallest and the largest Linf budget."""
+    """At the second smallest Linf budget, where there are several, and the largest."""
     if r is None:
         return "not run"
     sizes = [b for b in budgets(r) if not b.startswith("L2")]
-    ids = {b: f"white box/{name}/{b}" + ("" if name == "classifier alone" else "/union") for b in (sizes[1], sizes[-1])}
+    ids = {b: f"white box/{name}/{b}" + ("" if name == "classifier alone" else "/union") for b in (*sizes[1:2], sizes[-1])}
     if not all(i in r.numbers for i in ids.values()):
-        return "attack too weak, nothing to report"
+        return lacking(r, name)
     return "; ".join(f"{b}: {r.cell(i)}" for b, i in ids.items()) + f" (n = {r.n(next(iter(ids.values())))})"
 
 

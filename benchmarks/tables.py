@@ -135,7 +135,7 @@ def white_box(r: Recorded) -> str:
     lines.append(row("no detector", *(r.cell(f"white box/classifier alone/{b}") for b in sizes), "1", ""))
     for name in ATTACKED:
         ids = [f"white box/{name}/{b}/union" for b in sizes]
-        blank = ["attack too weak, nothing to report", *[""] * (len(ids) - 1)]
+        blank = [lacking(r, name), *[""] * (len(ids) - 1)]
         cells = [r.cell(i) for i in ids] if any(i in r.numbers for i in ids) else blank
         lines.append(row(name, *cells, r.cell(f"white box/{name}/cost"), r.cell(f"white box/{name}/alarm/{alarm}")))
     eps = min((i.split("/")[3] for i in r.numbers if i.startswith("white box/table 3/as printed/") and "/T=5/" in i), key=_nearest)
@@ -144,8 +144,13 @@ def white_box(r: Recorded) -> str:
     for d in ("SPD", "SMD", "ID", "JSD"):
         at = f"white box/table 3/{{}}/{eps}/{d}/T=5/{{}}"
         found = [at.format("as printed", k) for k in ("detector", "joint")] + [at.format("true gradient", "joint")]
-        lines.append(row(d, *(r.cell(i) for i in found)))
+        lines.append(row(d, *([r.cell(i) for i in found] if found[0] in r.numbers else ["not run", "", ""])))
     return "\n".join([*lines, "", f"95 % intervals over images, given these nets. `{r.run['command']}`, run seed {r.seed}, {made(r.run)}."])
+
+
+def lacking(r: Recorded, name: str) -> str:
+    """Why a white box says nothing of a detector: it was not attacked, or no attack on it is believed."""
+    return "attack too weak, nothing to report" if any(i.startswith(f"white box/{name}/") for i in r.numbers) else "not run"
 
 
 def _nearest(eps: str) -> Fraction:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from benchmarks import readme
+from benchmarks import readme, tables
 from benchmarks.recorded import first, recorded
 from salientry.classifiers import CompactCNN
 from salientry.cli import app
@@ -160,6 +160,13 @@ def test_readme_counts_21_verdicts_for_each_data_set() -> None:
         assert sum(told.values()) == 21
         for word in set(said):
             assert told[readme.SHORT.get(word, word)] == said.count(word)
+
+
+def test_a_detector_that_was_not_attacked_is_no_failed_attack() -> None:
+    (r,) = (x for x in recorded("whitebox") if x.dataset == "assira")
+    assert "| fusion | not run |" in tables.white_box(r)
+    assert tables.lacking(r, "fusion") == "not run"
+    assert tables.lacking(r, "SPD") == "attack too weak, nothing to report", "where its numbers lack a success though it was attacked"
 
 
 def test_a_run_without_verdicts_is_said() -> None:

@@ -31,7 +31,7 @@ from ._white_box import Assault, besiege
 from .fast import FINE
 
 CIFAR10 = Assault(budgets=(2 / 255, 8 / 255), more=(1 / 255, 4 / 255), l2=(0.5,), doubled=(2 / 255,), alarm=(2 / 255,), step=8 / 255)
-MNIST = replace(smoke.ASSAULT, seeds=2, training_seeds=1)
+MNIST = replace(smoke.ASSAULT, images=48, seeds=2, training_seeds=1)
 ASSIRA = Assault(
     budgets=(FINE,),
     more=(),
