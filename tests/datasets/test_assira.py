@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,27 @@ def test_too_few_pictures_are_counted(root: Path, tmp_path: Path) -> None:
         run.get(run.dataset(ASSIRA()))
     with pytest.raises(UsageError, match="unknown way to resize 'stretch'; there are: squash, crop"):
         ASSIRA(resize="stretch")  # type: ignore[arg-type]
+
+
+# --- real pictures -----------------------------------------------------------------------------------------------
+
+REAL = Path(os.environ.get("SALIENTRY_DATA") or "nowhere") / "asirra"
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL.is_dir(), reason="SALIENTRY_DATA is not set, or there are no cats and dogs in it")
+def test_real_pictures() -> None:
+    """Whichever 3,000 or more they are: in proportion, without a picture in two roles, squashed and cropped to one size."""
+    settings = ASSIRA()
+    (pool,) = settings.read()
+    ids, role, _ = deal([pool], settings.roles)
+    assert np.bincount(role[role >= 0], minlength=5).tolist() == [2133, 0, 237, 315, 315]
+    share = pool.labels.mean()
+    assert all(abs(pool.labels[role == r].mean() - share) < 0.01 for r in (0, 2, 3, 4)), "cats and dogs in proportion"
+    assert len(set(ids[role >= 0])) == 3000
+    few = pool.images[slice(0, 200)]
+    assert few.shape == (200, 3, 112, 112)
+    assert 0.3 < few.mean() / 255 < 0.6 and few.std() / 255 > 0.15
+    (cropped,) = ASSIRA(resize="crop").read()
+    assert cropped.images[slice(0, 4)].shape == (4, 3, 112, 112)
