@@ -3,7 +3,7 @@
 ::
 
     salientry run whitebox dataset=digits
-    salientry run whitebox dataset=cifar10
+    salientry run whitebox dataset=cifar10         # or: dataset=mnist, dataset=assira
     salientry run smoke whitebox=true              # the digits' black box and white box on one page
 
 The paper's Algorithms 1 to 3 and its Table 3, the same with the true gradient, selective and orthogonal descent and a joint loss at the
