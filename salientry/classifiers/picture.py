@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -11,41 +12,23 @@ from torch import Tensor, nn
 
 from ..contracts import Images, Shape, made, seeded
 from ..training import shuffled, train
-from .residual import ResidualBlock, convolution
+from .residual import ResidualBlock, StagedNet, convolution
 
 
-class PictureNet(nn.Module):
+class PictureNet(StagedNet):
     """Strided stages, each half the size and twice as wide as the one before, all but the first with a residual block; the mean of each
     channel; one linear layer.
-
-    Attributes:
-        widths: channels of the stages.
     """
 
     def __init__(self, width: int, stages: int, shape: Shape) -> None:
-        super().__init__()
-        self.widths = tuple(width * 2**i for i in range(stages))
+        widths = tuple(width * 2**i for i in range(stages))
         first = convolution(shape.channels, width, 4, 2)
-        others = zip(self.widths[:-1], self.widths[1:], strict=True)
-        self.stages = nn.ModuleList([first, *(nn.Sequential(convolution(a, b, 3, 2), ResidualBlock(b)) for a, b in others)])
-        self.head = nn.Linear(self.widths[-1], shape.classes)
+        others = (nn.Sequential(convolution(a, b, 3, 2), ResidualBlock(b)) for a, b in pairwise(widths))
+        super().__init__(widths, [first, *others], shape.classes)
 
-    def trunk(self, image: Tensor) -> list[Tensor]:
-        """Image (N, C, H, W) in [0, 1] to what each stage gives: (N, widths[i], H / 2^(i+1), W / 2^(i+1))."""
-        x, maps = (2 * image - 1).contiguous(memory_format=torch.channels_last), list[Tensor]()  # twice as fast on a CPU
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return maps
-
-    def answer(self, deepest: Tensor) -> Tensor:
-        """Logits (N, K) from what the last stage gives."""
-        logits: Tensor = self.head(deepest.mean((2, 3)))
-        return logits
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits (N, K)."""
-        return self.answer(self.trunk(image)[-1])
+    def pooled(self, deepest: Tensor) -> Tensor:
+        """The mean of each channel."""
+        return deepest.mean((2, 3))
 
 
 @dataclass(frozen=True)

@@ -30,25 +30,21 @@ class ResidualBlock(nn.Module):
         return out
 
 
-class ResidualNet(nn.Module):
-    """Three stages, each half the size and twice as wide as the one before; the largest value of each channel; one linear layer.
+class StagedNet(nn.Module):
+    """Stages, each half the size of the one before; one value of each channel of the last; one linear layer.
 
     Attributes:
         widths: channels of the stages.
     """
 
-    def __init__(self, width: int, shape: Shape) -> None:
+    def __init__(self, widths: tuple[int, ...], stages: list[nn.Module], classes: int) -> None:
         super().__init__()
-        self.widths = (width, 2 * width, 4 * width)
-        a, b, c = self.widths
-        self.stages = nn.ModuleList(
-            [
-                nn.Sequential(convolution(shape.channels, a, 4, 2), convolution(a, a)),
-                nn.Sequential(convolution(a, b, 3, 2), ResidualBlock(b)),
-                nn.Sequential(convolution(b, c, 3, 2), ResidualBlock(c)),
-            ]
-        )
-        self.head = nn.Linear(c, shape.classes)
+        self.widths, self.stages = widths, nn.ModuleList(stages)
+        self.head = nn.Linear(widths[-1], classes)
+
+    def pooled(self, deepest: Tensor) -> Tensor:
+        """One value a channel: (N, K) from (N, K, H, W)."""
+        raise NotImplementedError
 
     def trunk(self, image: Tensor) -> list[Tensor]:
         """Image (N, C, H, W) in [0, 1] to what each stage gives: (N, widths[i], H / 2^(i+1), W / 2^(i+1))."""
@@ -60,12 +56,29 @@ class ResidualNet(nn.Module):
 
     def answer(self, deepest: Tensor) -> Tensor:
         """Logits (N, K) from what the last stage gives."""
-        logits: Tensor = self.head(deepest.amax((2, 3)))
+        logits: Tensor = self.head(self.pooled(deepest))
         return logits
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, K)."""
         return self.answer(self.trunk(image)[-1])
+
+
+class ResidualNet(StagedNet):
+    """Three stages, each half the size and twice as wide as the one before; the largest value of each channel; one linear layer."""
+
+    def __init__(self, width: int, shape: Shape) -> None:
+        a, b, c = width, 2 * width, 4 * width
+        stages: list[nn.Module] = [
+            nn.Sequential(convolution(shape.channels, a, 4, 2), convolution(a, a)),
+            nn.Sequential(convolution(a, b, 3, 2), ResidualBlock(b)),
+            nn.Sequential(convolution(b, c, 3, 2), ResidualBlock(c)),
+        ]
+        super().__init__((a, b, c), stages, shape.classes)
+
+    def pooled(self, deepest: Tensor) -> Tensor:
+        """The largest value of each channel."""
+        return deepest.amax((2, 3))
 
 
 @dataclass(frozen=True)

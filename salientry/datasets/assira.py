@@ -61,7 +61,8 @@ class ASSIRA:
     def read(self) -> tuple[Pool, ...]:
         """One pool: all pictures, cats first, decoded as they are asked for."""
         root = self._root()
-        others = [p.name for p in sorted(root.iterdir()) if p.is_dir() and p not in [_of_class(root, c) for c in CLASSES]]
+        mine = [_of_class(root, c) for c in CLASSES]
+        others = [p.name for p in sorted(root.iterdir()) if p.is_dir() and p not in mine]
         if others:
             raise UsageError(f"{root} holds the sub-folder {others[0]}; {' and '.join(CLASSES)} and no other expected")
         self._compare()

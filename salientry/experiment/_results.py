@@ -91,17 +91,16 @@ def _each_image(store: Store, path: Path, h: Handle, args: dict[str, Any], facts
     each = [range(start, min(start + h.step.shard, count), batch) for start in starts]
     borders = iter(ticking((at for part in each for at in part), sum(map(len, each))))
     with frozen(*(m for m in args.values() if isinstance(m, nn.Module))), torch.no_grad():
-        for start in starts:
+        for start, batches in zip(starts, each, strict=True):
             part, began = folder / f"{start:09d}", time.perf_counter()
-            stop = min(start + h.step.shard, count)
             if len(starts) > 1 and store.done(part):
                 seconds += store.body(part)["seconds"]
-                _ = [next(borders) for _ in range(start, stop, batch)]
+                _ = [next(borders) for _ in batches]
                 continue
             out = []
-            for _ in range(start, stop, batch):
+            for _ in batches:
                 at = next(borders)
-                out.append(h.step.function(**{n: _cut(v, np.arange(at, min(at + batch, stop))) for n, v in args.items()}))
+                out.append(h.step.function(**{n: _cut(v, np.arange(at, min(at + batch, batches.stop))) for n, v in args.items()}))
             pieces = {k: [o[k].detach().cpu().numpy() for o in out] for k in out[0]}
             took = time.perf_counter() - began
             seconds += took
