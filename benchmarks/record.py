@@ -2,8 +2,8 @@
 
 A run whose records are compressed is kept whole, without pictures and nets: records.json, its arrays and scores, report.json,
 grid.csv, run.json. Of any other run it writes results/NAME/numbers.json (every printed number: value, ends of its interval, n,
-runs) and run.json (command, versions, seconds by step), and, for smoke, the expected seconds that `salientry plan` uses before
-anything was run here.
+runs) and run.json (command, versions, seconds by step). Either way its seconds become those that `salientry plan` expects of this
+data set before anything was run here (salientry/recipes/seconds.json).
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+SECONDS = ROOT / "salientry" / "recipes" / "seconds.json"
 LARGEST = 15 * 2**20
+LONG = 0.5
 
 
 def shortened(run: dict[str, Any]) -> dict[str, Any]:
@@ -30,11 +32,22 @@ def shortened(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def expected(run: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Mean seconds by step and slug, whatever the seed."""
+    """Mean seconds by step and slug, whatever the seed; what is done in less than half a second has no name of its own."""
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for s in run["steps"]:
-        found[s["step"]][re.sub(r"-seed\d+$", "", s["slug"])].append(s["seconds"])
+        slug = re.sub(r"-seed\d+$", "", s["slug"])
+        found[s["step"]][slug if s["seconds"] >= LONG else ""].append(s["seconds"])
     return {step: {slug: round(sum(v) / len(v), 2) for slug, v in sorted(slugs.items())} for step, slugs in sorted(found.items())}
+
+
+def noted(run: dict[str, Any], file: Path = SECONDS) -> None:
+    """Put a run's seconds beside those of other runs on its data set, in place of older ones of the same steps."""
+    known = json.loads(file.read_text()) if file.exists() else {}
+    dataset = next(s["slug"] for s in run["steps"] if s["step"] == "read_data").split("-")[0].lower()
+    mine = known.setdefault(dataset, {})
+    for step, slugs in expected(run).items():
+        mine[step] = dict(sorted((mine.get(step, {}) | slugs).items()))
+    file.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
 def kept_whole(folder: Path, out: Path) -> None:
@@ -56,6 +69,7 @@ def main(folder: Path, name: str) -> None:
     """Write the record."""
     run, report = (json.loads((folder / f).read_text()) for f in ("run.json", "report.json"))
     out = ROOT / "results" / name
+    noted(run)
     if (folder / "records.safetensors.xz").exists():
         kept_whole(folder, out)
         return
@@ -64,8 +78,6 @@ def main(folder: Path, name: str) -> None:
     lines = [f"  {json.dumps(n['id'])}: {json.dumps([_short(n[p]) for p in parts])}" for n in report["numbers"]]
     (out / "numbers.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
     (out / "run.json").write_text(json.dumps(shortened(run), indent=1) + "\n")
-    if name == "smoke":
-        (ROOT / "salientry" / "recipes" / "seconds.json").write_text(json.dumps(expected(run), indent=1) + "\n")
 
 
 def _short(value: Any) -> Any:

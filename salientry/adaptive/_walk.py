@@ -20,6 +20,7 @@ Norm = Literal["linf", "l2"]
 Start = Literal["natural", "random"]
 NORMS, STARTS = ("linf", "l2"), ("natural", "random")
 LEVELS = 255
+AGAIN = 7_368_787  # between the random numbers of two starts; not what the binarization test draws its corners with
 
 
 @dataclass(frozen=True)
@@ -186,16 +187,33 @@ def walk(
                 state = {k: v[go] for k, v in state.items()}
 
 
-def unnoticed(way: Iterator[Point], x: Tensor, ball: Ball) -> Tensor:
+Way = Callable[[Defended, Tensor, Tensor, Tensor], Iterator[Point]]  # a target, naturals, labels and a start -> the points of a walk
+
+
+def unnoticed(
+    way: Way, target: Defended, x: Tensor, y: Tensor, ball: Ball, seeds: Tensor, start: Start = "natural", restarts: int = 0
+) -> Tensor:
     """(N, C, H, W) of each image the first point that is another class, in budget and not noticed; where there is none, the one of
     another class with the lowest score; where there is none, the last.
+
+    Images that are left walk again, up to ``restarts`` times: from a random point of half the ball, of a quarter, an eighth ... On a black
+    background a start far out is all noise, and ends as badly each time.
     """
     out, lowest = x.clone(), x.new_full((len(x),), float("inf"))
-    for p in way:
-        rank = torch.where(p.fooled & ball.inside(p.image, p.x), p.scores, float("inf"))
-        better = (rank < lowest[p.rows]) | lowest[p.rows].isinf()
-        out[p.rows[better]], lowest[p.rows[better]] = p.image[better], rank[better]
-        p.done = rank <= p.target.threshold
+    rows = torch.arange(len(x), device=x.device)
+    for again in range(restarts + 1):
+        begin = started("random" if again else start, x[rows], seeds[rows] + AGAIN * again, ball, 0.5 ** max(again, 1))
+        won = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        for p in way(target.take(rows), x[rows], y[rows], begin):
+            at = rows[p.rows]
+            rank = torch.where(p.fooled & ball.inside(p.image, p.x), p.scores, float("inf"))
+            better = (rank < lowest[at]) | lowest[at].isinf()
+            out[at[better]], lowest[at[better]] = p.image[better], rank[better]
+            p.done = rank <= p.target.threshold
+            won[at] = p.done
+        rows = rows[~won[rows]]
+        if not len(rows):
+            break
     return out
 
 
@@ -210,12 +228,12 @@ def cross_entropy(z: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(z, y, reduction="none")
 
 
-def started(start: Start, x: Tensor, seeds: Tensor, ball: Ball) -> Tensor:
-    """(N, C, H, W) where a walk begins: at the images, or uniform in half the ball, from each image's own seed."""
+def started(start: Start, x: Tensor, seeds: Tensor, ball: Ball, share: float = 0.5) -> Tensor:
+    """(N, C, H, W) where a walk begins: at the images, or uniform in a share of the ball, from each image's own seed."""
     if start == "natural" or ball.eps is None:
         return x
     moved = (2 * uniform(seeds, tuple(x.shape[1:])) - 1).to(x.dtype)
-    moved = moved * ball.eps / 2 if ball.norm == "linf" else moved / length(moved).clamp_min(1e-12) * ball.eps / 2
+    moved = moved * (ball.eps * share) if ball.norm == "linf" else moved / length(moved).clamp_min(1e-12) * (ball.eps * share)
     return ball.project(x + moved, x)
 
 
@@ -234,13 +252,15 @@ def decayed(t: int, steps: int) -> float:
     return 0.1 + 0.45 * (1 + float(torch.cos(torch.tensor(torch.pi * t / max(steps, 1)))))
 
 
-def check_walk(eps: float | None, steps: int, norm: str, gradient: str, step_size: float | None = None, start: str = "natural") -> None:
+def check_walk(
+    eps: float | None, steps: int, norm: str, gradient: str, step_size: float | None = None, start: str = "natural", restarts: int = 0
+) -> None:
     """Raise for settings that no walk has.
 
     Raises:
         UsageError: says what was found and what was expected.
     """
-    check_settings(steps=(steps, 1, 100_000))
+    check_settings(steps=(steps, 1, 100_000), restarts=(restarts, 0, 1000))
     most = 1.0 if norm == "linf" else 1e6
     if eps is not None:
         check_settings(eps=(eps, 0, most))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from ..attacks._gradient import check_settings
 from ._defended import Defended, Stop
-from ._walk import Ball, Norm, Point, Start, check_walk, decayed, length, margin, started, unnoticed, walk, wide
+from ._walk import Ball, Norm, Point, Start, check_walk, decayed, length, margin, unnoticed, walk, wide
 
 BETA1, BETA2, TINY = 0.9, 0.99, 1e-12
 
@@ -33,6 +34,7 @@ class Joint:
         norm: of the ball.
         confidence: k and k', by how much each is to be beaten.
         start: ``"natural"``, or ``"random"``: uniform in half the ball, from each image's own seed.
+        restarts: how often images that are left walk again, from a random point of half the ball, of a quarter, an eighth ...
         gradient: where the slope of the score is taken.
 
     Raises:
@@ -46,9 +48,10 @@ class Joint:
     confidence: float = 0.1
     gradient: Stop = "image"
     start: Start = "natural"
+    restarts: int = 0
 
     def __post_init__(self) -> None:
-        check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start)
+        check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)
         check_settings(confidence=(self.confidence, 0, 1000))
 
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
@@ -70,7 +73,9 @@ class Joint:
             move = first / (1 - BETA1 ** (t + 1)) / ((second / (1 - BETA2 ** (t + 1))).sqrt() + TINY)
             return size * decayed(t, self.steps) * move
 
-        zero = torch.zeros_like(x)
-        state = {"weight": x.new_ones(len(x)), "first": zero, "second": zero}
-        start = started(self.start, x, seeds, ball)
-        return unnoticed(walk(target, x, y, ball, rule, self.steps, self.gradient, start, state=state), x, ball)
+        def way(target: Defended, x: Tensor, y: Tensor, begin: Tensor) -> Iterator[Point]:
+            zero = torch.zeros_like(x)
+            state = {"weight": x.new_ones(len(x)), "first": zero, "second": zero}
+            return walk(target, x, y, ball, rule, self.steps, self.gradient, begin, state=state)
+
+        return unnoticed(way, target, x, y, ball, seeds, self.start, self.restarts)

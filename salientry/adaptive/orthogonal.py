@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ._defended import Defended, Stop
-from ._walk import Ball, Norm, Point, Start, check_walk, decayed, length, margin, started, unnoticed, walk, wide
+from ._walk import Ball, Norm, Point, Start, check_walk, decayed, length, margin, unnoticed, walk, wide
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Orthogonal:
         step_size: of the first one; None: eps / 4.
         norm: of the ball.
         start: ``"natural"``, or ``"random"``: uniform in half the ball, from each image's own seed.
+        restarts: how often images that are left walk again, from a random point of half the ball, of a quarter, an eighth ...
         gradient: where the slope of the score is taken.
 
     Raises:
@@ -40,9 +42,10 @@ class Orthogonal:
     norm: Norm = "linf"
     gradient: Stop = "image"
     start: Start = "natural"
+    restarts: int = 0
 
     def __post_init__(self) -> None:
-        check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start)
+        check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)
 
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) 8-bit images: in the ball, of another class than ``y`` and unnoticed where the attack succeeded; elsewhere the
@@ -55,8 +58,10 @@ class Orthogonal:
             slope = without(up, down) * wide(~p.fooled) + without(down, up) * wide(p.fooled)
             return size * decayed(t, self.steps) * ball.mostly(slope)
 
-        start = started(self.start, x, seeds, ball)
-        return unnoticed(walk(target, x, y, ball, rule, self.steps, self.gradient, start), x, ball)
+        def way(target: Defended, x: Tensor, y: Tensor, begin: Tensor) -> Iterator[Point]:
+            return walk(target, x, y, ball, rule, self.steps, self.gradient, begin)
+
+        return unnoticed(way, target, x, y, ball, seeds, self.start, self.restarts)
 
 
 def without(slope: Tensor, other: Tensor) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ._defended import Defended, Stop
-from ._walk import Ball, Norm, Point, Start, check_walk, decayed, margin, started, unnoticed, walk, wide
+from ._walk import Ball, Norm, Point, Start, check_walk, decayed, margin, unnoticed, walk, wide
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Selective:
         step_size: of the first one; None: eps / 4.
         norm: of the ball.
         start: ``"natural"``, or ``"random"``: uniform in half the ball, from each image's own seed.
+        restarts: how often images that are left walk again, from a random point of half the ball, of a quarter, an eighth ...
         gradient: where the slope of the score is taken; anything but ``"image"`` is blind to a part of the detector.
 
     Raises:
@@ -41,9 +43,10 @@ class Selective:
     norm: Norm = "linf"
     gradient: Stop = "image"
     start: Start = "natural"
+    restarts: int = 0
 
     def __post_init__(self) -> None:
-        check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start)
+        check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)
 
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) 8-bit images: in the ball, of another class than ``y`` and unnoticed where the attack succeeded; elsewhere the
@@ -56,5 +59,7 @@ class Selective:
             slope = p.look.classifier_slope(lambda z: margin(z, p.y)) * (1 - fooled) - p.detector_slope() * fooled
             return size * decayed(t, self.steps) * ball.mostly(slope)
 
-        start = started(self.start, x, seeds, ball)
-        return unnoticed(walk(target, x, y, ball, rule, self.steps, self.gradient, start, whole=False), x, ball)
+        def way(target: Defended, x: Tensor, y: Tensor, begin: Tensor) -> Iterator[Point]:
+            return walk(target, x, y, ball, rule, self.steps, self.gradient, begin, whole=False)
+
+        return unnoticed(way, target, x, y, ball, seeds, self.start, self.restarts)

@@ -93,9 +93,9 @@ def planned(name: str, settings: list[str], *, device: str, seed: int, numerics:
     recipe = recipe_named(name)
     given = parameters(recipe, settings)
     run = Run(seed=seed, device=device, numerics=numerics)
-    recorded = _recorded(run)
     wanted = _wanted(recipe(run, **given))
     missing, order = {h.fingerprint for h in run.missing(wanted)}, run.order(wanted)
+    recorded = _recorded(run, order)
     found = [_planned(run, h, recorded) for h in order if h.fingerprint in missing or run.done(h)]
     failed = {p.handle.fingerprint for p in found if p.failed}
     if failed:
@@ -154,21 +154,23 @@ def _told_seconds(left: list[_Planned]) -> str:
     return f"about {sum(p.seconds or 0.0 for p in left):.0f} s" + (f" and {unknown} steps of unknown length" if unknown else "")
 
 
-def _recorded(run: Run) -> dict[tuple[str, str], float]:
-    """Mean recorded seconds by step and slug, whatever the seed, and by step alone: of the recorded run, or better of this store."""
-    found: dict[tuple[str, str], list[float]] = {}
-    shipped = read_json(Path(recipes.__file__).with_name("seconds.json"))
-    for step, slugs in shipped.items():
-        for slug, seconds in slugs.items():
-            found[step, slug] = [seconds]
+def _recorded(run: Run, order: list[Handle]) -> dict[tuple[str, str], float]:
+    """Mean recorded seconds by step and slug, whatever the seed, and by step alone: of recorded runs on this data set, or better of what
+    this store holds of it.
+    """
+    dataset = next((h.slug.split("-")[0].lower() for h in order if h.step and h.step.name == "read_data"), "")
+    shipped = read_json(Path(recipes.__file__).with_name("seconds.json")).get(dataset, {})
+    found = {(step, slug): [seconds] for step, slugs in shipped.items() for slug, seconds in slugs.items()}
     here: dict[tuple[str, str], list[float]] = {}
     for result in run.store.root.glob("*/[!.]*/result.json"):
         with contextlib.suppress(StoreError, DataDamaged, KeyError, TypeError):  # of other runs: whoever needs it will say so
             body = read_json(result)
-            here.setdefault((body["step"], _seedless(body["slug"])), []).append(body["seconds"])
+            if body.get("facts", {}).get("dataset", dataset) == dataset:
+                here.setdefault((body["step"], _seedless(body["slug"])), []).append(body["seconds"])
     found |= here
+    named = {step for step, slug in found if not slug}  # what short steps take, which have no other name there
     for (step, slug), seconds in list(found.items()):
-        if slug:
+        if slug and step not in named:
             found.setdefault((step, ""), []).extend(seconds)
     return {k: float(np.mean(v)) for k, v in found.items()}
 
@@ -240,7 +242,7 @@ def walked(run: Run, findings: Findings, say: Say, bars: Bars | None, workers: i
     """Compute what the records of these findings need, and say how much of it was there."""
     wanted = _wanted(findings)
     todo = run.missing(wanted)
-    recorded = _recorded(run) if todo else {}
+    recorded = _recorded(run, run.order(wanted)) if todo else {}
     seconds = {h.fingerprint: _expected(h, recorded) or 0.0 for h in todo}
     if bars is not None and todo:
         bars.expect(seconds)

@@ -49,6 +49,7 @@ class ASSIRA:
     size: int = 112
     resize: Resize = "squash"
     home: ClassVar[str] = "https://www.microsoft.com/en-us/download/details.aspx?id=54765"
+    class_names: ClassVar[tuple[str, ...]] = CLASSES
 
     def __post_init__(self) -> None:
         one_of("way to resize", self.resize, ("squash", "crop"))

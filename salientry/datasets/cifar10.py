@@ -22,6 +22,7 @@ SHA256 = {
     "test_batch": "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
 }
 FOLDER = "cifar-10-batches-py"
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 SEEN = 3000  # images at the start of the test file on which settings were tried before this code was written
 
@@ -41,6 +42,7 @@ class CIFAR10:
     roles: Roles = Roles(fit=40_000, detect=5_000, select=5_000, calibrate=5_000, test=5_000)
     home: ClassVar[str] = HOME
     known: ClassVar[bool] = True
+    class_names: ClassVar[tuple[str, ...]] = CLASSES
 
     def files(self) -> dict[str, Path | None]:
         """The six files: where each goes under ``SALIENTRY_DATA``, and where it lies."""

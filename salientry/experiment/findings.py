@@ -53,6 +53,7 @@ class Findings:
         hardened: detectors after each round of adversarial training.
         compact: records are kept small: compressed, and scores rounded.
         reduced: labels of the attacks that are run weaker than the paper's settings.
+        class_names: by number; empty where the data set has none but numbers.
     """
 
     classifier: Handle
@@ -71,6 +72,7 @@ class Findings:
     hardened: list[Handle] = field(default_factory=list)
     compact: bool = False
     reduced: list[str] = field(default_factory=list)
+    class_names: tuple[str, ...] = ()
 
     @property
     def images(self) -> list[Handle]:

@@ -8,11 +8,12 @@ and thresholds rounded to 12 binary digits, before anything is computed from the
 * ``sets``: image sets. Columns ``set/<i>/<name>``: ``id``, ``label``, ``predicted``, and for attacked ones ``right``,
   ``changed``, ``in_budget``, ``counts``, ``rms``, ``linf``, ``l0``, ``plain``; facts: data set, role, classifier, attack or
   control and of what, storage, protocol. Its ``kind`` is ``images``, or ``sanity``, ``shift``, ``gradients``, ``swap``: other figures by
-  image; or ``white box``, ``passes``, ``binarization``, ``planted``: attacks on classifier and detector together, and their proofs.
+  image, of ``sanity`` also each class by itself (``within``, with a column ``predicted``); or ``white box``, ``passes``,
+  ``binarization``, ``planted``: attacks on classifier and detector together, and their proofs.
 * ``detectors``: facts (detector, form, training attacks, protocol, seed), thresholds, keys, learning curve.
 * ``scores``: (set, detector, column ``score/<k>``).
-* ``gates``: what the sanity gates saw; ``strength``: share fooled by each attack; ``choice``: how the guard's detector was chosen;
-  ``recipes``: which settings were chosen on *select*.
+* ``class_names``: by number; empty where there are none. ``gates``: what the sanity gates saw; ``strength``: share fooled by each
+  attack; ``choice``: how the guard's detector was chosen; ``recipes``: which settings were chosen on *select*.
 * ``hardened``: detectors after each round of adversarial training, with the fingerprints of their weights.
 * ``classifier``: the key of the attacked one.
 * ``attacks``, ``networks``: settings and layers of what really ran.
@@ -112,7 +113,7 @@ class _Collector:
 
 def _set_name(facts: dict[str, JSON]) -> str:
     if facts["kind"] == "sanity":
-        return f"sanity/{facts['role']}/{facts['saliency']}/{facts['fill']}"
+        return f"sanity/{facts['role']}/{facts['saliency']}/{facts['fill']}" + ("/within class" if facts.get("within") else "")
     if facts["kind"] == "swap":
         return f"swap/{facts['protocol']}/{facts['detector']}/{facts['form']}/{facts['attack']}"
     if facts["kind"] == "shift":
@@ -149,7 +150,7 @@ def export(run: Run, findings: Findings, outcome: Outcome, out: Path, about: dic
     collected = _Collector(run, findings.compact)
     for h in findings.sanity:
         if h.fingerprint not in lost:
-            collected.add_set(run.get(h), h.fingerprint, SANITY_COLUMNS, "sanity")
+            collected.add_set(run.get(h), h.fingerprint, (*SANITY_COLUMNS, "predicted"), "sanity")
     for h in findings.scores:
         if h.fingerprint not in lost:
             collected.add_scores(h)
@@ -186,6 +187,7 @@ def export(run: Run, findings: Findings, outcome: Outcome, out: Path, about: dic
         "recipes": [run.record(h)["value"] for h in [findings.recipe] if h and h.fingerprint not in lost],
         "hardened": [run.record(h)["facts"] | {"key": h.fingerprint} for h in findings.hardened if h.fingerprint not in lost],
         "classifier": findings.classifier.fingerprint,
+        "class_names": list(findings.class_names),
         "attacks": attack_settings(run, findings),
         "networks": networks(run, findings, lost),
         "skipped": sorted({f"{h.step.name} {h.slug}" for h, _ in outcome.skipped if h.step}),

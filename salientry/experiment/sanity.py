@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..contracts import DEVICE, Batch, facts_of
@@ -32,19 +33,28 @@ class Gate:
 
 
 @step(revision=1)
-def sanity(rows: Rows, classifier: nn.Module, saliency: nn.Module, fill: Any = None) -> Rows:
+def sanity(rows: Rows, classifier: nn.Module, saliency: nn.Module, fill: Any = None, within: str | None = None) -> Rows:
     """What maps keep and destroy on natural images, image by image.
 
     Columns: ``area`` and ``fake_area`` (mean of the map for the predicted and for the next class), and flags whether the
     prediction survives on: ``kept`` (what the map marks), ``kept_other`` (what the map of another image would mark),
-    ``destroyed`` (everything else), ``destroyed_other``, ``emptied`` (everything removed). The other image is the next one.
+    ``destroyed`` (everything else), ``destroyed_other``, ``emptied`` (everything removed).
+
+    Args:
+        rows: looked-at naturals.
+        classifier: to be asked.
+        saliency: draws the maps.
+        fill: of what is removed; None: the one that the maps learnt with.
+        within: ``"class"``: the other image is the next one that the classifier calls the same, so that a class is measured by itself,
+            against maps of its own size; ``predicted`` is then a column. None: it is the next one.
     """
     fill = fill or vars(saliency)["origin"][0].fill
     draws = torch.Generator(DEVICE.get()).manual_seed(0)
+    predicted = rows.column("predicted")
     out: list[dict[str, Tensor]] = []
     with torch.no_grad():
         maps = torch.cat([saliency(b.image, b.predicted)["map"] for b in (Batch(rows, at) for at in borders(rows))])
-        others = maps.roll(1, 0)
+        others = maps.roll(1, 0) if within is None else maps[torch.from_numpy(fellows(predicted)).to(maps.device)]
         for at in borders(rows):
             b = Batch(rows, at)
             x, k, m, o = b.image, b.predicted, maps[at], others[at]
@@ -53,7 +63,19 @@ def sanity(rows: Rows, classifier: nn.Module, saliency: nn.Module, fill: Any = N
             columns = {name: classifier(fill(x, mask, draws)).argmax(1) == k for name, mask in removed.items()}
             out.append(columns | {"area": m.flatten(1).mean(1), "fake_area": fake.flatten(1).mean(1)})
     found = {k: torch.cat([o[k] for o in out]).cpu().numpy() for k in out[0]}
-    return Rows(rows.ids, found, rows.facts | {"saliency": facts_of(saliency).get("saliency", "?"), "fill": label(fill)})
+    told = {"saliency": facts_of(saliency).get("saliency", "?"), "fill": label(fill)}
+    if within is not None:
+        found, told = found | {"predicted": predicted}, told | {"within": within}
+    return Rows(rows.ids, found, rows.facts | told)
+
+
+def fellows(predicted: NDArray[Any]) -> NDArray[np.int64]:
+    """(N,) of each image the one before it that is called the same; of the first of a class its last."""
+    found = np.empty(len(predicted), np.int64)
+    for k in np.unique(predicted):
+        at = np.flatnonzero(predicted == k)
+        found[at] = np.roll(at, 1)
+    return found
 
 
 @step(chooses=True)

@@ -90,7 +90,7 @@ def begun(run: Run, plan: Plan) -> tuple[Story, Findings]:
     encoder = run.do(fit_encoder, images["fit"], plan.saliency.encoder)
     drawer = run.do(fit_saliency, images["fit"], f, plan.saliency, encoder)
     looked = {role: run.do(look, images[role], f) for role in ROLES if getattr(roles, role)}
-    measured = run.do(sanity, looked["select"], f, drawer)
+    measured, drawers = run.do(sanity, looked["select"], f, drawer), [drawer]
     s = run.do(gate, measured, drawer, plan.bounds)
     fit = plan.detect if plan.ladder else min(roles.calibrate, roles.fit)
     natural = looked | {"fit": looked["fit"].first(fit)}
@@ -99,6 +99,7 @@ def begun(run: Run, plan: Plan) -> tuple[Story, Findings]:
     natural |= {"test": looked["test"].first(plan.test)} if plan.test is not None else {}
     found = Findings(classifier=f, gates=[s], sanity=[measured, run.do(sanity, looked["select"], f, drawer, fill=Fill("paper"))])
     found.reduced, found.compact = [label(a) for a in plan.reduced], plan.compact
+    found.class_names = getattr(plan.data, "class_names", ())
     health = None if plan.health is None else min(plan.health, fit, plan.detect, plan.select)
     story = Story(run, plan, Subjects(run, f, natural, health), Shown(s), encoder, looked["select"])
     if plan.trunk is not None:
@@ -106,6 +107,8 @@ def begun(run: Run, plan: Plan) -> tuple[Story, Findings]:
         found.sanity.append(run.do(sanity, looked["select"], f, drawn))
         story.trunk = Shown(run.do(gate, found.sanity[-1], drawn, plan.bounds))
         found.gates.append(_is(story.trunk.saliency))
+        drawers.append(drawn)
+    found.sanity += [run.do(sanity, looked["select"], f, d, within="class") for d in drawers]
     return story, found
 
 

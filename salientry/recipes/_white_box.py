@@ -39,6 +39,8 @@ class Assault:
         step: first step of the unbounded attacks.
         images: that the classifier has right, attacked with each.
         steps: of each attack.
+        restarts: of each attack at the frozen threshold: how often the images that it leaves are attacked again.
+        free_restarts: the same without a budget, where every image must fall.
         paper: budget, and step, of the paper's algorithms.
         small: the same, a fifth; None: not asked.
         table: test images of Table 3.
@@ -60,6 +62,8 @@ class Assault:
     step: float
     images: int = 64
     steps: int = 100
+    restarts: int = 0
+    free_restarts: int = 0
     paper: float = 0.2
     small: float | None = 0.04
     table: int = 300
@@ -139,42 +143,44 @@ class Siege:
 
     def strong(self) -> Iterator[Any]:
         """Every attack at every budget."""
-        a = self.assault
+        a, again = self.assault, self.assault.restarts
         for eps, kind in product(a.budgets, KINDS):
-            yield kind(eps, a.steps)
+            yield kind(eps, a.steps, restarts=again)
         for eps in a.more:
-            yield Orthogonal(eps, a.steps)
+            yield Orthogonal(eps, a.steps, restarts=again)
         for eps, kind in product(a.l2, KINDS):
-            yield kind(eps, a.steps, norm="l2")
+            yield kind(eps, a.steps, norm="l2", restarts=again)
 
     def robustness(self) -> None:
         """Every attack on every detector, its proofs, what it costs, and alarms; and the classifier alone."""
-        a, kinds = self.assault, KINDS
+        a, kinds, again = self.assault, KINDS, self.assault.restarts
         self.found.white_box.append(self.attack(None, Minimal(a.steps)))
         for eps in (*a.budgets, *a.more):
             self.found.white_box.append(self.attack(None, Selective(eps, a.steps)))
         for target in self.targets():
             out = [self.attack(target, attack) for attack in self.strong()]
-            out += [self.attack(target, kind(eps, 2 * a.steps), afresh=True) for eps, kind in product(a.doubled, kinds)]
-            out += [self.attack(target, kind(1.0, 2 * a.steps, step_size=a.step)) for kind in kinds]
-            out += [self.planted_for(target, kind) for kind in kinds]
+            out += [self.attack(target, kind(eps, 2 * a.steps, restarts=again), afresh=True) for eps, kind in product(a.doubled, kinds)]
+            out += self.proofs(target, again, a.free_restarts)
             out.append(self.attack(target, Minimal(a.steps)))
             out += [self.attack(target, Alarm(eps)) for eps in a.alarm]
             self.found.white_box += out
 
-    def planted_for(self, target: Target, kind: Any) -> Handle:
-        """The binarization test of an attack on a detector, at the largest budget."""
-        eps = self.assault.budgets[-1]
-        where = (kind(eps, self.assault.steps), Binarization(eps, inner=64, corners=32), target.fitted, target.saliency)
-        return self.run.do(binarization, self.right, self.classifier, *where)
+    def proofs(self, target: Target, restarts: int = 0, free_restarts: int = 0) -> list[Handle]:
+        """Of each attack on a detector: without a budget, and the binarization test at the largest budget."""
+        a, eps = self.assault, self.assault.budgets[-1]
+        free = [self.attack(target, kind(1.0, 2 * a.steps, step_size=a.step, restarts=free_restarts)) for kind in KINDS]
+        test = (Binarization(eps, inner=64, corners=32), target.fitted, target.saliency)
+        attacks = [kind(eps, a.steps, restarts=restarts) for kind in KINDS]
+        return free + [self.run.do(binarization, self.right, self.classifier, attack, *test) for attack in attacks]
 
     def planted(self) -> None:
-        """Detectors that are weak by construction."""
+        """Detectors that are weak by construction, each up against each attack."""
         plan = self.story.plan
         parts = [self.fair(d).fitted for d in (plan.defences[0], IDPlus(plan.recipes[0]))]
         calibration, a = self.story.subjects.natural["calibrate"], self.assault
         where = (self.right, calibration, self.classifier, self.story.how.saliency, parts)
-        self.found.white_box.append(self.run.do(planted_weaknesses, *where, Orthogonal(a.budgets[-1], 2 * a.steps)))
+        attacks = [kind(a.budgets[-1], 2 * a.steps, restarts=a.restarts) for kind in KINDS]
+        self.found.white_box += [self.run.do(planted_weaknesses, *where, attack) for attack in attacks]
 
     # --- the paper's algorithms ---
 
@@ -242,7 +248,7 @@ class Siege:
         for t in (rounds[0], rounds[-1]):
             self.afresh(self.calibrated(settings, t), attack.eps)
         if rules is self.strict and seed == 0:
-            self.proven(self.calibrated(settings, rounds[-1]))
+            self.found.white_box += self.proofs(self.calibrated(settings, rounds[-1]))  # training may have flattened its slope
 
     def calibrated(self, settings: Any, target: Target) -> Target:
         """With a strict threshold."""
@@ -254,9 +260,3 @@ class Siege:
         a = self.assault
         for attack in (*(kind(eps, a.steps, start="random") for kind in KINDS), Minimal(a.steps)):
             self.found.white_box.append(self.attack(target, attack, afresh=True))
-
-    def proven(self, target: Target) -> None:
-        """The proofs of the attacks on a hardened detector: training may have flattened its slope."""
-        a = self.assault
-        self.found.white_box += [self.attack(target, kind(1.0, 2 * a.steps, step_size=a.step)) for kind in KINDS]
-        self.found.white_box += [self.planted_for(target, kind) for kind in KINDS]

@@ -45,7 +45,16 @@ NET = UNet(
 
 
 ASSAULT = Assault(
-    budgets=(0.05, 0.1, 0.2, 0.3), more=(), l2=(), doubled=(0.3,), alarm=(0.05,), step=0.1, strict_training=0.2, trained_on=400
+    budgets=(0.05, 0.1, 0.2, 0.3),
+    more=(),
+    l2=(),
+    doubled=(0.3,),
+    alarm=(0.05,),
+    step=0.1,
+    restarts=2,
+    free_restarts=5,
+    strict_training=0.2,
+    trained_on=400,
 )  # what the white box tries, with the paper's budget of .2
 
 

@@ -16,6 +16,7 @@ class Computed:
     ledger: Ledger
     natural: str
     attacks: list[accuracy.Row]
+    classes: list[maps.Classes]
     maps: list[maps.Row]
     tables: list[detection.Table]
     grid: grid.Grid
@@ -38,12 +39,13 @@ def computed(records: Records) -> Computed:
     siege, steps = white_box.siege(records, ledger), algorithms.algorithms(records, ledger)
     if not records.whole:
         beside = paper.paper(records, ledger, [], siege, steps)
-        return Computed(ledger, "", [], [], [], grid.Grid([], [], {}, []), None, [], [], [], beside, None, [], [], [], siege, steps)
+        return Computed(ledger, "", [], [], [], [], grid.Grid([], [], {}, []), None, [], [], [], beside, None, [], [], [], siege, steps)
     tables = detection.tables(records, ledger)
     return Computed(
         ledger,
         accuracy.natural(records, ledger),
         accuracy.rows(records, ledger),
+        maps.by_class(records, ledger),
         maps.rows(records, ledger),
         tables,
         grid.grid(records, ledger, tables),

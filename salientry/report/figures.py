@@ -55,13 +55,14 @@ class Gallery:
         arrays: by name, ``natural.image``, ``<attack>.map`` ...
         kinds: ``natural`` and the attacks, in order.
         count: how many examples there are.
+        called: a class number to its name.
     """
 
     def __init__(self, records: Records) -> None:
         file = records.folder / "gallery.safetensors"
         self.arrays: dict[str, Any] = read_arrays(file) if file.exists() else {}
         self.kinds = ["natural", *(read_json(records.folder / "gallery.json")["attacks"] if self.arrays else [])]
-        self.count = len(self.arrays.get("label", []))
+        self.count, self.called = len(self.arrays.get("label", [])), records.called
 
     def picture(self, kind: str, i: int) -> Any:
         """(C, H, W) in [0, 1]."""
@@ -94,7 +95,7 @@ class Gallery:
         if part == "image":
             picture = self.picture(kind, i)
             own, here = int(self.arrays["natural.predicted"][i]), int(self.arrays[f"{kind}.predicted"][i])
-            below, colour = f"“{here}”", INK if here == own else ACCENT[0]
+            below, colour = f"“{self.called(here)}”", INK if here == own else ACCENT[0]
         elif part == "noise":
             delta = self.picture(kind, i) - self.picture("natural", i)
             largest = max(float(np.abs(delta).max()), 1e-9)

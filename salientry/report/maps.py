@@ -1,14 +1,18 @@
-"""The sanity of the maps: what they keep and destroy, under each fill."""
+"""The sanity of the maps: what they keep and destroy, under each fill, and of each class by itself."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
-from ..metrics import Resamples, difference, rate
+import numpy as np
+
+from ..metrics import Interval, Resamples, difference, rate
 from .numbers import Ledger
-from .records import Records, own_trunk
+from .records import ImageSet, Records, own_trunk
 
 FIGURES = ("area", "fake_area", "kept", "kept_other", "destroyed", "destroyed_other", "emptied")
+LEAST = 0.05  # a class passes by itself when both of its gains are as large, with intervals above 0
 READABLE = 0.3  # with everything removed, a prediction that survives more often than this says that the fill hides nothing
 
 
@@ -29,7 +33,7 @@ def rows(records: Records, ledger: Ledger) -> list[Row]:
     """All saliency models and fills that were measured."""
     out = []
     for s in records.sets.values():
-        if s.facts["kind"] != "sanity":
+        if s.facts["kind"] != "sanity" or s.facts.get("within"):
             continue
         fill, trunk = str(s.facts["fill"]), own_trunk(str(s.facts["saliency"]))
         head = f"any/map/{'trunk/' if trunk else ''}{fill}"
@@ -40,3 +44,84 @@ def rows(records: Records, ledger: Ledger) -> list[Row]:
         stamps = ["WEAK FILL"] if ledger.value(figures["emptied"]) > READABLE else []
         out.append(Row(str(s.facts["saliency"]), fill, figures, kept, broken, stamps, trunk))
     return out
+
+
+@dataclass(frozen=True)
+class Class:
+    """One class by itself: the images that the classifier calls so, up against the map of another image that it calls the same.
+
+    Attributes:
+        number: of the class.
+        count: of the images.
+        figures: ids by column.
+        kept_gain: id.
+        destroyed_gain: id.
+        passes: the gate's rule.
+    """
+
+    number: int
+    count: int
+    figures: dict[str, str]
+    kept_gain: str
+    destroyed_gain: str
+    passes: bool
+
+
+@dataclass(frozen=True)
+class Classes:
+    """All classes under one saliency model (``trunk``: from the classifier's own)."""
+
+    saliency: str
+    trunk: bool
+    rows: list[Class]
+
+    @property
+    def passing(self) -> list[int]:
+        """Classes that have maps of their images' own."""
+        return [r.number for r in self.rows if r.passes]
+
+
+def by_class(records: Records, ledger: Ledger) -> list[Classes]:
+    """Of each saliency model that was asked class by class."""
+    out = []
+    for s in within_class(records):
+        trunk = own_trunk(str(s.facts["saliency"]))
+        rows = []
+        for k in called(s):
+            head, mine = f"any/map/{'trunk/' if trunk else ''}class {k}", s.columns["predicted"] == k
+            ids, draws = s.ids[mine], _draws(s, k)
+            figures = {c: ledger.add(f"{head}/{c}", rate(draws, ids, [s.columns[c][mine]]), "any", [s.key]) for c in FIGURES}
+            named = zip(("kept-gain", "destroyed-gain"), _gains(s, k), strict=True)
+            kept, destroyed = (ledger.add(f"{head}/{name}", gain, "any", [s.key]) for name, gain in named)
+            rows.append(Class(k, int(mine.sum()), figures, kept, destroyed, passes(s, k)))
+        out.append(Classes(str(s.facts["saliency"]), trunk, rows))
+    return out
+
+
+def within_class(records: Records) -> list[ImageSet]:
+    """The sets that measured each class against maps of its own images."""
+    return [s for s in records.sets.values() if s.facts["kind"] == "sanity" and s.facts.get("within") == "class"]
+
+
+def called(s: ImageSet) -> list[int]:
+    """The classes that the classifier named."""
+    return [int(k) for k in np.unique(s.columns["predicted"])]
+
+
+@functools.lru_cache(256)
+def _draws(s: ImageSet, k: int) -> Resamples:
+    return Resamples(s.ids[s.columns["predicted"] == k])
+
+
+@functools.lru_cache(256)
+def _gains(s: ImageSet, k: int) -> tuple[Interval, Interval]:
+    """By how much more the own map keeps, and destroys, than that of another image of the class."""
+    mine, c = s.columns["predicted"] == k, s.columns
+    pairs = ("kept", "kept_other"), ("destroyed_other", "destroyed")
+    kept, destroyed = (difference(_draws(s, k), s.ids[mine], [(c[a][mine], c[b][mine])]) for a, b in pairs)
+    return kept, destroyed
+
+
+def passes(s: ImageSet, k: int) -> bool:
+    """Whether a class passes the gate by itself."""
+    return all(g.value >= LEAST and g.lo > 0 for g in _gains(s, k))

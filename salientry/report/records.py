@@ -211,6 +211,7 @@ class Records:
             if verify and hashlib.sha256(np.ascontiguousarray(v).tobytes()).hexdigest() != body["sha256"][k]
         }
         self.recipe, self.gates, self.skipped = body["recipe"], body["gates"], body["skipped"]
+        self.class_names: list[str] = body.get("class_names", [])
         self.strength, self.choice = body["strength"], body["choice"]
         self.settings, self.networks, self.recipes = body["attacks"], body["networks"], body["recipes"]
         self.classifier, self.hardened = body.get("classifier"), body.get("hardened", [])
@@ -243,6 +244,10 @@ class Records:
         return list(groups.values())
 
     # --- asking ---
+
+    def called(self, k: int) -> str:
+        """A class by its name, or by its number where the data set has no names."""
+        return self.class_names[k] if k < len(self.class_names) else str(k)
 
     @functools.cached_property
     def white_box(self) -> dict[str, ImageSet]:

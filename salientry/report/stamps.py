@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..metrics import Interval, auroc
+from .maps import called, passes, within_class
 from .numbers import Ledger
 from .records import Group, Records, own_trunk
 
@@ -17,6 +18,8 @@ MEANING = {
     "MEMBERSHIP": f"its score tells naturals the classifier was trained on from new ones: AUROC outside {MEMBERSHIP[0]} to {MEMBERSHIP[1]}",
     "TRAINED ON FIT": "its head learnt on images that the classifier was trained on, for want of others: its score may go by that",
     "GATE FAILED": "the map it reads failed its sanity gate",
+    "OWN MAPS": "so many classes pass the gate by themselves; of the others an image's map does no more than that of another image that "
+    "is called the same",
     "NOISE UNMATCHED": "the control's noise is not within 5 % of the attack's size",
     "GAUSSIAN UNMATCHED": "the Gaussian control is not within 5 % of the attack's size",
     "SHUFFLED UNMATCHED": "the attack's own values at other pixels are, after clipping, not within 5 % of its size",
@@ -57,6 +60,10 @@ def health(records: Records, ledger: Ledger, g: Group) -> Health:
     stamps += ["TRAINED ON FIT"] if naturals["detect"].facts.get("lent") == "fit" else []
     if g.family == "saliency" and any(not gate["passed"] and own_trunk(gate["saliency"]) == (g.form == "trunk") for gate in records.gates):
         stamps.append("GATE FAILED")
+    for s in within_class(records) if g.family == "saliency" else []:
+        passing, every = sum(passes(s, k) for k in called(s)), len(called(s))
+        if own_trunk(str(s.facts["saliency"])) == (g.form == "trunk") and passing < every:
+            stamps.append(f"OWN MAPS {passing}/{every}")
 
     def put(name: str, values: list[float], n: int) -> str:
         nan = float("nan")

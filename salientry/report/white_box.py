@@ -72,7 +72,7 @@ class Robust:
 
 @dataclass(frozen=True)
 class Planted:
-    """A detector that is weak by construction: ids of the shares left robust, by the attack with the answer and by the blind one."""
+    """A detector that is weak by construction: ids of the shares that no attack with the answer beats, and no blind one."""
 
     name: str
     robust: str
@@ -355,15 +355,16 @@ def same_images(records: Records, like: ImageSet) -> list[ImageSet]:
 
 
 def planted(records: Records, ledger: Ledger) -> list[Planted]:
-    """The weak detectors."""
-    out = []
-    for s in of_kind(records, "planted"):
-        for name in dict.fromkeys(c.split("/")[0] for c in s.columns if "/" in c):
-            ids = [
+    """The weak detectors: what is left of each by all attacks together."""
+    sets, out = of_kind(records, "planted"), []
+    for name in dict.fromkeys(c.split("/")[0] for s in sets for c in s.columns if "/" in c):
+        ids = []
+        for kind in ("evaded", "blind"):
+            left = ~np.any([s.columns[f"{name}/{kind}"].astype(bool) for s in sets], 0)
+            ids.append(
                 ledger.add(
-                    f"white box/planted/{name}/{kind}", rate(draws(s), s.ids, [~s.columns[f"{name}/{kind}"].astype(bool)]), "any", [s.key]
+                    f"white box/planted/{name}/{kind}", rate(draws(sets[0]), sets[0].ids, [left]), "any", sorted(s.key for s in sets)
                 )
-                for kind in ("evaded", "blind")
-            ]
-            out.append(Planted(name, *ids))
+            )
+        out.append(Planted(name, *ids))
     return out

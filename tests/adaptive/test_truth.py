@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from salientry.adaptive import ADAPTIVE, Alarm, Alternating, Defended, Joint, Look, Minimal, Orthogonal, Selective, Simultaneous, SingleStep
-from salientry.adaptive._walk import Ball, length, margin
+from salientry.adaptive._walk import AGAIN, Ball, length, margin, started
 from salientry.adaptive.binarization import PASS, Binarization
 from salientry.adaptive.orthogonal import without
 from salientry.adaptive.weak import WEAK, weakened
@@ -334,6 +334,70 @@ def test_a_random_start_is_each_image_s_own(kind: Any) -> None:
     assert float((whole - x).abs().max()) <= 0.1 + 1e-9
 
 
+class Plateau(nn.Module):
+    """Class 1 beyond ``edge`` along ``weight``; up to ``flat`` the logits are level, so that an attack that starts there has no slope."""
+
+    def __init__(self, weight: Tensor, flat: float, edge: float) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.flat, self.edge = flat, edge
+
+    def along(self, x: Tensor) -> Tensor:
+        """(N,) where images are."""
+        return ((x - 0.5) * self.weight).flatten(1).sum(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        side = torch.relu(self.along(x) - self.flat) - (self.edge - self.flat)
+        return torch.stack([torch.zeros_like(side), side], 1)
+
+
+@pytest.mark.parametrize("kind", STRONG)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_images_that_are_left_start_again_elsewhere_until_one_start_leaves_the_plateau(kind: Any, norm: str) -> None:
+    """On the plateau nothing can be found but by a start beyond it. How many starts each image needs is counted from the draws alone."""
+    eps, n = (0.1 if norm == "linf" else 0.8), 40
+    w = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    reach = eps * float(w.abs().sum() if norm == "linf" else w.norm())
+    net = Plateau(w / reach, 0.01, 0.4).double()
+    x, y, ball = torch.full((n, 1, 8, 8), 127 / 255, dtype=torch.float64), torch.zeros(n, dtype=torch.int64), Ball(eps, norm)  # type: ignore[arg-type]
+    target, shift = Defended(net), float(net.along(torch.full((1, 1, 8, 8), 127 / 255, dtype=torch.float64)))
+    starts = [ball.stored(started("random", x, seeds(n) + AGAIN * k, ball, 0.5**k), x) for k in (1, 2, 3, 4)]
+    beyond = torch.stack([net.along(s) > net.flat for s in starts])
+    assert shift < net.flat
+    assert 0 < int(beyond[0].sum()) < int(beyond[:2].any(0).sum()) < int(beyond.any(0).sum())
+    found = {}
+    for again in (0, 1, 2, 4):
+        found[again] = kind(eps, 40, norm=norm, restarts=again)(target, x, y, seeds=seeds(n))
+        won = target.succeeds(*target.seen(found[again]), y)
+        assert torch.equal(won, beyond[:again].any(0)), again
+    kept = beyond[:1].any(0)
+    assert torch.equal(found[1][kept], found[4][kept]), "an image that is done stays as it is"
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(1))
+    again = kind(eps, 40, norm=norm, restarts=4)(target, x[order], y[order], seeds=seeds(n)[order])
+    torch.testing.assert_close(again, found[4][order])
+
+
+def test_what_is_least_noticed_is_kept_over_all_starts() -> None:
+    """Nothing gets below the threshold: of all points of all starts that fool, the one with the lowest score is returned."""
+    target, x, y = planes(0.0, 0.2, -1e3)
+    seen: list[float] = []
+
+    class Watched(Plane):
+        def forward(self, given: Any) -> Tensor:
+            scores = super().forward(given)
+            seen.extend(scores.tolist())
+            return scores
+
+    detector = target.detector
+    watched = replace(target, detector=Watched(detector.weight, detector.offset, False), threshold=-1e9)
+    out = Selective(0.1, 15, restarts=3)(watched, x, y, seeds=seeds(1))
+    once = len(seen)
+    assert float(target.seen(out)[1]) == pytest.approx(min(seen))
+    seen.clear()
+    Selective(0.1, 15)(watched, x, y, seeds=seeds(1))
+    assert 3 * len(seen) < once
+
+
 def test_wrong_settings_are_refused_with_what_was_found() -> None:
     for make in (
         lambda: Selective(-1),
@@ -344,6 +408,7 @@ def test_wrong_settings_are_refused_with_what_was_found() -> None:
         lambda: Simultaneous(weight=2),
         lambda: Minimal(shrink=0.9),
         lambda: Selective(start="nowhere"),  # type: ignore[arg-type]
+        lambda: Joint(restarts=-1),
     ):
         with pytest.raises(UsageError, match="found"):
             make()

@@ -220,3 +220,24 @@ def test_what_hangs_on_a_lost_file_of_scores_vanishes_and_nothing_else_moves(ope
     assert Records(folder).absent == [name]
     shutil.move(tmp_path / "aside", folder / name)
     assert recomputed(folder) == before
+
+
+def test_classes_by_themselves(raw: Opened, numbers: dict[str, dict[str, Any]], finished: Path) -> None:
+    """Each class against maps of its own images: plain means, and the gate's rule on the printed intervals."""
+    name = next(s["name"] for s in raw.body["sets"] if s["name"].startswith("sanity/") and s["name"].endswith("within class"))
+    c = {k: raw.column(name, k) for k in ("predicted", "kept", "kept_other", "destroyed", "destroyed_other", "area")}
+    (shown,) = computed(Records(finished)).classes
+    assert [r.number for r in shown.rows] == sorted(set(c["predicted"].tolist()))
+    for r in shown.rows:
+        mine = c["predicted"] == r.number
+        assert r.count == mine.sum()
+        assert numbers[r.figures["area"]]["value"] == pytest.approx(c["area"][mine].mean(), rel=1e-5)
+        gains = [c["kept"][mine].mean() - c["kept_other"][mine].mean(), c["destroyed_other"][mine].mean() - c["destroyed"][mine].mean()]
+        assert [numbers[i]["value"] for i in (r.kept_gain, r.destroyed_gain)] == pytest.approx(gains)
+        lower = [numbers[i]["lo"] for i in (r.kept_gain, r.destroyed_gain)]
+        assert r.passes == (min(gains) >= 0.05 and min(lower) > 0)
+    stamped = [
+        s for t in computed(Records(finished)).tables for r in t.rows if r.group.family == "saliency" for s in r.stamps if "OWN MAPS" in s
+    ]
+    told = f"OWN MAPS {len(shown.passing)}/{len(shown.rows)}"
+    assert set(stamped) == (set() if len(shown.passing) == len(shown.rows) else {told})
