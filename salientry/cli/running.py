@@ -155,21 +155,24 @@ def _told_seconds(left: list[_Planned]) -> str:
 
 
 def _recorded(run: Run, order: list[Handle]) -> dict[tuple[str, str], float]:
-    """Mean recorded seconds by step and slug, whatever the seed, and by step alone: of recorded runs on this data set, or better of what
-    this store holds of it.
+    """Mean recorded seconds by step and slug, whatever the seed, by step and method (the slug's first word), and by step alone: of
+    recorded runs on this data set; or better of what this store holds, where it holds no other data set.
     """
     dataset = next((h.slug.split("-")[0].lower() for h in order if h.step and h.step.name == "read_data"), "")
     shipped = read_json(Path(recipes.__file__).with_name("seconds.json")).get(dataset, {})
     found = {(step, slug): [seconds] for step, slugs in shipped.items() for slug, seconds in slugs.items()}
     here: dict[tuple[str, str], list[float]] = {}
+    others = set[str]()
     for result in run.store.root.glob("*/[!.]*/result.json"):
         with contextlib.suppress(StoreError, DataDamaged, KeyError, TypeError):  # of other runs: whoever needs it will say so
             body = read_json(result)
-            if body.get("facts", {}).get("dataset", dataset) == dataset:
-                here.setdefault((body["step"], _seedless(body["slug"])), []).append(body["seconds"])
-    found |= here
+            here.setdefault((body["step"], _seedless(body["slug"])), []).append(body["seconds"])
+            others |= {body["facts"].get("dataset", dataset)} - {dataset}
+    found = here | found if others else found | here
     named = {step for step, slug in found if not slug}  # what short steps take, which have no other name there
     for (step, slug), seconds in list(found.items()):
+        if slug:
+            found.setdefault((step, _method(slug)), []).extend(seconds)
         if slug and step not in named:
             found.setdefault((step, ""), []).extend(seconds)
     return {k: float(np.mean(v)) for k, v in found.items()}
@@ -181,7 +184,12 @@ def _seedless(slug: str) -> str:
 
 def _expected(h: Handle, recorded: dict[tuple[str, str], float]) -> float | None:
     assert h.step is not None
-    return recorded.get((h.step.name, _seedless(h.slug)), recorded.get((h.step.name, "")))
+    known = (recorded.get((h.step.name, called)) for called in (_seedless(h.slug), _method(h.slug), ""))
+    return next((seconds for seconds in known if seconds is not None), None)
+
+
+def _method(slug: str) -> str:
+    return slug.split("-")[0] + "-"
 
 
 @dataclass(frozen=True)

@@ -249,6 +249,15 @@ def test_a_plan_says_what_is_done_what_is_left_and_how_long(home: Path) -> None:
     assert list(found) == list(dict.fromkeys(line.split()[3] for line in every.lines[:-1]))
 
 
+@pytest.mark.parametrize("recipe", ["fast", "whitebox"])
+@pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
+def test_a_plan_knows_each_data_set_s_own_seconds(home: Path, recipe: str, dataset: str) -> None:
+    """Before anything was run here it expects about what the recorded run took; the data sets differ by a factor of two and more."""
+    total = float(Told("plan", recipe, f"dataset={dataset}").lines[-1].split("about ")[1].split()[0])
+    took = json.loads((Path(__file__).parents[2] / "results" / recipe / dataset / "run.json").read_text())["core_seconds"]
+    assert 0.6 * took < total < 1.6 * took
+
+
 def test_a_plan_grows_with_the_recipe(home: Path) -> None:
     one, two = (kinds(Told("plan", "smoke", f"seeds={n}")) for n in (1, 2))
     assert one["train_classifier"] == two["train_classifier"] == [1, 0, 1]
