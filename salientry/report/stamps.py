@@ -18,8 +18,8 @@ MEANING = {
     "MEMBERSHIP": f"its score tells naturals the classifier was trained on from new ones: AUROC outside {MEMBERSHIP[0]} to {MEMBERSHIP[1]}",
     "TRAINED ON FIT": "its head learnt on images that the classifier was trained on, for want of others: its score may go by that",
     "GATE FAILED": "the map it reads failed its sanity gate",
-    "OWN MAPS": "so many classes pass the gate by themselves; of the others an image's map does no more than that of another image that "
-    "is called the same",
+    "OWN MAPS": "so many classes pass the gate by themselves; in the others the map of another image that is called the same does about as "
+    "well as an image's own",
     "NOISE UNMATCHED": "the control's noise is not within 5 % of the attack's size",
     "GAUSSIAN UNMATCHED": "the Gaussian control is not within 5 % of the attack's size",
     "SHUFFLED UNMATCHED": "the attack's own values at other pixels are, after clipping, not within 5 % of its size",

@@ -90,6 +90,8 @@ class Siege:
         planted: the attacks' own test.
         doubled: budgets at which attacks were run once more with twice the steps.
         images: how many were attacked.
+        levels: the calibrated level that attacks aim at, and the largest other one.
+        effort: steps of an attack, and how often it walks again: at a budget, and without one.
     """
 
     budgets: list[str]
@@ -99,6 +101,7 @@ class Siege:
     doubled: list[str]
     images: int
     levels: tuple[str, str]
+    effort: str
 
 
 @functools.cache
@@ -161,7 +164,7 @@ def siege(records: Records, ledger: Ledger) -> Siege | None:
     doubled = [b for b in names if any(b in p.doubled for r in rows for p in r.proofs.values())]
     level = str(usual[0].facts["level"])
     second = _second(usual[0])
-    return Siege(names, shares, rows, planted(records, ledger), doubled, len(usual[0]), (level, second))
+    return Siege(names, shares, rows, planted(records, ledger), doubled, len(usual[0]), (level, second), _effort(usual, sets))
 
 
 def _fair(s: ImageSet) -> bool:
@@ -185,6 +188,17 @@ def _fooled(s: ImageSet) -> Array:
 
 def _steps(s: ImageSet) -> int:
     return int(s.facts["settings"]["steps"])
+
+
+def _effort(usual: list[ImageSet], sets: list[ImageSet]) -> str:
+    """``100 steps, 2 restarts on the images that are left; without a budget 200 steps, 5 restarts``."""
+    told = {"": usual, "without a budget ": [s for s in sets if s.facts["method"] in METHODS and _free(s)]}
+    parts = []
+    for where, those in told.items():
+        for steps, again in sorted({(_steps(s), int(s.facts["settings"].get("restarts", 0))) for s in those}):
+            restarts = f"{again} restarts" if again != 1 else "1 restart"
+            parts.append(f"{where}{steps} steps, {restarts if again else 'no restart'}")
+    return "; ".join(parts)
 
 
 def _robust(ledger: Ledger, sets: list[ImageSet], tests: list[ImageSet], names: list[str], every: list[ImageSet]) -> Robust:

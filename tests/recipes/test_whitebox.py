@@ -31,6 +31,24 @@ def test_mnist_is_attacked_at_the_budgets_of_its_black_background(tmp_path: Path
     assert len({h.args["detector"].fingerprint for h in found}) >= 13
 
 
+@pytest.mark.parametrize("dataset", ["mnist", "digits"])
+def test_on_a_black_background_attacks_start_again_and_their_proofs_are_of_them(tmp_path: Path, dataset: str) -> None:
+    """Every attack that a table reports has its own binarization test, as many restarts and all."""
+    handles = [h for h in whitebox(Run(tmp_path), dataset).white_box if h.step and "attack" in h.args]
+    strong = {n: [h for h in handles if h.step and h.step.name == n] for n in ("attack_defended", "binarization", "planted_weaknesses")}
+    kinds = ("Selective", "Orthogonal", "Joint")
+    for kind in kinds:
+        used = [h.args["attack"] for h in strong["attack_defended"] if type(h.args["attack"]).__name__ == kind and h.args.get("detector")]
+        restarts = {a.eps: set[int]() for a in used}
+        for a in used:
+            restarts[a.eps].add(a.restarts)
+        assert 5 in restarts[1.0]
+        assert all(2 in restarts[eps] for eps in (0.05, 0.1, 0.2, 0.3))
+        tested = [h.args["attack"] for h in strong["binarization"] if type(h.args["attack"]).__name__ == kind]
+        assert sum(a.restarts == 2 for a in tested) == 13, "one for each detector"
+    assert sorted(type(h.args["attack"]).__name__ for h in strong["planted_weaknesses"]) == sorted(kinds)
+
+
 def test_pictures_are_attacked_at_the_paper_s_budget_and_four_detectors_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SALIENTRY_DATA", str(tmp_path))
     test_assira.draw(tmp_path / "asirra")

@@ -207,6 +207,19 @@ def test_every_proof_stands_beside_its_attack(besieged: Path) -> None:
     assert len(found.siege.planted) == 6
 
 
+def test_a_weak_detector_is_left_what_no_attack_beats(besieged: Path) -> None:
+    records = Records(besieged)
+    found = computed(records)
+    assert found.siege is not None
+    sets = [s for s in records.sets.values() if s.facts["kind"] == "planted"]
+    assert [s.facts["method"] for s in sets] == list(METHODS)
+    for p in found.siege.planted:
+        for id, kind in ((p.robust, "evaded"), (p.blind, "blind")):
+            beaten = np.sum([s.columns[f"{p.name}/{kind}"].astype(int) for s in sets], axis=0)
+            assert found.ledger.value(id) == pytest.approx((beaten == 0).mean())
+    assert found.siege.effort == "12 steps, no restart; without a budget 24 steps, no restart"
+
+
 def test_the_tables_hold_every_reading_and_round(besieged: Path) -> None:
     found = computed(Records(besieged))
     steps = found.algorithms
