@@ -89,7 +89,7 @@ def by_class(records: Records, ledger: Ledger) -> list[Classes]:
         rows = []
         for k in called(s):
             head, mine = f"any/map/{'trunk/' if trunk else ''}class {k}", s.columns["predicted"] == k
-            ids, draws = s.ids[mine], _draws(s, k)
+            ids, draws = s.ids[mine], Resamples(s.ids[mine])
             figures = {c: ledger.add(f"{head}/{c}", rate(draws, ids, [s.columns[c][mine]]), "any", [s.key]) for c in FIGURES}
             named = zip(("kept-gain", "destroyed-gain"), _gains(s, k), strict=True)
             kept, destroyed = (ledger.add(f"{head}/{name}", gain, "any", [s.key]) for name, gain in named)
@@ -109,16 +109,12 @@ def called(s: ImageSet) -> list[int]:
 
 
 @functools.lru_cache(256)
-def _draws(s: ImageSet, k: int) -> Resamples:
-    return Resamples(s.ids[s.columns["predicted"] == k])
-
-
-@functools.lru_cache(256)
 def _gains(s: ImageSet, k: int) -> tuple[Interval, Interval]:
     """By how much more the own map keeps, and destroys, than that of another image of the class."""
     mine, c = s.columns["predicted"] == k, s.columns
+    draws = Resamples(s.ids[mine])
     pairs = ("kept", "kept_other"), ("destroyed_other", "destroyed")
-    kept, destroyed = (difference(_draws(s, k), s.ids[mine], [(c[a][mine], c[b][mine])]) for a, b in pairs)
+    kept, destroyed = (difference(draws, s.ids[mine], [(c[a][mine], c[b][mine])]) for a, b in pairs)
     return kept, destroyed
 
 
