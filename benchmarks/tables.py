@@ -9,6 +9,7 @@ from typing import Any
 
 from salientry.keys import label
 from salientry.recipes.fast import DATASETS, TABLE
+from salientry.report.maps import LEAST
 
 from .recorded import RESULTS, Recorded, first, made, recorded, row, rule, text
 
@@ -92,7 +93,21 @@ def detection(r: Recorded) -> str:
         lines += [row(name, *cells)] if any(cells) else []
     lines += ["", row("difference in the share found", *rows), rule(len(rows) + 1)]
     lines += [row(g, *(r.cell(f"headline/{a}/{g}") for a in rows.values())) for g in GAINS]
+    lines += own_maps(r)
     return "\n".join([*lines, "", f"95 % intervals over images, given one classifier, one U-Net of each kind and one split. {r.source}."])
+
+
+def own_maps(r: Recorded) -> list[str]:
+    """Class by class, what the own map keeps and destroys beyond that of another image of the class: the least, the most, who passes."""
+    gains = {"keeps more": "kept-gain", "destroys more": "destroyed-gain"}
+    lines = ["", row("own map against that of another image called the same", *gains, "classes that pass by themselves"), rule(4)]
+    for words, head in (("map from a second net", "any/map/class "), ("map from the classifier's trunk", "any/map/trunk/class ")):
+        classes = [i.removeprefix(head).split("/")[0] for i in r.numbers if i.startswith(head) and i.endswith("/kept-gain")]
+        found = {k: [r.numbers[f"{head}{k}/{g}"] for g in gains.values()] for k in classes}
+        passing = [k for k, of in found.items() if all(n["value"] >= LEAST and n["lo"] > 0 for n in of)]
+        spans = [sorted(of[i]["value"] for of in found.values()) for i in range(len(gains))]
+        lines += [row(words, *(f"{text(s[0])} to {text(s[-1])}" for s in spans), f"{len(passing)} of {len(found)}")] if found else []
+    return lines
 
 
 def another(r: Recorded, again: Recorded) -> str:

@@ -11,6 +11,7 @@ from .detection import FEWEST, Table
 from .detection import Row as TableRow
 from .numbers import Ledger
 from .records import TITLES, Group, ImageSet, Records
+from .stamps import lent
 
 SHOWN = ("SPD", "SMD", "SPD (trunk)", "SMD (trunk)", "ID", "ID+", "fusion")
 BLACK, MUCH = "BlackShare", 0.5  # where it finds more than that, it stands beside the best floor
@@ -140,7 +141,7 @@ def _without(records: Records, ledger: Ledger, table: Table, twins: ImageSet) ->
         return ledger.add(f"{head}/{kind}/excess-flags-on-unchanged", value, "strict", [*g.keys, s.key])
 
     ids = ledger.add(f"{head}/tpr@{level}", found, "strict", g.keys), ledger.add(f"{head}/fpr@{level}", flags, "strict", g.keys)
-    return Line("fusion without the map", *ids, more("MatchedNoise"), more("Transplant"), [])
+    return Line("fusion without the map", *ids, more("MatchedNoise"), more("Transplant"), lent(records))
 
 
 def _gains(records: Records, ledger: Ledger, table: Table, twins: ImageSet) -> dict[str, str]:

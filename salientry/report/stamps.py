@@ -37,6 +37,11 @@ class Health:
     stamps: list[str]
 
 
+def lent(records: Records) -> list[str]:
+    """What stands beside every head where none has images of its own."""
+    return ["TRAINED ON FIT"] if records.natural("detect").facts.get("lent") == "fit" else []
+
+
 def health(records: Records, ledger: Ledger, g: Group) -> Health:
     """Train and select AUROC and membership of a group, in eval mode, and the stamps that follow."""
     naturals = {r: records.natural(r) for r in ("detect", "select", "fit", "calibrate")}
@@ -57,7 +62,7 @@ def health(records: Records, ledger: Ledger, g: Group) -> Health:
         "MEMBERSHIP": sum(not MEMBERSHIP[0] <= m <= MEMBERSHIP[1] for m in member),
     }
     stamps = [f"{k} {v}/{len(g.runs)}" for k, v in counts.items() if v]
-    stamps += ["TRAINED ON FIT"] if naturals["detect"].facts.get("lent") == "fit" else []
+    stamps += lent(records)
     if g.family == "saliency" and any(not gate["passed"] and own_trunk(gate["saliency"]) == (g.form == "trunk") for gate in records.gates):
         stamps.append("GATE FAILED")
     for s in within_class(records) if g.family == "saliency" else []:
