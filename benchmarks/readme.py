@@ -15,10 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from salientry.report import document
+from salientry.report.targets import COLUMNS as NAMED
 from salientry.report.targets import cell as printed
 from salientry.report.targets import printed as paper
 
-from .recorded import NAMED, RESULTS, Recorded, first, recorded, row, rule
+from .recorded import RESULTS, Recorded, first, recorded, row, rule
 from .tables import budgets, fast, lacking, settings, smoke, white_boxes
 
 ROOT = RESULTS.parent
@@ -59,9 +60,9 @@ def _found(runs: list[Recorded]) -> list[str]:
     for name, words in SHOWN.items():
         cells = []
         for r, (_, a), _ in places:
-            found = r.cell(f"strict/{name}/{a}/{a}/tpr@0.05")
+            rate = r.cell(f"strict/{name}/{a}/{a}/tpr@0.05")
             noise = r.cell(f"strict/{name}/{a}/noise/excess-flags-on-unchanged", False)
-            cells.append(f"{found}; *noise* {noise}" if found and noise else found or "not run")
+            cells.append(f"{rate}; *noise* {noise}" if rate and noise else rate or "not run")
         lines.append(row(words, *cells))
     return lines + [row(words, *(r.cell(f"headline/{a}/{g}") or "not run" for r, (_, a), _ in places)) for g, words in GAINS.items()]
 

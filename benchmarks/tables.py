@@ -65,8 +65,8 @@ def _told(value: Any) -> str:
     return f"`{label(value)}`" if is_dataclass(value) else f"{value:.3g}".removeprefix("0") if isinstance(value, float) else f"{value:,}"
 
 
-DETECTORS = ("SPD", "SMD", "SPD (trunk)", "SMD (trunk)", "ID", "ID+", "fusion")
-DETECTORS += ("SortedLogits", "PooledActivations", "Margin2", "Opinion", "BlackShare")
+MAPS = ("SPD", "SMD", "SPD (trunk)", "SMD (trunk)")
+DETECTORS = (*MAPS, "ID", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin2", "Opinion", "BlackShare")
 GAINS = ("SPD minus the best floor", "SPD minus ID+", "fusion with the map minus without", "logits with the map minus without")
 
 
