@@ -12,6 +12,7 @@ from .numbers import Ledger
 from .records import ImageSet, Records, own_trunk
 
 FIGURES = ("area", "fake_area", "kept", "kept_other", "destroyed", "destroyed_other", "emptied")
+GAINS = {"kept-gain": ("kept", "kept_other"), "destroyed-gain": ("destroyed_other", "destroyed")}
 LEAST = 0.05  # a class passes by itself when both of its gains are as large, with intervals above 0
 READABLE = 0.3  # with everything removed, a prediction that survives more often than this says that the fill hides nothing
 
@@ -37,10 +38,7 @@ def rows(records: Records, ledger: Ledger) -> list[Row]:
             continue
         fill, trunk = str(s.facts["fill"]), own_trunk(str(s.facts["saliency"]))
         head = f"any/map/{'trunk/' if trunk else ''}{fill}"
-        draws, c = Resamples(s.ids), s.columns
-        figures = {k: ledger.add(f"{head}/{k}", rate(draws, s.ids, [c[k]]), "any", [s.key]) for k in FIGURES}
-        kept = ledger.add(f"{head}/kept-gain", difference(draws, s.ids, [(c["kept"], c["kept_other"])]), "any", [s.key])
-        broken = ledger.add(f"{head}/destroyed-gain", difference(draws, s.ids, [(c["destroyed_other"], c["destroyed"])]), "any", [s.key])
+        figures, kept, broken = _noted(ledger, head, s)
         stamps = ["WEAK FILL"] if ledger.value(figures["emptied"]) > READABLE else []
         out.append(Row(str(s.facts["saliency"]), fill, figures, kept, broken, stamps, trunk))
     return out
@@ -88,12 +86,8 @@ def by_class(records: Records, ledger: Ledger) -> list[Classes]:
         trunk = own_trunk(str(s.facts["saliency"]))
         rows = []
         for k in called(s):
-            head, mine = f"any/map/{'trunk/' if trunk else ''}class {k}", s.columns["predicted"] == k
-            ids, draws = s.ids[mine], Resamples(s.ids[mine])
-            figures = {c: ledger.add(f"{head}/{c}", rate(draws, ids, [s.columns[c][mine]]), "any", [s.key]) for c in FIGURES}
-            named = zip(("kept-gain", "destroyed-gain"), _gains(s, k), strict=True)
-            kept, destroyed = (ledger.add(f"{head}/{name}", gain, "any", [s.key]) for name, gain in named)
-            rows.append(Class(k, int(mine.sum()), figures, kept, destroyed, passes(s, k)))
+            figures, kept, destroyed = _noted(ledger, f"any/map/{'trunk/' if trunk else ''}class {k}", s, k)
+            rows.append(Class(k, int((s.columns["predicted"] == k).sum()), figures, kept, destroyed, passes(s, k)))
         out.append(Classes(str(s.facts["saliency"]), trunk, rows))
     return out
 
@@ -109,15 +103,27 @@ def called(s: ImageSet) -> list[int]:
 
 
 @functools.lru_cache(256)
-def _gains(s: ImageSet, k: int) -> tuple[Interval, Interval]:
-    """By how much more the own map keeps, and destroys, than that of another image of the class."""
-    mine, c = s.columns["predicted"] == k, s.columns
-    draws = Resamples(s.ids[mine])
-    pairs = ("kept", "kept_other"), ("destroyed_other", "destroyed")
-    kept, destroyed = (difference(draws, s.ids[mine], [(c[a][mine], c[b][mine])]) for a, b in pairs)
-    return kept, destroyed
+def _measured(s: ImageSet, k: int | None) -> dict[str, Interval]:
+    """Of all images, or of those that are called k: the figures, and by how much more the own map keeps and destroys than the other."""
+    mine, c = slice(None) if k is None else s.columns["predicted"] == k, s.columns
+    ids = s.ids[mine]
+    draws = Resamples(ids)
+    found = {name: rate(draws, ids, [c[name][mine]]) for name in FIGURES}
+    return found | {name: difference(draws, ids, [(c[a][mine], c[b][mine])]) for name, (a, b) in GAINS.items()}
+
+
+def _noted(ledger: Ledger, head: str, s: ImageSet, k: int | None = None) -> tuple[dict[str, str], str, str]:
+    """The ids of the figures, and of the two gains."""
+    ids = {name: ledger.add(f"{head}/{name}", value, "any", [s.key]) for name, value in _measured(s, k).items()}
+    kept, destroyed = (ids.pop(name) for name in GAINS)
+    return ids, kept, destroyed
 
 
 def passes(s: ImageSet, k: int) -> bool:
     """Whether a class passes the gate by itself."""
-    return all(g.value >= LEAST and g.lo > 0 for g in _gains(s, k))
+    return all(enough(g.value, g.lo) for name, g in _measured(s, k).items() if name in GAINS)
+
+
+def enough(gain: float, lower: float) -> bool:
+    """The gate's rule for a gain and the lower end of its interval."""
+    return gain >= LEAST and lower > 0

@@ -191,7 +191,7 @@ def _steps(s: ImageSet) -> int:
 
 
 def _effort(usual: list[ImageSet], sets: list[ImageSet]) -> str:
-    """``100 steps, 2 restarts on the images that are left; without a budget 200 steps, 5 restarts``."""
+    """``100 steps, 2 restarts; without a budget 200 steps, 5 restarts``."""
     told = {"": usual, "without a budget ": [s for s in sets if s.facts["method"] in METHODS and _free(s)]}
     parts = []
     for where, those in told.items():
