@@ -16,7 +16,8 @@ from salientry.cli.checking import Judged, _said
 from salientry.contracts import Shape, fingerprint, with_facts
 from salientry.errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier
 from salientry.evidence import Evidence
-from salientry.guard import Guard, Verdict, probe
+from salientry.guard import Guard, Verdict
+from salientry.guard_files import probe
 from salientry.store import read_arrays
 
 from . import examples

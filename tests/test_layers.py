@@ -16,6 +16,7 @@ LAYERS = [
     {"training", "evidence"},
     {"datasets", "classifiers", "attacks", "controls", "saliency", "detectors"},
     {"protocol", "calibration"},
+    {"guard_files"},
     {"guard"},
     {"adaptive"},
     {"experiment"},

@@ -16,7 +16,8 @@ from ..contracts import Shape
 from ..datasets._folder import read_pixels
 from ..errors import DataMissing, UsageError
 from ..experiment.run import usable
-from ..guard import Guard, description
+from ..guard import Guard
+from ..guard_files import description
 from ..store import writing
 
 VOICES = 2  # named in a line
