@@ -66,7 +66,7 @@ def _pairs(scored: list[Found], names: list[str], attacked: list[Rows], keep: An
     return ScorePairs(stacked(scored, names, SELECT_NATURAL)[: len(counts)][counts], twins[counts])
 
 
-@step()
+@step("fit_fusion")
 def fit_fusion(
     scored: list[Found], members: list[nn.Module], names: list[str], attacked: list[Rows], rules: Rules, called: str = "all", *, seed: int
 ) -> nn.Module:
@@ -92,7 +92,7 @@ def fit_fusion(
     )
 
 
-@step()
+@step("calibrate_fusion")
 def calibrate_fusion(scored: list[Found], fused: nn.Module, rules: Rules) -> Found:
     """The fusion's own scores of everything that its members' ``calibrate`` scored, and its thresholds."""
     head: Any = fused.head
@@ -101,7 +101,7 @@ def calibrate_fusion(scored: list[Found], fused: nn.Module, rules: Rules) -> Fou
     return Found(thresholds_of(arrays["score000"], rules), arrays)
 
 
-@step(each_image=True)
+@step("score_fusion", each_image=True)
 def score_fusion(sets: list[Batch], scored: list[Batch], fused: nn.Module, calibrated: Found) -> Columns:
     """The fusion's scores of aligned image sets, from its members' scores of them."""
     head: Any = fused.head
@@ -133,7 +133,7 @@ def _out_of_fold(scored: list[Found], names: list[str], attacked: list[Rows], na
     return out
 
 
-@step()
+@step("unseen_rates")
 def unseen_rates(
     natural: Rows, unseen: Rows, attacked: list[Rows], scored: list[Found], names: list[str], called: list[str], level: float
 ) -> dict[str, float]:
@@ -164,7 +164,7 @@ def unseen_rates(
     return {c: float((t[counts] > _threshold(n, level)).mean()) for c, (n, t) in columns.items()}
 
 
-@step(chooses=True)
+@step("choose_detector", chooses=True)
 def choose_detector(candidates: list[nn.Module], called: list[str], rates: list[dict[str, float]], unseen: list[str]) -> Chosen:
     """The candidate whose rate on its worst unseen attack is best; of equals the first."""
     table = {c: {a: r[c] for a, r in zip(unseen, rates, strict=True)} for c in called}
@@ -174,7 +174,7 @@ def choose_detector(candidates: list[nn.Module], called: list[str], rates: list[
     return Chosen("candidates", why, index=best)
 
 
-@step(chooses=True)
+@step("choose_recipe", chooses=True)
 def choose_recipe(candidates: list[Any], attacked: list[Rows], scored: list[Found], names: list[str]) -> Chosen:
     """The settings whose mean AUROC on *select* pairs is best, each attack by a detector that was trained on it; of equals the first.
 

@@ -21,12 +21,14 @@ from ..slicing import Joined
 from ..store import JSON, Rows
 
 _signature = functools.cache(inspect.signature)
+_DEFINED: dict[str, str] = {}  # step names, and the functions that have them
 
 
 @dataclass(frozen=True)
 class Step:
-    """A plain function and how the engine runs it; made by :func:`step`."""
+    """A plain function and how the engine runs it; made by :func:`step`. Its name is part of every key, the function's is not."""
 
+    name: str
     function: Callable[..., Any]
     each_image: bool
     stored: bool
@@ -37,7 +39,7 @@ class Step:
     chooses: bool
 
     def __reduce__(self) -> tuple[Callable[[str, str], Step], tuple[str, str]]:
-        """In another process it is found again by its name.
+        """In another process it is found again by its function's name.
 
         Raises:
             PicklingError: for a step that was made inside a function.
@@ -50,11 +52,6 @@ class Step:
         if found is not self:
             raise pickle.PicklingError(f"step {self.name} is not to be found as {name} in module {module}")
         return _step_called, (module, name)
-
-    @property
-    def name(self) -> str:
-        """The function's name, part of every key."""
-        return self.function.__name__
 
     @property
     def seeded(self) -> bool:
@@ -82,6 +79,7 @@ def _step_called(module: str, name: str) -> Step:
 
 
 def step(
+    name: str,
     *,
     each_image: bool = False,
     stored: bool = True,
@@ -94,6 +92,8 @@ def step(
     """Mark a function as a step.
 
     Args:
+        name: what keys, folders of the store and records call it. It stays when the function is renamed or moved; the names of
+            the function's arguments are part of the key too.
         each_image: the engine cuts every rows input into batches, aligned by id; the function sees one
             :class:`~salientry.contracts.Batch` of each and returns columns, and the result widens the first rows input.
             Otherwise the function sees whole inputs and returns a module, rows, JSON, :class:`Found` or :class:`Chosen`.
@@ -103,9 +103,19 @@ def step(
         revision: raised when the step's numbers change on purpose.
         facts: the step's arguments by name to small facts that travel with the result.
         chooses: it returns :class:`Chosen`: one of its arguments, or a failed gate.
+
+    Raises:
+        UsageError: when another function is a step of this name; their results would share keys.
     """
     assert shard % batch == 0, "shards end where batches end"
-    return lambda function: Step(function, each_image, stored, batch, shard, revision, facts, chooses)
+
+    def mark(function: Callable[..., Any]) -> Step:
+        where = f"{function.__module__}.{function.__qualname__}"
+        if _DEFINED.setdefault(name, where) != where:
+            raise UsageError(f"two steps are called {name!r}: {_DEFINED[name]} and {where}; give one of them another name")
+        return Step(name, function, each_image, stored, batch, shard, revision, facts, chooses)
+
+    return mark
 
 
 @dataclass(frozen=True)
@@ -197,7 +207,7 @@ def _safe(slug: str) -> str:
     return re.sub(r"[^A-Za-z0-9._=+-]+", "_", slug).strip("_-") or "result"
 
 
-@step()
+@step("read_data")
 def read_data(settings: Any) -> Rows:
     """A data set as rows, with the role of each image and its rank in that role. Pixels are read piece by piece when written."""
     pools: Sequence[Pool] = settings.read()
@@ -221,20 +231,20 @@ def _classes(pools: Sequence[Pool]) -> int:
     return said.pop() if said else highest + 1
 
 
-@step(stored=False)
+@step("_take_role", stored=False)
 def _take_role(rows: Rows, role: str) -> Rows:
     """The rows with this role, in rank order."""
     mine = np.flatnonzero(rows.column("role") == ROLES.index(role))
     return rows.take(mine[np.argsort(rows.column("rank", mine), kind="stable")], role=role)
 
 
-@step(stored=False)
+@step("lend", stored=False)
 def lend(rows: Rows, role: str) -> Rows:
     """The rows of one role for another that has none of its own; the fact ``lent`` says whose they are."""
     return rows.take(np.arange(len(rows)), role=role, lent=str(rows.facts["role"]))
 
 
-@step(stored=False)
+@step("_take_first", stored=False)
 def _take_first(rows: Rows, count: int) -> Rows:
     """The first ``count`` rows."""
     if count > len(rows):

@@ -32,7 +32,7 @@ class Gate:
     action: str = "stop"
 
 
-@step(revision=1)
+@step("sanity", revision=1)
 def sanity(rows: Rows, classifier: nn.Module, saliency: nn.Module, fill: Any = None, within: str | None = None) -> Rows:
     """What maps keep and destroy on natural images, image by image.
 
@@ -78,7 +78,7 @@ def fellows(predicted: NDArray[Any]) -> NDArray[np.int64]:
     return found
 
 
-@step(chooses=True)
+@step("gate", chooses=True)
 def gate(measured: Rows, saliency: nn.Module, bounds: Gate) -> Chosen:
     """The saliency model itself, if its maps pass, or are only to be marked.
 
@@ -104,7 +104,7 @@ def gate(measured: Rows, saliency: nn.Module, bounds: Gate) -> Chosen:
     return Chosen("saliency", why, message if wrong and bounds.action == "stop" else None)
 
 
-@step(revision=2)
+@step("gallery", revision=2)
 def gallery(natural: Rows, attacked: list[Rows], others: list[nn.Module], count: int = 6) -> Rows:
     """The first natural images whose every attack counts, and where the classifier looked: nothing is picked by hand.
 

@@ -16,7 +16,7 @@ from .steps import borders
 FIXED = "class held"  # the map is drawn for the natural's class, whatever the classifier says now
 
 
-@step()
+@step("map_shift")
 def map_shift(
     natural: Rows, attacked: list[Rows], noisy: list[Rows], saliency: nn.Module, split: bool = False, controls: list[Rows] | None = None
 ) -> Rows:

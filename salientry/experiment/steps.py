@@ -37,7 +37,7 @@ def _labels(rows: Rows) -> Tensor:
     return torch.from_numpy(rows.column("label")).to(DEVICE.get())
 
 
-@step()
+@step("train_classifier")
 def train_classifier(rows: Rows, settings: Any, *, seed: int) -> nn.Module:
     """A classifier, trained on these rows."""
     images = RowImages(rows)
@@ -45,7 +45,7 @@ def train_classifier(rows: Rows, settings: Any, *, seed: int) -> nn.Module:
     return with_facts(module, classifier=label(settings))
 
 
-@step()
+@step("fit_encoder")
 def fit_encoder(rows: Rows, settings: Any, *, seed: int) -> nn.Module:
     """The encoder of a saliency model, trained on these rows: it needs no classifier, and several models may share it."""
     images = RowImages(rows)
@@ -53,14 +53,14 @@ def fit_encoder(rows: Rows, settings: Any, *, seed: int) -> nn.Module:
     return module
 
 
-@step()
+@step("take_trunk")
 def take_trunk(rows: Rows, classifier: nn.Module, settings: Any) -> nn.Module:
     """The encoder that the attacked classifier is itself: nothing is trained; the rows tell the images' shape."""
     module: nn.Module = settings.around(classifier, shape_of(RowImages(rows), rows.facts["classes"]))
     return module
 
 
-@step()
+@step("fit_saliency")
 def fit_saliency(rows: Rows, classifier: nn.Module, settings: Any, encoder: nn.Module | None = None, *, seed: int) -> nn.Module:
     """A saliency model of this classifier, trained on these rows, on an encoder if there is one already."""
     images, parts = RowImages(rows), () if encoder is None else (encoder,)
@@ -89,13 +89,13 @@ def _passed(classifier: nn.Module, image: Tensor) -> Evidence:
     return Evidence(classifier, None, image, frozenset({"features"}) if has_features(classifier) else frozenset())
 
 
-@step(each_image=True, facts=_classifier_facts, revision=2)
+@step("look", each_image=True, facts=_classifier_facts, revision=2)
 def look(images: Batch, classifier: nn.Module) -> Columns:
     """The classifier's answer and its layers' means: one pass."""
     return _answer(_passed(classifier, images.image))
 
 
-@step(each_image=True, facts=_saliency_facts)
+@step("draw", each_image=True, facts=_saliency_facts)
 def draw(images: Batch, saliency: nn.Module, chosen: Batch | None = None, by: str = "predicted") -> Columns:
     """The map of a class, and what else the saliency model says: one pass. The class is the stored prediction, or the column
     ``by`` of the aligned rows ``chosen``.
@@ -106,7 +106,7 @@ def draw(images: Batch, saliency: nn.Module, chosen: Batch | None = None, by: st
     return found | {name: getattr(seen, name) for name in ("exists", "opinion") if name in seen}
 
 
-@step(each_image=True)
+@step("differentiate", each_image=True)
 def differentiate(images: Batch, classifier: nn.Module, kind: str = "gradient") -> Columns:
     """An input gradient (a part of the evidence whose name begins so): one forward pass, and one backward pass a channel group."""
     return {kind: getattr(Evidence(classifier, None, images.image, predicted=images.predicted), kind)}
@@ -119,7 +119,7 @@ def _attack_facts(attack: Any, **_: Any) -> dict[str, JSON]:
     return {"attack": label(attack), "eps": attack.eps}
 
 
-@step(each_image=True, shard=500, facts=_attack_facts)
+@step("attack_images", each_image=True, shard=500, facts=_attack_facts)
 def attack_images(natural: Batch, classifier: nn.Module, attack: Any, *, seed: int) -> Columns:
     """What an attack proposes, float32, for images that were looked at; the label to leave is the classifier's own."""
     return {"image": attack(classifier, natural.image, natural.predicted, seeds=natural.seeds(seed, ATTACK_STREAM))}
@@ -129,14 +129,14 @@ def _control_facts(control: Any, settled: Rows, **_: Any) -> dict[str, JSON]:
     return {"control": label(control), "of": settled.facts["attack"]}
 
 
-@step(stored=False)
+@step("borrow", stored=False)
 def borrow(rows: Rows) -> Rows:
     """These rows with the image of the next one."""
     others = Column(rows.take(np.roll(np.arange(len(rows)), -1)), "image")
     return rows.widen({"image": others}, {})  # type: ignore[dict-item]  # it is read as a column is
 
 
-@step(each_image=True, facts=_control_facts)
+@step("control_images", each_image=True, facts=_control_facts)
 def control_images(natural: Batch, settled: Batch, control: Any, donors: list[Batch] | None = None, *, seed: int) -> Columns:
     """What a control makes of a natural and its settled adversarial; with donors (another natural, its adversarial) of the
     natural and their perturbation.
@@ -152,7 +152,7 @@ def _settle_facts(rules: Rules, classifier: nn.Module, proposed: Rows, **_: Any)
     return {"protocol": rules.name, "storage": storage} | _classifier_facts(classifier)
 
 
-@step(each_image=True, facts=_settle_facts, revision=2)
+@step("settle", each_image=True, facts=_settle_facts, revision=2)
 def settle(proposed: Batch, natural: Batch, classifier: nn.Module, rules: Rules) -> Columns:
     """Storage and predicate of a protocol: every row stays, ``counts`` marks the ones that its numbers speak of.
 
@@ -273,7 +273,7 @@ class StoredPairs:
             yield self._pairs(one if self.paired else naturals[s : s + size], one)
 
 
-@step(revision=2)
+@step("fit_detector", revision=2)
 def fit_detector(
     natural: Rows,
     attacked: list[Rows],
@@ -307,7 +307,7 @@ def fit_detector(
     return with_facts(fitted, **facts, seed=seed % 1000, pairs=len(pairs))
 
 
-@step(revision=2)
+@step("calibrate", revision=2)
 def calibrate(sets: list[Rows], detector: nn.Module, rules: Rules) -> Found:
     """Scores of all images that are not for testing, and the thresholds, frozen here.
 
@@ -323,7 +323,7 @@ def calibrate(sets: list[Rows], detector: nn.Module, rules: Rules) -> Found:
     return Found(thresholds_of(found["score000"], rules), found)
 
 
-@step()
+@step("score_sets")
 def score_sets(sets: list[Rows], detector: nn.Module) -> Found:
     """Scores of image sets that need not be aligned, ``score000`` ... of each."""
     return Found(None, _scores_of(sets, detector))
@@ -351,7 +351,7 @@ def thresholds_of(scores: Any, rules: Rules) -> dict[str, float]:
     return {"own": 0.0} | {str(level): pac_threshold(scores, level) for level in rules.levels}
 
 
-@step(each_image=True, revision=2)
+@step("score", each_image=True, revision=2)
 def score(sets: list[Batch], detector: nn.Module, calibrated: Found) -> Columns:
     """Scores of aligned image sets, one column each. What was calibrated is an input so that thresholds are frozen before an
     attacked test image is scored; it is not used.

@@ -7,7 +7,7 @@ from ..store import JSON, Rows
 from .handles import step
 
 
-@step()
+@step("strong_enough")
 def strong_enough(settled: Rows, least: float) -> dict[str, JSON]:
     """Share of the images that were right and that the attack fooled, in float.
 

@@ -17,7 +17,7 @@ from .shift import maps_for
 from .steps import borders
 
 
-@step()
+@step("swap")
 def swap(natural: Rows, attacked: Rows, saliency: nn.Module, detector: nn.Module) -> Rows:
     """Scores of a map's detector on what no image ever was: the parts of a natural and of its adversarial, mixed.
 

@@ -12,7 +12,7 @@ from ..store import Rows
 from .handles import step
 
 
-@step(stored=False)
+@step("replaced", stored=False)
 def replaced(rows: Rows, part: str, by: str) -> Rows:
     """The rows with a stored part of their evidence replaced.
 
@@ -37,7 +37,7 @@ def replaced(rows: Rows, part: str, by: str) -> Rows:
     return rows.widen({part: found}, {})
 
 
-@step(each_image=True)
+@step("gradient_sizes", each_image=True)
 def gradient_sizes(images: Batch, classifier: nn.Module) -> dict[str, Tensor]:
     """The largest magnitude of each image's input gradient: 0 where a gradient map is all zero.
 

@@ -26,7 +26,7 @@ CALIBRATED, LOOKS, CLEAR = 400, 25, 0.25  # naturals that set a weak detector's 
 AFRESH = 7  # another stream of random numbers: an attack that is run once more, independently
 
 
-@step(stored=False)
+@step("right_ones", stored=False)
 def right_ones(rows: Rows, count: int) -> Rows:
     """The first ``count`` looked-at naturals that the classifier has right: the ones that a white-box attack is run on."""
     found = np.flatnonzero(rows.column("predicted") == rows.column("label"))
@@ -69,7 +69,7 @@ def _threshold(calibrated: Found | None, level: str) -> float:
     return 0.0 if calibrated is None else float(calibrated.value[level])
 
 
-@step(each_image=True, batch=BATCH, shard=2 * BATCH, facts=_facts)
+@step("attack_defended", each_image=True, batch=BATCH, shard=2 * BATCH, facts=_facts)
 def attack_defended(
     natural: Batch,
     classifier: nn.Module,
@@ -115,7 +115,7 @@ def attack_defended(
     return found | {"rms": moved.square().mean(1).sqrt(), "linf": moved.abs().amax(1), "l2": moved.norm(dim=1)}
 
 
-@step(each_image=True, batch=BATCH, shard=2 * BATCH, facts=_facts)
+@step("passes", each_image=True, batch=BATCH, shard=2 * BATCH, facts=_facts)
 def passes(
     natural: Batch, classifier: nn.Module, attack: Any, marks: list[int], detector: nn.Module, saliency: nn.Module | None = None
 ) -> Columns:
@@ -137,7 +137,7 @@ def passes(
 # --- proofs -----------------------------------------------------------------------------------------------------
 
 
-@step(each_image=True, facts=_facts)
+@step("binarization", each_image=True, facts=_facts)
 def binarization(
     natural: Batch,
     classifier: nn.Module,
@@ -154,7 +154,7 @@ def binarization(
     return {"found": found, "valid": planted.valid, "by_chance": planted.by_chance}
 
 
-@step()
+@step("planted_weaknesses")
 def planted_weaknesses(
     natural: Rows, calibration: Rows, classifier: nn.Module, saliency: nn.Module, parts: list[nn.Module], attack: Any, *, seed: int
 ) -> Rows:
@@ -215,7 +215,7 @@ class _Joined:
             yield self.natural[at], self.twins[at]
 
 
-@step()
+@step("harden")
 def harden(
     natural: Rows, attacked: list[Rows], detector: nn.Module, settings: Hardening, rules: Rules, round: int, against: str, *, seed: int
 ) -> nn.Module:

@@ -28,7 +28,7 @@ from salientry.experiment.run import Outcome, Run
 ROOT = Path(__file__).parents[2]
 
 
-@step()
+@step("draws")
 def draws(number: int, note: str | None = None, *, seed: int) -> Any:
     """Its process, its threads, and something that needs arithmetic."""
     found = torch.rand(64, 64, generator=torch.Generator().manual_seed(seed + number))
@@ -37,12 +37,12 @@ def draws(number: int, note: str | None = None, *, seed: int) -> Any:
     return {"sum": float(found.sum()), "pid": os.getpid(), "threads": torch.get_num_threads(), "folder": os.getcwd()}
 
 
-@step()
+@step("adds")
 def adds(values: list[Any]) -> float:
     return float(sum(v["sum"] for v in values))
 
 
-@step()
+@step("sleeps")
 def sleeps(seconds: float, begun: str) -> float:
     """Leaves its process id behind and takes its time."""
     Path(begun).write_text(str(os.getpid()))
@@ -50,13 +50,13 @@ def sleeps(seconds: float, begun: str) -> float:
     return seconds
 
 
-@step()
+@step("warns")
 def warns(text: str) -> str:
     warnings.warn(text, stacklevel=1)
     return text
 
 
-@step()
+@step("breaks")
 def breaks(text: str) -> None:
     raise UsageError(text)
 
@@ -68,17 +68,17 @@ class Odd(Exception):
         super().__init__(f"{one} and {two}")
 
 
-@step(chooses=True)
-def judged(value: Any, limit: float) -> Chosen:
+@step("held_to", chooses=True)
+def held_to(value: Any, limit: float) -> Chosen:
     return Chosen("value", {"limit": limit}, f"{limit:g} is too low" if limit < 1 else None)
 
 
-@step()
-def after(value: Any, number: int = 0) -> Any:
+@step("behind")
+def behind(value: Any, number: int = 0) -> Any:
     return value
 
 
-@step()
+@step("weighs")
 def weighs(module: nn.Module, number: int) -> float:
     return number + sum(float(p.detach().sum()) for p in module.parameters())
 
@@ -167,7 +167,7 @@ def test_workers_share_the_work_and_tell_of_it(tmp_path: Path, monkeypatch: pyte
 
 def test_nobody_is_hired_for_nothing(tmp_path: Path, nobody: None) -> None:
     run = Run(tmp_path)
-    chain = run.do(after, run.do(after, run.do(draws, 1)), 2)
+    chain = run.do(behind, run.do(behind, run.do(draws, 1)), 2)
     assert len(run.walk([chain], workers=2).made) == 3  # one after the other
     run.walk(graph(run))
     assert len(run.walk(graph(run), workers=2).reused) == 6
@@ -182,8 +182,8 @@ def test_a_failed_gate_behaves_alike(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for workers in (1, 2):
         run = Run(tmp_path / str(workers))
         made = [run.do(draws, i) for i in range(2)]
-        bad, good = run.do(judged, made[0], 0.5), run.do(judged, made[0], 2)
-        wanted = [run.do(after, run.do(after, bad)), run.do(after, good), run.do(after, bad, 3), run.do(after, made[1], 4)]
+        bad, good = run.do(held_to, made[0], 0.5), run.do(held_to, made[0], 2)
+        wanted = [run.do(behind, run.do(behind, bad)), run.do(behind, good), run.do(behind, bad, 3), run.do(behind, made[1], 4)]
         outcomes.append(keys(run.walk(wanted, workers=workers)))
         assert [run.done(w) for w in wanted] == [False, True, False, True]
     assert outcomes[0] == outcomes[1]
@@ -275,7 +275,7 @@ def test_no_worker_outlives_its_caller(tmp_path: Path, number: signal.Signals) -
 def test_what_cannot_be_sent_is_computed_here(tmp_path: Path, nobody: None) -> None:
     run = Run(tmp_path)
 
-    @step()
+    @step("hidden")
     def hidden(number: int) -> int:
         return os.getpid()
 
@@ -333,7 +333,7 @@ def test_steps_and_handles_travel(tmp_path: Path) -> None:
 def test_what_most_waits_for_comes_first(tmp_path: Path) -> None:
     run = Run(tmp_path)
     a, b, c = (run.do(draws, i) for i in range(3))
-    late = run.do(after, c)
+    late = run.do(behind, c)
     going = run._begun([a, b, late], None)
     names = {h.fingerprint: n for n, h in {"a": a, "b": b, "c": c, "late": late}.items()}
 

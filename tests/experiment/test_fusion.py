@@ -232,11 +232,11 @@ def test_the_recipe_with_the_best_mean_auroc_on_select_pairs_is_chosen() -> None
 def test_settings_that_were_chosen_are_what_a_detector_is_trained_with(tmp_path: Path) -> None:
     run = Run(tmp_path)
 
-    @step(chooses=True)
+    @step("pick", chooses=True)
     def pick(candidates: list[Any]) -> Chosen:
         return Chosen("candidates", {}, index=1)
 
-    @step()
+    @step("width")
     def width(settings: Any) -> int:
         return int(settings.width)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import lzma
+import pkgutil
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, field, make_dataclass
+from dataclasses import MISSING, dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import salientry
 import salientry.classifiers
 import salientry.controls
 import salientry.datasets
@@ -21,13 +24,17 @@ import salientry.protocol
 import salientry.saliency
 from salientry.attacks import FGSM
 from salientry.contracts import Roles
-from salientry.experiment.handles import Handle, make_handle
+from salientry.errors import UsageError
+from salientry.experiment.handles import Handle, Step, make_handle, step
 from salientry.experiment.run import Run
 from salientry.keys import default_of, digest
+from salientry.recipes.fast import fast
 from salientry.recipes.smoke import smoke
+from salientry.recipes.whitebox import whitebox
 from tests.datasets import test_assira
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "keys.json"
+RESULTS = Path(__file__).parents[2] / "results"
 FOLDERS = ("attacks", "classifiers", "controls", "datasets", "detectors", "saliency", "experiment.sanity", "protocol", "contracts")
 NOT_SETTINGS = {"Arrays", "Folder", "Pool", "Shape"}  # content, and what flows
 
@@ -193,20 +200,122 @@ def test_a_new_field_with_a_default_changes_no_key() -> None:
 
 
 def test_a_new_argument_of_a_step_with_a_default_changes_no_key(tmp_path: Path) -> None:
-    from salientry.experiment.handles import step
-
     def old(a: int) -> int:
         return a
 
     def new(a: int, b: int = 7) -> int:
         return a + b
 
-    new.__name__ = "old"
-    first, second = Run(tmp_path).do(step()(old), 4), Run(tmp_path).do(step()(new), 4)
-    assert first.fingerprint == second.fingerprint
-    assert Run(tmp_path).do(step()(new), 4, 7).fingerprint == first.fingerprint
-    assert Run(tmp_path).do(step()(new), 4, 8).fingerprint != first.fingerprint
-    assert Run(tmp_path).do(step(revision=2)(old), 4).fingerprint != first.fingerprint
+    before = step("counts_a")(old)
+    after = replace(before, function=new)
+    first = Run(tmp_path).do(before, 4)
+    assert Run(tmp_path).do(after, 4).fingerprint == first.fingerprint
+    assert Run(tmp_path).do(after, 4, 7).fingerprint == first.fingerprint
+    assert Run(tmp_path).do(after, 4, 8).fingerprint != first.fingerprint
+    assert Run(tmp_path).do(step("counts_a", revision=2)(old), 4).fingerprint != first.fingerprint
+
+
+# --- names of steps ------------------------------------------------------------------------------------------------
+
+STEPS = [
+    "_take_first",
+    "_take_role",
+    "attack_defended",
+    "attack_images",
+    "binarization",
+    "borrow",
+    "calibrate",
+    "calibrate_fusion",
+    "choose_detector",
+    "choose_recipe",
+    "control_images",
+    "differentiate",
+    "draw",
+    "fit_detector",
+    "fit_encoder",
+    "fit_fusion",
+    "fit_saliency",
+    "gallery",
+    "gate",
+    "gradient_sizes",
+    "harden",
+    "lend",
+    "look",
+    "map_shift",
+    "passes",
+    "planted_weaknesses",
+    "read_data",
+    "replaced",
+    "right_ones",
+    "sanity",
+    "score",
+    "score_fusion",
+    "score_sets",
+    "settle",
+    "strong_enough",
+    "swap",
+    "take_trunk",
+    "train_classifier",
+    "unseen_rates",
+]
+
+
+def steps_of_the_package() -> list[Step]:
+    modules = [importlib.import_module(m.name) for m in pkgutil.walk_packages(salientry.__path__, "salientry.") if "__main__" not in m.name]
+    return list({id(s): s for m in modules for s in vars(m).values() if isinstance(s, Step)}.values())
+
+
+def test_the_names_of_the_steps_are_those_that_recorded_keys_were_made_with() -> None:
+    """A new step adds its name; none is changed or taken away while results of it are recorded. Functions may be renamed."""
+    assert sorted(s.name for s in steps_of_the_package()) == STEPS
+
+
+def test_the_function_of_a_step_may_be_renamed_and_moved(tmp_path: Path) -> None:
+    def mean_of(a: int) -> int:
+        return a
+
+    def average(a: int) -> int:
+        return a
+
+    average.__module__ = "salientry.experiment.elsewhere"
+    before = step("takes_the_mean")(mean_of)
+    after = replace(before, function=average)
+    assert (before.name, after.name) == ("takes_the_mean", "takes_the_mean")
+    first, second = Run(tmp_path).do(before, 4), Run(tmp_path).do(after, 4)
+    assert (second.fingerprint, second.slug) == (first.fingerprint, first.slug)
+    assert Run(tmp_path).path(second) == Run(tmp_path).path(first)
+    assert Run(tmp_path).do(replace(before, name="takes_the_median"), 4).fingerprint != first.fingerprint
+
+
+def test_two_steps_with_one_name_are_refused_where_the_second_is_defined() -> None:
+    def one(a: int) -> int:
+        return a
+
+    def another(a: int) -> int:
+        return -a
+
+    step("only_one")(one)
+    step("only_one")(one)  # a cell of a notebook that is run again
+    with pytest.raises(UsageError, match=r"two steps are called 'only_one': .*\.one and .*\.another; give one of them another name"):
+        step("only_one")(another)
+    with pytest.raises(UsageError, match=r"'read_data': salientry\.experiment\.handles\.read_data and "):
+        step("read_data")(another)
+
+
+RECORDED = sorted(p for kind in ("fast", "whitebox") for p in (RESULTS / kind).glob("[cdm]*"))
+
+
+@pytest.mark.parametrize("folder", RECORDED, ids=lambda p: f"{p.parent.name}-{p.name}")
+def test_every_key_of_the_recorded_runs_is_one_of_todays(folder: Path, tmp_path: Path) -> None:
+    """Those of ASSIRA stand on its pictures and cannot be made without them."""
+    records = folder / "records.json"
+    body = json.loads(records.read_bytes() if records.exists() else lzma.decompress(records.with_name("records.json.xz").read_bytes()))
+    run = Run(tmp_path, seed=body["recipe"]["seed"], numerics=body["recipe"]["numerics"])
+    recipe = {"fast": fast, "whitebox": whitebox}[body["recipe"]["recipe"]]
+    today = {h.fingerprint for h in everything(list(recipe(run, **body["recipe"]["parameters"])))}
+    found = {item["key"] for part in ("sets", "detectors", "scores") for item in body.get(part, [])}
+    assert len(found) > 400
+    assert found <= today
 
 
 def test_numbers_of_one_value_are_one_key() -> None:

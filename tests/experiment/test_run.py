@@ -53,7 +53,7 @@ class AffineSettings:
         return made(Affine(), self)
 
 
-@step(each_image=True, batch=4, shard=8, facts=lambda settings, **_: {"added": settings.amount})
+@step("plus", each_image=True, batch=4, shard=8, facts=lambda settings, **_: {"added": settings.amount})
 def plus(rows: Batch, settings: Add) -> dict[str, torch.Tensor]:
     CALLS["plus"] += 1
     if CALLS["plus"] == BREAK["at"]:
@@ -61,35 +61,35 @@ def plus(rows: Batch, settings: Add) -> dict[str, torch.Tensor]:
     return {"sum": rows.label + settings.amount, "row": rows.image[:, 0, 0, 0] * 255}
 
 
-@step(each_image=True, batch=4, shard=8)
+@step("noisy", each_image=True, batch=4, shard=8)
 def noisy(rows: Batch, *, seed: int) -> dict[str, torch.Tensor]:
     return {"seeds": rows.seeds(seed, 1)}
 
 
-@step()
+@step("total")
 def total(rows: Rows, other: Rows | None = None) -> float:
     CALLS["total"] += 1
     return float(rows.column("sum").sum())
 
 
-@step(chooses=True)
+@step("judged", chooses=True)
 def judged(rows: Rows, value: Any, limit: float) -> Chosen:
     bad = len(rows) > limit
     return Chosen("value", {"rows": len(rows)}, f"{len(rows)} rows, at most {limit:g} wanted" if bad else None)
 
 
-@step()
+@step("after")
 def after(value: Any) -> Any:
     CALLS["after"] += 1
     return value
 
 
-@step(each_image=True)
+@step("two", each_image=True)
 def two(first: Batch, second: Batch) -> dict[str, torch.Tensor]:
     return {"both": first.label + second.label}
 
 
-@step()
+@step("learnt")
 def learnt(settings: AffineSettings, *, seed: int) -> nn.Module:
     assert torch.get_num_threads() == 1
     module = settings.build()

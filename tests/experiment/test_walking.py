@@ -27,41 +27,41 @@ class Few:
         return (Pool(np.arange(12, dtype=np.uint8).reshape(-1, 1, 1, 1).repeat(4, 2), np.arange(12) % 2),)
 
 
-@step(each_image=True)
+@step("painted", each_image=True)
 def painted(rows: Batch, log: str) -> dict[str, torch.Tensor]:
     noted(log, "painted")
     return {"paint": rows.label + 1.0}
 
 
-@step(each_image=True)
+@step("framed", each_image=True)
 def framed(rows: Batch, log: str) -> dict[str, torch.Tensor]:
     noted(log, "framed")
     return {"frame": rows.label + 2.0}
 
 
-@step(each_image=True)
+@step("hung", each_image=True)
 def hung(sets: list[Batch], log: str) -> dict[str, torch.Tensor]:
     noted(log, "hung")
     return {f"hung{i}": s.label + 3.0 for i, s in enumerate(sets)}
 
 
-@step()
+@step("priced")
 def priced(rows: Rows, log: str, cents: int = 0) -> float:
     noted(log, "priced")
     return float(rows.column("frame").sum() + rows.column("paint").sum()) + cents
 
 
-@step(stored=False)
+@step("turned", stored=False)
 def turned(rows: Rows) -> Rows:
     return rows.widen({"turned": -rows.column("paint")}, {})
 
 
-@step(chooses=True)
+@step("dearest", chooses=True)
 def dearest(prices: list[float], fallback: float, least: float) -> Chosen:
     return Chosen("fallback", {"prices": prices}, None if max(prices) >= least else f"at least {least} wanted")
 
 
-@step()
+@step("doubled")
 def doubled(price: float) -> float:
     return 2 * price
 
