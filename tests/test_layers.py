@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1] / "salientry"
 LAYERS = [
     {"errors"},
     {"slicing"},
-    {"keys", "store", "metrics"},
+    {"keys", "store", "metrics", "modules"},
     {"contracts"},
     {"training", "evidence"},
     {"datasets", "classifiers", "attacks", "controls", "saliency", "detectors"},
