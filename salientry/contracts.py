@@ -24,7 +24,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .errors import UsageError
 from .keys import decode, digest, encode
 from .slicing import Sliceable, slices
 from .store import JSON, Rows
@@ -343,47 +342,6 @@ def shape_of(images: Images, classes: int) -> Shape:
     """The :class:`Shape` of a set of images."""
     _, c, h, w = images[torch.arange(1)].shape
     return Shape(c, h, w, classes)
-
-
-# --- checks at the border ----------------------------------------------------------------------------------------
-
-
-def check_images(x: Tensor, shape: tuple[int, int, int] | None = None) -> Tensor:
-    """Return ``x`` unchanged if it is a batch of images by the conventions.
-
-    Args:
-        x: should be a floating tensor (N, C, H, W) in [0, 1].
-        shape: the (C, H, W) that is expected, if one is.
-
-    Raises:
-        UsageError: says what was found and what was expected.
-    """
-    if not isinstance(x, Tensor) or x.dim() != 4:
-        found = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise UsageError(f"images must be a tensor of shape (N, C, H, W); found {found}")
-    if not x.is_floating_point():
-        raise UsageError(f"images must be floats in [0, 1]; found {x.dtype} (divide uint8 images by 255)")
-    if shape is not None and tuple(x.shape[1:]) != tuple(shape):
-        raise UsageError(f"images must have (C, H, W) = {tuple(shape)}; found {tuple(x.shape[1:])}")
-    if x.numel():
-        lo, hi = float(x.detach().min()), float(x.detach().max())
-        if not (lo >= 0 and hi <= 1):
-            raise UsageError(f"images must lie in [0, 1]; found [{lo:.4g}, {hi:.4g}]")
-    return x
-
-
-def check_labels(labels: Tensor, count: int, classes: int) -> Tensor:
-    """Return ``labels`` unchanged if they are int64 (count,) in [0, classes).
-
-    Raises:
-        UsageError: says what was found and what was expected.
-    """
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or tuple(labels.shape) != (count,):
-        found = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
-        raise UsageError(f"labels must be int64 of shape ({count},), one an image; found {found}")
-    if count and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
-        raise UsageError(f"labels must lie in [0, {classes}); found [{int(labels.min())}, {int(labels.max())}]")
-    return labels
 
 
 # --- progress ----------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .contracts import Shape, check_images, device_of, frozen
+from .contracts import Shape, device_of, frozen
 from .evidence import Evidence
 from .guard_files import Saved, read_guard, write_guard
+from .inputs import as_images
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,7 @@ class Guard(nn.Module):
         Raises:
             UsageError: for anything else, with what was found and what was expected.
         """
-        check_images(images, (self.shape.channels, self.shape.height, self.shape.width))
-        images = images.to(self.calibration.device, torch.float32)
+        images = as_images(images, (self.shape.channels, self.shape.height, self.shape.width)).to(self.calibration.device)
         with frozen(self.classifier, *self._stirred()):
             judged = [self._judge(x) for x in torch.split(images, batch)] if len(images) else [self._judge(images)]
         parts: dict[str, Any] = {f.name: [getattr(v, f.name) for v in judged] for f in fields(Verdict)}

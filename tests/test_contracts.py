@@ -21,8 +21,6 @@ from salientry.contracts import (
     Batch,
     RowImages,
     Shape,
-    check_images,
-    check_labels,
     facts_of,
     fingerprint,
     frozen,
@@ -38,7 +36,7 @@ from salientry.contracts import (
     with_facts,
 )
 from salientry.detectors import ID, SMD, Margin2, SmallCNN
-from salientry.errors import DataDamaged, UsageError
+from salientry.errors import DataDamaged
 from salientry.keys import encode
 from salientry.saliency import SimpleClassifier, UNet
 from salientry.store import Rows
@@ -406,53 +404,6 @@ def test_rows_are_images() -> None:
     assert len(images) == 6
     assert torch.equal(images[torch.tensor([5, 1])], Batch(rows, np.array([5, 1])).image)
     assert shape_of(images, 7) == Shape(3, 4, 5, 7) == shape_of(torch.rand(2, 3, 4, 5), 7)
-
-
-# --- checks ------------------------------------------------------------------------------------------------------
-
-
-def test_images_by_the_conventions_come_back_unchanged() -> None:
-    for x in (torch.rand(2, 3, 4, 5), torch.zeros(1, 1, 1, 1), torch.ones(2, 1, 2, 2).double(), torch.rand(0, 3, 4, 5)):
-        assert check_images(x) is x
-        assert check_images(x, tuple(x.shape[1:])) is x
-    assert check_images(torch.rand(2, 1, 2, 2, requires_grad=True)).requires_grad
-
-
-@pytest.mark.parametrize(
-    ("x", "message"),
-    [
-        (torch.rand(3, 4, 5), r"\(N, C, H, W\); found shape \(3, 4, 5\)"),
-        (np.zeros((2, 3, 4, 5)), r"must be a tensor .* found ndarray"),
-        ([0.5], "found list"),
-        (torch.zeros(2, 3, 4, 5, dtype=torch.uint8), r"found torch.uint8 \(divide uint8 images by 255\)"),
-        (torch.full((2, 3, 4, 5), 1.5), r"must lie in \[0, 1\]; found \[1.5, 1.5\]"),
-        (torch.rand(2, 3, 4, 5) - 1, r"must lie in \[0, 1\]; found \[-"),
-        (
-            torch.linspace(0, 1, 60).reshape(1, 3, 4, 5).masked_fill(torch.eye(4, 5).bool(), float("nan")),
-            r"must lie in \[0, 1\]; found \[nan, nan\]",
-        ),
-        (torch.rand(2, 1, 4, 5), r"\(C, H, W\) = \(3, 4, 5\); found \(1, 4, 5\)"),
-    ],
-)
-def test_other_images_are_refused_with_what_was_found(x: Tensor, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        check_images(x, (3, 4, 5))
-
-
-def test_labels() -> None:
-    y = torch.tensor([0, 2, 1])
-    assert check_labels(y, 3, 3) is y
-    assert len(check_labels(y[:0], 0, 3)) == 0
-    for labels, count, classes, message in (
-        (y, 4, 3, r"int64 of shape \(4,\), one an image; found torch.int64 \(3,\)"),
-        (y.int(), 3, 3, r"found torch.int32 \(3,\)"),
-        (y[:, None], 3, 3, r"found torch.int64 \(3, 1\)"),
-        ([0, 1, 2], 3, 3, "found list"),
-        (y, 3, 2, r"lie in \[0, 2\); found \[0, 2\]"),
-        (y - 1, 3, 3, r"lie in \[0, 3\); found \[-1, 1\]"),
-    ):
-        with pytest.raises(UsageError, match=message):
-            check_labels(labels, count, classes)  # type: ignore[arg-type]
 
 
 # --- progress ----------------------------------------------------------------------------------------------------

@@ -239,7 +239,7 @@ def test_parts_put_in_training_mode_judge_as_before_and_stay_so(classifier: nn.M
         (X[:, :, :11], r"\(C, H, W\) = \(1, 12, 12\); found \(1, 11, 12\)"),
         (X.repeat(1, 3, 1, 1), r"found \(3, 12, 12\)"),
         (X[0], r"\(N, C, H, W\); found shape \(1, 12, 12\)"),
-        ((X * 255).to(torch.uint8), "found torch.uint8"),
+        ((X * 255).to(torch.int32), "found torch.int32"),
         (X * 255, r"lie in \[0, 1\]; found \[0, 255\]"),
         (X - 0.1, r"lie in \[0, 1\]; found \[-0.1, 0.9\]"),
         (X * float("nan"), r"found \[nan, nan\]"),

@@ -183,7 +183,7 @@ def test_lists_come_back_as_tuples() -> None:
         "salientry.__main__:FGSM",
         "salientry..attacks:FGSM",
         "salientry.attacks.fgsm:Nothing",
-        "salientry.attacks.fgsm:check_images",
+        "salientry.attacks.fgsm:check_settings",
         "salientry.attacks.fgsm:dataclass",
         "salientry.store:Store",
         "salientry.store:Rows",

@@ -12,7 +12,7 @@ LAYERS = [
     {"errors"},
     {"slicing"},
     {"keys", "store", "metrics", "modules"},
-    {"contracts"},
+    {"contracts", "inputs"},
     {"training", "evidence"},
     {"datasets", "classifiers", "attacks", "controls", "saliency", "detectors"},
     {"protocol", "calibration"},

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..attacks._gradient import check_settings
-from ..contracts import check_images, frozen, uniform
+from ..contracts import frozen, uniform
 from ..errors import UsageError
 from ._defended import STOPS, Defended, Look, Stop
 
@@ -167,8 +167,7 @@ def walk(
     state: dict[str, Tensor] | None = None,
 ) -> Iterator[Point]:
     """Every point of the way, the start (the natural images) first; images that the consumer marks as done stay behind."""
-    check_images(x)
-    x, rows, state = x.detach(), torch.arange(len(x), device=x.device), state or {}
+    rows, state = torch.arange(len(x), device=x.device), state or {}
     here = x if start is None else start
     with frozen(*target.modules):
         for t in range(steps + 1):
@@ -249,7 +248,7 @@ def wide(rows: Tensor) -> Tensor:
 
 def decayed(t: int, steps: int) -> float:
     """From 1 to .1 along a cosine: late steps are small, so that an image does not swing about the edge of what is not noticed."""
-    return 0.1 + 0.45 * (1 + float(torch.cos(torch.tensor(torch.pi * t / max(steps, 1)))))
+    return 0.1 + 0.45 * (1 + float(torch.tensor(torch.pi * t / max(steps, 1), dtype=torch.float32).cos()))
 
 
 def check_walk(

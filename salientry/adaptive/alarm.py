@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ._border import bordered
 from ._defended import Defended, Stop
 from ._walk import Ball, Norm, Point, check_walk, cross_entropy, decayed, walk, wide
 
@@ -38,6 +39,7 @@ class Alarm:
     def __post_init__(self) -> None:
         check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size)
 
+    @bordered
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) 8-bit images in the ball: still ``y`` and noticed where the attack succeeded, else the last one. ``seeds``
         are not used.

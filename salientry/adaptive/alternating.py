@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from ._border import bordered, step_by_step
 from ._defended import Defended, Stop
 from ._walk import Ball, Point, check_walk, cross_entropy, step_of, walk, wide
 
@@ -57,6 +58,7 @@ class Alternating:
         """Size of one step."""
         return step_of(self.eps, self.step_size, self.gradient)
 
+    @step_by_step
     def passes(self, target: Defended, x: Tensor, y: Tensor) -> Iterator[Tensor]:
         """(N, C, H, W) images after each pass, float32: those after T passes are what ``steps=T`` gives."""
         ball = Ball(self.eps if self.project else None, bits=None)
@@ -71,6 +73,7 @@ class Alternating:
             if t and t % 2 == 0:
                 yield p.image
 
+    @bordered
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images after the last pass; ``seeds`` are not used."""
         *_, last = self.passes(target, x, y)
@@ -99,6 +102,7 @@ class SingleStep:
     def __post_init__(self) -> None:
         check_walk(self.eps, 1, "linf", self.gradient)
 
+    @step_by_step
     def passes(self, target: Defended, x: Tensor, y: Tensor) -> Iterator[Tensor]:
         """(N, C, H, W) images, once."""
         ball = Ball(self.eps, bits=None)
@@ -111,6 +115,7 @@ class SingleStep:
         *_, last = walk(target, x, y, ball, rule, 1, self.gradient)
         yield last.image
 
+    @bordered
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W); ``seeds`` are not used."""
         (found,) = self.passes(target, x, y)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks._gradient import check_settings
-from ..contracts import check_images, frozen, uniform
+from ..contracts import frozen, uniform
+from ..inputs import as_images, as_seeds, dtype_of, plainly
 from ._defended import Defended
 from ._walk import Ball
 
@@ -111,9 +112,9 @@ class Binarization:
 
     def plant(self, target: Defended, x: Tensor, *, seeds: Tensor) -> Planted:
         """A problem for each natural image (N, C, H, W); everything is drawn from the image's own seed."""
-        check_images(x)
+        x, seeds = as_images(x, dtype=dtype_of(target.classifier)), as_seeds(seeds, len(x))
         ball, n = Ball(self.eps), len(x)
-        with frozen(*target.modules), torch.no_grad():
+        with plainly(grad=False), frozen(*target.modules):
             corners = [ball.stored(x + self.eps * _signs(x, seeds, k), x) for k in range(2 * self.corners)]
             scores = torch.stack([target.seen(c)[1] for c in corners[: self.corners]], 1)
             at = scores.argmin(1)
@@ -132,10 +133,11 @@ class Binarization:
 
     def found(self, attack: Callable[..., Tensor], target: Defended, x: Tensor, *, seeds: Tensor) -> tuple[Tensor, Planted]:
         """(N,) bool: in which problems the attack found an image in the ball that is class 1 and not noticed; and the problems."""
+        x = as_images(x, dtype=dtype_of(target.classifier))
         p = self.plant(target, x, seeds=seeds)
         out = attack(p.target, x, torch.zeros(len(x), dtype=torch.int64, device=x.device), seeds=seeds)
         near = (out - x).abs().flatten(1).amax(1) <= int(255 * self.eps + 1e-6) / 255 + 1e-6
-        with frozen(*p.target.modules):
+        with plainly(grad=False), frozen(*p.target.modules):
             return near & _succeeds(p.target, out), p
 
 

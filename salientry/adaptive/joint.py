@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..attacks._gradient import check_settings
+from ._border import bordered
 from ._defended import Defended, Stop
 from ._walk import Ball, Norm, Point, Start, check_walk, decayed, length, margin, unnoticed, walk, wide
 
@@ -54,6 +55,7 @@ class Joint:
         check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)
         check_settings(confidence=(self.confidence, 0, 1000))
 
+    @bordered
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) 8-bit images: in the ball, of another class than ``y`` and unnoticed where the attack succeeded; elsewhere the
         least noticed of another class, or the last (which in an L2 ball may be rounded out of it).

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..attacks._gradient import check_settings
+from ._border import bordered
 from ._defended import Defended, Stop
 from ._walk import Ball, Point, check_walk, decayed, length, margin, walk, wide
 
@@ -45,6 +46,7 @@ class Minimal:
         check_walk(None, self.steps, "l2", self.gradient)
         check_settings(shrink=(self.shrink, 0.001, 0.5), start=(self.start, 1e-3, 1e6))
 
+    @bordered
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) 8-bit images, the nearest that succeeded; where none did, the natural image. ``seeds`` are not used."""
         ball = Ball(None, "l2")
@@ -53,14 +55,15 @@ class Minimal:
             fooled, noticed = p.fooled, p.noticed
             up, down = p.look.classifier_slope(lambda z: margin(z, p.y)), -p.detector_slope()
             slope = ball.along(up) * wide(~fooled) + ball.along(down) * wide(noticed)
-            radius = p.state["radius"] * torch.where(fooled & ~noticed, 1 - self.shrink, 1 + self.shrink)
+            last = p.state["radius"]
+            radius = torch.where(fooled & ~noticed, last * (1 - self.shrink), last * (1 + self.shrink))
             r = radius.view(-1, 1, 1, 1)
             moved = p.state["here"] - p.x + r * decayed(t, self.steps) * ball.along(slope)
             moved = moved * (r / length(moved).clamp_min(1e-12))
             before, p.state["here"], p.state["radius"] = p.state["here"], (p.x + moved).clamp(0, 1), radius
             return p.state["here"] - before
 
-        state = {"radius": x.new_full((len(x),), self.start), "here": x.detach().clone()}
+        state = {"radius": x.new_full((len(x),), self.start), "here": x.clone()}
         out, smallest = x.clone(), x.new_full((len(x),), float("inf"))
         for p in walk(target, x, y, ball, rule, self.steps, self.gradient, state=state):
             size = length(p.image - p.x).flatten()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ._border import bordered
 from ._defended import Defended, Stop
 from ._walk import Ball, Norm, Point, Start, check_walk, decayed, length, margin, unnoticed, walk, wide
 
@@ -47,6 +48,7 @@ class Orthogonal:
     def __post_init__(self) -> None:
         check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)
 
+    @bordered
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) 8-bit images: in the ball, of another class than ``y`` and unnoticed where the attack succeeded; elsewhere the
         least noticed of another class, or the last (which in an L2 ball may be rounded out of it).

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..attacks._gradient import check_settings
+from ._border import bordered, step_by_step
 from ._defended import Defended, Stop
 from ._walk import Ball, Point, check_walk, cross_entropy, step_of, walk
 
@@ -51,6 +52,7 @@ class Simultaneous:
         """Size of one step."""
         return step_of(self.eps, self.step_size, self.gradient)
 
+    @step_by_step
     def passes(self, target: Defended, x: Tensor, y: Tensor) -> Iterator[Tensor]:
         """(N, C, H, W) images after each step, float32."""
         ball = Ball(self.eps if self.project else None, bits=None)
@@ -64,6 +66,7 @@ class Simultaneous:
             if t:
                 yield p.image
 
+    @bordered
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images after the last step; ``seeds`` are not used."""
         *_, last = self.passes(target, x, y)

@@ -31,11 +31,10 @@ def iterate(
     """(N, C, H, W) images after ``steps`` steps of size ``step_size`` along the sign of ``direction(gradient)``, each projected
     onto [0, 1] and the ball of Linf radius ``eps`` about ``x``; one forward and one backward pass a step.
     """
-    x = x.detach()
     here, low, high = x, (x - eps).clamp_min(0), (x + eps).clamp_max(1)
     for _ in range(steps):
         step = direction(loss_gradient(classifier, here, y)).sign()
-        here = torch.minimum(torch.maximum(here.detach() + step_size * step, low), high)
+        here = torch.minimum(torch.maximum(here + step_size * step, low), high)
     return here
 
 

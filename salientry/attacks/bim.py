@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..contracts import check_images, frozen
+from ._border import bordered
 from ._gradient import check_settings, iterate
 
 
@@ -25,7 +25,7 @@ class BIM:
         steps: how many.
 
     Raises:
-        UsageError: for settings out of range or images outside the conventions.
+        UsageError: for settings out of range; images, labels or answers outside the conventions.
     """
 
     eps: float = 0.15
@@ -35,8 +35,7 @@ class BIM:
     def __post_init__(self) -> None:
         check_settings(eps=(self.eps, 0, 1), step_size=(self.step_size, 0, 1), steps=(self.steps, 1, 100_000))
 
+    @bordered
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
-        check_images(x)
-        with frozen(classifier):
-            return iterate(classifier, x, y, eps=self.eps, step_size=self.step_size, steps=self.steps, direction=lambda gradient: gradient)
+        return iterate(classifier, x, y, eps=self.eps, step_size=self.step_size, steps=self.steps, direction=lambda gradient: gradient)

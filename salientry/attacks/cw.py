@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import check_images, frozen
+from ._border import bordered
 from ._gradient import check_settings
 
 INSIDE = 0.999999  # keeps black and white pixels off the ends of tanh, where they could never move
@@ -49,7 +49,7 @@ class CarliniWagner:
         abort_early: stop images whose loss no longer falls.
 
     Raises:
-        UsageError: for settings out of range or images outside the conventions.
+        UsageError: for settings out of range; images, labels or answers outside the conventions.
     """
 
     search_steps: int = 3
@@ -64,19 +64,17 @@ class CarliniWagner:
         check_settings(search_steps=(self.search_steps, 1, 100), steps=(self.steps, 1, 10**6), lr=(self.lr, 1e-9, 100))
         check_settings(initial_const=(self.initial_const, 1e-12, 1e12), confidence=(self.confidence, 0, 1e6))
 
+    @bordered
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
-        check_images(x)
-        x = x.detach()
         best, best_l2 = x.clone(), x.new_full((len(x),), float("inf"))
         const = torch.full_like(best_l2, self.initial_const)
         low, high = torch.zeros_like(const), torch.full_like(const, float("inf"))
-        with frozen(classifier), torch.no_grad():
-            for _ in range(self.search_steps):
-                fooled = self._search(classifier, x, y, const, best, best_l2)
-                high = torch.where(fooled, torch.minimum(high, const), high)
-                low = torch.where(fooled, low, torch.maximum(low, const))
-                const = torch.where(high.isinf(), 10 * const, (low + high) / 2)
+        for _ in range(self.search_steps):
+            fooled = self._search(classifier, x, y, const, best, best_l2)
+            high = torch.where(fooled, torch.minimum(high, const), high)
+            low = torch.where(fooled, low, torch.maximum(low, const))
+            const = torch.where(high.isinf(), 10 * const, (low + high) / 2)
         return best
 
     def _search(self, classifier: nn.Module, x: Tensor, y: Tensor, const: Tensor, best: Tensor, best_l2: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import check_images, frozen
+from ._border import bordered
 from ._gradient import check_settings, columns
 
 
@@ -32,7 +32,7 @@ class DeepFool:
         candidates: classes considered at each step.
 
     Raises:
-        UsageError: for settings out of range or images outside the conventions.
+        UsageError: for settings out of range; images, labels or answers outside the conventions.
     """
 
     steps: int = 50
@@ -43,19 +43,17 @@ class DeepFool:
     def __post_init__(self) -> None:
         check_settings(steps=(self.steps, 0, 10_000), overshoot=(self.overshoot, 0, 10), candidates=(self.candidates, 2, 10**6))
 
+    @bordered
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
-        check_images(x)
-        x = x.detach()
         r, active = torch.zeros_like(x), torch.arange(len(x), device=x.device)
-        with frozen(classifier), torch.no_grad():
-            for _ in range(self.steps):
-                here = (x[active] + r[active]).clamp(0, 1)
-                stay = classifier(here).argmax(1) == y[active]
-                active, here = active[stay], here[stay]
-                if not len(active):
-                    break
-                r[active] += self._step(classifier, here, y[active])
+        for _ in range(self.steps):
+            here = (x[active] + r[active]).clamp(0, 1)
+            stay = classifier(here).argmax(1) == y[active]
+            active, here = active[stay], here[stay]
+            if not len(active):
+                break
+            r[active] += self._step(classifier, here, y[active])
         return (x + (1 + self.overshoot) * r).clamp(0, 1)
 
     def _step(self, classifier: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..contracts import check_images, frozen
+from ._border import bordered
 from ._gradient import check_settings, loss_gradient
 
 
@@ -22,7 +22,7 @@ class FGSM:
         eps: Linf budget in [0, 1] units.
 
     Raises:
-        UsageError: for an eps outside [0, 1] or images outside the conventions.
+        UsageError: for settings out of range; images, labels or answers outside the conventions.
     """
 
     eps: float = 0.2
@@ -30,8 +30,7 @@ class FGSM:
     def __post_init__(self) -> None:
         check_settings(eps=(self.eps, 0, 1))
 
+    @bordered
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
-        check_images(x)
-        with frozen(classifier):
-            return (x + self.eps * loss_gradient(classifier, x, y).sign()).clamp(0, 1).detach()
+        return (x + self.eps * loss_gradient(classifier, x, y).sign()).clamp(0, 1)

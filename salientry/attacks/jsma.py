@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import check_images, frozen
 from ..store import one_of
+from ._border import bordered
 from ._gradient import TARGETS, Target, check_settings, targets
 
 NEVER = float("-inf")
@@ -44,7 +44,7 @@ class JSMA:
         target: ``"random"`` from the image's own seed, ``"least_likely"`` or ``"runner_up"``; never the label to leave.
 
     Raises:
-        UsageError: for settings out of range or images outside the conventions.
+        UsageError: for settings out of range; images, labels or answers outside the conventions.
     """
 
     theta: float = 0.05
@@ -60,33 +60,32 @@ class JSMA:
         one_of("score", self.score, ("prob", "logit"))
         one_of("target", self.target, TARGETS)
 
+    @bordered
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images driven from label ``y`` (N,) to their targets, which ``seeds`` draw."""
-        check_images(x)
-        out, active = x.detach().clone(), torch.arange(len(x), device=x.device)
+        out, active = x.clone(), torch.arange(len(x), device=x.device)
         here, goal, free = out.clone(), y, out.flatten(1) < 1
         limit = self.steps if self.reuse else min(self.steps, int(self.gamma * free.shape[1] / 2))
-        with frozen(classifier), torch.no_grad():
-            for i in range(limit if len(x) else 0):
-                here.requires_grad_()
-                with torch.enable_grad():
-                    z = classifier(here)
-                if i == 0:
-                    goal = targets(self.target, z.detach(), y, seeds)
-                away = z.argmax(1) != goal
-                if not bool(away.any()):
+        for i in range(limit if len(x) else 0):
+            here.requires_grad_()
+            with torch.enable_grad():
+                z = classifier(here)
+            if i == 0:
+                goal = targets(self.target, z.detach(), y, seeds)
+            away = z.argmax(1) != goal
+            if not bool(away.any()):
+                break
+            pair, found = self._pairs(z, goal, here, free)
+            flat, stay = here.detach().flatten(1), away & found
+            now = flat.gather(1, pair)
+            flat = flat.scatter(1, pair, torch.where(stay[:, None], (now + self.theta).clamp_max(1), now))
+            here = flat.view_as(here)
+            free = flat < 1 if self.reuse else free.scatter(1, pair, False)
+            if not bool(stay.all()):
+                out[active] = here
+                active, here, goal, free = active[stay], here[stay], goal[stay], free[stay]
+                if not len(active):
                     break
-                pair, found = self._pairs(z, goal, here, free)
-                here, stay = here.detach(), away & found
-                flat, on = here.flatten(1), stay[:, None]
-                now = flat.gather(1, pair)
-                flat.scatter_(1, pair, torch.where(on, (now + self.theta).clamp_max(1), now))
-                free = flat < 1 if self.reuse else free.scatter(1, pair, False)
-                if not bool(stay.all()):
-                    out[active] = here
-                    active, here, goal, free = active[stay], here[stay], goal[stay], free[stay]
-                    if not len(active):
-                        break
         out[active] = here.detach()
         return out
 

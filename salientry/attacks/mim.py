@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..contracts import check_images, frozen
+from ._border import bordered
 from ._gradient import check_settings, iterate
 
 
@@ -28,7 +28,7 @@ class MIM:
         decay: what is kept of the sum at each step; 0 is BIM.
 
     Raises:
-        UsageError: for settings out of range or images outside the conventions.
+        UsageError: for settings out of range; images, labels or answers outside the conventions.
     """
 
     eps: float = 0.15
@@ -39,14 +39,13 @@ class MIM:
     def __post_init__(self) -> None:
         check_settings(eps=(self.eps, 0, 1), step_size=(self.step_size, 0, 1), steps=(self.steps, 1, 100_000), decay=(self.decay, 0, 10))
 
+    @bordered
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
-        check_images(x)
-        total = torch.zeros_like(x.detach())
+        total = torch.zeros_like(x)
 
         def momentum(gradient: Tensor) -> Tensor:
             size = gradient.abs().flatten(1).mean(1).clamp_min(1e-12)
             return total.mul_(self.decay).add_(gradient / size.view(-1, 1, 1, 1))
 
-        with frozen(classifier):
-            return iterate(classifier, x, y, eps=self.eps, step_size=self.step_size, steps=self.steps, direction=momentum)
+        return iterate(classifier, x, y, eps=self.eps, step_size=self.step_size, steps=self.steps, direction=momentum)

@@ -24,9 +24,10 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from ..contracts import ATTACK_STREAM, Attack, check_labels, fingerprint, frozen, image_seeds
+from ..contracts import ATTACK_STREAM, Attack, fingerprint, frozen, image_seeds
 from ..datasets._folder import Pictures, read_pixels
 from ..errors import DataDamaged, Error, UsageError
+from ..inputs import as_labels
 from ..keys import digest, encode, label
 from ..protocol import PUBLISHED, STRICT, Rules, stored, within
 from ..store import JSON, id_bytes, read_arrays, read_json, write_arrays, write_json, writing
@@ -123,7 +124,7 @@ def looked(data: Pictures, classifier: nn.Module, device: str, seed: int) -> Sie
                 raise UsageError(f"the classifier gives logits that are not finite on {data.names[start + bad]}")
             found.append(logits.argmax(1))
     if data.labels is not None:
-        check_labels(torch.from_numpy(data.labels), len(data), logits.shape[1])
+        as_labels(torch.from_numpy(data.labels), len(data), logits.shape[1])
     predicted = torch.cat(found)
     answers = digest(predicted.tolist())  # code that is no weight changes these
     images = digest(data.ids.tolist(), data.names, None if data.labels is None else data.labels.tolist())

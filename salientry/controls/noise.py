@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..contracts import uniform
 from ..errors import UsageError
+from ._border import bordered
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class MatchedNoise:
         if self.kind not in ("sign", "gaussian"):
             raise UsageError(f"noise is 'sign' or 'gaussian'; found {self.kind!r}")
 
+    @bordered
     def __call__(self, x: Tensor, x_adv: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) 8-bit images; an image whose adversarial is unchanged is unchanged too."""
         draws = uniform(seeds, (2, *x.shape[1:])).to(x.dtype)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ._border import bordered
+
 
 @dataclass(frozen=True)
 class RoundTrip:
@@ -15,6 +17,7 @@ class RoundTrip:
 
     in_float = True
 
+    @bordered
     def __call__(self, x: Tensor, x_adv: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W)."""
         return (((2 * x - 1) * 0.999999).atanh().tanh() + 1) / 2

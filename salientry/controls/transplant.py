@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ._border import bordered
+
 
 @dataclass(frozen=True)
 class Transplant:
@@ -17,6 +19,7 @@ class Transplant:
 
     borrows = True
 
+    @bordered
     def __call__(self, x: Tensor, x_adv: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W), clipped; on the 8-bit grid if the perturbation was."""
         return x_adv.clamp(0, 1)

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from ..attacks import BIM, CW_REDUCED, FGSM, JSMA, MIM, DeepFool
 from ..calibration import smallest_sample
-from ..contracts import Roles, Shape, check_images, check_labels, device_of, fingerprint, frozen, with_facts
+from ..contracts import Roles, Shape, device_of, fingerprint, frozen, with_facts
 from ..datasets import Arrays
 from ..detectors import FULL_RESOLUTION, SPD, SmallCNN
 from ..errors import AttackTooWeak, UsageError
 from ..evidence import FROM_SALIENCY, has_features
 from ..guard import Guard
+from ..inputs import as_images, as_labels
 from ..keys import label
 from ..protocol import STRICT
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
@@ -102,7 +103,7 @@ def fit_guard(
     """
     if not isinstance(classifier, nn.Module):
         raise UsageError(f"classifier must be an nn.Module; found {type(classifier).__name__}")
-    check_images(images)
+    images = as_images(images)
     roles = _roles(len(images), level)
     wanted = [detector] if detector is not None else [c for c in candidates(SmallCNN(), FULL_RESOLUTION) if _readable(c, classifier)]
     if attacks is not None and (not isinstance(attacks, Sequence) or isinstance(attacks, str) or not attacks):
@@ -113,13 +114,13 @@ def fit_guard(
     _check_settings(detector=wanted, attack=attacks, saliency=[saliency])
     one_of("gate action", gate_action, ("stop", "mark"))
     classes = _classes(classifier, images[:8].to(where))
-    check_labels(labels, len(images), classes)
+    labels = as_labels(labels, len(images), classes)
     maps = any(c.needs & FROM_SALIENCY for c in wanted)
     if maps and int(labels.max()) + 1 < classes:
         raise UsageError(f"the classifier knows {classes} classes, but the highest label is {int(labels.max())}: the others get no maps")
     with tempfile.TemporaryDirectory() as scratch:
         run = Run(store or scratch, seed=seed, device=str(where))
-        raw = (images.detach().cpu() * 255).round().to(torch.uint8).numpy()
+        raw = (images.cpu() * 255).round().to(torch.uint8).numpy()
         data = run.dataset(Arrays(np.ascontiguousarray(raw), labels.cpu().numpy(), roles))
         f = run.given(classifier, fingerprint(classifier), "yours")
         subjects = Subjects(run, f, {role: run.do(look, data[role], f) for role in ("detect", "select", "calibrate")})

@@ -13,6 +13,7 @@ from salientry.contracts import Attack, Shape
 from salientry.errors import UsageError
 
 from .. import examples
+from ..surroundings import LAYOUTS, MODES
 
 pytestmark = pytest.mark.parametrize("name", sorted(examples.attacks()))
 
@@ -72,6 +73,7 @@ def passes(name: str, net: nn.Module, x: Tensor, y: Tensor) -> int:
 
 
 def test_output_is_a_batch_of_images(name: str, shape: Shape, classifier: nn.Module) -> None:
+    """In the float type of the network's weights."""
     for dtype in (torch.float32, torch.float64):
         x = examples.images(shape, 9, dtype=dtype)
         net = copy.deepcopy(classifier).to(dtype)
@@ -201,11 +203,11 @@ def test_only_differences_of_logits_matter(name: str, shape: Shape) -> None:
         assert float((attack(name)(lowered, x, y, seeds=s) - plain).abs().max()) <= 1e-9
 
 
-@pytest.mark.parametrize("bad", ["uint8", "above", "below", "nan", "three", "list"])
+@pytest.mark.parametrize("bad", ["int32", "above", "below", "nan", "three", "list"])
 def test_refuses_what_is_no_batch_of_images(name: str, bad: str, shape: Shape, classifier: nn.Module) -> None:
     good = examples.images(shape, 3)
     x: Any = {
-        "uint8": (good * 255).to(torch.uint8),
+        "int32": (good * 255).to(torch.int32),
         "above": good * 255,
         "below": good - 0.5,
         "nan": good.where(good > 0, torch.tensor(float("nan"))),
@@ -243,3 +245,125 @@ def test_batches_of_one_and_of_none(name: str, shape: Shape) -> None:
     assert one.shape == x[1:2].shape and torch.allclose(one, whole[1:2], rtol=0, atol=1e-9)
     none = attack(name)(net, x[:0], y[:0], seeds=s[:0])
     assert none.shape == x[:0].shape and none.dtype == x.dtype
+
+
+# --- whatever people have ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_memory_does_not_matter(name: str, layout: str, shape: Shape, classifier: nn.Module) -> None:
+    x = examples.images(shape, 12)
+    y, s = examples.predicted(classifier, x), examples.seeds(12)
+    plain = attack(name)(classifier, x, y, seeds=s)
+    assert bool((examples.predicted(classifier, plain) != y).any())
+    other = LAYOUTS[layout](x)
+    assert torch.equal(attack(name)(classifier, other, y, seeds=s), plain)
+    assert (torch.equal(other.detach(), x) and other.grad_fn is None) or other.requires_grad
+
+
+def test_one_image_expanded_to_a_batch(name: str, shape: Shape, classifier: nn.Module) -> None:
+    x = examples.images(shape, 1)
+    y, s = examples.predicted(classifier, x).expand(5), examples.seeds(5)
+    plain = attack(name)(classifier, x.repeat(5, 1, 1, 1), y.clone(), seeds=s)
+    assert torch.equal(attack(name)(classifier, x.expand(5, -1, -1, -1), y, seeds=s), plain)
+
+
+@pytest.mark.parametrize("mode", sorted(MODES))
+def test_modes_around_it_do_not_matter(name: str, mode: str, shape: Shape, classifier: nn.Module) -> None:
+    x = examples.images(shape, 8)
+    y, s = examples.predicted(classifier, x), examples.seeds(8)
+    plain = attack(name)(classifier, x, y, seeds=s)
+    with MODES[mode]():
+        inside = attack(name)(classifier, x.clone(), y.clone(), seeds=s.clone())
+    assert inside.dtype == torch.float32 and not inside.is_inference() and torch.equal(inside, plain)
+
+
+def test_images_and_labels_of_other_types(name: str, shape: Shape, classifier: nn.Module) -> None:
+    raw = (examples.images(shape, 6) * 255).round().to(torch.uint8)
+    x, s = raw.float() / 255, examples.seeds(6)
+    y = examples.predicted(classifier, x)
+    plain = attack(name)(classifier, x, y, seeds=s)
+    for images in (raw, x.double()):
+        found = attack(name)(classifier, images, y, seeds=s)
+        assert found.dtype == torch.float32 and torch.equal(found, plain)
+    half = attack(name)(classifier, x.half(), y, seeds=s)
+    assert torch.equal(half, attack(name)(classifier, x.half().float(), y, seeds=s))
+    for labels in (y.int(), y.short(), y.to(torch.uint8), nn.functional.one_hot(y, shape.classes)):
+        assert torch.equal(attack(name)(classifier, x, labels, seeds=s), plain)
+
+
+def test_labels_that_cannot_be_meant_are_refused_in_one_way(name: str, shape: Shape, classifier: nn.Module) -> None:
+    x, y, s = examples.images(shape, 4), torch.zeros(4, dtype=torch.int64), examples.seeds(4)
+    for labels, message in (
+        (y.float(), "labels must be int64 of shape"),
+        (y[:3], "labels must be int64 of shape"),
+        (y - 1, r"labels must lie in \[0, K\); found \[-1, -1\]"),
+        (y + shape.classes, rf"labels must lie in \[0, {shape.classes}\); found"),
+        (torch.full((4, shape.classes), 0.2), "labels .* must be one-hot"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            attack(name)(classifier, x, labels, seeds=s)
+    with pytest.raises(UsageError, match="seeds must be int64 of shape"):
+        attack(name)(classifier, x, y, seeds=s[:3])
+
+
+def test_the_graph_of_the_caller_is_left_alone(name: str, shape: Shape, classifier: nn.Module) -> None:
+    x = examples.images(shape, 4)
+    y, s = examples.predicted(classifier, x), examples.seeds(4)
+    leaf = x.clone().requires_grad_()
+    inner = leaf * 1
+    z = classifier(inner)
+    out = attack(name)(classifier, inner, y, seeds=s)
+    assert torch.equal(out, attack(name)(classifier, x, y, seeds=s)) and not out.requires_grad
+    assert leaf.grad is None and all(p.grad is None for p in classifier.parameters())
+    z.sum().backward()  # the graph is still there, and nothing was added to it
+    assert torch.equal(leaf.grad, torch.autograd.grad(classifier(leaf).sum(), leaf)[0])  # type: ignore[arg-type]
+
+
+class Opaque(nn.Module):
+    """A network whose answers have no gradient."""
+
+    def __init__(self, net: nn.Module, how: str) -> None:
+        super().__init__()
+        self.net, self.how = net, how
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.how == "elsewhere":  # as an ONNX session or NumPy
+            return torch.from_numpy(self.net(x.detach()).detach().numpy())
+        if self.how == "no_grad":
+            with torch.no_grad():
+                return self.net(x)  # type: ignore[no-any-return]
+        return self.net(x.detach_())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("how", ["elsewhere", "no_grad", "detached in place"])
+def test_a_network_without_a_gradient_is_told_with_the_way_out(name: str, how: str, shape: Shape, classifier: nn.Module) -> None:
+    x = examples.images(shape, 4)
+    y = examples.predicted(classifier, x)
+    with pytest.raises(UsageError, match=r"needs the gradient of the logits .* gives none .* that PyTorch can differentiate"):
+        attack(name)(Opaque(classifier, how), x, y, seeds=examples.seeds(4))
+
+
+def test_a_network_may_work_in_place(name: str, shape: Shape, classifier: nn.Module) -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = classifier
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x.sub_(0.5).mul_(2).mul_(0.5).add_(0.5))  # type: ignore[no-any-return]
+
+    x = (examples.images(shape, 4) * 8).round() / 8  # those sums are exact
+    y, s = examples.predicted(classifier, x), examples.seeds(4)
+    before = x.clone()
+    found = attack(name)(InPlace(), x, y, seeds=s)
+    assert torch.equal(x, before)
+    if name in ("fgsm", "bim", "mim"):  # later steps leave the grid
+        assert float((found - attack(name)(classifier, x, y, seeds=s)).abs().max()) < 1e-5
+    assert bool((examples.predicted(classifier, found) != y).any())
+
+
+def test_answers_that_are_no_logits_are_refused(name: str, shape: Shape) -> None:
+    x, y = examples.images(shape, 4), torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(UsageError, match=r"should give logits \(N, K\)"):
+        attack(name)(nn.Identity(), x, y, seeds=examples.seeds(4))
