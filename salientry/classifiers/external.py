@@ -26,7 +26,8 @@ class External(nn.Module):
             a dict's ``"logits"`` or only entry is taken.
         trust_output: skip the test that recognises probabilities. The test is made on the first images.
 
-    A network with one output (N, 1) or (N,) is read as the log-odds of class 1 against class 0.
+    A network with one output z, (N, 1) or (N,), is read as the log-odds of class 1 against class 0: its logits are -z / 2 and z / 2, so
+    that each class has a gradient.
     The network's identity is the hash of its weights, its code reference (module and class) and this preprocessing.
 
     Raises:
@@ -82,13 +83,13 @@ class External(nn.Module):
         """Images (N, C, H, W) in [0, 1] to logits (N, K), K >= 2."""
         if self.mean.shape[1] not in (1, x.shape[1]) or self.std.shape[1] not in (1, x.shape[1]):
             raise UsageError(f"mean and std have {self.mean.shape[1]} and {self.std.shape[1]} channels, the images {x.shape[1]}")
-        z = self._logits(self.module(((x.flip(1) if self.channels == "BGR" else x) - self.mean.to(x.dtype)) / self.std.to(x.dtype)))
-        if z.dim() == 1 or z.shape[1:] == (1,):
-            z = torch.stack([torch.zeros_like(z.flatten()), z.flatten()], 1)
+        raw = self._logits(self.module(((x.flip(1) if self.channels == "BGR" else x) - self.mean.to(x.dtype)) / self.std.to(x.dtype)))
+        one = raw.dim() == 1 or raw.shape[1:] == (1,)
+        z = torch.stack([-raw.flatten() / 2, raw.flatten() / 2], 1) if one else raw
         if z.dim() != 2 or len(z) != len(x):
             raise UsageError(f"the network should give logits (N, K); it gave {tuple(z.shape)} for {len(x)} images")
         if not self._checked:
-            self._refuse_probabilities(z.detach())
+            self._refuse_probabilities(raw.detach(), one)
         return z
 
     def _logits(self, out: object) -> Tensor:
@@ -110,13 +111,12 @@ class External(nn.Module):
             raise UsageError(f"the network should give a tensor of logits; it gave {type(out).__name__}")
         return out
 
-    def _refuse_probabilities(self, z: Tensor) -> None:
+    def _refuse_probabilities(self, z: Tensor, one_output: bool) -> None:
         """Softmax rows lie in [0, 1] and sum to 1; a sigmoid's lie in [0, 1] and a logit's do not, over a few images."""
         if not len(z):
             return  # no images prove nothing
         inside = bool(((z >= 0) & (z <= 1)).all())
-        one_output = z.shape[1] == 2 and bool((z[:, 0] == 0).all())
-        softmax = inside and bool(((z.sum(1) - 1).abs() < 1e-3).all())
+        softmax = inside and not one_output and bool(((z.sum(1) - 1).abs() < 1e-3).all())
         sigmoid = inside and one_output and len(z) >= 4
         if softmax or sigmoid:
             kind = "softmax probabilities (rows in [0, 1] that sum to 1)" if softmax else "sigmoid probabilities (all in [0, 1])"

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from salientry.attacks import JSMA, JSMA_STRICT
 from salientry.classifiers import External
 from salientry.contracts import Shape, fingerprint
 from salientry.errors import UsageError
@@ -68,7 +69,32 @@ def test_one_output_is_the_log_odds_of_class_1(make: Any) -> None:
     assert z.shape == (8, 2)
     odds = 9 * X[:, 0, 0, 0] - 4
     assert torch.allclose(z.softmax(1)[:, 1], torch.sigmoid(odds), atol=1e-6)
+    assert torch.equal(z, torch.stack([-z[:, 1], z[:, 1]], 1))  # each class has a gradient
     assert External(Says(make))(X[:1]).shape == (1, 2)
+
+
+@pytest.mark.parametrize("name", sorted(examples.attacks()))
+def test_every_attack_fools_a_network_with_one_output(name: str) -> None:
+    """With logits 0 and z the first has no gradient, and a JSMA of logits fools nothing."""
+    net = External(nn.Sequential(nn.Flatten(), nn.Linear(60, 1)).requires_grad_(False))
+    linear = net.module.get_submodule("1")
+    assert isinstance(linear, nn.Linear)
+    linear.weight.copy_(examples.affine(SHAPE)[1].weight[:1].detach() / 4)
+    x = 0.3 + 0.4 * X
+    linear.bias.sub_(net.module(x).median())
+    y, kinds = examples.predicted(net, x), [examples.attacks()[name]]
+    assert sorted(set(y.tolist())) == [0, 1]
+    if name == "jsma":
+        kinds += [JSMA(score="logit"), JSMA_STRICT]
+    for attack in kinds:
+        found = attack(net, x, y, seeds=examples.seeds(8))
+        assert bool((examples.predicted(net, found) != y).all()), attack
+
+
+def test_one_output_that_lies_in_0_to_1_is_no_softmax() -> None:
+    """Log-odds of 1 on two images: 0 and 1 sum to 1. On four images they would be taken for a sigmoid's."""
+    net = External(Says(lambda x: torch.ones(len(x), 1)))
+    assert net(X[:2]).shape == (2, 2)
 
 
 @pytest.mark.parametrize(
