@@ -322,11 +322,16 @@ def _leave_guard(run: Run, findings: Findings, out: Path) -> None:
 
 
 def _say_guard(out: Path, say: Say) -> None:
-    """What the guard says about the two pictures."""
-    if (out / "check.json").exists():
-        for body in read_json(out / "check.json"):
-            say(body["line"])
-        say(f"try it: salientry check {out / 'guard'} {out / 'attacked.png'}")
+    """How often the guard's detector is right on the test images, and how to try the guard on the two pictures."""
+    if not (out / "check.json").exists():
+        return
+    from ..report.counts import counts
+    from ..report.records import Records
+
+    counted = counts(Records(out))
+    for line in counted.lines() if counted else ():
+        say(line)
+    say(f"try it: salientry check {out / 'guard'} {out / 'natural.png'} {out / 'attacked.png'}")
 
 
 __all__ = ["RECIPES", "Done", "execute", "parameters", "planned", "walked"]

@@ -16,6 +16,7 @@ from ..metrics import RESAMPLES
 from ..store import JSON, read_json, write_json, writing
 from . import algorithms, appendix, detection, figures, plots, targets
 from .compute import Computed, computed
+from .counts import counts
 from .fusion import Fusion, Part
 from .records import TITLES, Records, attack_title
 from .shown import Shown, percent
@@ -124,6 +125,7 @@ def html(records: Records, found: Computed, command: str) -> str:
     both = ("published", "strict")
     parts = summary(records, found, show.number, percent)
     given = {"records": records, "run": records.run, "command": command, "found": found, "summary": parts, "steps": _by_step(records.run)}
+    given["counted"] = counts(records)
     given["reduced"] = [a["label"] for a in records.settings if a["reduced"]]
     if not records.whole:
         return environment.get_template("white_page.html.jinja").render(**given)

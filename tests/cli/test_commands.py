@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +80,43 @@ def test_a_run_leaves_records_report_guard_and_two_pictures(ran: tuple[Path, Tol
     assert (body["recipe"], body["parameters"], body["out"]) == ("tiny", {}, str(out))
     assert "0 steps computed" in told.lines[0]
     assert any(str(out / "report.html") in line for line in told.lines)
-    assert any(line == f"try it: salientry check {out / 'guard'} {out / 'attacked.png'}" for line in told.lines)
+    assert any(line == f"try it: salientry check {out / 'guard'} {out / 'natural.png'} {out / 'attacked.png'}" for line in told.lines)
+    assert not re.search("FLAGGED|clean ", told.out), "two pictures say less than the counts of all"
+
+
+def test_a_run_ends_with_how_many_images_its_guard_flags(ran: tuple[Path, Told]) -> None:
+    """Counted by hand: each score of the records against the threshold in guard.json, attack by attack."""
+    out, told = ran
+    body = json.loads((out / "records.json").read_text())
+    threshold = json.loads((out / "guard" / "guard.json").read_text())["threshold"]
+    (choice,) = body["choice"]
+    wanted = {"detector": choice["chosen"], "protocol": "strict", "trained_on": "combined", "seed": 0}
+    (mine,) = (d["index"] for d in body["detectors"] if wanted.items() <= d["facts"].items() and d["facts"]["form"] in ("paired", "all"))
+    arrays = load_file(out / "records.safetensors")
+    flagged: dict[str, list[bool]] = {}
+    for s in (s for s in body["scores"] if s["detector"] == mine):
+        name = next(x["name"] for x in body["sets"] if x["index"] == s["set"])
+        scores = load_file(out / s["shard"])[s["column"]]
+        if name in ("strict/test/MatchedNoise of FGSM", f"strict/test/MatchedNoise of {CW}"):
+            kind, rows = "noise", arrays[f"set/{s['set']:03d}/changed"] == 0
+        elif name in ("strict/test/FGSM", f"strict/test/{CW}"):
+            kind, rows = "attacked", arrays[f"set/{s['set']:03d}/counts"] == 1
+        elif name == "any/test/natural":
+            kind, rows = "natural", np.ones(len(scores), bool)
+        else:
+            continue
+        flagged.setdefault(kind, []).extend(scores[rows] > threshold)
+    said = {
+        "attacked": r"attacked: ([\d,]+) of ([\d,]+) detected \(2 attacks on each image; those counted fool the classifier\)",
+        "natural": r"natural: ([\d,]+) of ([\d,]+) flagged",
+        "noise": r"natural images with harmless noise of the same size: ([\d,]+) of ([\d,]+) flagged",
+    }
+    for kind, words in said.items():
+        (found,) = (m for line in told.lines if (m := re.fullmatch(words, line)))
+        assert [int(n.replace(",", "")) for n in found.groups()] == [sum(flagged[kind]), len(flagged[kind])], kind
+    assert len(flagged["natural"]) == 100
+    assert 100 < len(flagged["attacked"]) <= 200
+    assert 0 < len(flagged["noise"]) <= 200
 
 
 def test_the_two_pictures_are_the_first_of_the_gallery(ran: tuple[Path, Told]) -> None:

@@ -1,0 +1,70 @@
+"""How many images the guard's detector flags, counted from the score records: attacked ones, natural ones, and harmless noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .records import TITLES, Array, ImageSet, Records
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was counted on the test images in 8 bits, each a pair (flagged, of how many).
+
+    Attributes:
+        detector: the one that the guard holds, as tables name it.
+        level: the false-positive rate that its threshold was calibrated for.
+        attacks: how many attacks it was trained on; each makes an image of every natural.
+        attacked: adversarial images that fool the classifier.
+        natural: natural images.
+        noise: natural images with noise of each attack's size, those whose prediction the noise leaves as it was.
+    """
+
+    detector: str
+    level: str
+    attacks: int
+    attacked: tuple[int, int]
+    natural: tuple[int, int]
+    noise: tuple[int, int]
+
+    def lines(self) -> list[str]:
+        """For people."""
+        kinds = "one attack" if self.attacks == 1 else f"{self.attacks} attacks"
+        what = "a fusion of all detectors" if self.detector == "fusion" else f"the detector {self.detector}"
+        return [
+            f"the guard holds {what}, set to flag at most {100 * float(self.level):g} % of natural images; on test images:",
+            f"attacked: {_of(self.attacked)} detected ({kinds} on each image; those counted fool the classifier)",
+            f"natural: {_of(self.natural)} flagged",
+            f"natural images with harmless noise of the same size: {_of(self.noise)} flagged",
+        ]
+
+
+def counts(records: Records) -> Counts | None:
+    """Count; None where the records hold no detector of a guard (a gate that it stands on failed), or lack its scores."""
+    chosen = records.choice[0]["chosen"] if records.choice else "Fused"
+    group = next((g for form in ("all", "paired") if (g := records.group("strict", chosen, "combined", form))), None)
+    if group is None or not records.whole:
+        return None
+    attacked, noisy = ([f"strict/test/{of}{a}" for a in group.labels] for of in ("", "MatchedNoise of "))
+    natural = "any/test/natural"
+    if not all(n in records.sets and n in group.runs[0].scores for n in (natural, *attacked, *noisy)):
+        return None
+
+    def flagged(names: list[str], rows: Callable[[ImageSet], Array]) -> tuple[int, int]:
+        """Of the rows of these sets that are asked for, by the first seed, which is the guard's."""
+        found = [group.flags(s, group.level)[0][rows(s)] for s in map(records.sets.__getitem__, names)]
+        return sum(int(f.sum()) for f in found), sum(map(len, found))
+
+    return Counts(
+        TITLES.get(chosen, chosen),
+        group.level,
+        len(attacked),
+        flagged(attacked, lambda s: s.counts),
+        flagged([natural], lambda s: s.counts),
+        flagged(noisy, lambda s: ~s.columns["changed"]),
+    )
+
+
+def _of(pair: tuple[int, int]) -> str:
+    return f"{pair[0]:,} of {pair[1]:,}"
