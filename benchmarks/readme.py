@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--claims", action="store_true", help="write docs/claims.md first")
     given = parser.parse_args()
     if given.claims:
-        folders = sorted(p.parent.relative_to(ROOT) for p in RESULTS.rglob("records.json"))
+        folders = sorted(p.parent.relative_to(ROOT) for p in RESULTS.rglob("records.json.xz"))
         with contextlib.chdir(ROOT):  # it names the folders as they were given
             document.write(folders, CLAIMS, Path("results/benchmarks/guard.json"))
     for name in PARTS if given.write else ():

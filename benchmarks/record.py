@@ -1,7 +1,7 @@
 """Keep a finished run as a small record: `python -m benchmarks.record FOLDER [NAME]`.
 
-A run whose records are compressed is kept whole, without pictures and nets: records.json, its arrays and scores, report.json,
-grid.csv, run.json. Of any other run it writes results/NAME/numbers.json (every printed number: value, ends of its interval, n,
+A run whose records are compressed is kept whole, without pictures and nets: records.json.xz, its arrays and scores, report.json.xz,
+grid.csv.xz, run.json.xz. Of any other run it writes results/NAME/numbers.json.xz (every printed number: value, ends of its interval, n,
 runs) and run.json (command, versions, seconds by step). Either way its seconds become those that `salientry plan` expects of this
 data set before anything was run here (salientry/recipes/seconds.json).
 """
@@ -9,17 +9,22 @@ data set before anything was run here (salientry/recipes/seconds.json).
 from __future__ import annotations
 
 import json
+import lzma
 import re
 import shutil
 import sys
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+
+from salientry.store import read_arrays, read_bytes, read_json, write_arrays, write_bytes, write_json
 
 ROOT = Path(__file__).parents[1]
 SECONDS = ROOT / "salientry" / "recipes" / "seconds.json"
 LARGEST = 15 * 2**20
 LONG = 0.5
+SMALL = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 2, "lp": 2, "pb": 2}]  # numbers of four bytes
 
 
 def shortened(run: dict[str, Any]) -> dict[str, Any]:
@@ -51,18 +56,54 @@ def noted(run: dict[str, Any], file: Path = SECONDS) -> None:
 
 
 def kept_whole(folder: Path, out: Path) -> None:
-    """Copy what a report is made and checked from; no image, no weight."""
+    """Copy what a report is made and checked from, packed, equal columns of scores once; no image, no weight."""
     if out.exists():
         shutil.rmtree(out)
     (out / "scores").mkdir(parents=True)
-    for name in ("records.json", "records.safetensors.xz", "report.json", "grid.csv"):
-        shutil.copy(folder / name, out / name)
-    for shard in (folder / "scores").glob("*.safetensors.xz"):
-        shutil.copy(shard, out / "scores" / shard.name)
-    run = json.loads((folder / "run.json").read_text())
-    (out / "run.json").write_text(json.dumps(run | {"out": f"results/{out.relative_to(ROOT / 'results')}"}) + "\n")
+    body = read_json(folder / "records.json")
+    shards = without_copies(body)
+    write_json(out / "records.json.xz", body)
+    write_json(out / "report.json.xz", read_json(folder / "report.json"))
+    write_bytes(out / "grid.csv.xz", read_bytes(folder / "grid.csv"))
+    repacked(folder / "records.safetensors.xz", out / "records.safetensors.xz")
+    for shard, columns in shards.items():
+        repacked(folder / shard, out / shard, columns)
+    write_json(out / "run.json.xz", read_json(folder / "run.json") | {"out": f"results/{out.relative_to(ROOT / 'results')}"})
     large = [p.name for p in out.rglob("*") if p.is_file() and p.stat().st_size > LARGEST]
     assert not large, f"over {LARGEST} bytes: {large}"
+
+
+def without_copies(body: dict[str, Any], shards: Collection[str] | None = None) -> dict[str, list[str]]:
+    """Let scores that equal earlier ones to the last bit name the earlier column, in ``body`` of a records.json.
+
+    Args:
+        body: is changed.
+        shards: columns in these files only; None: in all.
+
+    Returns:
+        The columns that each file of scores must hold.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    for s in body["scores"]:
+        own = s["column"], s["shard"]
+        known = first.setdefault(body["sha256"][s["column"]], own)
+        if known != own and (shards is None or s["shard"] in shards):
+            s["column"], s["shard"] = known
+    held: dict[str, list[str]] = {shard: [] for shard in body["shards"]}
+    for column, shard in dict.fromkeys((s["column"], s["shard"]) for s in body["scores"]):
+        held[shard].append(column)
+    held = {shard: columns for shard, columns in held.items() if columns}
+    mine = {c for columns in held.values() for c in columns}
+    body["sha256"] = {k: v for k, v in body["sha256"].items() if k in mine or not k.startswith("score/")}
+    body["shards"] = list(held)
+    return held
+
+
+def repacked(source: Path, target: Path, columns: Collection[str] | None = None) -> None:
+    """The arrays of a packed file, or some of them, as small as xz makes them."""
+    arrays = read_arrays(source)
+    write_arrays(target, {k: [arrays[k]] for k in (arrays if columns is None else columns)})
+    target.write_bytes(lzma.compress(lzma.decompress(target.read_bytes()), filters=SMALL))
 
 
 def main(folder: Path, name: str) -> None:
@@ -76,7 +117,7 @@ def main(folder: Path, name: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     parts = ("value", "lo", "hi", "n", "runs")
     lines = [f"  {json.dumps(n['id'])}: {json.dumps([_short(n[p]) for p in parts])}" for n in report["numbers"]]
-    (out / "numbers.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    write_bytes(out / "numbers.json.xz", ("{\n" + ",\n".join(lines) + "\n}\n").encode())
     (out / "run.json").write_text(json.dumps(shortened(run), indent=1) + "\n")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from salientry.report.columns import COLUMNS
 from salientry.report.records import attack_title
 from salientry.report.targets import COLUMNS as NAMED
+from salientry.store import read_json
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -52,7 +52,7 @@ class Recorded:
 
     @functools.cached_property
     def body(self) -> dict[str, Any]:
-        body: dict[str, Any] = json.loads((self.folder / "report.json").read_text())
+        body: dict[str, Any] = read_json(self.folder / "report.json")
         return body
 
     @functools.cached_property
@@ -61,7 +61,7 @@ class Recorded:
 
     @functools.cached_property
     def run(self) -> dict[str, Any]:
-        run: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+        run: dict[str, Any] = read_json(self.folder / "run.json")
         return run
 
     @property
@@ -114,7 +114,7 @@ class Recorded:
 
 def recorded(kind: str) -> list[Recorded]:
     """The runs in results/KIND, the paper's data sets in its order."""
-    found = [Recorded(p.parent) for p in sorted((RESULTS / kind).glob("*/report.json")) if (p.parent / "records.json").exists()]
+    found = [Recorded(p.parent) for p in sorted((RESULTS / kind).glob("*/records.json.xz"))]
     return sorted(found, key=lambda r: (COLUMNS.index(c) if (c := NAMED.get(r.dataset)) else len(COLUMNS), r.dataset, r.seed))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from salientry.keys import label
 from salientry.recipes.fast import DATASETS, TABLE
 from salientry.report.maps import enough
+from salientry.store import read_json
 
 from .recorded import RESULTS, Recorded, first, made, recorded, row, rule, text
 
@@ -21,7 +22,7 @@ PARTS = ("the map", "the image", "logits", "activations", "the second net", "pix
 
 def smoke() -> str:
     """Strict, trained on all attacks: what is found, what is flagged falsely, what controls do; and what each part adds."""
-    numbers: dict[str, list[Any]] = json.loads((SMOKE / "numbers.json").read_text())
+    numbers: dict[str, list[Any]] = read_json(SMOKE / "numbers.json")
     labels = {
         t: next(i.split("/")[3] for i in numbers if i.startswith(f"strict/SMD/combined/{a}") and i.endswith("/tpr@0.05"))
         for a, t in ATTACKS.items()

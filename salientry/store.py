@@ -143,28 +143,52 @@ def _columns(path: Path, header: JSON) -> dict[str, tuple[np.dtype[Any], tuple[i
     return found
 
 
-def write_json(path: Path, body: JSON) -> None:
-    """JSON, written beside its place and renamed: never half a file."""
+def packed(path: Path) -> Path:
+    """Where a file lies: ``path``, or ``path.xz`` when only that is there (recorded runs are packed)."""
+    other = path.with_name(path.name + ".xz")
+    return other if other.exists() and not path.exists() else path
+
+
+def write_bytes(path: Path, raw: bytes) -> None:
+    """A file, written beside its place and renamed: never half a file. Where it lies packed it is packed again."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        path = packed(path)
         fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        fresh.write_text(json.dumps(body, indent=1, allow_nan=False) + "\n")
+        fresh.write_bytes(lzma.compress(raw, preset=9) if path.suffix == ".xz" else raw)
         os.replace(fresh, path)
 
 
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file, or of its packed form beside it (``path.xz``) when only that is there.
+
+    Raises:
+        StoreError: when there is no such file.
+        DataDamaged: when it cannot be unpacked.
+    """
+    path = packed(path)
+    try:
+        return _unpacked(path) if path.suffix == ".xz" else path.read_bytes()
+    except OSError as e:
+        raise StoreError(f"cannot read {path}: {e.strerror or e}") from e
+
+
+def write_json(path: Path, body: JSON) -> None:
+    """JSON, as :func:`write_bytes` writes."""
+    write_bytes(path, (json.dumps(body, indent=1, allow_nan=False) + "\n").encode())
+
+
 def read_json(path: Path) -> JSON:
-    """JSON from a file.
+    """JSON, as :func:`read_bytes` reads.
 
     Raises:
         StoreError: when there is no such file.
         DataDamaged: when it is no JSON.
     """
     try:
-        return json.loads(path.read_text())
-    except OSError as e:
-        raise StoreError(f"cannot read {path}: {e.strerror or e}") from e
+        return json.loads(read_bytes(path))
     except ValueError as e:
-        raise DataDamaged(f"{path} is no JSON: {e}") from None
+        raise DataDamaged(f"{packed(path)} is no JSON: {e}") from None
 
 
 # --- rows ------------------------------------------------------------------------------------------------------

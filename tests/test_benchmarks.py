@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import guard as bench
+from benchmarks import record
 from salientry.classifiers import save_classifier
 from salientry.contracts import Shape
 from salientry.guard import Guard
+from salientry.report.records import Records
+from salientry.store import read_arrays, read_json, write_arrays, write_json
 from tests.tiny_fast import plan
 
 SHAPE = Shape(1, 12, 12, 4)
@@ -139,3 +144,38 @@ def test_the_command_refuses_no_calls(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         bench.main(["--calls", "0"])
     assert "at least 1" in capsys.readouterr().err
+
+
+# --- recorded runs ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_recorded_packed_and_every_score_is_kept(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal columns lie once; image sets, detectors, scores, numbers and what made them are those of the run."""
+    folder, out = tmp_path / "run", tmp_path / "results" / "fast" / "tiny"
+    shutil.copytree(finished, folder)
+    for path in (folder / "records.safetensors", *(folder / "scores").glob("*.safetensors")):
+        write_arrays(path.with_name(f"{path.name}.xz"), {k: [v] for k, v in read_arrays(path).items()})
+        path.unlink()
+    body = read_json(folder / "records.json")
+    body["shards"] = [f"{s}.xz" for s in body["shards"]]
+    for s in body["scores"]:
+        s["shard"] += ".xz"
+    write_json(folder / "records.json", body)
+    monkeypatch.setattr(record, "ROOT", tmp_path)
+    record.kept_whole(folder, out)
+    kept = read_json(out / "records.json")
+    assert len(kept["sha256"]) < len(body["sha256"]), "a run has equal columns, so this test can fail"
+    a, b = Records(folder), Records(out, verify=True)
+    assert not b.damaged
+    assert not b.absent
+    assert a.sets.keys() == b.sets.keys()
+    scored = [{(g.name, g.family, r.facts["seed"]): r for g in found.groups for r in g.runs} for found in (a, b)]
+    assert scored[0].keys() == scored[1].keys()
+    for name, one in scored[0].items():
+        assert one.scores.keys() == scored[1][name].scores.keys()
+        for images, values in one.scores.items():
+            np.testing.assert_array_equal(values, scored[1][name].scores[images])
+    packed = {f"{n}.xz" for n in ("grid.csv", "records.json", "records.safetensors", "report.json", "run.json")}
+    assert {p.name for p in out.iterdir()} == {"scores"} | packed
+    assert read_json(out / "report.json") == read_json(folder / "report.json")
+    assert b.run == a.run | {"out": "results/fast/tiny"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from salientry.classifiers import CompactCNN
 from salientry.cli import app
 from salientry.contracts import Shape
 from salientry.datasets import Digits
+from salientry.store import read_json
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -134,11 +134,11 @@ def test_each_interval_is_one_of_a_report(name: str) -> None:
     """Read by another way than it was written: whatever looks like a number with its interval stands in some recorded run."""
     known = {
         tuple(f"{round(v, 3) + 0.0:.3f}" for v in (n["value"], n["lo"], n["hi"]))
-        for path in (ROOT / "results").rglob("report.json")
-        for n in json.loads(path.read_text())["numbers"]
+        for path in (ROOT / "results").rglob("report.json.xz")
+        for n in read_json(path)["numbers"]
         if None not in (n["value"], n["lo"], n["hi"])
     }
-    smoke = json.loads((ROOT / "results" / "smoke" / "numbers.json").read_text()).values()
+    smoke = read_json(ROOT / "results" / "smoke" / "numbers.json").values()
     known |= {tuple(f"{round(v, 3) + 0.0:.3f}" for v in n[:3]) for n in smoke if None not in n[:3]}
     parts = re.findall(r"<!-- begin .*?-->(.*?)<!-- end", (ROOT / name).read_text(), re.S)
     shown = re.findall(r"([−\d.]+) \[([−\d.]+), ([−\d.]+)\]", "".join(parts))

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from salientry import store
 from salientry.datasets import DATASETS
 from salientry.errors import DataDamaged, StoreError, UsageError
-from salientry.store import Rows, Store, read_arrays, write_arrays
+from salientry.store import Rows, Store, read_arrays, read_json, write_arrays, write_json
 
 # --- arrays in files ---------------------------------------------------------------------------------------------
 
@@ -63,6 +63,25 @@ def test_packed_arrays_come_back_bit_for_bit_and_damage_is_said(tmp_path: Path) 
     packed.unlink()
     with pytest.raises(StoreError, match="cannot read"):
         read_arrays(packed)
+
+
+def test_packed_json_is_read_where_it_lies_and_stays_packed(tmp_path: Path) -> None:
+    path, other = tmp_path / "x.json", tmp_path / "x.json.xz"
+    write_json(other, {"a": [1, "é"]})
+    assert json.loads(lzma.decompress(other.read_bytes())) == {"a": [1, "é"]} == read_json(path) == read_json(other)
+    write_json(path, {"a": 2})
+    assert read_json(path) == {"a": 2}
+    assert not path.exists(), "a recorded run stays as small as it was"
+    for body in (other.read_bytes()[:-20], b"{}", lzma.compress(b"{")):
+        other.write_bytes(body)
+        with pytest.raises(DataDamaged, match=r"x.json.xz"):
+            read_json(path)
+    path.write_text('{"a": 3}')
+    assert read_json(path) == {"a": 3}, "a plain file goes first"
+    path.unlink()
+    other.unlink()
+    with pytest.raises(StoreError, match="cannot read"):
+        read_json(path)
 
 
 def test_files_of_safetensors_are_read(tmp_path: Path) -> None:

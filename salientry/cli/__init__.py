@@ -215,6 +215,7 @@ def report(
         from ..report.page import write
         from ..report.verify import absent, listed
         from ..report.verify import verify as checked
+        from ..store import packed
 
         other = "--cells" if cells is not None else "--verify" if verify else ""
         if claims is not None and not other:
@@ -225,7 +226,7 @@ def report(
             lines, whole = listed(folder, cells)
             typer.echo("\n".join(lines))
             return 0 if whole else 1
-        several = [] if (folder / "records.json").exists() else collection.runs(folder)
+        several = [] if packed(folder / "records.json").exists() else collection.runs(folder)
         if several and beside is not None:
             raise UsageError(f"{folder} holds several runs, each with its own white box: give it alone, not with {beside}")
         if verify:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..store import writing
+from ..errors import StoreError
+from ..store import read_bytes, write_bytes
 from .detection import Cell, Row, Table
 from .grid import DEFENCES
 from .numbers import KEY, Ledger
@@ -82,15 +83,14 @@ def write(folder: Path, ledger: Ledger, tables: list[Table]) -> None:
     Raises:
         StoreError: when it cannot be written.
     """
-    with writing(folder / NAME):
-        (folder / NAME).write_bytes(text(ledger, tables).encode())
+    write_bytes(folder / NAME, text(ledger, tables).encode())
 
 
 def problems(folder: Path, ledger: Ledger, tables: list[Table]) -> list[str]:
     """Where the file of a folder is not what follows from the numbers, one line each."""
     try:
-        found = (folder / NAME).read_bytes().decode("utf-8", "replace")
-    except OSError:
+        found = read_bytes(folder / NAME).decode("utf-8", "replace")
+    except StoreError:
         return [f"{NAME} is missing"]
     expected = text(ledger, tables)
     if found == expected:

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ..errors import DataDamaged, Error, StoreError, UsageError, VerificationFailed
-from ..store import JSON, read_json, write_json, writing
+from ..store import JSON, packed, read_json, write_json, writing
 from . import columns, figures, page, panels, targets
 from . import verify as verifying
 from .cells import MANNERS
@@ -169,7 +169,7 @@ def runs(folder: Path | str) -> list[Path]:
     """
     folder = Path(folder)
     found = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    there = [p for p in found if (p / "records.json").exists()]
+    there = [p for p in found if packed(p / "records.json").exists()]
     if not there:
         said = f"no records in {folder}: there is no records.json (`salientry run` writes them)"
         inside = ", ".join(p.name for p in found[:5]) + (", …" if len(found) > 5 else "")
@@ -268,7 +268,7 @@ def verify(folder: Path | str) -> int:
     """
     there = runs(folder)
     total = sum(verifying.verify(p) for p in there)
-    own = Path(folder) / "report.json"
+    own = packed(Path(folder) / "report.json")
     if own.exists():
         printed: dict[str, dict[str, JSON]] = {p.name: {n["id"]: n for n in read_json(p / "report.json")["numbers"]} for p in there}
         wrong = [n for n in _numbers(own) if printed.get(n["of"], {}).get(n["id"]) != {k: v for k, v in n.items() if k != "of"}]

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from ..errors import DataDamaged, StoreError
 from ..metrics import RESAMPLES
-from ..store import JSON, read_json, write_json, writing
+from ..store import JSON, packed, read_json, write_json, writing
 from . import algorithms, appendix, detection, figures, plots, targets
 from .compute import Computed, computed
 from .counts import counts
@@ -91,7 +91,7 @@ def remembered(folder: Path) -> Path | None:
     where = None
     with contextlib.suppress(StoreError, DataDamaged, AttributeError):  # whatever is there is written anew
         where = read_json(folder / "report.json").get("beside")
-    return folder / where if where and (folder / where / "records.json").exists() else None
+    return folder / where if where and packed(folder / where / "records.json").exists() else None
 
 
 def templates() -> jinja2.Environment:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataDamaged, StoreError, UsageError
 from ..metrics import Resamples, of_mixture
-from ..store import JSON, ids_from, read_arrays, read_json
+from ..store import JSON, ids_from, packed, read_arrays, read_json
 
 SCHEMA = 3
 TITLES = {"IDPlus": "ID+", "Fused": "fusion"}
@@ -215,7 +215,7 @@ class Records:
         self.strength, self.choice = body["strength"], body["choice"]
         self.settings, self.networks, self.recipes = body["attacks"], body["networks"], body["recipes"]
         self.classifier, self.hardened = body.get("classifier"), body.get("hardened", [])
-        self.run: JSON = read_json(self.folder / "run.json") if (self.folder / "run.json").exists() else {}
+        self.run: JSON = read_json(self.folder / "run.json") if packed(self.folder / "run.json").exists() else {}
         self.sets = {s["name"]: self._set(s, arrays) for s in body["sets"]}
         self.groups = self._grouped(body, arrays)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataDamaged, VerificationFailed
-from ..store import one_of, read_json
+from ..store import one_of, packed, read_json
 from . import appendix, detection, grid
 from .compute import computed
 from .detection import missing_controls
@@ -22,7 +22,7 @@ def problems(folder: Path | str) -> list[str]:
     Every number is computed again from the score records alone and compared with ``report.json`` and ``grid.csv``; every column
     is compared with its checksum; a detector whose scores do not vary, and a missing mandatory control, are problems too.
     """
-    beside = _body(folder).get("beside") if (Path(folder) / "report.json").exists() else None
+    beside = _body(folder).get("beside") if packed(Path(folder) / "report.json").exists() else None
     records = Records(folder, verify=True, beside=None if beside is None else Path(folder) / beside)
     out = [f"{name} in {file} is not what was recorded" for name, file in records.damaged.items()]
     out += [f"{shard} is missing: its scores and what is computed from them cannot be verified" for shard in records.absent]

@@ -29,6 +29,7 @@ from salientry.guard import Guard
 from salientry.keys import label
 from salientry.protocol import STRICT
 from salientry.recipes.smoke import smoke
+from salientry.store import read_json
 from tests.tiny import ATTACKS, NET, ROLES, recorded
 
 from .conftest import Told
@@ -291,7 +292,7 @@ def test_a_plan_says_what_is_done_what_is_left_and_how_long(home: Path) -> None:
 def test_a_plan_knows_each_data_set_s_own_seconds(home: Path, recipe: str, dataset: str) -> None:
     """Before anything was run here it expects about what the recorded run took; the data sets differ by a factor of two and more."""
     total = float(Told("plan", recipe, f"dataset={dataset}").lines[-1].split("about ")[1].split()[0])
-    took = json.loads((Path(__file__).parents[2] / "results" / recipe / dataset / "run.json").read_text())["core_seconds"]
+    took = read_json(Path(__file__).parents[2] / "results" / recipe / dataset / "run.json")["core_seconds"]
     assert 0.6 * took < total < 1.6 * took
 
 

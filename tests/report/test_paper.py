@@ -86,10 +86,8 @@ def test_the_printed_numbers_are_package_data_and_name_no_file() -> None:
     assert json.loads(text) == targets.printed()
     assert not re.findall(r"\w\.(?:md|json|py|txt|csv|pdf|html)\b|\.\./|/\w+/\w+/", text)
     root = Path(str(file)).parents[2]
-    wheel = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
-    assert wheel == {"targets": {"wheel": {"packages": ["salientry"]}}}, (
-        "everything in the package that git does not ignore is in the wheel"
-    )
+    wheel = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel == {"packages": ["salientry"]}, "everything in the package that git does not ignore is in the wheel"
     if (root / ".git").exists():
         assert subprocess.run(["git", "check-ignore", "-q", str(file)], cwd=root, check=False).returncode == 1
 

@@ -28,7 +28,7 @@ from salientry.report.verify import problems
 from .surgery import CW, Opened
 
 ROOT = Path(__file__).parents[2]
-RECORDED = sorted(p.parent.relative_to(ROOT) for p in (ROOT / "results").rglob("records.json"))
+RECORDED = sorted(p.parent.relative_to(ROOT) for p in (ROOT / "results").rglob("records.json.xz"))
 TIMING = Path("results/benchmarks/guard.json")
 EVERY = [f"C{k}" for k in range(1, 22)]
 PAPER, STRICT = ("published", "paired"), ("strict", "paired")
