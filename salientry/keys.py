@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import dataclasses
 import hashlib
 import importlib
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,50 @@ import numpy as np
 from .errors import DataDamaged, UsageError
 
 JSON = Any
+_AS_OF: contextvars.ContextVar[Mapping[str, int] | None] = contextvars.ContextVar("revisions", default=None)
 
 
 def class_name(kind: type) -> str:
     """``attacks.FGSM`` for ours, ``module.Name`` for a user's own."""
     module = kind.__module__.split(".")
     return f"{module[1]}.{kind.__name__}" if module[0] == "salientry" and len(module) > 1 else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def revision_of(kind: type) -> int:
+    """A settings class's ``REVISION``, 1 where it has none: today's, or inside :func:`as_of` that of then."""
+    then = _AS_OF.get()
+    return int(getattr(kind, "REVISION", 1)) if then is None else then.get(class_name(kind), 1)
+
+
+@contextlib.contextmanager
+def as_of(revisions: Mapping[str, int]) -> Iterator[None]:
+    """Keys that are made inside are those of the time when settings classes had these revisions, and those not named had revision 1.
+
+    Records say which they were made with (``revisions`` in records.json; nothing: 1 everywhere).
+    """
+    token = _AS_OF.set(revisions)
+    try:
+        yield
+    finally:
+        _AS_OF.reset(token)
+
+
+def revisions_in(value: Any) -> dict[str, int]:
+    """The revisions that are not 1 of all settings in a value, by class name. What has a ``fingerprint`` is not entered."""
+    if hasattr(value, "fingerprint"):
+        return {}
+    found: dict[str, int] = {}
+    inside: list[Any] = []
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        inside = [getattr(value, f.name) for f in dataclasses.fields(value)]
+        found = {class_name(type(value)): revision_of(type(value))} if revision_of(type(value)) != 1 else {}
+    elif isinstance(value, Mapping):
+        inside = list(value.values())
+    elif isinstance(value, list | tuple | frozenset | set):
+        inside = list(value)
+    for v in inside:
+        found |= revisions_in(v)
+    return dict(sorted(found.items()))
 
 
 def default_of(field: dataclasses.Field[Any]) -> Any:
@@ -57,7 +96,7 @@ def canonical(value: Any) -> JSON:
         return str(value.fingerprint)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         body = {k: canonical(v) for k, v in changed_fields(value).items()}
-        revision = getattr(value, "REVISION", 1)
+        revision = revision_of(type(value))
         return {class_name(type(value)): body | ({"REVISION": revision} if revision != 1 else {})}
     if isinstance(value, Mapping):
         return {str(k): canonical(v) for k, v in value.items()}

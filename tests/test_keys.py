@@ -21,7 +21,7 @@ from salientry.controls import CONTROLS
 from salientry.datasets import DATASETS, Digits
 from salientry.detectors import DETECTORS, SMD, SmallCNN
 from salientry.errors import DataDamaged
-from salientry.keys import canonical, changed_fields, decode, digest, encode, label
+from salientry.keys import as_of, canonical, changed_fields, decode, digest, encode, label, revisions_in
 from salientry.saliency import SimpleClassifier, UNet
 
 from . import examples
@@ -39,10 +39,26 @@ def settings(*fields: Any, revision: int = 1, module: str = "salientry.attacks.m
 
 
 def test_a_key_is_the_sha256_of_the_documented_text() -> None:
-    assert digest(FGSM(eps=0.1)) == hashlib.sha256(b'[{"attacks.FGSM":{"eps":0.1}}]').hexdigest()
+    assert digest(DeepFool(steps=2)) == hashlib.sha256(b'[{"attacks.DeepFool":{"steps":2}}]').hexdigest()
+    assert digest(FGSM(eps=0.1)) == hashlib.sha256(b'[{"attacks.FGSM":{"REVISION":2,"eps":0.1}}]').hexdigest()
     assert digest("a", 2, None, True) == hashlib.sha256(b'["a",2,null,true]').hexdigest()
     assert canonical(SMD()) == {"detectors.SMD": {}}
     assert canonical(SMD(SmallCNN(width=8))) == {"detectors.SMD": {"head": {"detectors.SmallCNN": {"width": 8}}}}
+
+
+def test_keys_of_an_earlier_time_are_those_of_its_revisions() -> None:
+    made = settings(("a", int, 1), revision=3)
+    inner = settings(("of", Any, None), name="Outer")(made(2))
+    today = digest(inner)
+    with as_of({}):
+        first = digest(inner)
+        assert first == digest(settings(("of", Any, None), name="Outer")(settings(("a", int, 1))(2)))
+        assert revisions_in(inner) == {}
+        with as_of({"attacks.Made": 3}):
+            assert digest(inner) == today
+        assert digest(inner) == first
+    assert digest(inner) == today != first
+    assert revisions_in({"x": [inner, (made(1),)], "y": 3}) == {"attacks.Made": 3}
 
 
 @given(st.integers(-(2**53), 2**53))

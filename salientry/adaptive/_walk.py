@@ -223,7 +223,7 @@ def margin(z: Tensor, y: Tensor) -> Tensor:
 
 
 def cross_entropy(z: Tensor, y: Tensor) -> Tensor:
-    """(N,) a loss to ascend."""
+    """(N,) a loss to descend: back to ``y``. Its slope vanishes where the answer is ``y`` with certainty, so it is none to ascend."""
     return F.cross_entropy(z, y, reduction="none")
 
 

@@ -8,17 +8,19 @@ from typing import Literal
 
 from torch import Tensor
 
+from ..attacks._gradient import log_odds_against
 from ._border import bordered, step_by_step
 from ._defended import Defended, Stop
-from ._walk import Ball, Point, check_walk, cross_entropy, step_of, walk, wide
+from ._walk import Ball, Point, check_walk, step_of, walk, wide
 
 
 @dataclass(frozen=True)
 class Alternating:
     """Algorithms 1 (JSD), 2 (SPD), 3 (SMD) of the paper and the one for ID in its text: they differ in the view alone.
 
-    One pass: where the classifier still says ``y``, a step up its cross-entropy; then, where the detector flags the image, a step
-    down the detector's score, at the image that the first step made. Steps are along signs.
+    One pass: where the classifier still says ``y``, a step up its log-odds against ``y`` (the signs of the
+    cross-entropy's slope, which underflows where logits are steep); then, where the detector flags the image, a step down the
+    detector's score, at the image that the first step made. Steps are along signs.
 
     ``gradient="view"`` is the paper's: the score's slope is taken in what the detector reads and stepped along in the image. With
     ``project=False`` it is never brought back to a ball ("literal"): up to 2 ``steps`` ``step_size`` from the natural image.
@@ -48,6 +50,8 @@ class Alternating:
     gradient: Stop = "view"
     project: bool = False
 
+    REVISION = 2
+
     norm = "linf"
 
     def __post_init__(self) -> None:
@@ -65,7 +69,7 @@ class Alternating:
 
         def rule(p: Point, t: int) -> Tensor:
             if t % 2 == 0:
-                up = ball.along(p.look.classifier_slope(lambda z: cross_entropy(z, p.y)))
+                up = ball.along(p.look.classifier_slope(lambda z: log_odds_against(z, p.y)))
                 return self.step * up * wide(~p.fooled)
             return -self.step * ball.along(p.detector_slope()) * wide(p.noticed)
 
@@ -97,6 +101,8 @@ class SingleStep:
     on: Literal["classifier", "detector"] = "classifier"
     gradient: Stop = "view"
 
+    REVISION = 2
+
     norm, steps, project = "linf", 1, True
 
     def __post_init__(self) -> None:
@@ -109,7 +115,7 @@ class SingleStep:
 
         def rule(p: Point, t: int) -> Tensor:
             if self.on == "classifier":
-                return self.eps * ball.along(p.look.classifier_slope(lambda z: cross_entropy(z, p.y)))
+                return self.eps * ball.along(p.look.classifier_slope(lambda z: log_odds_against(z, p.y)))
             return -self.eps * ball.along(p.detector_slope())
 
         *_, last = walk(target, x, y, ball, rule, 1, self.gradient)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..attacks._gradient import check_settings
+from ..attacks._gradient import check_settings, log_odds_against
 from ._border import bordered, step_by_step
 from ._defended import Defended, Stop
-from ._walk import Ball, Point, check_walk, cross_entropy, step_of, walk
+from ._walk import Ball, Point, check_walk, step_of, walk
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Simultaneous:
     gradient: Stop = "view"
     project: bool = False
 
+    REVISION = 2
+
     norm = "linf"
 
     def __post_init__(self) -> None:
@@ -58,7 +60,7 @@ class Simultaneous:
         ball = Ball(self.eps if self.project else None, bits=None)
 
         def rule(p: Point, t: int) -> Tensor:
-            up = ball.along(p.look.classifier_slope(lambda z: cross_entropy(z, p.y)))
+            up = ball.along(p.look.classifier_slope(lambda z: log_odds_against(z, p.y)))
             down = ball.along(p.detector_slope())
             return self.step * (self.weight * up - (1 - self.weight) * down)
 

@@ -16,11 +16,21 @@ Target = Literal["random", "least_likely", "runner_up"]
 TARGETS = ("random", "least_likely", "runner_up")
 
 
+def log_odds_against(z: Tensor, y: Tensor) -> Tensor:
+    """(N,) the log-odds that the answer is not ``y``, from logits (N, K): log-sum-exp of the other logits minus z_y. A loss to ascend.
+
+    The cross-entropy is log(1 + exp(this)): its gradient has the same direction times 1 - p_y, which is 0 in floats as soon as the
+    logits are steep. This one never underflows.
+    """
+    own = F.one_hot(y, z.shape[1]).bool()
+    return z.masked_fill(own, float("-inf")).logsumexp(1) - z.gather(1, y[:, None])[:, 0]
+
+
 def loss_gradient(classifier: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """(N, C, H, W) gradient of each image's cross-entropy with its label ``y``: one forward and one backward pass."""
+    """(N, C, H, W) gradient of each image's :func:`log_odds_against` its label ``y``: one forward and one backward pass."""
     here = x.detach().requires_grad_()
     with torch.enable_grad():
-        loss = F.cross_entropy(classifier(here), y, reduction="sum")
+        loss = log_odds_against(classifier(here), y).sum()
     (gradient,) = torch.autograd.grad(loss, here)
     return gradient
 

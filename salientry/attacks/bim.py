@@ -14,8 +14,9 @@ from ._gradient import check_settings, iterate
 class BIM:
     """FGSM in small steps (Kurakin, Goodfellow, Bengio 2017, equation 2), each projected onto [0, 1] and the Linf ball.
 
-    As in cleverhans 3.0.1, without a random start. Default: the paper's setting for MNIST and CIFAR-10 (its Figure 4);
-    ASSIRA has .025 in steps of .0025.
+    As in cleverhans 3.0.1, without a random start, and with the log-odds against the label as loss, which has the sign of the
+    cross-entropy's gradient and does not underflow where logits are steep. Default: the paper's setting for MNIST and CIFAR-10
+    (its Figure 4); ASSIRA has .025 in steps of .0025.
 
     Cost: ``steps`` forward and ``steps`` backward passes an image.
 
@@ -31,6 +32,8 @@ class BIM:
     eps: float = 0.15
     step_size: float = 0.015
     steps: int = 10
+
+    REVISION = 2
 
     def __post_init__(self) -> None:
         check_settings(eps=(self.eps, 0, 1), step_size=(self.step_size, 0, 1), steps=(self.steps, 1, 100_000))

@@ -14,7 +14,8 @@ from ._gradient import check_settings, loss_gradient
 class FGSM:
     """One step of size eps along the sign of the loss gradient (Goodfellow, Shlens, Szegedy 2015), clipped to [0, 1].
 
-    As in cleverhans 3.0.1. Default: the paper's setting for MNIST and CIFAR-10 (its Figure 4); ASSIRA has .025.
+    As in cleverhans 3.0.1, with the log-odds against the label as loss, which has the sign of the cross-entropy's gradient and
+    does not underflow where logits are steep. Default: the paper's setting for MNIST and CIFAR-10 (its Figure 4); ASSIRA has .025.
 
     Cost: 1 forward and 1 backward pass an image.
 
@@ -26,6 +27,8 @@ class FGSM:
     """
 
     eps: float = 0.2
+
+    REVISION = 2
 
     def __post_init__(self) -> None:
         check_settings(eps=(self.eps, 0, 1))

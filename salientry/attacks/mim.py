@@ -15,8 +15,9 @@ from ._gradient import check_settings, iterate
 class MIM:
     """BIM along a running sum of gradients (Dong et al. 2018, algorithm 1), each projected onto [0, 1] and the Linf ball.
 
-    As in cleverhans 3.0.1: the sum is m <- decay m + g / max(1e-12, mean |g|), the mean over the features of an image. (The
-    publication divides by the sum of |g|: the sign of m is the same but where the floor of 1e-12 comes in.) Default: the
+    As in cleverhans 3.0.1: the sum is m <- decay m + g / max(1e-12, mean |g|), the mean over the features of an image, with g the
+    gradient of the log-odds against the label: the cross-entropy's over 1 - p_y, which does not underflow where logits are steep.
+    (The publication divides by the sum of |g|: the sign of m is the same but where the floor of 1e-12 comes in.) Default: the
     paper's setting for MNIST and CIFAR-10 (its Figure 4); ASSIRA has .025 in steps of .0025.
 
     Cost: ``steps`` forward and ``steps`` backward passes an image.
@@ -35,6 +36,8 @@ class MIM:
     step_size: float = 0.015
     steps: int = 10
     decay: float = 1.0
+
+    REVISION = 2
 
     def __post_init__(self) -> None:
         check_settings(eps=(self.eps, 0, 1), step_size=(self.step_size, 0, 1), steps=(self.steps, 1, 100_000), decay=(self.decay, 0, 10))

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import DataDamaged, UsageError, VerificationFailed
 from ..experiment.heads import Head, compute_anew, heads
-from ..experiment.records import export
+from ..experiment.records import export, revisions_of
 from ..experiment.run import Outcome, Run
 from ..metrics import auroc
 from ..report.records import Records, Scored
@@ -102,7 +102,10 @@ def redo(
     run = Run(seed=seed, device=device, numerics=numerics)
     findings = recipe(run, **about["parameters"])
     known = heads(findings)
-    head = known[_key(only, known, recorded, about, say)]
+    changed = _changed(revisions_of(run, findings), recorded)
+    if changed:
+        say(f"note: the records were made with another revision of {changed}: what stands on it has other numbers and is not compared")
+    head = known[_key(only, known, recorded, about, say, changed)]
     say(f"detector {head.key[:SHORT]}: {_described(head, recorded)}")
     wanted = head.alone(findings)
     with tempfile.TemporaryDirectory(prefix="salientry-") as aside:
@@ -144,6 +147,12 @@ def _judge(lines: list[Compared], recorded: Records, key: str) -> None:
         raise VerificationFailed(f"the AUROCs agree, but {rotten}")
 
 
+def _changed(today: dict[str, int], recorded: Records | None) -> str:
+    """The settings classes that had another revision in the records, with both; empty where there is none."""
+    then = today if recorded is None else recorded.revisions
+    return ", ".join(f"{name} ({then.get(name, 1)}, now {new})" for name, new in today.items() if then.get(name, 1) != new)
+
+
 def _skipped(outcome: Outcome, say: Say) -> int:
     for _, message in outcome.failed:
         say(f"GATE FAILED: {message}; the detector stands on it and was not computed")
@@ -153,7 +162,7 @@ def _skipped(outcome: Outcome, say: Say) -> int:
 # --- which one -------------------------------------------------------------------------------------------------
 
 
-def _key(only: str, known: Mapping[str, Head], recorded: Records | None, about: dict[str, Any], say: Say) -> str:
+def _key(only: str, known: Mapping[str, Head], recorded: Records | None, about: dict[str, Any], say: Say, changed: str) -> str:
     """The key that is meant, in the recipe and, where something is compared, in the records."""
     there = _scored(recorded) if recorded else dict.fromkeys(known)
     made = f"; the records in {recorded.folder} were made with {_call(recorded.recipe)}" if recorded else ""
@@ -168,6 +177,8 @@ def _key(only: str, known: Mapping[str, Head], recorded: Records | None, about: 
         return found[0]
     if found:
         raise UsageError(f"{len(found)} detectors have a key that begins with {only!r}: {_near(only, found)}")
+    if changed and recorded and recorded.recipe == about and only and any(k.startswith(only.lower()) for k in there):
+        raise UsageError(f"detector {only!r} of the records stands on another revision of {changed}: its numbers cannot be compared")
     if recorded and only and any(k.startswith(only.lower()) for k in known):
         gone = f"; files of scores that are missing: {', '.join(recorded.absent)}" if recorded.absent else ""
         raise UsageError(f"the records have no scores of detector {only!r}{made}{gone}; near: {_near(only, there)}")
@@ -217,10 +228,17 @@ def _described(head: Head, records: Records | None) -> str:
 
 
 def compared(recorded: Records | None, now: Records, key: str) -> list[Compared]:
-    """A detector's AUROC on every attacked test set, before and now: the adversarials that count against all test naturals."""
+    """A detector's AUROC on every attacked test set, before and now: the adversarials that count against all test naturals. A set that
+    the records have by this name, made by another revision of its attack, is left out.
+    """
     old, new = _aurocs(recorded, key) if recorded else {}, _aurocs(now, key)
     missing: tuple[None, int] = None, 0
-    return [Compared(name, new.get(name, missing)[1], old.get(name, missing)[0], new.get(name, missing)[0]) for name in (old | new)]
+    other = {name for name in old.keys() & new.keys() if recorded and recorded.sets[name].key != now.sets[name].key}
+    return [
+        Compared(name, new.get(name, missing)[1], old.get(name, missing)[0], new.get(name, missing)[0])
+        for name in (old | new)
+        if name not in other
+    ]
 
 
 def _aurocs(records: Records, key: str) -> dict[str, tuple[float, int]]:

@@ -16,7 +16,8 @@ and thresholds rounded to 12 binary digits, before anything is computed from the
   attack; ``choice``: how the guard's detector was chosen; ``recipes``: which settings were chosen on *select*.
 * ``hardened``: detectors after each round of adversarial training, with the fingerprints of their weights.
 * ``classifier``: the key of the attacked one.
-* ``attacks``, ``networks``: settings and layers of what really ran.
+* ``attacks``, ``networks``: settings and layers of what really ran. ``revisions``: of their settings classes, where they are not 1: what
+  was made by another revision has other keys, and other numbers.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import numpy as np
 
 from ..contracts import with_facts
 from ..errors import GateFailed
+from ..keys import revisions_in
 from ..store import JSON, Rows, id_bytes, write_arrays, write_json, writing
 from .describe import attack_settings, networks
 from .findings import Findings
@@ -189,6 +191,7 @@ def export(run: Run, findings: Findings, outcome: Outcome, out: Path, about: dic
         "classifier": findings.classifier.fingerprint,
         "class_names": list(findings.class_names),
         "attacks": attack_settings(run, findings),
+        "revisions": revisions_of(run, findings),
         "networks": networks(run, findings, lost),
         "skipped": sorted({f"{h.step.name} {h.slug}" for h, _ in outcome.skipped if h.step}),
         "sha256": {k: hashlib.sha256(np.ascontiguousarray(v).tobytes()).hexdigest() for k, v in arrays.items()},
@@ -205,6 +208,11 @@ def export(run: Run, findings: Findings, outcome: Outcome, out: Path, about: dic
     write_json(out / "records.json", body)
     write_json(out / "run.json", about | _journal(run, findings, outcome))
     _export_gallery(run, findings, lost, out)
+
+
+def revisions_of(run: Run, findings: Findings) -> dict[str, int]:
+    """The revisions that are not 1 of all settings that the findings stand on."""
+    return dict(sorted({k: v for h in run.order(list(findings)) for k, v in revisions_in(h.args).items()}.items()))
 
 
 def _journal(run: Run, findings: Findings, outcome: Outcome) -> dict[str, JSON]:

@@ -166,6 +166,7 @@ class Records:
 
     Attributes:
         whole: whether they hold natural test images; else they are of the white box alone.
+        revisions: of the settings classes that they were made with, where they are not 1.
 
     Raises:
         UsageError: when there are none, or of another schema; when those beside are of another classifier.
@@ -214,6 +215,7 @@ class Records:
         self.class_names: list[str] = body.get("class_names", [])
         self.strength, self.choice = body["strength"], body["choice"]
         self.settings, self.networks, self.recipes = body["attacks"], body["networks"], body["recipes"]
+        self.revisions: dict[str, int] = dict(body.get("revisions", {}))  # older records hold none, and were made with 1 everywhere
         self.classifier, self.hardened = body.get("classifier"), body.get("hardened", [])
         self.run: JSON = read_json(self.folder / "run.json") if packed(self.folder / "run.json").exists() else {}
         self.sets = {s["name"]: self._set(s, arrays) for s in body["sets"]}

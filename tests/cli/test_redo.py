@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from salientry.attacks import FGSM
 from salientry.cli import running
 from salientry.cli.redoing import Compared
 from salientry.experiment.run import Run
@@ -152,6 +153,30 @@ def test_draws_differ(store: Path, left: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("salientry.cli.redoing.compared", lambda recorded, now, key: [])
     said = {next(line for line in Told("run", "tiny", "--only", f"random:{i}").lines if line.startswith("detector ")) for i in range(4)}
     assert len(said) > 1
+
+
+def test_what_stands_on_another_revision_is_not_compared(store: Path, left: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers of FGSM have changed since: a draw is among the detectors that were never trained on it, and its images are left out."""
+    opened = Opened(left)
+    assert opened.body["revisions"]["attacks.FGSM"] == 2
+    free = [d for d in opened.body["detectors"] if d["facts"]["trained_on"] not in ("FGSM", "combined")]
+    monkeypatch.setattr(FGSM, "REVISION", 3)
+    told = Told("run", "tiny", "--only", "random:1", "--compare", left)
+    assert told.code == 0, told.err
+    assert told.lines[0].startswith("note: the records were made with another revision of attacks.FGSM (2, now 3): ")
+    assert 0 < int(next(line for line in told.lines if line.startswith("drawn from ")).split()[2]) <= len(free)
+    line = next(line for line in told.lines if line.startswith("detector "))
+    assert line.split()[1].removesuffix(":") in {d["key"][:12] for d in free}
+    assert table(told) and not {name for name in table(told) if name.endswith("/FGSM")}
+    Told("run", "tiny", "--only", key(left, *SPD), "--compare", left).refused(2, "stands on another revision of attacks.FGSM (2, now 3)")
+
+
+def test_records_that_name_no_revisions_were_made_with_the_first(store: Path, left: Path) -> None:
+    body = json.loads((left / "records.json").read_text())
+    del body["revisions"]
+    (left / "records.json").write_text(json.dumps(body))
+    told = Told("run", "tiny", "--only", key(left, "Margin", "strict", CW), "--compare", left)
+    assert told.lines[0].startswith("note: the records were made with another revision of attacks.FGSM (1, now 2): ")
 
 
 # --- it disagrees --------------------------------------------------------------------------------------------------
