@@ -15,8 +15,9 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -218,19 +219,43 @@ def with_facts(module: M, **facts: JSON) -> M:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Sha256 over the names, shapes and bytes of all weights and buffers (also those that ``state_dict`` leaves out), and
-    the module's own ``identity`` if it has one.
+    """Sha256 over the names, shapes and bytes of all weights and buffers (also those that ``state_dict`` leaves out), of what else
+    there is in ``state_dict`` (packed weights, extra state), and the module's own ``identity`` if it has one.
+
+    Numbers that are kept in Python attributes, and the code, have no part in it: two networks of one fingerprint may answer
+    differently. Where that matters, their answers are compared as well.
     """
     h = hashlib.sha256(digest(getattr(module, "identity", None)).encode())
     for name, value in sorted((dict(module.named_buffers()) | module.state_dict()).items()):
+        _feed(h, name, value)
+    return h.hexdigest()
+
+
+def _feed(h: Any, name: str, value: Any) -> None:
+    """Add a named value to a hash: a tensor's bytes, what a container holds, and of anything else its type."""
+    if isinstance(value, Tensor) and value.is_quantized:
+        scales = value.q_per_channel_scales() if value.qscheme() == torch.per_channel_affine else value.q_scale()
+        zeros = value.q_per_channel_zero_points() if value.qscheme() == torch.per_channel_affine else value.q_zero_point()
+        _feed(h, name, [value.int_repr(), torch.as_tensor(scales, dtype=torch.float64), torch.as_tensor(zeros)])
+    elif isinstance(value, Tensor):
         h.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
         h.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return h.hexdigest()
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            _feed(h, f"{name}/{key}", value[key])
+    elif isinstance(value, list | tuple):
+        for i, each in enumerate(value):
+            _feed(h, f"{name}/{i}", each)
+    elif isinstance(value, bytes | bytearray):
+        h.update(f"{name}bytes{len(value)}".encode() + bytes(value))
+    else:
+        plain = isinstance(value, str | int | float | complex | torch.dtype) or value is None
+        h.update(f"{name}{type(value).__qualname__}{value if plain else ''}".encode())
 
 
 def device_of(module: nn.Module) -> torch.device:
     """Where a module lives; the processor, when it has no weights."""
-    return next(iter(module.state_dict().values()), torch.empty(0)).device
+    return next(chain(module.parameters(), module.buffers()), torch.empty(0)).device
 
 
 @contextlib.contextmanager

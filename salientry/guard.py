@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .contracts import Shape, device_of, frozen
+from .contracts import Shape, device_of
+from .errors import UsageError
 from .evidence import Evidence
 from .guard_files import Saved, read_guard, write_guard
-from .inputs import as_images
+from .inputs import as_images, plainly
+from .modules import private, versions
 
 
 @dataclass(frozen=True)
@@ -52,11 +58,39 @@ class Verdict:
         return Verdict(**chosen)
 
 
+class _Asked:
+    """The classifier that was given; what is run in its place; what it was like when that was made."""
+
+    def __init__(self, given: nn.Module, master: nn.Module, then: Any) -> None:
+        self.given, self.master, self.then, self.told = given, master, then, False
+
+
+@dataclass(frozen=True)
+class _Nets:
+    """The networks of one call, and what they were made of."""
+
+    classifier: nn.Module
+    saliency: nn.Module | None
+    detector: nn.Module
+    made_of: Any
+
+
+def _scored(detector: nn.Module, seen: Evidence) -> tuple[Tensor, Tensor]:
+    """Scores (N,) and what each voice adds to them (N, D); each part of a fusion looks once."""
+    if not detector.parts:
+        score: Tensor = detector(seen)
+        return score, score[:, None]
+    head: Any = detector.head
+    view: Tensor = detector.view(seen)  # type: ignore[operator]
+    return head(view), head.each(view)
+
+
 class Guard(nn.Module):
     """A fitted detector in front of one classifier, with a threshold whose false-positive rate is promised.
 
     Args:
-        classifier: images to logits; it is used, never stored.
+        classifier: images to logits. It is not stored, and not run: a private copy that shares its weights is
+            (:func:`~salientry.modules.private`), so that its modes, flags, hooks and buffers are nobody's business but its owner's.
         saliency: its saliency model, or None if the detector needs none.
         detector: fitted: evidence to scores.
         threshold: flagged means ``score > threshold``.
@@ -84,56 +118,95 @@ class Guard(nn.Module):
         shape: Shape,
     ) -> None:
         super().__init__()
-        self.classifier, self.saliency, self.detector = classifier, saliency, detector
+        self.saliency, self.detector = saliency, detector
         self.threshold, self.level, self.shape = threshold, level, shape
         scores = calibration if isinstance(calibration, Tensor) else np.array(calibration)
         self.register_buffer("calibration", torch.as_tensor(scores, dtype=torch.float32).sort().values)
-        self.training = False  # its own parts judge in eval mode; the classifier stays as its owner left it
+        self.training = False
         for part in self._learnt().values():
             part.eval()
+        self._asked = _Asked(classifier, private(classifier), versions(classifier))
+        self._spare: deque[_Nets] = deque()
 
-    @torch.no_grad()
+    @property
+    def classifier(self) -> nn.Module:
+        """The network that was given: never run, never changed, no part of ``state_dict``. In a copy of a guard it is a copy."""
+        return self._asked.given
+
     def forward(self, images: Tensor, batch: int = 250) -> Verdict:
-        """Judge images (N, C, H, W) float in [0, 1], ``batch`` at a time.
+        """Judge images (N, C, H, W) float in [0, 1], ``batch`` at a time, in float32 and without a graph, whatever modes of torch
+        are on around the call. Any number of threads may call at the same time.
 
         Raises:
-            UsageError: for anything else, with what was found and what was expected.
+            UsageError: for anything else, with what was found and what was expected; for a network whose answers are not one
+                row an image.
         """
-        images = as_images(images, (self.shape.channels, self.shape.height, self.shape.width)).to(self.calibration.device)
-        with frozen(self.classifier, *self._stirred()):
-            judged = [self._judge(x) for x in torch.split(images, batch)] if len(images) else [self._judge(images)]
-        parts: dict[str, Any] = {f.name: [getattr(v, f.name) for v in judged] for f in fields(Verdict)}
-        joined: dict[str, Any] = {k: None if p[0] is None else torch.cat(p) for k, p in parts.items()}
+        self._warn_if_changed()
+        with plainly(grad=False):
+            images = as_images(images, (self.shape.channels, self.shape.height, self.shape.width)).to(self.calibration.device)
+            with self._own() as nets:
+                judged = [self._judge(x, nets) for x in torch.split(images, batch)] if len(images) else [self._judge(images, nets)]
+            parts: dict[str, Any] = {f.name: [getattr(v, f.name) for v in judged] for f in fields(Verdict)}
+            joined: dict[str, Any] = {k: None if p[0] is None else torch.cat(p) for k, p in parts.items()}
         return Verdict(**joined)
 
-    def _judge(self, x: Tensor) -> Verdict:
+    def _judge(self, x: Tensor, nets: _Nets) -> Verdict:
         needs: frozenset[str] = self.detector.needs  # type: ignore[assignment]
-        seen = Evidence(self.classifier, self.saliency, x, needs)
-        score, spoke = self._scored(seen)
+        seen = Evidence(nets.classifier, nets.saliency, x, needs)
+        score, spoke = _scored(nets.detector, seen)
+        if not len(score) == len(seen.logits) == len(x):
+            raise UsageError(f"{len(x)} images gave {len(seen.logits)} rows of logits and {len(score)} scores; each image must give one")
         n = len(self.calibration)
         at_least = n - torch.searchsorted(self.calibration, score.contiguous())
         flagged = ~(score <= self.threshold)  # nan is above, too
-        drawn = None if self.saliency is None else seen.map
+        drawn = None if nets.saliency is None else seen.map
         return Verdict(flagged, score, (1 + at_least) / (1 + n), seen.predicted, drawn, spoke)
 
-    def _stirred(self) -> list[nn.Module]:
-        """Those of its own parts that someone has put in training mode; to still the others again took longer than a small classifier."""
-        return [part for part in self._learnt().values() if any(m.training for m in part.modules())]
+    @contextlib.contextmanager
+    def _own(self) -> Iterator[_Nets]:
+        """Networks that are this call's alone: those that an earlier call left, or new ones."""
+        spare, now = self._spare, versions(self)
+        try:
+            nets = spare.pop()
+        except IndexError:
+            nets = None
+        if nets is None or nets.made_of != now:
+            saliency = None if self.saliency is None else private(self.saliency)
+            nets = _Nets(private(self._asked.master), saliency, private(self.detector), now)
+        yield nets
+        spare.append(nets)  # not after an exception, which may have left something half done
+
+    def _warn_if_changed(self) -> None:
+        asked = self._asked
+        if not asked.told and versions(asked.given) != asked.then:
+            asked.told = True
+            warnings.warn(
+                "the classifier has changed since this guard was made: its weights or buffers were written to. The guard sees the new "
+                "weights, its detector and its threshold were made for the old ones: fit the guard again",
+                stacklevel=4,
+            )
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Guard:
+        """What ``to``, ``cuda`` and the like do: the private classifier follows, the one that was given stays where it is."""
+        super()._apply(fn, recurse)
+        self._asked.master._apply(fn)
+        self._spare = deque()
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        master = self._asked.master
+        return super().__getstate__() | {"_asked": _Asked(master, master, ()), "_spare": deque()}  # type: ignore[operator]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        master = self._asked.master
+        self._asked = _Asked(master, master, versions(master))
 
     @property
     def voices(self) -> tuple[str, ...]:
         """What the detector goes by, in words: of a fusion what each of its parts does."""
         heard = list(self.detector.parts) or [self.detector]  # type: ignore[arg-type]
         return tuple(getattr(d.settings, "says", type(d.settings).__name__) for d in heard)
-
-    def _scored(self, seen: Evidence) -> tuple[Tensor, Tensor]:
-        """Scores (N,) and what each voice adds to them (N, D); each part of a fusion looks once."""
-        if not self.detector.parts:
-            score: Tensor = self.detector(seen)
-            return score, score[:, None]
-        head: Any = self.detector.head
-        view: Tensor = self.detector.view(seen)  # type: ignore[operator]
-        return head(view), head.each(view)
 
     # --- on disk ---
 
@@ -148,7 +221,7 @@ class Guard(nn.Module):
             StoreError: when it cannot be written.
         """
         parts = Saved(self._learnt(), self.calibration, self.threshold, self.level, self.shape)
-        write_guard(Path(folder), parts, self.classifier, classifier_at)
+        write_guard(Path(folder), parts, self._asked.master, classifier_at)
 
     def _learnt(self) -> dict[str, nn.Module]:
         return {"detector": self.detector} | ({"saliency": self.saliency} if self.saliency is not None else {})
@@ -162,7 +235,7 @@ class Guard(nn.Module):
             WrongClassifier: when it was fitted for another one: weight hash and probe logits of both are shown.
             DataDamaged: when its files do not fit together.
         """
-        saved = read_guard(Path(folder), classifier)
+        saved = read_guard(Path(folder), private(classifier))
         saliency, detector = saved.learnt.get("saliency"), saved.learnt["detector"]
         guard = cls(classifier, saliency, detector, saved.threshold, saved.level, saved.calibration, saved.shape)
         return guard.to(device_of(classifier))

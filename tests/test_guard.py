@@ -201,17 +201,20 @@ def test_members_that_go_by_one_name_speak_as_one() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_net_passes_once_a_batch(saliency: nn.Module, name: str) -> None:
-    """Classifier, saliency model and every head; a gradient is a part of the one pass."""
+    """Classifier, saliency model and every head; a gradient is a part of the one pass. Hooks that are there when a guard is made
+    are a part of the network, so its own copies have them.
+    """
     classifier = examples.conv(SHAPE)
-    guard = guarded(classifier, saliency, name)
-    heads = [d.head for d in (guard.detector, *guard.detector.parts)]  # type: ignore[union-attr]
-    nets = [classifier, *([] if guard.saliency is None else [saliency]), *heads]
+    before = guarded(classifier, saliency, name)
+    heads = [d.head for d in (before.detector, *before.detector.parts)]  # type: ignore[union-attr]
+    nets = [classifier, *([] if before.saliency is None else [saliency]), *heads]
     calls = [0] * len(nets)
 
     def count(i: int) -> Any:
         return nets[i].register_forward_hook(lambda *_: calls.__setitem__(i, calls[i] + 1))
 
     handles = [count(i) for i in range(len(nets))]
+    guard = Guard(classifier, before.saliency, before.detector, 0.0, 0.1, before.calibration, SHAPE)
     guard(X, batch=20)
     for h in handles:
         h.remove()
@@ -259,7 +262,9 @@ def test_leaves_the_classifier_as_found(saliency: nn.Module) -> None:
     classifier = examples.conv(SHAPE)
     guard = guarded(classifier, saliency)
     calm = guard(X)
-    guard.train()
+    guard.train().requires_grad_(False).double().float()
+    assert not classifier.training and all(p.requires_grad for p in classifier.parameters())  # what is done to a guard is not done to it
+    classifier.train()
     classifier[0].weight.requires_grad_(False)
     before = fingerprint(classifier)
     assert same(guard(X), calm)  # judged in eval mode
