@@ -160,7 +160,7 @@ class Guard(nn.Module):
         at_least = n - torch.searchsorted(self.calibration, score.contiguous())
         flagged = ~(score <= self.threshold)  # nan is above, too
         drawn = None if nets.saliency is None else seen.map
-        return Verdict(flagged, score, (1 + at_least) / (1 + n), seen.predicted, drawn, spoke)
+        return Verdict(flagged, score, (1 + at_least).to(torch.float32) / (1 + n), seen.predicted, drawn, spoke)
 
     @contextlib.contextmanager
     def _own(self) -> Iterator[_Nets]:
@@ -183,22 +183,22 @@ class Guard(nn.Module):
             warnings.warn(
                 "the classifier has changed since this guard was made: its weights or buffers were written to. The guard sees the new "
                 "weights, its detector and its threshold were made for the old ones: fit the guard again",
-                stacklevel=4,
+                stacklevel=5,  # past two of torch
             )
 
     def _apply(self, fn: Any, recurse: bool = True) -> Guard:
         """What ``to``, ``cuda`` and the like do: the private classifier follows, the one that was given stays where it is."""
-        super()._apply(fn, recurse)
-        self._asked.master._apply(fn)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._asked.master._apply(fn)  # type: ignore[no-untyped-call]
         self._spare = deque()
         return self
 
     def __getstate__(self) -> dict[str, Any]:
         master = self._asked.master
-        return super().__getstate__() | {"_asked": _Asked(master, master, ()), "_spare": deque()}  # type: ignore[operator]
+        return vars(self) | {"_asked": _Asked(master, master, ()), "_spare": deque()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         master = self._asked.master
         self._asked = _Asked(master, master, versions(master))
 
