@@ -20,6 +20,15 @@ An ``assert`` in this package states an invariant of ours; it is never a message
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+LONGEST = 300  # characters of somebody else's error
+
 
 class Error(Exception):
     """Root of the tree. ``exit_code`` is what the command line leaves with."""
@@ -73,3 +82,63 @@ class DeviceError(Error):
     """The device that was asked for is not here."""
 
     exit_code = 5
+
+
+# --- what somebody else's code raises --------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def theirs(doing: str, *modules: Any) -> Iterator[None]:
+    """Whatever somebody else's code raises inside is told as that code's error, in one line with the place.
+
+    Args:
+        doing: what did not work: "the classifier fails on these images".
+        modules: networks; with them only what was raised while one of them, or a part of one, ran. What else is raised passes.
+
+    Raises:
+        UsageError: for anything but our own errors and an interrupt, also for ``SystemExit`` and ``MemoryError``.
+    """
+    try:
+        yield
+    except Error:
+        raise
+    except (Exception, SystemExit) as e:
+        if modules and not _ran(e, {id(part) for m in modules for part in m.modules()}):
+            raise
+        raise UsageError(f"{doing}: {brief(e)}") from e
+
+
+def brief(e: BaseException) -> str:
+    """Somebody else's error in one line: its class, its first line, and where it was raised outside this package and torch."""
+    text = next(iter(str(e).splitlines()), "")
+    said = f"{type(e).__name__}: {text}" if text else type(e).__name__
+    said = said if len(said) <= LONGEST else f"{said[:LONGEST]} ..."
+    where = _place(e)
+    return f"{said} ({where})" if where else said
+
+
+def _frames(e: BaseException) -> Iterator[tuple[FrameType, int]]:
+    """The frames that an error came through, outermost first, each with its line."""
+    at = e.__traceback__
+    while at is not None:
+        yield at.tb_frame, at.tb_lineno
+        at = at.tb_next
+
+
+def _ran(e: BaseException, known: set[int]) -> bool:
+    return any(id(frame.f_locals.get("self")) in known for frame, _ in _frames(e))
+
+
+def _place(e: BaseException) -> str:
+    """File, line and function of the innermost frame that is neither ours nor torch's nor the interpreter's, if there is one."""
+    torch = getattr(sys.modules.get("torch"), "__file__", None)
+    roots = [Path(__file__).parent, Path(contextlib.__file__).parent / "contextlib.py"] + ([Path(torch).parent] if torch else [])
+    found = [
+        (frame, line)
+        for frame, line in _frames(e)
+        if not any(Path(frame.f_code.co_filename).is_relative_to(root) for root in roots) and frame.f_code.co_filename[:1] != "<"
+    ]
+    if not found:
+        return ""
+    frame, line = found[-1]
+    return f"{frame.f_code.co_filename}:{line}, in {frame.f_code.co_qualname}"

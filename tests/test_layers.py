@@ -13,7 +13,7 @@ LAYERS = [
     {"slicing"},
     {"keys", "store", "metrics", "modules"},
     {"contracts", "inputs"},
-    {"training", "evidence"},
+    {"training", "evidence", "preflight"},
     {"datasets", "classifiers", "attacks", "controls", "saliency", "detectors"},
     {"protocol", "calibration"},
     {"guard_files"},

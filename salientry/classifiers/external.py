@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..contracts import fingerprint
 from ..errors import UsageError
+from ..preflight import no_logits, probabilities
+from ._of_libraries import configured, processed
 
 Output = Literal["auto", "logits"]
 
@@ -25,6 +27,7 @@ class External(nn.Module):
         output: key or index of the logits when your network gives a dict or a tuple. Without it a tuple's first entry,
             a dict's ``"logits"`` or only entry is taken.
         trust_output: skip the test that recognises probabilities. The test is made on the first images.
+        size: (H, W) of the images that your network was made for; others are refused. None: any.
 
     A network with one output z, (N, 1) or (N,), is read as the log-odds of class 1 against class 0: its logits are -z / 2 and z / 2, so
     that each class has a gradient.
@@ -53,6 +56,7 @@ class External(nn.Module):
         channels: Literal["RGB", "BGR"] = "RGB",
         output: str | int | None = None,
         trust_output: bool = False,
+        size: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(module, nn.Module):
@@ -64,8 +68,45 @@ class External(nn.Module):
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).reshape(1, -1, 1, 1))
         if not bool((self.std > 0).all()):
             raise UsageError(f"std must be above 0; found {std}")
-        self._checked = trust_output
+        if float(max(self.mean.max(), self.std.max())) > 1:
+            raise UsageError(
+                f"mean and std are in units of [0, 1] images; found mean {mean} and std {std}, as for values from 0 to 255: divide both by "
+                f"255, External(..., mean={_told(self.mean / 255)}, std={_told(self.std / 255)})"
+            )
+        if size is not None and not (len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
+            raise UsageError(f"size must be (height, width), two whole numbers above 0; found {size!r}")
+        self.size = None if size is None else (size[0], size[1])
+        self.trust_output, self._checked = trust_output, trust_output
         self.eval()
+
+    @classmethod
+    def from_huggingface(cls, model: nn.Module, processor: Any, *, size: Sequence[int] | None = None) -> External:
+        """A classifier of the library *transformers* with its image processor, which says mean, std, order of channels and size.
+
+        Images come in the size that the processor would give; nothing is resized in here.
+
+        Args:
+            model: gives an object or a dict with ``logits``, or a tuple that begins with them.
+            processor: its image processor, or a processor that has one.
+            size: (H, W) of the images; default the processor's, where it names one.
+
+        Raises:
+            UsageError: for a processor that says nothing of these, or a model whose configuration names no classes.
+        """
+        return cls(model, **(processed(processor) | ({} if size is None else {"size": size})))
+
+    @classmethod
+    def from_timm(cls, model: nn.Module, *, size: Sequence[int] | None = None) -> External:
+        """A classifier of the library *timm*; ``pretrained_cfg`` (or ``default_cfg``) says mean, std and size.
+
+        Args:
+            model: gives logits.
+            size: (H, W) of the images; default the configuration's.
+
+        Raises:
+            UsageError: for a model without such a configuration, or without classes.
+        """
+        return cls(model, **(configured(model) | ({} if size is None else {"size": size})))
 
     @property
     def identity(self) -> dict[str, str | list[float]]:
@@ -81,9 +122,16 @@ class External(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] to logits (N, K), K >= 2."""
+        if self.size is not None and tuple(x.shape[2:]) != self.size:
+            (h, w), (height, width) = self.size, x.shape[2:]
+            raise UsageError(
+                f"the network was made for images of {h} x {w} pixels (height, width), these are {height} x {width}: bring pictures to "
+                f"that size, as Folder(path, roles, size=({h}, {w}), resize='crop') does, or say size=({height}, {width}) if you mean it"
+            )
         if self.mean.shape[1] not in (1, x.shape[1]) or self.std.shape[1] not in (1, x.shape[1]):
             raise UsageError(f"mean and std have {self.mean.shape[1]} and {self.std.shape[1]} channels, the images {x.shape[1]}")
-        raw = self._logits(self.module(((x.flip(1) if self.channels == "BGR" else x) - self.mean.to(x.dtype)) / self.std.to(x.dtype)))
+        seen = ((x.flip(1) if self.channels == "BGR" else x) - self.mean.to(x.dtype)) / self.std.to(x.dtype)
+        raw = self._logits(self.module(seen))
         one = raw.dim() == 1 or raw.shape[1:] == (1,)
         z = torch.stack([-raw.flatten() / 2, raw.flatten() / 2], 1) if one else raw
         if z.dim() != 2 or len(z) != len(x):
@@ -112,16 +160,13 @@ class External(nn.Module):
         return out
 
     def _refuse_probabilities(self, z: Tensor, one_output: bool) -> None:
-        """Softmax rows lie in [0, 1] and sum to 1; a sigmoid's lie in [0, 1] and a logit's do not, over a few images."""
-        if not len(z):
-            return  # no images prove nothing
-        inside = bool(((z >= 0) & (z <= 1)).all())
-        softmax = inside and not one_output and bool(((z.sum(1) - 1).abs() < 1e-3).all())
-        sigmoid = inside and one_output and len(z) >= 4
-        if softmax or sigmoid:
-            kind = "softmax probabilities (rows in [0, 1] that sum to 1)" if softmax else "sigmoid probabilities (all in [0, 1])"
-            raise UsageError(
-                f"the network gives {kind}, and logits are needed: gradients of saturated probabilities vanish and margins are "
-                "lost to rounding. Give the network without its last activation, or say External(..., trust_output=True)"
-            )
-        self._checked = not (inside and one_output)  # too few images to tell: look again at the next
+        """In each batch, until a value lies outside [0, 1]."""
+        if kind := probabilities(z, one_output):
+            raise UsageError(no_logits(kind))
+        self._checked = bool(((z < 0) | (z > 1)).any())
+
+
+def _told(values: Tensor) -> str:
+    """Numbers as one would write them: one, or one a channel."""
+    found = [f"{v:.4g}" for v in values.flatten().tolist()]
+    return found[0] if len(found) == 1 else f"({', '.join(found)})"

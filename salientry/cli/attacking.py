@@ -19,12 +19,13 @@ from torch import nn
 from .. import __version__
 from ..attacks import ATTACKS
 from ..classifiers import CLASSIFIERS, External, load_classifier, save_classifier
+from ..classifiers._loading import read_weights
 from ..contracts import Attack, Shape
 from ..datasets._folder import pictures
-from ..errors import DataDamaged, DataMissing, Error, UsageError
+from ..errors import UsageError
 from ..experiment.run import usable
 from ..keys import default_of, encode
-from ..store import JSON, one_of, read_arrays, read_json, write_json
+from ..store import JSON, one_of, read_json, write_json
 from .siege import SIZES, claim, exact, looked, propose, settled, told_size
 
 Say = Callable[[str], Any]
@@ -116,15 +117,8 @@ def _built(name: str, weights: Path | None, shape: tuple[int, ...]) -> nn.Module
     """The output layer is what differs between nets for two and for three classes; the weights say how long it is."""
     if weights is None:
         raise UsageError(f"classifier {name!r} needs --weights FILE: there is nothing to learn from attacks on an untrained network")
-    if not weights.is_file():
-        raise DataMissing(f"no weights at {weights}")
-    try:
-        state = read_arrays(weights) if weights.suffix == ".safetensors" else torch.load(weights, map_location="cpu", weights_only=True)
-        sizes = {k: tuple(v.shape) for k, v in state.items()}
-    except Error:
-        raise
-    except Exception as e:  # what a damaged file makes the readers raise is anyone's guess
-        raise DataDamaged(f"{weights} cannot be read as weights: {type(e).__name__}: {next(iter(str(e).splitlines()), '')[:200]}") from None
+    state, _ = read_weights(weights)
+    sizes = {k: tuple(v.shape) for k, v in state.items() if isinstance(v, torch.Tensor)}
     settings = CLASSIFIERS[name]()
     two, three = (settings.build(Shape(shape[0], shape[1], shape[2], k)).state_dict() for k in (2, 3))
     output, axis = next((k, i) for k, v in two.items() for i, n in enumerate(v.shape) if n != three[k].shape[i])

@@ -11,6 +11,7 @@ import os
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,9 @@ from torch import Tensor, nn
 
 from ..contracts import ATTACK_STREAM, Attack, fingerprint, frozen, image_seeds
 from ..datasets._folder import Pictures, read_pixels
-from ..errors import DataDamaged, Error, UsageError
-from ..inputs import as_labels
+from ..errors import DataDamaged, UsageError, theirs
 from ..keys import digest, encode, label
+from ..preflight import preflight
 from ..protocol import PUBLISHED, STRICT, Rules, stored, within
 from ..store import JSON, id_bytes, read_arrays, read_json, write_arrays, write_json, writing
 from .bars import QUIET
@@ -95,18 +96,6 @@ def exact() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = tf32, fixed
 
 
-@contextlib.contextmanager
-def _theirs(what: str) -> Iterator[None]:
-    """The network is the user's, and so is what it raises."""
-    try:
-        yield
-    except Error:
-        raise
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as e:
-        text = f"{type(e).__name__}: {next(iter(str(e).splitlines()), '')}"
-        raise UsageError(f"{what}: {text if len(text) <= 300 else f'{text[:300]} ...'}") from e
-
-
 def looked(data: Pictures, classifier: nn.Module, device: str, seed: int) -> Siege:
     """Ask the classifier about every image.
 
@@ -115,21 +104,35 @@ def looked(data: Pictures, classifier: nn.Module, device: str, seed: int) -> Sie
     """
     classifier = classifier.to(device)
     found, size = [], size_of_batch(data.shape)
-    with frozen(classifier), torch.no_grad():
-        for start in range(0, len(data), size):
-            with _theirs(f"the classifier fails on images of {told_size(data.shape)}"):
+    with theirs(f"the classifier fails on images of {told_size(data.shape)}", classifier):
+        seen = preflight(classifier, _Spread(data), None if data.labels is None else torch.from_numpy(data.labels), data.names)
+        with frozen(classifier), torch.no_grad():
+            for start in range(0, len(data), size):
                 logits = classifier(data.batch(start, min(start + size, len(data))).to(device))
-            if not bool(torch.isfinite(logits).all()):
-                bad = int((~torch.isfinite(logits)).any(1).nonzero()[0, 0])
-                raise UsageError(f"the classifier gives logits that are not finite on {data.names[start + bad]}")
-            found.append(logits.argmax(1))
-    if data.labels is not None:
-        as_labels(torch.from_numpy(data.labels), len(data), logits.shape[1])
+                if not bool(torch.isfinite(logits).all()):
+                    bad = int((~torch.isfinite(logits)).any(1).nonzero()[0, 0])
+                    raise UsageError(f"the classifier gives logits that are not finite on {data.names[start + bad]}")
+                found.append(logits.argmax(1))
     predicted = torch.cat(found)
     answers = digest(predicted.tolist())  # code that is no weight changes these
     images = digest(data.ids.tolist(), data.names, None if data.labels is None else data.labels.tolist())
     identity = {"classifier": fingerprint(classifier), "answers": answers, "images": images, "count": len(data), "seed": seed}
+    if seen.advice:
+        warnings.warn(f"{seen.told()}. {seen.advice}", stacklevel=2)
     return Siege(data, classifier, predicted, device, seed, identity)
+
+
+class _Spread:
+    """The pictures by index: a ``contracts.Images``."""
+
+    def __init__(self, data: Pictures) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, at: Tensor) -> Tensor:
+        return torch.cat([self.data.batch(i, i + 1) for i in at.tolist()])
 
 
 def claim(out: Path, siege: Siege, attacks: dict[str, Attack]) -> None:
@@ -177,7 +180,7 @@ def propose(folder: Path, siege: Siege, name: str, attack: Attack, png: bool) ->
             if fresh:
                 began = time.perf_counter()
                 seeds = image_seeds(siege.data.ids[start:stop], 1000 * siege.seed, ATTACK_STREAM).to(siege.device)
-                with _theirs(f"{name} fails on this classifier"):
+                with theirs(f"{name} fails on this classifier"):
                     made = attack(siege.classifier, x, own, seeds=seeds).detach().cpu().numpy()
                 seconds[path.stem] = round(time.perf_counter() - began, 4)
                 mark = np.frombuffer(key.encode(), np.uint8)

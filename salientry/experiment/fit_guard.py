@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..attacks import BIM, CW_REDUCED, FGSM, JSMA, MIM, DeepFool
 from ..calibration import smallest_sample
-from ..contracts import Roles, Shape, device_of, fingerprint, frozen, with_facts
+from ..contracts import Roles, Shape, device_of, fingerprint, with_facts
 from ..datasets import Arrays
 from ..detectors import FULL_RESOLUTION, SPD, SmallCNN
 from ..errors import AttackTooWeak, UsageError
@@ -23,6 +23,7 @@ from ..evidence import FROM_SALIENCY, has_features
 from ..guard import Guard
 from ..inputs import as_images, as_labels
 from ..keys import label
+from ..preflight import preflight
 from ..protocol import STRICT
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
 from ..store import one_of
@@ -113,8 +114,11 @@ def fit_guard(
     where = device_of(classifier)
     _check_settings(detector=wanted, attack=attacks, saliency=[saliency])
     one_of("gate action", gate_action, ("stop", "mark"))
-    classes = _classes(classifier, images[:8].to(where))
+    seen = preflight(classifier, images, labels)
+    classes = seen.classes
     labels = as_labels(labels, len(images), classes)
+    if seen.advice:
+        warnings.warn(f"{seen.told()}. {seen.advice}", stacklevel=2)
     maps = any(c.needs & FROM_SALIENCY for c in wanted)
     if maps and int(labels.max()) + 1 < classes:
         raise UsageError(f"the classifier knows {classes} classes, but the highest label is {int(labels.max())}: the others get no maps")
@@ -186,19 +190,6 @@ def _check_settings(**given: Sequence[Any]) -> None:
         for spec in specs:
             if not is_dataclass(spec) or isinstance(spec, type):
                 raise UsageError(f"{name} must be settings, made like DeepFool() or SPD(); found {spec!r}")
-
-
-def _classes(classifier: nn.Module, images: Tensor) -> int:
-    """How many classes the classifier knows."""
-    try:
-        with frozen(classifier), torch.no_grad():
-            logits = classifier(images)
-    except RuntimeError as e:
-        raise UsageError(f"the classifier cannot read images {tuple(images.shape)}: {next(iter(str(e).splitlines()), '')}") from e
-    if not isinstance(logits, Tensor) or logits.dim() != 2:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UsageError(f"the classifier should give logits (N, K); it gave {found}: wrap it in External")
-    return logits.shape[1]
 
 
 def _roles(count: int, level: float) -> Roles:

@@ -215,6 +215,12 @@ def test_puts_the_network_into_eval_mode() -> None:
         ({"channels": "HSV"}, "'RGB' or 'BGR'; found 'HSV'"),
         ({"std": 0.0}, "std must be above 0"),
         ({"std": (1, -1, 1)}, "std must be above 0"),
+        ({"mean": 127.5, "std": 127.5}, r"found mean 127.5 .*divide both by 255, External\(..., mean=0.5, std=0.5\)"),
+        ({"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}, r"mean=\(0.485, 0.456, 0.406\), std=\(0.229, 0.224, 0.225\)"),
+        ({"mean": 127.5}, r"mean=0.5, std=0.003922"),
+        ({"std": 255}, r"mean=0, std=1\)"),
+        ({"size": (5,)}, "size must be"),
+        ({"size": (5.0, 4)}, "size must be"),
     ],
 )
 def test_refuses_settings_that_cannot_be_meant(settings: Any, words: str) -> None:
@@ -228,3 +234,22 @@ def test_refuses_what_is_no_network_and_images_of_other_channels() -> None:
         External(no_network)
     with pytest.raises(UsageError, match="have 3 and 1 channels, the images 1"):
         External(linear(), mean=MEAN)(X[:, :1])
+
+
+def test_sigmoids_of_several_classes_are_refused_when_there_were_enough_images() -> None:
+    """Small logits of an untrained network lie in [0, 1] on a few images, too."""
+    net = External(Says(lambda x: torch.sigmoid(logits(x))))
+    for _ in range(9):
+        assert net(X).shape == (8, 6), "the same few images prove no more the ninth time"
+    with pytest.raises(UsageError, match=r"sigmoid probabilities.*trust_output"):
+        net(X.repeat(4, 1, 1, 1))
+
+
+def test_images_of_another_size_are_refused_when_the_size_is_known() -> None:
+    net = External(linear(), size=(5, 4))
+    assert net(X).shape == (8, 6)
+    with pytest.raises(
+        UsageError, match=r"made for images of 5 x 4 pixels .*these are 4 x 5.*Folder\(path, roles, size=\(5, 4\).*size=\(4, 5\)"
+    ):
+        net(X.transpose(2, 3))
+    assert net.fingerprint == External(linear()).fingerprint, "a check is no part of who a network is"

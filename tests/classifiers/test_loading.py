@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -117,6 +119,69 @@ def test_a_saved_wrapper_fits_the_wrapper(module: str, tmp_path: Path) -> None:
         p.data.mul_(2)
     torch.save(wrapped.state_dict(), tmp_path / "w.pt")
     assert fingerprint(load_classifier(f"{module}:wrapped", tmp_path / "w.pt")) == fingerprint(wrapped)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (lambda d: {f"module.{k}": v for k, v in d.items()}, "the prefix 'module.'"),
+        (lambda d: {f"_orig_mod.{k}": v for k, v in d.items()}, "the prefix '_orig_mod.'"),
+        (lambda d: {f"module._orig_mod.{k}": v for k, v in d.items()}, "the prefix 'module._orig_mod.'"),
+        (lambda d: {"state_dict": d, "epoch": 3}, "its 'state_dict' was taken"),
+        (lambda d: {"model": d, "optimizer": {"lr": 0.1}}, "its 'model' was taken"),
+        (lambda d: {"state_dict": {f"module.{k}": v for k, v in d.items()}}, "its 'state_dict' .*, and the prefix 'module.'"),
+    ],
+    ids=["DataParallel", "compile", "both", "state_dict", "model", "wrapped and prefixed"],
+)
+@pytest.mark.parametrize("name", ["network", "wrapped"])
+def test_what_trainers_write_is_taken_with_a_note(module: str, tmp_path: Path, body: Any, told: str, name: str) -> None:
+    other = load_classifier(f"{module}:network")
+    for p in other.parameters():
+        p.data.mul_(-1).add_(0.1)
+    torch.save(body(dict(other.state_dict())), tmp_path / "w.pt")
+    with pytest.warns(UserWarning, match=f"w.pt fits: .*{told}"):
+        found = load_classifier(f"{module}:{name}", tmp_path / "w.pt")
+    x = examples.images(SHAPE, 4)
+    assert torch.allclose(found(x), other(x - 0.5 if name == "wrapped" else x), atol=1e-5)
+
+
+def test_a_prefix_goes_only_when_that_makes_the_names_fit(module: str, tmp_path: Path) -> None:
+    torch.save({"module.1.weight": torch.zeros(3, 126)}, tmp_path / "w.pt")
+    with pytest.raises(UsageError, match=r"Missing|Unexpected"):
+        load_classifier(f"{module}:network", tmp_path / "w.pt")
+
+
+def test_bare_weights_fit_a_network_that_is_wrapped_for_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = nn.Linear(3, 2)
+    monkeypatch.setattr("salientry.classifiers._loading._called", lambda name: nn.DataParallel(nn.Linear(3, 2)))
+    torch.save(bare.state_dict(), tmp_path / "w.pt")
+    assert fingerprint(load_classifier("a:b", tmp_path / "w.pt").module) == fingerprint(bare)  # type: ignore[arg-type]
+
+
+def test_a_whole_model_and_torchscript_are_refused_in_our_words(module: str, tmp_path: Path) -> None:
+    net = load_classifier(f"{module}:network")
+    torch.save(net, tmp_path / "whole.pt")
+    with pytest.raises(DataDamaged, match=r"holds more than tensors \(torch.nn.*Sequential\).*Save only the weights.*module:callable") as e:
+        load_classifier(f"{module}:network", tmp_path / "whole.pt")
+    assert "weights_only" not in str(e.value)
+    with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
+        archive.writestr("script/constants.pkl", b"")
+        archive.writestr("script/code/__torch__.py", "")
+    with pytest.raises(UsageError, match=r"script.pt is a TorchScript archive.*torch.jit.load"):
+        load_classifier(f"{module}:network", tmp_path / "script.pt")
+    with pytest.raises(UsageError, match=r"whole.pt' is a file: name the network as module:callable"):
+        load_classifier(str(tmp_path / "whole.pt"))
+
+
+@pytest.mark.parametrize("error", ["KeyError(7)", "AssertionError()", "MemoryError()", "SystemExit(3)", "RuntimeError('two\\nlines')"])
+def test_what_a_builder_raises_is_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str) -> None:
+    (tmp_path / "builder_for_this_test.py").write_text(f"def network():\n    raise {error}\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "builder_for_this_test", raising=False)
+    with pytest.raises(
+        UsageError, match=rf"should give an nn.Module; it raised: {error.split('(')[0]}.*builder_for_this_test.py:2, in network"
+    ):
+        load_classifier("builder_for_this_test:network")
 
 
 def test_a_pickle_with_code_is_refused_and_not_run(module: str, tmp_path: Path) -> None:
