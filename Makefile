@@ -1,9 +1,13 @@
-# make demo   from a bare machine (Python >= 3.11, pip) to report.html
-# make test   the same environment, then the tests
+# make demo      from a bare machine (Python >= 3.11, pip) to report.html
+# make test      the same environment, then the tests that `./check` runs
+# make nightly   all tests, with coverage, all figures drawn; then what is slow and rarely breaks
+# make mutants   plants faults in a copy, one at a time, and shows that the tests of `./check` catch each
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= smoke-report
+PYTEST := PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist loadfile
+NIGHTLY := everything soak  # targets; whatever else is slow and rarely breaks goes here
 
 $(VENV)/.ok: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -16,9 +20,20 @@ demo: $(VENV)/.ok
 	$(BIN)/salientry run smoke --out $(OUT)
 
 test: $(VENV)/.ok
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(PYTEST)
+
+everything: $(VENV)/.ok
+	$(PYTEST) -m "" --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 soak: $(VENV)/.ok
 	$(BIN)/python -m tests.soak
 
-.PHONY: env demo test soak
+mutants: $(VENV)/.ok
+	$(BIN)/python -m tests.mutants
+
+nightly: $(VENV)/.ok
+	@began=$$(date +%s); \
+	for target in $(NIGHTLY); do $(MAKE) $$target || { echo "nightly: $$target failed" >&2; exit 1; }; done; \
+	echo "nightly: $(strip $(NIGHTLY)) passed on $$(date +%F) at $$(git describe --always --dirty) in $$(( ($$(date +%s) - began + 59) / 60 )) minutes"
+
+.PHONY: env demo test everything soak mutants nightly

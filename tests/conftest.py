@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import base64
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +15,9 @@ from salientry.report import page
 from tests.tiny import finish
 
 from .examples import SHAPES, conv
+from .shared import intact, linked, shared
+
+DOT = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg==")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,16 +41,50 @@ def classifier(shape: Shape) -> nn.Module:
     return conv(shape)
 
 
-@pytest.fixture(scope="session")
-def finished_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store of the tiny run."""
-    return tmp_path_factory.mktemp("finished-store")
+def _tiny_run(folder: Path) -> None:
+    finish(folder / "store", folder / "out")
+    page.write(folder / "out")
 
 
 @pytest.fixture(scope="session")
-def finished(finished_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Records and report of one whole tiny run, computed once for all tests; nobody may write into it."""
-    out = tmp_path_factory.mktemp("finished")
-    finish(finished_store, out)
-    page.write(out)
-    return out
+def tiny_run() -> Iterator[Path]:
+    """One whole tiny run, its store and its records, computed once for each state of the code; nobody may write into it."""
+    folder = shared("tiny", _tiny_run)
+    yield folder
+    assert intact(folder), f"a test has changed a file of {folder}, or of a link to it; it was to be read only"
+
+
+@pytest.fixture(scope="session")
+def finished_store(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the tiny run, as links: what is added here is seen by this worker alone."""
+    return linked(tiny_run / "store", tmp_path_factory.mktemp("finished") / "store")
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_run: Path, finished_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records and report of the tiny run; nobody may write into it."""
+    return Path(shutil.copytree(tiny_run / "out", tmp_path_factory.mktemp("finished") / "out"))
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes more than half of the time of a page. Only tests marked ``figures`` look at what is drawn; others get one grey dot.
+
+    Where no test is left out, `make nightly`, all figures are drawn.
+    """
+    if "figures" in request.keywords or not request.config.option.markexpr:
+        return
+
+    def dot(self: Any, target: Any, *, format: str = "png", **_: Any) -> None:
+        text = b"<svg xmlns='http://www.w3.org/2000/svg'></svg>" if format == "svg" else DOT
+        target.write(text) if hasattr(target, "write") else Path(target).write_bytes(text)
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", dot)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What `./check` counts."""
+    passed = terminalreporter.stats.get("passed", [])
+    terminalreporter.write_line(
+        f"counted: {len(passed)} tests passed, {sum('oracle' in r.keywords for r in passed)} of them against others' attacks"
+    )
