@@ -85,6 +85,5 @@ def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """What `./check` counts."""
     passed = terminalreporter.stats.get("passed", [])
-    terminalreporter.write_line(
-        f"counted: {len(passed)} tests passed, {sum('oracle' in r.keywords for r in passed)} of them against others' attacks"
-    )
+    others = sum("oracle" in r.keywords for r in passed)
+    terminalreporter.write_line(f"counted: {len(passed)} tests passed, {others} of them against others' attacks")

@@ -27,7 +27,7 @@ _held: dict[Path, int] = {}
 def state_of_the_code() -> str:
     """A hash of what the numbers and pages of a tiny run come from."""
     files = sorted(p for p in (ROOT / "salientry").rglob("*") if p.is_file() and p.suffix not in (".pyc", ".pyo"))
-    files += sorted((ROOT / "tests").glob("tiny*.py")) + [Path(__file__)]
+    files += [*sorted((ROOT / "tests").glob("tiny*.py")), Path(__file__)]
     found = hashlib.sha256(" ".join([sys.version, *(f"{name} {version(name)}" for name in LIBRARIES)]).encode())
     for file in files:
         found.update(f"{file.relative_to(ROOT)} {file.stat().st_size}\n".encode() + file.read_bytes())

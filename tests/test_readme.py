@@ -42,6 +42,7 @@ class Centred(nn.Module):
         return logits
 
 
+@pytest.mark.nightly
 def test_every_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one session, in order, with digits in the reader's place."""
     monkeypatch.chdir(tmp_path)
@@ -58,6 +59,7 @@ def test_every_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / "guard" / "guard.json").exists()
 
 
+@pytest.mark.nightly
 def test_the_attack_on_ones_own_classifier_runs_and_gives_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -177,6 +179,7 @@ def test_a_run_without_verdicts_is_said() -> None:
             readme.verdicts(r, "strict")
 
 
+@pytest.mark.nightly
 def test_the_recorded_run_of_natural_images_follows_from_its_scores() -> None:
     """As anybody may check it: no data, no torch, no GPU."""
     code = "import sys; sys.modules['torch'] = None; from salientry.report.verify import verify; print(verify(sys.argv[1]))"

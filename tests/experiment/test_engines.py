@@ -116,6 +116,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "_hire", hire)
 
 
+@pytest.mark.nightly
 def test_the_records_are_those_of_one_process_to_the_last_bit(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``finished`` was computed in one process; the whole recipe, by two workers."""
     from tests.tiny import finish, recorded  # late: workers import this module, too

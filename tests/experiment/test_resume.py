@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.tiny import finish, recorded
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +26,7 @@ def start(store: Path, out: Path) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.nightly
 def test_a_run_killed_at_random_moments_ends_with_the_same_records(finished: Path, tmp_path: Path) -> None:
     """``finished`` is an uninterrupted run of this recipe in another process and another store."""
     rng, killed = random.Random(), []

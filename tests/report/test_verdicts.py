@@ -467,6 +467,7 @@ def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
+@pytest.mark.nightly  # minutes of resampling
 @pytest.mark.usefixtures("at_root")
 def test_the_document_is_what_the_recorded_runs_give() -> None:
     """`salientry report results/... --timing results/benchmarks/guard.json --claims docs/claims.md` writes it again."""

@@ -1,0 +1,263 @@
+"""The faults that `make mutants` plants. Most are of the log's rounds of mutation, or once stood in the package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One place made wrong.
+
+    Attributes:
+        says: what is wrong then.
+        file: which, from the root.
+        old: text that stands exactly once in it.
+        new: what it becomes.
+        tests: files of tests of which at least one test must fail.
+    """
+
+    says: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+def _fault(says: str, file: str, old: str, new: str, *tests: str) -> Fault:
+    return Fault(says, f"salientry/{file}", old, new, tuple(f"tests/{t}" for t in tests))
+
+
+ATTACKS = (
+    _fault("FGSM: the sign is wrong", "attacks/fgsm.py", "x + self.eps *", "x - self.eps *", "attacks/test_fgsm.py"),
+    _fault("FGSM: twice the budget", "attacks/fgsm.py", "self.eps * loss", "2 * self.eps * loss", "attacks/test_fgsm.py"),
+    _fault("FGSM: the image is not clipped", "attacks/fgsm.py", ".sign()).clamp(0, 1)", ".sign())", "attacks/test_fgsm.py"),
+    _fault(
+        "BIM and MIM: steps are not projected onto the ball",
+        "attacks/_gradient.py",
+        "(x - eps).clamp_min(0)",
+        "(x - 2 * eps).clamp_min(0)",
+        "attacks/test_iterative.py",
+    ),
+    _fault("MIM: momentum is not kept", "attacks/mim.py", "total.mul_(self.decay)", "total.mul_(0)", "attacks/test_iterative.py"),
+    _fault("C&W: the distance has half its weight", "attacks/cw.py", "gradient + 2 * moved", "gradient + moved", "attacks/test_cw.py"),
+    _fault(
+        "C&W: the last image that fools, not the nearest",
+        "attacks/cw.py",
+        "success & (l2 < best_l2[active])",
+        "success",
+        "attacks/test_cw.py",
+    ),
+    _fault("DeepFool: the farthest class", "attacks/deepfool.py", "distance.argmin(1)", "distance.argmax(1)", "attacks/test_deepfool.py"),
+    _fault("DeepFool: no overshoot", "attacks/deepfool.py", "(1 + self.overshoot) * r", "r", "attacks/test_deepfool.py"),
+    _fault(
+        "JSMA: the smallest sums win", "attacks/jsma.py", "NEVER).topk(2, 1)", "NEVER).topk(2, 1, largest=False)", "attacks/test_jsma.py"
+    ),
+    _fault(
+        "JSMA: a changed batch is lost", "attacks/jsma.py", "flat = flat.scatter(1, pair,", "flat.scatter(1, pair,", "attacks/test_jsma.py"
+    ),
+    _fault("an attack's target may be the label itself", "attacks/_gradient.py", "draw + (draw >= y)", "draw", "attacks/test_jsma.py"),
+)
+
+CONVENTIONS = (
+    _fault("a seed does not depend on the image", "contracts.py", 'f"{seed}/{stream}/{i}"', 'f"{seed}/{stream}"', "test_contracts.py"),
+    _fault("a row's randomness depends on the batch", "contracts.py", "z = seeds[:, None] +", "z = seeds[:1, None] +", "test_contracts.py"),
+    _fault("a changed map outlives its logits", "evidence.py", "if k not in stale}", "if True}", "test_evidence.py"),
+    _fault("the guard flags at the threshold", "guard.py", "~(score <= self.threshold)", "~(score < self.threshold)", "test_guard.py"),
+    _fault("the guard's p-value has no +1", "guard.py", "(1 + at_least) / (1 + n)", "at_least / n", "test_guard.py"),
+    _fault(
+        "External: std where mean belongs",
+        "classifiers/external.py",
+        "- self.mean.to(x.dtype)",
+        "- self.std.to(x.dtype)",
+        "classifiers/test_external.py",
+    ),
+    _fault(
+        "a key without its revision",
+        "keys.py",
+        '"REVISION": revision} if revision != 1',
+        '"REVISION": revision} if revision == 0',
+        "test_keys.py",
+    ),
+    _fault(
+        "a step's seed is not in its key", "experiment/handles.py", 'parts += [{"seed": seed}]', "parts += []", "experiment/test_run.py"
+    ),
+)
+
+PROTOCOL = (
+    _fault(
+        "strict adversarials are not rounded",
+        "protocol.py",
+        "if rules.bits is None:\n        return x_adv",
+        "if True:\n        return x_adv",
+        "test_protocol.py",
+    ),
+    _fault(
+        "budget attacks are rounded away from the natural", "protocol.py", ".trunc().clamp(-int", ".ceil().clamp(-int", "test_protocol.py"
+    ),
+    _fault(
+        "attacks that failed count", "protocol.py", "return right & changed & in_budget", "return right & in_budget", "test_protocol.py"
+    ),
+    _fault(
+        "images that were wrong before count",
+        "protocol.py",
+        "return right & changed & in_budget",
+        "return changed & in_budget",
+        "test_protocol.py",
+    ),
+    _fault(
+        "controls that changed the prediction count",
+        "protocol.py",
+        "right & ~changed if is_control",
+        "right if is_control",
+        "test_protocol.py",
+    ),
+    _fault("every role begins one image early", "protocol.py", "start += wanted[r]", "start += wanted[r] - 1", "test_protocol.py"),
+    _fault("one image may have two roles", "protocol.py", "if (count > 1).any():", "if (count > 2).any():", "test_protocol.py"),
+    _fault(
+        "rows of the next role are taken",
+        "experiment/handles.py",
+        "== ROLES.index(role))",
+        "== ROLES.index(role) + 1)",
+        "experiment/test_run.py",
+    ),
+    _fault(
+        "detectors train on adversarials that do not count",
+        "experiment/steps.py",
+        'of_mixture([a.column("counts") for a in attacked])',
+        "of_mixture([np.ones(len(a), bool) for a in attacked])",
+        "experiment/test_steps.py",
+    ),
+    _fault(
+        "paired batches hold another's twin",
+        "experiment/steps.py",
+        "twins if self.paired else rng.permutation(places)",
+        "rng.permutation(places)",
+        "experiment/test_steps.py",
+    ),
+    _fault(
+        "thresholds come from a set after the calibration images",
+        "experiment/steps.py",
+        'thresholds_of(found["score000"], rules)',
+        "thresholds_of(list(found.values())[-1], rules)",
+        "experiment/test_steps.py",
+    ),
+)
+
+NUMBERS = (
+    _fault("one calibration image too many above the threshold", "calibration.py", '"right")) - 1', '"right"))', "test_calibration.py"),
+    _fault("a p-value without +1", "calibration.py", "return (1 + int(", "return (int(", "test_calibration.py"),
+    _fault(
+        "ties of an AUROC do not count",
+        "metrics.py",
+        '+ np.searchsorted(ranked, adversarial, "right")',
+        '+ np.searchsorted(ranked, adversarial, "left")',
+        "test_metrics.py",
+    ),
+    _fault(
+        "an image at the threshold is flagged",
+        "metrics.py",
+        "(scores > threshold).mean()",
+        "(scores >= threshold).mean()",
+        "test_metrics.py",
+    ),
+    _fault(
+        "an interval of 900 resamples",
+        "metrics.py",
+        "resamples: int = RESAMPLES) -> None",
+        "resamples: int = RESAMPLES - 100) -> None",
+        "test_metrics.py",
+    ),
+    _fault("an interval of 90 %", "metrics.py", "LEVEL = 0.95", "LEVEL = 0.9", "test_metrics.py"),
+    _fault(
+        "300 of 300 is certain", "metrics.py", "if value.lo != value.hi or value.value not in (0.0, 1.0):", "if True:", "test_metrics.py"
+    ),
+    _fault(
+        "mixtures take rows of another attack",
+        "metrics.py",
+        "columns[k][k :: len(columns)]",
+        "columns[k][:: len(columns)][: len(out[k :: len(columns)])]",
+        "test_metrics.py",
+    ),
+)
+
+DETECTORS = (
+    _fault(
+        "Margin: the sign is wrong", "detectors/margin.py", "top[:, 1:] - top[:, :1]", "top[:, :1] - top[:, 1:]", "detectors/test_views.py"
+    ),
+    _fault(
+        "JSD sees the gradient alone",
+        "detectors/jsd.py",
+        "torch.cat([evidence.image, gradient], 1)",
+        "torch.cat([gradient, gradient], 1)",
+        "detectors/test_jsd.py",
+    ),
+    _fault(
+        "heads learn with labels shifted",
+        "detectors/_cnn.py",
+        "torch.cat([scores.new_zeros(len(natural)), scores.new_ones(len(adversarial))])",
+        "torch.cat([scores.new_ones(len(natural)), scores.new_zeros(len(adversarial))])",
+        "detectors/test_cnn.py",
+    ),
+    _fault(
+        "a logistic floor does not standardise",
+        "detectors/_logistic.py",
+        "module.mean.copy_(x.mean(0))",
+        "module.mean.zero_()",
+        "detectors/test_logistic.py",
+    ),
+    _fault("the map's area has no weight", "saliency/_losses.py", "self.area * map_.mean()", "map_.mean()", "saliency/test_losses.py"),
+    _fault(
+        "matched noise is half as large",
+        "controls/noise.py",
+        "target = _rms(x_adv - x)",
+        "target = _rms(x_adv - x) / 2",
+        "controls/test_controls.py",
+    ),
+    _fault(
+        "Reversed does not turn the perturbation round", "controls/reversed.py", "(2 * x - x_adv)", "x_adv", "controls/test_controls.py"
+    ),
+    _fault(
+        "gradient maps have a sign",
+        "saliency/_gradients.py",
+        ".abs().amax(1, keepdim=True)",
+        ".amax(1, keepdim=True)",
+        "saliency/test_gradients.py",
+    ),
+)
+
+STORE = (
+    _fault(
+        "DONE stands before the rename",
+        "store.py",
+        "        try:\n            yield fresh\n",
+        '        try:\n            path.mkdir(exist_ok=True)\n            (path / "DONE").touch()\n            yield fresh\n',
+        "test_store.py",
+    ),
+    _fault(
+        "a new image keeps the old image's columns", "store.py", '"image" not in self._columns or name in IDENTITY', "True", "test_store.py"
+    ),
+    _fault(
+        "rows that were taken are read from the start",
+        "store.py",
+        "found[at if self._at is None else self._at[at]]",
+        "found[at]",
+        "test_store.py",
+    ),
+    _fault(
+        "shards that are there are passed over without their batches",
+        "experiment/_results.py",
+        "_ = [next(borders) for _ in batches]\n",
+        "",
+        "experiment/test_run.py",
+    ),
+    _fault(
+        "rows that are not aligned are computed with",
+        "experiment/_results.py",
+        "(other.ids == inputs[0].ids).all()",
+        "True",
+        "experiment/test_run.py",
+    ),
+)
+
+FAULTS = (*ATTACKS, *CONVENTIONS, *PROTOCOL, *NUMBERS, *DETECTORS, *STORE)
