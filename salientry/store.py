@@ -1,7 +1,7 @@
 """Rows and results on disk. Numpy only: a report is made from a store without torch.
 
 A result is a folder ``<step>/<slug>-<12 hex of the key>/`` that holds ``result.json``, perhaps ``arrays.safetensors``,
-and ``DONE``, written last. Everything is written into a folder of another name first and renamed when complete, so a
+and ``DONE`` with their sha256, written last. Everything is written into a folder of another name first and renamed when complete, so a
 process may be killed at any moment: a result is there whole or it is not there.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import json
 import lzma
 import math
@@ -18,39 +17,31 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataDamaged, StoreError, UsageError
+from .files import JSON as JSON
+from .files import Hashing, Unpacking, opened, parsed, read_bytes, refuse_bomb, refuse_other, replacing
+from .files import packed as packed
+from .files import read_json as read_json
+from .files import read_text as read_text
+from .files import write_json as write_json
+from .files import write_text as write_text
+from .files import writing as writing
 from .slicing import Sliceable, slices
 
 Array = NDArray[Any]
-JSON = Any
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "U8": "|u1", "BOOL": "|b1"}
 NAMES = {np.dtype(v): k for k, v in DTYPES.items()}
+MOST_HEADER = 100_000_000
+BODY, ARRAYS, SUMS = "result.json", "arrays.safetensors", "DONE"
 
 
 # --- files -----------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into one clear line.
-
-    Raises:
-        StoreError: disk full, no permission, a file where a folder should be.
-    """
-    try:
-        yield
-    except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(
-                f"the disk that holds {path} is full; what was complete is kept: free some space and run the same command again"
-            ) from e
-        raise StoreError(f"cannot write {path}: {e.strerror or e}") from e
 
 
 def _header(columns: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> bytes:
@@ -64,9 +55,12 @@ def _header(columns: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> byt
     return len(text).to_bytes(8, "little") + text
 
 
-def write_arrays(path: Path, pieces: Mapping[str, Sequence[Sliceable]]) -> None:
+def write_arrays(path: Path, pieces: Mapping[str, Sequence[Sliceable]]) -> str:
     """One safetensors file, packed when its name ends in ``.xz``; each array is given as pieces along its first axis, which are neither
-    joined nor read as a whole.
+    joined nor read as a whole. Returns the file's sha256.
+
+    Raises:
+        StoreError: when it cannot be written.
     """
     ordered = dict(sorted(pieces.items(), key=lambda item: (-item[1][0].dtype.itemsize, item[0])))
     for name, parts in ordered.items():
@@ -74,18 +68,15 @@ def write_arrays(path: Path, pieces: Mapping[str, Sequence[Sliceable]]) -> None:
             f"the pieces of {name} do not fit together"
         )
     columns = {k: (v[0].dtype, v[0].shape if v[0].shape == () else (sum(len(p) for p in v), *v[0].shape[1:])) for k, v in ordered.items()}
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")  # whoever has the old file mapped keeps it whole
-    try:
-        with writing(path):
-            with lzma.open(fresh, "wb", preset=4) if path.suffix == ".xz" else open(fresh, "wb") as f:
-                f.write(_header(columns))
-                for parts in ordered.values():
-                    for part in parts:
-                        for rows in [part] if part.shape == () else slices(part):
-                            f.write(np.ascontiguousarray(rows).data)
-            os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with replacing(path) as file:  # whoever has the old file mapped keeps it whole
+        hashed = Hashing(file)
+        with lzma.open(hashed, "wb", preset=4) if path.suffix == ".xz" else contextlib.nullcontext(hashed) as f:  # type: ignore[call-overload]
+            f.write(_header(columns))
+            for parts in ordered.values():
+                for part in parts:
+                    for rows in [part] if part.shape == () else slices(part):
+                        f.write(np.ascontiguousarray(rows).data)
+    return hashed.sha256
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
@@ -96,99 +87,63 @@ def read_arrays(path: Path) -> dict[str, Array]:
         StoreError: when the file is not there or cannot be opened.
         DataDamaged: when it is shorter than its header says, or no safetensors file.
     """
-    unpacked = _unpacked(path) if path.suffix == ".xz" else None
     try:
-        size = path.stat().st_size if unpacked is None else len(unpacked)
-        with open(path, "rb") if unpacked is None else io.BytesIO(unpacked) as f:
-            length = int.from_bytes(f.read(8), "little")
-            if not 2 <= length <= min(size - 8, 100_000_000):
-                raise ValueError("its header length is impossible")
-            header = json.loads(f.read(length))
-    except OSError as e:
-        raise StoreError(f"cannot read {path}: {e.strerror or e}") from e
-    except ValueError as e:
-        raise DataDamaged(f"{path} is no readable safetensors file: {e}") from None
-    out: dict[str, Array] = {}
-    for name, (dtype, shape, start, stop) in _columns(path, header).items():
-        if 8 + length + stop > size or stop - start != dtype.itemsize * math.prod(shape):
-            raise DataDamaged(f"{path} is truncated: {size} bytes, {8 + length + stop} expected")
-        if stop == start:
-            out[name] = np.zeros(shape, dtype)
-        elif unpacked is None:
-            out[name] = np.memmap(path, dtype, "r", 8 + length + start, shape)
-        else:
-            out[name] = np.frombuffer(unpacked, dtype, math.prod(shape), 8 + length + start).reshape(shape)
-    return out
-
-
-def _unpacked(path: Path) -> bytes:
-    try:
-        with lzma.open(path) as f:
-            return f.read()
-    except (lzma.LZMAError, EOFError) as e:
-        raise DataDamaged(f"{path} is no readable xz file: {e}") from None
+        with opened(path) as f:
+            return _unpacked(path, f) if path.suffix == ".xz" else _mapped(path, f)
     except OSError as e:
         raise StoreError(f"cannot read {path}: {e.strerror or e}") from e
 
 
-def _columns(path: Path, header: JSON) -> dict[str, tuple[np.dtype[Any], tuple[int, ...], int, int]]:
-    """Dtype, shape, start and stop of each array in a safetensors header."""
+def _mapped(path: Path, f: IO[bytes]) -> dict[str, Array]:
+    size = os.fstat(f.fileno()).st_size
+    columns, start = _described(path, f, size)
+    _refuse_other(path, columns, size - start, start)
+    return {
+        k: np.memmap(f, dtype, "r", start + at, shape) if math.prod(shape) else np.zeros(shape, dtype)
+        for k, (dtype, shape, at) in columns.items()
+    }
+
+
+def _unpacked(path: Path, f: IO[bytes]) -> dict[str, Array]:
+    with Unpacking(path, f) as inner:
+        columns, start = _described(path, inner, MOST_HEADER + 8)
+        size = max((at + dtype.itemsize * math.prod(shape) for dtype, shape, at in columns.values()), default=0)
+        refuse_bomb(path, size, inner.size)
+        body = inner.read(size + 1)
+    _refuse_other(path, columns, len(body), start)
+    return {k: np.frombuffer(body, dtype, math.prod(shape), at).reshape(shape) for k, (dtype, shape, at) in columns.items()}
+
+
+def _described(path: Path, f: IO[bytes] | Unpacking, most: int) -> tuple[dict[str, tuple[np.dtype[Any], tuple[int, ...], int]], int]:
+    """Dtype, shape and place of each array, and how long the header is."""
+    length = int.from_bytes(f.read(8), "little")
+    if not 2 <= length <= min(most - 8, MOST_HEADER):
+        raise DataDamaged(f"{path} is no readable safetensors file: its header length is impossible")
+    return _columns(path, parsed(f.read(length), f"{path}, whose header")), 8 + length
+
+
+def _refuse_other(path: Path, columns: Mapping[str, tuple[np.dtype[Any], tuple[int, ...], int]], size: int, start: int) -> None:
+    """Raise unless so many bytes hold these arrays one after the other and nothing else."""
+    ends = sorted((at, at + dtype.itemsize * math.prod(shape)) for dtype, shape, at in columns.values())
+    expected = max((stop for _, stop in ends), default=0)
+    if size < expected:
+        raise DataDamaged(f"{path} is truncated: {start + size} bytes, {start + expected} expected")
+    if size > expected:
+        raise DataDamaged(f"{path} is damaged: {start + size} bytes, {start + expected} expected")
+
+
+def _columns(path: Path, header: JSON) -> dict[str, tuple[np.dtype[Any], tuple[int, ...], int]]:
+    """Dtype, shape and place of each array in a safetensors header."""
     try:
-        described = {k: (h["dtype"], tuple(h["shape"]), *h["data_offsets"]) for k, h in header.items() if k != "__metadata__"}
-        found = {k: (np.dtype(DTYPES[d]), shape, start, stop) for k, (d, shape, start, stop) in described.items()}
+        described = {k: (DTYPES[h["dtype"]], tuple(h["shape"]), *h["data_offsets"]) for k, h in header.items() if k != "__metadata__"}
+        found = {k: (np.dtype(d), shape, start, stop) for k, (d, shape, start, stop) in described.items()}
         if any(type(n) is not int or n < 0 for _, shape, start, stop in found.values() for n in (*shape, start, stop)):
             raise ValueError("sizes must be whole numbers from 0")
+        if any(stop - start != dtype.itemsize * math.prod(shape) for dtype, shape, start, stop in found.values()):
+            raise ValueError("an array's place is not of its size")
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise DataDamaged(f"{path} is no readable safetensors file: {type(e).__name__} in its header: {e}") from None
-    return found
-
-
-def packed(path: Path) -> Path:
-    """Where a file lies: ``path``, or ``path.xz`` when only that is there (recorded runs are packed)."""
-    other = path.with_name(path.name + ".xz")
-    return other if other.exists() and not path.exists() else path
-
-
-def write_bytes(path: Path, raw: bytes) -> None:
-    """A file, written beside its place and renamed: never half a file. Where it lies packed it is packed again."""
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path = packed(path)
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        fresh.write_bytes(lzma.compress(raw, preset=9) if path.suffix == ".xz" else raw)
-        os.replace(fresh, path)
-
-
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a file, or of its packed form beside it (``path.xz``) when only that is there.
-
-    Raises:
-        StoreError: when there is no such file.
-        DataDamaged: when it cannot be unpacked.
-    """
-    path = packed(path)
-    try:
-        return _unpacked(path) if path.suffix == ".xz" else path.read_bytes()
-    except OSError as e:
-        raise StoreError(f"cannot read {path}: {e.strerror or e}") from e
-
-
-def write_json(path: Path, body: JSON) -> None:
-    """JSON, as :func:`write_bytes` writes."""
-    write_bytes(path, (json.dumps(body, indent=1, allow_nan=False) + "\n").encode())
-
-
-def read_json(path: Path) -> JSON:
-    """JSON, as :func:`read_bytes` reads.
-
-    Raises:
-        StoreError: when there is no such file.
-        DataDamaged: when it is no JSON.
-    """
-    try:
-        return json.loads(read_bytes(path))
-    except ValueError as e:
-        raise DataDamaged(f"{packed(path)} is no JSON: {e}") from None
+    return {k: (dtype, shape, start) for k, (dtype, shape, start, _) in found.items()}
 
 
 # --- rows ------------------------------------------------------------------------------------------------------
@@ -301,7 +256,7 @@ class Store:
     """
 
     def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+        self.root, self._sound = Path(root), set[Path]()
         with writing(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             if not os.access(self.root, os.W_OK | os.X_OK):
@@ -313,34 +268,58 @@ class Store:
 
     def done(self, path: Path) -> bool:
         """Whether the result is complete."""
-        return (path / "DONE").exists()
+        return (path / SUMS).exists()
 
     def body(self, path: Path) -> JSON:
-        """The result's JSON."""
-        return read_json(path / "result.json")
+        """The result's JSON, an object.
+
+        Raises:
+            DataDamaged: when it is not what was written; says how to make it again.
+        """
+        with replaceable(path):
+            found = read_json(self._compared(path, BODY))
+            if not isinstance(found, dict):
+                raise DataDamaged(f"{path / BODY} is damaged: it holds no JSON object")
+            return found
 
     def arrays(self, path: Path) -> dict[str, Array]:
-        """The result's arrays, memory-mapped; empty when it has none."""
-        file = path / "arrays.safetensors"
-        return read_arrays(file) if file.exists() else {}
+        """The result's arrays, memory-mapped; empty when it has none.
+
+        Raises:
+            DataDamaged: when they are not what was written; says how to make them again.
+        """
+        with replaceable(path):
+            return read_arrays(self._compared(path, ARRAYS)) if ARRAYS in (sums_of(path) or os.listdir(path)) else {}
+
+    def _compared(self, path: Path, name: str) -> Path:
+        """A file of a result, after it was found to be what was written: the first time that this process reads it."""
+        file = path / name
+        if file not in self._sound:
+            if sums := sums_of(path):
+                refuse_other(file, sums[name])
+            self._sound.add(file)
+        return file
 
     def write(self, path: Path, body: JSON, pieces: Mapping[str, Sequence[Array]] | None = None) -> None:
         """Write a result; the rename at the end makes it visible. An existing complete result is left alone."""
-        with self.placing(path) as fresh:
+        with self.placing(path) as (fresh, sums):
             if pieces:
-                write_arrays(fresh / "arrays.safetensors", pieces)
-            write_json(fresh / "result.json", body)
+                sums[ARRAYS] = write_arrays(fresh / ARRAYS, pieces)
+            sums[BODY] = write_json(fresh / BODY, body)
 
     @contextlib.contextmanager
-    def placing(self, path: Path) -> Iterator[Path]:
-        """A folder for a result's files; it becomes the result when the block ends well. An existing complete result is left alone."""
+    def placing(self, path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+        """A folder for a result's files, and where their checksums are noted; it becomes the result when the block ends well. An
+        existing complete result is left alone.
+        """
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".new-{os.getpid()}-"))
+        sums: dict[str, str] = {}
         try:
-            yield fresh
+            yield fresh, sums
+            write_json(fresh / SUMS, dict(sorted(sums.items())))
             with writing(path):
-                (fresh / "DONE").touch()
                 fresh.chmod(path.parent.stat().st_mode)  # as open as the folder it stands in: a temporary one is the owner's alone
                 if path.exists() and not self.done(path):
                     shutil.rmtree(path)
@@ -349,6 +328,8 @@ class Store:
                 except OSError:
                     if not self.done(path):
                         raise
+                else:
+                    self._sound |= {path / name for name in sums}
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
@@ -359,6 +340,34 @@ class Store:
         for left in (*halves, *merged):
             shutil.rmtree(left, ignore_errors=True)
         return len(halves) + len(merged)
+
+
+def sums_of(result: Path) -> dict[str, str]:
+    """The sha256 of each of a result's files; none where an earlier version wrote it: its files are then taken as they are.
+
+    Raises:
+        StoreError: when there are none.
+        DataDamaged: when they cannot be read.
+    """
+    if not (raw := read_bytes(result / SUMS)):
+        return {}
+    body = parsed(raw, result / SUMS)
+    files = set(body) if isinstance(body, dict) else set()
+    if not {BODY} <= files <= {BODY, ARRAYS} or not all(isinstance(v, str) for v in body.values()):
+        raise DataDamaged(f"{result / SUMS} is damaged: it holds no checksums of a result's files")
+    return dict(body)
+
+
+@contextlib.contextmanager
+def replaceable(result: Path) -> Iterator[None]:
+    """Say of a damaged result how to make it again."""
+    again = f"; remove {result}, and the same command computes it again"
+    try:
+        yield
+    except (DataDamaged, StoreError) as e:
+        if again in str(e) or (isinstance(e, StoreError) and not isinstance(e.__cause__, FileNotFoundError)):
+            raise
+        raise DataDamaged(f"{e}{again}") from None
 
 
 def _alive(pid: int) -> bool:

@@ -10,9 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1] / "salientry"
 LAYERS = [
     {"errors"},
-    {"slicing"},
+    {"slicing", "files"},
     {"keys", "store", "metrics", "modules"},
-    {"contracts", "inputs"},
+    {"contracts", "inputs", "sealed"},
     {"training", "evidence", "preflight"},
     {"datasets", "classifiers", "attacks", "controls", "saliency", "detectors"},
     {"protocol", "calibration"},

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from salientry import store
+from salientry import files, store
 from salientry.datasets import DATASETS
 from salientry.errors import DataDamaged, StoreError, UsageError
 from salientry.store import Rows, Store, read_arrays, read_json, write_arrays, write_json
@@ -417,7 +417,7 @@ def test_a_full_disk_says_so_and_loses_nothing(tmp_path: Path, monkeypatch: pyte
     def full(*_: Any, **__: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    owner: Any = {"open": store, "mkdtemp": store.tempfile, "rename": os, "replace": os}[where]
+    owner: Any = {"open": files, "mkdtemp": store.tempfile, "rename": os, "replace": os}[where]
     with monkeypatch.context() as m:
         m.setattr(owner, where, full, raising=where != "open")
         with pytest.raises(StoreError, match=r"the disk that holds .* is full") as e:

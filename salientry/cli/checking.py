@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..classifiers import load_classifier
 from ..contracts import Shape
-from ..datasets._folder import read_pixels
+from ..datasets._folder import read_pixels, write_pixels
 from ..errors import DataMissing, UsageError
 from ..experiment.run import usable
 from ..guard import Guard
 from ..guard_files import description
-from ..store import writing
 
 VOICES = 2  # named in a line
 
@@ -135,9 +133,6 @@ def _overlay(image: torch.Tensor, map_: torch.Tensor, path: Path) -> None:
     """The picture in grey with the map in red over it, enlarged to at least 224 pixels."""
     grey = image.mean(0).numpy()
     m = map_.numpy()
-    mixed = np.stack([grey * (1 - m) + m, grey * (1 - 0.7 * m), grey * (1 - 0.7 * m)], -1)
-    picture = Image.fromarray((255 * mixed).round().clip(0, 255).astype(np.uint8))
+    mixed = np.stack([grey * (1 - m) + m, grey * (1 - 0.7 * m), grey * (1 - 0.7 * m)])
     factor = max(1, -(-224 // min(grey.shape)))
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST).save(path)
+    write_pixels(path, (255 * mixed).round().clip(0, 255).astype(np.uint8).repeat(factor, 1).repeat(factor, 2))

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from .. import __version__, recipes
 from ..classifiers import save_classifier
 from ..contracts import Shape
+from ..datasets._folder import write_pixels
 from ..errors import DataDamaged, StoreError, UsageError
 from ..experiment.findings import Findings
 from ..experiment.handles import Handle
@@ -314,9 +314,7 @@ def _leave_guard(run: Run, findings: Findings, out: Path) -> None:
     guard.save(out / "guard", classifier_at="../classifier")
     attack = pictures.facts["attacks"][-1]
     for name, column in (("natural", "natural.image"), ("attacked", f"{attack}.image")):
-        with writing(out / f"{name}.png"):
-            pixels = pictures.column(column)[0]
-            Image.fromarray(pixels[0] if c == 1 else pixels.transpose(1, 2, 0)).save(out / f"{name}.png")
+        write_pixels(out / f"{name}.png", pictures.column(column)[0])
     judged = judge(out / "guard", [out / "natural.png", out / "attacked.png"], overlay=out)
     write_json(out / "check.json", [j.json() | {"line": j.line()} for j in judged])
 

@@ -7,7 +7,6 @@ there is not computed again. Every number is measured from the files that were w
 from __future__ import annotations
 
 import contextlib
-import os
 import statistics
 import sys
 import time
@@ -20,18 +19,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
 from ..contracts import ATTACK_STREAM, Attack, fingerprint, frozen, image_seeds
-from ..datasets._folder import Pictures, read_pixels
+from ..datasets._folder import Pictures, read_pixels, write_pixels
 from ..errors import DataDamaged, UsageError, theirs
 from ..keys import digest, encode, label
 from ..preflight import preflight
 from ..protocol import PUBLISHED, STRICT, Rules, stored, within
-from ..store import JSON, id_bytes, read_arrays, read_json, write_arrays, write_json, writing
+from ..store import JSON, id_bytes, read_arrays, read_json, write_arrays, write_json
 from .bars import QUIET
 
 Columns = dict[str, NDArray[Any]]
@@ -191,7 +189,7 @@ def propose(folder: Path, siege: Siege, name: str, attack: Attack, png: bool) ->
                 z = torch.from_numpy(_written(folder, siege, key, start, stop)).to(siege.device)
                 z = stored(siege.classifier, x, z, own, STRICT, attack.eps, is_control=False)
                 for file, pixels in zip(files, (z * 255).round().to(torch.uint8).cpu().numpy(), strict=True):
-                    _write_picture(file, pixels)
+                    write_pixels(file, pixels)
             count()
     return sum(seconds.values())
 
@@ -223,17 +221,6 @@ def png_names(names: tuple[str, ...]) -> list[str]:
     """The sources' own names, ending in .png; with their old ending before it when two would get one name."""
     found = [Path(n).with_suffix(".png").as_posix() for n in names]
     return found if len(set(found)) == len(found) else [f"{n}.png" for n in names]
-
-
-def _write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(fresh, "PNG")
-            os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 # --- what was written ------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import math
 import os
 import zlib
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contracts import DataSet
-from ..errors import DataDamaged, DataMissing
+from ..errors import DataDamaged, DataMissing, StoreError
+from ..files import LARGE, read_bytes
 
 
 class Published(DataSet, Protocol):
@@ -68,9 +70,9 @@ def read_verified(path: Path, sha256: dict[str, str]) -> bytes:
         DataDamaged: when checksum or packing is wrong; nothing of it was parsed.
     """
     try:
-        raw = path.read_bytes()
-    except OSError as e:
-        raise DataMissing(f"cannot read {path}: {e.strerror or e}") from e
+        raw = read_bytes(path)
+    except StoreError as e:
+        raise DataMissing(str(e)) from e
     found, expected = hashlib.sha256(raw).hexdigest(), sha256[path.name]
     if found != expected:
         raise DataDamaged(
@@ -88,9 +90,13 @@ def unpacked(path: Path, raw: bytes) -> bytes:
     if path.suffix != ".gz":
         return raw
     try:
-        return gzip.decompress(raw)
+        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as f:
+            body = f.read(LARGE + 1)
     except (OSError, EOFError, zlib.error) as e:
         raise DataDamaged(f"{path} is no readable gzip file: {e}") from None
+    if len(body) > LARGE:
+        raise DataDamaged(f"{path} unpacks to more than {LARGE} bytes: that is no file of images")
+    return body
 
 
 def parse_idx(body: bytes, path: Path) -> NDArray[np.uint8]:

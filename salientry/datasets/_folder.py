@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..contracts import image_ids
 from ..errors import DataDamaged, DataMissing, UsageError
+from ..files import replacing, writing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
@@ -75,6 +76,18 @@ def read_pixels(path: Path | str, resized: Callable[[Image.Image], Image.Image] 
         raise UsageError(f"{path} has pixels of more than 8 bits ({opened.mode}), which would be cut off; 8 bits a channel expected")
     pixels = np.asarray(resized(picture) if resized else picture)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def write_pixels(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write (C, H, W) 8-bit pixels, grey or RGB, as a PNG, in folders that are made.
+
+    Raises:
+        StoreError: when it cannot be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as f:
+        Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(f, "PNG")
 
 
 def pictures(path: Path, limit: int | None = None) -> Pictures:
@@ -260,4 +273,4 @@ def _pixels(path: Path, images: NDArray[np.generic]) -> Pixels:
     return levels.astype(np.uint8) if np.abs(found * 255 - levels).max() < 1e-3 else found
 
 
-__all__ = ["Pictures", "classes_in", "numbered", "pictures", "read_pixels", "refuse_two_labels", "refuse_unlike"]
+__all__ = ["Pictures", "classes_in", "numbered", "pictures", "read_pixels", "refuse_two_labels", "refuse_unlike", "write_pixels"]

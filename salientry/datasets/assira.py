@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import hashlib
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..contracts import Pool, Roles
-from ..errors import DataDamaged, DataMissing, UsageError
+from ..errors import DataDamaged, DataMissing, StoreError, UsageError
+from ..files import read_text, sha256_of
 from ..keys import digest
 from ..store import one_of
 from ._files import data_folder
@@ -101,7 +102,7 @@ class ASSIRA:
         """Class to file, as the manifest names it, to the sha256 of its bytes."""
         root = self._root()
         folders = [f for f in (_of_class(root, c) for c in CLASSES) if f]
-        return {f.name: {f"{f.name}/{p.name}": hashlib.sha256(p.read_bytes()).hexdigest() for p in _pictures(f)} for f in folders}
+        return {f.name: {f"{f.name}/{p.name}": sha256_of(p) for p in _pictures(f)} for f in folders}
 
     def _compare(self) -> None:
         """With the manifest, where there is one."""
@@ -109,9 +110,10 @@ class ASSIRA:
             return
         path = self._root() / MANIFEST
         try:
-            with path.open(newline="") as f:
-                said = {row["file"]: row["sha256"] for row in csv.DictReader(f)}
-        except (OSError, KeyError, UnicodeDecodeError, csv.Error) as e:
+            said = {row["file"]: row["sha256"] for row in csv.DictReader(io.StringIO(read_text(path), newline=""))}
+            if None in said or None in said.values():
+                raise KeyError("a line has no checksum")
+        except (StoreError, KeyError, DataDamaged, csv.Error) as e:
             raise DataDamaged(f"{path} is no manifest with the columns file and sha256: {type(e).__name__}: {e}") from None
         found = {k: v for hashes in self._hashes().values() for k, v in hashes.items()}
         for name in sorted(said.keys() | found.keys()):

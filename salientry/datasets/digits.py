@@ -11,7 +11,8 @@ from typing import ClassVar
 import numpy as np
 
 from ..contracts import Pool, Roles
-from ..errors import DataDamaged, DataMissing
+from ..errors import DataDamaged, DataMissing, StoreError
+from ..files import read_bytes
 from ._files import data_folder, located, unpacked
 
 FILE = "mnist_5k.csv.gz"
@@ -43,11 +44,11 @@ class Digits:
         """One pool; every role is dealt out of it."""
         path = self._find()
         try:
-            lines = unpacked(path, path.read_bytes()).decode().splitlines()
+            lines = unpacked(path, read_bytes(path)).decode().splitlines()
             if not lines:
                 raise ValueError("it is empty")
             table = np.loadtxt(lines, delimiter=",", dtype=np.uint8, ndmin=2)
-        except (OSError, ValueError, UnicodeDecodeError) as e:
+        except (StoreError, ValueError) as e:
             raise DataDamaged(f"{path} cannot be read as the table of digits: {e}") from None
         pixels, labels = np.ascontiguousarray(table[:, :-1]), table[:, -1]
         found = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()

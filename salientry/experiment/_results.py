@@ -146,6 +146,15 @@ def machine(device: str) -> dict[str, str]:
 
 # --- reading back ----------------------------------------------------------------------------------------------
 
+SAYS = {  # what the JSON of each kind of result holds
+    "value": {"value"},
+    "chosen": {"argument", "failed"},
+    "found": {"value"},
+    "rows": set(),
+    "columns": {"ids"},
+    "module": {"module"},
+}
+
 
 def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], device: str) -> Any:
     """A finished result as what its step returned.
@@ -155,7 +164,9 @@ def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], devic
         DataDamaged: when the store's files do not fit together.
     """
     body = store.body(path)
-    kind = body["kind"]
+    kind = body.get("kind")
+    if kind not in SAYS or not SAYS[kind] <= set(body) or not isinstance(body.get("facts"), dict):
+        raise DataDamaged(f"{path} is damaged: its JSON is that of no result; remove {path}, and the same command computes it again")
     if kind == "value":
         return body["value"]
     if kind == "chosen":
@@ -171,11 +182,12 @@ def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], devic
     if kind == "columns":
         first = next(r for v in h.args.values() for r in _rows_in(value(v)))
         if digest(first.ids.tolist()) != body["ids"]:
-            raise DataDamaged(f"{path} was made for other images; remove that folder")
+            raise DataDamaged(f"{path} was made for other images; remove {path}, and the same command computes it again")
         return first.widen(arrays, body["facts"])
     module = rebuilt(body["module"], trusted=True)
     try:
         module.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in arrays.items()})
     except RuntimeError as e:
-        raise DataDamaged(f"{path}: weights do not fit the settings: {e}") from None
+        why = f"{path}: weights do not fit the settings: {e}"
+        raise DataDamaged(f"{why}; remove {path}, and the same command computes it again") from None
     return with_facts(module.to(device).eval().requires_grad_(False), **body["facts"])

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-import json
 import re
 import shutil
 import tarfile
@@ -25,13 +24,13 @@ from types import TracebackType
 from typing import IO, Any
 
 from ..errors import DataDamaged, StoreError, UsageError
+from ..files import JSON, Hashing, opened, parsed, read_json, replacing, sha256_of, write_json, writing
 from ..keys import digest
-from ..store import JSON, Store, read_arrays, read_json, write_json, writing
+from ..store import ARRAYS, BODY, Store, read_arrays, replaceable, sums_of
 
 FORMAT = 1
 LIMIT = 14 * 2**20  # bytes of a file: under the 15 MiB that are the most
 WIDE, FEW = 128, 32  # numbers for an image, images
-BODY, ARRAYS = "result.json", "arrays.safetensors"
 FILE = re.compile(rf"([^\W\d]\w*/[A-Za-z0-9._=+-]{{1,80}}-[0-9a-f]{{12}})/({re.escape(BODY)}|{re.escape(ARRAYS)})")
 CUT = re.compile(r"results\.tar\.\d{4,}")
 
@@ -90,16 +89,16 @@ def export_results(store: Path | str, folder: Path | str, limit: int = LIMIT) ->
     results = sorted(p.parent.relative_to(store).as_posix() for p in store.glob("*/[!.]*/DONE"))
     if not results:
         raise UsageError(f"no results in {store}: nothing to export")
+    looked = [_looked(store, name) for name in results]  # all of it is read before an earlier export goes
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "manifest.json").unlink(missing_ok=True)  # first: half an export is none
         for old in _cuts(folder):
             old.unlink()
-    packed, left_out, left_out_size = 0, dict[str, list[str]](), 0
+    packed, left_out, left_out_size = dict[str, dict[str, str]](), dict[str, list[str]](), 0
     with writing(folder), _Cutter(folder, limit) as out, tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]
-        for name in results:
-            body = _body(store, name)
-            if _wide(store / name, body):
+        for name, sums in looked:
+            if sums is None:
                 step, _, result = name.partition("/")
                 left_out.setdefault(step, []).append(result)
                 left_out_size += sum(f.stat().st_size for f in _files(store / name))
@@ -107,24 +106,32 @@ def export_results(store: Path | str, folder: Path | str, limit: int = LIMIT) ->
             for file in _files(store / name):
                 told = tarfile.TarInfo(f"{name}/{file.name}")  # no owner, no clock
                 told.size = file.stat().st_size
-                with open(file, "rb") as f:
+                with opened(file) as f:
                     tar.addfile(told, f)
-            packed += 1
+            packed[name] = sums
     size = sum(f["bytes"] for f in out.files)
     rule = f"rows with an array of more than {WIDE} numbers for each of more than {FEW} images"
     told_left = {"rule": rule, "bytes": left_out_size, "results": left_out}
-    manifest = {"format": FORMAT, "results": packed, "bytes": size, "files": out.files, "left_out": told_left}
+    manifest = {"format": FORMAT, "results": len(packed), "bytes": size, "files": out.files, "left_out": told_left, "sums": packed}
     write_json(folder / "manifest.json", manifest | {"sha256": digest(manifest)})
-    return Exported(packed, size, len(out.files), {k: len(v) for k, v in left_out.items()}, left_out_size)
+    return Exported(len(packed), size, len(out.files), {k: len(v) for k, v in left_out.items()}, left_out_size)
+
+
+def _looked(store: Path, name: str) -> tuple[str, dict[str, str] | None]:
+    """A result's name and the sha256 of its files, which are what was written; None for one that is left out."""
+    result = store / name
+    with replaceable(result):
+        if _wide(result, _of_its_place(read_json(result / BODY), name, store)):
+            return name, None
+        known, found = sums_of(result), {f.name: sha256_of(f) for f in _files(result)}
+        if known and found != known:
+            wrong = next(k for k in {**known, **found} if known.get(k) != found.get(k))
+            raise DataDamaged(f"{result / wrong} is damaged: its sha256 is {found.get(wrong)}, {known.get(wrong)} expected")
+    return name, found
 
 
 def _files(result: Path) -> list[Path]:
     return [file for name in (BODY, ARRAYS) if (file := result / name).exists()]
-
-
-def _body(store: Path, name: str) -> JSON:
-    """The JSON of a result that is what its place says."""
-    return _of_its_place(read_json(store / name / BODY), name, store)
 
 
 def _of_its_place(body: JSON, name: str, where: Path) -> JSON:
@@ -212,10 +219,14 @@ def import_results(folder: Path | str, store: Path | str) -> Imported:
             place.sweep()
             fresh = [name for name in found if not place.done(place.root / name)]
             for name in fresh:
-                with place.placing(place.root / name) as result:
+                with place.placing(place.root / name) as (result, sums):
                     for file, told in found[name].items():
-                        with writing(result / file), open(result / file, "wb") as f:
-                            shutil.copyfileobj(_opened(tar, told), f)
+                        with replacing(result / file) as f:
+                            out = Hashing(f)
+                            shutil.copyfileobj(_opened(tar, told), out)
+                        sums[file] = out.sha256
+                    if sums != manifest["sums"].get(name, sums):  # an export of an earlier version has none
+                        raise DataDamaged(f"{folder}: {name} is not what was exported; copy the whole folder again")
     except tarfile.TarError as e:
         raise DataDamaged(f"{folder}: its files are no tar file: {e}") from None
     return Imported(len(fresh), len(found) - len(fresh), {k: len(v) for k, v in manifest["left_out"]["results"].items()})
@@ -234,7 +245,24 @@ def _manifest(folder: Path) -> dict[str, Any]:
     said = body.pop("sha256", None)
     if digest(body) != said:
         raise DataDamaged(f"{folder}/manifest.json is damaged: its sha256 is {digest(body)}, {said} expected")
+    body.setdefault("sums", {})
+    if not _is_manifest(body):
+        raise DataDamaged(f"{folder}/manifest.json is no manifest of an export: something is missing in it, or of another kind")
     return body
+
+
+def _is_manifest(body: dict[str, Any]) -> bool:
+    """Whether it holds what is read of it."""
+    files, sums, left = body.get("files"), body["sums"], body.get("left_out")
+    left = left.get("results") if isinstance(left, dict) else None
+    return (
+        type(body.get("results")) is int
+        and isinstance(files, list)
+        and all(isinstance(f, dict) and isinstance(f.get("name"), str) and {"bytes", "sha256"} <= set(f) for f in files)
+        and isinstance(left, dict)
+        and all(isinstance(v, list) for v in left.values())
+        and isinstance(sums, dict)
+    )
 
 
 def _checked(folder: Path, told: JSON) -> Path:
@@ -244,9 +272,7 @@ def _checked(folder: Path, told: JSON) -> Path:
         raise DataDamaged(f"{folder}/manifest.json names {told['name']!r}, which is no file of an export")
     if not path.is_file():
         raise DataDamaged(f"{path} is missing: copy the whole folder again")
-    with open(path, "rb") as f:
-        found = hashlib.file_digest(f, "sha256").hexdigest()
-    if found != told["sha256"]:
+    if (found := sha256_of(path)) != told["sha256"]:
         size = path.stat().st_size
         raise DataDamaged(f"{path} is damaged: {size} bytes, sha256 {found}; {told['bytes']} bytes, {told['sha256']} expected")
     return path
@@ -257,13 +283,13 @@ def _results_in(tar: tarfile.TarFile, folder: Path) -> dict[str, dict[str, tarfi
     found: dict[str, dict[str, tarfile.TarInfo]] = {}
     for told in tar:
         match = FILE.fullmatch(told.name)
-        if match is None or not told.isreg():
+        if match is None or not told.isreg() or told.issparse():
             raise DataDamaged(f"{folder} holds {told.name!r}, which is no file of a result: nothing was imported")
         found.setdefault(match[1], {})[match[2]] = told
     for name, files in found.items():
         try:
-            body = json.load(_opened(tar, files[BODY]))
-        except (KeyError, ValueError):
+            body = parsed(_opened(tar, files[BODY]).read(), f"{name}/{BODY}")
+        except (KeyError, DataDamaged):
             raise DataDamaged(f"{folder}: {name} has no readable {BODY}: nothing was imported") from None
         _of_its_place(body, name, folder)
     return found
@@ -308,7 +334,7 @@ class _Joined(io.RawIOBase):
             return 0
         if self._open is None or self._open[0] != i:
             self._close()
-            self._open = i, open(self.files[i], "rb")  # noqa: SIM115
+            self._open = i, opened(self.files[i])
         file = self._open[1]
         file.seek(self._at - (self.ends[i - 1] if i else 0))
         data = file.read(len(buffer))

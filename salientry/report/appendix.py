@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import StoreError
-from ..store import read_bytes, write_bytes
+from ..errors import DataDamaged, StoreError
+from ..store import read_text, write_text
 from .detection import Cell, Row, Table
 from .grid import DEFENCES
 from .numbers import KEY, Ledger
@@ -83,15 +83,17 @@ def write(folder: Path, ledger: Ledger, tables: list[Table]) -> None:
     Raises:
         StoreError: when it cannot be written.
     """
-    write_bytes(folder / NAME, text(ledger, tables).encode())
+    write_text(folder / NAME, text(ledger, tables))
 
 
 def problems(folder: Path, ledger: Ledger, tables: list[Table]) -> list[str]:
     """Where the file of a folder is not what follows from the numbers, one line each."""
     try:
-        found = read_bytes(folder / NAME).decode("utf-8", "replace")
+        found = read_text(folder / NAME)
     except StoreError:
         return [f"{NAME} is missing"]
+    except DataDamaged as e:
+        return [str(e)]
     expected = text(ledger, tables)
     if found == expected:
         return []

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ..errors import DataDamaged, Error, StoreError, UsageError, VerificationFailed
-from ..store import JSON, packed, read_json, write_json, writing
+from ..store import JSON, packed, read_json, write_json, write_text
 from . import columns, figures, page, panels, targets
 from . import verify as verifying
 from .cells import MANNERS
@@ -223,8 +223,7 @@ def write(folder: Path | str) -> Path:
     members = [{"name": m.name, "recipe": m.records.recipe, "command": m.made.command} for m in found.members]
     shown = [{"of": m.name} | n for m in found.members for n in m.made.numbers if n["id"] in m.show.seen]
     write_json(found.folder / "report.json", {"schema": page.SCHEMA, "command": found.command, "members": members, "numbers": shown})
-    with writing(found.folder / PAGE):
-        (found.folder / PAGE).write_text(text)
+    write_text(found.folder / PAGE, text)
     return found.folder / PAGE
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from ..store import JSON, read_json, writing
+from ..store import JSON, read_json, write_text
 from . import targets
 from .cells import FOUND, MANNERS
 from .claims import NOT_RUN, Claim, Finding
@@ -56,9 +56,7 @@ def write(folders: list[Path], out: Path, timing: Path | None = None) -> Path:
         StoreError: when it cannot be written.
     """
     found = text(folders, timing)
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(found)
+    write_text(out, found)
     return out
 
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from ..errors import DataDamaged, StoreError
 from ..metrics import RESAMPLES
-from ..store import JSON, packed, read_json, write_json, writing
+from ..store import JSON, packed, read_json, write_json, write_text
 from . import algorithms, appendix, detection, figures, plots, targets
 from .compute import Computed, computed
 from .counts import counts
@@ -81,8 +81,7 @@ def put(one: Made) -> Path:
     write_json(folder / "report.json", body)
     appendix.write(folder, one.found.ledger, one.found.tables)
     page = folder / "report.html"
-    with writing(page):
-        page.write_text(html(one.records, one.found, one.command))
+    write_text(page, html(one.records, one.found, one.command))
     return page
 
 
