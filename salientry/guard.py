@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from .contracts import Shape, device_of
+from .datasets.folder import Resize
 from .errors import UsageError
 from .evidence import Evidence
 from .guard_files import Saved, read_guard, write_guard
 from .inputs import as_images, plainly
 from .modules import private, versions
+from .store import one_of
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class Guard(nn.Module):
         level: the false-positive rate that the threshold was calibrated for.
         calibration: scores of calibration naturals, for p-values.
         shape: of the images.
+        resize: how ``salientry check`` brings pictures of another size to it: ``"squash"`` or ``"crop"``, as
+            :class:`~salientry.datasets.Folder` does; None: it refuses them.
 
     Example:
         >>> from salientry import Guard
@@ -116,10 +120,13 @@ class Guard(nn.Module):
         level: float,
         calibration: Any,
         shape: Shape,
+        resize: Resize | None = None,
     ) -> None:
         super().__init__()
+        if resize is not None:
+            one_of("way to resize", resize, ("squash", "crop"))
         self.saliency, self.detector = saliency, detector
-        self.threshold, self.level, self.shape = threshold, level, shape
+        self.threshold, self.level, self.shape, self.resize = threshold, level, shape, resize
         scores = calibration if isinstance(calibration, Tensor) else np.array(calibration)
         self.register_buffer("calibration", torch.as_tensor(scores, dtype=torch.float32).sort().values)
         self.training = False
@@ -211,16 +218,18 @@ class Guard(nn.Module):
     # --- on disk ---
 
     def save(self, folder: Path | str, classifier_at: str | None = None) -> None:
-        """Write ``guard.json`` and ``guard.safetensors``; of the classifier only who it is: weight hash and probe logits.
+        """Write ``guard.json`` and the arrays that it names, which replace an earlier guard together; of the classifier only who it is:
+        weight hash and probe logits.
 
         Args:
             folder: made if it is not there.
             classifier_at: where a copy of the classifier lies, relative to ``folder``, for the command line.
 
         Raises:
+            UsageError: when its threshold is not finite, or its calibration scores are missing or nan.
             StoreError: when it cannot be written.
         """
-        parts = Saved(self._learnt(), self.calibration, self.threshold, self.level, self.shape)
+        parts = Saved(self._learnt(), self.calibration, self.threshold, self.level, self.shape, self.resize)
         write_guard(Path(folder), parts, self._asked.master, classifier_at)
 
     def _learnt(self) -> dict[str, nn.Module]:
@@ -233,9 +242,9 @@ class Guard(nn.Module):
         Raises:
             UsageError: when there is no guard in the folder.
             WrongClassifier: when it was fitted for another one: weight hash and probe logits of both are shown.
-            DataDamaged: when its files do not fit together.
+            DataDamaged: when its files are not what was saved, or say nothing.
         """
         saved = read_guard(Path(folder), private(classifier))
         saliency, detector = saved.learnt.get("saliency"), saved.learnt["detector"]
-        guard = cls(classifier, saliency, detector, saved.threshold, saved.level, saved.calibration, saved.shape)
+        guard = cls(classifier, saliency, detector, saved.threshold, saved.level, saved.calibration, saved.shape, saved.resize)
         return guard.to(device_of(classifier))

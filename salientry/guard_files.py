@@ -13,11 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from .contracts import Shape, device_of, facts_of, fingerprint, frozen, origin, rebuilt, uniform, with_facts
+from .datasets.folder import Resize
 from .errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier
 from .keys import decode, encode
-from .store import JSON, read_arrays, read_json, write_arrays, write_json, writing
+from .sealed import read_sealed, sealed_arrays, write_sealed
+from .store import JSON, one_of
 
-SCHEMA = 1
+SCHEMA = 2
+LARGEST, MOST_CLASSES = 2**13, 2**20  # height or width, classes of a guard that a file may ask for
 PROBES = 4
 TOLERANCE = 1e-3  # largest difference of probe logits between machines, as a share of their size
 
@@ -32,6 +35,7 @@ class Saved:
         threshold: flagged means a score above it.
         level: the false-positive rate that it was calibrated for.
         shape: of the images.
+        resize: how pictures of another size are brought to it, as :class:`~salientry.datasets.Folder` does; None: they are refused.
     """
 
     learnt: Mapping[str, nn.Module]
@@ -39,14 +43,18 @@ class Saved:
     threshold: float
     level: float
     shape: Shape
+    resize: Resize | None = None
 
 
 def write_guard(folder: Path, saved: Saved, classifier: nn.Module, classifier_at: str | None) -> None:
-    """Write ``guard.json`` and ``guard.safetensors``.
+    """Write ``guard.json`` and the arrays that it names, both or none.
 
     Raises:
+        UsageError: for a guard whose threshold or calibration scores say nothing.
         StoreError: when they cannot be written.
     """
+    if why := _empty(saved):
+        raise UsageError(f"this guard cannot be saved: {why}")
     weights = {f"{name}.{k}": v for name, m in saved.learnt.items() for k, v in m.state_dict().items()}
     weights |= {"calibration": saved.calibration}
     body = {
@@ -54,6 +62,7 @@ def write_guard(folder: Path, saved: Saved, classifier: nn.Module, classifier_at
         "threshold": saved.threshold,
         "level": saved.level,
         "shape": encode(saved.shape),
+        "resize": saved.resize,
         "classifier": {
             "weights": fingerprint(classifier),
             "probes": probe(classifier, saved.shape).tolist(),
@@ -61,10 +70,19 @@ def write_guard(folder: Path, saved: Saved, classifier: nn.Module, classifier_at
         },
         "learnt": {name: {"origin": origin(m), "facts": facts_of(m)} for name, m in saved.learnt.items()},
     }
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    write_arrays(folder / "guard.safetensors", {k: [v.detach().cpu().numpy()] for k, v in weights.items()})
-    write_json(folder / "guard.json", body)
+    write_sealed(folder, "guard", body, {k: [v.detach().cpu().numpy()] for k, v in weights.items()})
+
+
+def _empty(saved: Saved) -> str:
+    """Which of its numbers say nothing, if any."""
+    scores = saved.calibration
+    if not math.isfinite(saved.threshold):
+        return f"its threshold is {saved.threshold}"
+    if not 0 < saved.level < 1:
+        return f"its level is {saved.level}; a rate between 0 and 1 expected"
+    if scores.dim() != 1 or not len(scores):
+        return f"its calibration scores have shape {tuple(scores.shape)}; (N,) expected, N at least 1"
+    return f"{int(scores.isnan().sum())} of its {len(scores)} calibration scores are nan" if bool(scores.isnan().any()) else ""
 
 
 def read_guard(folder: Path, classifier: nn.Module) -> Saved:
@@ -73,25 +91,32 @@ def read_guard(folder: Path, classifier: nn.Module) -> Saved:
     Raises:
         UsageError: when there is no guard in the folder.
         WrongClassifier: when it was fitted for another one: weight hash and probe logits of both are shown.
-        DataDamaged: when its files do not fit together.
+        DataDamaged: when its files are not what was saved.
     """
     body = description(folder)
     with _sound(folder):
         shape: Shape = decode(body["shape"])
+        if not isinstance(shape, Shape):
+            raise ValueError(f"shape {shape!r}")
         known, probes = str(body["classifier"]["weights"]), torch.tensor(body["classifier"]["probes"], dtype=torch.float32)
         sizes = (shape.channels, shape.height, shape.width, shape.classes)
         if any(type(n) is not int or n < 1 for n in sizes) or probes.dim() != 2 or not probes.numel():
             raise ValueError(f"shape {shape}, probe logits of shape {tuple(probes.shape)}")
-        threshold, level = float(body["threshold"]), float(body["level"])
-        if not math.isfinite(threshold):
-            raise ValueError(f"threshold {threshold}")
+        if max(shape.height, shape.width) > LARGEST or max(shape.classes, shape.channels) > MOST_CLASSES:
+            raise ValueError(f"shape {shape} is larger than {LARGEST} x {LARGEST} pixels or {MOST_CLASSES} classes")
+        threshold, level, resize = float(body["threshold"]), float(body["level"]), body["resize"]
+        if resize is not None:
+            one_of("way to resize", resize, ("squash", "crop"))
     _recognise(classifier, shape, known, probes, folder)
-    arrays = {k: torch.from_numpy(np.array(v)) for k, v in read_arrays(folder / "guard.safetensors").items()}
+    arrays = {k: torch.from_numpy(np.array(v)) for k, v in sealed_arrays(folder, body).items()}
     with _sound(folder):
         learnt = {name: _loaded(name, note, arrays, folder) for name, note in body["learnt"].items()}
     if "calibration" not in arrays or "detector" not in learnt:
-        raise DataDamaged(f"{folder}: guard.json and guard.safetensors do not fit together")
-    return Saved(learnt, arrays["calibration"], threshold, level, shape)
+        raise DataDamaged(f"{folder}: guard.json and its arrays do not fit together")
+    saved = Saved(learnt, arrays["calibration"], threshold, level, shape, resize)
+    if why := _empty(saved):
+        raise DataDamaged(f"the guard in {folder} cannot be used: {why}")
+    return saved
 
 
 def description(folder: Path | str) -> JSON:
@@ -99,17 +124,13 @@ def description(folder: Path | str) -> JSON:
 
     Raises:
         UsageError: when the folder holds none, or one of another schema.
-        DataDamaged: when it is no JSON, or a field is missing.
+        DataDamaged: when it is not what was saved, or a field is missing.
     """
     try:
-        body = read_json(Path(folder) / "guard.json")
+        body = read_sealed(Path(folder), "guard", SCHEMA, "fit the guard again, or save it again with this version")
     except StoreError:
         raise UsageError(f"no guard in {folder}: there is no guard.json") from None
-    if not isinstance(body, dict) or body.get("schema") != SCHEMA:
-        raise UsageError(
-            f"{folder}/guard.json has schema {body.get('schema') if isinstance(body, dict) else None!r}; this version reads {SCHEMA}"
-        )
-    if missing := {"threshold", "level", "shape", "classifier", "learnt"} - set(body):
+    if missing := {"threshold", "level", "shape", "resize", "classifier", "learnt"} - set(body):
         raise DataDamaged(f"{folder}/guard.json says nothing of: {', '.join(sorted(missing))}")
     if not isinstance(body["classifier"], dict) or not isinstance(body["classifier"].get("at", 0), str | None):
         raise DataDamaged(f"{folder}/guard.json does not say which classifier it is for")

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ from salientry.errors import DataDamaged, Error, StoreError, UsageError, WrongCl
 from salientry.evidence import Evidence
 from salientry.guard import Guard, Verdict
 from salientry.guard_files import probe
+from salientry.keys import digest
+from salientry.sealed import write_sealed
 from salientry.store import read_arrays
 
 from . import examples
@@ -275,6 +280,23 @@ def test_leaves_the_classifier_as_found(saliency: nn.Module) -> None:
 # --- on disk --------------------------------------------------------------------------------------------------------
 
 
+def weights(folder: Path) -> Path:
+    """The guard's one file of arrays."""
+    found: Path = folder / json.loads((folder / "guard.json").read_text())["arrays"]["file"]
+    return found
+
+
+def forged(folder: Path, change: Callable[[dict[str, Any]], object], **arrays: Any) -> None:
+    """Change a saved guard and write checksums that fit: what a program of somebody else's could have written."""
+    body = json.loads((folder / "guard.json").read_text())
+    there = {k: [np.array(v)] for k, v in read_arrays(weights(folder)).items()} | {k: [v] for k, v in arrays.items()}
+    write_sealed(folder, "guard", {k: v for k, v in body.items() if k not in ("arrays", "sha256")}, there)
+    body = json.loads((folder / "guard.json").read_text())
+    change(body)
+    del body["sha256"]
+    (folder / "guard.json").write_text(json.dumps(body | {"sha256": digest(body)}))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_loaded_guard_gives_the_same_verdicts_bit_for_bit(classifier: nn.Module, saliency: nn.Module, tmp_path: Path, name: str) -> None:
     guard = guarded(classifier, saliency, name)
@@ -287,13 +309,13 @@ def test_a_loaded_guard_gives_the_same_verdicts_bit_for_bit(classifier: nn.Modul
     assert vars(again.detector)["facts"] == vars(guard.detector)["facts"]
     assert not any(m.training for m in again.modules())
     again.save(tmp_path / "c")
-    for file in ("guard.json", "guard.safetensors"):
-        assert (tmp_path / "c" / file).read_bytes() == (tmp_path / "a" / "b" / file).read_bytes()
+    first, second = ({p.name: p.read_bytes() for p in f.iterdir()} for f in (tmp_path / "a" / "b", tmp_path / "c"))
+    assert first == second and len(first) == 2
 
 
 def test_the_classifier_is_not_in_the_files(guard: Guard, classifier: nn.Module, folder: Path) -> None:
-    assert sorted(p.name for p in folder.iterdir()) == ["guard.json", "guard.safetensors"]
-    arrays = read_arrays(folder / "guard.safetensors")
+    assert sorted(p.name for p in folder.iterdir()) == [weights(folder).name, "guard.json"]
+    arrays = read_arrays(weights(folder))
     assert {k.split(".")[0] for k in arrays} == {"detector", "saliency", "calibration"}
     raw = b"".join(p.read_bytes() for p in folder.iterdir())
     for value in classifier.state_dict().values():
@@ -368,11 +390,11 @@ def test_a_folder_that_cannot_be_written(guard: Guard, tmp_path: Path) -> None:
         guard.save(tmp_path / "file" / "guard")
 
 
-@pytest.mark.parametrize("schema", [0, 2, None, "1"])
+@pytest.mark.parametrize("schema", [0, 1, 3, None, "2", True])
 def test_another_schema_is_named(folder: Path, classifier: nn.Module, schema: Any) -> None:
     body = json.loads((folder / "guard.json").read_text())
     (folder / "guard.json").write_text(json.dumps(body | {"schema": schema}))
-    with pytest.raises(UsageError, match=f"has schema {schema!r}; this version reads 1"):
+    with pytest.raises(UsageError, match=f"has schema {schema!r}; this version reads 2: fit the guard again, or save it again"):
         Guard.load(folder, classifier)
 
 
@@ -387,25 +409,21 @@ def test_damaged_json(folder: Path, classifier: nn.Module) -> None:
         Guard.load(folder, classifier)
 
 
-@pytest.mark.parametrize("field", ["threshold", "level", "shape", "classifier", "learnt"])
+@pytest.mark.parametrize("field", ["threshold", "level", "shape", "resize", "classifier", "learnt", "arrays"])
 def test_a_description_without_one_of_its_fields(folder: Path, classifier: nn.Module, field: str) -> None:
-    body = json.loads((folder / "guard.json").read_text())
-    del body[field]
-    (folder / "guard.json").write_text(json.dumps(body))
+    forged(folder, lambda body: body.pop(field))
     with pytest.raises(DataDamaged, match=field):
         Guard.load(folder, classifier)
 
 
 def test_settings_of_strangers_are_not_built(folder: Path, classifier: nn.Module) -> None:
-    body = json.loads((folder / "guard.json").read_text())
-    body["learnt"]["detector"]["origin"]["build"]["class"] = "os:system"
-    (folder / "guard.json").write_text(json.dumps(body))
+    forged(folder, lambda body: body["learnt"]["detector"]["origin"]["build"].update({"class": "os:system"}))
     with pytest.raises(DataDamaged, match="only settings of salientry"):
         Guard.load(folder, classifier)
 
 
 def test_truncated_and_missing_weights(folder: Path, classifier: nn.Module) -> None:
-    path = folder / "guard.safetensors"
+    path = weights(folder)
     whole = path.read_bytes()
     for size in (len(whole) - 1, len(whole) // 2, 100, 4, 0):
         path.write_bytes(whole[:size])
@@ -418,7 +436,94 @@ def test_truncated_and_missing_weights(folder: Path, classifier: nn.Module) -> N
 
 def test_files_that_do_not_belong_together(folder: Path, classifier: nn.Module, saliency: nn.Module, tmp_path: Path) -> None:
     guarded(classifier, saliency, "margin").save(tmp_path / "other")
-    shutil.copy(tmp_path / "other" / "guard.safetensors", folder / "guard.safetensors")
-    with pytest.raises(DataDamaged, match="do not fit") as e:
+    shutil.copy(weights(tmp_path / "other"), weights(folder))
+    with pytest.raises(DataDamaged, match="is damaged: its sha256") as e:
         Guard.load(folder, classifier)
     assert isinstance(e.value, Error)
+
+
+def test_a_flipped_bit_anywhere_in_the_weights_is_found(folder: Path, classifier: nn.Module) -> None:
+    path = weights(folder)
+    whole = path.read_bytes()
+    for at in range(200, len(whole), len(whole) // 40):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(DataDamaged, match="is damaged: its sha256 is"):
+            Guard.load(folder, classifier)
+    path.write_bytes(whole)
+    Guard.load(folder, classifier)
+
+
+@pytest.mark.parametrize("field", ["threshold", "level", "resize", "shape", "learnt", "classifier"])
+def test_an_edited_field_is_found(folder: Path, classifier: nn.Module, field: str) -> None:
+    body = json.loads((folder / "guard.json").read_text())
+    body[field] = 0.5 if field in ("threshold", "level") else "crop" if field == "resize" else body[field] | {"more": 1}
+    (folder / "guard.json").write_text(json.dumps(body))
+    with pytest.raises(DataDamaged, match=r"guard\.json is not what was saved: the sha256 of its fields is"):
+        Guard.load(folder, classifier)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"shape": {"height": 2**20}}, "is larger than 8192 x 8192"),
+        ({"shape": {"classes": 2**40}}, "is larger than"),
+        ({"shape": {"height": 0}}, "damaged"),
+        ({"level": 0}, "level is 0.0; a rate between 0 and 1 expected"),
+        ({"resize": "stretch"}, "unknown way to resize 'stretch'"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(folder: Path, classifier: nn.Module, change: dict[str, Any], why: str) -> None:
+    def changed(body: dict[str, Any]) -> None:
+        for k, v in change.items():
+            body[k] = body[k] | v if isinstance(v, dict) else v
+
+    forged(folder, changed)
+    with pytest.raises((DataDamaged, UsageError), match=why):
+        Guard.load(folder, classifier)
+
+
+@pytest.mark.parametrize("scores", [np.zeros(0, np.float32), np.array([0, np.nan], np.float32), np.zeros((2, 2), np.float32)])
+def test_calibration_scores_that_say_nothing_are_refused(folder: Path, guard: Guard, classifier: nn.Module, scores: Any) -> None:
+    forged(folder, lambda body: None, calibration=scores)
+    with pytest.raises(DataDamaged, match=r"cannot be used: .* calibration scores"):
+        Guard.load(folder, classifier)
+    guard = copy.deepcopy(guard)
+    guard.calibration = torch.from_numpy(scores)
+    with pytest.raises(UsageError, match=r"cannot be saved: .* calibration scores"):
+        guard.save(folder)
+
+
+@pytest.mark.parametrize("call", ["os.replace", "os.unlink"])
+@pytest.mark.parametrize("count", range(4))
+def test_a_save_that_is_cut_off_leaves_the_old_guard_or_the_new(
+    folder: Path, classifier: nn.Module, saliency: nn.Module, monkeypatch: pytest.MonkeyPatch, call: str, count: int
+) -> None:
+    """Never the old threshold with the new detector: the process is gone before the ``count``-th call that changes the folder."""
+    old, new = Guard.load(folder, classifier), guarded(classifier, saliency, "margin")
+    new.threshold = 123.0
+    real, left = getattr(os, call.removeprefix("os.")), [count]
+
+    def cut(*arguments: Any, **settings: Any) -> Any:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return real(*arguments, **settings)
+
+    with monkeypatch.context() as m, contextlib.suppress(KeyboardInterrupt):
+        m.setattr(os, call.removeprefix("os."), cut)
+        new.save(folder)
+    found = Guard.load(folder, classifier)
+    assert same(found(X), old(X)) or (same(found(X), new(X)) and found.threshold == 123.0)
+    new.save(folder)
+    assert same(Guard.load(folder, classifier)(X), new(X))
+    assert sorted(p.name for p in folder.iterdir()) == [weights(folder).name, "guard.json"]
+
+
+def test_how_to_resize_is_kept(guard: Guard, classifier: nn.Module, folder: Path) -> None:
+    assert Guard.load(folder, classifier).resize is None
+    guard = copy.deepcopy(guard)
+    guard.resize = "crop"
+    guard.save(folder)
+    assert Guard.load(folder, classifier).resize == "crop"
+    with pytest.raises(UsageError, match="unknown way to resize 'stretch'; there are: squash, crop"):
+        Guard(guard.classifier, None, guard.detector, 0.0, 0.05, guard.calibration, SHAPE, "stretch")  # type: ignore[arg-type]

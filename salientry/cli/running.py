@@ -34,7 +34,7 @@ from .checking import judge
 RECIPES = ("smoke", "fast", "whitebox")
 PARTS = ("report.html", "report.json", "gallery.json", "gallery.safetensors", "check.json")
 PICTURES = ("natural.png", "natural-map.png", "attacked.png", "attacked-map.png")
-NETS = ("guard/guard.json", "guard/guard.safetensors", "classifier/classifier.json", "classifier/classifier.safetensors")
+NETS = ("guard/guard.json", "guard/guard*.safetensors", "classifier/classifier.json", "classifier/classifier*.safetensors")
 Say = Callable[[str], Any]
 
 
@@ -297,8 +297,8 @@ def _clear(out: Path) -> None:
     """Remove what an earlier run left in ``out`` and this one may not write: its page, gallery, guard and pictures."""
     if (out / "run.json").exists():
         with writing(out):
-            for name in (*PARTS, *PICTURES, *NETS):
-                (out / name).unlink(missing_ok=True)
+            for old in [p for name in (*PARTS, *PICTURES, *NETS) for p in out.glob(name)]:
+                old.unlink(missing_ok=True)
 
 
 def _leave_guard(run: Run, findings: Findings, out: Path) -> None:

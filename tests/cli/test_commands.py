@@ -59,8 +59,9 @@ def impossible(run: Run, least: float = 2.0) -> Findings:
 
 def threshold(folder: Path, value: float) -> None:
     """Move a saved guard's threshold."""
-    body = json.loads((folder / "guard.json").read_text())
-    (folder / "guard.json").write_text(json.dumps(body | {"threshold": value}))
+    guard = Guard.load(folder, load_classifier(str(folder.parent / "classifier")))
+    guard.threshold = value
+    guard.save(folder, "../classifier")
 
 
 def picture(path: Path, seed: int = 0, size: tuple[int, ...] = (28, 28)) -> Path:
@@ -562,7 +563,7 @@ def test_a_classifier_of_ones_own_is_named_with_its_weights(left: Path, tmp_path
     (tmp_path / "nets_for_this_test.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
     shutil.copytree(left / "guard", tmp_path / "alone")
-    weights = left / "classifier" / "classifier.safetensors"
+    weights = next(left.glob("classifier/classifier*.safetensors"))
     named = ["--classifier", "nets_for_this_test:network", "--weights", weights]
     usual = Told("check", left / "guard", *_both(left), "--json")
     told = Told("check", tmp_path / "alone", *_both(left), "--json", *named)
@@ -597,9 +598,7 @@ def test_a_guard_runs_no_code_that_its_file_names(left: Path, tmp_path: Path, mo
     (tmp_path / "trap_for_this_test.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\ndef f(): pass")
     monkeypatch.chdir(left / "guard")
     monkeypatch.syspath_prepend(str(tmp_path))
-    body = json.loads(Path("guard.json").read_text())
-    body["classifier"]["at"] = "trap_for_this_test:f"
-    Path("guard.json").write_text(json.dumps(body))
+    Guard.load(".", load_classifier("../classifier")).save(".", "trap_for_this_test:f")
     Told("check", ".", "../natural.png").refused(2, "where there is none")
     assert not (tmp_path / "sprung").exists()
 
