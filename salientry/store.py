@@ -24,10 +24,12 @@ from numpy.typing import NDArray
 
 from .errors import DataDamaged, StoreError, UsageError
 from .files import JSON as JSON
-from .files import Hashing, Unpacking, opened, parsed, read_bytes, refuse_bomb, refuse_other, replacing
+from .files import Hashing, Unpacking, opened, parsed, refuse_bomb, refuse_other, replacing
 from .files import packed as packed
+from .files import read_bytes as read_bytes
 from .files import read_json as read_json
 from .files import read_text as read_text
+from .files import write_bytes as write_bytes
 from .files import write_json as write_json
 from .files import write_text as write_text
 from .files import writing as writing
