@@ -9,16 +9,18 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from ..contracts import frozen
 from ..errors import UsageError
 from ..inputs import as_images, as_labels, as_seeds, dtype_of, plainly
+from ..modules import private
+from ..preflight import no_logits, probabilities
 
 Call = TypeVar("Call", bound=Callable[..., Tensor])
 
 
 def bordered(attack: Call) -> Call:
-    """An attack's ``__call__`` that is handed ordinary images (N, C, H, W), labels (N,) and seeds (N,), and a classifier whose first
-    answer is looked at and which says when it has no gradient; modes, flags and graphs around it are as they were.
+    """An attack's ``__call__`` that is handed ordinary images (N, C, H, W), labels (N,) and seeds (N,), and a private copy of the
+    classifier (it shares the weights) whose first answer is looked at and which says when it has no gradient. The classifier itself is
+    not touched, so other threads may use it meanwhile; modes and graphs around the call are as they were.
 
     Inside, gradients are off: an attack turns them on where it needs them.
 
@@ -30,8 +32,8 @@ def bordered(attack: Call) -> Call:
     def call(self: Any, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         x = as_images(x, dtype=dtype_of(classifier))
         y, seeds = as_labels(y, len(x)), as_seeds(seeds, len(x))
-        with plainly(grad=False), frozen(classifier):
-            return attack(self, Attacked(classifier, y), x, y, seeds=seeds).detach()
+        with plainly(grad=False):
+            return attack(self, Attacked(private(classifier), y), x, y, seeds=seeds).detach()
 
     return cast(Call, call)
 
@@ -47,10 +49,11 @@ class Attacked(nn.Module):
     def __init__(self, classifier: nn.Module, labels: Tensor) -> None:
         super().__init__()
         self.classifier, self.labels, self.seen = classifier, labels, False
+        self.trusted = bool(getattr(classifier, "trust_output", False))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K)."""
-        z: Tensor = self.classifier(x.clone())  # it may work in place
+        z: Tensor = self.classifier(x)
         if not self.seen:
             self._look(z, len(x))
             self.seen = True
@@ -62,7 +65,13 @@ class Attacked(nn.Module):
         return z
 
     def _look(self, z: Tensor, count: int) -> None:
-        if not isinstance(z, Tensor) or z.dim() != 2 or len(z) != count:
+        """Refuse what no attack can use, and labels that are none of the classes."""
+        if not isinstance(z, Tensor) or z.dim() != 2 or len(z) != count or z.shape[1] < 2:
             found = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
-            raise UsageError(f"the classifier should give logits (N, K); it gave {found} for {count} images: wrap it in External")
+            raise UsageError(f"the classifier should give logits (N, K), K >= 2; it gave {found} for {count} images: wrap it in External")
         as_labels(self.labels, len(self.labels), z.shape[1])
+        z = z.detach()
+        if not bool(torch.isfinite(z).all()):
+            raise UsageError("the classifier gives logits that are not finite on these images")
+        if not self.trusted and (kind := probabilities(z)):
+            raise UsageError(no_logits(kind))

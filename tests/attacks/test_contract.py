@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from salientry.classifiers import External
 from salientry.contracts import Attack, Shape
 from salientry.errors import UsageError
 
@@ -250,15 +253,15 @@ def test_batches_of_one_and_of_none(name: str, shape: Shape) -> None:
 # --- whatever people have ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", sorted(LAYOUTS))
-def test_memory_does_not_matter(name: str, layout: str, shape: Shape, classifier: nn.Module) -> None:
+def test_memory_does_not_matter(name: str, shape: Shape, classifier: nn.Module) -> None:
     x = examples.images(shape, 12)
     y, s = examples.predicted(classifier, x), examples.seeds(12)
     plain = attack(name)(classifier, x, y, seeds=s)
     assert bool((examples.predicted(classifier, plain) != y).any())
-    other = LAYOUTS[layout](x)
-    assert torch.equal(attack(name)(classifier, other, y, seeds=s), plain)
-    assert (torch.equal(other.detach(), x) and other.grad_fn is None) or other.requires_grad
+    for layout, make in LAYOUTS.items():
+        other = make(x)
+        assert torch.equal(attack(name)(classifier, other, y, seeds=s), plain), layout
+        assert torch.equal(other.detach(), x), layout
 
 
 def test_one_image_expanded_to_a_batch(name: str, shape: Shape, classifier: nn.Module) -> None:
@@ -268,14 +271,14 @@ def test_one_image_expanded_to_a_batch(name: str, shape: Shape, classifier: nn.M
     assert torch.equal(attack(name)(classifier, x.expand(5, -1, -1, -1), y, seeds=s), plain)
 
 
-@pytest.mark.parametrize("mode", sorted(MODES))
-def test_modes_around_it_do_not_matter(name: str, mode: str, shape: Shape, classifier: nn.Module) -> None:
+def test_modes_around_it_do_not_matter(name: str, shape: Shape, classifier: nn.Module) -> None:
     x = examples.images(shape, 8)
     y, s = examples.predicted(classifier, x), examples.seeds(8)
     plain = attack(name)(classifier, x, y, seeds=s)
-    with MODES[mode]():
-        inside = attack(name)(classifier, x.clone(), y.clone(), seeds=s.clone())
-    assert inside.dtype == torch.float32 and not inside.is_inference() and torch.equal(inside, plain)
+    for mode, around in MODES.items():
+        with around():
+            inside = attack(name)(classifier, x.clone(), y.clone(), seeds=s.clone())
+        assert inside.dtype == torch.float32 and not inside.is_inference() and torch.equal(inside, plain), mode
 
 
 def test_images_and_labels_of_other_types(name: str, shape: Shape, classifier: nn.Module) -> None:
@@ -337,8 +340,9 @@ class Opaque(nn.Module):
 
 
 @pytest.mark.parametrize("how", ["elsewhere", "no_grad", "detached in place"])
-def test_a_network_without_a_gradient_is_told_with_the_way_out(name: str, how: str, shape: Shape, classifier: nn.Module) -> None:
-    x = examples.images(shape, 4)
+def test_a_network_without_a_gradient_is_told_with_the_way_out(name: str, how: str) -> None:
+    shape = examples.SHAPES["odd"]
+    classifier, x = examples.conv(shape), examples.images(shape, 4)
     y = examples.predicted(classifier, x)
     with pytest.raises(UsageError, match=r"needs the gradient of the logits .* gives none .* that PyTorch can differentiate"):
         attack(name)(Opaque(classifier, how), x, y, seeds=examples.seeds(4))
@@ -363,7 +367,53 @@ def test_a_network_may_work_in_place(name: str, shape: Shape, classifier: nn.Mod
     assert bool((examples.predicted(classifier, found) != y).any())
 
 
+def test_the_classifier_is_not_touched_while_it_is_attacked(name: str, shape: Shape) -> None:
+    """Another thread that trains it, or attacks it too, sees nothing."""
+    net = untidy(shape)
+    x, held, seen = examples.images(shape, 5), [net], []
+    before = everything_about(net)
+    seen.append(before)
+
+    class Watching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(everything_about(held[0]))
+            return self.net(x)  # type: ignore[no-any-return]
+
+    attack(name)(Watching(), x, torch.zeros(5, dtype=torch.int64), seeds=examples.seeds(5))
+    assert len(seen) > 1 and all(state == before for state in seen)
+
+
+def test_threads_may_attack_one_classifier(name: str) -> None:
+    shape = examples.SHAPES["grey"]
+    net, x, s = untidy(shape), examples.images(shape, 6), examples.seeds(6)
+    y = examples.predicted(copy.deepcopy(net).eval(), x)
+    before, alone = everything_about(net), attack(name)(net, x, y, seeds=s)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: attack(name)(net, x, y, seeds=s), range(12)))
+    assert all(torch.equal(f, alone) for f in found)
+    assert everything_about(net) == before
+
+
 def test_answers_that_are_no_logits_are_refused(name: str, shape: Shape) -> None:
-    x, y = examples.images(shape, 4), torch.zeros(4, dtype=torch.int64)
-    with pytest.raises(UsageError, match=r"should give logits \(N, K\)"):
-        attack(name)(nn.Identity(), x, y, seeds=examples.seeds(4))
+    x, y, s = examples.images(shape, 4), torch.zeros(4, dtype=torch.int64), examples.seeds(4)
+    one, broken = examples.conv(replace(shape, classes=1)), examples.conv(shape)
+    broken[-1].bias.data[0] = float("nan")
+    for net, message in (
+        (nn.Identity(), r"should give logits \(N, K\), K >= 2; it gave"),
+        (one, r"should give logits \(N, K\), K >= 2; it gave \(4, 1\) for 4 images: wrap it in External"),
+        (broken, "logits that are not finite"),
+        (nn.Sequential(examples.conv(shape), nn.Softmax(1)), r"gives softmax probabilities .* logits are needed.*trust_output=True"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            attack(name)(net, x, y, seeds=s)
+
+
+def test_probabilities_that_are_meant_are_attacked(name: str, shape: Shape) -> None:
+    net = External(nn.Sequential(examples.conv(shape), nn.Softmax(1)), trust_output=True)
+    x = examples.images(shape, 6)
+    y = examples.predicted(net, x)
+    assert bool((examples.predicted(net, attack(name)(net, x, y, seeds=examples.seeds(6))) != y).any())
