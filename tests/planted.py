@@ -57,6 +57,13 @@ ATTACKS = (
         "JSMA: a changed batch is lost", "attacks/jsma.py", "flat = flat.scatter(1, pair,", "flat.scatter(1, pair,", "attacks/test_jsma.py"
     ),
     _fault("an attack's target may be the label itself", "attacks/_gradient.py", "draw + (draw >= y)", "draw", "attacks/test_jsma.py"),
+    _fault(
+        "gradient attacks climb the cross-entropy, which underflows",
+        "attacks/_gradient.py",
+        "log_odds_against(classifier(here), y).sum()",
+        'F.cross_entropy(classifier(here), y, reduction="sum")',
+        "attacks/test_steep.py",
+    ),
 )
 
 CONVENTIONS = (
@@ -64,7 +71,13 @@ CONVENTIONS = (
     _fault("a row's randomness depends on the batch", "contracts.py", "z = seeds[:, None] +", "z = seeds[:1, None] +", "test_contracts.py"),
     _fault("a changed map outlives its logits", "evidence.py", "if k not in stale}", "if True}", "test_evidence.py"),
     _fault("the guard flags at the threshold", "guard.py", "~(score <= self.threshold)", "~(score < self.threshold)", "test_guard.py"),
-    _fault("the guard's p-value has no +1", "guard.py", "(1 + at_least) / (1 + n)", "at_least / n", "test_guard.py"),
+    _fault(
+        "the guard's p-value has no +1",
+        "guard.py",
+        "(1 + at_least).to(torch.float32) / (1 + n)",
+        "at_least.to(torch.float32) / n",
+        "test_guard.py",
+    ),
     _fault(
         "External: std where mean belongs",
         "classifiers/external.py",
@@ -81,6 +94,20 @@ CONVENTIONS = (
     ),
     _fault(
         "a step's seed is not in its key", "experiment/handles.py", 'parts += [{"seed": seed}]', "parts += []", "experiment/test_run.py"
+    ),
+    _fault(
+        "a fingerprint leaves out buffers that are not in the state",
+        "contracts.py",
+        "dict(module.named_buffers()) | module.state_dict()",
+        "module.state_dict()",
+        "test_contracts.py",
+    ),
+    _fault(
+        "probabilities are taken for logits", "preflight.py", "and (kind := probabilities(z))", "and (kind := None)", "test_preflight.py"
+    ),
+    _fault("two answers to one image may differ", "preflight.py", "GAP = 1e-3", "GAP = 1e3", "test_preflight.py"),
+    _fault(
+        "logits that are not finite are taken", "preflight.py", "(~torch.isfinite(z)).any(1)", "(z > torch.inf).any(1)", "test_preflight.py"
     ),
 )
 
@@ -131,8 +158,8 @@ PROTOCOL = (
     _fault(
         "paired batches hold another's twin",
         "experiment/steps.py",
-        "twins if self.paired else rng.permutation(places)",
-        "rng.permutation(places)",
+        "self._pairs(one if self.paired else",
+        "self._pairs(rng.permutation(one) if self.paired else",
         "experiment/test_steps.py",
     ),
     _fault(
@@ -247,8 +274,8 @@ STORE = (
     _fault(
         "shards that are there are passed over without their batches",
         "experiment/_results.py",
-        "_ = [next(borders) for _ in batches]\n",
-        "",
+        "_ = [next(borders) for _ in batches]",
+        "pass",
         "experiment/test_run.py",
     ),
     _fault(

@@ -348,7 +348,7 @@ def test_a_fingerprint_knows_shapes_dtypes_names_and_identity() -> None:
 
     zeros = torch.zeros(4)
     different = [holding("a", zeros), holding("b", zeros), holding("a", zeros.view(2, 2)), holding("a", zeros.int())]
-    different += [holding("a", torch.zeros(0)), nn.Module(), External(holding("a", zeros)), External(holding("a", zeros), std=2.0)]
+    different += [holding("a", torch.zeros(0)), nn.Module(), External(holding("a", zeros)), External(holding("a", zeros), std=0.5)]
     different += [External(holding("a", zeros), channels="BGR"), External(holding("a", zeros), output="logits")]
     assert len({fingerprint(m) for m in different}) == len(different)
 

@@ -470,3 +470,10 @@ def test_rank_test_at_its_ends() -> None:
     assert (same.effect, same.two_sided, same.greater) == (0, 1, 1)
     for nothing in (metrics.rank_test(low[:0], high), metrics.rank_test(low, high[:0])):
         assert all(math.isnan(v) for v in (nothing.effect, nothing.two_sided, nothing.greater))
+
+
+def test_an_interval_is_of_as_many_resamples_as_pages_say() -> None:
+    ids = np.array(["a", "b", "c", "b"])
+    assert metrics.RESAMPLES == 1000
+    assert Resamples(ids).weights.shape == (1000, 3)
+    assert len(bootstrap(lambda rows: float(len(rows)), ids)) == 1000

@@ -89,6 +89,12 @@ def two(first: Batch, second: Batch) -> dict[str, torch.Tensor]:
     return {"both": first.label + second.label}
 
 
+@step("turned", stored=False)
+def turned(rows: Rows) -> Rows:
+    """The same images in another order."""
+    return rows.take(np.arange(len(rows))[::-1])
+
+
 @step("learnt")
 def learnt(settings: AffineSettings, *, seed: int) -> nn.Module:
     assert torch.get_num_threads() == 1
@@ -199,6 +205,8 @@ def test_rows_that_are_not_aligned_are_refused(tmp_path: Path) -> None:
     rows = run.dataset(Numbers())["fit"]
     with pytest.raises(AssertionError, match="not aligned"):
         run.get(run.do(two, rows, rows.first(5)))
+    with pytest.raises(AssertionError, match="not aligned"):
+        run.get(run.do(two, rows, run.do(turned, rows)))
 
 
 def test_an_unfinished_result_is_no_result(tmp_path: Path) -> None:
