@@ -254,11 +254,12 @@ DETECTORS = (
 )
 
 STORE = (
+    _fault("a flipped bit in a stored result is taken", "store.py", "refuse_other(file, sums[name])", "pass", "test_store.py"),
     _fault(
         "DONE stands before the rename",
         "store.py",
-        "        try:\n            yield fresh\n",
-        '        try:\n            path.mkdir(exist_ok=True)\n            (path / "DONE").touch()\n            yield fresh\n',
+        "            yield fresh, sums\n",
+        "            path.mkdir(exist_ok=True)\n            (path / SUMS).touch()\n            yield fresh, sums\n",
         "test_store.py",
     ),
     _fault(
