@@ -1,8 +1,9 @@
-"""The measured parts of README.md and docs/RESULTS.md, from the recorded runs in results/.
+"""The measured parts of README.md and docs/RESULTS.md, and the README's two pictures.
 
 python -m benchmarks.readme                      # prints README's part
-python -m benchmarks.readme --write              # writes every part between its two comments; a test compares
+python -m benchmarks.readme --write              # writes every part between its two comments, and the plot, from results/; a test compares
 python -m benchmarks.readme --write --claims     # docs/claims.md before it (minutes): after a run was recorded
+python -m benchmarks.readme --maps smoke-report  # writes the picture of a digit and its maps, from what `make demo` left
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from salientry.report.targets import COLUMNS as NAMED
 from salientry.report.targets import cell as printed
 from salientry.report.targets import printed as paper
 
+from . import pictures
 from .recorded import RESULTS, Recorded, first, recorded, row, rule
 from .tables import budgets, fast, lacking, settings, smoke, white_boxes
 
 ROOT = RESULTS.parent
 CLAIMS = ROOT / "docs" / "claims.md"
+PLOT, MAPS = "docs/images/detection.svg", "docs/images/maps.png"
 ATTACKS = {"CarliniWagner": "C&W", "BIM": "small BIM"}  # of the headline
 SHOWN = {
     "SPD": "SPD, the map times the image",
@@ -41,11 +44,60 @@ GAINS = {
     "logits with the map minus without": "the map adds to the logits alone",
     "SPD minus the best floor": "SPD minus the best floor",
 }
+ALT = (
+    "Plot of 14 detectors on CIFAR-10: share of attacked images detected against extra flags on harmless noise. The logit margin "
+    "stands highest of those that do not react to noise; the fusion and ID+ detect more and flag much noise."
+)
 SHORT = {"holds only against a baseline that did not train": "only against an untrained baseline"}
 
 
+def good() -> str:
+    """README's part: how good it is, as a plot and in three sentences."""
+    cifar, mnist = (next(r for r in first(recorded("fast")) if r.dataset == d) for d in ("cifar10", "mnist"))
+    white = next(r for r in recorded("whitebox") if r.dataset == "cifar10")
+    points = {p.name: p for p in pictures.points(cifar)}
+    found, noise = ({d: _percent(cifar, getattr(p, kind)) for d, p in points.items()} for kind in ("found", "noise"))
+    passed = {i: n for i, n in white.numbers.items() if re.fullmatch(r"white box/[^/]+/8/255/union", i)}
+    assert {n["value"] for n in passed.values()} == {1.0}, "the sentence below says that every attacked detector is passed"
+    black = next(i for i in mnist.numbers if re.fullmatch(r"strict/BlackShare/(CarliniWagner[^/]*)/\1/tpr@0\.05", i))
+    n, images = cifar.n(points["SMD"].found), white.n(next(iter(passed)))
+    return "\n".join(
+        [
+            f"![{ALT}]({PLOT})",
+            "",
+            f"- With a threshold that flags 5 % of CIFAR-10's natural images, the paper's map detectors find {found['SMD']} (SMD) and "
+            f"{found['SPD']} (SPD) of {n} attacked images; the simplest baseline, the gap between the classifier's two largest logits, "
+            f"finds {found['Margin2']} and does not react to harmless noise.",
+            f"- What finds more, the fusion of all detectors ({found['fusion']}) and an image detector ({found['ID+']}), also flags "
+            f"{noise['fusion']} and {noise['ID+']} more of the natural images once they carry harmless noise: largely a noise alarm.",
+            f"- **Limits:** an attacker who also has the guard got past each of {len(passed)} detectors with all {images} images he tried "
+            f"(changes of at most 8/255); on MNIST just counting black pixels finds {_percent(mnist, black)} of C&W's images, so digits "
+            "prove little; and the promised rate of false alarms holds for images like those it was calibrated on, not for others.",
+            "",
+            f"Made by `{cifar.run['command']}` and `{white.run['command']}` (MNIST: `{mnist.run['command']}`); every number with its 95 % "
+            "interval: [docs/RESULTS.md](docs/RESULTS.md#the-readmes-plot).",
+        ]
+    )
+
+
+def _percent(r: Recorded, id: str) -> str:
+    return f"{100 * r.numbers[id]['value']:.0f} %"
+
+
+def plotted() -> str:
+    """The points of README's plot, with their intervals."""
+    r = next(r for r in first(recorded("fast")) if r.dataset == "cifar10")
+    points = pictures.points(r)
+    lines = [
+        row("", f"attacked images found (n = {r.n(points[0].found)})", f"more flags on harmless noise (n = {r.n(points[0].noise)})"),
+        rule(3),
+        *(row(f"{p.name}: {pictures.FAMILIES[pictures.PLOTTED[p.name][0]][0]}", r.cell(p.found), r.cell(p.noise)) for p in points),
+    ]
+    return "\n".join([*lines, "", f"95 % intervals over images. {r.source}."])
+
+
 def results() -> str:
-    """README's part: a table of what is found, with two columns for each data set, and one of the rest, with one."""
+    """Everything at a glance: a table of what is found, with two columns for each data set, and one of the rest, with one."""
     runs = first(recorded("fast"))
     return "\n".join(
         [*_found(runs), "", *_rest(runs), "", "95 % intervals over images, given one classifier, one U-Net of each kind, one split."]
@@ -127,9 +179,14 @@ def verdicts(r: Recorded, manner: str) -> str:
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"results": results},
-    "docs/RESULTS.md": {"smoke": smoke, "settings": settings, "fast": fast, "whitebox": white_boxes},
+    "README.md": {"good": good},
+    "docs/RESULTS.md": {"results": results, "plot": plotted, "smoke": smoke, "settings": settings, "fast": fast, "whitebox": white_boxes},
 }
+
+
+def plot() -> bytes:
+    """README's plot."""
+    return pictures.plot(next(r for r in first(recorded("fast")) if r.dataset == "cifar10"))
 
 
 def filled(name: str, words: str) -> str:
@@ -148,7 +205,12 @@ def main() -> None:
     )
     parser.add_argument("--write", action="store_true", help="write them; else README's part is printed")
     parser.add_argument("--claims", action="store_true", help="write docs/claims.md first")
+    parser.add_argument("--maps", type=Path, metavar="FOLDER", help=f"write {MAPS} from a report's folder, nothing else")
     given = parser.parse_args()
+    if given.maps:
+        (ROOT / MAPS).write_bytes(pictures.maps(given.maps))
+        print(f"wrote {MAPS}")
+        return
     if given.claims:
         folders = sorted(p.parent.relative_to(ROOT) for p in RESULTS.rglob("records.json.xz"))
         with contextlib.chdir(ROOT):  # it names the folders as they were given
@@ -157,8 +219,11 @@ def main() -> None:
         path = ROOT / name
         path.write_text(filled(name, path.read_text()))
         print(f"wrote {name}")
-    if not given.write:
-        print(results())
+    if given.write:
+        (ROOT / PLOT).write_bytes(plot())
+        print(f"wrote {PLOT}")
+    else:
+        print(good())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from ..datasets import DATASETS
 from ..datasets._files import Published, data_folder
 from ..errors import DataError
 
-OWN = """your own images, in Python (README: conventions; Roles says how many images take which role):
+OWN = """your own images, in Python (docs/USING.md: conventions; Roles says how many images take which role):
   from salientry.contracts import Roles
   from salientry.datasets import Arrays, Folder
   Folder("pictures", Roles(fit=600, detect=200, select=100, calibrate=100, test=100), size=(64, 64))

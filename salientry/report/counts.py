@@ -30,11 +30,11 @@ class Counts:
 
     def lines(self) -> list[str]:
         """For people."""
-        kinds = "one attack" if self.attacks == 1 else f"{self.attacks} attacks"
+        kinds, succeed = ("one attack", "it succeeds") if self.attacks == 1 else (f"{self.attacks} attacks", "they succeed")
         what = "a fusion of all detectors" if self.detector == "fusion" else f"the detector {self.detector}"
         return [
-            f"the guard holds {what}, set to flag at most {100 * float(self.level):g} % of natural images; on test images:",
-            f"attacked: {_of(self.attacked)} detected ({kinds} on each image; those counted fool the classifier)",
+            f"the guard holds {what}, set to flag at most {100 * float(self.level):g} % of natural images",
+            f"attacked: {_of(self.attacked)} detected ({kinds} on the test images, where {succeed})",
             f"natural: {_of(self.natural)} flagged",
             f"natural images with harmless noise of the same size: {_of(self.noise)} flagged",
         ]

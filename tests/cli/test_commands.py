@@ -109,7 +109,7 @@ def test_a_run_ends_with_how_many_images_its_guard_flags(ran: tuple[Path, Told])
             continue
         flagged.setdefault(kind, []).extend(scores[rows] > threshold)
     said = {
-        "attacked": r"attacked: ([\d,]+) of ([\d,]+) detected \(2 attacks on each image; those counted fool the classifier\)",
+        "attacked": r"attacked: ([\d,]+) of ([\d,]+) detected \(2 attacks on the test images, where they succeed\)",
         "natural": r"natural: ([\d,]+) of ([\d,]+) flagged",
         "noise": r"natural images with harmless noise of the same size: ([\d,]+) of ([\d,]+) flagged",
     }

@@ -46,7 +46,7 @@ def test_every_image_that_scores_above_the_threshold_is_counted_and_no_other(ope
 def test_words() -> None:
     found = Counts("ID+", "0.01", 1, (1234, 2345), (0, 9), (3, 4))
     assert "the guard holds the detector ID+, set to flag at most 1 % of natural images" in found.lines()[0]
-    assert found.lines()[1] == "attacked: 1,234 of 2,345 detected (one attack on each image; those counted fool the classifier)"
+    assert found.lines()[1] == "attacked: 1,234 of 2,345 detected (one attack on the test images, where it succeeds)"
     assert "holds a fusion of all detectors" in replace(found, detector="fusion").lines()[0]
 
 
