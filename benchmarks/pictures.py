@@ -103,7 +103,7 @@ def maps(folder: Path) -> bytes:
     attack = next(a for a in read_json(folder / "gallery.json")["attacks"] if a.startswith("CarliniWagner"))
     arrays: dict[str, Any] = read_arrays(folder / "gallery.safetensors")
     told = [f"the classifier says {int(arrays[f'{kind}.predicted'][0])}" for kind in ("natural", attack)]
-    tiles = [
+    tiles: list[tuple[str, str, Any, dict[str, Any]]] = [
         ("a digit", told[0], arrays["natural.image"], {"cmap": "gray", "vmax": 255}),
         (f"attacked ({attack_title(attack)})", told[1], arrays[f"{attack}.image"], {"cmap": "gray", "vmax": 255}),
         ("saliency map before", "where it looks for a " + told[0][-1], arrays["natural.map"], {"cmap": "magma", "vmax": 1}),
