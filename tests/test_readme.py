@@ -157,6 +157,7 @@ def test_every_detector_of_the_plot_is_explained() -> None:
         assert words.split(",")[0] in explained, words
 
 
+@pytest.mark.figures
 def test_pictures_are_small_and_on_a_light_ground() -> None:
     file = ROOT / readme.MAPS
     assert file.stat().st_size <= 60_000
