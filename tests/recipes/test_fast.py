@@ -33,18 +33,23 @@ from salientry.report.verify import verify
 from salientry.saliency import Fill
 from tests.datasets import test_assira
 from tests.graph import upstream
+from tests.shared import linked, shared
 from tests.tiny_fast import CW, ROLES, SMALL, finish, plan
 
 SMALL_LABEL = "BIM-step_size=0.0375"
 
 
+def _tell(folder: Path) -> None:
+    _, _, outcome = finish(folder / "store", folder / "out")
+    assert not outcome.skipped
+    page.write(folder / "out")
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, Findings]:
-    out = tmp_path_factory.mktemp("fast")
-    run, findings, outcome = finish(tmp_path_factory.mktemp("store"), out)
-    assert not outcome.skipped
-    page.write(out)
-    return out, run, findings
+    folder, mine = shared("fast", _tell), tmp_path_factory.mktemp("fast")
+    run = Run(linked(folder / "store", mine / "store"))
+    return Path(shutil.copytree(folder / "out", mine / "out")), run, tell(run, plan())
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from salientry.report.claims import NOT_RUN
 from salientry.report.compute import computed
 from salientry.report.records import Records, opened
 from salientry.report.white_box import METHODS, budget, evaded
+from tests.shared import shared
 from tests.tiny import tiny
 
 from .surgery import Opened
@@ -32,14 +33,17 @@ ABOUT = {"recipe": "tiny", "parameters": {}, "seed": 0, "numerics": "float32", "
 @pytest.fixture(scope="module")
 def besieged(finished_store: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Records of the white box alone, on the tiny run's networks."""
-    run, out = Run(finished_store), tmp_path_factory.mktemp("besieged")
-    every = tiny(run, whitebox=True)
-    findings = Findings(classifier=every.classifier, white_box=every.white_box, hardened=every.hardened)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # 80 calibration images
-        outcome = run.walk(list(findings))
-    export(run, findings, outcome, out, ABOUT | {"out": str(out)})
-    return out
+
+    def besiege(folder: Path) -> None:
+        run = Run(finished_store)
+        every = tiny(run, whitebox=True)
+        findings = Findings(classifier=every.classifier, white_box=every.white_box, hardened=every.hardened)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # 80 calibration images
+            outcome = run.walk(list(findings))
+        export(run, findings, outcome, folder / "out", ABOUT | {"out": str(folder / "out")})
+
+    return Path(shutil.copytree(shared("besieged", besiege) / "out", tmp_path_factory.mktemp("besieged") / "out"))
 
 
 @pytest.fixture
