@@ -254,7 +254,7 @@ DETECTORS = (
 )
 
 STORE = (
-    _fault("a flipped bit in a stored result is taken", "store.py", "refuse_other(file, sums[name])", "pass", "test_store.py"),
+    _fault("a flipped bit in a stored result is taken", "store.py", "refuse_other(file, sums[name])", "pass", "test_files.py"),
     _fault(
         "DONE stands before the rename",
         "store.py",
