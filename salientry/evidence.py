@@ -7,7 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .contracts import device_of, uniform
 from .errors import UsageError
+from .inputs import plainly
 
 GRADIENTS = ("gradient", "gradient_sum", "gradient_prob", "gradient_full")
 PARTS = ("logits", "predicted", "map", "exists", "opinion", "features", *GRADIENTS)
@@ -16,11 +18,87 @@ AFTER = {"logits": ("predicted", "map", "exists", *GRADIENTS), "predicted": ("ma
 
 
 LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)  # whose means are features
+NAMED = 5  # layers that a message names
+ROUNDING = 1e-2  # of the largest value: how much the same image's row may differ at another place of a batch (half precision)
 
 
 def has_features(classifier: nn.Module) -> bool:
     """Whether the classifier has layers whose means can be taken."""
-    return any(isinstance(m, LAYERS) for m in classifier.modules())
+    return bool(_layers(classifier))
+
+
+def choose_layers(classifier: nn.Module, shape: tuple[int, ...]) -> str:
+    """Look which layers give one row an image, and note on the classifier that only their means are its features.
+
+    A layer is used if, for three images and for five, each of its outputs has as many rows as there are images, and the rows are in
+    another order when the images are. That leaves out windows that are stacked among the images, tokens first (T, N, C), tokens
+    flattened (N T, C), several versions of each image in one batch, and networks that pass image by image.
+
+    Args:
+        classifier: a network of one's own (:func:`~salientry.modules.private`), for it is noted there.
+        shape: (C, H, W) of the images; noise of this shape is passed, the same on every machine.
+
+    Returns:
+        What was left out and why, in words; empty when nothing was.
+    """
+    layers: dict[str, nn.Module] = {name: m for name, m in classifier.named_modules() if isinstance(m, LAYERS)}
+    fits, why = dict.fromkeys(layers, True), dict[str, str]()
+    for count in (3, 5) if layers else ():
+        x = uniform(torch.arange(count, device=device_of(classifier)), shape)
+        turned = torch.arange(count).roll(1)
+        with plainly(grad=False):
+            seen, again = (_outputs(classifier, layers, images) for images in (x, x[turned]))
+        for name in layers:
+            found = [tuple(o.shape) for o in seen[name]]
+            if not _by_image(seen[name], again[name], turned):
+                fits[name] = False
+                why.setdefault(name, f"{name} ({', '.join(map(str, found[:2]))} for {count} images)")
+    vars(classifier)["layers"] = tuple(name for name in layers if fits[name])
+    if not why:
+        return ""
+    more = f" and {len(why) - NAMED} more" if len(why) > NAMED else ""
+    return (
+        f"{len(why)} of {len(layers)} layers are left out of the features, for what they give is not one row an image: "
+        f"{', '.join(list(why.values())[:NAMED])}{more}"
+    )
+
+
+def _layers(classifier: nn.Module) -> list[nn.Module]:
+    """The layers whose means are features: all of the usual kinds, or those that were chosen."""
+    chosen = vars(classifier).get("layers")
+    return [m for n, m in classifier.named_modules() if isinstance(m, LAYERS) and (chosen is None or n in chosen)]
+
+
+def _outputs(classifier: nn.Module, layers: dict[str, nn.Module], x: Tensor) -> dict[str, list[Tensor]]:
+    """What each layer gives in one pass, call by call."""
+    found: dict[str, list[Tensor]] = {name: [] for name in layers}
+    hooks = [m.register_forward_hook(lambda m, i, o, name=name: found[name].append(o.clone())) for name, m in layers.items()]
+    try:
+        classifier(x)
+    finally:
+        for h in hooks:
+            h.remove()
+    return found
+
+
+def _by_image(seen: list[Tensor], again: list[Tensor], turned: Tensor) -> bool:
+    """Whether outputs have one row an image, and the second ones are the first with the rows turned."""
+    if len(seen) != len(again):
+        return False
+    for a, b in zip(seen, again, strict=True):
+        if a.dim() < 2 or len(a) != len(turned) or a.shape != b.shape:
+            return False
+        a, b = a[turned].double(), b.double()
+        if float((a - b).abs().max()) > ROUNDING * max(float(a.abs().max()), 1e-6):
+            return False
+    return True
+
+
+def _mean(layer: nn.Module, out: Tensor) -> Tensor:
+    """(N, C) means over everything but images and channels; channels come second, in a linear layer last."""
+    if out.dim() <= 2:
+        return out.clone()
+    return out.flatten(1, -2).mean(1) if isinstance(layer, nn.Linear) else out.flatten(2).mean(2)
 
 
 class Evidence:
@@ -48,7 +126,8 @@ class Evidence:
         gradient_prob: (N, C, H, W) gradient of the sum of all probabilities: what a framework gives that differentiates a
             vector by its sum; 0 but for rounding.
         gradient_full: (N, K C, H, W) gradients of all logits, class by class.
-        features: (N, F) spatial means of what each convolution, batch norm and linear layer gives.
+        features: (N, F) means of what each convolution, batch norm and linear layer gives, over the places of a map (N, C, H, W) and
+            the tokens of a linear layer (N, T, C), (N, H, W, C); of the layers of :func:`choose_layers`, where it was asked.
 
     Raises:
         UsageError: for a part that nothing here can make.
@@ -112,8 +191,8 @@ class Evidence:
         wanted = {n for n in self.needs | {name} if n not in self._parts}
         alive, gradients = self.image.requires_grad, [n for n in GRADIENTS if n in wanted]
         x = self.image if alive or not gradients else self.image.detach().requires_grad_()
-        with torch.set_grad_enabled(x.requires_grad), _watching(self.classifier, "features" in wanted) as means:
-            logits = self.classifier(x)
+        with torch.set_grad_enabled(x.requires_grad), _watching(self.classifier, "features" in wanted, len(x)) as means:
+            logits = self.classifier(x).to(x.dtype)
         for kind in gradients:
             with torch.enable_grad():
                 rows = self._differentiated(kind, logits)
@@ -126,7 +205,7 @@ class Evidence:
                 self._parts[kind] = torch.cat(found, 1)
         if "features" in wanted:
             with torch.set_grad_enabled(alive):
-                self._parts["features"] = means()
+                self._parts["features"] = means().to(x.dtype)
         self._parts.setdefault("logits", logits if alive else logits.detach())
 
     def _differentiated(self, kind: str, logits: Tensor) -> list[Tensor]:
@@ -153,25 +232,24 @@ class Evidence:
 
 
 class _watching:
-    """Collect the spatial means of each layer's output during one pass; the hooks are gone afterwards."""
+    """Collect the means of each layer's output during one pass; the hooks are gone afterwards."""
 
-    def __init__(self, module: nn.Module, wanted: bool) -> None:
-        self.module, self.wanted, self.seen = module, wanted, list[Tensor]()
+    def __init__(self, module: nn.Module, wanted: bool, count: int) -> None:
+        self.layers, self.count, self.seen = _layers(module) if wanted else [], count, list[Tensor]()
         self.hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> Callable[[], Tensor]:
-        if self.wanted:
-            layers = [m for m in self.module.modules() if isinstance(m, LAYERS)]
-            self.hooks = [
-                m.register_forward_hook(lambda m, i, o: self.seen.append(o.flatten(2).mean(2) if o.dim() > 2 else o.clone()))
-                for m in layers
-            ]
+        self.hooks = [m.register_forward_hook(lambda m, i, o: self.seen.append(_mean(m, o))) for m in self.layers]
         return self.means
 
     def means(self) -> Tensor:
         """(N, F) all layers' means, in the order in which they were passed."""
         if not self.seen:
             raise UsageError("features are the means of convolutions, batch norms and linear layers; this classifier has none")
+        if odd := {len(m) for m in self.seen} - {self.count}:
+            raise UsageError(
+                f"a layer of the classifier gives {min(odd)} rows for {self.count} images; choose_layers leaves such layers out"
+            )
         return torch.cat(self.seen, 1)
 
     def __exit__(self, *exception: object) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .contracts import Shape, device_of
 from .datasets.folder import Resize
 from .errors import UsageError
-from .evidence import Evidence
+from .evidence import Evidence, choose_layers
 from .guard_files import Saved, read_guard, write_guard
 from .inputs import as_images, plainly
 from .modules import private, versions
@@ -133,6 +133,8 @@ class Guard(nn.Module):
         for part in self._learnt().values():
             part.eval()
         self._asked = _Asked(classifier, private(classifier), versions(classifier))
+        if "features" in detector.needs:  # type: ignore[operator]
+            choose_layers(self._asked.master, (shape.channels, shape.height, shape.width))
         self._spare: deque[_Nets] = deque()
 
     @property

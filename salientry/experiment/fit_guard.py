@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,15 @@ from torch import Tensor, nn
 
 from ..attacks import BIM, CW_REDUCED, FGSM, JSMA, MIM, DeepFool
 from ..calibration import smallest_sample
-from ..contracts import Roles, Shape, device_of, fingerprint, with_facts
+from ..contracts import Roles, Shape, device_of, fingerprint, uniform, with_facts
 from ..datasets import Arrays
 from ..detectors import FULL_RESOLUTION, SPD, SmallCNN
 from ..errors import AttackTooWeak, UsageError
-from ..evidence import FROM_SALIENCY, has_features
+from ..evidence import FROM_SALIENCY, choose_layers, has_features
 from ..guard import Guard
-from ..inputs import as_images, as_labels
-from ..keys import label
+from ..inputs import as_images, as_labels, plainly
+from ..keys import digest, label
+from ..modules import private
 from ..preflight import preflight
 from ..protocol import STRICT
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
@@ -106,37 +109,43 @@ def fit_guard(
         raise UsageError(f"classifier must be an nn.Module; found {type(classifier).__name__}")
     images = as_images(images)
     roles = _roles(len(images), level)
-    wanted = [detector] if detector is not None else [c for c in candidates(SmallCNN(), FULL_RESOLUTION) if _readable(c, classifier)]
     if attacks is not None and (not isinstance(attacks, Sequence) or isinstance(attacks, str) or not attacks):
         raise UsageError(f"attacks must be a sequence of settings, like (DeepFool(),); found {attacks!r}")
     attacks = tuple(default_attacks(images.shape[1]) if attacks is None else attacks)
     saliency = saliency or default_saliency(min(images.shape[2:]), roles.fit)
     where = device_of(classifier)
-    _check_settings(detector=wanted, attack=attacks, saliency=[saliency])
+    _check_settings(detector=[] if detector is None else [detector], attack=attacks, saliency=[saliency])
     one_of("gate action", gate_action, ("stop", "mark"))
     seen = preflight(classifier, images, labels)
     classes = seen.classes
     labels = as_labels(labels, len(images), classes)
     if seen.advice:
         warnings.warn(f"{seen.told()}. {seen.advice}", stacklevel=2)
+    net = private(classifier)  # everything below runs it: the one that was given is its owner's
+    left_out = choose_layers(net, tuple(images.shape[1:]))
+    wanted = [detector] if detector is not None else [c for c in candidates(SmallCNN(), FULL_RESOLUTION) if _readable(c, net)]
+    if left_out and any("features" in c.needs for c in wanted):
+        warnings.warn(left_out, stacklevel=2)
     maps = any(c.needs & FROM_SALIENCY for c in wanted)
     if maps and int(labels.max()) + 1 < classes:
         raise UsageError(f"the classifier knows {classes} classes, but the highest label is {int(labels.max())}: the others get no maps")
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, _float32(), plainly(grad=True):
         run = Run(store or scratch, seed=seed, device=str(where))
         raw = (images.cpu() * 255).round().to(torch.uint8).numpy()
         data = run.dataset(Arrays(np.ascontiguousarray(raw), labels.cpu().numpy(), roles))
-        f = run.given(classifier, fingerprint(classifier), "yours")
+        f = run.given(net, digest(fingerprint(net), _answers(net, images)), "yours")
         subjects = Subjects(run, f, {role: run.do(look, data[role], f) for role in ("detect", "select", "calibrate")})
         s = None
         if maps:
             drawer = run.do(fit_saliency, data["fit"], f, saliency)
             s = run.do(gate, run.do(sanity, subjects.natural["select"], f, drawer), drawer, Gate(action=gate_action))
             run.get(s)  # a map that is none is told before the attacks take their time
-        return _fitted(run, subjects, wanted, _strong(run, subjects, attacks), Shown(s), level)
+        return _fitted(run, subjects, wanted, _strong(run, subjects, attacks), Shown(s), level, classifier)
 
 
-def _fitted(run: Run, subjects: Subjects, wanted: Sequence[Any], attacks: tuple[Any, ...], how: Shown, level: float) -> Guard:
+def _fitted(
+    run: Run, subjects: Subjects, wanted: Sequence[Any], attacks: tuple[Any, ...], how: Shown, level: float, classifier: nn.Module
+) -> Guard:
     """Train every candidate, choose where there are several, calibrate."""
     rules, natural = replace(STRICT, levels=(level,)), subjects.natural
     called = "combined" if len(attacks) > 1 else ""
@@ -154,8 +163,33 @@ def _fitted(run: Run, subjects: Subjects, wanted: Sequence[Any], attacks: tuple[
     _, c, h, w = rows.column("image", np.arange(1)).shape
     shape = Shape(c, h, w, rows.column("logits", np.arange(1)).shape[1])
     net = None if how.saliency is None else run.get(how.saliency)
-    classifier = run.get(subjects.classifier)
     return Guard(classifier, net, fitted, calibrated.value[str(level)], level, calibrated.arrays["score000"], shape)
+
+
+@torch.no_grad()
+def _answers(net: nn.Module, images: Tensor) -> str:
+    """Sha256 of the logits on some of the images and on noise: what tells networks apart whose difference is no weight (a number in
+    an attribute, code, a frozen script). To the last bit: where a machine rounds otherwise, the work is done again, never taken
+    from another network's.
+    """
+    where = device_of(net)
+    noise = uniform(torch.arange(4, device=where), tuple(images.shape[1:]))
+    some = images[:: -(-len(images) // 64)].to(where)
+    logits = [net(x).to("cpu", torch.float32).contiguous() for x in (noise, some)]
+    return hashlib.sha256(b"".join(z.numpy().tobytes() for z in logits)).hexdigest()
+
+
+@contextlib.contextmanager
+def _float32() -> Iterator[None]:
+    """New weights are float32 inside. All threads share this setting of torch, so it is touched only where it is another."""
+    before = torch.get_default_dtype()
+    try:
+        if before != torch.float32:
+            torch.set_default_dtype(torch.float32)
+        yield
+    finally:
+        if before != torch.float32:
+            torch.set_default_dtype(before)
 
 
 def _readable(detector: Any, classifier: nn.Module) -> bool:
