@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from salientry.contracts import (
     Batch,
     RowImages,
     Shape,
+    device_of,
     facts_of,
     fingerprint,
     frozen,
@@ -351,6 +353,41 @@ def test_a_fingerprint_knows_shapes_dtypes_names_and_identity() -> None:
     different += [holding("a", torch.zeros(0)), nn.Module(), External(holding("a", zeros)), External(holding("a", zeros), std=0.5)]
     different += [External(holding("a", zeros), channels="BGR"), External(holding("a", zeros), output="logits")]
     assert len({fingerprint(m) for m in different}) == len(different)
+
+
+class Extra(nn.Module):
+    """What it knows beside its weights, as ``get_extra_state`` gives it."""
+
+    def __init__(self, extra: Any) -> None:
+        super().__init__()
+        self.extra = extra
+
+    def get_extra_state(self) -> Any:
+        return self.extra
+
+
+def test_a_fingerprint_knows_what_is_no_tensor() -> None:
+    values: list[Any] = [None, 1, 2, "1", b"1", torch.qint8, [1, 2], {"a": 1}, {"a": 2}, {"b": 1}, torch.ones(2), [torch.zeros(2), None]]
+    assert len({fingerprint(Extra(e)) for e in values}) == len(values)
+    assert fingerprint(Extra({"a": 1, "b": 2})) == fingerprint(Extra({"b": 2, "a": 1}))
+    assert fingerprint(Extra(object())) == fingerprint(Extra(object()))  # of a stranger only its kind
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*TypedStorage", "ignore:.*quantiz")
+def test_a_fingerprint_changes_with_packed_and_quantised_weights() -> None:
+    def quantised(weight: float, bias: float = 0.0) -> nn.Module:
+        net = nn.Sequential(nn.Linear(3, 2))
+        with torch.no_grad():
+            net[0].weight.copy_(torch.tensor([[1.0, 0.5, 0.25], [0.1, 0.2, weight]]))
+            net[0].bias.fill_(bias)
+        made: nn.Module = torch.ao.quantization.quantize_dynamic(net, {nn.Linear}, dtype=torch.qint8)
+        return made
+
+    assert fingerprint(quantised(0.3)) == fingerprint(quantised(0.3))
+    assert len({fingerprint(quantised(*w)) for w in ((0.3,), (0.5,), (0.3, 1.0))}) == 3
+    assert device_of(quantised(0.3)).type == "cpu"
+    channels = [torch.quantize_per_channel(torch.ones(2, 2), torch.tensor([s, 0.1]), torch.zeros(2), 0, torch.qint8) for s in (0.1, 0.2)]
+    assert fingerprint(Extra(channels[0])) != fingerprint(Extra(channels[1]))
 
 
 # --- batches of rows ---------------------------------------------------------------------------------------------

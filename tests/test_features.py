@@ -69,6 +69,14 @@ class TokensFirst(Net):
         return self.out(torch.tanh(self.mix(self.embed(patches(x)).transpose(0, 1))).mean(0))  # type: ignore[no-any-return]
 
 
+class TokensFirstAndDead(TokensFirst):
+    """The same, and what the layer gives does not depend on the images: no order of rows can be told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn.init.zeros_(self.mix.weight)
+
+
 class Flattened(Net):
     """(N T, C)."""
 
@@ -126,7 +134,7 @@ class Across(Net):
         return self.out(seen)  # type: ignore[no-any-return]
 
 
-NETS: dict[str, Callable[[], Net]] = {c.__name__: c for c in Net.__subclasses__()}
+NETS: dict[str, Callable[[], Net]] = {c.__name__: c for c in (*Net.__subclasses__(), TokensFirstAndDead)}
 EVERY = pytest.mark.parametrize("name", sorted(NETS))
 
 
@@ -190,4 +198,4 @@ def test_a_guard_of_such_a_network_gives_a_verdict_for_each_image(name: str) -> 
         verdict = guard(x)
         assert len(verdict) == count == len(verdict.score)
         for i in range(count):
-            assert torch.allclose(guard(x[i : i + 1]).score, verdict.score[i : i + 1], atol=1e-4)
+            assert torch.allclose(guard(x[i : i + 1]).score, verdict.score[i : i + 1], atol=1e-3)

@@ -122,7 +122,8 @@ def _attack_facts(attack: Any, **_: Any) -> dict[str, JSON]:
 @step("attack_images", each_image=True, shard=500, facts=_attack_facts)
 def attack_images(natural: Batch, classifier: nn.Module, attack: Any, *, seed: int) -> Columns:
     """What an attack proposes, float32, for images that were looked at; the label to leave is the classifier's own."""
-    return {"image": attack(classifier, natural.image, natural.predicted, seeds=natural.seeds(seed, ATTACK_STREAM))}
+    found = attack(classifier, natural.image, natural.predicted, seeds=natural.seeds(seed, ATTACK_STREAM))
+    return {"image": found.to(torch.float32)}  # a float64 network is attacked in float64
 
 
 def _control_facts(control: Any, settled: Rows, **_: Any) -> dict[str, JSON]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import tempfile
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from torch import Tensor, nn
 from salientry import External, Guard, fit_guard
 from salientry.attacks import BIM, FGSM, DeepFool
 from salientry.contracts import facts_of, fingerprint
-from salientry.detectors import ID, SPD, Margin, SmallCNN
+from salientry.detectors import ID, SPD, Margin, PooledActivations, SmallCNN
 from salientry.errors import AttackTooWeak, GateFailed, StoreError, UsageError
 from salientry.experiment.choice import candidates
 from salientry.experiment.fit_guard import _readable
@@ -400,3 +403,147 @@ def test_a_store_that_cannot_be_written(classifier: nn.Module, tmp_path: Path) -
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot write"):
         fit_guard(classifier, X, Y, store=tmp_path / "file")
+
+
+# --- whose answers the stored work is about ---------------------------------------------------------------------------------------
+
+
+class Tempered(nn.Module):
+    """A temperature in a Python attribute: no weight knows of it."""
+
+    def __init__(self, net: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.net, self.temperature = net, temperature
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x) * self.temperature
+        return logits
+
+
+def frozen_script(net: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.freeze(torch.jit.trace(net.eval(), torch.zeros(2, 1, 16, 16)))  # type: ignore[no-any-return, no-untyped-call]
+
+
+@pytest.mark.filterwarnings("ignore:.*calibration images")
+@pytest.mark.parametrize("kind", [frozen_script, lambda net: net], ids=["frozen script", "attribute"])
+def test_two_networks_with_one_store_get_a_guard_each(
+    classifier: nn.Module, naturals: tuple[Tensor, Tensor], fresh: tuple[Tensor, Tensor], tmp_path: Path, kind: Any
+) -> None:
+    net = copy.deepcopy(classifier)
+    net._checked = True  # type: ignore[assignment]  # the look at the first answers cannot be traced
+    nets = [kind(Tempered(net, t)) for t in (1.0, 0.05)]
+    assert fingerprint(nets[0]) == fingerprint(nets[1])
+    guards = [fit_guard(net, *naturals, **PLAIN, store=tmp_path) for net in nets]
+    alone = fit_guard(nets[1], *naturals, **PLAIN)
+    assert guards[0].threshold != guards[1].threshold == alone.threshold
+    for guard in guards:
+        assert float(guard(fresh[0]).flagged.float().mean()) <= 0.12
+    before = files(tmp_path)
+    assert fit_guard(nets[0], *naturals, **PLAIN, store=tmp_path).threshold == guards[0].threshold
+    assert files(tmp_path) == before, "the same network's work is found again"
+
+
+# --- modes, precisions and kinds of networks ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plain(classifier: nn.Module, naturals: tuple[Tensor, Tensor]) -> Guard:
+    with pytest.warns(UserWarning, match="calibration images"):
+        return fit_guard(classifier, *naturals, detector=ID(SmallCNN(epochs=1)), attacks=(FGSM(0.3),))
+
+
+@pytest.mark.filterwarnings("ignore:.*calibration images")
+@pytest.mark.parametrize("around", ["autocast", "float64", "inference mode", "no grad"])
+def test_modes_around_a_fit_do_not_matter(
+    classifier: nn.Module, naturals: tuple[Tensor, Tensor], plain: Guard, fresh: tuple[Tensor, Tensor], around: str
+) -> None:
+    mode: Any = {"autocast": torch.autocast("cpu", torch.bfloat16), "no grad": torch.no_grad()}.get(around, torch.inference_mode())
+    try:
+        if around == "float64":
+            mode = nullcontext()
+            torch.set_default_dtype(torch.float64)
+        with mode:
+            guard = fit_guard(classifier, *naturals, detector=ID(SmallCNN(epochs=1)), attacks=(FGSM(0.3),))
+        assert torch.get_default_dtype() == (torch.float64 if around == "float64" else torch.float32)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert guard.threshold == plain.threshold and torch.equal(guard.calibration, plain.calibration)
+    assert torch.equal(guard(fresh[1]).score, plain(fresh[1]).score)
+
+
+def quantised(net: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made: nn.Module = torch.ao.quantization.quantize_dynamic(copy.deepcopy(net), {nn.Linear}, dtype=torch.qint8)
+    return made
+
+
+KINDS: dict[str, Any] = {
+    "half": lambda net: copy.deepcopy(net).half(),
+    "bfloat16": lambda net: copy.deepcopy(net).bfloat16(),
+    "float64": lambda net: copy.deepcopy(net).double(),
+    "compiled": lambda net: torch.compile(copy.deepcopy(net)),
+    "parallel": lambda net: nn.DataParallel(copy.deepcopy(net)),
+    "quantised": quantised,
+    "frozen script": lambda net: External(frozen_script(net.module), mean=0.5, std=0.5),
+    "no gradient": lambda net: NoGradient(net),
+}
+
+
+class NoGradient(nn.Module):
+    """As a network that is run by another library."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = self.net(x)
+        return logits
+
+
+@pytest.mark.filterwarnings("ignore:.*calibration images", "ignore::DeprecationWarning", "ignore:.*TypedStorage")
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_a_guard_stands_in_front_of_every_kind_of_network(
+    classifier: nn.Module, naturals: tuple[Tensor, Tensor], plain: Guard, fresh: tuple[Tensor, Tensor], name: str, tmp_path: Path
+) -> None:
+    """Fitted where attacks find a gradient, judging and loaded again always; answers are those of the plain network, but for rounding."""
+    net = KINDS[name](classifier)
+    guard = Guard(net, None, plain.detector, plain.threshold, 0.05, plain.calibration, plain.shape)
+    same = guard(fresh[0]).predicted == plain(fresh[0]).predicted
+    assert float(same.float().mean()) > 0.97
+    if name not in ("no gradient", "quantised"):
+        fitted = fit_guard(net, *naturals, **PLAIN)
+        assert float(fitted(fresh[1]).flagged.float().mean()) > 0.5 and fitted(fresh[1]).score.dtype == torch.float32
+        guard = fitted
+    guard.save(tmp_path)
+    again = Guard.load(tmp_path, net)
+    assert torch.equal(again(fresh[0]).score, guard(fresh[0]).score)
+    if name == "no gradient":
+        with pytest.raises(UsageError, match="gives none"):
+            fit_guard(net, *naturals, **PLAIN)
+
+
+class Patched(nn.Module):
+    """A small transformer's first half: tokens, flattened on the way."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net, self.side = net, nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.side(x.reshape(-1, 4))
+        logits: Tensor = self.net(x)
+        return logits
+
+
+@pytest.mark.filterwarnings("ignore:.*calibration images")
+def test_layers_that_are_left_out_are_named_once(classifier: nn.Module, naturals: tuple[Tensor, Tensor]) -> None:
+    with pytest.warns(UserWarning, match=r"1 of 4 layers are left out of the features") as told:
+        guard = fit_guard(Patched(classifier), *naturals, detector=PooledActivations(epochs=1), attacks=(FGSM(0.3),))
+    about = [w for w in told if "left out of the features" in str(w.message)]
+    assert len(about) == 1 and "side ((192, 4) for 3 images)" in str(about[0].message) and about[0].filename == __file__
+    assert len(guard(naturals[0][:8])) == 8
