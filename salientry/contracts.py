@@ -234,8 +234,9 @@ def fingerprint(module: nn.Module) -> str:
 def _feed(h: Any, name: str, value: Any) -> None:
     """Add a named value to a hash: a tensor's bytes, what a container holds, and of anything else its type."""
     if isinstance(value, Tensor) and value.is_quantized:
-        scales = value.q_per_channel_scales() if value.qscheme() == torch.per_channel_affine else value.q_scale()
-        zeros = value.q_per_channel_zero_points() if value.qscheme() == torch.per_channel_affine else value.q_zero_point()
+        whole = value.qscheme() == torch.per_tensor_affine
+        scales = value.q_scale() if whole else value.q_per_channel_scales()
+        zeros = value.q_zero_point() if whole else value.q_per_channel_zero_points()
         _feed(h, name, [value.int_repr(), torch.as_tensor(scales, dtype=torch.float64), torch.as_tensor(zeros)])
     elif isinstance(value, Tensor):
         h.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
