@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .keys import decode, digest, encode
+from .modules import feed
 from .slicing import Sliceable, slices
 from .store import JSON, Rows
 
@@ -227,31 +228,8 @@ def fingerprint(module: nn.Module) -> str:
     """
     h = hashlib.sha256(digest(getattr(module, "identity", None)).encode())
     for name, value in sorted((dict(module.named_buffers()) | module.state_dict()).items()):
-        _feed(h, name, value)
+        feed(h, name, value)
     return h.hexdigest()
-
-
-def _feed(h: Any, name: str, value: Any) -> None:
-    """Add a named value to a hash: a tensor's bytes, what a container holds, and of anything else its type."""
-    if isinstance(value, Tensor) and value.is_quantized:
-        whole = value.qscheme() == torch.per_tensor_affine
-        scales = value.q_scale() if whole else value.q_per_channel_scales()
-        zeros = value.q_zero_point() if whole else value.q_per_channel_zero_points()
-        _feed(h, name, [value.int_repr(), torch.as_tensor(scales, dtype=torch.float64), torch.as_tensor(zeros)])
-    elif isinstance(value, Tensor):
-        h.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        h.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    elif isinstance(value, Mapping):
-        for key in sorted(value, key=str):
-            _feed(h, f"{name}/{key}", value[key])
-    elif isinstance(value, list | tuple):
-        for i, each in enumerate(value):
-            _feed(h, f"{name}/{i}", each)
-    elif isinstance(value, bytes | bytearray):
-        h.update(f"{name}bytes{len(value)}".encode() + bytes(value))
-    else:
-        plain = isinstance(value, str | int | float | complex | torch.dtype) or value is None
-        h.update(f"{name}{type(value).__qualname__}{value if plain else ''}".encode())
 
 
 def device_of(module: nn.Module) -> torch.device:

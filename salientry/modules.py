@@ -8,7 +8,7 @@ import types
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -72,6 +72,29 @@ def versions(module: nn.Module) -> tuple[tuple[int, int], ...]:
     ``.data`` escapes it, as it escapes torch.
     """
     return tuple((id(t), 0 if t.is_inference() else t._version) for t in chain(module.parameters(), module.buffers()))
+
+
+def feed(h: Any, name: str, value: Any) -> None:
+    """Add a named value to a hash: a tensor's bytes, what a container holds, and of anything else its type."""
+    if isinstance(value, Tensor) and value.is_quantized:
+        whole = value.qscheme() == torch.per_tensor_affine
+        scales = value.q_scale() if whole else value.q_per_channel_scales()
+        zeros = value.q_zero_point() if whole else value.q_per_channel_zero_points()
+        feed(h, name, [value.int_repr(), torch.as_tensor(scales, dtype=torch.float64), torch.as_tensor(zeros)])
+    elif isinstance(value, Tensor):
+        h.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        h.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            feed(h, f"{name}/{key}", value[key])
+    elif isinstance(value, list | tuple):
+        for i, each in enumerate(value):
+            feed(h, f"{name}/{i}", each)
+    elif isinstance(value, bytes | bytearray):
+        h.update(f"{name}bytes{len(value)}".encode() + bytes(value))
+    else:
+        plain = isinstance(value, str | int | float | complex | torch.dtype) or value is None
+        h.update(f"{name}{type(value).__qualname__}{value if plain else ''}".encode())
 
 
 class Scripted(nn.Module):
