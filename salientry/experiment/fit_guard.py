@@ -117,15 +117,11 @@ def fit_guard(
     _check_settings(detector=[] if detector is None else [detector], attack=attacks, saliency=[saliency])
     one_of("gate action", gate_action, ("stop", "mark"))
     seen = preflight(classifier, images, labels)
-    classes = seen.classes
-    labels = as_labels(labels, len(images), classes)
+    labels, classes = as_labels(labels, len(images), seen.classes), seen.classes
     if seen.advice:
         warnings.warn(f"{seen.told()}. {seen.advice}", stacklevel=2)
     net = private(classifier)  # everything below runs it: the one that was given is its owner's
-    left_out = choose_layers(net, tuple(images.shape[1:]))
-    wanted = [detector] if detector is not None else [c for c in candidates(SmallCNN(), FULL_RESOLUTION) if _readable(c, net)]
-    if left_out and any("features" in c.needs for c in wanted):
-        warnings.warn(left_out, stacklevel=2)
+    wanted = _readers(detector, net, images)
     maps = any(c.needs & FROM_SALIENCY for c in wanted)
     if maps and int(labels.max()) + 1 < classes:
         raise UsageError(f"the classifier knows {classes} classes, but the highest label is {int(labels.max())}: the others get no maps")
@@ -190,6 +186,15 @@ def _float32() -> Iterator[None]:
     finally:
         if before != torch.float32:
             torch.set_default_dtype(before)
+
+
+def _readers(detector: Any, net: nn.Module, images: Tensor) -> list[Any]:
+    """The detector that is wanted, or every candidate that can read this network; layers that no feature is made of are named."""
+    left_out = choose_layers(net, tuple(images.shape[1:]))
+    wanted = [detector] if detector is not None else [c for c in candidates(SmallCNN(), FULL_RESOLUTION) if _readable(c, net)]
+    if left_out and any("features" in c.needs for c in wanted):
+        warnings.warn(left_out, stacklevel=3)
+    return wanted
 
 
 def _readable(detector: Any, classifier: nn.Module) -> bool:
