@@ -76,6 +76,11 @@ class TokensFirstAndDead(TokensFirst):
         super().__init__()
         nn.init.zeros_(self.mix.weight)
 
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.embed(patches(x))
+        self.mix(tokens.transpose(0, 1))
+        return self.out(tokens.mean(1))  # type: ignore[no-any-return]
+
 
 class Flattened(Net):
     """(N T, C)."""
