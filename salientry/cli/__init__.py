@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -18,9 +16,9 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..errors import Error, StoreError, UsageError
+from ..errors import Error, UsageError
+from .lines import guarded, print_anything, say_error, tell, told
 
-DEFECT = 70
 _Misuse = cast(type[Exception], typer.BadParameter.__base__)  # typer's UsageError, which lives elsewhere in each of its versions
 
 
@@ -29,11 +27,15 @@ class OneLine(TyperGroup):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command that the arguments name."""
+        print_anything()
         try:
             code = super().main(*args, **(extra | {"standalone_mode": False}))
         except _Misuse as e:
             text = e.format_message()  # type: ignore[attr-defined]
-            typer.echo(text if "\n" in text else f"error: {text}", err=True)  # the help when nothing at all was asked for
+            if "\n" in text:
+                typer.echo(text, err=True)  # the help when nothing at all was asked for
+            else:
+                tell(f"error: {text}", err=True)
             code = UsageError.exit_code
         if extra.get("standalone_mode", True):
             sys.exit(code)
@@ -60,35 +62,6 @@ Settings = Annotated[list[str] | None, typer.Argument(help="KEY=VALUE: the recip
 Moved = Annotated[Path, typer.Argument(help="Folder of the export.", show_default=False)]
 Home = Annotated[Path | None, typer.Option("--store", help="Folder of the results; default SALIENTRY_HOME.", metavar="DIR")]
 Recipe = Annotated[str, typer.Argument(help="Name of a recipe: smoke.", show_default=False)]
-
-
-def _guarded(work: Callable[[], int], debug: bool, error_code: int | None = None) -> None:
-    """Run a command: an error becomes one line and an exit code; so do interrupts and a full disk."""
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
-            code = work()
-    except BrokenPipeError:
-        raise  # whoever read our lines has seen enough
-    except Exception as e:
-        if debug:
-            raise
-        text, found = _told(e)
-        typer.echo(f"error: {' '.join(text.splitlines())}", err=True)
-        raise typer.Exit(error_code or found) from None
-    except KeyboardInterrupt:
-        typer.echo("interrupted: what was complete is kept; the same command goes on from there", err=True)
-        raise typer.Exit(130) from None
-    raise typer.Exit(code)
-
-
-def _told(e: Exception) -> tuple[str, int]:
-    """What to say of an error, and its exit code."""
-    if isinstance(e, Error):
-        return " ".join([str(e), *(f"({note})" for note in getattr(e, "__notes__", []))]), e.exit_code
-    if isinstance(e, OSError):
-        return f"{e.strerror or e}: {e.filename or ''} (what was complete is kept)", StoreError.exit_code
-    return f"{type(e).__name__}: {e} (a defect of Salientry; what was complete is kept; --debug shows where it is)", DEFECT
 
 
 @app.command()
@@ -138,7 +111,7 @@ def run(
                     device=device,
                     seed=seed,
                     numerics=numerics,
-                    say=typer.echo,
+                    say=tell,
                     bars=bars,
                     workers=workers,
                 )
@@ -152,13 +125,13 @@ def run(
                 seed=seed,
                 numerics=numerics,
                 command=command,
-                say=typer.echo,
+                say=tell,
                 bars=bars,
                 workers=workers,
             )
         return 1 if done.failed else 0
 
-    _guarded(work, debug)
+    guarded(work, debug)
 
 
 @app.command()
@@ -177,10 +150,10 @@ def plan(
         from .running import planned
 
         for line in planned(recipe, settings or [], device=device, seed=seed, numerics=numerics, every=every):
-            typer.echo(line)
+            tell(line)
         return 0
 
-    _guarded(work, debug)
+    guarded(work, debug)
 
 
 @app.command()
@@ -219,26 +192,27 @@ def report(
 
         other = "--cells" if cells is not None else "--verify" if verify else ""
         if claims is not None and not other:
-            typer.echo(f"wrote {document.write(folders, claims, timing)}")
+            tell(f"wrote {document.write(folders, claims, timing)}")
             return 0
         folder, beside = document.single(folders, claims, timing, other)
         if cells is not None:
             lines, whole = listed(folder, cells)
-            typer.echo("\n".join(lines))
+            for line in lines:
+                tell(line)
             return 0 if whole else 1
         several = [] if packed(folder / "records.json").exists() else collection.runs(folder)
         if several and beside is not None:
             raise UsageError(f"{folder} holds several runs, each with its own white box: give it alone, not with {beside}")
         if verify:
             total = collection.verify(folder) if several else checked(folder)
-            typer.echo(f"{total} numbers follow from the records in {folder}")
+            tell(f"{total} numbers follow from the records in {folder}")
         else:
-            typer.echo(f"wrote {collection.write(folder) if several else write(folder, beside=beside)}")
+            tell(f"wrote {collection.write(folder) if several else write(folder, beside=beside)}")
             for shard in [f"{p}/{s}" for p in several for s in absent(p)] or ([] if several else absent(folder)):
-                typer.echo(f"warning: {shard} is missing: what is computed from it is left out (`salientry run` writes it again)", err=True)
+                tell(f"warning: {shard} is missing: what is computed from it is left out (`salientry run` writes it again)", err=True)
         return 0
 
-    _guarded(work, debug)
+    guarded(work, debug)
 
 
 @app.command()
@@ -254,17 +228,25 @@ def check(
     device: Device = "cpu",
     debug: Debug = False,
 ) -> None:
-    """Judge pictures, one line each. Exit code 0: clean, 1: at least one flagged, 2: error."""
+    """Judge pictures, one line each, and those that cannot be judged with a line of why. Exit code 0: clean, 1: at least one flagged,
+    2: error, of one picture or of all.
+    """
 
     def work() -> int:
         from .checking import judge
 
-        verdicts = judge(guard, images, classifier=classifier, weights=weights, overlay=overlay, device=device)
-        for v in verdicts:
-            typer.echo(json.dumps(v.json()) if as_json else v.line())
-        return int(any(v.flagged for v in verdicts))
+        broken: list[Error] = []
 
-    _guarded(work, debug, error_code=2)
+        def refused(e: Error) -> None:
+            broken.append(e)
+            say_error(told(e)[0])
+
+        verdicts = judge(guard, images, classifier=classifier, weights=weights, overlay=overlay, device=device, refused=refused)
+        for v in verdicts:
+            tell(json.dumps(v.json()) if as_json else v.line())
+        return 2 if broken else int(any(v.flagged for v in verdicts))
+
+    guarded(work, debug, error_code=2)
 
 
 @app.command()
@@ -278,10 +260,10 @@ def datasets(
         from .datasets import described
 
         for line in described(verify):
-            typer.echo(line)
+            tell(line)
         return 0
 
-    _guarded(work, debug)
+    guarded(work, debug)
 
 
 @app.command()
@@ -329,12 +311,10 @@ def attack(
     def work() -> int:
         from .attacking import execute
 
-        execute(
-            classifier, weights, attack, data, out, settings=settings or [], png=png, limit=limit, seed=seed, device=device, say=typer.echo
-        )
+        execute(classifier, weights, attack, data, out, settings=settings or [], png=png, limit=limit, seed=seed, device=device, say=tell)
         return 0
 
-    _guarded(work, debug)
+    guarded(work, debug)
 
 
 @app.command("export")
@@ -348,10 +328,11 @@ def export_(folder: Moved, store: Home = None, debug: Debug = False) -> None:
     def work() -> int:
         from .moving import exported
 
-        typer.echo("\n".join(exported(folder, store)))
+        for line in exported(folder, store):
+            tell(line)
         return 0
 
-    _guarded(work, debug)
+    guarded(work, debug)
 
 
 @app.command("import")
@@ -366,10 +347,11 @@ def import_(folder: Moved, store: Home = None, debug: Debug = False) -> None:
     def work() -> int:
         from .moving import imported
 
-        typer.echo("\n".join(imported(folder, store)))
+        for line in imported(folder, store):
+            tell(line)
         return 0
 
-    _guarded(work, debug)
+    guarded(work, debug)
 
 
 def _version(wanted: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import torch
 
 from ..classifiers import load_classifier
 from ..contracts import Shape
-from ..datasets._folder import read_pixels, write_pixels
-from ..errors import DataMissing, UsageError
+from ..datasets._folder import brought
+from ..datasets._picture import read_pixels, write_pixels
+from ..datasets.folder import Resize, resized
+from ..errors import DataMissing, Error, UsageError
 from ..experiment.run import usable
 from ..guard import Guard
 from ..guard_files import description
@@ -52,23 +55,31 @@ class Judged:
         return found | {"score": score, "image": str(self.path)}
 
 
-def read_picture(path: Path, shape: Shape) -> torch.Tensor:
-    """A picture as (C, H, W) floats in [0, 1].
+def read_picture(path: Path, shape: Shape, resize: Resize | None = None) -> torch.Tensor:
+    """A picture as (C, H, W) floats in [0, 1]; a grey one for a guard of colour images is repeated.
+
+    Args:
+        path: the file.
+        shape: of the guard's images.
+        resize: how a picture of another size is brought to it.
 
     Raises:
         DataMissing: when there is no such file.
         DataDamaged: when it is no readable picture.
-        UsageError: when its size is not the guard's, it is colour and the guard's images are grey, or it has no 8-bit pixels.
+        UsageError: when its size is not the guard's and nobody said how to bring it there, it is colour and the guard's images are
+            grey, or 8 bits of grey or RGB do not say what it says.
     """
-    pixels = read_pixels(path)
-    if shape.channels == 1 and len(pixels) == 3:
-        if (pixels != pixels[:1]).any():
-            raise UsageError(f"{path} is a colour picture; the guard's images are grey")
-        pixels = pixels[:1]
-    if shape.channels == 3 and len(pixels) == 1:
-        pixels = pixels.repeat(3, 0)
-    if pixels.shape[1:] != (shape.height, shape.width):
-        raise UsageError(f"{path} is {pixels.shape[2]} x {pixels.shape[1]} pixels; the guard's images are {shape.width} x {shape.height}")
+    size = (shape.height, shape.width)
+    pixels = read_pixels(path, None if resize is None else lambda p: p if p.size == size[::-1] else resized(p, size, resize))
+    try:
+        pixels = brought(pixels, shape.channels)
+    except UsageError:
+        raise UsageError(f"{path} is a colour picture; the guard's images are grey") from None
+    if pixels.shape[1:] != size:
+        raise UsageError(
+            f"{path} is {pixels.shape[2]} x {pixels.shape[1]} pixels; the guard's images are {shape.width} x {shape.height}"
+            " (a guard that was saved with resize= brings pictures to its size)"
+        )
     return torch.from_numpy(pixels.copy()).float() / 255
 
 
@@ -80,6 +91,7 @@ def judge(
     weights: Path | None = None,
     overlay: Path | None = None,
     device: str = "cpu",
+    refused: Callable[[Error], Any] | None = None,
 ) -> list[Judged]:
     """Load a guard and judge pictures.
 
@@ -90,6 +102,7 @@ def judge(
         weights: for that classifier.
         overlay: folder for pictures with the map laid over them.
         device: where to compute.
+        refused: hears of each picture that cannot be judged, and the others are; None: the first one ends it.
 
     Raises:
         UsageError: when no classifier is named and the guard names none, for pictures that do not fit, and when an overlay is
@@ -109,7 +122,17 @@ def judge(
     guard = Guard.load(folder, load_classifier(classifier, weights).to(device))
     if overlay is not None and guard.saliency is None:
         raise UsageError(f"the guard in {folder} has no saliency model: there is no map to lay over a picture")
-    pictures = torch.stack([read_picture(p, guard.shape) for p in paths])
+    read: list[tuple[Path, torch.Tensor]] = []
+    for path in paths:
+        try:
+            read.append((path, read_picture(path, guard.shape, guard.resize)))
+        except Error as e:
+            if refused is None:
+                raise
+            refused(e)
+    if not read:
+        return []
+    paths, pictures = [p for p, _ in read], torch.stack([x for _, x in read])
     verdict = guard(pictures)
     if overlay is not None and verdict.map is not None:
         names = [p.stem for p in paths]

@@ -10,7 +10,7 @@ import inspect
 import re
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 from .. import __version__, recipes
 from ..classifiers import save_classifier
 from ..contracts import Shape
-from ..datasets._folder import write_pixels
+from ..datasets._picture import write_pixels
 from ..errors import DataDamaged, StoreError, UsageError
 from ..experiment.findings import Findings
 from ..experiment.handles import Handle
@@ -222,28 +222,42 @@ def execute(
     recipe = recipe_named(name)
     given = parameters(recipe, settings)
     out = out or Path("-".join([name, *([str(given["dataset"])] if "dataset" in given else []), "report"]))
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        (out / ".writable").touch()
-        (out / ".writable").unlink()
-    run = Run(seed=seed, device=device, numerics=numerics)
-    findings = recipe(run, **given)
-    outcome = walked(run, findings, say, bars, workers)
-    about = {"recipe": name, "parameters": given, "seed": seed, "numerics": numerics, "code": _code()}
-    if not outcome.made and _up_to_date(out, run, findings, about):
-        say(f"the report in {out} is of this very run")
-    else:
-        _clear(out)
-        export(run, findings, outcome, out, about | {"command": command, "out": str(out), "salientry": __version__})
-        _leave_guard(run, findings, out)
-        from ..report import page  # late: a second call draws nothing
+    with _folder(out):
+        run = Run(seed=seed, device=device, numerics=numerics)
+        findings = recipe(run, **given)
+        outcome = walked(run, findings, say, bars, workers)
+        about = {"recipe": name, "parameters": given, "seed": seed, "numerics": numerics, "code": _code()}
+        if not outcome.made and _up_to_date(out, run, findings, about):
+            say(f"the report in {out} is of this very run")
+        else:
+            _clear(out)
+            export(run, findings, outcome, out, about | {"command": command, "out": str(out), "salientry": __version__})
+            _leave_guard(run, findings, out)
+            from ..report import page  # late: a second call draws nothing
 
-        page.write(out)  # last: a folder with a page is whole
+            page.write(out)  # last: a folder with a page is whole
     for _, message in outcome.failed:
         say(f"GATE FAILED: {message}; {len(outcome.skipped)} steps that stand on it were skipped")
     _say_guard(out, say)
     say(f"report: {out / 'report.html'}   ({time.monotonic() - began:.0f} s)")
     return Done(out, [m for _, m in outcome.failed])
+
+
+@contextlib.contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """Make a folder that can be written to; where the block fails before anything is in it, it goes again."""
+    absent = [p for p in (out, *out.parents) if not p.exists()]
+    try:
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+            (out / ".writable").touch()
+            (out / ".writable").unlink()
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # it holds something
+            for p in absent:
+                p.rmdir()
+        raise
 
 
 def walked(run: Run, findings: Findings, say: Say, bars: Bars | None, workers: int) -> Outcome:

@@ -24,7 +24,8 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from ..contracts import ATTACK_STREAM, Attack, fingerprint, frozen, image_seeds
-from ..datasets._folder import Pictures, read_pixels, write_pixels
+from ..datasets._folder import Pictures
+from ..datasets._picture import read_pixels, write_pixels
 from ..errors import DataDamaged, UsageError, theirs
 from ..keys import digest, encode, label
 from ..preflight import preflight

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from ..contracts import image_ids
-from ..errors import DataDamaged, DataMissing, UsageError
-from ..files import replacing, writing
+from ..errors import DataDamaged, DataMissing, Error, UsageError
+from ..files import opened, refuse_bomb
+from ._picture import read_pixels
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
@@ -50,44 +52,6 @@ class Pictures:
         """(n, C, H, W) float32 in [0, 1]."""
         found = torch.from_numpy(self.read(slice(start, stop)))
         return found.float() / 255 if found.dtype == torch.uint8 else found
-
-
-def read_pixels(path: Path | str, resized: Callable[[Image.Image], Image.Image] | None = None) -> NDArray[np.uint8]:
-    """A picture as (C, H, W) 8-bit pixels, C = 1 when it is grey, otherwise 3.
-
-    Args:
-        path: the file.
-        resized: done to the 8-bit picture before anything else.
-
-    Raises:
-        DataMissing: when there is no such file.
-        DataDamaged: when it is no readable picture.
-        UsageError: when it has no 8-bit pixels.
-    """
-    try:
-        with Image.open(path) as opened:
-            deep = opened.mode[0] in "IF"
-            picture = opened.convert("L" if opened.mode in ("L", "LA", "1") else "RGB")
-    except FileNotFoundError:
-        raise DataMissing(f"no picture at {path}") from None
-    except Exception as e:  # what a damaged file makes the readers raise is anyone's guess
-        raise DataDamaged(f"{path} cannot be read as a picture: {e}") from None
-    if deep:
-        raise UsageError(f"{path} has pixels of more than 8 bits ({opened.mode}), which would be cut off; 8 bits a channel expected")
-    pixels = np.asarray(resized(picture) if resized else picture)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-
-
-def write_pixels(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write (C, H, W) 8-bit pixels, grey or RGB, as a PNG, in folders that are made.
-
-    Raises:
-        StoreError: when it cannot be written.
-    """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as f:
-        Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(f, "PNG")
 
 
 def pictures(path: Path, limit: int | None = None) -> Pictures:
@@ -132,13 +96,41 @@ def _folder(root: Path, limit: int | None) -> Pictures:
         shapes.append(pixels.shape)
         ids.append(image_ids(pixels[None]))
     names = tuple(p.relative_to(root).as_posix() for p in chosen)
-    refuse_unlike(root, names, shapes)
+    colours = len({s[0] for s in shapes})
+    refuse_unlike(root, names, [(3, *s[1:]) for s in shapes] if colours == 2 else shapes)
+    wanted = shapes[0] if colours == 1 else _shared(chosen)
+    if colours == 2:
+        ids = [image_ids(brought(read_pixels(p), wanted[0])[None]) for p in chosen]
 
     def read(rows: slice) -> NDArray[np.uint8]:
-        return np.stack([read_pixels(p) for p in chosen[rows]])
+        return np.stack([brought(read_pixels(p), wanted[0]) for p in chosen[rows]])
 
     classes = tuple(f.name for f in folders)
-    return Pictures(names, np.concatenate(ids), shapes[0], labels[at] if folders else None, classes, True, read)
+    return Pictures(names, np.concatenate(ids), wanted, labels[at] if folders else None, classes, True, read)
+
+
+def brought(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """A picture (C, H, W) with so many channels: grey is repeated, colour whose channels are equal is grey.
+
+    Raises:
+        UsageError: for a colour picture, when 1 is asked for.
+    """
+    if channels == 3 and len(pixels) == 1:
+        return pixels.repeat(3, 0)
+    if channels == 1 and len(pixels) == 3:
+        if (pixels != pixels[:1]).any():
+            raise UsageError("is a colour picture; grey expected")
+        return pixels[:1]
+    return pixels
+
+
+def _shared(paths: list[Path]) -> tuple[int, ...]:
+    """The shape of grey and colour pictures together: grey when none of them shows a colour."""
+    for p in paths:
+        pixels = read_pixels(p)
+        if len(pixels) == 3 and (pixels != pixels[:1]).any():
+            return pixels.shape
+    return (1, *pixels.shape[1:])
 
 
 def classes_in(root: Path) -> tuple[list[Path], list[list[Path]]]:
@@ -251,12 +243,32 @@ def _npz(path: Path, limit: int | None) -> Pictures:
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
-        with open(path, "rb") as f, np.load(f, allow_pickle=False) as opened:
-            return {k: opened[k] for k in ("images", "labels") if k in opened} or dict.fromkeys(opened.files, np.zeros(0))
+        with opened(path) as f:
+            with zipfile.ZipFile(f) as archive:
+                inside = {i.filename.removesuffix(".npy"): i for i in archive.infolist()}
+                wanted = [inside[k] for k in ("images", "labels") if k in inside]
+                refuse_bomb(path, sum(i.file_size for i in wanted), sum(i.compress_size for i in wanted))
+                for told in wanted:
+                    _refuse_larger(archive, told)
+            f.seek(0)
+            with np.load(f, allow_pickle=False) as arrays:
+                return {k: arrays[k] for k in ("images", "labels") if k in arrays} or dict.fromkeys(arrays.files, np.zeros(0))
+    except Error:
+        raise
     except Exception as e:  # what a damaged file makes the readers raise is anyone's guess
         raise DataDamaged(
             f"{path} cannot be read as an .npz of plain arrays: {next(iter(str(e).splitlines()), type(e).__name__)}"
         ) from None
+
+
+def _refuse_larger(archive: zipfile.ZipFile, told: zipfile.ZipInfo) -> None:
+    """Raise unless an array's own header says the size that the archive says: room is made for it before it is read."""
+    with archive.open(told) as f:
+        version = np.lib.format.read_magic(f)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, _, dtype = read(f)
+        if not dtype.hasobject and math.prod(shape) * dtype.itemsize != told.file_size - f.tell():
+            raise ValueError(f"{told.filename} says that its shape is {shape}, and is {told.file_size} bytes long")
 
 
 def _pixels(path: Path, images: NDArray[np.generic]) -> Pixels:
@@ -273,4 +285,4 @@ def _pixels(path: Path, images: NDArray[np.generic]) -> Pixels:
     return levels.astype(np.uint8) if np.abs(found * 255 - levels).max() < 1e-3 else found
 
 
-__all__ = ["Pictures", "classes_in", "numbered", "pictures", "read_pixels", "refuse_two_labels", "refuse_unlike", "write_pixels"]
+__all__ = ["Pictures", "classes_in", "numbered", "pictures", "refuse_two_labels", "refuse_unlike"]

@@ -15,7 +15,8 @@ from ..contracts import Pool, Roles, image_ids
 from ..errors import DataDamaged, UsageError
 from ..keys import digest
 from ..store import one_of
-from ._folder import SUFFIXES, classes_in, numbered, read_pixels, refuse_two_labels, refuse_unlike
+from ._folder import SUFFIXES, classes_in, numbered, refuse_two_labels, refuse_unlike
+from ._picture import read_pixels
 
 Resize = Literal["squash", "crop"]
 NO_LOSS = ("thumbs.db", "desktop.ini")  # what file managers leave beside pictures
@@ -138,10 +139,11 @@ def _others(folder: Path, found: list[Path]) -> Iterator[Path]:
 
 
 def _decoded(path: str, how: How) -> NDArray[np.uint8]:
-    return read_pixels(path, None if how is None else lambda picture: _resized(picture, *how))
+    return read_pixels(path, None if how is None else lambda picture: resized(picture, *how))
 
 
-def _resized(picture: Image.Image, size: tuple[int, ...], resize: Resize) -> Image.Image:
+def resized(picture: Image.Image, size: tuple[int, ...], resize: Resize) -> Image.Image:
+    """A picture brought to (height, width)."""
     height, width = size
     if resize == "squash":
         return picture.resize((width, height), Image.Resampling.BILINEAR)

@@ -31,6 +31,7 @@ from .handles import Handle, Step, handles_in, make_handle, read_data
 from .walking import Listener, Outcome, Walk, missing, standing_on, width
 
 NUMERICS = ("float32",)
+MOST_WORKERS = 64
 
 
 class Run:
@@ -144,11 +145,13 @@ class Run:
             seconds: how long a step is expected to take, by key, so that the longest way is begun first.
 
         Raises:
-            UsageError: for a negative number of workers.
+            UsageError: for a negative number of workers, or more than 64 and four a core.
             Error: whatever a step raised, but for a failed gate; what was complete is in the store.
         """
         if workers < 0:
             raise UsageError(f"workers must be 1 or more, or 0 for one per core; found {workers}")
+        if workers > (most := max(MOST_WORKERS, 4 * cores())):
+            raise UsageError(f"workers must be {most} or fewer, there are {cores()} cores; found {workers}")
         self.store.sweep()
         going = self._begun(wanted, listener)
         count = min(workers or (cores() if self.device == "cpu" else 1), width(going))

@@ -1,0 +1,72 @@
+"""What the command line prints, and its exit codes: one line is one line, whatever stands in a file's name, on any terminal."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+
+import typer
+
+from ..errors import Error, StoreError
+
+DEFECT = 70
+
+
+def shown(text: str) -> str:
+    """Text in which nothing moves the cursor, ends a line or changes a colour: what cannot be printed is escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def tell(text: str, err: bool = False) -> None:
+    """Print one line."""
+    typer.echo(shown(text), err=err)
+
+
+def warn(message: object) -> None:
+    """Print a warning as one line."""
+    tell(f"warning: {' '.join(str(message).splitlines())}", err=True)
+
+
+def print_anything() -> None:
+    """Let the streams escape what their encoding does not have, where they would fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def guarded(work: Callable[[], int], debug: bool, error_code: int | None = None) -> None:
+    """Run a command: an error becomes one line and an exit code; so do interrupts and a full disk."""
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: warn(message)
+            code = work()
+    except BrokenPipeError:
+        raise  # whoever read our lines has seen enough
+    except Exception as e:
+        if debug:
+            raise
+        text, found = told(e)
+        say_error(text)
+        raise typer.Exit(error_code or found) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted: what was complete is kept; the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+    raise typer.Exit(code)
+
+
+def say_error(text: str) -> None:
+    """Print an error as one line."""
+    tell(f"error: {' '.join(text.splitlines())}", err=True)
+
+
+def told(e: Exception) -> tuple[str, int]:
+    """What to say of an error, and its exit code."""
+    if isinstance(e, Error):
+        return " ".join([str(e), *(f"({note})" for note in getattr(e, "__notes__", []))]), e.exit_code
+    if isinstance(e, OSError):
+        return f"{e.strerror or e}: {e.filename or ''} (what was complete is kept)", StoreError.exit_code
+    return f"{type(e).__name__}: {e} (a defect of Salientry; what was complete is kept; --debug shows where it is)", DEFECT
+
+
+__all__ = ["guarded", "print_anything", "say_error", "shown", "tell", "told", "warn"]
