@@ -178,15 +178,18 @@ def test_a_damaged_result_in_the_store_is_named(store: Path, tmp_path: Path) -> 
     path = next(p for p in sorted(store.glob("score/*/arrays.safetensors")))
     content = unlinked(path)
     path.write_bytes(content[:-8])
-    Told("run", "tiny", "--out", tmp_path / "o").refused(3, str(path), "truncated", f"{len(content) - 8} bytes, {len(content)} expected")
-    path.write_bytes(content[:4])
-    Told("run", "tiny", "--out", tmp_path / "o").refused(3, str(path), "no readable safetensors file")
+    again = f"remove {path.parent}, and the same command computes it again"
+    Told("run", "tiny", "--out", tmp_path / "o").refused(3, str(path), "is damaged: its sha256 is", again)
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    Told("run", "tiny", "--out", tmp_path / "o").refused(3, str(path), "is damaged: its sha256 is", again)
     path.write_bytes(content)
     path = path.with_name("result.json")
     unlinked(path)
     path.write_text("{ half")
-    Told("run", "tiny", "--out", tmp_path / "o").refused(3, str(path), "is no JSON")
-    Told("plan", "tiny").refused(3, str(path), "is no JSON")
+    Told("run", "tiny", "--out", tmp_path / "o").refused(3, str(path), "is damaged: its sha256 is", again)
+    Told("plan", "tiny").refused(3, str(path), "is damaged: its sha256 is", again)
+    shutil.rmtree(path.parent)
+    assert Told("run", "tiny", "--out", tmp_path / "o").code == 0, "as it said"
 
 
 def test_damaged_records(left: Path) -> None:
