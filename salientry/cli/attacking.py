@@ -182,6 +182,9 @@ def execute(
             results[name] = {"attack": encode(attack), "eps": attack.eps, "key": siege.key(attack), "seconds": round(seconds, 2)} | found
             write_json(out / "attacks.json", head | {"attacks": results})
     show({n: results[n] for n in attacks}, head, say)
+    for name, attack in attacks.items():
+        if attack.eps and (still := results[name]["float32"]["unchanged"]):
+            say(f"{name} left {still} of {head['n']} images as they were: the gradient in them is 0 (does the network saturate or round?)")
     say(
         f"written: {out / 'attacks.json'}, {out}/<attack>/images-*.safetensors, columns.safetensors"
         + (", png/" if any(r["png"] for r in results.values()) else "")

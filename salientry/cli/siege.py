@@ -257,13 +257,14 @@ def measured(siege: Siege, attack: Attack, rules: Rules, images: Callable[[int, 
 
 
 def summary(siege: Siege, columns: Columns) -> dict[str, JSON]:
-    """Success among the images that were right (among all without labels); median sizes of the successful ones."""
+    """Success among the images that were right (among all without labels), and how many of them the attack left as they were; median
+    sizes of the successful ones.
+    """
     right, won = siege.right, columns["success"]
     after = None if siege.data.labels is None else float((columns["predicted_after"] == siege.data.labels).mean())
     median = {k: statistics.median(columns[k][won].tolist()) if won.any() else None for k in SIZES}
-    return {"success": float(won.sum() / right.sum()) if right.any() else None, "successes": int(won.sum()), "accuracy": after} | {
-        "median": median
-    }
+    share, still = float(won.sum() / right.sum()) if right.any() else None, int((right & (columns["l0"] == 0)).sum())
+    return {"success": share, "successes": int(won.sum()), "unchanged": still, "accuracy": after, "median": median}
 
 
 def settled(folder: Path, siege: Siege, attack: Attack, png: bool) -> dict[str, JSON]:
