@@ -226,7 +226,7 @@ def test_a_removed_file_is_computed_again_to_the_last_bit(here: Path) -> None:
 def test_killed_at_work_the_same_command_goes_on(here: Path) -> None:
     """Death in the middle of DeepFool's second file, by the network's own hand."""
     code = "from salientry.cli import main; main()"
-    environment = os.environ | {"FORWARDS_BEFORE_DEATH": "25", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"FORWARDS_BEFORE_DEATH": "31", "OMP_NUM_THREADS": "1"}
     arguments = ("attack", *BOTH, "--out", "killed", "--png")
     done = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
