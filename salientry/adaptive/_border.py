@@ -16,8 +16,8 @@ Passes = TypeVar("Passes", bound=Callable[..., Iterator[Tensor]])
 
 
 def bordered(attack: Call) -> Call:
-    """An attack's ``__call__`` that is handed ordinary images (N, C, H, W), labels (N,) and seeds (N,); modes and graphs around it are
-    as they were.
+    """An attack's ``__call__`` that is handed ordinary images (N, C, H, W), labels (N,) and seeds (N,), and private copies of what is
+    attacked (they share the weights); modes and graphs around it are as they were.
 
     Raises:
         UsageError: for images, labels or seeds outside the conventions.
@@ -27,7 +27,7 @@ def bordered(attack: Call) -> Call:
     def call(self: Any, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         x, y = given(target, x, y)
         with plainly(grad=False):
-            return attack(self, target, x, y, seeds=as_seeds(seeds, len(x))).detach()
+            return attack(self, target.apart(), x, y, seeds=as_seeds(seeds, len(x))).detach()
 
     return cast(Call, call)
 
@@ -37,7 +37,7 @@ def step_by_step(passes: Passes) -> Passes:
 
     @functools.wraps(passes)
     def call(self: Any, target: Defended, x: Tensor, y: Tensor) -> Iterator[Tensor]:
-        images = passes(self, target, *given(target, x, y))
+        images = passes(self, target.apart(), *given(target, x, y))
         while True:
             with plainly(grad=False):
                 found = next(images, None)

@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..attacks._border import needs_gradient
 from ..detectors import BlackShare
 from ..detectors._fitted import Fitted
 from ..evidence import GRADIENTS, Evidence
+from ..modules import private
 
 Stop = Literal["image", "view", "map"]
 STOPS = ("image", "view", "map")
@@ -54,6 +56,12 @@ class Defended:
     def modules(self) -> tuple[nn.Module | None, ...]:
         """Everything that must be frozen while it is attacked."""
         return self.classifier, self.saliency, self.detector, self.task, self.surrogate
+
+    def apart(self) -> Defended:
+        """The same with a private copy of each module, which shares its weights: whoever uses the modules meanwhile sees nothing."""
+        copies = {id(m): private(m) for m in self.modules if isinstance(m, nn.Module)}
+        named = ("classifier", "saliency", "detector", "task", "surrogate")
+        return replace(self, **{n: copies.get(id(m), m) for n in named if (m := getattr(self, n)) is not None})
 
     @cached_property
     def slope_of(self) -> Any:
@@ -150,6 +158,7 @@ class Look:
     def classifier_slope(self, loss: Callable[[Tensor], Tensor]) -> Tensor:
         """(N, C, H, W) slope of the sum of ``loss(logits)`` (N,)."""
         with torch.enable_grad():
+            needs_gradient(self._answers)
             total = loss(self._answers).sum()
         (slope,) = torch.autograd.grad(total, self.image, retain_graph=True)
         return slope

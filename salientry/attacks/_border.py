@@ -38,6 +38,19 @@ def bordered(attack: Call) -> Call:
     return cast(Call, call)
 
 
+def needs_gradient(z: Tensor) -> None:
+    """Raise for logits that are in no graph.
+
+    Raises:
+        UsageError: with the way out.
+    """
+    if not z.requires_grad:
+        raise UsageError(
+            "this attack needs the gradient of the logits in the image, and the classifier's forward gives none (does it run under "
+            "no_grad, detach, or leave PyTorch?); give a network that PyTorch can differentiate, or a differentiable stand-in"
+        )
+
+
 class Attacked(nn.Module):
     """A classifier as an attack sees it: images to logits (N, K), looked at once, at no cost in passes.
 
@@ -57,11 +70,8 @@ class Attacked(nn.Module):
         if not self.seen:
             self._look(z, len(x))
             self.seen = True
-        if torch.is_grad_enabled() and x.requires_grad and not z.requires_grad:
-            raise UsageError(
-                "this attack needs the gradient of the logits in the image, and the classifier's forward gives none (does it run under "
-                "no_grad, detach, or leave PyTorch?); give a network that PyTorch can differentiate, or a differentiable stand-in"
-            )
+        if torch.is_grad_enabled() and x.requires_grad:
+            needs_gradient(z)
         return z
 
     def _look(self, z: Tensor, count: int) -> None:
