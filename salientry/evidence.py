@@ -18,6 +18,7 @@ AFTER = {"logits": ("predicted", "map", "exists", *GRADIENTS), "predicted": ("ma
 
 
 LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)  # whose means are features
+NO_GRADIENT = "its forward pass gives none (does it run under no_grad, detach, or leave PyTorch?): take what needs no gradient"
 NAMED = 5  # layers that a message names
 ROUNDING = 1e-2  # of the largest value: how much the same image's row may differ at another place of a batch (half precision)
 
@@ -193,6 +194,8 @@ class Evidence:
         x = self.image if alive or not gradients else self.image.detach().requires_grad_()
         with torch.set_grad_enabled(x.requires_grad), _watching(self.classifier, "features" in wanted, len(x)) as means:
             logits = self.classifier(x).to(x.dtype)
+        if gradients and not logits.requires_grad:
+            raise UsageError(f"{gradients[0]} is a gradient of the classifier, and {NO_GRADIENT}")
         for kind in gradients:
             with torch.enable_grad():
                 rows = self._differentiated(kind, logits)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from salientry.contracts import Shape
 from salientry.detectors import JSD
+from salientry.errors import UsageError
 from salientry.evidence import Evidence
 from salientry.guard import Guard, Verdict
 from salientry.saliency import Gradient, GradientInput, GuidedBackprop
@@ -266,6 +267,33 @@ def test_what_is_written_into_its_parts_counts_from_the_next_call() -> None:
     assert torch.allclose(guard(X, batch=4).score, alone.score + 2, atol=1e-3)
 
 
+class NoGradient(nn.Module):
+    """As a network that another library runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = examples.conv(SHAPE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = self.net(x)
+        return logits
+
+
+def test_without_a_gradient_only_what_needs_one_is_refused() -> None:
+    _, plain, _ = ready("jsd")
+    net = NoGradient()
+    with pytest.raises(UsageError, match="gradient is a gradient of the classifier, and its forward pass gives none"):
+        Guard(net, None, plain.detector, 0.0, 0.1, plain.calibration, SHAPE)(X)
+    for settings in MAPS.values():
+        if settings != MAPS["guided"]:
+            with pytest.raises(UsageError, match="this map is a gradient of the classifier, and its forward pass gives none"):
+                settings.fit(X, torch.zeros(6, dtype=torch.int64), net, SHAPE, seed=0)
+    for name in ("smd by unet per image", "pooled_activations"):
+        _, plain, alone = ready(name)
+        assert same(Guard(net, plain.saliency, plain.detector, 0.0, 0.1, plain.calibration, SHAPE)(X, batch=4), alone)
+
+
 class Merges(nn.Module):
     """One answer for every two images."""
 
@@ -282,5 +310,5 @@ def test_a_verdict_has_a_row_for_each_image_or_is_an_error() -> None:
     net = examples.conv(SHAPE)
     detector = fitted("margin", net, None)
     guard = Guard(Merges(), None, detector, 0.0, 0.1, torch.linspace(-3, 3, 50), SHAPE)
-    with pytest.raises(Exception, match="6 images gave 3 rows of logits and 3 scores; each image must give one"):
+    with pytest.raises(UsageError, match="6 images gave 3 rows of logits and 3 scores; each image must give one"):
         guard(X)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..contracts import Images, Shape, made
 from ..errors import UsageError
+from ..evidence import NO_GRADIENT
 from ..slicing import at_once
 
 BATCH, QUANTILE = 250, 0.99
@@ -49,6 +50,8 @@ class GradientMaps(nn.Module):
 def gradient(classifier: nn.Module, x: Tensor, k: Tensor, alive: bool, of: str = "logit") -> Tensor:
     """Gradient of the logit (or the probability) of class k in the image."""
     logits = classifier(x)
+    if not logits.requires_grad:
+        raise UsageError(f"this map is a gradient of the classifier, and {NO_GRADIENT}")
     values = logits if of == "logit" else logits.softmax(1)
     (found,) = torch.autograd.grad(values.gather(1, k[:, None]).sum(), x, create_graph=alive)
     return found
