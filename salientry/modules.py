@@ -71,7 +71,12 @@ def versions(module: nn.Module) -> tuple[tuple[int, int], ...]:
     """What changes whenever a weight or buffer is written to in place, or replaced. It costs no look at the values. Writing through
     ``.data`` escapes it, as it escapes torch.
     """
-    return tuple((id(t), 0 if t.is_inference() else t._version) for t in chain(module.parameters(), module.buffers()))
+    found: list[tuple[int, int]] = []
+    for m in _parts(module):
+        script = isinstance(m, torch.jit.ScriptModule)
+        tensors = chain(m.parameters(), m.buffers()) if script else chain(m._parameters.values(), m._buffers.values())
+        found += [(id(t), 0 if t.is_inference() else t._version) for t in tensors if t is not None]
+    return tuple(found)
 
 
 def feed(h: Any, name: str, value: Any) -> None:
