@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from salientry.adaptive import Defended
-from salientry.contracts import Shape
+from salientry.contracts import Shape, seeded
 from salientry.detectors import ID, JSD, SMD, SPD, SmallCNN
 from salientry.saliency import SimpleClassifier, UNet
 from tests.examples import conv, images, predicted
@@ -34,10 +34,10 @@ def settled(module: nn.Module, seed: int, dtype: torch.dtype) -> Any:
 
 def defended(name: str, shape: Shape = COLOUR, dtype: torch.dtype = torch.float64, threshold: float = 0.0, **extra: Any) -> Defended:
     """An untrained defence in front of an untrained classifier, with a saliency U-Net."""
-    net = conv(shape, dtype=dtype)
-    drawer = settled(UNet(SimpleClassifier(base=4, scales=2)).build(shape), 1, dtype)
-    view = VIEWS.get(name, lambda s: (s.channels, s.height, s.width))(shape)
-    detector = settled(DEFENCES[name].build(view), 2, dtype)
+    net, view = conv(shape, dtype=dtype), VIEWS.get(name, lambda s: (s.channels, s.height, s.width))(shape)
+    with seeded(0):  # `settled` leaves some weights as they were built
+        drawer = settled(UNet(SimpleClassifier(base=4, scales=2)).build(shape), 1, dtype)
+        detector = settled(DEFENCES[name].build(view), 2, dtype)
     return Defended(net, drawer, detector, threshold, **extra)
 
 
