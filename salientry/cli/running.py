@@ -24,7 +24,7 @@ from ..datasets._picture import write_pixels
 from ..errors import DataDamaged, StoreError, UsageError
 from ..experiment.findings import Findings
 from ..experiment.handles import Handle
-from ..experiment.records import export, guard_of
+from ..experiment.records import gather, guard_of, put
 from ..experiment.run import Outcome, Run
 from ..guard import Guard
 from ..store import one_of, read_json, write_json, writing
@@ -93,7 +93,7 @@ def planned(name: str, settings: list[str], *, device: str, seed: int, numerics:
     recipe = recipe_named(name)
     given = parameters(recipe, settings)
     run = Run(seed=seed, device=device, numerics=numerics)
-    wanted = _wanted(recipe(run, **given))
+    wanted = recipe(run, **given).read
     missing, order = {h.fingerprint for h in run.missing(wanted)}, run.order(wanted)
     recorded = _recorded(run, order)
     found = [_planned(run, h, recorded) for h in order if h.fingerprint in missing or run.done(h)]
@@ -230,9 +230,11 @@ def execute(
         if not outcome.made and _up_to_date(out, run, findings, about):
             say(f"the report in {out} is of this very run")
         else:
+            found = gather(run, findings, outcome, about | {"command": command, "out": str(out), "salientry": __version__})
+            parts = guard_of(run, findings)  # all of it is read before anything old goes
             _clear(out)
-            export(run, findings, outcome, out, about | {"command": command, "out": str(out), "salientry": __version__})
-            _leave_guard(run, findings, out)
+            put(found, out)
+            _leave_guard(run, findings, parts, out)
             from ..report import page  # late: a second call draws nothing
 
             page.write(out)  # last: a folder with a page is whole
@@ -262,7 +264,7 @@ def _folder(out: Path) -> Iterator[None]:
 
 def walked(run: Run, findings: Findings, say: Say, bars: Bars | None, workers: int) -> Outcome:
     """Compute what the records of these findings need, and say how much of it was there."""
-    wanted = _wanted(findings)
+    wanted = findings.read
     todo = run.missing(wanted)
     recorded = _recorded(run, run.order(wanted)) if todo else {}
     seconds = {h.fingerprint: _expected(h, recorded) or 0.0 for h in todo}
@@ -277,18 +279,18 @@ def walked(run: Run, findings: Findings, say: Say, bars: Bars | None, workers: i
     return outcome
 
 
-def _wanted(findings: Findings) -> list[Handle]:
-    """The findings, and the images that records of them hold columns of."""
-    return [*findings, *findings.images]
-
-
 def _up_to_date(out: Path, run: Run, findings: Findings, about: dict[str, Any]) -> bool:
     """Whether ``out`` holds the report of exactly these results, made by this version."""
     arrays = "records.safetensors.xz" if findings.compact else "records.safetensors"
     files = ("run.json", "report.json", "report.html", arrays, "records.json")
     if not all((out / f).is_file() for f in files):
         return False
-    there = read_json(out / "run.json")
+    try:
+        there = read_json(out / "run.json")
+    except DataDamaged:
+        return False
+    if not isinstance(there, dict):
+        return False
     same = there.get("manifest") == [h.fingerprint for h in list(findings)] and there.get("salientry") == __version__
     return bool(same and all(there.get(k) == v for k, v in about.items()) and _has_shards(out))
 
@@ -315,9 +317,8 @@ def _clear(out: Path) -> None:
                 old.unlink(missing_ok=True)
 
 
-def _leave_guard(run: Run, findings: Findings, out: Path) -> None:
+def _leave_guard(run: Run, findings: Findings, parts: tuple[Any, ...] | None, out: Path) -> None:
     """The recipe's guard, its classifier, and one natural and one attacked picture to try it on."""
-    parts = guard_of(run, findings)
     if parts is None or findings.gallery is None:
         return
     f, s, detector, threshold, level, calibration = parts

@@ -80,6 +80,12 @@ class Findings:
         sets = [h.args.get("sets") or h.args["scored"][0].args["sets"] for h in self.scores]  # a fusion's are its members'
         return list({images.fingerprint: images for of in sets for images in of}.values())
 
+    @property
+    def read(self) -> list[Handle]:
+        """Everything that records are made from: the findings, the image sets of the scores, and the detectors that gave them."""
+        fitted = [h.args.get("detector") or h.args["fused"] for h in self.scores]
+        return [*self, *self.images, *{h.fingerprint: h for h in fitted}.values()]
+
     def __iter__(self) -> Iterator[Handle]:
         """Every handle, in the order in which they should be computed."""
         yield from [self.classifier, *self.gates, *self.sanity, *self.strength, *self.scores, *self.shifts, *self.gradients, *self.choice]

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -135,18 +136,38 @@ def rounded(scores: Any) -> Any:
     return ((bits + np.uint32(1 << 10)) & np.uint32(0xFFFFFFFF << 11 & 0xFFFFFFFF)).view(np.float32)
 
 
-def export(run: Run, findings: Findings, outcome: Outcome, out: Path, about: dict[str, JSON]) -> None:
-    """Write the records of a finished run.
+@dataclass(frozen=True)
+class Gathered:
+    """Everything that the records of a run hold, read from its store: nothing is written before.
+
+    Attributes:
+        body: of ``records.json``.
+        run: of ``run.json``.
+        arrays: of the records and of the scores.
+        shards: columns of each file of scores.
+        gallery: pictures and what they are of; None where there are none.
+        end: of the names of files of arrays.
+    """
+
+    body: JSON
+    run: JSON
+    arrays: dict[str, Any]
+    shards: dict[str, list[str]]
+    gallery: tuple[dict[str, Any], JSON] | None
+    end: str
+
+
+def gather(run: Run, findings: Findings, outcome: Outcome, about: dict[str, JSON]) -> Gathered:
+    """Read what the records of a finished run hold.
 
     Args:
         run: where the results are.
         findings: what the recipe wanted.
         outcome: of the walk; what it skipped is left out and named.
-        out: folder; made if it is not there.
         about: recipe, parameters, command.
 
     Raises:
-        StoreError: when they cannot be written.
+        DataDamaged: when a result is not what was written.
     """
     lost = {h.fingerprint for h, _ in (*outcome.skipped, *outcome.failed)}
     collected = _Collector(run, findings.compact)
@@ -196,18 +217,35 @@ def export(run: Run, findings: Findings, outcome: Outcome, out: Path, about: dic
         "skipped": sorted({f"{h.step.name} {h.slug}" for h, _ in outcome.skipped if h.step}),
         "sha256": {k: hashlib.sha256(np.ascontiguousarray(v).tobytes()).hexdigest() for k, v in arrays.items()},
     }
+    return Gathered(body, about | _journal(run, findings, outcome), arrays, shards, _gallery(run, findings, lost), collected.end)
+
+
+def put(found: Gathered, out: Path) -> None:
+    """Write records into a folder, which is made if it is not there; those of an earlier run go.
+
+    Raises:
+        StoreError: when they cannot be written.
+    """
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     with writing(out / "scores"):
         (out / "scores").mkdir(exist_ok=True)
         for old in (*out.glob("records.safetensors*"), *(out / "scores").glob("*.safetensors*")):
             old.unlink()
-    write_arrays(out / f"records{collected.end}", {k: [v] for k, v in arrays.items() if not k.startswith("score/")})
-    for shard, columns in shards.items():
-        write_arrays(out / shard, {c: [arrays[c]] for c in columns})
-    write_json(out / "records.json", body)
-    write_json(out / "run.json", about | _journal(run, findings, outcome))
-    _export_gallery(run, findings, lost, out)
+    write_arrays(out / f"records{found.end}", {k: [v] for k, v in found.arrays.items() if not k.startswith("score/")})
+    for shard, columns in found.shards.items():
+        write_arrays(out / shard, {c: [found.arrays[c]] for c in columns})
+    write_json(out / "records.json", found.body)
+    write_json(out / "run.json", found.run)
+    if found.gallery is not None:
+        pictures, facts = found.gallery
+        write_arrays(out / "gallery.safetensors", {k: [v] for k, v in pictures.items()})
+        write_json(out / "gallery.json", facts)
+
+
+def export(run: Run, findings: Findings, outcome: Outcome, out: Path, about: dict[str, JSON]) -> None:
+    """Write the records of a finished run: :func:`gather`, then :func:`put`."""
+    put(gather(run, findings, outcome, about), out)
 
 
 def revisions_of(run: Run, findings: Findings) -> dict[str, int]:
@@ -233,12 +271,11 @@ def _journal(run: Run, findings: Findings, outcome: Outcome) -> dict[str, JSON]:
     }
 
 
-def _export_gallery(run: Run, findings: Findings, lost: set[str], out: Path) -> None:
+def _gallery(run: Run, findings: Findings, lost: set[str]) -> tuple[dict[str, Any], JSON] | None:
     if findings.gallery is None or findings.gallery.fingerprint in lost:
-        return
+        return None
     rows: Rows = run.get(findings.gallery)
-    write_arrays(out / "gallery.safetensors", {n: [rows.column(n)] for n in rows.names} | {"id": [id_bytes(rows.ids)]})
-    write_json(out / "gallery.json", rows.facts)
+    return {n: rows.column(n) for n in rows.names} | {"id": id_bytes(rows.ids)}, rows.facts
 
 
 def guard_of(run: Run, findings: Findings) -> tuple[Any, ...] | None:

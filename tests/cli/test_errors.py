@@ -463,3 +463,27 @@ def test_a_reader_who_has_seen_enough_is_no_error(home: Path) -> None:
     with process.stderr as heard:
         assert heard.read() == ""
     process.wait(timeout=60)
+
+
+def test_a_result_that_only_the_report_reads_is_made_again(store: Path, left: Path, finished: Path) -> None:
+    """Its scores are there, so nothing that is computed needs the detector; the records do."""
+    path = sorted(store.glob("fit_detector/*-*"))[0]
+    shutil.rmtree(path)
+    assert "1 left" in Told("plan", "tiny").lines[-1]
+    told = Told("run", "tiny", "--out", left)
+    assert told.code == 0, told.err
+    assert (path / "DONE").exists() and recorded(left) == recorded(finished)
+
+
+def test_an_old_report_stays_until_everything_new_was_read(store: Path, left: Path) -> None:
+    """What is read last is damaged."""
+    (left / "run.json").write_text("{}")  # of another run
+    before = {p: p.read_bytes() for p in left.rglob("*") if p.is_file()}
+    for path in (next(store.glob("gallery/*/arrays.safetensors")), next(store.glob("calibrate/*/arrays.safetensors"))):
+        content = unlinked(path)
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        Told("run", "tiny", "--out", left).refused(3, f"remove {path.parent}, and the same command computes it again")
+        assert {p: p.read_bytes() for p in left.rglob("*") if p.is_file()} == before
+        path.write_bytes(content)
+    (left / "run.json").write_text("{ half")
+    assert Told("run", "tiny", "--out", left).code == 0
