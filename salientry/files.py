@@ -169,6 +169,22 @@ def read_json(path: Path) -> JSON:
     return parsed(read_bytes(path), packed(path))
 
 
+def read_object(path: Path, **fields: type) -> dict[str, Any]:
+    """A JSON object with these fields of these kinds, from a file.
+
+    Raises:
+        StoreError: when there is no such file.
+        DataDamaged: when it holds anything else.
+    """
+    body = read_json(path)
+    if not isinstance(body, dict):
+        raise DataDamaged(f"{path} is damaged: a JSON object expected, found {type(body).__name__}")
+    for name, kind in fields.items():
+        if not isinstance(body.get(name), kind):
+            raise DataDamaged(f"{path} is damaged: {name!r} must be {kind.__name__}, found {type(body.get(name)).__name__}")
+    return body
+
+
 def parsed(text: bytes, where: Path | str) -> JSON:
     """JSON whose numbers are finite and below 2^63, and that is not nested too deeply for whoever reads it.
 

@@ -15,7 +15,19 @@ import pytest
 
 from salientry import files
 from salientry.errors import DataDamaged, StoreError
-from salientry.files import opened, parsed, read_bytes, read_json, read_text, replacing, sha256_of, write_bytes, write_json, write_text
+from salientry.files import (
+    opened,
+    parsed,
+    read_bytes,
+    read_json,
+    read_object,
+    read_text,
+    replacing,
+    sha256_of,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from salientry.store import Store, read_arrays, write_arrays
 
 ROOT = Path(__file__).parents[1]
@@ -199,3 +211,12 @@ def test_a_result_of_an_earlier_version_has_no_checksums_and_is_read_as_it_is(tm
     Store(tmp_path).write(path, {"value": 1}, {"score": [np.zeros(3)]})
     (path / "DONE").write_bytes(b"")
     assert Store(tmp_path).body(path) == {"value": 1} and list(Store(tmp_path).arrays(path)) == ["score"]
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '{"a": []}', "{}", '"a"', "[" * 70 + "]" * 70])
+def test_an_object_of_another_kind_is_damaged_data(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DataDamaged, match=r"a\.json is"):
+        read_object(tmp_path / "a.json", a=dict)
+    (tmp_path / "a.json").write_text('{"a": {}}')
+    assert read_object(tmp_path / "a.json", a=dict) == {"a": {}}

@@ -24,7 +24,7 @@ LAYERS = [
     {"cli"},
 ]
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-ONLY = {"report": {"store", "metrics", "errors"}}
+ONLY = {"report": {"store", "files", "metrics", "errors"}}
 NEVER = {"serve": {"attacks", "datasets", "experiment"}}
 FILES = sorted(p for p in ROOT.rglob("*.py") if p.parent != ROOT or p.stem not in ("__init__", "__main__"))
 

@@ -24,8 +24,9 @@ from ..contracts import Attack, Shape
 from ..datasets._folder import pictures
 from ..errors import UsageError
 from ..experiment.run import usable
+from ..files import read_object
 from ..keys import default_of, encode
-from ..store import JSON, one_of, read_json, write_json
+from ..store import JSON, one_of, write_json
 from .siege import SIZES, claim, exact, looked, propose, settled, told_size
 
 Say = Callable[[str], Any]
@@ -173,7 +174,7 @@ def execute(
             say(f"labels: {', '.join(f'{i} = {c}' for i, c in enumerate(images.classes[:10]))}{more}")
         if images.labels is not None:
             say(f"accuracy {siege.right.mean():.3f}; success is counted among the {siege.right.sum()} images that are right")
-        earlier = read_json(out / "attacks.json")["attacks"] if (out / "attacks.json").exists() else {}
+        earlier = read_object(out / "attacks.json", attacks=dict)["attacks"] if (out / "attacks.json").exists() else {}
         results = {n: e for n, e in earlier.items() if n not in attacks and (out / n / "columns.safetensors").exists()}
         for name, attack in attacks.items():
             eight = png or (out / name / "png").is_dir()  # pictures of an earlier call stay measured

@@ -27,10 +27,11 @@ from ..contracts import ATTACK_STREAM, Attack, fingerprint, frozen, image_seeds
 from ..datasets._folder import Pictures
 from ..datasets._picture import read_pixels, write_pixels
 from ..errors import DataDamaged, UsageError, theirs
+from ..files import read_object
 from ..keys import digest, encode, label
 from ..preflight import preflight
 from ..protocol import PUBLISHED, STRICT, Rules, stored, within
-from ..store import JSON, id_bytes, read_arrays, read_json, write_arrays, write_json
+from ..store import JSON, id_bytes, read_arrays, write_arrays, write_json
 from .bars import QUIET
 
 Columns = dict[str, NDArray[Any]]
@@ -142,7 +143,7 @@ def claim(out: Path, siege: Siege, attacks: dict[str, Attack]) -> None:
     """
     elsewhere = "name another --out, or remove that folder"
     if (out / "images.json").exists():
-        there = read_json(out / "images.json").get("identity", {})
+        there = read_object(out / "images.json", identity=dict)["identity"]
         for part, said in (
             ("classifier", "another classifier"),
             ("images", "other images or labels"),
@@ -155,7 +156,7 @@ def claim(out: Path, siege: Siege, attacks: dict[str, Attack]) -> None:
             raise UsageError(f"{out} holds attacks with seed {there.get('seed')}, not {siege.seed}; {elsewhere}")
     for name, attack in attacks.items():
         note = out / name / "attack.json"
-        if note.exists() and (there := read_json(note)).get("key") != siege.key(attack):
+        if note.exists() and (there := read_object(note, key=str, attack=dict, seconds=dict))["key"] != siege.key(attack):
             settings = (there.get("attack"), encode(attack))
             before, now = (", ".join(f"{k}={v}" for k, v in (a or {}).items() if k != "class") for a in settings)
             raise UsageError(f"{out / name} holds {name} with {before}, and {now} was asked for; {elsewhere}")
@@ -167,7 +168,7 @@ def claim(out: Path, siege: Siege, attacks: dict[str, Attack]) -> None:
 def propose(folder: Path, siege: Siege, name: str, attack: Attack, png: bool) -> float:
     """Compute and write what is not there yet: arrays, and pictures when they are asked for; seconds of the attack itself."""
     key, note = siege.key(attack), folder / "attack.json"
-    seconds: dict[str, float] = read_json(note).get("seconds", {}) if note.exists() else {}
+    seconds: dict[str, float] = read_object(note, seconds=dict)["seconds"] if note.exists() else {}
     body = {"key": key, "label": label(attack), "attack": encode(attack), "eps": attack.eps}
     write_json(note, body | {"seconds": seconds})
     names = png_names(siege.data.names)

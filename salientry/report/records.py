@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataDamaged, StoreError, UsageError
+from ..errors import DataDamaged, Error, StoreError, UsageError
+from ..files import read_object
 from ..metrics import Resamples, of_mixture
 from ..store import JSON, ids_from, packed, read_arrays, read_json
 
@@ -191,7 +192,9 @@ class Records:
                 if (file := self.folder / shard).exists():
                     arrays |= read_arrays(file)
             self._read(body, arrays, verify)
-        except (KeyError, TypeError, AttributeError, IndexError) as e:
+        except Error:
+            raise
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as e:
             raise DataDamaged(f"{self.folder}/records.json is damaged: {type(e).__name__} {e}") from None
         self.whole = "any/test/natural" in self.sets
         if self.beside is not None and not (self.classifier and self.beside.classifier):
@@ -217,12 +220,14 @@ class Records:
         self.settings, self.networks, self.recipes = body["attacks"], body["networks"], body["recipes"]
         self.revisions: dict[str, int] = dict(body.get("revisions", {}))  # older records hold none, and were made with 1 everywhere
         self.classifier, self.hardened = body.get("classifier"), body.get("hardened", [])
-        self.run: JSON = read_json(self.folder / "run.json") if packed(self.folder / "run.json").exists() else {}
+        self.run: JSON = read_object(self.folder / "run.json") if packed(self.folder / "run.json").exists() else {}
         self.sets = {s["name"]: self._set(s, arrays) for s in body["sets"]}
         self.groups = self._grouped(body, arrays)
 
     def _set(self, s: JSON, arrays: dict[str, Array]) -> ImageSet:
         columns = {c: np.array(arrays[f"set/{s['index']:03d}/{c}"]) for c in s["columns"]}
+        if not isinstance(s["facts"], dict) or not {"kind", "role"} <= set(s["facts"]) or any(len(v) != s["n"] for v in columns.values()):
+            raise ValueError(f"image set {s['name']!r} is not what its columns and facts say")
         return ImageSet(s["name"], s["facts"], s["key"], columns | {"id": ids_from(arrays[f"set/{s['index']:03d}/id"])})
 
     def _grouped(self, body: JSON, arrays: dict[str, Array]) -> list[Group]:
