@@ -18,7 +18,8 @@ from torch import nn
 
 from ..contracts import origin, rebuilt
 from ..errors import LONGEST, DataDamaged, DataMissing, Error, UsageError, brief, theirs
-from ..store import JSON, read_json, write_arrays, write_json
+from ..files import refuse_other
+from ..store import JSON, read_json, write_arrays, write_json, writing
 
 SCHEMA = 1
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")  # what checkpoints call their weights
@@ -34,8 +35,10 @@ def save_classifier(module: nn.Module, folder: Path | str) -> None:
     folder = Path(folder)
     if "origin" not in vars(module):
         raise UsageError(f"{type(module).__name__} was not built by salientry; save it your own way and name it as module:callable")
-    write_json(folder / "classifier.json", {"schema": SCHEMA, **origin(module)})
-    write_arrays(folder / "classifier.safetensors", {k: [v.detach().cpu().numpy()] for k, v in module.state_dict().items()})
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    sha256 = write_arrays(folder / "classifier.safetensors", {k: [v.detach().cpu().numpy()] for k, v in module.state_dict().items()})
+    write_json(folder / "classifier.json", {"schema": SCHEMA, **origin(module), "sha256": sha256})
 
 
 def load_classifier(name: str, weights: Path | str | None = None) -> nn.Module:
@@ -59,7 +62,11 @@ def load_classifier(name: str, weights: Path | str | None = None) -> nn.Module:
             raise DataDamaged(f"{folder / 'classifier.json'} does not say how to build a classifier")
         if body.get("schema") != SCHEMA:
             raise UsageError(f"{folder / 'classifier.json'} has schema {body.get('schema')!r}; this version reads {SCHEMA}")
-        module, weights = _built(body, folder / "classifier.json"), weights or folder / "classifier.safetensors"
+        module = _built(body, folder / "classifier.json")
+        if weights is None:
+            weights = folder / "classifier.safetensors"
+            if "sha256" in body and weights.is_file():  # an earlier version wrote none
+                refuse_other(weights, str(body["sha256"]))
     elif ":" in name:
         module = _called(name)
     else:

@@ -264,3 +264,14 @@ def test_a_damaged_description_is_one_of_our_errors(trained: nn.Module, tmp_path
     with pytest.raises(Error) as e:
         load_classifier(str(tmp_path))
     assert isinstance(e.value, DataDamaged)
+
+
+def test_a_flipped_bit_in_saved_weights_is_found(tmp_path: Path) -> None:
+    save_classifier(CompactCNN(width=4).build(Shape(1, 8, 8, 3)), tmp_path)
+    path = tmp_path / "classifier.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DataDamaged, match="is damaged: its sha256 is"):
+        load_classifier(str(tmp_path))
+    path.write_bytes(whole)
+    load_classifier(str(tmp_path))
