@@ -27,7 +27,7 @@ from ..experiment.handles import Handle
 from ..experiment.records import gather, guard_of, put
 from ..experiment.run import Outcome, Run
 from ..guard import Guard
-from ..store import one_of, read_json, write_json, writing
+from ..store import SUMS, one_of, read_json, write_json, writing
 from .bars import Bars
 from .checking import judge
 
@@ -276,6 +276,8 @@ def walked(run: Run, findings: Findings, say: Say, bars: Bars | None, workers: i
     for text in dict.fromkeys(str(w.message) for w in noted):
         say(f"note: {text}")
     say(f"{len(outcome.made)} steps computed, {len(outcome.reused)} re-used from {run.store.root}")
+    if old := sum(not (run.path(h) / SUMS).stat().st_size for h in outcome.reused):
+        say(f"note: {old} of them have no checksums, an earlier version wrote them: their files were taken as they are")
     return outcome
 
 

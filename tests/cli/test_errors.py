@@ -487,3 +487,11 @@ def test_an_old_report_stays_until_everything_new_was_read(store: Path, left: Pa
         path.write_bytes(content)
     (left / "run.json").write_text("{ half")
     assert Told("run", "tiny", "--out", left).code == 0
+
+
+def test_results_without_checksums_are_told(store: Path, left: Path) -> None:
+    assert "have no checksums" not in Told("run", "tiny", "--out", left).out
+    for done in list(store.glob("calibrate/*/DONE"))[:2]:
+        unlinked(done)
+        done.touch()
+    assert "note: 2 of them have no checksums, an earlier version wrote them" in Told("run", "tiny", "--out", left).out
