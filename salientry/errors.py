@@ -103,7 +103,7 @@ def theirs(doing: str, *modules: Any) -> Iterator[None]:
     except Error:
         raise
     except (Exception, SystemExit) as e:
-        if modules and not _ran(e, {id(part) for m in modules for part in m.modules()}):
+        if modules and not _ran(e, [part for m in modules for part in m.modules()]):
             raise
         raise UsageError(f"{doing}: {brief(e)}") from e
 
@@ -125,8 +125,12 @@ def _frames(e: BaseException) -> Iterator[tuple[FrameType, int]]:
         at = at.tb_next
 
 
-def _ran(e: BaseException, known: set[int]) -> bool:
-    return any(id(frame.f_locals.get("self")) in known for frame, _ in _frames(e))
+def _ran(e: BaseException, parts: list[Any]) -> bool:
+    """Whether one of these parts ran, or a copy of one whose class is neither ours nor torch's."""
+    known = {id(part) for part in parts}
+    kinds = {type(part) for part in parts if type(part).__module__.split(".")[0] not in ("torch", __name__.split(".")[0])}
+    ran = [frame.f_locals.get("self") for frame, _ in _frames(e)]
+    return any(id(it) in known or type(it) in kinds for it in ran)
 
 
 def _place(e: BaseException) -> str:

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .contracts import Shape, device_of
+from .contracts import Shape, device_of, facts_of
 from .datasets.folder import Resize
-from .errors import UsageError
+from .errors import UsageError, theirs
 from .evidence import Evidence, choose_layers
 from .guard_files import Saved, read_guard, write_guard
 from .inputs import as_images, plainly
 from .modules import private, versions
 from .store import one_of
+from .summary import told
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Guard(nn.Module):
         self._warn_if_changed()
         with plainly(grad=False):
             images = as_images(images, (self.shape.channels, self.shape.height, self.shape.width)).to(self.calibration.device)
-            with self._own() as nets:
+            with self._own() as nets, theirs(f"the classifier fails on images {tuple(images.shape)}", nets.classifier):
                 judged = [self._judge(x, nets) for x in torch.split(images, batch)] if len(images) else [self._judge(images, nets)]
             parts: dict[str, Any] = {f.name: [getattr(v, f.name) for v in judged] for f in fields(Verdict)}
             joined: dict[str, Any] = {k: None if p[0] is None else torch.cat(p) for k, p in parts.items()}
@@ -216,6 +217,15 @@ class Guard(nn.Module):
         """What the detector goes by, in words: of a fusion what each of its parts does."""
         heard = list(self.detector.parts) or [self.detector]  # type: ignore[arg-type]
         return tuple(getattr(d.settings, "says", type(d.settings).__name__) for d in heard)
+
+    def summary(self) -> str:
+        """How good it was when it was fitted, on one screen: accuracy of the classifier, what was kept and what left out, natural
+        images flagged, and the share of each attack's images that is found, with n.
+        """
+        return told(facts_of(self.detector).get("fit"), self.threshold, self.level, len(self.calibration))
+
+    def __str__(self) -> str:
+        return self.summary()
 
     # --- on disk ---
 

@@ -15,7 +15,7 @@ LAYERS = [
     {"contracts", "inputs", "sealed"},
     {"training", "evidence", "preflight"},
     {"datasets", "classifiers", "attacks", "controls", "saliency", "detectors"},
-    {"protocol", "calibration"},
+    {"protocol", "calibration", "summary"},
     {"guard_files"},
     {"guard"},
     {"adaptive"},

@@ -4,41 +4,44 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import multiprocessing
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import is_dataclass, replace
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import nn
 
 from ..attacks import BIM, CW_REDUCED, FGSM, JSMA, MIM, DeepFool
 from ..calibration import smallest_sample
 from ..contracts import Roles, Shape, device_of, fingerprint, uniform, with_facts
 from ..datasets import Arrays
-from ..detectors import FULL_RESOLUTION, SPD, SmallCNN
-from ..errors import AttackTooWeak, UsageError
-from ..evidence import FROM_SALIENCY, choose_layers, has_features
+from ..detectors import DETECTORS, FULL_RESOLUTION, SmallCNN
+from ..errors import UsageError, theirs
 from ..guard import Guard
-from ..inputs import as_images, as_labels, plainly
-from ..keys import digest, label
+from ..inputs import as_labels, plainly
+from ..keys import digest
 from ..modules import private
-from ..preflight import preflight
-from ..protocol import STRICT
+from ..preflight import Preflight, preflight
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
 from ..store import one_of
-from .choice import candidates, choose, on_select, select_names
-from .fusion import fit_fusion
+from .choice import candidates
+from .engines import cores
+from .handles import Handle
+from .intake import Pixels, taken
+from .parts import Parts, expected, told
 from .run import Run
-from .sanity import Gate, gate, sanity
-from .steps import FEWEST_PAIRS, calibrate, fit_saliency, look
-from .subjects import Shown, Subjects
-from .trial import Training, trained
+from .steps import look
+from .subjects import Subjects
+from .watching import Told, Watch, no_main
 
 SHARES = (0.45, 0.25, 0.1)  # of the images: fit, detect, select; the rest calibrates
+WORTH = 30.0  # expected seconds from which worker processes gain more than it costs to start them
 
 
 def default_saliency(side: int, count: int) -> UNet:
@@ -59,8 +62,8 @@ def default_attacks(channels: int) -> tuple[Any, ...]:
 
 def fit_guard(
     classifier: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Any,
+    labels: Any = None,
     *,
     detector: Any = None,
     attacks: Sequence[Any] | None = None,
@@ -68,36 +71,43 @@ def fit_guard(
     level: float = 0.05,
     store: Path | str | None = None,
     seed: int = 0,
-    gate_action: str = "stop",
+    gate_action: str = "drop",
+    workers: int | None = None,
+    progress: Told | bool | None = None,
 ) -> Guard:
     """Fit a guard for your own classifier.
 
     Without further words the map's two detectors, the image's, every floor and the fusion of all of them are trained on all
     attacks together, and what has the best rate on its worst attack is kept, each attack left out of training in turn. Only
-    then are the calibration images read. ``guard.detector`` says why it was kept: ``contracts.facts_of(guard.detector)["choice"]``.
+    then are the calibration images read. What cannot be built from these images (maps, features, an attack that hardly fools) is
+    left out with a warning. ``guard.summary()`` says how good the guard is, what it is made of and what was left out.
 
     Args:
         classifier: an ``nn.Module``, images (N, C, H, W) in [0, 1] to logits; wrap it in ``External`` if its input
-            convention is another.
-        images: (N, C, H, W) float in [0, 1], stored as 8 bits; natural images that the classifier was **not** trained on,
-            or the detector learns where the classifier is overfit.
-        labels: (N,) int64.
-        detector: settings of the one to fit; default: the best of many.
-        attacks: what it is trained against; default :func:`default_attacks`. An attack that hardly fools is left out, with a
-            warning.
-        saliency: settings of the saliency model; default a small U-Net. Not trained when the detector needs no map.
+            convention is another. It is asked first: see :mod:`salientry.preflight`.
+        images: natural images that the classifier was **not** trained on, or the detector learns where the classifier is overfit;
+            stored as 8 bits. A tensor (N, C, H, W), floats in [0, 1] or uint8; a ``Dataset``, a ``DataLoader`` or another iterable of
+            (images, labels); a ``Folder`` or its path. Only a few are in memory at a time. Roles are dealt here.
+        labels: (N,) whole numbers, or one-hot (N, K); None when they come with the images.
+        detector: settings of the one to fit, or a name of ``DETECTORS``; default: the best of many.
+        attacks: what it is trained against; default :func:`default_attacks`.
+        saliency: settings of the saliency model; default a small U-Net. Not trained when the detector needs no map, or when fewer
+            than nine of ten classes have 12 images to learn it from.
         level: false-positive rate that the threshold promises, with 95 % confidence.
         store: folder of intermediate results, so that an interrupted call resumes; default a temporary one.
         seed: of everything that is drawn.
-        gate_action: ``"stop"`` raises when the maps fail their sanity gate, ``"mark"`` goes on.
+        gate_action: when the maps fail their sanity gate, ``"drop"`` goes on without them, ``"mark"`` with them, ``"stop"`` raises.
+        workers: processes that compute side by side; None: one a core when it is expected to take more than half a minute on the
+            processor. The guard is the same to the last bit.
+        progress: a function of (share done, seconds left); True or False: a bar on stderr or none; None: one if that is a terminal.
 
     Returns:
         A guard, on the device of the classifier.
 
     Raises:
-        UsageError: for images or labels outside the conventions, or too few of them for ``level``.
+        UsageError: for images, labels or a classifier that cannot be used, or too few images for ``level``.
         AttackTooWeak: when no attack fools the classifier.
-        GateFailed: when the saliency model's maps are none.
+        GateFailed: when the saliency model's maps are none, and nothing does without them or ``gate_action`` is ``"stop"``.
 
     Example:
         >>> from salientry import fit_guard
@@ -105,74 +115,61 @@ def fit_guard(
         >>> guard(new_images).flagged                                # doctest: +SKIP
         tensor([False, False,  True])
     """
-    if not isinstance(classifier, nn.Module):
-        raise UsageError(f"classifier must be an nn.Module; found {type(classifier).__name__}")
-    images = as_images(images)
-    roles = _roles(len(images), level)
-    if attacks is not None and (not isinstance(attacks, Sequence) or isinstance(attacks, str) or not attacks):
-        raise UsageError(f"attacks must be a sequence of settings, like (DeepFool(),); found {attacks!r}")
-    attacks = tuple(default_attacks(images.shape[1]) if attacks is None else attacks)
-    saliency = saliency or default_saliency(min(images.shape[2:]), roles.fit)
-    where = device_of(classifier)
-    _check_settings(detector=[] if detector is None else [detector], attack=attacks, saliency=[saliency])
-    one_of("gate action", gate_action, ("stop", "mark"))
-    seen = preflight(classifier, images, labels)
-    labels, classes = as_labels(labels, len(images), seen.classes), seen.classes
-    if seen.advice:
-        warnings.warn(f"{seen.told()}. {seen.advice}", stacklevel=2)
-    net = private(classifier)  # everything below runs it: the one that was given is its owner's
-    wanted = _readers(detector, net, images)
-    maps = any(c.needs & FROM_SALIENCY for c in wanted)
-    if maps and int(labels.max()) + 1 < classes:
-        raise UsageError(f"the classifier knows {classes} classes, but the highest label is {int(labels.max())}: the others get no maps")
-    with tempfile.TemporaryDirectory() as scratch, _float32(), plainly(grad=True):
-        run = Run(store or scratch, seed=seed, device=str(where))
-        raw = (images.cpu() * 255).round().to(torch.uint8).numpy()
-        data = run.dataset(Arrays(np.ascontiguousarray(raw), labels.cpu().numpy(), roles))
-        f = run.given(net, digest(fingerprint(net), _answers(net, images)), "yours")
+    wanted = _checked(classifier, detector, attacks, saliency, level, gate_action, workers)
+    with tempfile.TemporaryDirectory() as scratch, Watch(progress) as watch, _alike(classifier):
+        pixels, given = taken(images, labels, Path(scratch))
+        roles = _roles(len(pixels), level)
+        seen = preflight(classifier, Pixels(pixels), given)
+        known = as_labels(given, len(pixels), seen.classes).cpu().numpy()
+        watch.say(seen.told())
+        if seen.advice:
+            told(f"{seen.told()}. {seen.advice}")
+        attacks = list(default_attacks(pixels.shape[1]) if attacks is None else attacks)
+        saliency = saliency or default_saliency(min(pixels.shape[2:]), roles.fit)
+        run = Run(store or scratch, seed=seed, device=str(device_of(classifier)))
+        data = run.dataset(Arrays(pixels, known, roles, None if int(known.max()) + 1 == seen.classes else seen.classes))
+        net = private(classifier)  # everything below runs it: the one that was given is its owner's
+        f = run.given(net, digest(fingerprint(net), _answers(net, Pixels(pixels))), "yours")
         subjects = Subjects(run, f, {role: run.do(look, data[role], f) for role in ("detect", "select", "calibrate")})
-        s = None
-        if maps:
-            drawer = run.do(fit_saliency, data["fit"], f, saliency)
-            s = run.do(gate, run.do(sanity, subjects.natural["select"], f, drawer), drawer, Gate(action=gate_action))
-            run.get(s)  # a map that is none is told before the attacks take their time
-        return _fitted(run, subjects, wanted, _strong(run, subjects, attacks), Shown(s), level, classifier)
+        parts = Parts(subjects, list(wanted), attacks, level)
+        parts.check_features(net, pixels.shape[1:])
+        parts.check_classes(run.get(data["fit"]).column("label"), seen.classes)
+        parts.draw(data["fit"], saliency, gate_action)
+        chosen, calibrated, scored = _walked(parts, _Walker(parts, watch, workers, _seconds(net, Pixels(pixels)), pixels), gate_action)
+        return _assembled(parts, classifier, seen, pixels, chosen, calibrated, scored)
 
 
-def _fitted(
-    run: Run, subjects: Subjects, wanted: Sequence[Any], attacks: tuple[Any, ...], how: Shown, level: float, classifier: nn.Module
-) -> Guard:
-    """Train every candidate, choose where there are several, calibrate."""
-    rules, natural = replace(STRICT, levels=(level,)), subjects.natural
-    called = "combined" if len(attacks) > 1 else ""
-    fits = {c: trained(subjects, c, rules, Training(attacks, called), how) for c in wanted}
-    chosen, reader = next(iter(fits.values())), wanted[0]
-    if len(wanted) > 1:
-        scored = [on_select(subjects, t, c, attacks, rules, how) for c, t in fits.items()]
-        twins = [subjects.attacked(a, "select", rules) for a in attacks]
-        fused = run.do(fit_fusion, scored, list(fits.values()), select_names([label(a) for a in attacks]), twins, rules)
-        chosen, reader = choose(subjects, fits, fused, attacks, rules, how, level).detector, SPD()
-    calibrated = run.get(run.do(calibrate, [subjects.shown(reader, natural["calibrate"], "calibrate", how)], chosen, rules))
-    rows, fitted = run.get(natural["detect"]), run.get(chosen)
-    if len(wanted) > 1:
-        fitted = with_facts(fitted, choice=run.record(chosen)["value"])
-    _, c, h, w = rows.column("image", np.arange(1)).shape
-    shape = Shape(c, h, w, rows.column("logits", np.arange(1)).shape[1])
-    net = None if how.saliency is None else run.get(how.saliency)
-    return Guard(classifier, net, fitted, calibrated.value[str(level)], level, calibrated.arrays["score000"], shape)
+def _walked(parts: Parts, walker: _Walker, gate_action: str) -> tuple[Handle, Handle, Handle]:
+    """Compute everything, and leave out on the way what turns out to be none."""
+    if gate_action == "stop" and parts.drawer is not None:
+        walker.walk([parts.drawer])  # a map that is none is told before the attacks take their time
+        parts.check_gate(gate_action)
+    walker.walk([*([parts.drawer] if parts.drawer else []), *parts.settled])
+    parts.check_gate(gate_action)
+    parts.check_attacks()
+    chosen, calibrated, scored = parts.built()
+    walker.walk([calibrated, scored])
+    return chosen, calibrated, scored
 
 
 @torch.no_grad()
-def _answers(net: nn.Module, images: Tensor) -> str:
+def _answers(net: nn.Module, images: Pixels) -> str:
     """Sha256 of the logits on some of the images and on noise: what tells networks apart whose difference is no weight (a number in
     an attribute, code, a frozen script). To the last bit: where a machine rounds otherwise, the work is done again, never taken
     from another network's.
     """
     where = device_of(net)
-    noise = uniform(torch.arange(4, device=where), tuple(images.shape[1:]))
-    some = images[:: -(-len(images) // 64)].to(where)
+    noise = uniform(torch.arange(4, device=where), images.source.shape[1:])
+    some = images[torch.arange(0, len(images), -(-len(images) // 64))].to(where)
     logits = [net(x).to("cpu", torch.float32).contiguous() for x in (noise, some)]
     return hashlib.sha256(b"".join(z.numpy().tobytes() for z in logits)).hexdigest()
+
+
+@contextlib.contextmanager
+def _alike(classifier: nn.Module) -> Iterator[None]:
+    """The same modes of torch whatever is on around, and what the network raises is its error."""
+    with _float32(), plainly(grad=True), theirs("the classifier fails", classifier):
+        yield
 
 
 @contextlib.contextmanager
@@ -188,43 +185,95 @@ def _float32() -> Iterator[None]:
             torch.set_default_dtype(before)
 
 
-def _readers(detector: Any, net: nn.Module, images: Tensor) -> list[Any]:
-    """The detector that is wanted, or every candidate that can read this network; layers that no feature is made of are named."""
-    left_out = choose_layers(net, tuple(images.shape[1:]))
-    wanted = [detector] if detector is not None else [c for c in candidates(SmallCNN(), FULL_RESOLUTION) if _readable(c, net)]
-    if left_out and any("features" in c.needs for c in wanted):
-        warnings.warn(left_out, stacklevel=3)
+class _Walker:
+    """Computes, and tells how far it is: in worker processes where that is worth it."""
+
+    def __init__(self, parts: Parts, watch: Watch, workers: int | None, forward: float, pixels: NDArray[np.uint8]) -> None:
+        self.parts, self.watch, self.forward, self.pixels = parts, watch, forward, pixels
+        seconds = self.expected()
+        if workers is None:
+            able = parts.run.device == "cpu" and multiprocessing.parent_process() is None
+            workers = cores() if able and sum(seconds.values()) > WORTH else 1
+        self.workers = workers
+        watch.expect(seconds, workers)
+
+    def expected(self) -> dict[str, float]:
+        """Seconds of everything that is missing, by key."""
+        todo = self.parts.run.missing([*self.parts.settled, *self.parts.built()])
+        return expected(todo, len(self.pixels), int(np.prod(self.pixels.shape[1:])), self.forward)
+
+    def walk(self, wanted: list[Handle]) -> None:
+        """Compute what of these is missing."""
+        seconds = self.expected()
+        self.watch.expect(seconds, self.workers)
+        with no_main() if self.workers > 1 else contextlib.nullcontext():
+            self.parts.run.walk(wanted, self.watch.listen, workers=self.workers, seconds=seconds)
+
+
+def _seconds(net: nn.Module, images: Pixels) -> float:
+    """Of one image through the classifier."""
+    x = images[torch.arange(min(8, len(images)))].to(device_of(net))
+    times = []
+    with plainly(grad=False):
+        for _ in range(3):  # the first one is slow
+            began = time.perf_counter()
+            net(x)
+            times.append(time.perf_counter() - began)
+    return min(times) / len(x)
+
+
+def _assembled(
+    parts: Parts,
+    classifier: nn.Module,
+    seen: Preflight,
+    pixels: NDArray[np.uint8],
+    chosen: Handle,
+    calibrated: Handle,
+    scored: Handle,
+) -> Guard:
+    """The guard, with what is known of it noted beside its detector."""
+    run, drawer = parts.run, parts.drawer
+    choice = run.record(chosen)["value"] if chosen.step is not None and chosen.step.chooses else None
+    frozen, fitted = run.get(calibrated), run.get(chosen)
+    threshold = frozen.value[str(parts.level)]
+    fit = parts.noted(run.get(scored), threshold, choice) | {
+        "classifier": seen.told(),
+        "detector": choice["chosen"] if choice else type(parts.wanted[0]).__name__,
+        "candidates": f"{len(parts.wanted)} and their fusion" if choice else "one",
+    }
+    fitted = with_facts(fitted, fit=fit, **({"choice": choice} if choice else {}))
+    shape = Shape(pixels.shape[1], pixels.shape[2], pixels.shape[3], seen.classes)
+    net = None if drawer is None else run.get(drawer)
+    return Guard(classifier, net, fitted, threshold, parts.level, frozen.arrays["score000"], shape)
+
+
+def _checked(
+    classifier: nn.Module, detector: Any, attacks: Any, saliency: Any, level: float, gate_action: str, workers: int | None
+) -> tuple[Any, ...]:
+    """The detectors that are wanted, when everything that was asked for can be meant."""
+    if not isinstance(classifier, nn.Module):
+        raise UsageError(f"classifier must be an nn.Module; found {type(classifier).__name__}")
+    wanted = candidates(SmallCNN(), FULL_RESOLUTION) if detector is None else (_named(detector),)
+    if attacks is not None and (not isinstance(attacks, Sequence) or isinstance(attacks, str) or not attacks):
+        raise UsageError(f"attacks must be a sequence of settings, like (DeepFool(),); found {attacks!r}")
+    _check_settings(detector=wanted, attack=attacks or (), saliency=() if saliency is None else (saliency,))
+    one_of("gate action", gate_action, ("drop", "stop", "mark"))
+    if not 0 < level < 1:
+        raise UsageError(f"a false-positive rate lies strictly between 0 and 1; found {level!r}")
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers must be 1 or more; found {workers}")
     return wanted
 
 
-def _readable(detector: Any, classifier: nn.Module) -> bool:
-    """Whether the classifier has what the detector reads."""
-    return "features" not in detector.needs or has_features(classifier)
+def _named(detector: Any) -> Any:
+    """Settings, also by their name."""
+    if not isinstance(detector, str):
+        return detector
+    one_of("detector", detector, [n for n in DETECTORS if n != "fused"])
+    return DETECTORS[detector]()
 
 
-def _strong(run: Run, subjects: Subjects, attacks: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The attacks that fool enough images to learn from.
-
-    Raises:
-        AttackTooWeak: when there is none.
-    """
-    found: list[Any] = []
-    weak: list[str] = []
-    for a in attacks:
-        counts = {role: int(run.get(subjects.attacked(a, role, STRICT)).column("counts").sum()) for role in ("detect", "select")}
-        enough = counts["detect"] >= FEWEST_PAIRS and counts["select"] >= FEWEST_PAIRS // 2
-        if enough:
-            found.append(a)
-        else:
-            weak.append(f"{label(a)} ({counts['detect']} of {len(run.get(subjects.natural['detect']))} images)")
-    if not found:
-        raise AttackTooWeak(f"no attack fools the classifier often enough to learn from: {', '.join(weak)}; give stronger `attacks`")
-    if weak:
-        warnings.warn(f"left out, for they hardly fool this classifier: {', '.join(weak)}", stacklevel=3)
-    return tuple(found)
-
-
-def _check_settings(**given: Sequence[Any]) -> None:
+def _check_settings(**given: Iterable[Any]) -> None:
     for name, specs in given.items():
         for spec in specs:
             if not is_dataclass(spec) or isinstance(spec, type):
@@ -232,8 +281,6 @@ def _check_settings(**given: Sequence[Any]) -> None:
 
 
 def _roles(count: int, level: float) -> Roles:
-    if not 0 < level < 1:
-        raise UsageError(f"a false-positive rate lies strictly between 0 and 1; found {level!r}")
     fit, detect, select = (int(share * count) for share in SHARES)
     calibrate = count - fit - detect - select
     need = smallest_sample(level)

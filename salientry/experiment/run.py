@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from ..contracts import DEVICE, PROGRESS
-from ..errors import DeviceError, GateFailed, UsageError
+from ..errors import DeviceError, GateFailed, UsageError, theirs
 from ..keys import digest
 from ..store import JSON, Store, home, one_of
 from . import _results
@@ -226,7 +226,8 @@ class Run:
         if not self.store.done(path):
             args = {n: self.value(v) for n, v in h.args.items()}
             facts = h.step.facts(**args) if h.step.facts else {}
-            _results.compute(self.store, path, h, args, facts)
+            with theirs("the classifier fails", *(v for v in self._given.values() if isinstance(v, nn.Module))):
+                _results.compute(self.store, path, h, args, facts)
         return _results.load(self.store, path, h, self.value, self.device)
 
     @contextlib.contextmanager

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import resource
 import tempfile
+import tracemalloc
 import warnings
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from salientry import External, Guard, fit_guard
 from salientry.attacks import BIM, FGSM, DeepFool
-from salientry.contracts import facts_of, fingerprint
-from salientry.detectors import ID, SPD, Margin, PooledActivations, SmallCNN
+from salientry.contracts import Roles, facts_of, fingerprint
+from salientry.datasets import Arrays
+from salientry.detectors import ID, SPD, HighFrequency, Margin, Opinion, PooledActivations, SmallCNN
 from salientry.errors import AttackTooWeak, GateFailed, StoreError, UsageError
 from salientry.experiment.choice import candidates
-from salientry.experiment.fit_guard import _readable
+from salientry.experiment.intake import taken
+from salientry.experiment.parts import Parts
 from salientry.keys import label
 from salientry.saliency import Eq2, Fill, SimpleClassifier, UNet
 
@@ -52,6 +61,17 @@ def quadrants(count: int, seed: int) -> tuple[Tensor, Tensor]:
             top, left = q // 2 * 8 + down, q % 2 * 8 + right
             x[i, 0, top : top + 5, left : left + 5] = light + 0.1 * torch.rand(5, 5, generator=g)
     return (x.clamp(0, 1) * 255).round() / 255, labels
+
+
+X, Y = quadrants(NEEDED, seed=7)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_process() -> Iterator[None]:
+    """Unless a test says otherwise: how long a fit is expected to take depends on what else the machine does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("salientry.experiment.fit_guard.WORTH", float("inf"))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +199,7 @@ def test_an_interrupted_call_goes_on(
         fit_guard(classifier, *naturals, **PLAIN, store=tmp_path)
     after = files(tmp_path)
     assert {p: after[p] for p in before} == before
-    assert {p.parent.parent.name for p in set(after) - set(before)} == {"fit_detector", "calibrate"}
+    assert {p.parent.parent.name for p in set(after) - set(before)} == {"fit_detector", "calibrate", "score_sets"}
 
 
 def test_another_classifier_shares_nothing_but_the_images(classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path) -> None:
@@ -306,8 +326,12 @@ class Layerless(nn.Module):
 
 def test_a_classifier_without_layers_is_tried_without_what_reads_them(naturals: tuple[Tensor, Tensor]) -> None:
     net = Layerless(torch.eye(4))
-    tried = [c for c in candidates(CHEAP, CHEAP) if _readable(c, net)]
-    assert {type(c).__name__ for c in candidates(CHEAP, CHEAP)} - {type(c).__name__ for c in tried} == {"PooledActivations"}
+    parts = Parts(None, list(candidates(CHEAP, CHEAP)), [], 0.05)  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="left out features: the classifier has no convolution.*name another detector"):
+        parts.check_features(net, (1, 16, 16))
+    assert {type(c).__name__ for c in candidates(CHEAP, CHEAP)} - {type(c).__name__ for c in parts.wanted} == {"PooledActivations"}
+    with pytest.raises(UsageError, match="PooledActivations needs features"):
+        fit_guard(net, *naturals, detector="pooled_activations")
     with pytest.warns(UserWarning, match="calibration images"):
         found = fit_guard(net, *naturals, **PLAIN)
     assert found(naturals[0][:5]).score.isfinite().all()
@@ -324,14 +348,196 @@ def test_attacks_that_all_hardly_fool_are_an_error(classifier: nn.Module, natura
 
 def test_maps_that_are_none_stop_it_with_their_figures(classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     with pytest.raises(GateFailed, match=r"failed its sanity gate on 60 images: .* is -?\d\.\d+ \[-?\d\.\d+, -?\d\.\d+\], at least"):
-        fit_guard(classifier, *naturals, saliency=USELESS, store=tmp_path)
+        fit_guard(classifier, *naturals, saliency=USELESS, store=tmp_path, gate_action="stop")
     assert not {"attack_images", "fit_detector"} & {p.name for p in tmp_path.iterdir()}, "told before the attacks take their time"
-    with pytest.raises(GateFailed):
-        fit_guard(classifier, *naturals, saliency=USELESS, store=tmp_path)
+    with pytest.raises(GateFailed, match=r"SPD needs the maps, and .*failed its sanity gate.*gate_action='mark'.*name a detector"):
+        fit_guard(classifier, *naturals, **ONE, saliency=USELESS, store=tmp_path)
     with pytest.warns(UserWarning, match="calibration images"):
         marked = fit_guard(classifier, *naturals, **ONE, saliency=USELESS, store=tmp_path, gate_action="mark")
     assert marked.saliency is not None
     assert len(list((tmp_path / "fit_saliency").iterdir())) == 1, "the same maps, judged twice"
+
+
+def test_maps_that_are_none_are_left_out_and_the_fit_goes_on(
+    classifier: nn.Module, naturals: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One warning says which figures failed; what needs no map is fitted and chosen from; the summary repeats it."""
+    cheap = (SPD(CHEAP), Margin(), Opinion(), HighFrequency())
+    monkeypatch.setattr("salientry.experiment.fit_guard.candidates", lambda *heads: cheap)
+    with pytest.warns(UserWarning, match="calibration images|left out") as noted:
+        found = fit_guard(classifier, *naturals, attacks=SEEN, saliency=USELESS, store=tmp_path)
+    told = [str(w.message) for w in noted if "left out" in str(w.message)]
+    assert len(told) == 1
+    assert re.search(r"left out the maps: .*failed its sanity gate on 60 images.*gate_action='mark'", told[0])
+    assert all(w.filename == __file__ for w in noted if "left out" in str(w.message)), "told where it was called"
+    assert found.saliency is None
+    assert list(facts_of(found.detector)["choice"]["worst"]) == ["Margin", "HighFrequency", "Fused"]
+    assert "left out: the maps: " in str(found)
+
+
+# --- classes that do not occur, images as people have them ------------------------------------------------------------
+
+FEW: dict[str, Any] = {"attacks": (DeepFool(),), "detector": "margin"}
+
+
+class Padded(nn.Module):
+    """The classifier with many more classes, none of which occurs."""
+
+    def __init__(self, inner: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.inner, self.more = inner, classes - 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(self.inner(x), (0, self.more), value=-50.0)
+
+
+def test_classes_that_do_not_occur_take_only_the_maps_away(
+    classifier: nn.Module, naturals: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("salientry.experiment.fit_guard.candidates", lambda *heads: (SPD(CHEAP), Margin(), HighFrequency()))
+    net = Padded(classifier, 1000)
+    with pytest.warns(UserWarning, match="calibration images|left out") as noted:
+        found = fit_guard(net, naturals[0][:400], naturals[1][:400], attacks=(DeepFool(),))
+    told = [str(w.message) for w in noted if "left out" in str(w.message)]
+    assert len(told) == 1
+    assert "left out the maps: 4 of 1000 classes have 12 or more of the 180 images" in told[0]
+    assert "give more images" in told[0]
+    assert found.shape.classes == 1000
+    assert found.saliency is None
+    with pytest.raises(UsageError, match=r"SPD needs the maps, and 4 of 1000 classes.*name a detector that does without"):
+        fit_guard(net, *naturals, detector=SPD(CHEAP), attacks=(DeepFool(),))
+
+
+@pytest.fixture(scope="module")
+def usual(classifier: nn.Module) -> Guard:
+    with pytest.warns(UserWarning, match="calibration images"):
+        return fit_guard(classifier, X, Y, **FEW)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda: ((X * 255).to(torch.uint8), Y),
+        lambda: (X.double(), Y.to(torch.uint8)),
+        lambda: (X.numpy(), Y.int().numpy()),
+        lambda: (X, F.one_hot(Y)),
+        lambda: (X.to(memory_format=torch.channels_last), Y),
+        lambda: (DataLoader(TensorDataset(X, Y), batch_size=50), None),
+        lambda: (TensorDataset(X, Y), None),
+        lambda: (((x, int(y)) for x, y in zip(X, Y, strict=True)), None),
+        lambda: ([(X[:200], Y[:200].tolist()), (X[200:], Y[200:])], None),
+        lambda: (X.split(100), Y),
+        lambda: (Arrays((X * 255).to(torch.uint8).numpy(), Y.numpy(), Roles(100, 0, 0, 0, 0)), None),
+    ],
+    ids=["uint8", "float64", "numpy", "one-hot", "channels last", "loader", "data set", "pairs", "batches", "images alone", "Arrays"],
+)
+def test_images_come_as_people_have_them(classifier: nn.Module, usual: Guard, given: Any) -> None:
+    images, labels = given()
+    with pytest.warns(UserWarning, match="calibration images"):
+        found = fit_guard(classifier, images, labels, **FEW)
+    assert torch.equal(found.calibration, usual.calibration)
+    assert found.threshold == usual.threshold
+
+
+def test_images_come_as_a_folder(classifier: nn.Module, tmp_path: Path) -> None:
+    for i, (x, y) in enumerate(zip(X, Y, strict=True)):
+        (tmp_path / "pictures" / f"class{y}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray((x[0] * 255).to(torch.uint8).numpy()).save(tmp_path / "pictures" / f"class{y}" / f"{i}.png")
+    with pytest.warns(UserWarning, match="calibration images"):
+        found = fit_guard(classifier, str(tmp_path / "pictures"), **FEW)
+    assert (found.shape.classes, len(found.calibration)) == (4, NEEDED - int(0.45 * NEEDED) - int(0.25 * NEEDED) - int(0.1 * NEEDED))
+
+
+def test_a_stream_of_images_is_never_in_memory(tmp_path: Path) -> None:
+    """100 MB as bytes, 400 MB as floats."""
+
+    def stream(batches: int) -> Any:
+        g = torch.Generator().manual_seed(0)
+        for _ in range(batches):
+            yield torch.rand(50, 3, 128, 128, generator=g), torch.zeros(50, dtype=torch.int64)
+
+    taken(stream(2), None, tmp_path)
+    tracemalloc.start()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        pixels, labels = taken(stream(40), None, tmp_path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert pixels.shape == (2000, 3, 128, 128)
+    assert isinstance(pixels, np.memmap)
+    assert labels.shape == (2000,)
+    assert peak < 2**24, "bytes that Python holds"
+    assert grown < 80, "megabytes that the process grew by"
+
+
+def test_what_a_loader_raises_is_its_error(classifier: nn.Module) -> None:
+    class Broken(TensorDataset):
+        def __getitem__(self, index: Any) -> Any:
+            raise KeyError("no such file")
+
+    with pytest.raises(
+        UsageError, match=r"the Broken fails at batch 0: KeyError: 'no such file' \(.*test_fit_guard.py:\d+, in .*__getitem__\)"
+    ):
+        fit_guard(classifier, Broken(X, Y))
+
+
+# --- errors, progress, processes, summary -----------------------------------------------------------------------------
+
+
+class Falls(nn.Module):
+    """Answers on natural images, and raises on the first one that was attacked (its pixels are no 255ths)."""
+
+    def __init__(self, inner: nn.Module, error: BaseException) -> None:
+        super().__init__()
+        self.inner, self.error = inner, error
+
+    def forward(self, x: Tensor) -> Tensor:
+        if ((x * 255 - (x * 255).round()).abs() > 0.01).any() and len(x) > 20:  # few are noise that tells networks apart
+            raise self.error
+        z: Tensor = self.inner(x)
+        return z
+
+
+@pytest.mark.parametrize("error", [KeyError("layer"), AssertionError(), MemoryError(), SystemExit(4)], ids=lambda e: type(e).__name__)
+def test_what_a_network_raises_in_the_middle_is_its_error(classifier: nn.Module, error: BaseException) -> None:
+    with pytest.raises(UsageError, match=rf"the classifier fails: {type(error).__name__}.*test_fit_guard.py:\d+, in Falls.forward"):
+        fit_guard(Falls(classifier, error), X, Y, **FEW)
+
+
+def test_progress_is_told_from_the_first_step_to_the_last_and_nothing_is_printed(
+    classifier: nn.Module, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard: list[tuple[float, float]] = []
+    with pytest.warns(UserWarning, match="calibration images"):
+        fit_guard(classifier, X, Y, **FEW, progress=lambda share, left: heard.append((share, left)))
+    assert heard[0][0] == 0
+    assert heard[0][1] > 0, "the time left, before anything was computed"
+    assert [s for s, _ in heard] == sorted(s for s, _ in heard)
+    assert heard[-1][0] == pytest.approx(1)
+    assert heard[-1][1] == pytest.approx(0, abs=0.1)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_worker_processes_make_the_same_guard(classifier: nn.Module, usual: Guard, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.warns(UserWarning, match="calibration images") as noted:
+        found = fit_guard(classifier, X, Y, **FEW, workers=2)
+    assert not [w for w in noted if "one process" in str(w.message)]
+    assert torch.equal(found.calibration, usual.calibration)
+    assert all(torch.equal(a, b) for a, b in zip(found.detector.state_dict().values(), usual.detector.state_dict().values(), strict=True))
+
+
+def test_the_summary_says_how_good_it_is(usual: Guard, classifier: nn.Module, tmp_path: Path) -> None:
+    text = usual.summary()
+    assert re.search(r"the classifier is right on \d+ of 256 images", text)
+    assert "detector: Margin, kept among one" in text
+    assert re.search(r"natural images flagged: 0\.\d+ \(\d+ of 29\)", text)
+    assert re.search(r"DeepFool +[01]\.\d+ \(\d+ of \d+\)", text)
+    assert f"at most 0.05 of naturals like the {len(usual.calibration)}" in text
+    assert str(usual) == text
+    usual.save(tmp_path)
+    assert Guard.load(tmp_path, classifier).summary() == text
 
 
 # --- wrong use ------------------------------------------------------------------------------------------------------
@@ -349,9 +555,6 @@ def test_too_few_images_and_how_many_are_needed(classifier: nn.Module, naturals:
         fit_guard(classifier, x[:NEEDED], y[:NEEDED], **PLAIN, store=tmp_path)
 
 
-X, Y = quadrants(NEEDED, seed=7)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -359,7 +562,6 @@ X, Y = quadrants(NEEDED, seed=7)
         ({"images": X * 255}, r"lie in \[0, 1\]; found \[0, 2\d\d\]"),
         ({"images": X - 0.5}, r"lie in \[0, 1\]"),
         ({"images": X[:, 0]}, r"\(N, C, H, W\); found shape \(295, 16, 16\)"),
-        ({"images": X.numpy()}, "must be a tensor"),
         ({"images": X.repeat(1, 3, 1, 1)}, r"fails on images of 3 x 16 x 16 "),
         ({"images": X[:, :, :12]}, r"fails on images of 1 x 12 x 16 "),
         ({"labels": Y[:-1]}, r"int64 of shape \(295,\), one an image; found torch.int64 \(294,\)"),
@@ -368,14 +570,26 @@ X, Y = quadrants(NEEDED, seed=7)
         ({"labels": F.one_hot(Y) * 2}, r"must be one-hot, a single 1 in each row"),
         ({"labels": Y - 1}, r"lie in \[0, 4\); found \[-1, 2\]"),
         ({"labels": Y + 1}, r"lie in \[0, 4\); found \[1, 4\]"),
-        ({"labels": Y.clamp_max(2)}, "knows 4 classes, but the highest label is 2"),
         ({"level": 0}, "strictly between 0 and 1; found 0"),
         ({"level": 1.0}, "strictly between 0 and 1; found 1.0"),
         ({"level": -0.1}, "strictly between 0 and 1; found -0.1"),
         ({"seed": -1}, "a seed is 0 or more; found -1"),
-        ({"gate_action": "stpo"}, "unknown gate action 'stpo'; there are: stop, mark"),
+        ({"gate_action": "stpo"}, "unknown gate action 'stpo'; there are: drop, stop, mark"),
         ({"detector": SPD}, "detector must be settings"),
-        ({"detector": "spd"}, "detector must be settings.*found 'spd'"),
+        ({"detector": "margn"}, "unknown detector 'margn'; there are: smd, spd, .*margin"),
+        ({"detector": "fused"}, "unknown detector 'fused'"),
+        ({"workers": 0}, "workers must be 1 or more; found 0"),
+        ({"labels": None}, "labels are missing"),
+        ({"images": 3}, "images must be a tensor .*found int"),
+        ({"images": [(X[:9], Y[:9])] * 40}, "a second time"),
+        (
+            {"images": [(X[:9], Y[:9]), (X[:9, :, :8], Y[:9])] * 40, "labels": None},
+            "batch 1 differs from those before it: 1 x 16 x 16 and 1 x 8 x 16",
+        ),
+        ({"images": [X[:9]] * 40, "labels": None}, "labels are missing"),
+        ({"images": [{"x": X}], "labels": None}, r"batch 0 is a dict; a pair \(images, labels\) expected"),
+        ({"images": [], "labels": None}, "there are no images in the list"),
+        ({"images": (x for x in [1 / 0 for _ in ()]), "labels": None}, "there are no images in the generator"),
         ({"attacks": ("fgsm",)}, "attack must be settings.*found 'fgsm'"),
         ({"attacks": "fgsm"}, r"attacks must be a sequence of settings, like \(DeepFool\(\),\); found 'fgsm'"),
         ({"attacks": FGSM()}, r"attacks must be a sequence of settings, like \(DeepFool\(\),\); found FGSM"),

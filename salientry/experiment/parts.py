@@ -1,0 +1,237 @@
+"""What a guard is made of, as handles; what of it can be built from these images, and how long it will take."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from ..detectors import SPD
+from ..errors import AttackTooWeak, GateFailed, UsageError
+from ..evidence import FROM_SALIENCY, choose_layers, has_features
+from ..keys import label
+from ..metrics import of_mixture
+from ..protocol import STRICT
+from .choice import choose, on_select, select_names
+from .fusion import fit_fusion
+from .handles import Handle
+from .run import Run
+from .sanity import Gate, gate, sanity
+from .steps import FEWEST_PAIRS, calibrate, fit_saliency, score_sets
+from .subjects import Shown, Subjects
+from .trial import Training, trained
+
+FEWEST_OF_A_CLASS, SHARE_OF_CLASSES = 12, 0.9  # images that a map learns a class from; classes that must have as many
+
+
+@dataclass
+class Parts:
+    """What there is to build a guard from.
+
+    Attributes:
+        subjects: the images.
+        wanted: settings of detectors.
+        attacks: settings of attacks.
+        level: what the threshold promises.
+        drawer: the saliency model before its gate, and after it; None without maps.
+        left_out: part and reason, as they were told.
+    """
+
+    subjects: Subjects
+    wanted: list[Any]
+    attacks: list[Any]
+    level: float
+    drawer: Handle | None = None
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def run(self) -> Run:
+        """Where they are written down."""
+        return self.subjects.run
+
+    @property
+    def settled(self) -> list[Handle]:
+        """The adversarials that are learnt and chosen from."""
+        return [self.subjects.attacked(a, role, STRICT) for a in self.attacks for role in ("detect", "select")]
+
+    def leave_out(self, part: str, why: str, way: str) -> None:
+        """Go on without a part, and say so once."""
+        self.left_out.append(f"{part}: {why}; {way}")
+        told(f"left out {self.left_out[-1]}")
+
+    # --- what cannot be built ---
+
+    def check_features(self, net: nn.Module, shape: tuple[int, ...]) -> None:
+        """Leave out layers that give no row an image, and what reads layers where there are none.
+
+        Args:
+            net: the classifier, a private one: its layers are noted there.
+            shape: (C, H, W) of the images.
+
+        Raises:
+            UsageError: when nothing is left.
+        """
+        text = choose_layers(net, shape)
+        if not has_features(net):
+            why = text or "the classifier has no convolution, batch norm or linear layer whose means could be taken"
+            self._without("features", {"features"}, why, "wrap what it computes in such layers, or name another detector", UsageError)
+        elif text and any("features" in c.needs for c in self.wanted):
+            told(text)
+
+    def check_classes(self, labels: NDArray[np.int64], classes: int) -> None:
+        """Leave out maps where too few classes have enough images to learn them from.
+
+        Args:
+            labels: of the images that maps are fitted on.
+            classes: K of the classifier.
+
+        Raises:
+            UsageError: when nothing is left.
+        """
+        enough = int((np.bincount(labels, minlength=classes) >= FEWEST_OF_A_CLASS).sum())
+        if enough < math.ceil(SHARE_OF_CLASSES * classes):
+            why = f"{enough} of {classes} classes have {FEWEST_OF_A_CLASS} or more of the {len(labels)} images that maps are fitted on"
+            way = f"nine of ten classes must: give more images, about {math.ceil(FEWEST_OF_A_CLASS / 0.45)} a class"
+            self._without("the maps", FROM_SALIENCY, why, way, UsageError)
+
+    def draw(self, fit: Handle, saliency: Any, action: str) -> None:
+        """Write maps down, if somebody reads them."""
+        if any(c.needs & FROM_SALIENCY for c in self.wanted):
+            f, bounds = self.subjects.classifier, Gate(action="mark" if action == "mark" else "stop")
+            made = self.run.do(fit_saliency, fit, f, saliency)
+            self.drawer = self.run.do(gate, self.run.do(sanity, self.subjects.natural["select"], f, made), made, bounds)
+
+    def check_gate(self, action: str) -> None:
+        """Leave out maps that are none.
+
+        Raises:
+            GateFailed: when they are to stop it, or nothing is left.
+        """
+        if self.drawer is None:
+            return
+        try:
+            self.run.get(self.drawer)
+        except GateFailed as e:
+            if action == "stop":
+                raise
+            self.drawer = None
+            way = "more images or other `saliency` settings may help, and gate_action='mark' uses such maps all the same"
+            self._without("the maps", FROM_SALIENCY, str(e), way, GateFailed)
+
+    def _without(self, part: str, needs: frozenset[str] | set[str], why: str, way: str, error: type[Exception]) -> None:
+        kept = [c for c in self.wanted if not c.needs & needs]
+        if len(kept) == len(self.wanted):
+            return
+        if not kept:
+            raise error(
+                f"{', '.join(type(c).__name__ for c in self.wanted)} needs {part}, and {why}; {way}, or name a detector that does without"
+            )
+        self.wanted = kept
+        self.leave_out(part, why, way)
+
+    def check_attacks(self) -> None:
+        """Leave out attacks that fool too few images to learn from.
+
+        Raises:
+            AttackTooWeak: when none is left.
+        """
+        counted = {
+            a: [self.run.get(self.subjects.attacked(a, r, STRICT)).column("counts") for r in ("detect", "select")] for a in self.attacks
+        }
+        few = {a: f"{label(a)} ({int(d.sum())} of {len(d)} images)" for a, (d, _) in counted.items()}
+        kept = [a for a, (d, s) in counted.items() if d.sum() >= FEWEST_PAIRS and s.sum() >= FEWEST_PAIRS // 2]
+        while len(kept) > 1 and not _enough([counted[a][0] for a in kept]):
+            kept.remove(min(kept, key=lambda a: int(counted[a][0].sum())))
+        weak = [few[a] for a in self.attacks if a not in kept]
+        if not kept:
+            raise AttackTooWeak(
+                f"no attack fools the classifier often enough to learn from, which takes {FEWEST_PAIRS} images: {', '.join(weak)}; give "
+                "stronger `attacks`, or more images that the classifier is right on"
+            )
+        self.attacks = kept
+        if weak:
+            self.leave_out(
+                "attacks", f"they hardly fool this classifier: {', '.join(weak)}", "more images or larger budgets would bring them in"
+            )
+
+    # --- what is built ---
+
+    def built(self) -> tuple[Handle, Handle, Handle]:
+        """The detector, its calibration, and its scores of *select* naturals and of each attack's images of that role."""
+        run, subjects, attacks, how = self.run, self.subjects, tuple(self.attacks), Shown(self.drawer)
+        rules, called = replace(STRICT, levels=(self.level,)), "combined" if len(attacks) > 1 else ""
+        fits = {c: trained(subjects, c, rules, Training(attacks, called), how) for c in self.wanted}
+        chosen, reader = next(iter(fits.values())), self.wanted[0]
+        if len(fits) > 1:
+            scored = [on_select(subjects, t, c, attacks, rules, how) for c, t in fits.items()]
+            twins = [subjects.attacked(a, "select", rules) for a in attacks]
+            fused = run.do(fit_fusion, scored, list(fits.values()), select_names([label(a) for a in attacks]), twins, rules)
+            chosen = choose(subjects, fits, fused, attacks, rules, how, self.level).detector
+            reader = SPD() if self.drawer is not None else reader
+        calibrated = run.do(calibrate, [subjects.shown(reader, subjects.natural["calibrate"], "calibrate", how)], chosen, rules)
+        sets = [subjects.natural["select"], *(subjects.attacked(a, "select", rules) for a in attacks)]
+        return chosen, calibrated, run.do(score_sets, [subjects.shown(reader, images, "select", how) for images in sets], chosen)
+
+    def noted(self, scored: Any, threshold: float, choice: Any) -> dict[str, Any]:
+        """How good the guard is on *select* images."""
+        natural, rates = scored.arrays["score000"], {} if choice is None else choice["rates"][choice["chosen"]]
+        found = []
+        for i, a in enumerate(self.attacks, 1):
+            counts = self.run.get(self.subjects.attacked(a, "select", STRICT)).column("counts")
+            hits = scored.arrays[f"score{i:03d}"][: len(counts)][counts] > threshold
+            found.append({"attack": label(a), "found": [int(hits.sum()), int(counts.sum())], "unseen": rates.get(label(a))})
+        return {"natural": [int((natural > threshold).sum()), len(natural)], "attacks": found, "left_out": self.left_out}
+
+
+def _enough(counts: list[NDArray[np.bool_]]) -> bool:
+    """Whether there are pairs enough for all attacks together, and without each one in turn."""
+    mixtures = [counts, *([c for j, c in enumerate(counts) if j != i] for i in range(len(counts)))]
+    return all(of_mixture(m).sum() >= FEWEST_PAIRS for m in mixtures)
+
+
+def told(text: str) -> None:
+    """Warn in the name of the line that called the package."""
+    here, level, frame = Path(__file__).parents[1], 1, sys._getframe()
+    while (above := frame.f_back) is not None and Path(frame.f_code.co_filename).is_relative_to(here):
+        frame, level = above, level + 1
+    warnings.warn(text, stacklevel=level)
+
+
+# --- how long it will take -------------------------------------------------------------------------------------
+
+
+def expected(todo: Sequence[Handle], count: int, pixels: int, forward: float) -> dict[str, float]:
+    """Rough seconds of each step, by key.
+
+    Args:
+        todo: what is missing.
+        count: of all images.
+        pixels: values of an image.
+        forward: seconds of one image through the classifier.
+    """
+    net = 1.5e-6 * pixels  # one image through a small CNN, there and back
+    out = {}
+    for h in todo:
+        assert h.step is not None
+        name, settings = h.step.name, next((v for k, v in h.args.items() if k in ("settings", "attack")), None)
+        role = 0.25 if "detect" in repr(h.slug) else 0.15
+        if name == "attack_images":
+            passes = getattr(settings, "steps", 1) * getattr(settings, "search_steps", 1)
+            seconds = role * count * 3 * forward * (min(passes, 300) if passes > 1 else 100 if "JSMA" in label(settings) else 1)
+        elif name == "fit_saliency":
+            seconds = 0.45 * count * net * (getattr(settings, "epochs", 10) + getattr(getattr(settings, "encoder", None), "epochs", 10))
+        elif name == "fit_detector":
+            epochs = getattr(getattr(settings, "head", None), "epochs", 0)
+            seconds = 0.2 + 0.25 * count * net * 2 * epochs
+        else:
+            seconds = 0.05 + 0.2 * count * (2 * forward + net * (name in ("draw", "sanity")))
+        out[h.fingerprint] = seconds
+    return out

@@ -1,0 +1,103 @@
+"""How far a long call is and how much time is left: for people on a terminal, or for whoever gave a function."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from .handles import Handle
+
+Told = Callable[[float, float], Any]  # share done, seconds left
+EARLY = 0.02  # below this share what was expected says more than what has passed
+
+
+class Watch:
+    """Hears of the steps of a run.
+
+    Args:
+        progress: a function of (share done, seconds left); True: a bar on stderr; False: nothing; None: a bar on stderr when that is a
+            terminal.
+    """
+
+    def __init__(self, progress: Told | bool | None) -> None:
+        console = Console(file=sys.stderr)
+        self.tell = progress if callable(progress) else None
+        shown = console.is_terminal if progress is None else progress is True
+        columns = (
+            TextColumn("{task.description:<30}"),
+            BarColumn(None),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
+        self.bar = Progress(*columns, console=console, transient=True, disable=not shown)
+        self.task = self.bar.add_task("fit_guard", total=1.0, left="")
+        self.began, self.side_by_side = time.monotonic(), 1
+        self.behind, self.ahead = 0.0, dict[str, float]()  # expected seconds of one process
+
+    def __enter__(self) -> Watch:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def say(self, text: str) -> None:
+        """A line for people, above the bar; nothing where there is none."""
+        if not self.bar.disable:
+            self.bar.console.print(text, markup=False, highlight=False)
+
+    def expect(self, seconds: dict[str, float], workers: int) -> None:
+        """Told how long what is missing is expected to take, by key; again when parts were left out."""
+        self.ahead, self.side_by_side = dict(seconds), workers
+        self._show("")
+
+    def listen(self, handle: Handle, index: int, total: int) -> Callable[[int, int], None]:
+        """Told before each step; returns who hears its progress."""
+        key, whole = handle.fingerprint, self.ahead.get(handle.fingerprint, 0.0)
+        name = handle.step.name if handle.step else ""
+
+        def heard(done: int, of: int) -> None:
+            left = whole * (1 - done / max(of, 1))
+            self.behind += self.ahead.get(key, 0.0) - left
+            self.ahead[key] = left
+            self._show(name)
+
+        return heard
+
+    def _show(self, name: str) -> None:
+        ahead = sum(self.ahead.values())
+        share = self.behind / (self.behind + ahead) if self.behind + ahead else 1.0
+        passed = time.monotonic() - self.began
+        left = passed * (1 - share) / share if share > EARLY else ahead / self.side_by_side
+        self.bar.update(self.task, description=f"fit_guard {name}", completed=share, left=f"about {_minutes(left)} left")
+        if self.tell:
+            self.tell(share, left)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+@contextlib.contextmanager
+def no_main() -> Iterator[None]:
+    """Worker processes that are started inside do not run the caller's script a second time, which may have no
+    ``if __name__ == "__main__"``. What is defined in that script cannot be sent to them.
+    """
+    main, absent = sys.modules["__main__"], object()
+    found = {name: vars(main).get(name, absent) for name in ("__spec__", "__file__")}
+    vars(main)["__spec__"] = None
+    vars(main).pop("__file__", None)
+    try:
+        yield
+    finally:
+        for name, value in found.items():
+            if value is not absent:
+                vars(main)[name] = value
