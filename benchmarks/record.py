@@ -18,6 +18,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from salientry.files import own_sha256
 from salientry.store import read_arrays, read_bytes, read_json, write_arrays, write_bytes, write_json
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +63,7 @@ def kept_whole(folder: Path, out: Path) -> None:
     (out / "scores").mkdir(parents=True)
     body = read_json(folder / "records.json")
     shards = without_copies(body)
-    write_json(out / "records.json.xz", body)
+    write_json(out / "records.json.xz", body | {"own": own_sha256(body)})
     write_json(out / "report.json.xz", read_json(folder / "report.json"))
     write_bytes(out / "grid.csv.xz", read_bytes(folder / "grid.csv"))
     repacked(folder / "records.safetensors.xz", out / "records.safetensors.xz")

@@ -99,7 +99,7 @@ def read_bytes(path: Path, most: int = MOST) -> bytes:
                 most = min(most, max(LARGE, DENSE * unpacked.size))
                 found = unpacked.read(most + 1)
         else:
-            found = f.read(most + 1)
+            found = f.read(min(most, os.fstat(f.fileno()).st_size) + 1)  # a reader sets aside what it is asked for
     if len(found) > most:
         raise DataDamaged(f"{path} is too large: more than {most} bytes")
     return found
@@ -221,6 +221,12 @@ def _refuse_odd(body: JSON) -> None:
             return
         level = below
     raise ValueError("it is nested too deeply")
+
+
+def own_sha256(body: JSON) -> str:
+    """Sha256 over all fields of a JSON object but ``own``, where it is kept: how a description is known to be what was written."""
+    rest = {k: v for k, v in body.items() if k != "own"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

@@ -89,7 +89,7 @@ def world(root: Path) -> World:
     for name in ("natural", "attacked"):
         shutil.copy(root / "left" / f"{name}.png", root / "pictures" / f"{name}.png")
     rng = np.random.default_rng(0)
-    np.savez(root / "images.npz", images=rng.integers(0, 256, (6, 1, SIDE, SIDE), np.uint8), labels=np.arange(6) % 10)
+    np.savez(root / "images.npz", images=rng.integers(0, 256, (40, 1, SIDE, SIDE), np.uint8), labels=np.arange(40) % 10)
     guard, picture = root / "left" / "guard", root / "pictures" / "natural.png"
     for key, args in {
         "check": ["check", str(guard), str(picture)],
@@ -431,9 +431,7 @@ def a_network(rng: random.Random, w: World, folder: Path) -> Case:
         if name != "mine:build"
         else next(s for s in (top, init if init != "pass" else "", build if build != "pass" else "", forward) if s)
     )
-    return Case(
-        f"network: {said}", ["attack", *args, "--data", str(w.root / "images.npz"), "--out", "out", "--limit", "4"], refused=refused
-    )
+    return Case(f"network: {said}", ["attack", *args, "--data", str(w.root / "images.npz"), "--out", "out"], refused=refused)
 
 
 def some_weights(rng: random.Random, w: World, folder: Path) -> Case:

@@ -17,6 +17,7 @@ from benchmarks import guard as bench
 from benchmarks import record
 from salientry.classifiers import save_classifier
 from salientry.contracts import Shape
+from salientry.files import own_sha256
 from salientry.guard import Guard
 from salientry.report.records import Records
 from salientry.store import read_arrays, read_json, write_arrays, write_json
@@ -160,7 +161,7 @@ def test_a_run_is_recorded_packed_and_every_score_is_kept(finished: Path, tmp_pa
     body["shards"] = [f"{s}.xz" for s in body["shards"]]
     for s in body["scores"]:
         s["shard"] += ".xz"
-    write_json(folder / "records.json", body)
+    write_json(folder / "records.json", body | {"own": own_sha256(body)})
     monkeypatch.setattr(record, "ROOT", tmp_path)
     record.kept_whole(folder, out)
     kept = read_json(out / "records.json")

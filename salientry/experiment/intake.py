@@ -15,9 +15,9 @@ from torch import Tensor
 from ..contracts import Roles
 from ..datasets import Folder
 from ..errors import UsageError, theirs
+from ..files import replacing
 from ..inputs import as_images, as_labels
 from ..slicing import Joined, slices
-from ..store import writing
 
 PIECE = 2**20  # values in memory at once of what comes as one tensor
 WANTED = "a tensor (N, C, H, W), a data set, a loader or another iterable of (images, labels) batches, or a folder of pictures"
@@ -96,7 +96,7 @@ def _written(folder: Path, pieces: Iterator[Tensor]) -> NDArray[np.uint8]:
         UsageError: for images outside the conventions, or of other sizes than the first.
     """
     path, count, shape = folder / "images.u8", 0, None
-    with writing(path), open(path, "wb") as f:
+    with replacing(path) as f:
         for i, piece in enumerate(pieces):
             x = _eight_bits(piece)
             if shape is not None and x.shape[1:] != shape:

@@ -16,6 +16,7 @@ and thresholds rounded to 12 binary digits, before anything is computed from the
   attack; ``choice``: how the guard's detector was chosen; ``recipes``: which settings were chosen on *select*.
 * ``hardened``: detectors after each round of adversarial training, with the fingerprints of their weights.
 * ``classifier``: the key of the attacked one.
+* ``own``: sha256 of all other fields; ``sha256``: of each column.
 * ``attacks``, ``networks``: settings and layers of what really ran. ``revisions``: of their settings classes, where they are not 1: what
   was made by another revision has other keys, and other numbers.
 """
@@ -32,6 +33,7 @@ import numpy as np
 
 from ..contracts import with_facts
 from ..errors import GateFailed
+from ..files import own_sha256
 from ..keys import revisions_in
 from ..store import JSON, Rows, id_bytes, write_arrays, write_json, writing
 from .describe import attack_settings, networks
@@ -235,7 +237,7 @@ def put(found: Gathered, out: Path) -> None:
     write_arrays(out / f"records{found.end}", {k: [v] for k, v in found.arrays.items() if not k.startswith("score/")})
     for shard, columns in found.shards.items():
         write_arrays(out / shard, {c: [found.arrays[c]] for c in columns})
-    write_json(out / "records.json", found.body)
+    write_json(out / "records.json", found.body | {"own": own_sha256(found.body)})
     write_json(out / "run.json", found.run)
     if found.gallery is not None:
         pictures, facts = found.gallery

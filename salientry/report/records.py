@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataDamaged, Error, StoreError, UsageError
-from ..files import read_object
+from ..files import own_sha256, read_object
 from ..metrics import Resamples, of_mixture
 from ..store import JSON, ids_from, packed, read_arrays, read_json
 
@@ -184,6 +184,8 @@ class Records:
         if not isinstance(body, dict) or body.get("schema") != SCHEMA:
             found = body.get("schema") if isinstance(body, dict) else None
             raise UsageError(f"{self.folder}/records.json has schema {found!r}; this version reads {SCHEMA}")
+        if "own" in body and own_sha256(body) != body["own"]:  # older records hold none
+            raise DataDamaged(f"{self.folder}/records.json is not what was written: its fields have another sha256 than it says")
         try:
             packed = self.folder / "records.safetensors.xz"
             self.file = packed if packed.exists() else self.folder / "records.safetensors"

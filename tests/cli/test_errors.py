@@ -402,7 +402,7 @@ def test_an_error_that_nobody_thought_of_is_one_line_too(home: Path, monkeypatch
 
 
 def test_debug_lets_the_error_through(home: Path, left: Path) -> None:
-    for arguments in (["run", "nope"], ["plan", "nope"], ["report", "nope"], ["check", left / "guard", "nope"]):
+    for arguments in (["run", "nope"], ["plan", "nope"], ["report", "nope"], ["check", "nope", left / "natural.png"]):
         told = Told(*arguments, "--debug")
         assert told.exception is not None
         assert type(told.exception).__module__ == "salientry.errors"

@@ -51,7 +51,7 @@ def priced(rows: Rows, log: str, cents: int = 0) -> float:
     return float(rows.column("frame").sum() + rows.column("paint").sum()) + cents
 
 
-@step("turned", stored=False)
+@step("walked turned", stored=False)
 def turned(rows: Rows) -> Rows:
     return rows.widen({"turned": -rows.column("paint")}, {})
 

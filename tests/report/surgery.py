@@ -12,8 +12,14 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from salientry.calibration import pac_threshold
+from salientry.files import own_sha256
 
 CW = "CarliniWagner-search_steps=1-steps=40-lr=0.1-initial_const=10-confidence=0.1"
+
+
+def sealed(body: dict[str, Any]) -> str:
+    """A records.json with this body and the checksum of its own."""
+    return json.dumps(body | {"own": own_sha256(body)})
 
 
 class Opened:
@@ -38,7 +44,7 @@ class Opened:
         save_file({k: v for k, v in self.arrays.items() if k not in used}, self.folder / "records.safetensors")
         for shard in self.body["shards"]:
             save_file({k: self.arrays[k] for k, s in used.items() if s == shard}, self.folder / shard)
-        (self.folder / "records.json").write_text(json.dumps(self.body))
+        (self.folder / "records.json").write_text(sealed(self.body))
         return self.folder
 
     def set(self, name: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from salientry.report import collection, columns, targets
 from salientry.report.collection import Collection
 from salientry.report.columns import Source
 
-from .surgery import CW, Opened
+from .surgery import CW, Opened, sealed
 from .test_page import text_of
 
 NAMED = {"zeta": ("digits", 0), "alpha": ("cifar10", 0), "again": ("digits", 1)}  # folder to its data set and run seed
@@ -283,7 +283,7 @@ def cut(folder: Path) -> None:
 def unfit(folder: Path) -> None:
     body = json.loads((folder / "records.json").read_text())
     body["sha256"].pop(next(iter(body["sha256"])))
-    (folder / "records.json").write_text(json.dumps(body))
+    (folder / "records.json").write_text(sealed(body))
 
 
 @pytest.mark.parametrize("damage", [broken, of_another_schema, cut, unfit])

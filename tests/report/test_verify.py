@@ -18,7 +18,7 @@ from salientry.report.records import Records
 from salientry.report.verify import listed, problems, verify
 from tests.tiny import finish
 
-from .surgery import CW, Opened
+from .surgery import CW, Opened, sealed
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def touch(folder: Path, name: str, change: object, seal: bool = False) -> None:
     if seal:
         body = json.loads((folder / "records.json").read_text())
         body["sha256"][name] = hashlib.sha256(arrays[name].tobytes()).hexdigest()
-        (folder / "records.json").write_text(json.dumps(body))
+        (folder / "records.json").write_text(sealed(body))
 
 
 def column(folder: Path, detector: str, of: str, protocol: str = "strict", trained_on: str = "FGSM") -> str:
@@ -214,6 +214,17 @@ def test_a_cell_that_is_no_number_for_no_reason_is_amiss(finished: Path) -> None
     assert len(grid.amiss(ledger, without)) == 1
     said_why = replace(found, cells=[replace(found.cells[1], id=None, why="lost")])
     assert not grid.amiss(ledger, said_why)
+
+
+@pytest.mark.parametrize("field", ["attacks", "gates", "strength", "class_names", "networks", "skipped", "recipe", "detectors"])
+def test_a_description_that_is_not_what_was_written_is_damaged_wherever_it_was_changed(reported: Path, field: str) -> None:
+    body = json.loads((reported / "records.json").read_text())
+    (reported / "records.json").write_text(json.dumps(body | {field: 0.5}))
+    with pytest.raises(DataDamaged, match="not what was written"):
+        Records(reported)
+    del body["own"]
+    (reported / "records.json").write_text(json.dumps(body))
+    assert Records(reported).sets, "older records do not say"
 
 
 def test_records_of_another_schema_and_no_records_are_refused(reported: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from salientry.report.white_box import METHODS, budget, evaded
 from tests.shared import shared
 from tests.tiny import tiny
 
-from .surgery import Opened
+from .surgery import Opened, sealed
 
 ABOUT = {"recipe": "tiny", "parameters": {}, "seed": 0, "numerics": "float32", "command": "tests.tiny"}
 
@@ -75,7 +76,7 @@ def test_it_goes_beside_the_black_box_of_the_same_classifier(besieged: Path, fin
     (one,) = opened([tmp_path / "black", tmp_path / "white"])
     assert one.beside is not None
     body = (tmp_path / "white" / "records.json").read_text()
-    (tmp_path / "white" / "records.json").write_text(body.replace(str(one.classifier), "0" * 64))
+    (tmp_path / "white" / "records.json").write_text(sealed(json.loads(body.replace(str(one.classifier), "0" * 64))))
     with pytest.raises(UsageError, match="different classifiers"):
         Records(tmp_path / "black", beside=tmp_path / "white")
 
