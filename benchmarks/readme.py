@@ -70,9 +70,9 @@ def good() -> str:
             f"finds {found['Margin2']} and does not react to harmless noise.",
             f"- What finds more, the fusion of all detectors ({found['fusion']}) and an image detector ({found['ID+']}), also flags "
             f"{noise['fusion']} and {noise['ID+']} more of the natural images once they carry harmless noise: largely a noise alarm.",
-            f"- **Limits:** an attacker who also has the guard got past each of {len(passed)} detectors with all {images} images he tried "
-            f"(changes of at most 8/255); on MNIST just counting black pixels finds {_percent(mnist, black)} of C&W's images, so digits "
-            "prove little; and the promised rate of false alarms holds for images like those it was calibrated on, not for others.",
+            f"- **Limits:** an attacker who also has the guard got past each of {len(passed)} detectors with all {images} images they "
+            f"tried (changes of at most 8/255); on MNIST just counting black pixels finds {_percent(mnist, black)} of C&W's images, so "
+            "digits prove little; and the promised rate of false alarms holds for images like those it was calibrated on, not for others.",
             "",
             f"Made by `{cifar.run['command']}` and `{white.run['command']}` (MNIST: `{mnist.run['command']}`); every number with its 95 % "
             "interval: [docs/RESULTS.md](docs/RESULTS.md#the-readmes-plot).",

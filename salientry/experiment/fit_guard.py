@@ -21,6 +21,7 @@ from ..attacks import BIM, CW_REDUCED, FGSM, JSMA, MIM, DeepFool
 from ..calibration import smallest_sample
 from ..contracts import Roles, Shape, device_of, fingerprint, uniform, with_facts
 from ..datasets import Arrays
+from ..datasets.folder import Resize
 from ..detectors import DETECTORS, FULL_RESOLUTION, SmallCNN
 from ..errors import UsageError, theirs
 from ..guard import Guard
@@ -72,6 +73,7 @@ def fit_guard(
     store: Path | str | None = None,
     seed: int = 0,
     gate_action: str = "drop",
+    resize: Resize | None = None,
     workers: int | None = None,
     progress: Told | bool | None = None,
 ) -> Guard:
@@ -97,6 +99,8 @@ def fit_guard(
         store: folder of intermediate results, so that an interrupted call resumes; default a temporary one.
         seed: of everything that is drawn.
         gate_action: when the maps fail their sanity gate, ``"drop"`` goes on without them, ``"mark"`` with them, ``"stop"`` raises.
+        resize: how ``salientry check`` is to bring pictures of another size to these images' size: ``"squash"`` or ``"crop"``, as in
+            :class:`~salientry.datasets.Folder`; None: it refuses them.
         workers: processes that compute side by side; None: one a core when it is expected to take more than half a minute on the
             processor. The guard is the same to the last bit.
         progress: a function of (share done, seconds left); True or False: a bar on stderr or none; None: one if that is a terminal.
@@ -115,7 +119,7 @@ def fit_guard(
         >>> guard(new_images).flagged                                # doctest: +SKIP
         tensor([False, False,  True])
     """
-    wanted = _checked(classifier, detector, attacks, saliency, level, gate_action, workers)
+    wanted = _checked(classifier, detector, attacks, saliency, level, gate_action, resize, workers)
     with tempfile.TemporaryDirectory() as scratch, Watch(progress) as watch, _alike(classifier):
         pixels, given = taken(images, labels, Path(scratch))
         roles = _roles(len(pixels), level)
@@ -136,7 +140,7 @@ def fit_guard(
         parts.check_classes(run.get(data["fit"]).column("label"), seen.classes)
         parts.draw(data["fit"], saliency, gate_action)
         chosen, calibrated, scored = _walked(parts, _Walker(parts, watch, workers, _seconds(net, Pixels(pixels)), pixels), gate_action)
-        return _assembled(parts, classifier, seen, pixels, chosen, calibrated, scored)
+        return _assembled(parts, classifier, seen, pixels, chosen, calibrated, scored, resize)
 
 
 def _walked(parts: Parts, walker: _Walker, gate_action: str) -> tuple[Handle, Handle, Handle]:
@@ -230,6 +234,7 @@ def _assembled(
     chosen: Handle,
     calibrated: Handle,
     scored: Handle,
+    resize: Resize | None,
 ) -> Guard:
     """The guard, with what is known of it noted beside its detector."""
     run, drawer = parts.run, parts.drawer
@@ -244,11 +249,18 @@ def _assembled(
     fitted = with_facts(fitted, fit=fit, **({"choice": choice} if choice else {}))
     shape = Shape(pixels.shape[1], pixels.shape[2], pixels.shape[3], seen.classes)
     net = None if drawer is None else run.get(drawer)
-    return Guard(classifier, net, fitted, threshold, parts.level, frozen.arrays["score000"], shape)
+    return Guard(classifier, net, fitted, threshold, parts.level, frozen.arrays["score000"], shape, resize)
 
 
 def _checked(
-    classifier: nn.Module, detector: Any, attacks: Any, saliency: Any, level: float, gate_action: str, workers: int | None
+    classifier: nn.Module,
+    detector: Any,
+    attacks: Any,
+    saliency: Any,
+    level: float,
+    gate_action: str,
+    resize: str | None,
+    workers: int | None,
 ) -> tuple[Any, ...]:
     """The detectors that are wanted, when everything that was asked for can be meant."""
     if not isinstance(classifier, nn.Module):
@@ -258,6 +270,7 @@ def _checked(
         raise UsageError(f"attacks must be a sequence of settings, like (DeepFool(),); found {attacks!r}")
     _check_settings(detector=wanted, attack=attacks or (), saliency=() if saliency is None else (saliency,))
     one_of("gate action", gate_action, ("drop", "stop", "mark"))
+    one_of("way to resize", resize or "squash", ("squash", "crop"))
     if not 0 < level < 1:
         raise UsageError(f"a false-positive rate lies strictly between 0 and 1; found {level!r}")
     if workers is not None and workers < 1:

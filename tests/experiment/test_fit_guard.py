@@ -448,6 +448,14 @@ def test_images_come_as_a_folder(classifier: nn.Module, tmp_path: Path) -> None:
     assert (found.shape.classes, len(found.calibration)) == (4, NEEDED - int(0.45 * NEEDED) - int(0.25 * NEEDED) - int(0.1 * NEEDED))
 
 
+def test_how_pictures_of_another_size_come_is_kept_in_the_guard(classifier: nn.Module, usual: Guard, tmp_path: Path) -> None:
+    assert usual.resize is None
+    with pytest.warns(UserWarning, match="calibration images"):
+        told = fit_guard(classifier, X, Y, resize="crop", **FEW)
+    told.save(tmp_path)
+    assert told.resize == Guard.load(tmp_path, classifier).resize == "crop"
+
+
 def test_a_stream_of_images_is_never_in_memory(tmp_path: Path) -> None:
     """100 MB as bytes, 400 MB as floats."""
 
@@ -575,6 +583,7 @@ def test_too_few_images_and_how_many_are_needed(classifier: nn.Module, naturals:
         ({"level": -0.1}, "strictly between 0 and 1; found -0.1"),
         ({"seed": -1}, "a seed is 0 or more; found -1"),
         ({"gate_action": "stpo"}, "unknown gate action 'stpo'; there are: drop, stop, mark"),
+        ({"resize": "stretch"}, "unknown way to resize 'stretch'; there are: squash, crop"),
         ({"detector": SPD}, "detector must be settings"),
         ({"detector": "margn"}, "unknown detector 'margn'; there are: smd, spd, .*margin"),
         ({"detector": "fused"}, "unknown detector 'fused'"),
