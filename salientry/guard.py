@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,12 @@ class Verdict:
 class _Asked:
     """The classifier that was given; what is run in its place; what it was like when that was made."""
 
-    def __init__(self, given: nn.Module, master: nn.Module, then: Any) -> None:
-        self.given, self.master, self.then, self.told = given, master, then, False
+    def __init__(self, given: nn.Module, needs: Collection[str] = (), shape: Shape | None = None, told: bool = False) -> None:
+        self.given, self.told = given, told
+        self.weights, self.then = versions(given, buffers=False), versions(given)
+        self.master = private(given) if shape else given
+        if shape and "features" in needs:
+            choose_layers(self.master, (shape.channels, shape.height, shape.width))
 
 
 @dataclass(frozen=True)
@@ -133,9 +137,7 @@ class Guard(nn.Module):
         self.training = False
         for part in self._learnt().values():
             part.eval()
-        self._asked = _Asked(classifier, private(classifier), versions(classifier))
-        if "features" in detector.needs:  # type: ignore[operator]
-            choose_layers(self._asked.master, (shape.channels, shape.height, shape.width))
+        self._asked = _Asked(classifier, detector.needs, shape)  # type: ignore[arg-type]
         self._spare: deque[_Nets] = deque()
 
     @property
@@ -151,7 +153,7 @@ class Guard(nn.Module):
             UsageError: for anything else, with what was found and what was expected; for a network whose answers are not one
                 row an image.
         """
-        self._warn_if_changed()
+        self._look_for_changes()
         with plainly(grad=False):
             images = as_images(images, (self.shape.channels, self.shape.height, self.shape.width)).to(self.calibration.device)
             with self._own() as nets, theirs(f"the classifier fails on images {tuple(images.shape)}", nets.classifier):
@@ -175,26 +177,38 @@ class Guard(nn.Module):
     @contextlib.contextmanager
     def _own(self) -> Iterator[_Nets]:
         """Networks that are this call's alone: those that an earlier call left, or new ones."""
-        spare, now = self._spare, versions(self)
+        spare, asked = self._spare, self._asked
+        now = versions(self), asked
         try:
             nets = spare.pop()
         except IndexError:
             nets = None
         if nets is None or nets.made_of != now:
             saliency = None if self.saliency is None else private(self.saliency)
-            nets = _Nets(private(self._asked.master), saliency, private(self.detector), now)
+            nets = _Nets(private(asked.master), saliency, private(self.detector), now)
         yield nets
         spare.append(nets)  # not after an exception, which may have left something half done
 
-    def _warn_if_changed(self) -> None:
+    def _look_for_changes(self) -> None:
+        """The classifier that is run is the one that was given, as it was when the guard was made, or wholly as it is now: new weights
+        beside old buffers would be a network that nobody has.
+        """
         asked = self._asked
-        if not asked.told and versions(asked.given) != asked.then:
+        weights = versions(asked.given, buffers=False) != asked.weights
+        if not asked.told and (weights or versions(asked.given) != asked.then):
             asked.told = True
+            what = "weights were written to or parts of it replaced. The guard runs it as it is now, but its"
+            moved = "buffers were written to (did it run in training mode?). The guard runs it as it was. If it is to be used as it is, its"
             warnings.warn(
-                "the classifier has changed since this guard was made: its weights or buffers were written to. The guard sees the new "
-                "weights, its detector and its threshold were made for the old ones: fit the guard again",
+                f"the classifier has changed since this guard was made: its {what if weights else moved} detector and threshold were made "
+                "for the old one: fit the guard again",
                 stacklevel=5,  # past two of torch
             )
+        if weights:
+            with plainly(grad=False):
+                found = _Asked(asked.given, self.detector.needs, self.shape, told=True)  # type: ignore[arg-type]
+                found.master.to(self.calibration.device)
+            self._asked = found
 
     def _apply(self, fn: Any, recurse: bool = True) -> Guard:
         """What ``to``, ``cuda`` and the like do: the private classifier follows, the one that was given stays where it is."""
@@ -204,13 +218,11 @@ class Guard(nn.Module):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        master = self._asked.master
-        return vars(self) | {"_asked": _Asked(master, master, ()), "_spare": deque()}
+        return vars(self) | {"_asked": self._asked.master, "_spare": deque()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        master = self._asked.master
-        self._asked = _Asked(master, master, versions(master))
+        self._asked = _Asked(state["_asked"])
 
     @property
     def voices(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import types
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -55,8 +55,10 @@ def private(module: nn.Module) -> nn.Module:
         UsageError: when it cannot be copied, with what was in the way. Single attributes that cannot be copied (a lock, a session
             of another library) stay shared, with a warning that names them.
     """
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"an nn.Module expected; found {type(module).__name__} (was a function that builds one meant to be called?)")
     module = bare(module)
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), torch.no_grad():  # with gradients on, the weights of a copied script are no leaves
         if isinstance(module, torch.jit.ScriptModule):
             twin: nn.Module = Scripted(copy.deepcopy(module))
         else:
@@ -67,14 +69,17 @@ def private(module: nn.Module) -> nn.Module:
     return twin
 
 
-def versions(module: nn.Module) -> tuple[tuple[int, int], ...]:
-    """What changes whenever a weight or buffer is written to in place, or replaced. It costs no look at the values. Writing through
-    ``.data`` escapes it, as it escapes torch.
+def versions(module: nn.Module, buffers: bool = True) -> tuple[tuple[int, int], ...]:
+    """What changes whenever a weight (or a buffer) is written to in place, or a part is replaced. It costs no look at the values.
+    Writing through ``.data`` escapes it, as it escapes torch.
     """
     found: list[tuple[int, int]] = []
     for m in _parts(module):
-        script = isinstance(m, torch.jit.ScriptModule)
-        tensors = chain(m.parameters(), m.buffers()) if script else chain(m._parameters.values(), m._buffers.values())
+        if isinstance(m, torch.jit.ScriptModule):  # its parts are made anew at each look
+            tensors: Iterable[Tensor | None] = chain(m.parameters(), m.buffers() if buffers else ())
+        else:
+            found.append((id(m), 0))
+            tensors = chain(m._parameters.values(), m._buffers.values() if buffers else ())
         found += [(id(t), 0 if t.is_inference() else t._version) for t in tensors if t is not None]
     return tuple(found)
 
@@ -222,7 +227,7 @@ def _seeds(parts: list[nn.Module]) -> tuple[dict[int, Any], list[Any]]:
             if nn.parameter.is_lazy(p):
                 raise UsageError(f"{type(m).__name__} has no weights yet: pass one batch of images through your network first")
             plain = type(p) is nn.Parameter
-            put(p, nn.Parameter(p.clone() if p.is_inference() else p.detach(), requires_grad=False) if plain else p)
+            put(p, nn.Parameter(p.clone() if p.is_inference() else p.data, requires_grad=False) if plain else p)
         for b in m._buffers.values():
             if b is not None and id(b) not in memo:
                 put(b, b.detach().clone())

@@ -261,7 +261,8 @@ def _mistakes(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: 
     count, right = len(labels), int((predicted == labels).sum())
     least = right + max(0.1 * count, 1.5 * count**0.5)
     found = [(tried(change), f"With {words} it would be right on") for words, change in _conventions(channels)]
-    found += _renumbered(predicted, labels, classes) if count >= 10 * len(np.unique(labels)) else []  # else an order may be luck
+    if count >= 10 * len(np.unique(labels)):  # else an order may be luck; that of a net that knows nothing explains little, too
+        found += [(hits, words) for hits, words in _renumbered(predicted, labels, classes) if hits >= LOW * count]
     best, said = max(found)
     return f"{said} {best} of {count}" if best >= least else ""
 

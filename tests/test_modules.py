@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, weight_norm
 
-from salientry.contracts import Shape
+from salientry.contracts import Shape, frozen
 from salientry.errors import UsageError
 from salientry.modules import bare, private, versions
 
@@ -258,6 +258,26 @@ def test_weights_are_the_same_memory_and_need_no_gradient(net: nn.Sequential) ->
     with torch.no_grad():
         net[6].bias += 1
     assert torch.equal(twin(X), private(net)(X))
+
+
+def test_a_backward_pass_survives_an_optimisers_step_of_the_owner(net: nn.Sequential) -> None:
+    """In the middle of a gradient, from another thread: a graph must not know that the memory is somebody else's, too."""
+    twin, x = private(net), X.clone().requires_grad_()
+    out = twin(x).sum()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.01)
+    assert torch.autograd.grad(out, x)[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, lambda net: torch.jit.trace(net, X)], ids=["script", "trace"])
+def test_the_weights_of_a_script_are_held_still_like_any_others(net: nn.Sequential, make: Any) -> None:
+    twin = private(make(net.eval()))
+    with frozen(twin):
+        assert not any(p.requires_grad for p in twin.parameters())
+        x = X.clone().requires_grad_()
+        assert torch.autograd.grad(twin(x).sum(), x)[0].abs().sum() > 0
+    torch.testing.assert_close(twin(X), net(X))
 
 
 def test_an_optimisers_step_and_a_pass_in_training_mode_are_noticed(net: nn.Sequential) -> None:

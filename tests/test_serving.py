@@ -230,6 +230,22 @@ def test_a_pass_of_the_owner_in_training_mode_is_noticed_and_moves_nothing() -> 
         assert same(guard(X), first)
 
 
+@pytest.mark.parametrize("name", ["jsd", "pooled_activations"])
+def test_new_weights_are_run_with_their_own_buffers_and_parts_never_a_mixture(name: str) -> None:
+    net, other = examples.conv(SHAPE), examples.conv(SHAPE)
+    with torch.no_grad():
+        for t in (*other.parameters(), *other.buffers()):
+            t += torch.rand(t.shape).to(t.dtype)
+    guard = guarded(name, net)
+    guard(X)
+    net.load_state_dict(other.state_dict())
+    with pytest.warns(UserWarning, match="its weights were written to or parts of it replaced. The guard runs it as it is now"):
+        now = guard(X)
+    assert torch.equal(now.predicted, net(X).argmax(1)) and same(guard(X), now)
+    net[6] = nn.Linear(net[6].in_features, net[6].out_features)
+    assert torch.equal(guard(X).predicted, net(X).argmax(1)), "also when a part is another one"
+
+
 @EVERY
 def test_copies_and_pickles_judge_the_same_and_stand_alone(name: str) -> None:
     net, guard, alone = ready(name)

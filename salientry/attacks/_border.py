@@ -15,6 +15,11 @@ from ..modules import private
 from ..preflight import no_logits, probabilities
 
 Call = TypeVar("Call", bound=Callable[..., Tensor])
+NO_GRADIENT = (
+    "this attack needs the gradient of the logits in the image, and the classifier's forward gives none (does it run under no_grad, "
+    "detach, quantise, or leave PyTorch?); give a network that PyTorch can differentiate, or a differentiable stand-in"
+)
+UNUSED = "appears to not have been used in the graph"  # torch, of logits whose graph does not reach the image
 
 
 def bordered(attack: Call) -> Call:
@@ -32,8 +37,13 @@ def bordered(attack: Call) -> Call:
     def call(self: Any, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         x = as_images(x, dtype=dtype_of(classifier))
         y, seeds = as_labels(y, len(x)), as_seeds(seeds, len(x))
-        with plainly(grad=False):
-            return attack(self, Attacked(private(classifier), y), x, y, seeds=seeds).detach()
+        try:
+            with plainly(grad=False):
+                return attack(self, Attacked(private(classifier), y), x, y, seeds=seeds).detach()
+        except RuntimeError as e:
+            if UNUSED in str(e):
+                raise UsageError(NO_GRADIENT) from None
+            raise
 
     return cast(Call, call)
 
@@ -45,10 +55,7 @@ def needs_gradient(z: Tensor) -> None:
         UsageError: with the way out.
     """
     if not z.requires_grad:
-        raise UsageError(
-            "this attack needs the gradient of the logits in the image, and the classifier's forward gives none (does it run under "
-            "no_grad, detach, or leave PyTorch?); give a network that PyTorch can differentiate, or a differentiable stand-in"
-        )
+        raise UsageError(NO_GRADIENT)
 
 
 class Attacked(nn.Module):

@@ -44,6 +44,8 @@ def read_pixels(path: Path | str, resized: Callable[[Image.Image], Image.Image] 
         raise
     except FileNotFoundError:
         raise DataMissing(f"no picture at {path}") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder; a picture expected ({path}/* names those in it)") from None
     except UnidentifiedImageError:
         raise DataDamaged(f"{path} cannot be read as a picture: it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file") from None
     except Exception as e:  # what a damaged file makes the readers raise is anyone's guess

@@ -79,7 +79,7 @@ def fit_guard(
 ) -> Guard:
     """Fit a guard for your own classifier.
 
-    Without further words the map's two detectors, the image's, every floor and the fusion of all of them are trained on all
+    Without further words the map's two detectors, the image's, every baseline and the fusion of all of them are trained on all
     attacks together, and what has the best rate on its worst attack is kept, each attack left out of training in turn. Only
     then are the calibration images read. What cannot be built from these images (maps, features, an attack that hardly fools) is
     left out with a warning. ``guard.summary()`` says how good the guard is, what it is made of and what was left out.

@@ -154,7 +154,8 @@ class Parts:
         if not kept:
             raise AttackTooWeak(
                 f"no attack fools the classifier often enough to learn from, which takes {FEWEST_PAIRS} images: {', '.join(weak)}; give "
-                "stronger `attacks`, or more images that the classifier is right on"
+                "stronger `attacks`, or more images that the classifier is right on (if its gradient in the images is 0, because it rounds "
+                "or saturates, attacks that need one leave all images as they are)"
             )
         self.attacks = kept
         if weak:

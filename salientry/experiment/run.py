@@ -159,7 +159,11 @@ class Run:
             try:
                 side_by_side(self, going, count, seconds or {})
             except Unsendable as e:
-                warnings.warn(f"computing in one process: the steps cannot be sent to others ({e})", stacklevel=2)
+                warnings.warn(
+                    f"computing in one process: the steps cannot be sent to others ({e}); a class or function that is defined in a "
+                    "script or notebook can, once it stands in a module that is imported",
+                    stacklevel=2,
+                )
             finally:
                 self.store.sweep()  # half-written folders of workers that were stopped
         self._one_by_one(going)
