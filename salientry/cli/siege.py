@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from ..contracts import ATTACK_STREAM, Attack, fingerprint, frozen, image_seeds
+from ..contracts import ATTACK_STREAM, Attack, fingerprint, frozen, image_ids, image_seeds
 from ..datasets._folder import Pictures
 from ..datasets._picture import read_pixels, write_pixels
 from ..errors import DataDamaged, UsageError, theirs
@@ -168,9 +168,10 @@ def claim(out: Path, siege: Siege, attacks: dict[str, Attack]) -> None:
 def propose(folder: Path, siege: Siege, name: str, attack: Attack, png: bool) -> float:
     """Compute and write what is not there yet: arrays, and pictures when they are asked for; seconds of the attack itself."""
     key, note = siege.key(attack), folder / "attack.json"
-    seconds: dict[str, float] = read_object(note, seconds=dict)["seconds"] if note.exists() else {}
-    body = {"key": key, "label": label(attack), "attack": encode(attack), "eps": attack.eps}
-    write_json(note, body | {"seconds": seconds})
+    known = read_object(note, seconds=dict) if note.exists() else {}
+    seconds, pictures = known.get("seconds", {}), known.get("pictures", {})
+    body = {"key": key, "label": label(attack), "attack": encode(attack), "eps": attack.eps, "seconds": seconds, "pictures": pictures}
+    write_json(note, body)
     names = png_names(siege.data.names)
     batches = list(siege.batches())
     with _bar(name, len(batches)) as count:
@@ -185,13 +186,16 @@ def propose(folder: Path, siege: Siege, name: str, attack: Attack, png: bool) ->
                 seconds[path.stem] = round(time.perf_counter() - began, 4)
                 mark = np.frombuffer(key.encode(), np.uint8)
                 write_arrays(path, {"image": [made], "id": [id_bytes(siege.data.ids[start:stop])], "key": [mark]})
-                write_json(note, body | {"seconds": seconds})
+                write_json(note, body)
             files = [folder / "png" / n for n in names[start:stop]]
-            if png and (fresh or not all(f.exists() for f in files)):
+            if png and (fresh or not all(f.exists() and n in pictures for f, n in zip(files, names[start:stop], strict=True))):
                 z = torch.from_numpy(_written(folder, siege, key, start, stop)).to(siege.device)
                 z = stored(siege.classifier, x, z, own, STRICT, attack.eps, is_control=False)
-                for file, pixels in zip(files, (z * 255).round().to(torch.uint8).cpu().numpy(), strict=True):
+                eight = (z * 255).round().to(torch.uint8).cpu().numpy()
+                for file, pixels in zip(files, eight, strict=True):
                     write_pixels(file, pixels)
+                pictures.update(zip(names[start:stop], image_ids(eight).tolist(), strict=True))
+                write_json(note, body)
             count()
     return sum(seconds.values())
 
@@ -275,11 +279,12 @@ def settled(folder: Path, siege: Siege, attack: Attack, png: bool) -> dict[str, 
         DataDamaged: when a file is no longer what was written.
     """
     key, names = siege.key(attack), png_names(siege.data.names)
+    pictures = read_object(folder / "attack.json", pictures=dict)["pictures"]
 
     def pixels(start: int, stop: int) -> Tensor:
         found = [read_pixels(folder / "png" / n) for n in names[start:stop]]
         for n, p in zip(names[start:stop], found, strict=True):
-            if p.shape != tuple(siege.data.shape):
+            if p.shape != tuple(siege.data.shape) or pictures.get(n) not in (None, image_ids(p[None])[0]):
                 raise DataDamaged(f"{folder / 'png' / n} is not the picture that was written there; remove it")
         return torch.from_numpy(np.stack(found)).float() / 255
 
