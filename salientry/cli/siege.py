@@ -169,7 +169,8 @@ def propose(folder: Path, siege: Siege, name: str, attack: Attack, png: bool) ->
     """Compute and write what is not there yet: arrays, and pictures when they are asked for; seconds of the attack itself."""
     key, note = siege.key(attack), folder / "attack.json"
     known = read_object(note, seconds=dict) if note.exists() else {}
-    seconds, pictures = known.get("seconds", {}), known.get("pictures", {})
+    seconds: dict[str, float] = known.get("seconds", {})
+    pictures: dict[str, str] = known.get("pictures", {})
     body = {"key": key, "label": label(attack), "attack": encode(attack), "eps": attack.eps, "seconds": seconds, "pictures": pictures}
     write_json(note, body)
     names = png_names(siege.data.names)
