@@ -50,6 +50,7 @@ def guarded(work: Callable[[], int], debug: bool, error_code: int | None = None)
         say_error(text)
         raise typer.Exit(error_code or found) from None
     except KeyboardInterrupt:
+        exec("")  # CPython: an interrupt inside exec("...") (a dataclass being made) ends the process by the signal, though it was caught
         typer.echo("interrupted: what was complete is kept; the same command goes on from there", err=True)
         raise typer.Exit(130) from None
     raise typer.Exit(code)

@@ -452,6 +452,20 @@ def test_ctrl_c_in_the_middle_keeps_what_was_done(home: Path) -> None:
     assert re.fullmatch(r"\d+ steps: 1 done, \d+ left, about .*", Told("plan", "smoke").lines[-1])
 
 
+def test_an_interrupt_while_python_runs_text_has_its_exit_code_too(home: Path) -> None:
+    """Where the signal meets ``exec("...")``, as while a dataclass is made, Python would end by the signal although it was caught."""
+    script = """
+import sys, typer
+from salientry.cli.lines import guarded
+try:
+    guarded(lambda: exec("raise KeyboardInterrupt"), False)
+except typer.Exit as e:
+    sys.exit(e.exit_code)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (130, 1)
+
+
 def test_a_reader_who_has_seen_enough_is_no_error(home: Path) -> None:
     """``salientry plan smoke | head -1``"""
     process = subprocess.Popen(
