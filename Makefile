@@ -12,7 +12,7 @@ NIGHTLY := everything soak fuzz  # targets; whatever else is slow and rarely bre
 
 $(VENV)/.ok: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[digits,test,oracle]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[digits,report,test,oracle]'
 	touch $@
 
 env: $(VENV)/.ok

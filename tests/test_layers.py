@@ -20,11 +20,12 @@ LAYERS = [
     {"guard"},
     {"adaptive"},
     {"experiment"},
-    {"recipes", "report", "serve"},
+    {"recipes", "results", "serve"},
+    {"report"},
     {"cli"},
 ]
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-ONLY = {"report": {"store", "files", "metrics", "errors"}}
+ONLY = {"results": {"store", "files", "metrics", "errors"}, "report": {"store", "files", "metrics", "errors", "results"}}
 NEVER = {"serve": {"attacks", "datasets", "experiment"}}
 FILES = sorted(p for p in ROOT.rglob("*.py") if p.parent != ROOT or p.stem not in ("__init__", "__main__"))
 
