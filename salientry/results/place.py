@@ -1,0 +1,102 @@
+"""One row of the frame of numbers: its columns, its id, and how it is made of an interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ..metrics import Interval
+
+KEY = 12  # hex digits of a key, as in the names of the store's folders
+Row = dict[str, Any]
+COLUMNS = (
+    *("id", "kind", "source", "dataset", "run_seed", "protocol", "detector", "title", "group", "scheme", "trained_on", "tested_on"),
+    *("measure", "value", "lo", "hi", "n", "seeds", "keys"),
+    *("attack", "saliency", "part", "norm", "eps", "budget", "step", "round", "when", "against"),
+    *("table", "row", "cell", "std", "decimals", "percent", "suspect", "p", "claim", "line"),
+)
+PROTOCOL_IN_NO_ID = ("C4", "C15", "C16")
+FLOATS = ("value", "lo", "hi")
+
+
+def row(kind: str, measure: str, found: Interval | float, keys: Iterable[str], n: int | None = None, **place: Any) -> Row:
+    """A number with its place and id. ``place``: further columns; ``source`` is ``run`` where it is not given."""
+    if not isinstance(found, Interval):
+        found = Interval(float(found), math.nan, math.nan, n or 0)
+    numbers = {"value": found.value, "lo": found.lo, "hi": found.hi, "n": found.n, "seeds": tuple(found.runs)}
+    out = {"source": "run"} | place | {"kind": kind, "measure": measure} | numbers | {"keys": tuple(k[:KEY] for k in keys)}
+    return out | {"id": identify(out)}
+
+
+def frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """The rows as a table with every column: None where one does not apply, NaN for a value or end that there is none of."""
+    every = list(rows)
+    extra = [c for c in dict.fromkeys(c for r in every for c in r) if c not in COLUMNS]
+    columns = {c: pd.Series([r.get(c) for r in every], dtype=float if c in FLOATS else object) for c in (*COLUMNS, *extra)}
+    return pd.DataFrame(columns)
+
+
+# --- ids ------------------------------------------------------------------------------------------------------------
+
+
+def joined(*parts: Any) -> str:
+    """Those that are there, with slashes between them."""
+    return "/".join(str(p) for p in parts if p is not None)
+
+
+def _white_box(r: Row) -> str:
+    get = r.get
+    order = {
+        "success": ("title", "budget", "attack"),
+        "alarm": ("title", "measure", "budget"),
+        "doubled": ("title", "attack", "budget", "measure"),
+        "doubled adds": ("title", "budget", "measure"),
+    }.get(r["measure"], ("title", "attack", "measure"))
+    return joined("white box", *(get(c) for c in order))
+
+
+def _hardened(r: Row) -> str:
+    when = r["when"] if r.get("round") is None else f"round {r['round']}"
+    return joined("white box/hardened", r["title"], r["against"], when, r.get("attack") or r["measure"])
+
+
+def _claim(r: Row) -> str:
+    protocol = None if r["claim"] in PROTOCOL_IN_NO_ID else r["protocol"]
+    return joined("paper", r["claim"], protocol, r.get("scheme"), r["line"], r.get("attack"), r.get("part"))
+
+
+def _headline(r: Row) -> str:
+    if r["protocol"] == "published":
+        return joined("headline/published", r["scheme"], r["trained_on"], r["tested_on"], r["title"])
+    return joined("headline", r["trained_on"], r["title"], r.get("part"), None if r["measure"] == "difference" else r["measure"])
+
+
+IDS: dict[str, Callable[[Row], str]] = {
+    "white box": _white_box,
+    "planted": lambda r: joined("white box/planted", r["part"], r["measure"]),
+    "table 3": lambda r: joined("white box/table 3", r["part"], r["budget"], r["title"], f"T={r['step']}", r["measure"]),
+    "hardened": _hardened,
+    "paper table": lambda r: joined("paper", f"table{r['table']}", r.get("saliency"), r["row"], r.get("cell"), r["measure"]),
+    "claim": _claim,
+    "headline": _headline,
+}
+
+
+def identify(r: Row) -> str:
+    """The id of a number, of its columns: ids are put together here and taken apart nowhere."""
+    return IDS[r["kind"]](r)
+
+
+def select(numbers: pd.DataFrame, **where: Any) -> pd.DataFrame:
+    """The rows that have these values in these columns; a sequence: one of them; None: none."""
+    keep = pd.Series(True, index=numbers.index)
+    for column, value in where.items():
+        found = numbers[column]
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            keep &= found.isin(list(value))
+        else:
+            keep &= found.isna() if value is None else found == value
+    return numbers[keep]
