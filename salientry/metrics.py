@@ -1,4 +1,4 @@
-"""Scores to numbers with intervals. Numpy only.
+"""Scores to numbers with intervals.
 
 Scores are higher for adversarial images. An image is flagged when ``score > threshold``, strictly. Intervals resample
 *natural images*: an adversarial keeps the id of the natural it was made from, and everything that carries one id is
@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .inference import LEVEL, exact_share
+
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
 
 RESAMPLES = 1000
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Interval:
         hi: upper end.
         n: images (positives, for a rate of adversarials).
         runs: the value of each seed, in order.
+        each: the interval of each seed's value over its images, in order; empty where it is not known.
     """
 
     value: float
@@ -41,6 +43,7 @@ class Interval:
     hi: float
     n: int
     runs: tuple[float, ...] = ()
+    each: tuple[tuple[float, float], ...] = ()
 
 
 def auroc(natural: Array, adversarial: Array) -> float:
@@ -63,6 +66,26 @@ def roc(natural: Array, adversarial: Array) -> tuple[Floats, Floats]:
 def flag_rate(scores: Array, threshold: float) -> float:
     """Share of the scores above the threshold. NaN without scores."""
     return float((scores > threshold).mean()) if len(scores) else float("nan")
+
+
+def log_losses(scores: Array, adversarial: bool) -> Floats:
+    """(N,) log loss of each score, read as the logit that an image is adversarial; not 0 or inf for any finite score below 700."""
+    wide = np.asarray(scores, np.float64)
+    return np.asarray(np.logaddexp(0.0, -wide if adversarial else wide))
+
+
+def worst_case(flags: Sequence[Array], evaluated: Sequence[Array]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Per image over several attacks: whether all attacks on it are detected, and whether there is one at all.
+
+    Args:
+        flags: (N,) of each attack, of the same N images in the same order: the attacked image is flagged.
+        evaluated: (N,) of each attack: the attack on this image counts (it fools the classifier within its budget).
+
+    Returns:
+        (N,) detected: no attack that counts goes undetected; (N,) attacked: at least one attack counts. Rates are over the attacked.
+    """
+    missed = np.stack([e & ~f for f, e in zip(flags, evaluated, strict=True)])
+    return np.asarray(~missed.any(0)), np.asarray(np.stack([*evaluated]).any(0))
 
 
 class Resamples:
@@ -156,18 +179,25 @@ def auroc_draws(
 
 
 def interval(value_of_run: Sequence[float], draws_of_run: Sequence[Floats], n: int) -> Interval:
-    """Mean over the seeds with a percentile interval of the mean, the same draw for every seed.
+    """Mean over the seeds with a percentile interval of the mean, the same draw for every seed, and each seed's own interval.
 
     Seeds are not resampled: the interval says "given these seeds, this classifier, this split".
     """
-    value = float(np.mean(value_of_run))
-    draws = np.mean(np.stack(draws_of_run), 0)
-    draws = draws[np.isfinite(draws)]
-    if not np.isfinite(value) or not len(draws):
-        return Interval(float("nan"), float("nan"), float("nan"), n, tuple(value_of_run))
-    ranked = np.sort(draws)
-    lo, hi = (float(np.interp(q * (len(ranked) - 1), np.arange(len(ranked)), ranked)) for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return Interval(value, lo, hi, n, tuple(float(v) for v in value_of_run))
+    value, runs = float(np.mean(value_of_run)), tuple(float(v) for v in value_of_run)
+    lo, hi = _percentiles(np.mean(np.stack(draws_of_run), 0))
+    if not np.isfinite(value) or math.isnan(lo):
+        return Interval(float("nan"), float("nan"), float("nan"), n, runs)
+    return Interval(value, lo, hi, n, runs, tuple(_percentiles(d) for d in draws_of_run) if len(runs) > 1 else ((lo, hi),))
+
+
+def _percentiles(draws: Floats) -> tuple[float, float]:
+    """The middle 95 % of the draws that hold something; NaN where none does."""
+    ranked = np.sort(draws[np.isfinite(draws)])
+    if not len(ranked):
+        return float("nan"), float("nan")
+    places, grid = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2]) * (len(ranked) - 1), np.arange(len(ranked))
+    lo, hi = np.interp(places, grid, ranked)
+    return float(lo), float(hi)
 
 
 def share(value: Interval, *ids: Array) -> Interval:
@@ -175,14 +205,14 @@ def share(value: Interval, *ids: Array) -> Interval:
 
     300 of 300 found is [.988, 1], not [1, 1]. ``ids``: of the images behind it; of two classes the smaller one counts.
     """
-    if value.lo != value.hi or value.value not in (0.0, 1.0):
-        return value
-    clusters = min(len(np.unique(i)) for i in ids)
+    at_end = [lo == hi and v in (0.0, 1.0) for v, (lo, hi) in zip(value.runs, value.each, strict=False)]
+    sure = value.lo == value.hi and value.value in (0.0, 1.0)
+    clusters = min(len(np.unique(i)) for i in ids) if sure or any(at_end) else 0
     if not clusters:
         return value
-    bound = ((1 - LEVEL) / 2) ** (1 / clusters)
-    lo, hi = (bound, 1.0) if value.value == 1.0 else (0.0, 1 - bound)
-    return Interval(value.value, lo, hi, value.n, value.runs)
+    each = tuple(exact_share(int(v) * clusters, clusters) if a else e for v, a, e in zip(value.runs, at_end, value.each, strict=False))
+    lo, hi = exact_share(int(value.value) * clusters, clusters) if sure else (value.lo, value.hi)
+    return Interval(value.value, lo, hi, value.n, value.runs, each)
 
 
 def rate(resamples: Resamples, ids: Array, runs: Sequence[Array]) -> Interval:
@@ -216,6 +246,35 @@ def auroc_interval(resamples: Resamples, natural_ids: Array, adversarial_ids: Ar
     values = [auroc(n, a) for n, a in runs]
     draws = [auroc_draws(n, wn, a, wa, resamples.below(natural_ids, n)) for n, a in runs]
     return share(interval(values, draws, len(adversarial_ids)), natural_ids, adversarial_ids)
+
+
+def auroc_difference(
+    resamples: Resamples, natural_ids: Array, adversarial_ids: Array, runs: Sequence[tuple[tuple[Array, Array], tuple[Array, Array]]]
+) -> Interval:
+    """AUROC of the first minus AUROC of the second of two detectors on the same images, paired; a pair of (natural, adversarial)
+    scores per seed.
+    """
+    wn, wa = resamples.of(natural_ids), resamples.of(adversarial_ids)
+    values, draws = [], []
+    for (n, a), (m, b) in runs:
+        values.append(auroc(n, a) - auroc(m, b))
+        mine, theirs = resamples.below(natural_ids, n), resamples.below(natural_ids, m)
+        draws.append(auroc_draws(n, wn, a, wa, mine) - auroc_draws(m, wn, b, wa, theirs))
+    return interval(values, draws, len(adversarial_ids))
+
+
+def balanced_mean(resamples: Resamples, ids: Array, adversarial_ids: Array, runs: Sequence[tuple[Array, Array]]) -> Interval:
+    """Mean of the two classes' means of a value by image, so that each class weighs one half; (natural, adversarial) values per seed."""
+    wn, wa = resamples.of(ids), resamples.of(adversarial_ids)
+    values = [float((np.mean(n) + np.mean(a)) / 2) if len(n) and len(a) else float("nan") for n, a in runs]
+    draws = [(rate_draws(n, wn) + rate_draws(a, wa)) / 2 for n, a in runs]
+    return interval(values, draws, len(adversarial_ids))
+
+
+def log_loss(resamples: Resamples, ids: Array, adversarial_ids: Array, runs: Sequence[tuple[Array, Array]]) -> Interval:
+    """Balanced log loss of scores that are logits, ln 2 for a detector that knows nothing; (natural, adversarial) scores per seed."""
+    losses = [(log_losses(n, False), log_losses(a, True)) for n, a in runs]
+    return balanced_mean(resamples, ids, adversarial_ids, losses)
 
 
 def balanced_accuracy(resamples: Resamples, ids: Array, adversarial_ids: Array, runs: Sequence[tuple[Array, Array]]) -> Interval:
@@ -254,26 +313,23 @@ class Ranks:
 
 def rank_test(first: Array, second: Array) -> Ranks:
     """Mann and Whitney's test (1947), normal approximation with continuity and tie correction; NaN without images."""
+    from scipy.stats import mannwhitneyu  # late: it takes as long to import as everything else here
+
     n, m = len(first), len(second)
     if not n or not m:
         return Ranks(float("nan"), float("nan"), float("nan"))
-    u = auroc(second, first) * n * m
-    _, ties = np.unique(np.concatenate([first, second]), return_counts=True)
-    total = n + m
-    spread = math.sqrt(n * m / 12 * (total + 1 - (ties.astype(float) ** 3 - ties).sum() / (total * (total - 1))))
-
-    def tail(excess: float) -> float:
-        return 0.5 * math.erfc((excess - 0.5) / spread / math.sqrt(2)) if spread else 1.0
-
-    excess = u - n * m / 2
-    return Ranks(2 * u / (n * m) - 1, min(1.0, 2 * tail(abs(excess))), tail(excess))
+    if len(np.unique(np.concatenate([first, second]))) == 1:
+        return Ranks(0.0, 1.0, 1.0)
+    wide = np.asarray(first, np.float64), np.asarray(second, np.float64)  # it would compute in float32
+    two_sided, greater = (mannwhitneyu(*wide, alternative=a, method="asymptotic") for a in ("two-sided", "greater"))
+    return Ranks(float(2 * two_sided.statistic / (n * m) - 1), float(two_sided.pvalue), float(greater.pvalue))
 
 
 def ranks(values: Array) -> Floats:
-    """(..., n) ranks along the last axis, 1 for the smallest; equal values share the mean of their places. For few values: n squared."""
-    v = np.asarray(values, np.float64)
-    below, equal = ((compare(v[..., None, :], v[..., :, None])).sum(-1) for compare in (np.less, np.equal))
-    return np.asarray(below + (equal + 1) / 2)
+    """(..., n) ranks along the last axis, 1 for the smallest; equal values share the mean of their places."""
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(np.asarray(values, np.float64), axis=-1))
 
 
 def spearman(first: Array, second: Array) -> Floats:

@@ -195,9 +195,19 @@ NUMBERS = (
         "resamples: int = RESAMPLES - 100) -> None",
         "test_metrics.py",
     ),
-    _fault("an interval of 90 %", "metrics.py", "LEVEL = 0.95", "LEVEL = 0.9", "test_metrics.py"),
+    _fault("an interval of 90 %", "inference.py", "LEVEL = 0.95", "LEVEL = 0.9", "test_metrics.py"),
     _fault(
-        "300 of 300 is certain", "metrics.py", "if value.lo != value.hi or value.value not in (0.0, 1.0):", "if True:", "test_metrics.py"
+        "300 of 300 is certain",
+        "metrics.py",
+        "sure = value.lo == value.hi and value.value in (0.0, 1.0)",
+        "sure = False",
+        "test_metrics.py",
+    ),
+    _fault("an interval over four seeds", "inference.py", "LEAST_SEEDS = 5", "LEAST_SEEDS = 4", "test_inference.py"),
+    _fault("a spread over seeds of one seed too many", "inference.py", "ddof=1", "ddof=0", "test_inference.py"),
+    _fault("one question of many counts as the only one", "inference.py", "np.arange(len(order), 0, -1)", "1", "test_inference.py"),
+    _fault(
+        "a worst case without its worst attack", "metrics.py", "np.asarray(~missed.any(0))", "np.asarray(~missed.all(0))", "test_metrics.py"
     ),
     _fault(
         "mixtures take rows of another attack",

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "salientry"
 LAYERS = [
     {"errors"},
-    {"slicing", "files"},
+    {"slicing", "files", "inference"},
     {"keys", "store", "metrics", "modules"},
     {"contracts", "inputs", "sealed"},
     {"training", "evidence", "preflight"},
@@ -25,7 +25,10 @@ LAYERS = [
     {"cli"},
 ]
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-ONLY = {"results": {"store", "files", "metrics", "errors"}, "report": {"store", "files", "metrics", "errors", "results"}}
+ONLY = {
+    "results": {"store", "files", "metrics", "inference", "errors"},
+    "report": {"store", "files", "metrics", "inference", "errors", "results"},
+}
 NEVER = {"serve": {"attacks", "datasets", "experiment"}}
 FILES = sorted(p for p in ROOT.rglob("*.py") if p.parent != ROOT or p.stem not in ("__init__", "__main__"))
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binom, binomtest, mannwhitneyu
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import log_loss, roc_auc_score, roc_curve
 
 from salientry import metrics
 from salientry.metrics import Interval, Resamples, auroc, auroc_draws, bootstrap, rate_draws, roc
@@ -371,6 +371,60 @@ def test_flags_are_subtracted_as_numbers() -> None:
     assert metrics.difference(Resamples(ids, 50), ids, [(a, b)]).value == 0.25
 
 
+# --- log loss, and two detectors ----------------------------------------------------------------------------------
+
+
+def test_log_loss_is_scikit_learns_with_equal_classes() -> None:
+    rng = np.random.default_rng(20)
+    ids = some_ids(60)
+    natural, adversarial = rng.normal(size=60) - 1, rng.normal(size=20) + 1
+    found = metrics.log_loss(Resamples(ids), ids, ids[:20], [(natural, adversarial)])
+    scores, labels = np.r_[natural, adversarial], np.r_[np.zeros(60), np.ones(20)]
+    truth = log_loss(labels, 1 / (1 + np.exp(-scores)), sample_weight=np.r_[np.full(60, 1 / 60), np.full(20, 1 / 20)])
+    assert found.value == pytest.approx(truth, abs=1e-12) and found.lo < truth < found.hi
+    nothing = metrics.log_loss(Resamples(ids), ids, ids[:20], [(np.zeros(60), np.zeros(20))])
+    assert ends(nothing) == pytest.approx((math.log(2),) * 3, abs=1e-6)
+    assert np.isfinite(metrics.log_losses(np.array([-600.0, 600.0]), True)).all()
+
+
+def test_two_detectors_are_compared_on_the_same_draw() -> None:
+    rng = np.random.default_rng(21)
+    ids = some_ids(80)
+    drawn, hard = Resamples(ids, 400), rng.normal(size=80)
+    mine, theirs = (hard, hard + 1.2), (hard + 0.05 * rng.normal(size=80), hard + 0.8)
+    found = metrics.auroc_difference(drawn, ids, ids, [(mine, theirs), (theirs, mine)])
+    assert found.runs == pytest.approx([auroc(*mine) - auroc(*theirs), auroc(*theirs) - auroc(*mine)], abs=1e-12)
+    assert found.value == pytest.approx(0, abs=1e-12)
+    one = metrics.auroc_difference(drawn, ids, ids, [(mine, theirs)])
+    slow = bootstrap(lambda rows: auroc(mine[0][rows], mine[1][rows]) - auroc(theirs[0][rows], theirs[1][rows]), ids, 400)
+    assert ends(one)[1:] == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])), abs=1e-6)
+    alone = [metrics.auroc_interval(drawn, ids, ids, [m]) for m in (mine, theirs)]
+    assert one.hi - one.lo < min(i.hi - i.lo for i in alone), "paired: what both find hard does not widen it"
+
+
+def test_the_worst_case_counts_an_image_once() -> None:
+    flags = [np.array([True, True, False, False, True]), np.array([True, False, False, True, False])]
+    evaluated = [np.array([True, True, True, False, False]), np.array([True, True, False, True, False])]
+    detected, attacked = metrics.worst_case(flags, evaluated)
+    assert attacked.tolist() == [True, True, True, True, False]
+    assert detected[attacked].tolist() == [True, False, False, True], "a flag on an attack that does not count changes nothing"
+    for f, e in zip(flags, evaluated, strict=True):
+        one, there = metrics.worst_case([f], [e])
+        assert np.array_equal(there, e) and np.array_equal(one[e], f[e]), "one attack: its detection rate"
+        assert detected[attacked].mean() <= f[e].mean()
+
+
+def test_each_seed_keeps_its_own_interval() -> None:
+    ids = some_ids(100)
+    drawn, rng = Resamples(ids), np.random.default_rng(22)
+    flags = [rng.random(100) < p for p in (0.3, 0.9)] + [np.ones(100, bool)]
+    found = metrics.rate(drawn, ids, flags)
+    alone = [metrics.rate(drawn, ids, [f]) for f in flags]
+    assert found.each == tuple((a.lo, a.hi) for a in alone)
+    assert found.each[2] == pytest.approx((binomtest(100, 100).proportion_ci(0.95, method="exact").low, 1), abs=1e-12)
+    assert alone[0].each == ((alone[0].lo, alone[0].hi),)
+
+
 # --- the same naturals, asked for again and again ----------------------------------------------------------------
 
 
@@ -454,6 +508,8 @@ def test_rank_test_is_scipys(n: int, m: int, shift: float, ties: bool) -> None:
     rng = np.random.default_rng(n + m)
     first, second = (tied(rng, n) + shift, tied(rng, m)) if ties else (rng.normal(size=n) + shift, rng.normal(size=m))
     found = metrics.rank_test(first, second)
+    if ties:  # fourths, the same in float32
+        assert metrics.rank_test(first.astype(np.float32), second.astype(np.float32)) == found
     for p, alternative in ((found.two_sided, "two-sided"), (found.greater, "greater")):
         theirs = mannwhitneyu(first, second, alternative=alternative, method="asymptotic")
         assert p == pytest.approx(theirs.pvalue, rel=1e-9, abs=1e-300)
