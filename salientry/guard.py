@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from .contracts import Shape, device_of, facts_of
 from .datasets.folder import Resize
 from .errors import UsageError, theirs
-from .evidence import Evidence, choose_layers
+from .evidence import Evidence
 from .guard_files import Saved, read_guard, write_guard
 from .inputs import as_images, plainly
+from .layers import choose_layers
 from .modules import private, versions
 from .store import one_of
 from .summary import told

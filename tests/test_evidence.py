@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from salientry.contracts import Shape, frozen
 from salientry.errors import UsageError
-from salientry.evidence import AFTER, GRADIENTS, PARTS, Evidence, has_features
+from salientry.evidence import AFTER, GRADIENTS, PARTS, Evidence
+from salientry.layers import has_features
 
 from . import examples
 

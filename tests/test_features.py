@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from salientry.contracts import Shape
 from salientry.errors import UsageError
-from salientry.evidence import Evidence, choose_layers, has_features
+from salientry.evidence import Evidence
 from salientry.guard import Guard
+from salientry.layers import choose_layers, has_features
 from salientry.modules import private
 
 from . import examples

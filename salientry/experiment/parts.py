@@ -16,8 +16,9 @@ from torch import nn
 
 from ..detectors import SPD
 from ..errors import AttackTooWeak, GateFailed, UsageError
-from ..evidence import FROM_SALIENCY, choose_layers, has_features
+from ..evidence import FROM_SALIENCY
 from ..keys import label
+from ..layers import choose_layers, has_features
 from ..metrics import of_mixture
 from ..protocol import STRICT
 from .choice import choose, on_select, select_names

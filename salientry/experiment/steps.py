@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from ..calibration import pac_threshold, warn_if_small
 from ..contracts import ATTACK_STREAM, CONTROL_STREAM, DEVICE, Batch, RowImages, facts_of, frozen, shape_of, with_facts
 from ..errors import UsageError
-from ..evidence import Evidence, has_features
+from ..evidence import Evidence
 from ..keys import label
+from ..layers import has_features
 from ..metrics import of_mixture
 from ..protocol import Rules, counting, eight_bits, stored, within
 from ..slicing import at_once
