@@ -38,12 +38,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import salientry
 from salientry.classifiers import load_classifier
-from salientry.contracts import Shape, seeded
 from salientry.detectors import ID, SMD, SPD, Fused, IDPlus
 from salientry.evidence import Evidence
 from salientry.guard import Guard
+from salientry.learned import seeded
 from salientry.recipes._plan import Plan
 from salientry.recipes.fast import plan
+from salientry.types import Shape
 
 OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "guard.json"
 SHAPE = Shape(3, 32, 32, 10)

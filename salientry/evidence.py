@@ -15,7 +15,7 @@ PARTS = ("logits", "predicted", "map", "exists", "opinion", "features", *GRADIEN
 FROM_SALIENCY = frozenset({"map", "exists", "opinion"})
 AFTER = {"logits": ("predicted", "map", "exists", *GRADIENTS), "predicted": ("map", "exists", "gradient")}
 LAYER = "activations/"  # before a layer's name: the part that holds what it gives
-BESIDE = frozenset({"classifier", "training", "copies"})  # what a detector may need that is no part: see contracts.Detector
+BESIDE = frozenset({"classifier", "training", "copies"})  # what a detector may need that is no part: see types.Detector
 NO_GRADIENT = "its forward pass gives none (does it run under no_grad, detach, or leave PyTorch?): take what needs no gradient"
 
 
@@ -33,7 +33,7 @@ class Evidence:
     """One look at one batch. Every part is made at most once, when first asked for.
 
     If ``image`` requires a gradient, every part is in its graph (the input gradient too, twice differentiable);
-    otherwise nothing is. The caller sees to modes and to parameter gradients (:func:`contracts.frozen`).
+    otherwise nothing is. The caller sees to modes and to parameter gradients (:func:`learned.frozen`).
 
     Args:
         classifier: images to logits; None if no part that needs it will be asked for.

@@ -14,16 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .contracts import Shape, device_of, facts_of
 from .datasets.folder import Resize
 from .errors import UsageError, theirs
 from .evidence import Evidence
 from .guard_files import Saved, read_guard, write_guard
 from .inputs import as_images, plainly
 from .layers import choose_layers
+from .learned import device_of, facts_of
 from .modules import private, versions
 from .store import one_of
 from .summary import told
+from .types import Shape
 
 
 @dataclass(frozen=True)

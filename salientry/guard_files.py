@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .contracts import Shape, device_of, facts_of, fingerprint, frozen, origin, rebuilt, uniform, with_facts
 from .datasets.folder import Resize
 from .errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier
 from .keys import decode, encode
+from .learned import device_of, facts_of, fingerprint, frozen, origin, rebuilt, with_facts
+from .randomness import uniform
 from .sealed import read_sealed, sealed_arrays, write_sealed
 from .store import JSON, one_of
+from .types import Shape
 
 SCHEMA = 2
 LARGEST, MOST_CLASSES = 2**13, 2**20  # height or width, classes of a guard that a file may ask for

@@ -21,10 +21,25 @@ JSON = Any
 _AS_OF: contextvars.ContextVar[Mapping[str, int] | None] = contextvars.ContextVar("revisions", default=None)
 
 
+# Settings classes that were renamed or moved since keys were first made: what keys and older files call them, and their fields.
+FIRST_NAMES: dict[str, tuple[str, dict[str, str]]] = {
+    "salientry.types:Shape": ("salientry.contracts:Shape", {}),
+    "salientry.types:Roles": ("salientry.contracts:Roles", {}),
+}
+NAMES_NOW = {first: now for now, (first, _) in FIRST_NAMES.items()}
+
+
+def first_name(kind: type) -> tuple[str, dict[str, str]]:
+    """``module:Class`` as a class was called when keys were first made of it, and the fields that were renamed since: now to then."""
+    now = f"{kind.__module__}:{kind.__qualname__}"
+    return FIRST_NAMES.get(now, (now, {}))
+
+
 def class_name(kind: type) -> str:
-    """``attacks.FGSM`` for ours, ``module.Name`` for a user's own."""
-    module = kind.__module__.split(".")
-    return f"{module[1]}.{kind.__name__}" if module[0] == "salientry" and len(module) > 1 else f"{kind.__module__}.{kind.__qualname__}"
+    """``attacks.FGSM`` for ours, ``module.Name`` for a user's own; of a renamed class the first name, so that its keys stay."""
+    where, _, name = first_name(kind)[0].partition(":")
+    module = where.split(".")
+    return f"{module[1]}.{name}" if module[0] == "salientry" and len(module) > 1 else f"{where}.{name}"
 
 
 def revision_of(kind: type) -> int:
@@ -95,7 +110,8 @@ def canonical(value: Any) -> JSON:
     if hasattr(value, "fingerprint"):
         return str(value.fingerprint)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        body = {k: canonical(v) for k, v in changed_fields(value).items()}
+        then = first_name(type(value))[1]
+        body = {then.get(k, k): canonical(v) for k, v in changed_fields(value).items()}
         revision = revision_of(type(value))
         return {class_name(type(value)): body | ({"REVISION": revision} if revision != 1 else {})}
     if isinstance(value, Mapping):
@@ -147,15 +163,17 @@ def decode(body: JSON, trusted: bool = False) -> Any:
         return tuple(decode(v, trusted) for v in body)
     if not isinstance(body, dict):
         return body
-    module, _, name = str(body.get("class", "")).partition(":")
-    kind = getattr(sys.modules.get(module), name, None) if trusted else None
+    where = str(body.get("class", ""))
+    module, _, name = NAMES_NOW.get(where, where).partition(":")
+    kind: Any = getattr(sys.modules.get(module), name, None) if trusted else None
     if module.startswith("salientry.") and not module.endswith("__main__"):
         with contextlib.suppress(ImportError):
             kind = getattr(importlib.import_module(module), name, None)
     if not isinstance(kind, type) or not dataclasses.is_dataclass(kind) or not (trusted or kind.__module__.startswith("salientry.")):
         raise DataDamaged(f"a file asks for the settings class {body.get('class')!r}; only settings of salientry are read from files")
+    now = {then: field for field, then in first_name(kind)[1].items()}
     try:
-        return kind(**{k: decode(v, trusted) for k, v in body.items() if k != "class"})
+        return kind(**{str(now.get(k, k)): decode(v, trusted) for k, v in body.items() if k != "class"})
     except (TypeError, AttributeError, UsageError) as e:
         raise DataDamaged(f"settings of {name} in a file do not fit this version: {e}") from None
 

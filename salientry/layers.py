@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .contracts import device_of, uniform
 from .errors import UsageError
 from .inputs import plainly
+from .learned import device_of
+from .randomness import uniform
 
 LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)  # whose means are features
 CHANNELS_LAST = (nn.Linear, nn.LayerNorm)

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from .contracts import Images, device_of
 from .errors import UsageError, theirs
 from .inputs import as_labels, plainly
+from .learned import device_of
 from .modules import private
-from .slicing import at_once
+from .rows import at_once
+from .types import Images
 
 MOST = 256  # images that are looked at
 FEWEST = 50  # labels from which chance is told from knowledge

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .contracts import ROLES, Pool, Roles, image_ids
 from .errors import DataDamaged, UsageError
+from .randomness import image_ids
+from .types import ROLES, Pool, Roles
 
 SPLIT_SEED = 20_200_425  # fixed: a run's seed moves what is learned, never who is tested
 SCALES = (0.8, 0.9, 0.95, 1.0, 1.02, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0)

@@ -16,8 +16,8 @@ from typing import Any
 from .errors import DataDamaged, UsageError
 from .files import refuse_other
 from .keys import digest
-from .slicing import Sliceable
-from .store import JSON, Array, read_arrays, read_json, write_arrays, write_json, writing
+from .rows import Array, Sliceable
+from .store import JSON, read_arrays, read_json, write_arrays, write_json, writing
 
 
 def write_sealed(folder: Path, name: str, body: Mapping[str, JSON], arrays: Mapping[str, Sequence[Sliceable]]) -> None:

@@ -1,4 +1,4 @@
-"""Rows and results on disk. Numpy only: a report is made from a store without torch.
+"""Results on disk. Numpy only: a report is made from a store without torch.
 
 A result is a folder ``<step>/<slug>-<12 hex of the key>/`` that holds ``result.json``, perhaps ``arrays.safetensors``,
 and ``DONE`` with their sha256, written last. Everything is written into a folder of another name first and renamed when complete, so a
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import DataDamaged, StoreError, UsageError
 from .files import JSON as JSON
@@ -33,9 +32,7 @@ from .files import write_bytes as write_bytes
 from .files import write_json as write_json
 from .files import write_text as write_text
 from .files import writing as writing
-from .slicing import Sliceable, slices
-
-Array = NDArray[Any]
+from .rows import Array, Sliceable, slices
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "U8": "|u1", "BOOL": "|b1"}
 NAMES = {np.dtype(v): k for k, v in DTYPES.items()}
@@ -146,102 +143,6 @@ def _columns(path: Path, header: JSON) -> dict[str, tuple[np.dtype[Any], tuple[i
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise DataDamaged(f"{path} is no readable safetensors file: {type(e).__name__} in its header: {e}") from None
     return {k: (dtype, shape, start) for k, (dtype, shape, start, _) in found.items()}
-
-
-# --- rows ------------------------------------------------------------------------------------------------------
-
-IDENTITY = ("label",)  # what stays true of a row when its image is replaced
-
-
-def id_bytes(ids: Array) -> Array:
-    """Ids (N,) as (N, 16) ASCII bytes, for a file."""
-    return np.frombuffer(np.asarray(ids, "S16").tobytes(), np.uint8).reshape(len(ids), 16)
-
-
-def ids_from(raw: Array) -> Array:
-    """The ids (N,) of :func:`id_bytes`."""
-    return np.frombuffer(np.ascontiguousarray(raw).tobytes(), "S16").astype("<U16")
-
-
-class Rows:
-    """Aligned per-image columns: what flows through a run.
-
-    Attributes:
-        ids: (N,) str, the sha256 of each *natural* image's pixels (16 hex digits): a twin keeps its natural's id.
-        facts: small things that are true of every row (data set, role, attack, protocol).
-
-    Rows widen: a step adds columns and everything it did not touch stays readable, without a copy. A new ``image``
-    hides what was computed from the old one (logits, map, flags); only labels stay. A column is an array; in rows that go straight into
-    a store, whatever is read by slices (:class:`Sliceable`).
-    """
-
-    def __init__(
-        self,
-        ids: Array,
-        columns: Mapping[str, Array],
-        facts: Mapping[str, JSON] | None = None,
-        base: Rows | None = None,
-        at: Array | None = None,
-    ) -> None:
-        assert base is None or len(base) == len(ids), "a widened result keeps its rows"
-        self.ids, self.facts, self._columns, self._base, self._at = ids, dict(facts or {}), dict(columns), base, at
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._columns or (self._base is not None and self._inherits(name) and name in self._base)
-
-    def _inherits(self, name: str) -> bool:
-        return "image" not in self._columns or name in IDENTITY
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every readable column."""
-        base = [n for n in self._base.names if self._inherits(n)] if self._base is not None else []
-        return tuple(dict.fromkeys([*self._columns, *base]))
-
-    def column(self, name: str, at: Array | slice = slice(None)) -> Array:
-        """A column, or the rows ``at`` of it, as an array in memory.
-
-        Raises:
-            KeyError: names the columns that there are.
-        """
-        if name in self._columns:
-            found = self._columns[name]
-            return np.array(found[at if self._at is None else self._at[at]])
-        if self._base is None or name not in self:
-            raise KeyError(f"no column {name!r}; there are {', '.join(self.names)}")
-        return self._base.column(name, at)
-
-    @property
-    def values(self) -> int:
-        """How many values an image has; 0 where there is none."""
-        return int(np.prod(self.column("image", slice(0, 1)).shape[1:])) if "image" in self else 0
-
-    def take(self, at: Array, **facts: JSON) -> Rows:
-        """The same columns for the rows ``at`` only, in that order; ``facts`` are added."""
-        chosen = at if self._at is None else self._at[at]
-        base = self._base.take(at) if self._base is not None else None
-        return Rows(self.ids[at], self._columns, self.facts | facts, base, chosen)
-
-    def widen(self, columns: Mapping[str, Array], facts: Mapping[str, JSON]) -> Rows:
-        """These rows with more columns and facts; nothing is copied."""
-        return Rows(self.ids, columns, self.facts | dict(facts), self)
-
-
-class Column:
-    """A column of rows, read as it is asked for."""
-
-    def __init__(self, rows: Rows, name: str) -> None:
-        first = rows.column(name, slice(0, 1))
-        self.rows, self.name, self.dtype, self.shape = rows, name, first.dtype, (len(rows), *first.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, at: Array | slice, /) -> Array:
-        return self.rows.column(self.name, at)
 
 
 # --- results ---------------------------------------------------------------------------------------------------

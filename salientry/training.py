@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .contracts import ticking
+from .progress import ticking
 
 Schedule = Literal["one_cycle", "constant", "step", "triangle"]
 Optimiser = Literal["adam", "sgd"]

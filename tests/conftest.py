@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from salientry.contracts import Shape
+from salientry.types import Shape
 
 from .examples import SHAPES, conv
 from .shared import intact, linked, shared

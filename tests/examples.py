@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from salientry.attacks import ATTACKS, CarliniWagner, DeepFool
 from salientry.classifiers import CLASSIFIERS, CompactCNN, PictureCNN, ResidualCNN
-from salientry.contracts import Attack, ClassifierSettings, Control, DataSet, Detector, SaliencySettings, Shape
 from salientry.controls import CONTROLS
 from salientry.datasets import DATASETS
 from salientry.detectors import DETECTORS, ID, JSD, SMD, SPD, IDPlus, Margin, PooledActivations, SmallCNN, SortedLogits
 from salientry.evidence import Evidence
 from salientry.saliency import SALIENCY, SimpleClassifier, UNet
+from salientry.types import Attack, ClassifierSettings, Control, DataSet, Detector, SaliencySettings, Shape
 
 SHAPES = {"grey": Shape(1, 12, 12, 4), "colour": Shape(3, 10, 14, 5), "odd": Shape(2, 11, 13, 3)}
 HEAD = SmallCNN(width=4, epochs=6, batch=32, lr=1e-2)

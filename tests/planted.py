@@ -67,8 +67,10 @@ ATTACKS = (
 )
 
 CONVENTIONS = (
-    _fault("a seed does not depend on the image", "contracts.py", 'f"{seed}/{stream}/{i}"', 'f"{seed}/{stream}"', "test_contracts.py"),
-    _fault("a row's randomness depends on the batch", "contracts.py", "z = seeds[:, None] +", "z = seeds[:1, None] +", "test_contracts.py"),
+    _fault("a seed does not depend on the image", "randomness.py", 'f"{seed}/{stream}/{i}"', 'f"{seed}/{stream}"', "test_randomness.py"),
+    _fault(
+        "a row's randomness depends on the batch", "randomness.py", "z = seeds[:, None] +", "z = seeds[:1, None] +", "test_randomness.py"
+    ),
     _fault("a changed map outlives its logits", "evidence.py", "if k not in stale}", "if True}", "test_evidence.py"),
     _fault("the guard flags at the threshold", "guard.py", "~(score <= self.threshold)", "~(score < self.threshold)", "test_guard.py"),
     _fault(
@@ -97,10 +99,10 @@ CONVENTIONS = (
     ),
     _fault(
         "a fingerprint leaves out buffers that are not in the state",
-        "contracts.py",
+        "learned.py",
         "dict(module.named_buffers()) | module.state_dict()",
         "module.state_dict()",
-        "test_contracts.py",
+        "test_learned.py",
     ),
     _fault(
         "probabilities are taken for logits", "preflight.py", "and (kind := probabilities(z))", "and (kind := None)", "test_preflight.py"
@@ -273,14 +275,14 @@ STORE = (
         "test_store.py",
     ),
     _fault(
-        "a new image keeps the old image's columns", "store.py", '"image" not in self._columns or name in IDENTITY', "True", "test_store.py"
+        "a new image keeps the old image's columns", "rows.py", '"image" not in self._columns or name in IDENTITY', "True", "test_rows.py"
     ),
     _fault(
         "rows that were taken are read from the start",
-        "store.py",
+        "rows.py",
         "found[at if self._at is None else self._at[at]]",
         "found[at]",
-        "test_store.py",
+        "test_rows.py",
     ),
     _fault(
         "shards that are there are passed over without their batches",

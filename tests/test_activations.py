@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salientry.contracts import Shape
 from salientry.errors import UsageError
 from salientry.evidence import LAYER, Evidence, layers_in, parts_in
 from salientry.layers import pooled, usual_layers
+from salientry.types import Shape
 
 from . import examples
 

@@ -16,11 +16,11 @@ import torch
 from benchmarks import guard as bench
 from benchmarks import record
 from salientry.classifiers import save_classifier
-from salientry.contracts import Shape
 from salientry.files import own_sha256
 from salientry.guard import Guard
 from salientry.report.records import Records
 from salientry.store import read_arrays, read_json, write_arrays, write_json
+from salientry.types import Shape
 from tests.tiny_fast import plan
 
 SHAPE = Shape(1, 12, 12, 4)

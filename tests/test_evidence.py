@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.contracts import Shape, frozen
 from salientry.errors import UsageError
 from salientry.evidence import AFTER, GRADIENTS, PARTS, Evidence
 from salientry.layers import has_features
+from salientry.learned import frozen
+from salientry.types import Shape
 
 from . import examples
 

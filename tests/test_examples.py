@@ -7,12 +7,12 @@ import pytest
 
 from salientry.attacks import ATTACKS
 from salientry.classifiers import CLASSIFIERS
-from salientry.contracts import Attack, Control
 from salientry.controls import CONTROLS
 from salientry.datasets import DATASETS
 from salientry.detectors import DETECTORS
 from salientry.keys import decode, encode
 from salientry.saliency import SALIENCY
+from salientry.types import Attack, Control
 
 from . import examples
 

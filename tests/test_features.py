@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salientry.contracts import Shape
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
 from salientry.guard import Guard
 from salientry.layers import choose_layers, has_features
 from salientry.modules import private
+from salientry.types import Shape
 
 from . import examples
 from .examples import ViewPairs

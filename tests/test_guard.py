@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 from salientry.classifiers import CompactCNN, External
 from salientry.cli.checking import Judged, _said
-from salientry.contracts import Shape, fingerprint, with_facts
 from salientry.errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier
 from salientry.evidence import Evidence
 from salientry.guard import Guard, Verdict
 from salientry.guard_files import probe
 from salientry.keys import digest
+from salientry.learned import fingerprint, with_facts
 from salientry.sealed import write_sealed
 from salientry.store import read_arrays
+from salientry.types import Shape
 
 from . import examples
 from .examples import ViewPairs

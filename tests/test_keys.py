@@ -21,8 +21,9 @@ from salientry.controls import CONTROLS
 from salientry.datasets import DATASETS, Digits
 from salientry.detectors import DETECTORS, SMD, SmallCNN
 from salientry.errors import DataDamaged
-from salientry.keys import as_of, canonical, changed_fields, decode, digest, encode, label, revisions_in
+from salientry.keys import FIRST_NAMES, NAMES_NOW, as_of, canonical, changed_fields, decode, digest, encode, label, revisions_in
 from salientry.saliency import SimpleClassifier, UNet
+from salientry.types import Roles, Shape
 
 from . import examples
 
@@ -59,6 +60,17 @@ def test_keys_of_an_earlier_time_are_those_of_its_revisions() -> None:
         assert digest(inner) == first
     assert digest(inner) == today != first
     assert revisions_in({"x": [inner, (made(1),)], "y": 3}) == {"attacks.Made": 3}
+
+
+def test_a_renamed_class_keeps_its_key_and_is_read_from_older_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert canonical(Roles(1, 2, 3, 4, 5)) == {"contracts.Roles": {"fit": 1, "detect": 2, "select": 3, "calibrate": 4, "test": 5}}
+    shape = Shape(3, 4, 5, 6)
+    assert encode(shape)["class"] == "salientry.types:Shape"
+    assert decode(encode(shape)) == shape == decode(encode(shape) | {"class": "salientry.contracts:Shape"})
+    monkeypatch.setitem(FIRST_NAMES, "salientry.types:Shape", ("salientry.old:Size", {"height": "tall"}))
+    monkeypatch.setitem(NAMES_NOW, "salientry.old:Size", "salientry.types:Shape")
+    assert canonical(shape) == {"old.Size": {"channels": 3, "tall": 4, "width": 5, "classes": 6}}
+    assert decode({"class": "salientry.old:Size", "channels": 3, "tall": 4, "width": 5, "classes": 6}) == shape == decode(encode(shape))
 
 
 @given(st.integers(-(2**53), 2**53))

@@ -10,9 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[1] / "salientry"
 LAYERS = [
     {"errors"},
-    {"slicing", "files", "inference"},
-    {"keys", "store", "metrics", "modules"},
-    {"contracts", "inputs", "sealed"},
+    {"files", "inference"},
+    {"rows"},
+    {"keys", "store", "metrics", "modules", "randomness", "progress"},
+    {"types", "learned", "batches", "inputs", "sealed"},
     {"training", "layers", "preflight"},
     {"evidence"},
     {"datasets", "classifiers", "attacks", "controls", "saliency", "detectors"},
@@ -27,8 +28,8 @@ LAYERS = [
 ]
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 ONLY = {
-    "results": {"store", "files", "metrics", "inference", "errors"},
-    "report": {"store", "files", "metrics", "inference", "errors", "results"},
+    "results": {"store", "rows", "files", "metrics", "inference", "errors"},
+    "report": {"store", "rows", "files", "metrics", "inference", "errors", "results"},
 }
 NEVER = {"serve": {"attacks", "datasets", "experiment"}}
 FILES = sorted(p for p in ROOT.rglob("*.py") if p.parent != ROOT or p.stem not in ("__init__", "__main__"))

@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, weight_norm
 
-from salientry.contracts import Shape, frozen
 from salientry.errors import UsageError
+from salientry.learned import frozen
 from salientry.modules import bare, private, versions
+from salientry.types import Shape
 
 from . import examples
 

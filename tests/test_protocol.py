@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from salientry.contracts import ROLES, Pool, Roles, Shape, image_ids
 from salientry.errors import DataDamaged, UsageError
 from salientry.protocol import (
     PUBLISHED,
@@ -28,6 +27,8 @@ from salientry.protocol import (
     stratified_order,
     within,
 )
+from salientry.randomness import image_ids
+from salientry.types import ROLES, Pool, Roles, Shape
 
 from . import examples
 

@@ -20,10 +20,10 @@ from benchmarks.recorded import first, recorded
 from salientry.attacks import ATTACKS, DeepFool
 from salientry.classifiers import CompactCNN
 from salientry.cli import app
-from salientry.contracts import Shape
 from salientry.datasets import Digits
 from salientry.report.records import Records
 from salientry.store import read_json
+from salientry.types import Shape
 
 ROOT = Path(__file__).parents[1]
 README, USING = (ROOT / "README.md").read_text(), (ROOT / "docs" / "USING.md").read_text()

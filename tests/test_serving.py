@@ -15,12 +15,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.contracts import Shape
 from salientry.detectors import JSD
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
 from salientry.guard import Guard, Verdict
 from salientry.saliency import Gradient, GradientInput, GuidedBackprop
+from salientry.types import Shape
 
 from . import examples
 from .examples import ViewPairs

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from salientry import files, store
 from salientry.datasets import DATASETS
 from salientry.errors import DataDamaged, StoreError, UsageError
-from salientry.store import Rows, Store, read_arrays, read_json, write_arrays, write_json
+from salientry.store import Store, read_arrays, read_json, write_arrays, write_json
 
 # --- arrays in files ---------------------------------------------------------------------------------------------
 
@@ -201,76 +201,6 @@ def test_a_disk_that_is_really_full_is_said_to_be_and_the_old_file_stays(tmp_pat
         write_arrays(file, {"x": [np.zeros(100_000)]})
     np.testing.assert_array_equal(read_arrays(file)["x"], np.ones(3))
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
-
-
-# --- rows --------------------------------------------------------------------------------------------------------
-
-
-def some_rows(n: int = 6) -> Rows:
-    ids = np.array([f"{i:016x}" for i in range(n)])
-    columns = {
-        "image": np.arange(n * 4, dtype=np.uint8).reshape(n, 1, 2, 2),
-        "label": np.arange(n),
-        "logits": np.arange(2.0 * n).reshape(n, 2),
-    }
-    return Rows(ids, columns, {"role": "test"})
-
-
-def test_ids_survive_their_bytes() -> None:
-    ids = some_rows().ids
-    raw = store.id_bytes(ids)
-    assert raw.shape == (6, 16) and raw.dtype == np.uint8
-    back = store.ids_from(raw)
-    assert back.dtype == "<U16" and back.tolist() == ids.tolist()
-    assert store.ids_from(store.id_bytes(ids[:0])).tolist() == []
-
-
-def test_a_column_or_some_rows_of_it() -> None:
-    rows = some_rows()
-    assert rows.column("label").tolist() == [0, 1, 2, 3, 4, 5]
-    assert rows.column("label", np.array([5, 0, 0])).tolist() == [5, 0, 0]
-    assert rows.column("label", slice(1, 3)).tolist() == [1, 2]
-    rows.column("label")[:] = 9
-    assert rows.column("label").tolist() == [0, 1, 2, 3, 4, 5], "a column is a copy"
-
-
-def test_take_chooses_and_orders_every_column_and_composes() -> None:
-    rows = some_rows().widen({"score": np.arange(6) * 10.0}, {})
-    first = rows.take(np.array([4, 2, 0, 5]), role="detect")
-    assert len(first) == 4 and first.facts == {"role": "detect"} and rows.facts == {"role": "test"}
-    for name in rows.names:
-        assert np.array_equal(first.column(name), rows.column(name)[[4, 2, 0, 5]]), name
-    second = first.take(np.array([3, 1]))
-    assert second.ids.tolist() == rows.ids[[5, 2]].tolist()
-    assert second.column("score").tolist() == [50, 20] and second.column("label").tolist() == [5, 2]
-    assert second.column("score", np.array([1])).tolist() == [20]
-    wider = second.widen({"flag": np.array([True, False])}, {}).take(np.array([1, 0]))
-    assert wider.column("flag").tolist() == [False, True] and wider.column("label").tolist() == [2, 5]
-
-
-def test_widening_adds_and_overrides_and_keeps_the_rest() -> None:
-    rows = some_rows()
-    wide = rows.widen({"score": np.ones(6), "logits": np.zeros((6, 2))}, {"detector": "SMD"})
-    assert wide.facts == {"role": "test", "detector": "SMD"}
-    assert set(wide.names) == {"image", "label", "logits", "score"}
-    assert wide.column("logits").sum() == 0 and rows.column("logits").sum() > 0
-    assert "score" in wide and "score" not in rows and "label" in wide
-
-
-def test_a_new_image_hides_what_came_from_the_old_one_but_not_the_label() -> None:
-    rows = some_rows().widen({"score": np.ones(6)}, {})
-    twin = rows.widen({"image": np.zeros((6, 1, 2, 2), np.float32)}, {})
-    assert set(twin.names) == {"image", "label"}
-    assert "logits" not in twin and "score" not in twin
-    assert twin.column("label").tolist() == [0, 1, 2, 3, 4, 5]
-    for name in ("logits", "score"):
-        with pytest.raises(KeyError, match=f"no column '{name}'; there are image, label"):
-            twin.column(name)
-    looked = twin.widen({"logits": np.full((6, 2), 7.0)}, {}).widen({"score": np.zeros(6)}, {})
-    assert looked.column("logits", np.array([3])).tolist() == [[7, 7]]
-    assert looked.column("image").dtype == np.float32
-    assert set(looked.names) == {"image", "label", "logits", "score"}
-    assert set(looked.take(np.array([1])).names) == {"image", "label", "logits", "score"}
 
 
 # --- results -----------------------------------------------------------------------------------------------------

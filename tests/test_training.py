@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.contracts import PROGRESS
+from salientry.progress import PROGRESS
 from salientry.training import Schedule, shuffled, train
 
 SCHEDULES = get_args(Schedule)

@@ -10,7 +10,6 @@ from typing import Any
 
 from salientry.attacks import FGSM, CarliniWagner
 from salientry.classifiers import CompactCNN
-from salientry.contracts import Roles
 from salientry.datasets import Digits
 from salientry.experiment.findings import Findings
 from salientry.experiment.records import export
@@ -20,6 +19,7 @@ from salientry.protocol import STRICT
 from salientry.recipes._white_box import Assault
 from salientry.recipes.smoke import smoke
 from salientry.saliency import Eq2, Fill, SimpleClassifier, UNet
+from salientry.types import Roles
 
 ROLES = Roles(fit=400, detect=100, select=100, calibrate=80, test=100)
 ATTACKS = (FGSM(), CarliniWagner(search_steps=1, steps=40, lr=0.1, initial_const=10, confidence=0.1))

@@ -10,7 +10,6 @@ from typing import Any
 
 from salientry.attacks import BIM, FGSM, CarliniWagner, DeepFool
 from salientry.classifiers import ResidualCNN
-from salientry.contracts import Roles
 from salientry.datasets import Digits
 from salientry.detectors import REPLICA, SmallCNN
 from salientry.experiment.findings import Findings
@@ -21,6 +20,7 @@ from salientry.protocol import STRICT
 from salientry.recipes._plan import Plan
 from salientry.recipes._story import tell
 from salientry.saliency import Eq2, Fill, Trunk, UNet
+from salientry.types import Roles
 
 ROLES = Roles(fit=600, detect=100, select=100, calibrate=120, test=120)
 CW = CarliniWagner(search_steps=1, steps=40, lr=0.1, initial_const=10, confidence=0.1)

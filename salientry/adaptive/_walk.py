@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..attacks._gradient import check_settings
-from ..contracts import frozen, uniform
 from ..errors import UsageError
+from ..learned import frozen
+from ..randomness import uniform
 from ._defended import STOPS, Defended, Look, Stop
 
 Norm = Literal["linf", "l2"]

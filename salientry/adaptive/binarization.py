@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks._gradient import check_settings
-from ..contracts import frozen, uniform
 from ..inputs import as_images, as_seeds, dtype_of, plainly
+from ..learned import frozen
+from ..randomness import uniform
 from ._defended import Defended
 from ._walk import Ball
 

@@ -6,10 +6,11 @@ import copy
 from dataclasses import dataclass, replace
 
 from ..attacks._gradient import check_settings
-from ..contracts import Pairs, facts_of, fingerprint, seeded, with_facts
 from ..detectors import _cnn
 from ..detectors._fitted import Fitted
 from ..errors import UsageError
+from ..learned import facts_of, fingerprint, seeded, with_facts
+from ..types import Pairs
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Attacks: one file each. To add one, copy ``fgsm.py``, add a line here, write its test; the contract suite does the rest."""
 
-from ..contracts import Attack
+from ..types import Attack
 from .bim import BIM
 from .cw import CW_FAST, CW_REDUCED, CarliniWagner
 from .deepfool import DeepFool

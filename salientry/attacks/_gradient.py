@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import uniform
 from ..errors import UsageError
+from ..randomness import uniform
 
 Target = Literal["random", "least_likely", "runner_up"]
 TARGETS = ("random", "least_likely", "runner_up")

@@ -1,6 +1,6 @@
 """Classifiers: one file each, normalisation inside. A user's own comes in through External."""
 
-from ..contracts import ClassifierSettings
+from ..types import ClassifierSettings
 from ._loading import load_classifier, save_classifier
 from .compact import CompactCNN
 from .external import External

@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ..contracts import origin, rebuilt
 from ..errors import LONGEST, DataDamaged, DataMissing, Error, UsageError, brief, theirs
 from ..files import refuse_other
+from ..learned import origin, rebuilt
 from ..store import JSON, read_json, write_arrays, write_json, writing
 
 SCHEMA = 1

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..contracts import fingerprint
 from ..errors import UsageError
+from ..learned import fingerprint
 from ..preflight import no_logits, probabilities
 from ._of_libraries import configured, processed
 

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import Images, Shape, made, seeded
+from ..learned import made, seeded
 from ..training import shuffled, train
+from ..types import Images, Shape
 
 
 def convolution(i: int, o: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:

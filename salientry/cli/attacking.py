@@ -20,13 +20,13 @@ from .. import __version__
 from ..attacks import ATTACKS
 from ..classifiers import CLASSIFIERS, External, load_classifier, save_classifier
 from ..classifiers._loading import read_weights
-from ..contracts import Attack, Shape
 from ..datasets._folder import pictures
 from ..errors import UsageError
 from ..experiment.run import usable
 from ..files import read_object
 from ..keys import default_of, encode
 from ..store import JSON, one_of, write_json
+from ..types import Attack, Shape
 from .siege import SIZES, claim, exact, looked, propose, settled, told_size
 
 Say = Callable[[str], Any]

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from ..classifiers import load_classifier
-from ..contracts import Shape
 from ..datasets._folder import brought
 from ..datasets._picture import read_pixels, write_pixels
 from ..datasets.folder import Resize, resized
@@ -20,6 +19,7 @@ from ..errors import DataMissing, Error, UsageError
 from ..experiment.run import usable
 from ..guard import Guard
 from ..guard_files import description
+from ..types import Shape
 
 VOICES = 2  # named in a line
 

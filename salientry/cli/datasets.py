@@ -11,7 +11,7 @@ from ..datasets._files import Published, data_folder
 from ..errors import DataError
 
 OWN = """your own images, in Python (docs/USING.md: conventions; Roles says how many images take which role):
-  from salientry.contracts import Roles
+  from salientry.types import Roles
   from salientry.datasets import Arrays, Folder
   Folder("pictures", Roles(fit=600, detect=200, select=100, calibrate=100, test=100), size=(64, 64))
             sub-folders are classes; pictures are decoded as they are asked for

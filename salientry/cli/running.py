@@ -19,7 +19,6 @@ import numpy as np
 
 from .. import __version__, recipes
 from ..classifiers import save_classifier
-from ..contracts import Shape
 from ..datasets._picture import write_pixels
 from ..errors import DataDamaged, StoreError, UsageError
 from ..experiment.findings import Findings
@@ -28,6 +27,7 @@ from ..experiment.records import gather, guard_of, put
 from ..experiment.run import Outcome, Run
 from ..guard import Guard
 from ..store import SUMS, one_of, read_json, write_json, writing
+from ..types import Shape
 from .bars import Bars
 from .checking import judge
 

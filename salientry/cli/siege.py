@@ -23,15 +23,18 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from ..contracts import ATTACK_STREAM, Attack, fingerprint, frozen, image_ids, image_seeds
 from ..datasets._folder import Pictures
 from ..datasets._picture import read_pixels, write_pixels
 from ..errors import DataDamaged, UsageError, theirs
 from ..files import read_object
 from ..keys import digest, encode, label
+from ..learned import fingerprint, frozen
 from ..preflight import preflight
 from ..protocol import PUBLISHED, STRICT, Rules, stored, within
-from ..store import JSON, id_bytes, read_arrays, write_arrays, write_json
+from ..randomness import ATTACK_STREAM, image_ids, image_seeds
+from ..rows import id_bytes
+from ..store import JSON, read_arrays, write_arrays, write_json
+from ..types import Attack
 from .bars import QUIET
 
 Columns = dict[str, NDArray[Any]]
@@ -123,7 +126,7 @@ def looked(data: Pictures, classifier: nn.Module, device: str, seed: int) -> Sie
 
 
 class _Spread:
-    """The pictures by index: a ``contracts.Images``."""
+    """The pictures by index: a ``types.Images``."""
 
     def __init__(self, data: Pictures) -> None:
         self.data = data

@@ -1,6 +1,6 @@
 """Controls: images that a detector should not flag. One file each."""
 
-from ..contracts import Control
+from ..types import Control
 from .noise import MatchedNoise
 from .null import Null
 from .reversed import Reversed

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..contracts import uniform
 from ..errors import UsageError
+from ..randomness import uniform
 from ._border import bordered
 
 

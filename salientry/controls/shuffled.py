@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..contracts import uniform
+from ..randomness import uniform
 from ._border import bordered
 
 

@@ -14,9 +14,9 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts import DataSet
 from ..errors import DataDamaged, DataMissing, StoreError
 from ..files import LARGE, read_bytes
+from ..types import DataSet
 
 
 class Published(DataSet, Protocol):

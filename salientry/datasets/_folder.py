@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..contracts import image_ids
 from ..errors import DataDamaged, DataMissing, Error, UsageError
 from ..files import opened, refuse_bomb
+from ..randomness import image_ids
 from ._picture import read_pixels
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")

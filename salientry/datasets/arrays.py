@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts import Pool, Roles, image_ids
 from ..errors import DataDamaged, UsageError
 from ..keys import digest, label
-from ..slicing import Sliceable
+from ..randomness import image_ids
+from ..rows import Sliceable
+from ..types import Pool, Roles
 from ._folder import pictures, refuse_two_labels
 
 

@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from ..contracts import Pool, Roles
 from ..errors import DataDamaged, DataMissing, StoreError, UsageError
 from ..files import read_text, sha256_of
 from ..keys import digest
 from ..store import one_of
+from ..types import Pool, Roles
 from ._files import data_folder
 from ._folder import SUFFIXES
 from .folder import Folder, Resize

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..contracts import Pool, Roles
 from ..errors import DataDamaged
+from ..types import Pool, Roles
 from ._files import find, located, read_verified
 
 SHA256 = {

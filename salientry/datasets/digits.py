@@ -10,9 +10,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..contracts import Pool, Roles
 from ..errors import DataDamaged, DataMissing, StoreError
 from ..files import read_bytes
+from ..types import Pool, Roles
 from ._files import data_folder, located, unpacked
 
 FILE = "mnist_5k.csv.gz"

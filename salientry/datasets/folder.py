@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..contracts import Pool, Roles, image_ids
 from ..errors import DataDamaged, UsageError
 from ..keys import digest
+from ..randomness import image_ids
 from ..store import one_of
+from ..types import Pool, Roles
 from ._folder import SUFFIXES, classes_in, numbered, refuse_two_labels, refuse_unlike
 from ._picture import read_pixels
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..contracts import Pool, Roles
 from ..errors import DataDamaged
+from ..types import Pool, Roles
 from ._files import find, located, parse_idx, read_verified
 
 SHA256 = {

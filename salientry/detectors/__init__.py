@@ -1,6 +1,6 @@
 """Detectors and floors: one file each. To add one, copy ``margin.py`` (no net) or ``spd.py`` (a CNN), add a line here, write its test."""
 
-from ..contracts import Detector
+from ..types import Detector
 from ._cnn import FULL_RESOLUTION, REPLICA, SmallCNN
 from .black_share import BlackShare
 from .exists import Exists

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import Pairs, seeded, with_facts
 from ..errors import UsageError
+from ..learned import seeded, with_facts
 from ..training import Schedule, train
+from ..types import Pairs
 from ._fitted import Fitted, assembled
 
 

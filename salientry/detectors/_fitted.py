@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..contracts import made
+from ..learned import made
 
 
 class Fitted(nn.Module):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import Pairs
+from ..types import Pairs
 from ._fitted import Fitted, assembled
 
 

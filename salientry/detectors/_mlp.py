@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import Pairs, seeded, with_facts
+from ..learned import seeded, with_facts
 from ..training import shuffled, train
+from ..types import Pairs
 from ._fitted import Fitted, assembled
 from ._logistic import columns_of, standardise
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ..contracts import Pairs
 from ..evidence import Evidence
+from ..types import Pairs
 from . import _cnn
 from ._fitted import Fitted
 

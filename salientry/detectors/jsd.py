@@ -8,9 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Pairs
 from ..errors import UsageError
 from ..evidence import Evidence
+from ..types import Pairs
 from . import _cnn
 from ._fitted import Fitted
 

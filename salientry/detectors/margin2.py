@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Pairs
 from ..evidence import Evidence
+from ..types import Pairs
 from . import _logistic
 from ._fitted import Fitted
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from ..contracts import Pairs
 from ..evidence import Evidence
+from ..types import Pairs
 from . import _cnn
 from ._fitted import Fitted
 

@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..contracts import DEVICE, Batch, facts_of, frozen, origin, rebuilt, ticking, with_facts
+from ..batches import DEVICE, Batch
 from ..errors import DataDamaged, Error, GateFailed, UsageError
 from ..keys import digest, encode
-from ..slicing import at_once
-from ..store import JSON, Column, Rows, Store, id_bytes, ids_from
+from ..learned import facts_of, frozen, origin, rebuilt, with_facts
+from ..progress import ticking
+from ..rows import Column, Rows, at_once, id_bytes, ids_from
+from ..store import JSON, Store
 from .handles import Chosen, Found, Handle
 
 # --- computing -------------------------------------------------------------------------------------------------

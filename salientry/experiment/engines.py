@@ -28,8 +28,8 @@ from typing import Any, Protocol
 
 import torch
 
-from ..contracts import PROGRESS, Progress
 from ..errors import Error, GateFailed
+from ..progress import PROGRESS, Progress
 from .handles import Handle
 from .walking import Schedule, Walk
 

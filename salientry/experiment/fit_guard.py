@@ -19,7 +19,6 @@ from torch import nn
 
 from ..attacks import BIM, CW_REDUCED, FGSM, JSMA, MIM, DeepFool
 from ..calibration import smallest_sample
-from ..contracts import Roles, Shape, device_of, fingerprint, uniform, with_facts
 from ..datasets import Arrays
 from ..datasets.folder import Resize
 from ..detectors import DETECTORS, FULL_RESOLUTION, SmallCNN
@@ -27,10 +26,13 @@ from ..errors import UsageError, theirs
 from ..guard import Guard
 from ..inputs import as_labels, plainly
 from ..keys import digest
+from ..learned import device_of, fingerprint, with_facts
 from ..modules import private
 from ..preflight import Preflight, preflight
+from ..randomness import uniform
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
 from ..store import one_of
+from ..types import Roles, Shape
 from .choice import candidates
 from .engines import cores
 from .handles import Handle

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..contracts import DEVICE, Batch, with_facts
+from ..batches import DEVICE, Batch
 from ..detectors import Fused
 from ..errors import UsageError
 from ..keys import label
+from ..learned import with_facts
 from ..metrics import auroc, of_mixture
 from ..protocol import Rules
-from ..store import Rows
+from ..rows import Rows
 from .handles import Chosen, Found, step
 from .steps import Columns, thresholds_of
 
@@ -29,7 +30,7 @@ def _here(scores: Any) -> Tensor:
 
 
 class ScorePairs:
-    """Scores of naturals and their twins by the members of a fusion: a ``contracts.Pairs``."""
+    """Scores of naturals and their twins by the members of a fusion: a ``types.Pairs``."""
 
     def __init__(self, natural: Any, twins: Any) -> None:
         self.natural, self.twins = _here(natural), _here(twins)

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts import ROLES, Pool
 from ..errors import UsageError
 from ..keys import canonical, digest, label
 from ..protocol import deal
-from ..slicing import Joined
-from ..store import JSON, Rows
+from ..rows import Joined, Rows
+from ..store import JSON
+from ..types import ROLES, Pool
 
 _signature = functools.cache(inspect.signature)
 _DEFINED: dict[str, str] = {}  # step names, and the functions that have them
@@ -95,7 +95,7 @@ def step(
         name: what keys, folders of the store and records call it. It stays when the function is renamed or moved; the names of
             the function's arguments are part of the key too.
         each_image: the engine cuts every rows input into batches, aligned by id; the function sees one
-            :class:`~salientry.contracts.Batch` of each and returns columns, and the result widens the first rows input.
+            :class:`~salientry.batches.Batch` of each and returns columns, and the result widens the first rows input.
             Otherwise the function sees whole inputs and returns a module, rows, JSON, :class:`Found` or :class:`Chosen`.
         stored: False for a cheap view of an input that is made again each time.
         batch: images the function sees at once.

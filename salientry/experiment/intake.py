@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..contracts import Roles
 from ..datasets import Folder
 from ..errors import UsageError, theirs
 from ..files import replacing
 from ..inputs import as_images, as_labels
-from ..slicing import Joined, slices
+from ..rows import Joined, slices
+from ..types import Roles
 
 PIECE = 2**20  # values in memory at once of what comes as one tensor
 WANTED = "a tensor (N, C, H, W), a data set, a loader or another iterable of (images, labels) batches, or a folder of pictures"
@@ -25,7 +25,7 @@ NO_LABELS = "labels are missing: give fit_guard(classifier, images, labels), or 
 
 
 class Pixels:
-    """8-bit pixels by index, as floats in [0, 1]: a ``contracts.Images``."""
+    """8-bit pixels by index, as floats in [0, 1]: a ``types.Images``."""
 
     def __init__(self, source: NDArray[np.uint8]) -> None:
         self.source = source

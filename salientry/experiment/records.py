@@ -31,11 +31,12 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts import with_facts
 from ..errors import GateFailed
 from ..files import own_sha256
 from ..keys import revisions_in
-from ..store import JSON, Rows, id_bytes, write_arrays, write_json, writing
+from ..learned import with_facts
+from ..rows import Rows, id_bytes
+from ..store import JSON, write_arrays, write_json, writing
 from .describe import attack_settings, networks
 from .findings import Findings
 from .handles import Found, Handle, handles_in

@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..contracts import DEVICE, PROGRESS
+from ..batches import DEVICE
 from ..errors import DeviceError, GateFailed, UsageError, theirs
 from ..keys import digest
+from ..progress import PROGRESS
 from ..store import JSON, Store, home, one_of
 from . import _results
 from .engines import Unsendable, cores, side_by_side

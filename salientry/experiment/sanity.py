@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..contracts import DEVICE, Batch, facts_of
+from ..batches import DEVICE, Batch
 from ..keys import label
+from ..learned import facts_of
 from ..metrics import Resamples, difference, rate
-from ..store import Rows
+from ..rows import Rows
 from .handles import Chosen, step
 from .steps import borders
 

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Batch, facts_of
-from ..store import Rows
+from ..batches import Batch
+from ..learned import facts_of
+from ..rows import Rows
 from .handles import step
 from .steps import borders
 

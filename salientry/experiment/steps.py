@@ -13,16 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..batches import DEVICE, Batch, RowImages
 from ..calibration import pac_threshold, warn_if_small
-from ..contracts import ATTACK_STREAM, CONTROL_STREAM, DEVICE, Batch, RowImages, facts_of, frozen, shape_of, with_facts
 from ..errors import UsageError
 from ..evidence import Evidence
 from ..keys import label
 from ..layers import has_features
+from ..learned import facts_of, frozen, with_facts
 from ..metrics import of_mixture
 from ..protocol import Rules, counting, eight_bits, stored, within
-from ..slicing import at_once
-from ..store import JSON, Column, Rows
+from ..randomness import ATTACK_STREAM, CONTROL_STREAM
+from ..rows import Column, Rows, at_once
+from ..store import JSON
+from ..types import shape_of
 from .handles import Found, step
 
 Columns = dict[str, Tensor]
@@ -192,7 +195,7 @@ def evidence_of(images: Batch, needs: frozenset[str] = frozenset()) -> Evidence:
 
 
 class StoredPairs:
-    """Views of naturals and their adversarials, batch by batch, out of stored evidence: a ``contracts.Pairs``.
+    """Views of naturals and their adversarials, batch by batch, out of stored evidence: a ``types.Pairs``.
 
     Args:
         natural: rows that were looked at (and drawn).

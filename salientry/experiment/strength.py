@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..errors import AttackTooWeak
-from ..store import JSON, Rows
+from ..rows import Rows
+from ..store import JSON
 from .handles import step
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Batch, facts_of
+from ..batches import Batch
 from ..evidence import Evidence
-from ..store import Rows
+from ..learned import facts_of
+from ..rows import Rows
 from .handles import step
 from .shift import maps_for
 from .steps import borders

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..contracts import CONTROL_STREAM, Batch, image_seeds, uniform
+from ..batches import Batch
 from ..errors import UsageError
-from ..store import Rows
+from ..randomness import CONTROL_STREAM, image_seeds, uniform
+from ..rows import Rows
 from .handles import step
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ..contracts import Progress
+from ..progress import Progress
 from .handles import Handle, handles_in
 
 # --- what there is to do ---------------------------------------------------------------------------------------

@@ -14,11 +14,14 @@ from ..adaptive import Defended
 from ..adaptive.binarization import Binarization
 from ..adaptive.hardening import Hardening
 from ..adaptive.weak import WEAK, weakened
-from ..contracts import ATTACK_STREAM, Batch, facts_of, frozen, seeded, with_facts
+from ..batches import Batch
 from ..errors import UsageError
 from ..keys import encode, label
+from ..learned import facts_of, frozen, seeded, with_facts
 from ..protocol import Rules, counting, eight_bits, within
-from ..store import JSON, Rows
+from ..randomness import ATTACK_STREAM
+from ..rows import Rows
+from ..store import JSON
 from .handles import Found, step
 from .steps import BATCH, Columns, StoredPairs, borders
 
@@ -193,7 +196,7 @@ def planted_weaknesses(
 
 
 class _Joined:
-    """The views of several sets of pairs as one, shuffled together: a ``contracts.Pairs``."""
+    """The views of several sets of pairs as one, shuffled together: a ``types.Pairs``."""
 
     def __init__(self, sets: list[StoredPairs]) -> None:
         known = [[torch.cat(v) for v in zip(*s.batches(500, None), strict=True)] for s in sets]

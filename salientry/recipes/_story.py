@@ -12,7 +12,6 @@ from itertools import product
 from typing import Any
 
 from ..attacks import JSMA, CarliniWagner
-from ..contracts import ROLES
 from ..controls import MatchedNoise, Null, Reversed, RoundTrip, Shuffled, Transplant
 from ..detectors import (
     SMD,
@@ -44,6 +43,7 @@ from ..keys import label
 from ..protocol import PUBLISHED, Rules
 from ..protocol import REPLICA as UNPAIRED
 from ..saliency import Fill, Gradient, GradientInput, GuidedBackprop
+from ..types import ROLES
 from . import _further as further
 from ._plan import Plan
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from ..errors import DataDamaged, Error, StoreError, UsageError
 from ..files import own_sha256, read_object
 from ..metrics import Resamples, of_mixture
-from ..store import JSON, ids_from, packed, read_arrays, read_json
+from ..rows import ids_from
+from ..store import JSON, packed, read_arrays, read_json
 
 SCHEMA = 3
 TITLES = {"IDPlus": "ID+", "Fused": "fusion"}

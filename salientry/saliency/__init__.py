@@ -1,6 +1,6 @@
 """Saliency models: one file each, (image, class) to a map."""
 
-from ..contracts import SaliencySettings
+from ..types import SaliencySettings
 from ._encoder import SimpleClassifier
 from ._fill import Fill
 from ._losses import Eq2, MarginLoss

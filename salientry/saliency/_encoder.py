@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import Encoder, Images, Shape, made, seeded
+from ..learned import made, seeded
 from ..training import shuffled, train
+from ..types import Encoder, Images, Shape
 
 
 class ConvNormRelu(nn.Sequential):

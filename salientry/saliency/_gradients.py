@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import Images, Shape, made
 from ..errors import UsageError
 from ..evidence import NO_GRADIENT
-from ..slicing import at_once
+from ..learned import made
+from ..rows import at_once
+from ..types import Images, Shape
 
 BATCH, QUANTILE = 250, 0.99
 Draw = Callable[[nn.Module, Tensor, Tensor, bool], Tensor]  # classifier, image, class, keep the graph -> raw map (N, C, H, W)

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..contracts import ClassifierSettings, Encoder, Images, Shape, made
 from ..errors import UsageError
+from ..learned import made
+from ..types import ClassifierSettings, Encoder, Images, Shape
 
 OTHER = 500_009  # added to the seed: a second net of the same settings and run is another net
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ..contracts import Images, Shape
 from ..errors import UsageError
+from ..types import Images, Shape
 from . import _gradients
 
 

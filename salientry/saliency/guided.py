@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..contracts import Images, Shape
+from ..types import Images, Shape
 from . import _gradients
 
 

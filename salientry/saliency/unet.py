@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import Encoder, EncoderSettings, Images, Shape, frozen, made, seeded, with_facts
 from ..errors import UsageError
+from ..learned import frozen, made, seeded, with_facts
 from ..training import Schedule, shuffled, train
+from ..types import Encoder, EncoderSettings, Images, Shape
 from ._fill import Fill
 from ._losses import Eq2, MarginLoss
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from salientry.adaptive import Defended
-from salientry.contracts import Shape, seeded
 from salientry.detectors import ID, JSD, SMD, SPD, SmallCNN
+from salientry.learned import seeded
 from salientry.saliency import SimpleClassifier, UNet
+from salientry.types import Shape
 from tests.examples import conv, images, predicted
 
 GREY, COLOUR = Shape(1, 12, 12, 4), Shape(3, 12, 16, 5)

@@ -17,14 +17,16 @@ from salientry.adaptive._walk import AGAIN, Ball, length, margin, started
 from salientry.adaptive.binarization import PASS, Binarization
 from salientry.adaptive.orthogonal import without
 from salientry.adaptive.weak import WEAK, weakened
-from salientry.contracts import Batch, Shape, frozen
+from salientry.batches import Batch
 from salientry.datasets import Digits
 from salientry.detectors import BlackShare
 from salientry.errors import UsageError
 from salientry.experiment.run import Run
 from salientry.experiment.steps import look
 from salientry.experiment.white_box import right_ones
+from salientry.learned import frozen
 from salientry.metrics import Resamples, rate
+from salientry.types import Shape
 from tests.adaptive.nets import COLOUR, DEFENCES, GREY, defended, subjects
 from tests.examples import conv, images, seeds
 from tests.tiny import ROLES, tiny

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from salientry.classifiers import External
-from salientry.contracts import Attack, Shape
 from salientry.errors import UsageError
+from salientry.types import Attack, Shape
 
 from .. import examples
 from ..surroundings import LAYOUTS, MODES

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from salientry.attacks import CW_FAST, CW_REDUCED, CarliniWagner
-from salientry.contracts import Shape
 from salientry.errors import UsageError
+from salientry.types import Shape
 
 from .. import examples
 from .counting import passes

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from salientry.attacks import FGSM
-from salientry.contracts import Shape
 from salientry.errors import UsageError
+from salientry.types import Shape
 
 from .. import examples
 from .counting import passes

@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from salientry.attacks import JSMA, JSMA_STRICT
 from salientry.attacks._gradient import targets
 from salientry.attacks.jsma import pairs_by_product, pairs_by_sum
-from salientry.contracts import Shape
 from salientry.errors import UsageError
+from salientry.types import Shape
 
 from .. import examples
 from .counting import passes

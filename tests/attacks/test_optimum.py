@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from salientry.attacks import ATTACKS
-from salientry.contracts import Shape
+from salientry.types import Shape
 
 from .. import examples
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from salientry.attacks import BIM, FGSM, JSMA, MIM, CarliniWagner, DeepFool
 from salientry.attacks._gradient import targets
-from salientry.contracts import Attack
+from salientry.types import Attack
 
 from .. import examples
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from salientry.adaptive import Alarm, Alternating, Defended, Simultaneous, SingleStep
 from salientry.attacks import BIM, FGSM, JSMA, JSMA_STRICT, MIM
 from salientry.attacks._gradient import log_odds_against
-from salientry.contracts import Shape
+from salientry.types import Shape
 
 from .. import examples
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from salientry.classifiers import CompactCNN
-from salientry.contracts import ClassifierSettings, Shape, fingerprint, origin, rebuilt
+from salientry.learned import fingerprint, origin, rebuilt
+from salientry.types import ClassifierSettings, Shape
 
 from .. import examples
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from salientry.attacks import JSMA, JSMA_STRICT
 from salientry.classifiers import External
-from salientry.contracts import Shape, fingerprint
 from salientry.errors import UsageError
+from salientry.learned import fingerprint
+from salientry.types import Shape
 
 from .. import examples
 

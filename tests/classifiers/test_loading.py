@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from salientry.classifiers import CompactCNN, External, load_classifier, save_classifier
-from salientry.contracts import Shape, fingerprint
 from salientry.errors import DataDamaged, DataMissing, Error, StoreError, UsageError
+from salientry.learned import fingerprint
+from salientry.types import Shape
 
 from .. import examples
 

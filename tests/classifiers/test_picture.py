@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from salientry.classifiers import PictureCNN
-from salientry.contracts import Shape
+from salientry.types import Shape
 
 SHAPE = Shape(3, 24, 24, 2)
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from salientry.classifiers import ResidualCNN
 from salientry.classifiers.residual import augmented
-from salientry.contracts import Shape
+from salientry.types import Shape
 
 SHAPE = Shape(3, 16, 12, 4)
 

@@ -23,8 +23,8 @@ from salientry.attacks import FGSM, DeepFool
 from salientry.classifiers import CompactCNN, save_classifier
 from salientry.cli.attacking import chosen, show
 from salientry.cli.siege import png_names
-from salientry.contracts import Shape
 from salientry.errors import UsageError
+from salientry.types import Shape
 
 from .conftest import Told
 

@@ -18,7 +18,6 @@ import salientry
 from salientry.classifiers import CompactCNN, load_classifier, save_classifier
 from salientry.cli import checking, running
 from salientry.cli.checking import Judged, read_picture
-from salientry.contracts import Shape, fingerprint
 from salientry.datasets import Digits
 from salientry.detectors import ID
 from salientry.errors import UsageError
@@ -27,9 +26,11 @@ from salientry.experiment.run import Run
 from salientry.experiment.sanity import Gate
 from salientry.guard import Guard
 from salientry.keys import label
+from salientry.learned import fingerprint
 from salientry.protocol import STRICT
 from salientry.recipes.smoke import smoke
 from salientry.store import read_json
+from salientry.types import Shape
 from tests.report.surgery import sealed
 from tests.tiny import ATTACKS, NET, ROLES, recorded
 
@@ -541,7 +542,7 @@ def test_another_classifier_is_refused_with_both_hashes(left: Path, tmp_path: Pa
 
 MODULE = """
 from salientry.classifiers import CompactCNN, External
-from salientry.contracts import Shape
+from salientry.types import Shape
 
 def network():
     return CompactCNN(width=8, epochs=8).build(Shape(1, 28, 28, 10))

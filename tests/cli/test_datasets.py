@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from salientry import DATASETS
-from salientry.contracts import Roles
 from salientry.datasets import Arrays, Folder, cifar10, mnist
 from salientry.experiment.run import Run
+from salientry.types import Roles
 from tests.datasets import test_assira as tiny_assira
 from tests.datasets import test_cifar10 as tiny_cifar10
 from tests.datasets import test_folder as tiny_folder

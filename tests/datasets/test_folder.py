@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from salientry.classifiers import CompactCNN
-from salientry.contracts import ROLES, Pool, Roles, Shape, image_ids
 from salientry.datasets import DATASETS, Folder
 from salientry.errors import DataDamaged, DataMissing, Error, UsageError
 from salientry.experiment.run import Run
 from salientry.experiment.steps import look, train_classifier
 from salientry.keys import canonical, digest
 from salientry.protocol import deal
+from salientry.randomness import image_ids
+from salientry.types import ROLES, Pool, Roles, Shape
 
 ROLES_, SHAPE = Roles(4, 2, 2, 2, 2), Shape(3, 6, 8, 2)
 

@@ -24,7 +24,7 @@ import numpy as np
 import salientry.experiment.handles as handles
 import salientry.store as store
 from salientry.classifiers import CompactCNN
-from salientry.contracts import Roles
+from salientry.types import Roles
 from salientry.datasets import Arrays, Folder
 from salientry.experiment.run import Run
 from salientry.experiment.steps import look, train_classifier

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from salientry.contracts import Roles
 from salientry.datasets import MNIST, _files, mnist
 from salientry.datasets._files import parse_idx
 from salientry.errors import DataDamaged, DataMissing
 from salientry.protocol import deal
+from salientry.types import Roles
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from salientry.contracts import facts_of, fingerprint, seeded
 from salientry.detectors import FULL_RESOLUTION, ID, REPLICA, IDPlus, SmallCNN
 from salientry.errors import UsageError
 from salientry.keys import decode, encode
+from salientry.learned import facts_of, fingerprint, seeded
 
 from ..examples import HEAD, ViewPairs
 

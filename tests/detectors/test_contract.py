@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.contracts import Shape, fingerprint, origin, rebuilt, seeded
 from salientry.errors import UsageError
 from salientry.evidence import PARTS, Evidence
+from salientry.learned import fingerprint, origin, rebuilt, seeded
 from salientry.metrics import auroc
+from salientry.types import Shape
 
 from .. import examples
 from ..examples import ViewPairs

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.contracts import fingerprint, origin, rebuilt
 from salientry.detectors import ID, SMD, Exists, Fused, HighFrequency, Margin
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
+from salientry.learned import fingerprint, origin, rebuilt
 
 from ..examples import HEAD, ViewPairs, adversarial_evidence, natural_evidence
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.contracts import Shape
 from salientry.detectors import JSD, SmallCNN
 from salientry.detectors.jsd import PART
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
+from salientry.types import Shape
 
 from .. import examples
 

@@ -19,11 +19,12 @@ import pytest
 import torch
 from torch import nn
 
-from salientry.contracts import fingerprint, ticking
 from salientry.errors import Error, UsageError
 from salientry.experiment import engines, walking
 from salientry.experiment.handles import Chosen, Handle, step
 from salientry.experiment.run import Outcome, Run
+from salientry.learned import fingerprint
+from salientry.progress import ticking
 
 ROOT = Path(__file__).parents[2]
 

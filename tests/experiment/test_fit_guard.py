@@ -24,7 +24,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from salientry import External, Guard, fit_guard
 from salientry.attacks import BIM, FGSM, DeepFool
-from salientry.contracts import Roles, facts_of, fingerprint
 from salientry.datasets import Arrays
 from salientry.detectors import ID, SPD, HighFrequency, Margin, Opinion, PooledActivations, SmallCNN
 from salientry.errors import AttackTooWeak, GateFailed, StoreError, UsageError
@@ -32,7 +31,9 @@ from salientry.experiment.choice import candidates
 from salientry.experiment.intake import taken
 from salientry.experiment.parts import Parts
 from salientry.keys import label
+from salientry.learned import facts_of, fingerprint
 from salientry.saliency import Eq2, Fill, SimpleClassifier, UNet
+from salientry.types import Roles
 
 SALIENCY = UNet(
     SimpleClassifier(base=8, scales=2, epochs=20, batch=32),

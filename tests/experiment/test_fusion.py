@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.contracts import DEVICE, Batch, with_facts
+from salientry.batches import DEVICE, Batch
 from salientry.detectors import SmallCNN
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
@@ -20,8 +20,9 @@ from salientry.experiment.choice import select_names
 from salientry.experiment.fusion import calibrate_fusion, choose_detector, choose_recipe, fit_fusion, fold_of, score_fusion, unseen_rates
 from salientry.experiment.handles import Chosen, Found, step
 from salientry.experiment.run import Run
+from salientry.learned import with_facts
 from salientry.protocol import STRICT
-from salientry.store import Rows
+from salientry.rows import Rows
 
 N, MEMBERS = 300, 3
 ATTACKS = ["A", "B", "C"]

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from salientry.contracts import with_facts
 from salientry.experiment.sanity import gallery
-from salientry.store import Rows
+from salientry.learned import with_facts
+from salientry.rows import Rows
 
 N = 30
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from salientry import slicing
-from salientry.contracts import Pool, Roles, image_ids
+import salientry.rows
 from salientry.errors import UsageError
 from salientry.experiment.run import Run
+from salientry.randomness import image_ids
+from salientry.types import Pool, Roles
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 1, 4, 4), np.uint8)
 LABELS = np.arange(30) % 3
@@ -33,7 +34,7 @@ class Two:
 
 
 def test_pools_are_rows_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slicing, "PIECE", 48)
+    monkeypatch.setattr(salientry.rows, "PIECE", 48)
     run = Run(tmp_path)
     rows = run.get(run.dataset(Two()))
     assert np.array_equal(rows.column("image"), IMAGES) and np.array_equal(rows.column("label"), LABELS)

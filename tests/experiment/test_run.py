@@ -12,11 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from salientry.contracts import PROGRESS, Batch, Pool, Roles, made
+from salientry.batches import Batch
 from salientry.errors import DataDamaged, DeviceError, GateFailed, UsageError
 from salientry.experiment.handles import Chosen, Handle, step
 from salientry.experiment.run import Run
-from salientry.store import Rows, id_bytes
+from salientry.learned import made
+from salientry.progress import PROGRESS
+from salientry.rows import Rows, id_bytes
+from salientry.types import Pool, Roles
 
 CALLS: Counter[str] = Counter()
 BREAK = {"at": -1}

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.contracts import with_facts
 from salientry.experiment.sanity import Gate, fellows, gate, sanity
+from salientry.learned import with_facts
+from salientry.rows import Rows
 from salientry.saliency import Fill
-from salientry.store import Rows
 
 SIDE, HALF = 4, 8
 BLACK = Fill("black", noise=0.0)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.contracts import with_facts
 from salientry.experiment.shift import map_shift
-from salientry.store import Rows
+from salientry.learned import with_facts
+from salientry.rows import Rows
 
 N, SIDE, CLASSES = 520, 3, 4  # more than two batches
 

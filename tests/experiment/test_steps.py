@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from salientry.batches import Batch
 from salientry.calibration import pac_threshold
-from salientry.contracts import Batch
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
 from salientry.experiment import steps
 from salientry.experiment.steps import StoredPairs, calibrate, score, score_sets
 from salientry.protocol import STRICT
-from salientry.store import Rows
+from salientry.rows import Rows
 
 N = 611
 SEEN = SimpleNamespace(needs=frozenset(), view=lambda evidence: evidence.image[:, 0, 0, :1])  # image i is i; by attack k, i + 1000 (k + 1)

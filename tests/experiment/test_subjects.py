@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from salientry.attacks import FGSM, DeepFool
-from salientry.contracts import Roles, Shape, fingerprint
 from salientry.controls import MatchedNoise, Null, RoundTrip, Shuffled, Transplant
 from salientry.datasets import Arrays
 from salientry.detectors import JSD, SPD, Margin
 from salientry.experiment.run import Run
 from salientry.experiment.steps import look
 from salientry.experiment.subjects import Shown, Subjects
+from salientry.learned import fingerprint
 from salientry.protocol import PUBLISHED, STRICT
+from salientry.types import Roles, Shape
 
 from .. import examples
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from salientry.contracts import with_facts
 from salientry.evidence import Evidence
 from salientry.experiment.swap import swap
-from salientry.store import Rows
+from salientry.learned import with_facts
+from salientry.rows import Rows
 
 N = 300  # more than a batch
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from salientry.contracts import Batch
+from salientry.batches import Batch
 from salientry.errors import AttackTooWeak, UsageError
 from salientry.experiment.strength import strong_enough
 from salientry.experiment.variants import gradient_sizes, replaced
-from salientry.store import Rows
+from salientry.rows import Rows
 
 N = 40
 DRAWS = np.random.default_rng(0)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from salientry.contracts import Batch, Pool, Roles
+from salientry.batches import Batch
 from salientry.experiment.handles import Chosen, Handle, step
 from salientry.experiment.run import Run
-from salientry.store import Rows
+from salientry.rows import Rows
+from salientry.types import Pool, Roles
 
 
 @dataclass(frozen=True)

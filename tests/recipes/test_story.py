@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from salientry.attacks import BIM, DeepFool
+from salientry.batches import Batch
 from salientry.cli import running
-from salientry.contracts import Batch, frozen
 from salientry.errors import AttackTooWeak
 from salientry.evidence import Evidence
 from salientry.experiment.describe import attack_settings, networks
@@ -25,6 +25,7 @@ from salientry.experiment.handles import Handle
 from salientry.experiment.records import guard_of
 from salientry.experiment.run import Run
 from salientry.keys import label
+from salientry.learned import frozen
 from tests.cli.conftest import Told
 from tests.graph import upstream
 from tests.tiny import ATTACKS, tiny

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from salientry.classifiers import CompactCNN
-from salientry.contracts import Shape, fingerprint, origin, rebuilt, seeded
+from salientry.learned import fingerprint, origin, rebuilt, seeded
+from salientry.types import Shape
 
 from .. import examples
 

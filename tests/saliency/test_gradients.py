@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salientry.contracts import Shape, facts_of, fingerprint, seeded
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
+from salientry.learned import facts_of, fingerprint, seeded
 from salientry.saliency import Gradient, GradientInput, GuidedBackprop, SimpleClassifier, UNet
 from salientry.saliency._gradients import GradientMaps, guided
+from salientry.types import Shape
 
 from .. import examples
 

@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from salientry.classifiers import ResidualCNN
-from salientry.contracts import Shape, fingerprint, rebuilt
-from salientry.contracts import origin as noted
 from salientry.errors import UsageError
+from salientry.learned import fingerprint, rebuilt
+from salientry.learned import origin as noted
 from salientry.saliency import SimpleClassifier, Trunk, UNet
+from salientry.types import Shape
 
 SHAPE = Shape(3, 16, 16, 4)
 NET = ResidualCNN(width=4, epochs=2, batch=16, lr=0.05, crop=1)

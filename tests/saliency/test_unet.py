@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from salientry.classifiers import CompactCNN
-from salientry.contracts import Shape, fingerprint
 from salientry.errors import UsageError
+from salientry.learned import fingerprint
 from salientry.saliency import Fill, SimpleClassifier, UNet
+from salientry.types import Shape
 
 from .. import examples
 
