@@ -1,0 +1,52 @@
+"""How records name things, older ones too; and what stands for them in tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ROLES = {"fit": "train", "detect": "detector_train", "select": "validation", "calibrate": "calibration"}
+GROUPS = {"floor": "baseline"}
+FACTS = {"family": "group", "form": "scheme", "training_scheme": "scheme"}  # of records, older and newer ones, to a column of the frame
+TITLES = {"IDPlus": "ID+", "Fused": "fusion"}
+ORDINARY = ("paired", "replica", "all", "trunk")  # the other training schemes are controls, and fusions without a part
+NATURAL = "any/test/natural"
+
+
+def translated(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts of an image set or a detector under the names of the frame: ``scheme``, ``group``, ``baseline``, the image sets' names."""
+    out = {FACTS.get(k, k): v for k, v in facts.items()}
+    words = {"role": ROLES, "lent": ROLES, "group": GROUPS}
+    return out | {k: known.get(out[k], out[k]) for k, known in words.items() if k in out}
+
+
+def set_name(name: str) -> str:
+    """An image set's name with today's name of the role in it: ``any/fit/natural`` is ``any/train/natural``."""
+    head, _, rest = name.partition("/")
+    role, _, rest = rest.partition("/")
+    return "/".join((head, ROLES[role], rest)) if role in ROLES else name
+
+
+def detector_title(detector: str, scheme: str) -> str:
+    """A detector as it stands in a table: ``SMD``, ``SMD (replica)``."""
+    return TITLES.get(detector, detector) + ("" if scheme in ("paired", "all") else f" ({scheme})")
+
+
+def attack_title(label: str) -> str:
+    """An attack's label as it stands in a table: ``CarliniWagner-steps=60-...`` is ``C&W``, ``DeepFool-steps=2`` is ``DeepFool 2``."""
+    head, *settings = label.split("-")
+    if head == "DeepFool" and settings:
+        return f"DeepFool {settings[0].removeprefix('steps=')}"
+    if settings and settings[0].startswith("eps="):
+        levels = 255 * float(settings[0].removeprefix("eps="))
+        return f"{head} {levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{head} {levels / 255:g}"
+    return {"CarliniWagner": "C&W"}.get(head, head)
+
+
+def kind_title(label: str) -> str:
+    """An attack's name whatever its settings, where a column of a table holds one of each kind: ``FGSM-eps=0.025`` is ``FGSM``."""
+    return attack_title(label.split("-")[0])
+
+
+def own_trunk(saliency: str) -> bool:
+    """Whether a saliency model of this label draws from the attacked classifier's own trunk."""
+    return "-own=True" in saliency
