@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metrics import of_mixture
-from ..store import ids_from
+from ..rows import ids_from
 from .names import detector_title, set_name, translated
 
 Array = NDArray[Any]
