@@ -42,8 +42,8 @@ from salientry.detectors import ID, SMD, SPD, Fused, IDPlus
 from salientry.evidence import Evidence
 from salientry.guard import Guard
 from salientry.learned import seeded
-from salientry.recipes._plan import Plan
-from salientry.recipes.fast import plan
+from salientry.recipes.fast import config
+from salientry.recipes.paper_config import Config
 from salientry.types import Shape
 
 OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "guard.json"
@@ -87,15 +87,15 @@ def unfitted(settings: Any, look: Evidence, *parts: nn.Module) -> nn.Module:
     return built
 
 
-def subjects_of(plan: Plan, shape: Shape) -> list[Subject]:
-    """The plan's nets and detectors, and two guards of them, all untrained."""
+def subjects_of(config: Config, shape: Shape) -> list[Subject]:
+    """The configuration's nets and detectors, and two guards of them, all untrained."""
     with seeded(0):
-        f, s, own = (spec.build(shape) for spec in (plan.classifier, plan.saliency, plan.trunk))
+        f, s, own = (spec.build(shape) for spec in (config.classifier, config.saliency, config.trunk))
         look = Evidence(f, s, pixels(shape, 2))
-        members = {type(d): unfitted(d, look) for d in plan.members}
-        heads = members | {ID: unfitted(ID(plan.head), look)}
+        members = {type(d): unfitted(d, look) for d in config.members}
+        heads = members | {ID: unfitted(ID(config.head), look)}
         fused = unfitted(Fused(), look, *members.values())
-        calibration = torch.randn(plan.data.roles.calibrate)
+        calibration = torch.randn(config.data.roles.calibrate)
 
     def drawn(net: nn.Module) -> Call:
         return lambda x: net(x, torch.zeros(len(x), dtype=torch.int64))
@@ -325,7 +325,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.calls is not None and given.calls < 1:
         parser.error(f"--calls must be at least 1; found {given.calls}")
-    subjects = subjects_of(plan("cifar10", seeds=1), SHAPE)
+    subjects = subjects_of(config("cifar10", seeds=1), SHAPE)
     found = measure(subjects + (left_in(given.folder) if given.folder else []), calls=given.calls)
     command = ["python -m benchmarks.guard", *(["FOLDER"] if given.folder else []), *([f"--calls {given.calls}"] if given.calls else [])]
     found = {"command": " ".join(command), "plan": "fast dataset=cifar10, untrained"} | found

@@ -21,7 +21,7 @@ from salientry.guard import Guard
 from salientry.report.records import Records
 from salientry.store import read_arrays, read_json, write_arrays, write_json
 from salientry.types import Shape
-from tests.tiny_fast import plan
+from tests.tiny_fast import config
 
 SHAPE = Shape(1, 12, 12, 4)
 NAMES = {
@@ -44,7 +44,7 @@ NAMES = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run leaves of its guard; here of images of another size."""
     out, shape = tmp_path_factory.mktemp("left"), Shape(1, 14, 10, 3)
-    tiny = plan()
+    tiny = config()
     f, s = tiny.classifier.build(shape), tiny.saliency.build(shape)
     detector = tiny.members[0].build((1, 14, 10))
     save_classifier(f, out / "classifier")
@@ -69,7 +69,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     measure, asked = bench.measure, list[int]()
     monkeypatch.setattr(bench, "set_threads", asked.append)
     monkeypatch.setattr(bench, "WARM_UP", 1)
-    monkeypatch.setattr(bench, "plan", lambda *_, **__: plan())
+    monkeypatch.setattr(bench, "config", lambda *_, **__: config())
     monkeypatch.setattr(bench, "SHAPE", SHAPE)
     monkeypatch.setattr(bench, "measure", lambda subjects, calls: measure(subjects, (1, 3), calls=calls, side=32, products=2))
     return asked

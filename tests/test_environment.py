@@ -74,7 +74,7 @@ def test_cuda_is_used_when_it_is_asked_for(tmp_path: Path) -> None:
     from tests.tiny import tiny
 
     run = Run(tmp_path, device="cuda")
-    findings = tiny(run)
-    run.walk([findings.classifier])
-    assert next(run.get(findings.classifier).parameters()).device.type == "cuda"
+    outputs = tiny(run)
+    run.walk([outputs.classifier])
+    assert next(run.get(outputs.classifier).parameters()).device.type == "cuda"
     assert torch.cuda.max_memory_allocated() > 0

@@ -11,12 +11,12 @@ from typing import Any
 from salientry.attacks import FGSM, CarliniWagner
 from salientry.classifiers import CompactCNN
 from salientry.datasets import Digits
-from salientry.experiment.findings import Findings
+from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export
 from salientry.experiment.run import Outcome, Run
 from salientry.experiment.sanity import Gate
 from salientry.protocol import STRICT
-from salientry.recipes._white_box import Assault
+from salientry.recipes.paper_white_box import WhiteBoxConfig
 from salientry.recipes.smoke import smoke
 from salientry.saliency import Eq2, Fill, SimpleClassifier, UNet
 from salientry.types import Roles
@@ -28,7 +28,7 @@ NET = UNet(
 )
 
 
-ASSAULT = Assault(
+WHITE_BOX = WhiteBoxConfig(
     budgets=(0.1, 0.3),
     more=(0.2,),
     l2=(2.0,),
@@ -46,7 +46,7 @@ ASSAULT = Assault(
 )
 
 
-def tiny(run: Run, action: str = "mark", *, attacks: tuple[Any, ...] = ATTACKS, whitebox: bool = False) -> Findings:
+def tiny(run: Run, action: str = "mark", *, attacks: tuple[Any, ...] = ATTACKS, whitebox: bool = False) -> Outputs:
     """The recipe: everything that ``smoke`` does, once."""
     return smoke(
         run,
@@ -54,7 +54,7 @@ def tiny(run: Run, action: str = "mark", *, attacks: tuple[Any, ...] = ATTACKS, 
         detect=100,
         select=60,
         whitebox=whitebox,
-        assault=ASSAULT,
+        white_box=WHITE_BOX,
         attacks=attacks,
         width=4,
         data=Digits(roles=ROLES),
@@ -65,21 +65,21 @@ def tiny(run: Run, action: str = "mark", *, attacks: tuple[Any, ...] = ATTACKS, 
     )
 
 
-def finish(store: Path, out: Path, seed: int = 0, action: str = "mark") -> tuple[Run, Findings, Outcome]:
+def finish(store: Path, out: Path, seed: int = 0, action: str = "mark") -> tuple[Run, Outputs, Outcome]:
     """Run it and write its records."""
     run = Run(store, seed=seed)
-    findings = tiny(run, action)
+    outputs = tiny(run, action)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # 80 calibration images: it says so, rightly
-        outcome = run.walk(list(findings))
+        outcome = run.walk(list(outputs))
     export(
         run,
-        findings,
+        outputs,
         outcome,
         out,
         {"recipe": "tiny", "parameters": {}, "seed": seed, "numerics": "float32", "command": "tests.tiny", "out": str(out)},
     )
-    return run, findings, outcome
+    return run, outputs, outcome
 
 
 def recorded(out: Path) -> dict[str, bytes]:

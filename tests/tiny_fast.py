@@ -1,4 +1,4 @@
-"""Everything that ``fast`` asks, in seconds: its plan with small nets on a few digits. `python -m tests.tiny_fast OUT` runs it."""
+"""Everything that ``fast`` asks, in seconds: its config with small nets on a few digits. `python -m tests.tiny_fast OUT` runs it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from salientry.attacks import BIM, FGSM, CarliniWagner, DeepFool
 from salientry.classifiers import ResidualCNN
 from salientry.datasets import Digits
 from salientry.detectors import REPLICA, SmallCNN
-from salientry.experiment.findings import Findings
+from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export
 from salientry.experiment.run import Outcome, Run
 from salientry.experiment.sanity import Gate
 from salientry.protocol import STRICT
-from salientry.recipes._plan import Plan
-from salientry.recipes._story import tell
+from salientry.recipes.paper import build
+from salientry.recipes.paper_config import Config
 from salientry.saliency import Eq2, Fill, Trunk, UNet
 from salientry.types import Roles
 
@@ -29,10 +29,10 @@ NET = ResidualCNN(width=8, epochs=10, batch=50, lr=0.1, crop=1, flip=False)
 MAPS: dict[str, Any] = {"loss": Eq2(area=3), "fill": Fill("black"), "epochs": 1, "base": 2, "batch": 32}
 
 
-def plan(**changes: Any) -> Plan:
-    """The plan, with some settings changed."""
+def config(**changes: Any) -> Config:
+    """The config, with some settings changed."""
     head = SmallCNN(width=4, epochs=2)
-    found = Plan(
+    found = Config(
         data=Digits(roles=ROLES),
         classifier=NET,
         saliency=UNet(Trunk(replace(NET, epochs=4)), **MAPS),
@@ -61,16 +61,16 @@ def plan(**changes: Any) -> Plan:
     return replace(found, **changes)
 
 
-def finish(store: Path, out: Path) -> tuple[Run, Findings, Outcome]:
+def finish(store: Path, out: Path) -> tuple[Run, Outputs, Outcome]:
     """Run it and write its records."""
     run = Run(store)
-    findings = tell(run, plan())
+    outputs = build(run, config())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # 120 calibration images: it says so, rightly
-        outcome = run.walk(list(findings))
+        outcome = run.walk(list(outputs))
     about = {"recipe": "tiny_fast", "parameters": {}, "seed": 0, "numerics": "float32", "command": "tests.tiny_fast", "out": str(out)}
-    export(run, findings, outcome, out, about)
-    return run, findings, outcome
+    export(run, outputs, outcome, out, about)
+    return run, outputs, outcome
 
 
 if __name__ == "__main__":

@@ -100,14 +100,14 @@ def redo(
     about: dict[str, Any] = {"recipe": name, "parameters": running.parameters(recipe, settings), "seed": seed, "numerics": numerics}
     recorded = None if folder is None else _read(folder)
     run = Run(seed=seed, device=device, numerics=numerics)
-    findings = recipe(run, **about["parameters"])
-    known = heads(findings)
-    changed = _changed(revisions_of(run, findings), recorded)
+    outputs = recipe(run, **about["parameters"])
+    known = heads(outputs)
+    changed = _changed(revisions_of(run, outputs), recorded)
     if changed:
         say(f"note: the records were made with another revision of {changed}: what stands on it has other numbers and is not compared")
     head = known[_key(only, known, recorded, about, say, changed)]
     say(f"detector {head.key[:SHORT]}: {_described(head, recorded)}")
-    wanted = head.alone(findings)
+    wanted = head.alone(outputs)
     with tempfile.TemporaryDirectory(prefix="salientry-") as aside:
         if recorded:
             compute_anew(run, head, Path(aside) / "anew")

@@ -21,8 +21,8 @@ from .. import __version__, recipes
 from ..classifiers import save_classifier
 from ..datasets._picture import write_pixels
 from ..errors import DataDamaged, StoreError, UsageError
-from ..experiment.findings import Findings
 from ..experiment.handles import Handle
+from ..experiment.outputs import Outputs
 from ..experiment.records import gather, guard_of, put
 from ..experiment.run import Outcome, Run
 from ..guard import Guard
@@ -38,18 +38,18 @@ NETS = ("guard/guard.json", "guard/guard*.safetensors", "classifier/classifier.j
 Say = Callable[[str], Any]
 
 
-def recipe_named(name: str) -> Callable[..., Findings]:
+def recipe_named(name: str) -> Callable[..., Outputs]:
     """The recipe function.
 
     Raises:
         UsageError: names the recipes that there are.
     """
     one_of("recipe", name, RECIPES)
-    found: Callable[..., Findings] = getattr(importlib.import_module(f"salientry.recipes.{name}"), name)
+    found: Callable[..., Outputs] = getattr(importlib.import_module(f"salientry.recipes.{name}"), name)
     return found
 
 
-def parameters(recipe: Callable[..., Findings], settings: list[str]) -> dict[str, Any]:
+def parameters(recipe: Callable[..., Outputs], settings: list[str]) -> dict[str, Any]:
     """``["seeds=3"]`` as the recipe's keyword arguments, each of its default's type, an ``int | None`` an int.
 
     Raises:
@@ -224,17 +224,17 @@ def execute(
     out = out or Path("-".join([name, *([str(given["dataset"])] if "dataset" in given else []), "report"]))
     with _folder(out):
         run = Run(seed=seed, device=device, numerics=numerics)
-        findings = recipe(run, **given)
-        outcome = walked(run, findings, say, bars, workers)
+        outputs = recipe(run, **given)
+        outcome = walked(run, outputs, say, bars, workers)
         about = {"recipe": name, "parameters": given, "seed": seed, "numerics": numerics, "code": _code()}
-        if not outcome.made and _up_to_date(out, run, findings, about):
+        if not outcome.made and _up_to_date(out, run, outputs, about):
             say(f"the report in {out} is of this very run")
         else:
-            found = gather(run, findings, outcome, about | {"command": command, "out": str(out), "salientry": __version__})
-            parts = guard_of(run, findings)  # all of it is read before anything old goes
+            found = gather(run, outputs, outcome, about | {"command": command, "out": str(out), "salientry": __version__})
+            parts = guard_of(run, outputs)  # all of it is read before anything old goes
             _clear(out)
             put(found, out)
-            _leave_guard(run, findings, parts, out)
+            _leave_guard(run, outputs, parts, out)
             from ..report import page  # late: a second call draws nothing
 
             page.write(out)  # last: a folder with a page is whole
@@ -262,9 +262,9 @@ def _folder(out: Path) -> Iterator[None]:
         raise
 
 
-def walked(run: Run, findings: Findings, say: Say, bars: Bars | None, workers: int) -> Outcome:
-    """Compute what the records of these findings need, and say how much of it was there."""
-    wanted = findings.read
+def walked(run: Run, outputs: Outputs, say: Say, bars: Bars | None, workers: int) -> Outcome:
+    """Compute what the records of these outputs need, and say how much of it was there."""
+    wanted = outputs.read
     todo = run.missing(wanted)
     recorded = _recorded(run, run.order(wanted)) if todo else {}
     seconds = {h.fingerprint: _expected(h, recorded) or 0.0 for h in todo}
@@ -281,9 +281,9 @@ def walked(run: Run, findings: Findings, say: Say, bars: Bars | None, workers: i
     return outcome
 
 
-def _up_to_date(out: Path, run: Run, findings: Findings, about: dict[str, Any]) -> bool:
+def _up_to_date(out: Path, run: Run, outputs: Outputs, about: dict[str, Any]) -> bool:
     """Whether ``out`` holds the report of exactly these results, made by this version."""
-    arrays = "records.safetensors.xz" if findings.compact else "records.safetensors"
+    arrays = "records.safetensors.xz" if outputs.compact else "records.safetensors"
     files = ("run.json", "report.json", "report.html", arrays, "records.json")
     if not all((out / f).is_file() for f in files):
         return False
@@ -293,7 +293,7 @@ def _up_to_date(out: Path, run: Run, findings: Findings, about: dict[str, Any]) 
         return False
     if not isinstance(there, dict):
         return False
-    same = there.get("manifest") == [h.fingerprint for h in list(findings)] and there.get("salientry") == __version__
+    same = there.get("manifest") == [h.fingerprint for h in list(outputs)] and there.get("salientry") == __version__
     return bool(same and all(there.get(k) == v for k, v in about.items()) and _has_shards(out))
 
 
@@ -319,12 +319,12 @@ def _clear(out: Path) -> None:
                 old.unlink(missing_ok=True)
 
 
-def _leave_guard(run: Run, findings: Findings, parts: tuple[Any, ...] | None, out: Path) -> None:
+def _leave_guard(run: Run, outputs: Outputs, parts: tuple[Any, ...] | None, out: Path) -> None:
     """The recipe's guard, its classifier, and one natural and one attacked picture to try it on."""
-    if parts is None or findings.gallery is None:
+    if parts is None or outputs.gallery is None:
         return
     f, s, detector, threshold, level, calibration = parts
-    pictures = run.get(findings.gallery)
+    pictures = run.get(outputs.gallery)
     _, c, h, w = pictures.column("natural.image").shape
     guard = Guard(f, s, detector, threshold, level, calibration, Shape(c, h, w, int(pictures.facts["classes"])))
     save_classifier(f, out / "classifier")

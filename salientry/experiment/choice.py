@@ -22,11 +22,11 @@ from ..detectors import (
 )
 from ..keys import label
 from ..protocol import Rules
+from .evaluation import TrainingSet, trained
 from .fusion import SELECT_ATTACKED, SELECT_NATURAL, choose_detector, unseen_rates
 from .handles import Handle
+from .image_sets import EvidenceVariant, ImageSets
 from .steps import score_sets
-from .subjects import Shown, Subjects
-from .trial import Training, trained
 
 LOGISTIC = (Margin(), Margin2(), Exists(), Opinion(), BlackShare(), HighFrequency())  # no seed moves these
 TRAINED = (SortedLogits(), PooledActivations())
@@ -55,38 +55,46 @@ def select_names(labels: Sequence[str]) -> list[str]:
     return [SELECT_NATURAL, *(f"{SELECT_ATTACKED}{a}" for a in labels)]
 
 
-def on_select(subjects: Subjects, fitted: Handle, settings: Any, attacks: Sequence[Any], rules: Rules, how: Shown) -> Handle:
+def on_select(
+    image_sets: ImageSets, fitted: Handle, settings: Any, attacks: Sequence[Any], rules: Rules, variant: EvidenceVariant
+) -> Handle:
     """A detector's scores of *select* naturals and of every attack's images of that role."""
-    sets = [subjects.natural["select"], *(subjects.attacked(a, "select", rules) for a in attacks)]
-    return subjects.run.do(score_sets, [subjects.shown(settings, images, "select", how) for images in sets], fitted)
+    sets = [image_sets.natural["select"], *(image_sets.attacked(a, "select", rules) for a in attacks)]
+    return image_sets.run.do(score_sets, [image_sets.shown(settings, images, "select", variant) for images in sets], fitted)
 
 
 def choose(
-    subjects: Subjects, candidates: dict[Any, Handle], fused: Handle, attacks: Sequence[Any], rules: Rules, how: Shown, level: float
+    image_sets: ImageSets,
+    candidates: dict[Any, Handle],
+    fused: Handle,
+    attacks: Sequence[Any],
+    rules: Rules,
+    variant: EvidenceVariant,
+    level: float,
 ) -> Choice:
     """The candidate with the best rate on its worst unseen attack; only *detect* and *select* images are read.
 
     Args:
-        subjects: the images.
+        image_sets: the images.
         candidates: settings to detectors trained on all attacks.
         fused: their fusion.
         attacks: with a single one nothing can be left out, and it is tried on its own *select* images.
         rules: of the protocol.
-        how: the images are shown.
+        variant: of the evidence.
         level: share of the select naturals that may be flagged.
     """
-    run, natural, rates = subjects.run, subjects.natural, []
+    run, natural, rates = image_sets.run, image_sets.natural, []
     called, labels = [type(c).__name__ for c in candidates], [label(a) for a in attacks]
     names = select_names(labels)
     for unseen in attacks:
         others = [a for a in attacks if a != unseen] or [unseen]
         scored = []
         for settings in candidates:
-            fitted = trained(subjects, settings, rules, Training(tuple(others), f"all but {label(unseen)}"), how)
-            scored.append(on_select(subjects, fitted, settings, attacks, rules, how))
-        seen = [subjects.attacked(a, "select", rules) for a in others]
+            fitted = trained(image_sets, settings, rules, TrainingSet(tuple(others), f"all but {label(unseen)}"), variant)
+            scored.append(on_select(image_sets, fitted, settings, attacks, rules, variant))
+        seen = [image_sets.attacked(a, "select", rules) for a in others]
         rates.append(
-            run.do(unseen_rates, natural["select"], subjects.attacked(unseen, "select", rules), seen, scored, names, called, level)
+            run.do(unseen_rates, natural["select"], image_sets.attacked(unseen, "select", rules), seen, scored, names, called, level)
         )
     chosen = run.do(choose_detector, [*candidates.values(), fused], [*called, "Fused"], rates, labels)
     return Choice(chosen, rates)

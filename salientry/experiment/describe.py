@@ -9,16 +9,16 @@ from torch import nn
 
 from ..keys import default_of, encode, label
 from ..store import JSON
-from .findings import Findings
+from .outputs import Outputs
 from .run import Run
 
 LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.Dropout, nn.AdaptiveAvgPool2d, nn.Embedding, nn.PixelShuffle)
 
 
-def attack_settings(run: Run, findings: Findings) -> list[dict[str, JSON]]:
+def attack_settings(run: Run, outputs: Outputs) -> list[dict[str, JSON]]:
     """Every attack of a run once: its label, settings, defaults (the paper's, where it prints any), and whether it is reduced."""
     out = {}
-    for h in run.order(list(findings)):
+    for h in run.order(list(outputs)):
         if h.step and h.step.name == "attack_images":
             a: Any = h.args["attack"]
             fields = dataclasses.fields(a)
@@ -28,18 +28,18 @@ def attack_settings(run: Run, findings: Findings) -> list[dict[str, JSON]]:
                 "settings": {f.name: encode(getattr(a, f.name)) for f in fields},
                 "defaults": {f.name: encode(default_of(f)) for f in fields},
                 "eps": a.eps,
-                "reduced": label(a) in findings.reduced,
+                "reduced": label(a) in outputs.reduced,
             }
     return list(out.values())
 
 
-def networks(run: Run, findings: Findings, lost: set[str]) -> list[dict[str, JSON]]:
+def networks(run: Run, outputs: Outputs, lost: set[str]) -> list[dict[str, JSON]]:
     """The classifier, the saliency model and one head of each kind, layer by layer, with their numbers of weights."""
-    out: dict[str, dict[str, JSON]] = {"classifier": _described("classifier", run.get(findings.classifier))}
-    for h in findings.gates:
+    out: dict[str, dict[str, JSON]] = {"classifier": _described("classifier", run.get(outputs.classifier))}
+    for h in outputs.gates:
         if h.fingerprint not in lost:
             out["saliency model"] = _described("saliency model", run.get(h))
-    for h in findings.scores:
+    for h in outputs.scores:
         fitted = h.args.get("detector")
         if fitted is None or h.fingerprint in lost or not (facts := run.record(fitted)["facts"]):
             continue

@@ -36,11 +36,11 @@ from ..types import Roles, Shape
 from .choice import candidates
 from .engines import cores
 from .handles import Handle
+from .image_sets import ImageSets
 from .intake import Pixels, taken
 from .parts import Parts, expected, told
 from .run import Run
 from .steps import look
-from .subjects import Subjects
 from .watching import Told, Watch, no_main
 
 SHARES = (0.45, 0.25, 0.1)  # of the images: fit, detect, select; the rest calibrates
@@ -136,8 +136,8 @@ def fit_guard(
         data = run.dataset(Arrays(pixels, known, roles, None if int(known.max()) + 1 == seen.classes else seen.classes))
         net = private(classifier)  # everything below runs it: the one that was given is its owner's
         f = run.given(net, digest(fingerprint(net), _answers(net, Pixels(pixels))), "yours")
-        subjects = Subjects(run, f, {role: run.do(look, data[role], f) for role in ("detect", "select", "calibrate")})
-        parts = Parts(subjects, list(wanted), attacks, level)
+        image_sets = ImageSets(run, f, {role: run.do(look, data[role], f) for role in ("detect", "select", "calibrate")})
+        parts = Parts(image_sets, list(wanted), attacks, level)
         parts.check_features(net, pixels.shape[1:])
         parts.check_classes(run.get(data["fit"]).column("label"), seen.classes)
         parts.draw(data["fit"], saliency, gate_action)

@@ -1,4 +1,4 @@
-"""One detector of a recipe by itself: its handles among the findings, and a run that computes them anew."""
+"""One detector of a recipe by itself: its handles among the outputs, and a run that computes them anew."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..store import Store
-from .findings import Findings
 from .handles import Handle
+from .outputs import Outputs
 from .run import Run
 
 
@@ -17,7 +17,7 @@ class Head:
 
     Attributes:
         fitted: the handle of ``fit_detector`` or ``fit_fusion``; its fingerprint is the detector's key in the records.
-        scores: the findings' handles of its thresholds and scores.
+        scores: the outputs' handles of its thresholds and scores.
     """
 
     fitted: Handle
@@ -28,15 +28,15 @@ class Head:
         """64 hex digits."""
         return self.fitted.fingerprint
 
-    def alone(self, findings: Findings) -> Findings:
+    def alone(self, outputs: Outputs) -> Outputs:
         """What a recipe would find that wanted this detector only."""
-        return Findings(classifier=findings.classifier, scores=list(self.scores), compact=findings.compact, reduced=list(findings.reduced))
+        return Outputs(classifier=outputs.classifier, scores=list(self.scores), compact=outputs.compact, reduced=list(outputs.reduced))
 
 
-def heads(findings: Findings) -> dict[str, Head]:
+def heads(outputs: Outputs) -> dict[str, Head]:
     """Every detector that is scored, by key."""
     found: dict[str, Head] = {}
-    for h in findings.scores:
+    for h in outputs.scores:
         fitted: Handle = h.args.get("detector") or h.args["fused"]
         before = found[fitted.fingerprint].scores if fitted.fingerprint in found else ()
         found[fitted.fingerprint] = Head(fitted, (*before, h))

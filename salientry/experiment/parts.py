@@ -22,13 +22,13 @@ from ..layers import choose_layers, has_features
 from ..metrics import of_mixture
 from ..protocol import STRICT
 from .choice import choose, on_select, select_names
+from .evaluation import TrainingSet, trained
 from .fusion import fit_fusion
 from .handles import Handle
+from .image_sets import EvidenceVariant, ImageSets
 from .run import Run
 from .sanity import Gate, gate, sanity
 from .steps import FEWEST_PAIRS, calibrate, fit_saliency, score_sets
-from .subjects import Shown, Subjects
-from .trial import Training, trained
 
 FEWEST_OF_A_CLASS, SHARE_OF_CLASSES = 12, 0.9  # images that a map learns a class from; classes that must have as many
 
@@ -38,7 +38,7 @@ class Parts:
     """What there is to build a guard from.
 
     Attributes:
-        subjects: the images.
+        image_sets: the images.
         wanted: settings of detectors.
         attacks: settings of attacks.
         level: what the threshold promises.
@@ -46,7 +46,7 @@ class Parts:
         left_out: part and reason, as they were told.
     """
 
-    subjects: Subjects
+    image_sets: ImageSets
     wanted: list[Any]
     attacks: list[Any]
     level: float
@@ -56,12 +56,12 @@ class Parts:
     @property
     def run(self) -> Run:
         """Where they are written down."""
-        return self.subjects.run
+        return self.image_sets.run
 
     @property
     def settled(self) -> list[Handle]:
         """The adversarials that are learnt and chosen from."""
-        return [self.subjects.attacked(a, role, STRICT) for a in self.attacks for role in ("detect", "select")]
+        return [self.image_sets.attacked(a, role, STRICT) for a in self.attacks for role in ("detect", "select")]
 
     def leave_out(self, part: str, why: str, way: str) -> None:
         """Go on without a part, and say so once."""
@@ -106,9 +106,9 @@ class Parts:
     def draw(self, fit: Handle, saliency: Any, action: str) -> None:
         """Write maps down, if somebody reads them."""
         if any(c.needs & FROM_SALIENCY for c in self.wanted):
-            f, bounds = self.subjects.classifier, Gate(action="mark" if action == "mark" else "stop")
+            f, bounds = self.image_sets.classifier, Gate(action="mark" if action == "mark" else "stop")
             made = self.run.do(fit_saliency, fit, f, saliency)
-            self.drawer = self.run.do(gate, self.run.do(sanity, self.subjects.natural["select"], f, made), made, bounds)
+            self.drawer = self.run.do(gate, self.run.do(sanity, self.image_sets.natural["select"], f, made), made, bounds)
 
     def check_gate(self, action: str) -> None:
         """Leave out maps that are none.
@@ -145,7 +145,7 @@ class Parts:
             AttackTooWeak: when none is left.
         """
         counted = {
-            a: [self.run.get(self.subjects.attacked(a, r, STRICT)).column("counts") for r in ("detect", "select")] for a in self.attacks
+            a: [self.run.get(self.image_sets.attacked(a, r, STRICT)).column("counts") for r in ("detect", "select")] for a in self.attacks
         }
         few = {a: f"{label(a)} ({int(d.sum())} of {len(d)} images)" for a, (d, _) in counted.items()}
         kept = [a for a, (d, s) in counted.items() if d.sum() >= FEWEST_PAIRS and s.sum() >= FEWEST_PAIRS // 2]
@@ -168,26 +168,26 @@ class Parts:
 
     def built(self) -> tuple[Handle, Handle, Handle]:
         """The detector, its calibration, and its scores of *select* naturals and of each attack's images of that role."""
-        run, subjects, attacks, how = self.run, self.subjects, tuple(self.attacks), Shown(self.drawer)
+        run, image_sets, attacks, variant = self.run, self.image_sets, tuple(self.attacks), EvidenceVariant(self.drawer)
         rules, called = replace(STRICT, levels=(self.level,)), "combined" if len(attacks) > 1 else ""
-        fits = {c: trained(subjects, c, rules, Training(attacks, called), how) for c in self.wanted}
+        fits = {c: trained(image_sets, c, rules, TrainingSet(attacks, called), variant) for c in self.wanted}
         chosen, reader = next(iter(fits.values())), self.wanted[0]
         if len(fits) > 1:
-            scored = [on_select(subjects, t, c, attacks, rules, how) for c, t in fits.items()]
-            twins = [subjects.attacked(a, "select", rules) for a in attacks]
+            scored = [on_select(image_sets, t, c, attacks, rules, variant) for c, t in fits.items()]
+            twins = [image_sets.attacked(a, "select", rules) for a in attacks]
             fused = run.do(fit_fusion, scored, list(fits.values()), select_names([label(a) for a in attacks]), twins, rules)
-            chosen = choose(subjects, fits, fused, attacks, rules, how, self.level).detector
+            chosen = choose(image_sets, fits, fused, attacks, rules, variant, self.level).detector
             reader = SPD() if self.drawer is not None else reader
-        calibrated = run.do(calibrate, [subjects.shown(reader, subjects.natural["calibrate"], "calibrate", how)], chosen, rules)
-        sets = [subjects.natural["select"], *(subjects.attacked(a, "select", rules) for a in attacks)]
-        return chosen, calibrated, run.do(score_sets, [subjects.shown(reader, images, "select", how) for images in sets], chosen)
+        calibrated = run.do(calibrate, [image_sets.shown(reader, image_sets.natural["calibrate"], "calibrate", variant)], chosen, rules)
+        sets = [image_sets.natural["select"], *(image_sets.attacked(a, "select", rules) for a in attacks)]
+        return chosen, calibrated, run.do(score_sets, [image_sets.shown(reader, images, "select", variant) for images in sets], chosen)
 
     def noted(self, scored: Any, threshold: float, choice: Any) -> dict[str, Any]:
         """How good the guard is on *select* images."""
         natural, rates = scored.arrays["score000"], {} if choice is None else choice["rates"][choice["chosen"]]
         found = []
         for i, a in enumerate(self.attacks, 1):
-            counts = self.run.get(self.subjects.attacked(a, "select", STRICT)).column("counts")
+            counts = self.run.get(self.image_sets.attacked(a, "select", STRICT)).column("counts")
             hits = scored.arrays[f"score{i:03d}"][: len(counts)][counts] > threshold
             found.append({"attack": label(a), "found": [int(hits.sum()), int(counts.sum())], "unseen": rates.get(label(a))})
         return {"natural": [int((natural > threshold).sum()), len(natural)], "attacks": found, "left_out": self.left_out}

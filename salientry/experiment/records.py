@@ -38,8 +38,8 @@ from ..learned import with_facts
 from ..rows import Rows, id_bytes
 from ..store import JSON, write_arrays, write_json, writing
 from .describe import attack_settings, networks
-from .findings import Findings
 from .handles import Found, Handle, handles_in
+from .outputs import Outputs
 from .run import Outcome, Run
 
 SCHEMA = 3
@@ -160,12 +160,12 @@ class Gathered:
     end: str
 
 
-def gather(run: Run, findings: Findings, outcome: Outcome, about: dict[str, JSON]) -> Gathered:
+def gather(run: Run, outputs: Outputs, outcome: Outcome, about: dict[str, JSON]) -> Gathered:
     """Read what the records of a finished run hold.
 
     Args:
         run: where the results are.
-        findings: what the recipe wanted.
+        outputs: what the recipe wanted.
         outcome: of the walk; what it skipped is left out and named.
         about: recipe, parameters, command.
 
@@ -173,27 +173,27 @@ def gather(run: Run, findings: Findings, outcome: Outcome, about: dict[str, JSON
         DataDamaged: when a result is not what was written.
     """
     lost = {h.fingerprint for h, _ in (*outcome.skipped, *outcome.failed)}
-    collected = _Collector(run, findings.compact)
-    for h in findings.sanity:
+    collected = _Collector(run, outputs.compact)
+    for h in outputs.sanity:
         if h.fingerprint not in lost:
             collected.add_set(run.get(h), h.fingerprint, (*SANITY_COLUMNS, "predicted"), "sanity")
-    for h in findings.scores:
+    for h in outputs.scores:
         if h.fingerprint not in lost:
             collected.add_scores(h)
-    for kind, handles in (("shift", findings.shifts), ("gradients", findings.gradients), ("swap", findings.swaps)):
+    for kind, handles in (("shift", outputs.shifts), ("gradients", outputs.gradients), ("swap", outputs.swaps)):
         for h in handles:
             if h.fingerprint not in lost:
                 rows = run.get(h)
                 names = rows.names if kind != "gradients" else ("logit", "probability", "sum", "counts", "predicted")
                 collected.add_set(rows, h.fingerprint, names, kind)
-    for h in findings.white_box:
+    for h in outputs.white_box:
         if h.fingerprint not in lost:
             assert h.step is not None
             kind, wanted = WHITE_BOX[h.step.name]
             rows = run.get(h)
             collected.add_set(rows, h.fingerprint, tuple(c for c in rows.names if wanted(c)), kind)
     gates = []
-    for h in findings.gates:
+    for h in outputs.gates:
         body = run.record(h)
         gates.append(body["value"] | {"key": h.fingerprint, "failed": body["failed"]})
     arrays = dict(sorted(collected.arrays.items()))
@@ -208,19 +208,19 @@ def gather(run: Run, findings: Findings, outcome: Outcome, about: dict[str, JSON
         "scores": collected.scores,
         "shards": list(shards),
         "gates": gates,
-        "strength": [run.record(h)["value"] for h in findings.strength],
-        "choice": [run.record(h)["value"] for h in findings.choice[-1:] if h.fingerprint not in lost],
-        "recipes": [run.record(h)["value"] for h in [findings.recipe] if h and h.fingerprint not in lost],
-        "hardened": [run.record(h)["facts"] | {"key": h.fingerprint} for h in findings.hardened if h.fingerprint not in lost],
-        "classifier": findings.classifier.fingerprint,
-        "class_names": list(findings.class_names),
-        "attacks": attack_settings(run, findings),
-        "revisions": revisions_of(run, findings),
-        "networks": networks(run, findings, lost),
+        "strength": [run.record(h)["value"] for h in outputs.strength],
+        "choice": [run.record(h)["value"] for h in outputs.choice[-1:] if h.fingerprint not in lost],
+        "recipes": [run.record(h)["value"] for h in [outputs.recipe] if h and h.fingerprint not in lost],
+        "hardened": [run.record(h)["facts"] | {"key": h.fingerprint} for h in outputs.hardened if h.fingerprint not in lost],
+        "classifier": outputs.classifier.fingerprint,
+        "class_names": list(outputs.class_names),
+        "attacks": attack_settings(run, outputs),
+        "revisions": revisions_of(run, outputs),
+        "networks": networks(run, outputs, lost),
         "skipped": sorted({f"{h.step.name} {h.slug}" for h, _ in outcome.skipped if h.step}),
         "sha256": {k: hashlib.sha256(np.ascontiguousarray(v).tobytes()).hexdigest() for k, v in arrays.items()},
     }
-    return Gathered(body, about | _journal(run, findings, outcome), arrays, shards, _gallery(run, findings, lost), collected.end)
+    return Gathered(body, about | _journal(run, outputs, outcome), arrays, shards, _gallery(run, outputs, lost), collected.end)
 
 
 def put(found: Gathered, out: Path) -> None:
@@ -246,19 +246,19 @@ def put(found: Gathered, out: Path) -> None:
         write_json(out / "gallery.json", facts)
 
 
-def export(run: Run, findings: Findings, outcome: Outcome, out: Path, about: dict[str, JSON]) -> None:
+def export(run: Run, outputs: Outputs, outcome: Outcome, out: Path, about: dict[str, JSON]) -> None:
     """Write the records of a finished run: :func:`gather`, then :func:`put`."""
-    put(gather(run, findings, outcome, about), out)
+    put(gather(run, outputs, outcome, about), out)
 
 
-def revisions_of(run: Run, findings: Findings) -> dict[str, int]:
-    """The revisions that are not 1 of all settings that the findings stand on."""
-    return dict(sorted({k: v for h in run.order(list(findings)) for k, v in revisions_in(h.args).items()}.items()))
+def revisions_of(run: Run, outputs: Outputs) -> dict[str, int]:
+    """The revisions that are not 1 of all settings that the outputs stand on."""
+    return dict(sorted({k: v for h in run.order(list(outputs)) for k, v in revisions_in(h.args).items()}.items()))
 
 
-def _journal(run: Run, findings: Findings, outcome: Outcome) -> dict[str, JSON]:
+def _journal(run: Run, outputs: Outputs, outcome: Outcome) -> dict[str, JSON]:
     """Every step with its recorded seconds: the manifest."""
-    done = [h for h in run.order(list(findings)) if run.done(h)]
+    done = [h for h in run.order(list(outputs)) if run.done(h)]
     steps = []
     for h in done:
         body = run.record(h)
@@ -268,24 +268,24 @@ def _journal(run: Run, findings: Findings, outcome: Outcome) -> dict[str, JSON]:
         "steps": steps,
         "core_seconds": round(sum(s["seconds"] for s in steps), 1),
         "peak_mb": max((s["peak_mb"] for s in steps), default=0),
-        "manifest": [h.fingerprint for h in handles_in(list(findings))],
+        "manifest": [h.fingerprint for h in handles_in(list(outputs))],
         "failed": [message for _, message in outcome.failed],
         "skipped": [{"step": h.step.name if h.step else "", "slug": h.slug, "why": why} for h, why in outcome.skipped],
     }
 
 
-def _gallery(run: Run, findings: Findings, lost: set[str]) -> tuple[dict[str, Any], JSON] | None:
-    if findings.gallery is None or findings.gallery.fingerprint in lost:
+def _gallery(run: Run, outputs: Outputs, lost: set[str]) -> tuple[dict[str, Any], JSON] | None:
+    if outputs.gallery is None or outputs.gallery.fingerprint in lost:
         return None
-    rows: Rows = run.get(findings.gallery)
+    rows: Rows = run.get(outputs.gallery)
     return {n: rows.column(n) for n in rows.names} | {"id": id_bytes(rows.ids)}, rows.facts
 
 
-def guard_of(run: Run, findings: Findings) -> tuple[Any, ...] | None:
-    """The parts of the findings' guard, as (classifier, saliency, detector, threshold, level, calibration scores); None where
+def guard_of(run: Run, outputs: Outputs) -> tuple[Any, ...] | None:
+    """The parts of the outputs' guard, as (classifier, saliency, detector, threshold, level, calibration scores); None where
     a gate that it stands on failed, or the recipe leaves no guard.
     """
-    parts = findings.guard
+    parts = outputs.guard
     if parts is None:
         return None
     try:

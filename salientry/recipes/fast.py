@@ -1,9 +1,9 @@
-"""The paper's story on a whole data set at the size of a laptop: compact nets and subsets, every row and column of its tables.
+"""The paper's experiment on a whole data set at the size of a laptop: compact nets and subsets, every row and column of its tables.
 
 ::
 
     salientry run fast dataset=cifar10             # or: dataset=mnist, dataset=assira
-    salientry plan fast dataset=cifar10            # what is left
+    salientry config fast dataset=cifar10            # what is left
     salientry run fast dataset=cifar10 rows=headline seeds=2 --seed 1 --out second      # another classifier, another U-Net
 
 Hardware:  2 cores, no GPU, 6 GiB
@@ -25,14 +25,14 @@ from ..datasets import ASSIRA, CIFAR10, MNIST
 from ..datasets.folder import Resize
 from ..detectors import REPLICA, SmallCNN
 from ..errors import UsageError
-from ..experiment.findings import Findings
+from ..experiment.outputs import Outputs
 from ..experiment.run import Run
 from ..experiment.sanity import Gate
 from ..protocol import STRICT
 from ..saliency import Eq2, Fill, SimpleClassifier, Trunk, UNet
 from ..store import one_of
-from ._plan import Plan
-from ._story import tell
+from .paper import build
+from .paper_config import Config
 
 SMALL = 8 / 255  # a budget that natural images are usually attacked with; the paper's is 51/255
 SMALL_BIM, BLACK_BIM = BIM(SMALL, SMALL / 4), BIM(0.1, 0.025)
@@ -87,19 +87,19 @@ TABLE: dict[str, tuple[Any, Any, Any]] = {
 # fmt: on
 
 
-def plan(dataset: str, **changes: Any) -> Plan:
+def config(dataset: str, **changes: Any) -> Config:
     """The settings of a data set: what is the same for all, its column of the table, and then ``changes``.
 
     Raises:
         UsageError: for another data set.
     """
     one_of("data set", dataset, DATASETS)
-    return Plan(**SAME | {name: row[DATASETS.index(dataset)] for name, row in TABLE.items()} | changes)
+    return Config(**SAME | {name: row[DATASETS.index(dataset)] for name, row in TABLE.items()} | changes)
 
 
-def headline_only(plan: Plan) -> Plan:
+def headline_only(config: Config) -> Config:
     """The rows that the first table speaks of, and what they stand on."""
-    return replace(plan, attacks=plan.headline, weak=(), printed=None, beside=(), ladder=False, sweep=())
+    return replace(config, attacks=config.headline, weak=(), printed=None, beside=(), ladder=False, sweep=())
 
 
 def fast(
@@ -111,7 +111,7 @@ def fast(
     select: int | None = None,
     test: int | None = None,
     resize: str = "",
-) -> Findings:
+) -> Outputs:
     """Everything that the report prints.
 
     Args:
@@ -130,9 +130,9 @@ def fast(
     """
     one_of("choice of rows", rows, ("all", "headline"))
     given: dict[str, Any] = {"seeds": seeds, "detect": detect, "select": select, "test": test}
-    settings = plan(dataset, **{k: v for k, v in given.items() if v is not None})
+    settings = config(dataset, **{k: v for k, v in given.items() if v is not None})
     if resize:
         if not isinstance(settings.data, ASSIRA):
             raise UsageError(f"images of {dataset} come in one size: resize={resize} is for assira")
         settings = replace(settings, data=replace(settings.data, resize=cast(Resize, resize)))
-    return tell(run, settings if rows == "all" else headline_only(settings))
+    return build(run, settings if rows == "all" else headline_only(settings))

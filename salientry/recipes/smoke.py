@@ -1,4 +1,4 @@
-"""The paper's story on the digits that ship with a dependency: six attacks, four defences, floors, fusion, two protocols, controls.
+"""The paper's experiment on the digits that ship with a dependency: six attacks, four defences, floors, fusion, two protocols, controls.
 
 ::
 
@@ -20,14 +20,14 @@ from ..attacks import BIM, CW_FAST, FGSM, JSMA, MIM, CarliniWagner, DeepFool
 from ..classifiers import CompactCNN
 from ..datasets import Digits
 from ..detectors import FULL_RESOLUTION, REPLICA, SmallCNN
-from ..experiment.findings import Findings
+from ..experiment.outputs import Outputs
 from ..experiment.run import Run
 from ..experiment.sanity import Gate
 from ..protocol import STRICT, Rules
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
-from ._plan import Plan
-from ._story import begun
-from ._white_box import Assault, besiege
+from .paper import prepare
+from .paper_config import Config
+from .paper_white_box import WhiteBoxConfig, attack_white_box
 
 REDUCED = (CW_FAST, JSMA(theta=0.1))  # faster than the paper prints, and still fool
 PRINTED = (CarliniWagner(), JSMA())
@@ -44,7 +44,7 @@ NET = UNet(
 )
 
 
-ASSAULT = Assault(
+WHITE_BOX = WhiteBoxConfig(
     budgets=(0.05, 0.1, 0.2, 0.3),
     more=(),
     l2=(),
@@ -73,8 +73,8 @@ def smoke(
     strict: Rules = STRICT,
     attacks: tuple[Any, ...] | None = None,
     width: int = WIDTH,
-    assault: Assault = ASSAULT,
-) -> Findings:
+    white_box: WhiteBoxConfig = WHITE_BOX,
+) -> Outputs:
     """Everything that the report prints.
 
     Args:
@@ -91,24 +91,24 @@ def smoke(
         strict: the strict protocol's rules.
         attacks: in place of the six.
         width: of the detectors' CNNs.
-        assault: budgets and sizes of the white box.
+        white_box: budgets and sizes of the white box.
 
     Raises:
         UsageError: for a number of repetitions or of images that cannot be.
         AttackTooWeak: when an attack that should fool does not.
     """
     made = replace(digits(seeds, detect, select, full_cw, width), data=data, classifier=classifier, saliency=saliency, bounds=bounds)
-    story, found = begun(run, replace(made, strict=strict, attacks=attacks or made.attacks))
-    story.tell(found)
+    experiment, outputs = prepare(run, replace(made, strict=strict, attacks=attacks or made.attacks))
+    experiment.define_steps(outputs)
     if whitebox:
-        besiege(story, assault, found)
-    return found
+        attack_white_box(experiment, white_box, outputs)
+    return outputs
 
 
-def digits(seeds: int = 2, detect: int = 800, select: int = 200, full_cw: bool = False, width: int = WIDTH) -> Plan:
+def digits(seeds: int = 2, detect: int = 800, select: int = 200, full_cw: bool = False, width: int = WIDTH) -> Config:
     """The digits: everything at a size that is done in minutes."""
     cw, jsma = PRINTED if full_cw else REDUCED
-    return Plan(
+    return Config(
         data=Digits(),
         classifier=CompactCNN(),
         saliency=NET,

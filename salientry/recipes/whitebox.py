@@ -21,18 +21,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..experiment.findings import Findings
+from ..experiment.outputs import Outputs
 from ..experiment.run import Run
 from ..store import one_of
 from . import fast, smoke
-from ._plan import Plan
-from ._story import begun
-from ._white_box import Assault, besiege
 from .fast import FINE
+from .paper import prepare
+from .paper_config import Config
+from .paper_white_box import WhiteBoxConfig, attack_white_box
 
-CIFAR10 = Assault(budgets=(2 / 255, 8 / 255), more=(1 / 255, 4 / 255), l2=(0.5,), doubled=(2 / 255,), alarm=(2 / 255,), step=8 / 255)
-MNIST = replace(smoke.ASSAULT, images=48, seeds=2, training_seeds=1)
-ASSIRA = Assault(
+CIFAR10 = WhiteBoxConfig(budgets=(2 / 255, 8 / 255), more=(1 / 255, 4 / 255), l2=(0.5,), doubled=(2 / 255,), alarm=(2 / 255,), step=8 / 255)
+MNIST = replace(smoke.WHITE_BOX, images=48, seeds=2, training_seeds=1)
+ASSIRA = WhiteBoxConfig(
     budgets=(FINE,),
     more=(),
     l2=(),
@@ -51,29 +51,29 @@ ASSIRA = Assault(
     strict_training=FINE,
     few=True,
 )
-PLANS: dict[str, tuple[Callable[[], Plan], Assault]] = {
-    "digits": (lambda: smoke.digits(seeds=3), smoke.ASSAULT),
-    "mnist": (lambda: fast.plan("mnist"), MNIST),
-    "cifar10": (lambda: fast.plan("cifar10"), CIFAR10),
-    "assira": (lambda: fast.plan("assira"), ASSIRA),
+CONFIGS: dict[str, tuple[Callable[[], Config], WhiteBoxConfig]] = {
+    "digits": (lambda: smoke.digits(seeds=3), smoke.WHITE_BOX),
+    "mnist": (lambda: fast.config("mnist"), MNIST),
+    "cifar10": (lambda: fast.config("cifar10"), CIFAR10),
+    "assira": (lambda: fast.config("assira"), ASSIRA),
 }
 
 
-def whitebox(run: Run, dataset: str = "cifar10") -> Findings:
+def whitebox(run: Run, dataset: str = "cifar10") -> Outputs:
     """Everything that the white box's part of the report prints. Detectors are those of ``smoke`` and ``fast``: what they left in the
     store is used again.
 
     Args:
         run: where it is written down.
-        dataset: a name of ``PLANS``.
+        dataset: a name of ``CONFIGS``.
 
     Raises:
         UsageError: for another data set.
     """
-    one_of("data set", dataset, PLANS)
-    plan, assault = PLANS[dataset]
-    story, found = begun(run, plan())
-    found.sanity.clear()
-    found.compact = True
-    besiege(story, assault, found)
-    return found
+    one_of("data set", dataset, CONFIGS)
+    config, white_box = CONFIGS[dataset]
+    experiment, outputs = prepare(run, config())
+    outputs.sanity.clear()
+    outputs.compact = True
+    attack_white_box(experiment, white_box, outputs)
+    return outputs

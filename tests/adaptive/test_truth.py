@@ -437,14 +437,14 @@ Parts = tuple[nn.Module, nn.Module, dict[str, Any], Tensor, Tensor]
 def parts(finished_store: Path, finished: Path) -> Parts:
     """Classifier, saliency model and strict detectors of the tiny run, trained on digits; 64 test images that are right, their classes."""
     run = Run(finished_store)
-    findings = tiny(run)
-    fitted = [h.args["detector"] for h in findings.scores if h.step.name == "calibrate"]
+    outputs = tiny(run)
+    fitted = [h.args["detector"] for h in outputs.scores if h.step.name == "calibrate"]
     facts = {h: run.record(h)["facts"] for h in fitted}
     mine = {f["detector"]: h for h, f in facts.items() if (f["protocol"], f["form"], f["trained_on"]) == ("strict", "paired", "combined")}
-    drawer = next(h.args["saliency"] for h in run.order(list(findings)) if h.step.name == "draw")
-    rows = run.get(run.do(right_ones, run.do(look, run.dataset(Digits(roles=ROLES))["test"], findings.classifier), 64))
+    drawer = next(h.args["saliency"] for h in run.order(list(outputs)) if h.step.name == "draw")
+    rows = run.get(run.do(right_ones, run.do(look, run.dataset(Digits(roles=ROLES))["test"], outputs.classifier), 64))
     batch = Batch(rows, np.arange(64))
-    return run.get(findings.classifier), run.get(drawer), {n: run.get(h) for n, h in mine.items()}, batch.image, batch.predicted
+    return run.get(outputs.classifier), run.get(drawer), {n: run.get(h) for n, h in mine.items()}, batch.image, batch.predicted
 
 
 def guarded(parts: Parts, name: str) -> Defended:

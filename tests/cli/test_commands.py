@@ -21,7 +21,7 @@ from salientry.cli.checking import Judged, read_picture
 from salientry.datasets import Digits
 from salientry.detectors import ID
 from salientry.errors import UsageError
-from salientry.experiment.findings import Findings
+from salientry.experiment.outputs import Outputs
 from salientry.experiment.run import Run
 from salientry.experiment.sanity import Gate
 from salientry.guard import Guard
@@ -42,7 +42,7 @@ LEFT = {"records.json", "records.safetensors", "run.json", "report.json", "repor
 LEFT |= {"scores", "gallery.json", "gallery.safetensors", "check.json", "guard", "classifier", "natural.png", "attacked.png"}
 
 
-def impossible(run: Run, least: float = 2.0) -> Findings:
+def impossible(run: Run, least: float = 2.0) -> Outputs:
     """The tiny recipe with a bound that no map can reach: two shares never differ by 2."""
     return smoke(
         run,
@@ -254,7 +254,7 @@ def test_the_report_goes_to_a_folder_of_the_recipes_name(home: Path, monkeypatch
     assert {p.name for p in Path().iterdir()} == {"home"}, "a start that failed leaves no empty folder"
 
 
-def stops_at_once(run: Run, seeds: int = 1) -> Findings:
+def stops_at_once(run: Run, seeds: int = 1) -> Outputs:
     raise UsageError("enough")
 
 

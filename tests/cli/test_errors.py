@@ -27,7 +27,7 @@ from salientry.cli import running
 from salientry.datasets import MNIST, Digits
 from salientry.datasets.mnist import SHA256
 from salientry.errors import UsageError
-from salientry.experiment.findings import Findings
+from salientry.experiment.outputs import Outputs
 from salientry.experiment.run import Run
 from tests.tiny import recorded
 
@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 
 def only(data: Any) -> Any:
     """A recipe that wants a data set and nothing else."""
-    return lambda name: lambda run: Findings(classifier=run.dataset(data))
+    return lambda name: lambda run: Outputs(classifier=run.dataset(data))
 
 
 def recipe(monkeypatch: pytest.MonkeyPatch, made: Any) -> None:
@@ -392,7 +392,7 @@ def test_a_disk_that_is_full_when_the_report_is_written(
 
 
 def test_an_error_that_nobody_thought_of_is_one_line_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(run: Run) -> Findings:
+    def broken(run: Run) -> Outputs:
         raise RuntimeError("first line\nsecond line")
 
     recipe(monkeypatch, lambda name: broken)

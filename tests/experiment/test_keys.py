@@ -129,7 +129,7 @@ def everything(wanted: list[Handle]) -> list[Handle]:
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> list[Handle]:
-    """The whole story with one attack and one repetition: every step and every kind of settings, a few hundred handles."""
+    """The whole experiment with one attack and one repetition: every step and every kind of settings, a few hundred handles."""
     return everything(list(smoke(Run(tmp_path_factory.mktemp("store")), seeds=1, attacks=(FGSM(),))))
 
 

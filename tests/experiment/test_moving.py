@@ -157,8 +157,8 @@ def test_a_run_on_what_came_makes_only_images_and_ends_with_the_same_records(
     import_results(exported, tmp_path / "store")
     there = results(tmp_path / "store")
     run = Run(tmp_path / "store")
-    findings = tiny(run)
-    outcome = run.walk([*findings, *findings.images], workers=workers)
+    outputs = tiny(run)
+    outcome = run.walk([*outputs, *outputs.images], workers=workers)
     made = {run.path(h).relative_to(run.store.root).as_posix() for h, _ in outcome.made}
     assert made < left_out(exported), "only what was left out, and of that only what is needed"
     assert results(tmp_path / "store") == there | made
@@ -171,10 +171,10 @@ def test_a_run_on_what_came_makes_only_images_and_ends_with_the_same_records(
 def test_a_walk_of_one_value_makes_no_image(exported: Path, tmp_path: Path) -> None:
     import_results(exported, tmp_path / "store")
     run = Run(tmp_path / "store")
-    findings = tiny(run)
-    wanted = [findings.classifier, *findings.gates, *findings.strength, *findings.shifts, *findings.choice]
+    outputs = tiny(run)
+    wanted = [outputs.classifier, *outputs.gates, *outputs.strength, *outputs.shifts, *outputs.choice]
     assert not run.walk(wanted).made
-    assert run.get(findings.choice[-1]) is not None
+    assert run.get(outputs.choice[-1]) is not None
 
 
 # --- killed, repeated ----------------------------------------------------------------------------------------------

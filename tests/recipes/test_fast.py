@@ -18,14 +18,14 @@ from salientry.cli.running import parameters
 from salientry.datasets import Digits
 from salientry.detectors import SmallCNN
 from salientry.errors import UsageError
-from salientry.experiment.findings import Findings
 from salientry.experiment.handles import Handle
+from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export, rounded
 from salientry.experiment.run import Run
 from salientry.metrics import auroc
-from salientry.recipes._story import tell
 from salientry.recipes.fast import DATASETS, SMALL_BIM, TABLE, fast
-from salientry.recipes.fast import plan as table_plan
+from salientry.recipes.fast import config as table_config
+from salientry.recipes.paper import build
 from salientry.report import page, sweep
 from salientry.report.compute import Computed, computed
 from salientry.report.records import Records, attack_title
@@ -34,7 +34,7 @@ from salientry.saliency import Fill
 from tests.datasets import test_assira
 from tests.graph import upstream
 from tests.shared import linked, shared
-from tests.tiny_fast import CW, ROLES, SMALL, finish, plan
+from tests.tiny_fast import CW, ROLES, SMALL, config, finish
 
 SMALL_LABEL = "BIM-step_size=0.0375"
 
@@ -46,14 +46,14 @@ def _tell(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, Findings]:
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, Outputs]:
     folder, mine = shared("fast", _tell), tmp_path_factory.mktemp("fast")
     run = Run(linked(folder / "store", mine / "store"))
-    return Path(shutil.copytree(folder / "out", mine / "out")), run, tell(run, plan())
+    return Path(shutil.copytree(folder / "out", mine / "out")), run, build(run, config())
 
 
 @pytest.fixture(scope="module")
-def records(told: tuple[Path, Run, Findings]) -> Records:
+def records(told: tuple[Path, Run, Outputs]) -> Records:
     return Records(told[0])
 
 
@@ -65,15 +65,15 @@ def found(records: Records) -> Computed:
 # --- what stands on what ------------------------------------------------------------------------------------------
 
 
-def test_the_settings_of_id_plus_are_chosen_on_select_alone(told: tuple[Path, Run, Findings]) -> None:
-    _, run, findings = told
-    assert findings.recipe is not None
-    stands = upstream(findings.recipe).values()
+def test_the_settings_of_id_plus_are_chosen_on_select_alone(told: tuple[Path, Run, Outputs]) -> None:
+    _, run, outputs = told
+    assert outputs.recipe is not None
+    stands = upstream(outputs.recipe).values()
     assert {h.args["role"] for h in stands if "role" in h.args} == {"fit", "detect", "select"}
-    why = run.record(findings.recipe)["value"]
+    why = run.record(outputs.recipe)["value"]
     assert len(why["auroc"]) == 2
-    chosen = run.get(findings.recipe)
-    fitted = [h.args["detector"] for h in findings.scores if "detector" in h.args]
+    chosen = run.get(outputs.recipe)
+    fitted = [h.args["detector"] for h in outputs.scores if "detector" in h.args]
     plus = {h.fingerprint for h in fitted if isinstance(h.args["settings"], Handle)}
     assert plus, "no detector was trained at the chosen settings"
     for h in fitted:
@@ -94,12 +94,12 @@ def test_each_row_has_the_heads_that_its_place_asks_for(records: Records) -> Non
     assert rows["published", "FGSM", "SPD (replica)"] == 1
 
 
-def test_records_are_small_and_scores_keep_twelve_digits(told: tuple[Path, Run, Findings]) -> None:
-    out, run, findings = told
+def test_records_are_small_and_scores_keep_twelve_digits(told: tuple[Path, Run, Outputs]) -> None:
+    out, run, outputs = told
     assert not list(out.rglob("*.safetensors.xz.tmp"))
     assert (out / "records.safetensors.xz").exists()
     assert all(s.endswith(".safetensors.xz") for s in json.loads((out / "records.json").read_text())["shards"])
-    h = next(h for h in findings.scores if "calibrated" in h.args)
+    h = next(h for h in outputs.scores if "calibrated" in h.args)
     exact, kept = run.get(h).column("score000"), rounded(run.get(h).column("score000"))
     assert kept.dtype == np.float32
     np.testing.assert_allclose(kept, exact, rtol=2.0**-13)
@@ -110,11 +110,11 @@ def test_records_are_small_and_scores_keep_twelve_digits(told: tuple[Path, Run, 
     assert (np.diff(rounded(scores)) >= 0).all(), "order is kept"
 
 
-def test_rounding_flags_nothing_that_was_not_flagged(told: tuple[Path, Run, Findings], records: Records) -> None:
+def test_rounding_flags_nothing_that_was_not_flagged(told: tuple[Path, Run, Outputs], records: Records) -> None:
     """Scores with many ties at the threshold are where it would show: the threshold is one of them."""
-    _, run, findings = told
+    _, run, outputs = told
     seen, ties = 0, 0
-    for h in findings.scores:
+    for h in outputs.scores:
         if "calibrated" not in h.args or "detector" not in h.args:
             continue
         thresholds = run.get(h.args["calibrated"]).value
@@ -137,7 +137,7 @@ def test_rounding_flags_nothing_that_was_not_flagged(told: tuple[Path, Run, Find
     assert ties > 0, "no score with ties: this test shows nothing"
 
 
-def test_the_report_of_small_records_verifies_and_a_changed_score_is_found(told: tuple[Path, Run, Findings], tmp_path: Path) -> None:
+def test_the_report_of_small_records_verifies_and_a_changed_score_is_found(told: tuple[Path, Run, Outputs], tmp_path: Path) -> None:
     out = told[0]
     assert verify(out) > 2000
     shutil.copytree(out, tmp_path / "copy")
@@ -152,10 +152,10 @@ def test_the_report_of_small_records_verifies_and_a_changed_score_is_found(told:
 # --- are the numbers true -----------------------------------------------------------------------------------------
 
 
-def test_the_ladder_changes_one_thing_at_a_time(records: Records, told: tuple[Path, Run, Findings]) -> None:
-    _, run, findings = told
+def test_the_ladder_changes_one_thing_at_a_time(records: Records, told: tuple[Path, Run, Outputs]) -> None:
+    _, run, outputs = told
     heads: dict[str, Any] = {}
-    for h in findings.scores:
+    for h in outputs.scores:
         fitted = h.args.get("detector")
         if fitted is not None and str(fitted.args.get("form", "")).startswith("ladder") and fitted.seed == 0:
             facts = run.record(fitted)["facts"]
@@ -197,7 +197,7 @@ def test_a_rung_is_the_mean_of_both_classes_at_its_own_threshold(records: Record
 
 def test_the_sweep_trains_and_tests_at_every_budget(records: Records, found: Computed) -> None:
     assert [c.detector for c in found.sweep] == ["SMD", "SPD", "ID", "JSD"]
-    budgets = list(plan().sweep)
+    budgets = list(config().sweep)
     for c in found.sweep:
         assert list(c.diagonal) == budgets
         assert set(c.transfer) == {(a, b) for a in budgets for b in budgets}
@@ -284,25 +284,25 @@ def test_the_first_table_gives_each_detector_its_own_numbers(records: Records, f
 
 
 def test_fast_asks_for_what_it_says_before_anything_is_computed(tmp_path: Path) -> None:
-    findings = fast(Run(tmp_path))
-    fitted = {h.args["detector"].fingerprint: h.args["detector"] for h in findings.scores if "detector" in h.args}
+    outputs = fast(Run(tmp_path))
+    fitted = {h.args["detector"].fingerprint: h.args["detector"] for h in outputs.scores if "detector" in h.args}
     trained = Counter(str(h.args.get("form", "")).split(" ")[0] for h in fitted.values())
     assert trained["sweep"] == 6 * 4
     assert trained["ladder"] == 2 * 2 * 5 * 2
     assert trained["trunk"] == 3 * 2 * 3
-    assert findings.compact
-    tests = {a.args["attack"] for h in findings.scores for a in upstream(h).values() if a.step and a.step.name == "attack_images"}
+    assert outputs.compact
+    tests = {a.args["attack"] for h in outputs.scores for a in upstream(h).values() if a.step and a.step.name == "attack_images"}
     assert {SMALL_BIM, FGSM(8 / 255), FGSM(0.2)} <= tests
     with pytest.raises(UsageError, match=f"unknown data set 'cifar100'; there are: {', '.join(DATASETS)}"):
         fast(Run(tmp_path), "cifar100")
     with pytest.raises(UsageError, match="test must lie in"):
         fast(Run(tmp_path), test=6000)
     with pytest.raises(UsageError, match="detect must lie in"):
-        tell(Run(tmp_path), plan(detect=101))
+        build(Run(tmp_path), config(detect=101))
 
 
 def test_the_data_sets_are_columns_of_one_table(tmp_path: Path) -> None:
-    mnist, cifar10, assira = (table_plan(d) for d in DATASETS)
+    mnist, cifar10, assira = (table_config(d) for d in DATASETS)
     assert [len(row) for row in TABLE.values()] == [3] * len(TABLE)
     sizes = [(p.detect, p.select, p.test, p.seeds) for p in (mnist, cifar10, assira)]
     assert sizes == [(3000, 500, 1000, 3), (2000, 500, 1000, 3), (600, 237, 315, 2)]
@@ -337,7 +337,7 @@ def test_pictures_are_cropped_where_there_are_pictures(tmp_path: Path, monkeypat
 
 def test_a_role_without_images_borrows_them_and_every_detector_is_stamped(tmp_path: Path) -> None:
     run = Run(tmp_path / "store")
-    settings = plan(
+    settings = config(
         data=Digits(roles=replace(ROLES, detect=0)),
         attacks=(FGSM(),),
         reduced=(),
@@ -351,12 +351,12 @@ def test_a_role_without_images_borrows_them_and_every_detector_is_stamped(tmp_pa
         fair=SmallCNN(width=4, epochs=2),
         health=1000,  # more than there are
     )
-    findings = tell(run, settings)
+    outputs = build(run, settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        outcome = run.walk(list(findings))
+        outcome = run.walk(list(outputs))
     about = {"recipe": "tiny", "parameters": {}, "seed": 0, "numerics": "float32", "command": "tiny", "out": "tiny"}
-    export(run, findings, outcome, tmp_path / "out", about)
+    export(run, outputs, outcome, tmp_path / "out", about)
     page.write(tmp_path / "out")
     records = Records(tmp_path / "out")
     heads, fit = records.natural("detect"), run.get(run.dataset(settings.data)["fit"])

@@ -8,11 +8,11 @@ import pytest
 from salientry.attacks import JSMA, CarliniWagner
 from salientry.errors import UsageError
 from salientry.experiment.choice import LOGISTIC, TRAINED
-from salientry.experiment.findings import Findings
 from salientry.experiment.handles import Handle
+from salientry.experiment.outputs import Outputs
 from salientry.experiment.run import Run
 from salientry.keys import label
-from salientry.recipes._story import GROUPS
+from salientry.recipes.paper import GROUPS
 from salientry.recipes.smoke import PRINTED, REDUCED, smoke
 
 SEEDS, ATTACKS, DEFENCES = 3, 6, 4
@@ -32,32 +32,32 @@ def test_what_cannot_be_is_said_before_anything_is_computed(tmp_path: Path, give
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Findings]:
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Outputs]:
     run = Run(tmp_path_factory.mktemp("nothing"))
     return run, smoke(run, seeds=SEEDS)
 
 
-def called(run: Run, findings: Findings, name: str) -> list[Handle]:
-    return [h for h in run.order(list(findings)) if h.step is not None and h.step.name == name]
+def called(run: Run, outputs: Outputs, name: str) -> list[Handle]:
+    return [h for h in run.order(list(outputs)) if h.step is not None and h.step.name == name]
 
 
-def test_every_detector_is_there_once_a_training_protocol_and_seed(written: tuple[Run, Findings]) -> None:
-    run, findings = written
-    fitted = called(run, findings, "fit_detector")
+def test_every_detector_is_there_once_a_training_protocol_and_seed(written: tuple[Run, Outputs]) -> None:
+    run, outputs = written
+    fitted = called(run, outputs, "fit_detector")
     drawn = DEFENCES + len(TRAINED)
     published = (ATTACKS + 1 + 1) * (drawn * SEEDS + len(LOGISTIC) + DEFENCES)  # each attack, all of them, the printed one; replicas
     strict = (ATTACKS + 1) * ((drawn + 1) * SEEDS + len(LOGISTIC))  # and ID+
     spoiled = 2 * (6 * 2 + 2 * 1 + 3)  # two attacks: maps, gradients, labels
     unseen = ATTACKS * (3 + len(TRAINED) + len(LOGISTIC))
     assert len(fitted) == published + strict + spoiled + unseen
-    scored = Counter(h.step.name for h in findings.scores if h.step)
+    scored = Counter(h.step.name for h in outputs.scores if h.step)
     assert scored["score"] == published + strict + spoiled
     kinds = 2 * len(GROUPS) + 1  # all; without each; logits alone; logits with each other
     assert scored["score_fusion"] == scored["calibrate_fusion"] == kinds * SEEDS
-    assert len({h.fingerprint for h in findings.scores}) == len(findings.scores), "each once"
+    assert len({h.fingerprint for h in outputs.scores}) == len(outputs.scores), "each once"
     assert not any(run.done(h) for h in fitted), "nothing is computed while it is written down"
-    assert len(called(run, findings, "attack_images")) == (ATTACKS + 1) * 3  # in three roles: the printed one trains, too
-    assert {h.args["attack"] for h in called(run, findings, "attack_images")} >= set(REDUCED)
+    assert len(called(run, outputs, "attack_images")) == (ATTACKS + 1) * 3  # in three roles: the printed one trains, too
+    assert {h.args["attack"] for h in called(run, outputs, "attack_images")} >= set(REDUCED)
 
 
 def controls(h: Handle) -> set[str]:
@@ -72,11 +72,11 @@ def controls(h: Handle) -> set[str]:
     return out
 
 
-def test_every_trial_has_the_mandatory_controls_and_the_first_seeds_all_of_them(written: tuple[Run, Findings]) -> None:
-    _, findings = written
+def test_every_trial_has_the_mandatory_controls_and_the_first_seeds_all_of_them(written: tuple[Run, Outputs]) -> None:
+    _, outputs = written
     every = {"Null", "MatchedNoise", "MatchedNoise-kind=gaussian", "Transplant", "RoundTrip"}
     seen = Counter[str]()
-    for h in findings.scores:
+    for h in outputs.scores:
         if h.step is None or h.step.name != "score":
             continue
         fit = h.args["detector"]
@@ -102,10 +102,10 @@ def settled(h: Handle) -> Handle:
     return h
 
 
-def test_full_cw_is_as_printed_and_nothing_is_called_reduced(written: tuple[Run, Findings], tmp_path: Path) -> None:
+def test_full_cw_is_as_printed_and_nothing_is_called_reduced(written: tuple[Run, Outputs], tmp_path: Path) -> None:
     run = Run(tmp_path)
-    findings = smoke(run, seeds=1, full_cw=True)
-    used = {h.args["attack"] for h in called(run, findings, "attack_images")}
+    outputs = smoke(run, seeds=1, full_cw=True)
+    used = {h.args["attack"] for h in called(run, outputs, "attack_images")}
     assert set(PRINTED) <= used and not set(REDUCED) & used
-    assert findings.reduced == []
+    assert outputs.reduced == []
     assert written[1].reduced == [label(a) for a in REDUCED]

@@ -10,7 +10,7 @@ from salientry.errors import UsageError
 from salientry.experiment.handles import Handle
 from salientry.experiment.run import Run
 from salientry.recipes import fast
-from salientry.recipes.whitebox import PLANS, whitebox
+from salientry.recipes.whitebox import CONFIGS, whitebox
 from tests.datasets import test_assira
 
 
@@ -21,7 +21,7 @@ def attacked(run: Run, dataset: str) -> list[Handle]:
 
 
 def test_every_data_set_of_fast_has_one() -> None:
-    assert set(fast.DATASETS) < set(PLANS)
+    assert set(fast.DATASETS) < set(CONFIGS)
 
 
 def test_mnist_is_attacked_at_the_budgets_of_its_black_background(tmp_path: Path) -> None:
@@ -53,17 +53,17 @@ def test_pictures_are_attacked_at_the_paper_s_budget_and_four_detectors_only(tmp
     monkeypatch.setenv("SALIENTRY_DATA", str(tmp_path))
     test_assira.draw(tmp_path / "asirra")
     run = Run(tmp_path / "store")
-    findings = whitebox(run, "assira")
+    outputs = whitebox(run, "assira")
     kinds = {type(h.args["detector"].args["settings"]).__name__ for h in attacked(run, "assira")}
     assert kinds == {"IDPlus", "Margin", "SMD", "SPD", "Hardening"}
-    names = [h.step.name for h in findings.white_box if h.step]
+    names = [h.step.name for h in outputs.white_box if h.step]
     assert "planted_weaknesses" not in names
-    assert "fit_fusion" not in {h.step.name for h in run.order(list(findings)) if h.step}
-    budgets = {h.args["attack"].eps for h in findings.white_box if "attack" in h.args and h.args["attack"].eps is not None}
+    assert "fit_fusion" not in {h.step.name for h in run.order(list(outputs)) if h.step}
+    budgets = {h.args["attack"].eps for h in outputs.white_box if "attack" in h.args and h.args["attack"].eps is not None}
     assert budgets == {0.025, 1.0}, "and without one, as a proof"
-    readings = {type(h.args["attack"]).__name__ for h in findings.white_box if h.step and h.step.name == "passes"}
+    readings = {type(h.args["attack"]).__name__ for h in outputs.white_box if h.step and h.step.name == "passes"}
     assert readings == {"Alternating", "Simultaneous"}
-    against = {str(h.args["against"]) for h in findings.hardened}
+    against = {str(h.args["against"]) for h in outputs.hardened}
     assert against == {"the paper's attack", "selective"}
 
 

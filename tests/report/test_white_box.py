@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from salientry.cli import app
 from salientry.errors import UsageError
-from salientry.experiment.findings import Findings
+from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export
 from salientry.experiment.run import Run
 from salientry.report import page, verify
@@ -38,11 +38,11 @@ def besieged(finished_store: Path, finished: Path, tmp_path_factory: pytest.Temp
     def besiege(folder: Path) -> None:
         run = Run(finished_store)
         every = tiny(run, whitebox=True)
-        findings = Findings(classifier=every.classifier, white_box=every.white_box, hardened=every.hardened)
+        outputs = Outputs(classifier=every.classifier, white_box=every.white_box, hardened=every.hardened)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # 80 calibration images
-            outcome = run.walk(list(findings))
-        export(run, findings, outcome, folder / "out", ABOUT | {"out": str(folder / "out")})
+            outcome = run.walk(list(outputs))
+        export(run, outputs, outcome, folder / "out", ABOUT | {"out": str(folder / "out")})
 
     return Path(shutil.copytree(shared("besieged", besiege) / "out", tmp_path_factory.mktemp("besieged") / "out"))
 
@@ -145,7 +145,7 @@ def test_an_attack_that_fails_the_binarization_test_is_not_reported(copied: Open
     assert any("planted" in w for p in rows["SPD"].proofs.values() for w in p.wrong)
     assert "attack too weak, nothing to report" in page.write(copied.folder).read_text()
     spd = next(c for c in found.paper.claims if (c.claim, c.slug) == ("C13", "SPD before"))
-    assert spd.findings["strict", "paired"].verdict == NOT_RUN
+    assert spd.outputs["strict", "paired"].verdict == NOT_RUN
 
 
 def test_an_attack_that_leaves_an_image_without_a_budget_is_not_reported(copied: Opened) -> None:
@@ -168,7 +168,7 @@ def _wrong(records: Records) -> list[str]:
 
 
 def test_one_corrupted_score_moves_the_verdict_it_feeds_and_no_other(besieged: Path, copied: Opened) -> None:
-    before = {(c.claim, c.slug, *m): (f.verdict, f.id) for c in computed(Records(besieged)).paper.claims for m, f in c.findings.items()}
+    before = {(c.claim, c.slug, *m): (f.verdict, f.id) for c in computed(Records(besieged)).paper.claims for m, f in c.outputs.items()}
     records = Records(copied.folder)
     name = next(
         n
@@ -184,7 +184,7 @@ def test_one_corrupted_score_moves_the_verdict_it_feeds_and_no_other(besieged: P
     moved = {
         (c.claim, c.slug, *m)
         for c in after.paper.claims
-        for m, f in c.findings.items()
+        for m, f in c.outputs.items()
         if (f.verdict, f.id) != before[(c.claim, c.slug, *m)]
     }
     assert ("C13", "SMD before", "published", "paired") in moved

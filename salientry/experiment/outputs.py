@@ -33,7 +33,7 @@ class GuardParts:
 
 
 @dataclass
-class Findings:
+class Outputs:
     """The handles that a recipe wants.
 
     Attributes:
@@ -82,7 +82,7 @@ class Findings:
 
     @property
     def read(self) -> list[Handle]:
-        """Everything that records are made from: the findings, the image sets of the scores, and the detectors that gave them."""
+        """Everything that records are made from: the outputs, the image sets of the scores, and the detectors that gave them."""
         fitted = [h.args.get("detector") or h.args["fused"] for h in self.scores]
         return [*self, *self.images, *{h.fingerprint: h for h in fitted}.values()]
 

@@ -1,4 +1,4 @@
-"""What differs between recipes that tell the paper's story: settings, and nothing else."""
+"""What differs between recipes of the paper's experiment: settings, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..protocol import Rules
 
 
 @dataclass(frozen=True)
-class Plan:
+class Config:
     """What differs between recipes.
 
     Attributes:

@@ -13,12 +13,12 @@ from ..adaptive.hardening import Hardening
 from ..detectors import IDPlus
 from ..evidence import FROM_SALIENCY
 from ..experiment.choice import LOGISTIC, TRAINED
-from ..experiment.findings import Findings
 from ..experiment.handles import Handle
+from ..experiment.outputs import Outputs
 from ..experiment.steps import calibrate, draw
 from ..experiment.white_box import attack_defended, binarization, harden, passes, planted_weaknesses, right_ones
 from ..protocol import PUBLISHED, Rules
-from ._story import Story
+from .paper import Experiment
 
 MARKS = [1, 2, 5, 10, 20]  # passes after which the paper's attacks are looked at; the paper has 5
 PASSES = 5
@@ -27,7 +27,7 @@ KINDS: tuple[Any, ...] = (Selective, Orthogonal, Joint)
 
 
 @dataclass(frozen=True)
-class Assault:
+class WhiteBoxConfig:
     """Budgets and sizes.
 
     Attributes:
@@ -84,52 +84,52 @@ class Target:
     saliency: Handle | None
 
 
-def besiege(story: Story, assault: Assault, found: Findings) -> None:
-    """All of it."""
-    siege = Siege(story, assault, found)
-    siege.robustness()
-    if not assault.few:
-        siege.planted()
-    siege.algorithms()
-    siege.training()
+def attack_white_box(experiment: Experiment, config: WhiteBoxConfig, outputs: Outputs) -> None:
+    """All of it: handles only, nothing is computed."""
+    attacker = WhiteBoxExperiment(experiment, config, outputs)
+    attacker.robustness()
+    if not config.few:
+        attacker.weak_detectors()
+    attacker.algorithms()
+    attacker.training()
 
 
 @dataclass
-class Siege:
-    """The parts; each adds to the findings."""
+class WhiteBoxExperiment:
+    """An attacker who knows everything, on one data set; each part adds to the outputs."""
 
-    story: Story
-    assault: Assault
-    found: Findings
+    experiment: Experiment
+    config: WhiteBoxConfig
+    outputs: Outputs
 
     def __post_init__(self) -> None:
-        plan, subjects = self.story.plan, self.story.subjects
-        self.run, self.classifier, self.strict = self.story.run, subjects.classifier, plan.strict
+        config, image_sets = self.experiment.config, self.experiment.image_sets
+        self.run, self.classifier, self.strict = self.experiment.run, image_sets.classifier, config.strict
         self.level = str(self.strict.levels[0])
-        self.right = self.run.do(right_ones, subjects.natural["test"], self.assault.images)
-        self.table = subjects.natural["test"].first(self.assault.table)
+        self.right = self.run.do(right_ones, image_sets.natural["test"], self.config.images)
+        self.table = image_sets.natural["test"].first(self.config.table)
 
     # --- who is attacked ---
 
     def drawer(self, settings: Any) -> Handle | None:
         """Who draws this detector's maps."""
-        return self.story.how.saliency if settings is None or settings.needs & FROM_SALIENCY else None
+        return self.experiment.variant.saliency if settings is None or settings.needs & FROM_SALIENCY else None
 
     def fair(self, settings: Any) -> Target:
         """A strict detector, trained on all attacks, seed 0."""
-        judged = self.story.judged(settings, self.strict, self.story.combined, 0)
+        judged = self.experiment.evaluated(settings, self.strict, self.experiment.combined, 0)
         return Target(judged.detector, judged.calibrated, self.drawer(settings))
 
     def targets(self) -> Iterator[Target]:
         """SMD, SPD, JSD, ID+, every floor, and the fusion of everything; or a few of them."""
-        plan, few = self.story.plan, self.assault.few
-        smd, spd, _, jsd = plan.defences
-        for settings in (smd, spd, jsd, IDPlus(plan.recipes[0]), *TRAINED, *LOGISTIC):
+        config, few = self.experiment.config, self.config.few
+        smd, spd, _, jsd = config.defences
+        for settings in (smd, spd, jsd, IDPlus(config.recipes[0]), *TRAINED, *LOGISTIC):
             if not few or type(settings).__name__ in FEW:
                 yield self.fair(settings)
         if few:
             return
-        fused, calibrated = self.story.whole(self.story.combined, 0)
+        fused, calibrated = self.experiment.full_fusion(self.experiment.combined, 0)
         yield Target(fused, calibrated, self.drawer(None))
 
     def attack(self, target: Target | None, attack: Any, rules: Rules | None = None, afresh: bool = False) -> Handle:
@@ -143,7 +143,7 @@ class Siege:
 
     def strong(self) -> Iterator[Any]:
         """Every attack at every budget."""
-        a, again = self.assault, self.assault.restarts
+        a, again = self.config, self.config.restarts
         for eps, kind in product(a.budgets, KINDS):
             yield kind(eps, a.steps, restarts=again)
         for eps in a.more:
@@ -153,40 +153,40 @@ class Siege:
 
     def robustness(self) -> None:
         """Every attack on every detector, its proofs, what it costs, and alarms; and the classifier alone."""
-        a, kinds, again = self.assault, KINDS, self.assault.restarts
-        self.found.white_box.append(self.attack(None, Minimal(a.steps)))
+        a, kinds, again = self.config, KINDS, self.config.restarts
+        self.outputs.white_box.append(self.attack(None, Minimal(a.steps)))
         for eps in (*a.budgets, *a.more):
-            self.found.white_box.append(self.attack(None, Selective(eps, a.steps)))
+            self.outputs.white_box.append(self.attack(None, Selective(eps, a.steps)))
         for target in self.targets():
             out = [self.attack(target, attack) for attack in self.strong()]
             out += [self.attack(target, kind(eps, 2 * a.steps, restarts=again), afresh=True) for eps, kind in product(a.doubled, kinds)]
             out += self.proofs(target, again, a.free_restarts)
             out.append(self.attack(target, Minimal(a.steps)))
             out += [self.attack(target, Alarm(eps)) for eps in a.alarm]
-            self.found.white_box += out
+            self.outputs.white_box += out
 
     def proofs(self, target: Target, restarts: int = 0, free_restarts: int = 0) -> list[Handle]:
         """Of each attack on a detector: without a budget, and the binarization test at the largest budget."""
-        a, eps = self.assault, self.assault.budgets[-1]
+        a, eps = self.config, self.config.budgets[-1]
         free = [self.attack(target, kind(1.0, 2 * a.steps, step_size=a.step, restarts=free_restarts)) for kind in KINDS]
         test = (Binarization(eps, inner=64, corners=32), target.fitted, target.saliency)
         attacks = [kind(eps, a.steps, restarts=restarts) for kind in KINDS]
         return free + [self.run.do(binarization, self.right, self.classifier, attack, *test) for attack in attacks]
 
-    def planted(self) -> None:
+    def weak_detectors(self) -> None:
         """Detectors that are weak by construction, each up against each attack."""
-        plan = self.story.plan
-        parts = [self.fair(d).fitted for d in (plan.defences[0], IDPlus(plan.recipes[0]))]
-        calibration, a = self.story.subjects.natural["calibrate"], self.assault
-        where = (self.right, calibration, self.classifier, self.story.how.saliency, parts)
+        config = self.experiment.config
+        parts = [self.fair(d).fitted for d in (config.defences[0], IDPlus(config.recipes[0]))]
+        calibration, a = self.experiment.image_sets.natural["calibrate"], self.config
+        where = (self.right, calibration, self.classifier, self.experiment.variant.saliency, parts)
         attacks = [kind(a.budgets[-1], 2 * a.steps, restarts=a.restarts) for kind in KINDS]
-        self.found.white_box += [self.run.do(planted_weaknesses, *where, attack) for attack in attacks]
+        self.outputs.white_box += [self.run.do(planted_weaknesses, *where, attack) for attack in attacks]
 
     # --- the paper's algorithms ---
 
     def variants(self) -> Iterator[tuple[Any, int]]:
         """The paper's attacks and their honest readings, each with the number of seeds."""
-        a, last = self.assault, MARKS[-1]
+        a, last = self.config, MARKS[-1]
         for eps, seeds in ((a.paper, a.seeds), (a.small, 1)):
             if eps is not None:
                 yield Alternating(eps, last), seeds
@@ -203,7 +203,7 @@ class Siege:
 
     def published(self, settings: Any, seed: int) -> Target:
         """A published detector, trained on all attacks."""
-        return Target(self.story.judged(settings, PUBLISHED, self.story.combined, seed).detector, None, self.drawer(settings))
+        return Target(self.experiment.evaluated(settings, PUBLISHED, self.experiment.combined, seed).detector, None, self.drawer(settings))
 
     def looked(self, attack: Any, target: Target, marks: list[int]) -> Handle:
         """The paper's Table 3: after some numbers of passes."""
@@ -211,52 +211,54 @@ class Siege:
 
     def algorithms(self) -> None:
         """Algorithms 1 to 3, the one for ID, Eq. 3, 4 and 5: published protocol."""
-        for (attack, seeds), settings in product(self.variants(), self.story.plan.defences[: 2 if self.assault.few else None]):
+        for (attack, seeds), settings in product(self.variants(), self.experiment.config.defences[: 2 if self.config.few else None]):
             marks = [1] if isinstance(attack, SingleStep) else MARKS
-            self.found.white_box += [self.looked(attack, self.published(settings, seed), marks) for seed in range(seeds)]
+            self.outputs.white_box += [self.looked(attack, self.published(settings, seed), marks) for seed in range(seeds)]
 
     # --- adversarial training ---
 
     def training(self) -> None:
         """SMD and SPD against the paper's attack, its simultaneous and its honest reading; and strict ones against the selective attack."""
-        a = self.assault
+        a = self.config
         honest = Alternating(a.paper, PASSES, gradient="image", project=True)
         modes = {"the paper's attack": Alternating(a.paper, PASSES), "Eq. 5": Simultaneous(a.paper, PASSES), "the true gradient": honest}
-        for settings, seed in product(self.story.plan.defences[:2], range(a.training_seeds)):
+        for settings, seed in product(self.experiment.config.defences[:2], range(a.training_seeds)):
             for called, attack in list(modes.items())[: None if seed == 0 and not a.few else 1]:  # readings beside the paper's: one seed
                 self.hardened(settings, seed, called, attack, PUBLISHED)
             self.hardened(settings, seed, "selective", Selective(a.strict_training, 20), self.strict)
 
     def hardened(self, settings: Any, seed: int, called: str, attack: Any, rules: Rules) -> None:
         """All rounds, each looked at by the attack that it is trained against; the last one attacked afresh, and as it was before."""
-        plan, subjects, how, n = self.story.plan, self.story.subjects, self.story.how, self.assault.trained_on
-        natural = subjects.natural["detect"].first(n)
-        seen = subjects.shown(settings, subjects.natural["detect"], "detect", how).first(n)
-        sets = [subjects.shown(settings, subjects.attacked(b, "detect", rules), "detect", how).first(n) for b in plan.attacks]
-        target = Target(self.story.judged(settings, rules, self.story.combined, seed).detector, None, how.saliency)
+        config, image_sets, variant, n = self.experiment.config, self.experiment.image_sets, self.experiment.variant, self.config.trained_on
+        natural = image_sets.natural["detect"].first(n)
+        seen = image_sets.shown(settings, image_sets.natural["detect"], "detect", variant).first(n)
+        sets = [image_sets.shown(settings, image_sets.attacked(b, "detect", rules), "detect", variant).first(n) for b in config.attacks]
+        target = Target(self.experiment.evaluated(settings, rules, self.experiment.combined, seed).detector, None, variant.saliency)
         rounds = [target]
-        for k in range(1, self.assault.rounds + 1):
+        for k in range(1, self.config.rounds + 1):
             where = (target.fitted, target.saliency)
             made = self.run.do(attack_defended, natural, self.classifier, attack, rules, *where, seed=k)
-            sets.append(self.run.do(draw, made, how.saliency))
+            sets.append(self.run.do(draw, made, variant.saliency))
             better = self.run.do(harden, seen, list(sets), target.fitted, Hardening(), rules, k, called, seed=seed)
-            target = Target(better, None, how.saliency)
+            target = Target(better, None, variant.saliency)
             rounds.append(target)
-        self.found.hardened += [t.fitted for t in rounds[1:]]
+        self.outputs.hardened += [t.fitted for t in rounds[1:]]
         if rules is PUBLISHED:
-            self.found.white_box += [self.looked(attack, t, [PASSES]) for t in rounds]
+            self.outputs.white_box += [self.looked(attack, t, [PASSES]) for t in rounds]
         for t in (rounds[0], rounds[-1]):
             self.afresh(self.calibrated(settings, t), attack.eps)
         if rules is self.strict and seed == 0:
-            self.found.white_box += self.proofs(self.calibrated(settings, rounds[-1]))  # training may have flattened its slope
+            self.outputs.white_box += self.proofs(self.calibrated(settings, rounds[-1]))  # training may have flattened its slope
 
     def calibrated(self, settings: Any, target: Target) -> Target:
         """With a strict threshold."""
-        shown = self.story.subjects.shown(settings, self.story.subjects.natural["calibrate"], "calibrate", self.story.how)
+        shown = self.experiment.image_sets.shown(
+            settings, self.experiment.image_sets.natural["calibrate"], "calibrate", self.experiment.variant
+        )
         return Target(target.fitted, self.run.do(calibrate, [shown], target.fitted, self.strict), target.saliency)
 
     def afresh(self, target: Target, eps: float) -> None:
         """By attacks with another loss, more steps and other random numbers that it was not trained on; and what it costs."""
-        a = self.assault
+        a = self.config
         for attack in (*(kind(eps, a.steps, start="random") for kind in KINDS), Minimal(a.steps)):
-            self.found.white_box.append(self.attack(target, attack, afresh=True))
+            self.outputs.white_box.append(self.attack(target, attack, afresh=True))

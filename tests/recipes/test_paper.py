@@ -1,4 +1,4 @@
-"""The story on a finished tiny run: what stands on what, what was computed, and what stops it."""
+"""The experiment on a finished tiny run: what stands on what, what was computed, and what stops it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from salientry.cli import running
 from salientry.errors import AttackTooWeak
 from salientry.evidence import Evidence
 from salientry.experiment.describe import attack_settings, networks
-from salientry.experiment.findings import Findings
 from salientry.experiment.handles import Handle
+from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import guard_of
 from salientry.experiment.run import Run
 from salientry.keys import label
@@ -34,7 +34,7 @@ FEEBLE = BIM(eps=0.001, step_size=0.0005)
 
 
 @pytest.fixture(scope="module")
-def told(finished: Path, finished_store: Path) -> tuple[Run, Findings]:
+def told(finished: Path, finished_store: Path) -> tuple[Run, Outputs]:
     run = Run(finished_store)
     return run, tiny(run)
 
@@ -50,7 +50,7 @@ def names(handles: dict[str, Handle]) -> set[str]:
 # --- what stands on what --------------------------------------------------------------------------------------------
 
 
-def test_the_choice_reads_neither_calibration_nor_test_images(told: tuple[Run, Findings]) -> None:
+def test_the_choice_reads_neither_calibration_nor_test_images(told: tuple[Run, Outputs]) -> None:
     choice = told[1].choice[-1]
     assert choice.step is not None and choice.step.name == "choose_detector"
     stands = upstream(choice)
@@ -59,20 +59,20 @@ def test_the_choice_reads_neither_calibration_nor_test_images(told: tuple[Run, F
     assert {"fit_detector", "fit_fusion", "unseen_rates", "score_sets"} <= names(stands)
 
 
-def test_the_choice_is_calibrated_only_when_it_is_made(told: tuple[Run, Findings]) -> None:
-    findings = told[1]
-    parts = findings.guard
+def test_the_choice_is_calibrated_only_when_it_is_made(told: tuple[Run, Outputs]) -> None:
+    outputs = told[1]
+    parts = outputs.guard
     assert parts is not None
-    assert parts.detector.fingerprint == findings.choice[-1].fingerprint
+    assert parts.detector.fingerprint == outputs.choice[-1].fingerprint
     assert parts.calibrated.args["detector"].fingerprint == parts.detector.fingerprint
     assert roles(upstream(parts.calibrated)) == {"fit", "detect", "select", "calibrate"}
     assert len(parts.calibrated.args["sets"]) == 1
 
 
-def test_thresholds_are_frozen_before_a_test_image_is_scored(told: tuple[Run, Findings]) -> None:
-    run, findings = told
+def test_thresholds_are_frozen_before_a_test_image_is_scored(told: tuple[Run, Outputs]) -> None:
+    run, outputs = told
     tested = 0
-    for h in run.order(list(findings)):
+    for h in run.order(list(outputs)):
         assert h.step is not None
         if h.step.name in ("score", "score_fusion"):
             which, calibrated = "detector" if h.step.name == "score" else "fused", h.args["calibrated"]
@@ -89,11 +89,11 @@ def test_thresholds_are_frozen_before_a_test_image_is_scored(told: tuple[Run, Fi
 # --- what was computed ----------------------------------------------------------------------------------------------
 
 
-def seen(run: Run, findings: Findings, images: Handle, needs: Any) -> tuple[Evidence, Tensor]:
+def seen(run: Run, outputs: Outputs, images: Handle, needs: Any) -> tuple[Evidence, Tensor]:
     """The evidence of images, made by the nets themselves, and the images."""
     rows = run.get(images)
     x = Batch(rows, np.arange(len(rows))).image
-    f, s = run.get(findings.classifier), run.get(findings.gates[0])
+    f, s = run.get(outputs.classifier), run.get(outputs.gates[0])
     with frozen(f, s):
         look = Evidence(f, s, x, frozenset(needs))
         for part in needs:
@@ -101,8 +101,8 @@ def seen(run: Run, findings: Findings, images: Handle, needs: Any) -> tuple[Evid
     return look, x
 
 
-def scores_of(findings: Findings, name: str) -> Iterator[Handle]:
-    yield from (h for h in findings.scores if h.step is not None and h.step.name == name)
+def scores_of(outputs: Outputs, name: str) -> Iterator[Handle]:
+    yield from (h for h in outputs.scores if h.step is not None and h.step.name == name)
 
 
 def near(found: Any, expected: Tensor) -> None:
@@ -111,11 +111,11 @@ def near(found: Any, expected: Tensor) -> None:
     np.testing.assert_allclose(found, expected_, atol=1e-5 * max(1.0, float(np.abs(expected_).max())), rtol=1e-4)
 
 
-def test_stored_scores_are_those_of_the_nets_on_the_images(told: tuple[Run, Findings]) -> None:
+def test_stored_scores_are_those_of_the_nets_on_the_images(told: tuple[Run, Outputs]) -> None:
     """Of each kind of detector one, on naturals and on the first attack, under its thresholds' own images too."""
-    run, findings = told
+    run, outputs = told
     done: set[str] = set()
-    for h in scores_of(findings, "score"):
+    for h in scores_of(outputs, "score"):
         fit = h.args["detector"]
         kind = f"{fit.slug.split('-')[0]} {fit.args['rules'].name} {fit.args['rules'].paired}"
         if kind in done or fit.args.get("form"):
@@ -123,35 +123,35 @@ def test_stored_scores_are_those_of_the_nets_on_the_images(told: tuple[Run, Find
         done.add(kind)
         detector, calibrated, found = run.get(fit), run.get(h.args["calibrated"]), run.get(h)
         for i in (0, 1):
-            look, _ = seen(run, findings, h.args["sets"][i], detector.needs)
+            look, _ = seen(run, outputs, h.args["sets"][i], detector.needs)
             with torch.no_grad():
                 near(found.column(f"score{i:03d}"), detector(look))
-        look, _ = seen(run, findings, h.args["calibrated"].args["sets"][0], detector.needs)
+        look, _ = seen(run, outputs, h.args["calibrated"].args["sets"][0], detector.needs)
         with torch.no_grad():
             near(calibrated.arrays["score000"], detector(look))
     assert len(done) > 20
 
 
-def test_stored_scores_of_fusions_are_those_of_the_nets_on_the_images(told: tuple[Run, Findings]) -> None:
-    run, findings = told
-    for h in list(scores_of(findings, "score_fusion"))[:3]:
+def test_stored_scores_of_fusions_are_those_of_the_nets_on_the_images(told: tuple[Run, Outputs]) -> None:
+    run, outputs = told
+    for h in list(scores_of(outputs, "score_fusion"))[:3]:
         fused, found, calibrated = run.get(h.args["fused"]), run.get(h), run.get(h.args["calibrated"])
         member = h.args["scored"][0]
         for i in (0, 1, len(member.args["sets"]) - 1):
-            look, _ = seen(run, findings, member.args["sets"][i], fused.needs)
+            look, _ = seen(run, outputs, member.args["sets"][i], fused.needs)
             with torch.no_grad():
                 near(found.column(f"score{i:03d}"), fused(look))
-        look, _ = seen(run, findings, member.args["calibrated"].args["sets"][0], fused.needs)
+        look, _ = seen(run, outputs, member.args["calibrated"].args["sets"][0], fused.needs)
         with torch.no_grad():
             near(calibrated.arrays["score000"], fused(look))
 
 
-def test_the_guard_that_is_left_behind_is_the_chosen_one(told: tuple[Run, Findings]) -> None:
-    run, findings = told
-    made = guard_of(run, findings)
+def test_the_guard_that_is_left_behind_is_the_chosen_one(told: tuple[Run, Outputs]) -> None:
+    run, outputs = told
+    made = guard_of(run, outputs)
     assert made is not None
     _, _, detector, threshold, level, scores = made
-    why = run.record(findings.choice[-1])["value"]
+    why = run.record(outputs.choice[-1])["value"]
     assert vars(detector)["facts"]["choice"] == why
     assert vars(detector)["facts"]["detector"] == why["chosen"]
     assert why["worst"][why["chosen"]] == max(why["worst"].values())
@@ -159,18 +159,18 @@ def test_the_guard_that_is_left_behind_is_the_chosen_one(told: tuple[Run, Findin
     assert level == 0.05 and (scores > threshold).mean() <= 0.05
 
 
-def test_settings_and_networks_are_read_off_what_ran(told: tuple[Run, Findings], finished: Path) -> None:
-    run, findings = told
-    attacks = {a["label"]: a for a in attack_settings(run, findings)}
+def test_settings_and_networks_are_read_off_what_ran(told: tuple[Run, Outputs], finished: Path) -> None:
+    run, outputs = told
+    attacks = {a["label"]: a for a in attack_settings(run, outputs)}
     assert set(attacks) == {label(a) for a in (*ATTACKS, DeepFool(steps=2))}
     cw = attacks[label(ATTACKS[1])]
     assert (cw["attack"], cw["eps"], cw["settings"]["steps"], cw["defaults"]["steps"]) == ("CarliniWagner", None, 40, 1000)
     assert attacks["FGSM"]["settings"] == attacks["FGSM"]["defaults"] and attacks["FGSM"]["eps"] == ATTACKS[0].eps
-    nets = {n["name"]: n for n in networks(run, findings, set())}
-    for name, h in (("classifier", findings.classifier), ("saliency model", findings.gates[0])):
+    nets = {n["name"]: n for n in networks(run, outputs, set())}
+    for name, h in (("classifier", outputs.classifier), ("saliency model", outputs.gates[0])):
         assert nets[name]["weights"] == sum(p.numel() for p in run.get(h).parameters())
     heads = dict[str, set[int]]()
-    for h in scores_of(findings, "score"):
+    for h in scores_of(outputs, "score"):
         fitted = run.get(h.args["detector"])
         facts = vars(fitted)["facts"]
         if facts["form"] in ("paired", "replica"):
@@ -181,14 +181,14 @@ def test_settings_and_networks_are_read_off_what_ran(told: tuple[Run, Findings],
     assert any(layer.startswith("conv") for layer in nets["SMD (replica)"]["layers"])
     told_ = json.loads((finished / "records.json").read_text())
     assert told_["networks"] == list(nets.values()) and told_["attacks"] == list(attacks.values())
-    lost = {h.fingerprint for h in findings.gates}
-    assert "saliency model" not in {n["name"] for n in networks(run, findings, lost)}
+    lost = {h.fingerprint for h in outputs.gates}
+    assert "saliency model" not in {n["name"] for n in networks(run, outputs, lost)}
 
 
 # --- what stops it --------------------------------------------------------------------------------------------------
 
 
-def feeble(run: Run, action: str = "mark") -> Findings:
+def feeble(run: Run, action: str = "mark") -> Outputs:
     return tiny(run, action, attacks=(ATTACKS[0], FEEBLE))
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from ..protocol import Rules
 from .handles import Handle
+from .image_sets import EvidenceVariant, ImageSets
 from .steps import calibrate, fit_detector, score
-from .subjects import Shown, Subjects
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingSet:
     """What a detector is trained on.
 
     Attributes:
@@ -32,7 +32,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Judged:
+class TrialResult:
     """A fitted detector and its scores, as handles; ``sets`` are the images of the scores, as the detector was shown them."""
 
     detector: Handle
@@ -41,58 +41,65 @@ class Judged:
     sets: list[Handle]
 
     @property
-    def findings(self) -> list[Handle]:
+    def outputs(self) -> list[Handle]:
         """What a report reads."""
         return [self.calibrated, self.scored]
 
 
 def trained(
-    subjects: Subjects, detector: Any, rules: Rules, training: Training, how: Shown, *, seed: int = 0, chosen: Handle | None = None
+    image_sets: ImageSets,
+    detector: Any,
+    rules: Rules,
+    training: TrainingSet,
+    variant: EvidenceVariant,
+    *,
+    seed: int = 0,
+    chosen: Handle | None = None,
 ) -> Handle:
     """A detector, fitted on images of some attacks; with ``chosen`` its settings are that result, and ``detector`` stands for its kind."""
     role = training.role
-    twins = [subjects.shown(detector, subjects.attacked(a, role, rules), role, how) for a in training.attacks]
-    natural = subjects.shown(detector, subjects.natural[role], role, how)
+    twins = [image_sets.shown(detector, image_sets.attacked(a, role, rules), role, variant) for a in training.attacks]
+    natural = image_sets.shown(detector, image_sets.natural[role], role, variant)
     settings = {"trained_on": training.called, "form": training.form, "shuffled": training.shuffled}
-    return subjects.run.do(fit_detector, natural, twins, chosen or detector, rules, seed=seed, **settings)
+    return image_sets.run.do(fit_detector, natural, twins, chosen or detector, rules, seed=seed, **settings)
 
 
-def judge(
-    subjects: Subjects,
+def evaluate(
+    image_sets: ImageSets,
     detector: Any,
     rules: Rules,
-    training: Training,
+    training: TrainingSet,
     tests: Sequence[Handle],
-    how: Shown,
+    variant: EvidenceVariant,
     *,
     seed: int = 0,
     briefly: bool = False,
     chosen: Handle | None = None,
-) -> Judged:
+) -> TrialResult:
     """Fit, calibrate and score a detector.
 
     Args:
-        subjects: the images.
+        image_sets: the images.
         detector: its settings.
         rules: of the protocol.
         training: on what.
         tests: test image sets beside the naturals.
-        how: the images are shown.
+        variant: of the evidence.
         seed: repetition.
         briefly: without the scores that tell how it trained.
         chosen: see :func:`trained`.
     """
-    run, natural = subjects.run, subjects.natural
+    run, natural = image_sets.run, image_sets.natural
 
     def see(images: Handle, role: str) -> Handle:
-        return subjects.shown(detector, images, role, how)
+        return image_sets.shown(detector, images, role, variant)
 
-    fitted = trained(subjects, detector, rules, training, how, seed=seed, chosen=chosen)
+    fitted = trained(image_sets, detector, rules, training, variant, seed=seed, chosen=chosen)
     sets = [see(natural["calibrate"], "calibrate")]
     if not briefly:
-        few = {r: subjects.few(see(natural[r], r)) for r in ("fit", "detect", "select")}
-        twins = {r: [subjects.few(see(subjects.attacked(a, r, rules), r)) for a in training.attacks] for r in ("detect", "select")}
+        few = {r: image_sets.few(see(natural[r], r)) for r in ("fit", "detect", "select")}
+        twins = {r: [image_sets.few(see(image_sets.attacked(a, r, rules), r)) for a in training.attacks] for r in ("detect", "select")}
         sets += [few["fit"], few["detect"], *twins["detect"], few["select"], *twins["select"]]
     calibrated = run.do(calibrate, sets, fitted, rules)
     shown = [see(images, "test") for images in (natural["test"], *tests)]
-    return Judged(fitted, calibrated, run.do(score, shown, fitted, calibrated), shown)
+    return TrialResult(fitted, calibrated, run.do(score, shown, fitted, calibrated), shown)

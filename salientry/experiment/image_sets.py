@@ -15,7 +15,7 @@ from .variants import replaced
 
 
 @dataclass(frozen=True)
-class Shown:
+class EvidenceVariant:
     """A manner of showing: the ordinary one, or a control that spoils what a detector reads.
 
     Attributes:
@@ -33,7 +33,7 @@ class Shown:
 
 
 @dataclass
-class Subjects:
+class ImageSets:
     """All image sets of a run, as handles.
 
     Attributes:
@@ -74,19 +74,19 @@ class Subjects:
             self._known[key] = self.run.do(settle, proposed, natural, self.classifier, rules)
         return self._known[key]
 
-    def shown(self, detector: Any, images: Handle, role: str, how: Shown) -> Handle:
+    def shown(self, detector: Any, images: Handle, role: str, variant: EvidenceVariant) -> Handle:
         """The images with what this detector's view reads: a map only if it does, so that a map that fails its gate takes along
         nothing that does not stand on it.
         """
-        key = (detector.needs, images.fingerprint, role, how)
+        key = (detector.needs, images.fingerprint, role, variant)
         if key not in self._known:
             if detector.needs & FROM_SALIENCY:
-                if how.selector == "predicted":
-                    images = self.run.do(draw, images, how.saliency)
+                if variant.selector == "predicted":
+                    images = self.run.do(draw, images, variant.saliency)
                 else:
-                    by = "label" if how.selector == "label" else "predicted"
-                    images = self.run.do(draw, images, how.saliency, self.natural[role], by)
+                    by = "label" if variant.selector == "label" else "predicted"
+                    images = self.run.do(draw, images, variant.saliency, self.natural[role], by)
             for kind in sorted(detector.needs & set(GRADIENTS)):
                 images = self.run.do(differentiate, images, self.classifier, kind)
-            self._known[key] = self.run.do(replaced, images, how.part, how.by) if how.part else images
+            self._known[key] = self.run.do(replaced, images, variant.part, variant.by) if variant.part else images
         return self._known[key]

@@ -1,0 +1,60 @@
+"""Questions that only some recipes ask: what changes a published number, how small a perturbation is seen, what a map's detector reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..attacks import FGSM
+from ..detectors import ID, SPD
+from ..experiment.evaluation import TrainingSet, evaluate, trained
+from ..experiment.image_sets import EvidenceVariant, ImageSets
+from ..experiment.outputs import Outputs
+from ..experiment.swap import swap
+from ..protocol import PUBLISHED, Rules
+from ..protocol import REPLICA as UNPAIRED
+from .paper_config import Config
+
+FOOLING = Rules("fooling", bits=None, only_positives=True, paired=False)  # float32 as published, but only what fools counts
+RUNGS = {  # form -> what changed against the one before
+    "ladder 0": "as published: float32, all adversarials, the head's own 0, heads on the classifier's images, no batch norm, unpaired",
+    "ladder 1": "only adversarials that fool count",
+    "ladder 2": "8-bit images",
+    "ladder 4": "heads on images that the classifier has not seen",
+    "ladder 5": "batch norm and a one-cycle rate",
+}  # 3 is the head of 2 at its calibrated threshold, 6 the strict detector itself: paired batches
+
+
+def ladder(config: Config, image_sets: ImageSets, variant: EvidenceVariant, outputs: Outputs) -> None:
+    """From the published protocol to the strict one, one change at a time, for SPD and ID on the headline attacks, two seeds."""
+    if not config.ladder:
+        return
+    loose = replace(config.strict, paired=False)
+    for attack in config.headline:
+        for role in ("fit", "test"):
+            image_sets.attacked(attack, role, config.strict)  # the same images, whoever trains on them
+        for kind in (SPD, ID):
+            rungs = [(UNPAIRED, "fit", config.replica), (FOOLING, "fit", config.replica), (loose, "fit", config.replica)]
+            rungs += [(loose, "detect", config.replica), (loose, "detect", config.head)]
+            for form, (rules, role, head) in zip(RUNGS, rungs, strict=True):
+                training, tests = TrainingSet((attack,), form=form, role=role), [image_sets.attacked(attack, "test", rules)]
+                for seed in range(min(config.seeds, 2)):
+                    outputs.scores += evaluate(image_sets, kind(head), rules, training, tests, variant, seed=seed, briefly=True).outputs
+
+
+def sweep(config: Config, image_sets: ImageSets, variant: EvidenceVariant, outputs: Outputs) -> None:
+    """The four defences, trained on FGSM at each budget and tested on it at each budget: published protocol, one seed."""
+    attacks = [FGSM(eps) for eps in config.sweep]
+    tests = [image_sets.attacked(a, "test", PUBLISHED) for a in attacks]
+    for a in attacks:
+        for d in config.defences:
+            outputs.scores += evaluate(image_sets, d, PUBLISHED, TrainingSet((a,), form="sweep"), tests, variant, briefly=True).outputs
+
+
+def swap_parts(config: Config, image_sets: ImageSets, maps: dict[str, EvidenceVariant], outputs: Outputs) -> None:
+    """SMD and SPD on mixed parts of naturals and adversarials: strict, seed 0, the headline attacks; ``maps`` by the detectors' form."""
+    for attack in config.headline:
+        for form, variant in maps.items():
+            for d in config.defences[:2]:
+                fitted = trained(image_sets, d, config.strict, TrainingSet((attack,), form=form), variant)
+                images = image_sets.natural["test"], image_sets.attacked(attack, "test", config.strict)
+                outputs.swaps.append(image_sets.run.do(swap, *images, variant.saliency, fitted))

@@ -1,0 +1,355 @@
+"""The paper's whole experiment but for the white box, on one data set: what the recipes have in common.
+
+Order: nets, images, the defences under both protocols, controls on what they read, fusion and choice, how far maps move.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from ..attacks import JSMA, CarliniWagner
+from ..controls import MatchedNoise, Null, Reversed, RoundTrip, Shuffled, Transplant
+from ..detectors import (
+    SMD,
+    SPD,
+    BlackShare,
+    Exists,
+    HighFrequency,
+    IDPlus,
+    Margin,
+    Margin2,
+    Opinion,
+    PooledActivations,
+    SortedLogits,
+)
+from ..errors import UsageError
+from ..experiment.choice import LOGISTIC, TRAINED, choose, on_select, select_names
+from ..experiment.evaluation import TrainingSet, TrialResult, evaluate, trained
+from ..experiment.fusion import calibrate_fusion, choose_recipe, fit_fusion, score_fusion
+from ..experiment.handles import Handle, lend
+from ..experiment.image_sets import EvidenceVariant, ImageSets
+from ..experiment.outputs import GuardParts, Outputs
+from ..experiment.run import Run
+from ..experiment.sanity import gallery, gate, sanity
+from ..experiment.shift import map_shift
+from ..experiment.steps import calibrate, fit_encoder, fit_saliency, look, take_trunk, train_classifier
+from ..experiment.strength import strong_enough
+from ..experiment.variants import gradient_sizes
+from ..keys import label
+from ..protocol import PUBLISHED, Rules
+from ..protocol import REPLICA as UNPAIRED
+from ..saliency import Fill, Gradient, GradientInput, GuidedBackprop
+from ..types import ROLES
+from . import extras as extras
+from .paper_config import Config
+
+LEAST = 0.9  # share of images that a strong attack must fool
+SPARSE = (CarliniWagner, JSMA)  # whose own values at shuffled pixels are another control than noise
+HEADLINE_FUSIONS = ("all", "without the map", "without the image", "logits alone", "logits with the map")
+GROUPS: dict[str, tuple[type, ...]] = {  # what is taken out of the fusion to see what it added
+    "the map": (SMD, SPD),
+    "SMD": (SMD,),
+    "SPD": (SPD,),
+    "the image": (IDPlus,),
+    "logits": (Margin, Margin2, SortedLogits),
+    "activations": (PooledActivations,),
+    "the second net": (Exists, Opinion),
+    "pixel statistics": (BlackShare, HighFrequency),
+}
+
+
+def build(run: Run, config: Config) -> Outputs:
+    """Everything that the report prints, as handles.
+
+    Raises:
+        UsageError: for a number of repetitions or of images that cannot be.
+    """
+    experiment, outputs = prepare(run, config)
+    experiment.define_steps(outputs)
+    return outputs
+
+
+def prepare(run: Run, config: Config) -> tuple[Experiment, Outputs]:
+    """Nets, images and gates: what every part of the experiment stands on.
+
+    Raises:
+        UsageError: for a number of repetitions or of images that cannot be.
+    """
+    roles = config.data.roles
+    limits = [("seeds", config.seeds, 100), ("detect", config.detect, roles.detect or roles.fit), ("select", config.select, roles.select)]
+    limits += [("test", config.test, roles.test)] if config.test is not None else []
+    for name, value, most in limits:
+        if not 1 <= value <= most:
+            raise UsageError(f"{name} must lie in [1, {most}]; found {value}")
+    images = run.dataset(config.data)
+    f = run.do(train_classifier, images["fit"], config.classifier)
+    encoder = run.do(fit_encoder, images["fit"], config.saliency.encoder)
+    drawer = run.do(fit_saliency, images["fit"], f, config.saliency, encoder)
+    looked = {role: run.do(look, images[role], f) for role in ROLES if getattr(roles, role)}
+    measured, drawers = run.do(sanity, looked["select"], f, drawer), [drawer]
+    s = run.do(gate, measured, drawer, config.bounds)
+    fit = config.detect if config.ladder else min(roles.calibrate, roles.fit)
+    natural = looked | {"fit": looked["fit"].first(fit)}
+    heads = looked["detect"].first(config.detect) if roles.detect else run.do(lend, looked["fit"].first(config.detect), "detect")
+    natural |= {"detect": heads, "select": looked["select"].first(config.select)}
+    natural |= {"test": looked["test"].first(config.test)} if config.test is not None else {}
+    outputs = Outputs(classifier=f, gates=[s], sanity=[measured, run.do(sanity, looked["select"], f, drawer, fill=Fill("paper"))])
+    outputs.reduced, outputs.compact = [label(a) for a in config.reduced], config.compact
+    outputs.class_names = getattr(config.data, "class_names", ())
+    health = None if config.health is None else min(config.health, fit, config.detect, config.select)
+    experiment = Experiment(run, config, ImageSets(run, f, natural, health), EvidenceVariant(s), encoder, looked["select"])
+    if config.trunk is not None:
+        drawn = run.do(fit_saliency, images["fit"], f, config.trunk, run.do(take_trunk, images["fit"], f, config.trunk.encoder))
+        outputs.sanity.append(run.do(sanity, looked["select"], f, drawn))
+        experiment.trunk = EvidenceVariant(run.do(gate, outputs.sanity[-1], drawn, config.bounds))
+        outputs.gates.append(_is(experiment.trunk.saliency))
+        drawers.append(drawn)
+    outputs.sanity += [run.do(sanity, looked["select"], f, d, within="class") for d in drawers]
+    return experiment, outputs
+
+
+@dataclass
+class Experiment:
+    """The paper's experiment on one data set; each part adds to the outputs.
+
+    Attributes:
+        run: where it is written down.
+        config: settings.
+        image_sets: all images.
+        variant: the evidence as it is, nothing replaced.
+        encoder: of the saliency model.
+        select: all select naturals; fewer are attacked.
+        trunk: with maps drawn from the classifier's own trunk, where the config wants them.
+    """
+
+    run: Run
+    config: Config
+    image_sets: ImageSets
+    variant: EvidenceVariant
+    encoder: Handle
+    select: Handle
+    trunk: EvidenceVariant | None = None
+
+    def define_steps(self, outputs: Outputs) -> None:
+        """Every part, in order: handles only, nothing is computed."""
+        self.attack(outputs)
+        self.detect(outputs)
+        self.ablate_inputs(outputs)
+        self.fuse(outputs)
+        self.shift_maps(outputs)
+        extras.ladder(self.config, self.image_sets, self.variant, outputs)
+        extras.sweep(self.config, self.image_sets, self.variant, outputs)
+        extras.swap_parts(self.config, self.image_sets, {"": self.variant} | ({"trunk": self.trunk} if self.trunk else {}), outputs)
+
+    def attack(self, outputs: Outputs) -> None:
+        """The attacks must attack: told in float, before anything is judged on them."""
+        config = self.config
+        for a in config.tested:
+            strong = a in (*config.attacks, *config.headline) and a not in config.weak
+            outputs.strength.append(self.run.do(strong_enough, self.image_sets.attacked(a, "test", PUBLISHED), LEAST if strong else 0.0))
+            if a in (*config.attacks, config.printed):
+                outputs.gradients.append(
+                    self.run.do(gradient_sizes, self.image_sets.attacked(a, "test", PUBLISHED), self.image_sets.classifier)
+                )
+        outputs.gradients.append(self.run.do(gradient_sizes, self.image_sets.natural["test"], self.image_sets.classifier))
+
+    def tests(self, rules: Rules, attacks: tuple[Any, ...], every: bool) -> list[Handle]:
+        """Test images of all attacks, then controls as large as the ``attacks``; ``every`` control, or the mandatory ones."""
+        config, image_sets = self.config, self.image_sets
+        found = [image_sets.attacked(a, "test", rules) for a in config.tested]
+        found += [image_sets.control(Null(), attacks[0], rules)]
+        found += [image_sets.control(MatchedNoise(), a, rules) for a in attacks]
+        if every:
+            found += [image_sets.control(RoundTrip(), attacks[0], rules)]
+            for a in attacks:
+                kinds = [MatchedNoise(kind="gaussian"), Transplant(), *([Shuffled()] if isinstance(a, SPARSE) else [])]
+                found += [*(image_sets.control(k, a, rules) for k in kinds), image_sets.attacked(a, "test", PUBLISHED)]
+        return list({h.fingerprint: h for h in found}.values())
+
+    def trainings(self, rules: Rules) -> Iterator[TrainingSet]:
+        """On each attack alone, and on all of them."""
+        yield from (TrainingSet((a,)) for a in (self.config.rows if rules.name == "strict" else self.config.attacks))
+        yield self.combined
+
+    def is_headline(self, training: TrainingSet) -> bool:
+        """Whether this row carries the questions about the map."""
+        return training.called == "combined" or not self.config.headline or training.attacks[0] in self.config.headline
+
+    @functools.cached_property
+    def recipe(self) -> Handle | None:
+        """The settings of ID+ that are best on *select*; None where there is nothing to choose."""
+        config, rows = self.config, self.config.headline
+        if len(config.recipes) < 2:
+            return None
+        tried = [IDPlus(r) for r in config.recipes]
+        scored = [
+            on_select(
+                self.image_sets,
+                trained(self.image_sets, d, config.strict, TrainingSet((a,)), self.variant),
+                d,
+                rows,
+                config.strict,
+                self.variant,
+            )
+            for d in tried
+            for a in rows
+        ]
+        twins = [self.image_sets.attacked(a, "select", config.strict) for a in rows]
+        return self.run.do(choose_recipe, tried, twins, scored, select_names([label(a) for a in rows]))
+
+    def evaluated(
+        self, detector: Any, rules: Rules, training: TrainingSet, seed: int, variant: EvidenceVariant | None = None
+    ) -> TrialResult:
+        """A trial with the controls that its place in the experiment asks for."""
+        tests = self.tests(rules, training.attacks, every=rules.name == "strict" and seed == 0)
+        chosen = self.recipe if isinstance(detector, IDPlus) else None
+        return evaluate(self.image_sets, detector, rules, training, tests, variant or self.variant, seed=seed, chosen=chosen)
+
+    def ablation(self, detector: Any, training: TrainingSet, variant: EvidenceVariant) -> TrialResult:
+        """A trial of a detector that is blinded: it is tested on its training attack alone."""
+        strict = self.config.strict
+        tests = [self.image_sets.attacked(a, "test", strict) for a in training.attacks]
+        return evaluate(self.image_sets, detector, strict, training, tests, variant, briefly=True)
+
+    def detect(self, outputs: Outputs) -> None:
+        """The grids: trained on each attack, and on all, tested on each."""
+        config = self.config
+        replicas = [type(d)(head=config.replica) for d in config.defences]
+        for rules in (PUBLISHED, config.strict):
+            strict = rules is config.strict
+            for training in (*self.trainings(rules), *([] if strict or config.printed is None else [TrainingSet((config.printed,))])):
+                fair = (IDPlus(config.recipes[0]),) if strict and self.is_headline(training) else ()
+                trials = [(d, rules, seed) for d in (*config.defences, *fair, *TRAINED) for seed in range(config.seeds)]
+                trials += [(d, rules, 0) for d in LOGISTIC] + ([] if strict else [(d, UNPAIRED, 0) for d in replicas])
+                for detector, manner, seed in trials:
+                    outputs.scores += self.evaluated(detector, manner, training, seed).outputs
+                if strict and self.trunk and self.is_headline(training):
+                    own = replace(training, form="trunk")
+                    for d, seed in product(config.defences[:2], range(config.seeds)):
+                        outputs.scores += self.evaluated(d, rules, own, seed, self.trunk).outputs
+        outputs.recipe = self.recipe
+
+    def ablate_inputs(self, outputs: Outputs) -> None:
+        """Controls on what a detector reads: strict, seed 0, trained on the first headline, or on the first attack and on C&W."""
+        config, run = self.config, self.run
+        undrawn = run.do(fit_saliency, self.fit_rows, self.image_sets.classifier, replace(config.saliency, epochs=0), self.encoder)
+        s = self.variant.saliency
+        maps = {f"{by} map": EvidenceVariant(s, "map", by) for by in ("random", "constant", "another image's")}
+        maps |= {
+            "untrained decoder": EvidenceVariant(undrawn),
+            "natural's class": EvidenceVariant(s, selector="natural"),
+            "true class": EvidenceVariant(s, selector="label"),
+        }
+        gradients = {
+            "gradient zeroed": EvidenceVariant(s, "gradient", "zero"),
+            "another image's gradient": EvidenceVariant(s, "gradient", "another image's"),
+        }
+        usual = (config.attacks[0], *(a for a in config.attacks[1:] if isinstance(a, CarliniWagner)))
+        for attack in config.headline[:1] or usual:
+            for form, variant in (maps | gradients).items():
+                detectors = config.defences[:2] if form in maps else config.defences[3:]
+                for d in detectors:
+                    outputs.scores += self.ablation(d, TrainingSet((attack,), form=form), variant).outputs
+            for d in config.defences[:3]:
+                shuffled = TrainingSet((attack,), form="labels shuffled", shuffled=True)
+                outputs.scores += self.ablation(d, shuffled, self.variant).outputs
+
+    @property
+    def fit_rows(self) -> Handle:
+        """The rows that nets are trained on."""
+        return self.run.dataset(self.config.data)["fit"]
+
+    def fuse(self, outputs: Outputs) -> None:
+        """The fusion of everything that was trained on all attacks, and without each of its parts in turn; and the choice of a guard.
+        On a headline attack alone: with the map and without it.
+        """
+        config = self.config
+        for training in (self.combined, *(TrainingSet((a,)) for a in config.headline)):
+            for seed in range(config.seeds):
+                trials = self.members(training, seed)
+                kept, scores = self._fused(training, trials, seed)
+                outputs.scores += scores
+                if seed == 0 and training.called == "combined":
+                    self.keep(outputs, {d: t.detector for d, t in trials.items()}, *kept)
+
+    @property
+    def combined(self) -> TrainingSet:
+        """On all attacks at once."""
+        return TrainingSet(self.config.attacks, "combined")
+
+    def members(self, training: TrainingSet, seed: int) -> dict[Any, TrialResult]:
+        """The detectors that are fused, by their settings."""
+        return {d: self.evaluated(d, self.config.strict, training, 0 if d in LOGISTIC else seed) for d in self.config.members}
+
+    def full_fusion(self, training: TrainingSet, seed: int) -> tuple[Handle, Handle]:
+        """The fusion of everything, and what it was calibrated to."""
+        return self._fused(training, self.members(training, seed), seed)[0]
+
+    def _fused(self, training: TrainingSet, trials: dict[Any, TrialResult], seed: int) -> tuple[tuple[Handle, Handle], list[Handle]]:
+        """All fusions of these trials: the whole one and what it was calibrated to, and everything that they found."""
+        config, run, image_sets, attacks = self.config, self.run, self.image_sets, training.attacks
+        twins = [image_sets.attacked(a, "select", config.strict) for a in attacks]
+        selected = {d: on_select(image_sets, t.detector, d, attacks, config.strict, self.variant) for d, t in trials.items()}
+        sets = [image_sets.natural["test"], *self.tests(config.strict, attacks, seed == 0)]
+        names, whole, scores = select_names([label(a) for a in attacks]), list[Handle](), list[Handle]()
+        for called, kept in _fusions(tuple(trials)).items():
+            if training.called != "combined" and called not in HEADLINE_FUSIONS:
+                continue
+            members, scored = [trials[d].detector for d in kept], [trials[d] for d in kept]
+            fused = run.do(fit_fusion, [selected[d] for d in kept], members, names, twins, config.strict, called, seed=seed)
+            calibrated = run.do(calibrate_fusion, [t.calibrated for t in scored], fused, config.strict)
+            scores += [calibrated, run.do(score_fusion, sets, [t.scored for t in scored], fused, calibrated)]
+            whole += [fused, calibrated] if called == "all" else []
+        return (whole[0], whole[1]), scores
+
+    def keep(self, outputs: Outputs, candidates: dict[Any, Handle], fused: Handle, calibrated: Handle) -> None:
+        """Choose the guard's detector on *select*, and only then calibrate it; without a choice it is the fusion."""
+        config, image_sets, level = self.config, self.image_sets, self.config.strict.levels[0]
+        if not config.choice:
+            outputs.guard = GuardParts(image_sets.classifier, _is(self.variant.saliency), fused, calibrated, level)
+            return
+        choice = choose(image_sets, candidates, fused, config.attacks, config.strict, self.variant, level)
+        drawn = image_sets.shown(SPD(), image_sets.natural["calibrate"], "calibrate", self.variant)
+        calibrated = self.run.do(calibrate, [drawn], choice.detector, config.strict)
+        outputs.choice = [*choice.rates, choice.detector]
+        outputs.guard = GuardParts(image_sets.classifier, _is(self.variant.saliency), choice.detector, calibrated, level)
+
+    def shift_maps(self, outputs: Outputs) -> None:
+        """How far maps move, learnt ones and gradients; and pictures."""
+        config, run, image_sets = self.config, self.run, self.image_sets
+        others = [
+            run.do(fit_saliency, image_sets.natural["select"], image_sets.classifier, m)
+            for m in (Gradient(), GradientInput(), GuidedBackprop(), Gradient(of="prob"))
+        ]
+        for rules in (PUBLISHED, config.strict):
+            strict = rules is config.strict
+            attacks = config.rows if strict else config.attacks
+            attacked = [image_sets.attacked(a, "test", rules) for a in attacks]
+            noisy = [image_sets.control(MatchedNoise(), a, rules) for a in attacks]
+            sets = (image_sets.natural["test"], attacked, noisy)
+            kinds = (MatchedNoise(), Transplant(), Reversed())
+            controls = [image_sets.control(k, a, rules) for a in attacks for k in kinds] if strict and config.headline else None
+            for saliency in (self.variant.saliency, *([self.trunk.saliency] if self.trunk else [])):
+                outputs.shifts.append(run.do(map_shift, *sets, saliency, split=strict, controls=controls))
+            outputs.shifts += [run.do(map_shift, *sets, m) for m in others if strict]
+        shown = [image_sets.shown(SPD(), image_sets.attacked(a, "test", config.strict), "test", self.variant) for a in config.attacks]
+        outputs.gallery = run.do(gallery, image_sets.shown(SPD(), image_sets.natural["test"], "test", self.variant), shown, others)
+
+
+def _fusions(members: tuple[Any, ...]) -> dict[str, list[Any]]:
+    """Everything; everything without each part; the logits' floors alone, and with each other part."""
+    logits = [d for d in members if isinstance(d, GROUPS["logits"])]
+    found = {"all": list(members)}
+    found |= {f"without {name}": [d for d in members if not isinstance(d, kinds)] for name, kinds in GROUPS.items()}
+    found |= {"logits alone": logits}
+    others = {name: kinds for name, kinds in GROUPS.items() if name != "logits"}
+    return found | {f"logits with {name}": [*logits, *(d for d in members if isinstance(d, kinds))] for name, kinds in others.items()}
+
+
+def _is(handle: Handle | None) -> Handle:
+    assert handle is not None
+    return handle
