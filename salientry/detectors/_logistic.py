@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from ..types import Pairs
 from ._fitted import Fitted, assembled
+
+LEAST = 1e-3  # slope of a monotone head
 
 
 class Logistic(nn.Module):
@@ -32,7 +37,7 @@ class Logistic(nn.Module):
     @property
     def weights(self) -> Tensor:
         """(D,) of the standardised columns."""
-        return self.slope.clamp_min(1e-3) if self.monotone else self.slope
+        return self.slope.clamp_min(LEAST) if self.monotone else self.slope
 
     def each(self, view: Tensor) -> Tensor:
         """(N, D) what each column adds to the score."""
@@ -60,8 +65,17 @@ def build(settings: Any, view: tuple[int, ...], parts: tuple[nn.Module, ...], mo
     return assembled(settings, Logistic(view[0], monotone), view, parts)
 
 
-def fit(settings: Any, pairs: Pairs, parts: tuple[nn.Module, ...], l2: float = 1e-3) -> Fitted:
-    """Logistic regression by L-BFGS, in float64 on the processor: deterministic, no seed."""
+def fit(settings: Any, pairs: Pairs, parts: tuple[nn.Module, ...], l2: float = 1e-3, bounded: bool = False) -> Fitted:
+    """Logistic regression by L-BFGS, in float64 on the processor: deterministic, no seed.
+
+    Args:
+        settings: of the detector.
+        pairs: its training views.
+        parts: fitted detectors that it stands on.
+        l2: weight of the squared slopes.
+        bounded: slopes are searched for within their bound (L-BFGS-B, Byrd et al. 1995), the optimum of a convex problem. Else they
+            are clamped in the loss, where a slope below the bound has no gradient and never comes back: as baselines' keys ask.
+    """
     fitted: Fitted = settings.build(pairs.shape, *parts)
     x, y = columns_of(pairs)
     head, device = fitted.head.double().cpu(), x.device
@@ -70,12 +84,28 @@ def fit(settings: Any, pairs: Pairs, parts: tuple[nn.Module, ...], l2: float = 1
     solver = torch.optim.LBFGS(head.parameters(), max_iter=200, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
-        solver.zero_grad()
+        head.zero_grad()
         loss = F.binary_cross_entropy_with_logits(head(x), y) + l2 * head.slope.square().sum()  # type: ignore[operator]
         loss.backward()
         return loss
 
     with torch.enable_grad():
-        solver.step(closure)  # type: ignore[no-untyped-call]
+        if bounded:
+            _within_bounds(head, closure)
+        else:
+            solver.step(closure)  # type: ignore[no-untyped-call]
     head.float().to(device)  # the head alone: the parts are someone else's
     return fitted.eval()
+
+
+def _within_bounds(head: Any, loss: Callable[[], Tensor]) -> None:
+    """Set slope and offset to the least loss with slopes of at least ``LEAST``."""
+
+    def at(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, np.ndarray[Any, np.dtype[np.float64]]]:
+        head.slope.data, head.offset.data = torch.from_numpy(values[:-1].copy()), torch.tensor(values[-1])
+        value = float(loss().detach())
+        return value, torch.cat([head.slope.grad, head.offset.grad[None]]).numpy()
+
+    start = torch.cat([head.slope.detach(), head.offset.detach()[None]]).numpy()
+    bounds = [(LEAST, None)] * (len(start) - 1) + [(None, None)]
+    at(minimize(at, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-13, "gtol": 1e-8, "maxiter": 1000}).x)

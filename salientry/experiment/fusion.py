@@ -67,7 +67,7 @@ def _pairs(scored: list[Found], names: list[str], attacked: list[Rows], keep: An
     return ScorePairs(stacked(scored, names, SELECT_NATURAL)[: len(counts)][counts], twins[counts])
 
 
-@step("fit_fusion")
+@step("fit_fusion", uses=(Fused,))
 def fit_fusion(
     scored: list[Found], members: list[nn.Module], names: list[str], attacked: list[Rows], rules: Rules, called: str = "all", *, seed: int
 ) -> nn.Module:
@@ -134,7 +134,7 @@ def _out_of_fold(scored: list[Found], names: list[str], attacked: list[Rows], na
     return out
 
 
-@step("unseen_rates")
+@step("unseen_rates", uses=(Fused,))
 def unseen_rates(
     natural: Rows, unseen: Rows, attacked: list[Rows], scored: list[Found], names: list[str], called: list[str], level: float
 ) -> dict[str, float]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
-from ..keys import canonical, digest, label
+from ..keys import canonical, class_name, digest, label, revision_of
 from ..protocol import deal
 from ..rows import Joined, Rows
 from ..store import JSON
@@ -37,6 +37,7 @@ class Step:
     revision: int
     facts: Callable[..., dict[str, JSON]] | None
     chooses: bool
+    uses: tuple[type, ...] = ()
 
     def __reduce__(self) -> tuple[Callable[[str, str], Step], tuple[str, str]]:
         """In another process it is found again by its function's name.
@@ -88,6 +89,7 @@ def step(
     revision: int = 1,
     facts: Callable[..., dict[str, JSON]] | None = None,
     chooses: bool = False,
+    uses: tuple[type, ...] = (),
 ) -> Callable[[Callable[..., Any]], Step]:
     """Mark a function as a step.
 
@@ -103,6 +105,8 @@ def step(
         revision: raised when the step's numbers change on purpose.
         facts: the step's arguments by name to small facts that travel with the result.
         chooses: it returns :class:`Chosen`: one of its arguments, or a failed gate.
+        uses: settings classes that the function makes for itself, so that they are none of its arguments: their revisions are part
+            of the key.
 
     Raises:
         UsageError: when another function is a step of this name; their results would share keys.
@@ -113,7 +117,7 @@ def step(
         where = f"{function.__module__}.{function.__qualname__}"
         if _DEFINED.setdefault(name, where) != where:
             raise UsageError(f"two steps are called {name!r}: {_DEFINED[name]} and {where}; give one of them another name")
-        return Step(name, function, each_image, stored, batch, shard, revision, facts, chooses)
+        return Step(name, function, each_image, stored, batch, shard, revision, facts, chooses, uses)
 
     return mark
 
@@ -187,10 +191,16 @@ def handles_in(value: Any) -> Iterator[Handle]:
             yield from handles_in(v)
 
 
+def revisions_used(made_by: Step) -> dict[str, int]:
+    """The revisions that are not 1 of the settings that a step makes for itself, by class name."""
+    return {class_name(kind): revision for kind in made_by.uses if (revision := revision_of(kind)) != 1}
+
+
 def make_handle(made_by: Step, args: dict[str, Any], seed: int | None, numerics: str) -> Handle:
     """The handle of a step on these arguments; its key is made here."""
     parts: list[Any] = [made_by.name, made_by.revision, canonical(args)]
     parts += [{"seed": seed}] if made_by.seeded else []
+    parts += [{"uses": uses}] if (uses := revisions_used(made_by)) else []
     parts += [{"numerics": numerics}] if numerics != "float32" else []
     if not made_by.stored:
         inner = next(handles_in(args))

@@ -38,7 +38,7 @@ from ..learned import with_facts
 from ..rows import Rows, id_bytes
 from ..store import JSON, write_arrays, write_json, writing
 from .describe import attack_settings, networks
-from .handles import Found, Handle, handles_in
+from .handles import Found, Handle, handles_in, revisions_used
 from .outputs import Outputs
 from .run import Outcome, Run
 
@@ -253,7 +253,10 @@ def export(run: Run, outputs: Outputs, outcome: Outcome, out: Path, about: dict[
 
 def revisions_of(run: Run, outputs: Outputs) -> dict[str, int]:
     """The revisions that are not 1 of all settings that the outputs stand on."""
-    return dict(sorted({k: v for h in run.order(list(outputs)) for k, v in revisions_in(h.args).items()}.items()))
+    found: dict[str, int] = {}
+    for h in run.order(list(outputs)):
+        found |= revisions_in(h.args) | (revisions_used(h.step) if h.step else {})
+    return dict(sorted(found.items()))
 
 
 def _journal(run: Run, outputs: Outputs, outcome: Outcome) -> dict[str, JSON]:

@@ -180,7 +180,9 @@ def test_records_that_name_no_revisions_were_made_with_the_first(store: Path, le
     del body["revisions"]
     (left / "records.json").write_text(sealed(body))
     told = Told("run", "tiny", "--only", key(left, "Margin", "strict", CW), "--compare", left)
-    assert told.lines[0].startswith("note: the records were made with another revision of attacks.FGSM (1, now 2): ")
+    assert told.lines[0].startswith(
+        "note: the records were made with another revision of attacks.FGSM (1, now 2), detectors.Fused (1, now 2): "
+    )
 
 
 # --- it disagrees --------------------------------------------------------------------------------------------------

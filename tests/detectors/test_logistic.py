@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from salientry.detectors import Margin, Margin2
+from salientry.detectors import Fused, Margin, Margin2, _logistic
 
 from ..examples import ViewPairs
 
@@ -58,3 +58,45 @@ def test_separable_data_end_finite() -> None:
     head: Any = Margin().fit(ViewPairs(torch.linspace(-2, -1, 80)[:, None], torch.linspace(1, 2, 80)[:, None]), seed=0).head
     assert 1 < float(head.slope.detach()) < 20
     assert head.slope.dtype == torch.float32
+
+
+# --- slopes within their bound -----------------------------------------------------------------------------------
+
+
+def correlated(seed: int) -> ViewPairs:
+    """Five columns that overlap, of which some help only to correct others."""
+    g = torch.Generator().manual_seed(seed)
+    mixing, shift = torch.randn(5, 5, generator=g), torch.rand(5, generator=g) * 2
+    return ViewPairs(torch.randn(200, 5, generator=g) @ mixing, torch.randn(200, 5, generator=g) @ mixing + shift)
+
+
+def loss_and_gradient(head: Any, pairs: ViewPairs) -> tuple[float, torch.Tensor]:
+    """Of the slopes that are used, which are free here."""
+    x = torch.cat([pairs.natural, pairs.adversarial]).double()
+    y = torch.cat([torch.zeros(200), torch.ones(200)]).double()
+    weights = head.weights.detach().double().requires_grad_()
+    scores = ((x - head.mean.double()) / head.std.double()) @ weights + head.offset.detach().double()
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(scores, y) + 1e-3 * weights.square().sum()
+    (gradient,) = torch.autograd.grad(loss, weights)
+    return float(loss.detach()), gradient
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_slope_of_a_fusion_could_be_better(seed: int) -> None:
+    """The conditions of a bounded optimum (Karush, Kuhn, Tucker): free slopes have no gradient, bound ones want to go further down."""
+    pairs, parts = correlated(seed), [torch.nn.Identity() for _ in range(5)]
+    head: Any = Fused().fit(pairs, *parts, seed=0).head
+    loss, gradient = loss_and_gradient(head, pairs)
+    free = head.weights.detach() > 1.001e-3
+    assert float(gradient[free].abs().max()) < 1e-5
+    assert bool((gradient[~free] > -1e-5).all())
+    clamped, _ = loss_and_gradient(_logistic.fit(Fused(), pairs, tuple(parts)).head, pairs)
+    assert loss <= clamped + 1e-6
+
+
+def test_a_slope_that_went_below_the_bound_comes_back() -> None:
+    pairs, parts = correlated(0), [torch.nn.Identity() for _ in range(5)]
+    clamped, bounded = (_logistic.fit(Fused(), pairs, tuple(parts), bounded=b).head for b in (False, True))
+    assert loss_and_gradient(clamped, pairs)[1].min() < -1e-3, "a slope at the bound wants to rise, and cannot"
+    assert [h.weights.detach()[3].item() for h in (clamped, bounded)] == pytest.approx([1e-3, 0.149], abs=2e-3)
+    assert loss_and_gradient(bounded, pairs)[0] < loss_and_gradient(clamped, pairs)[0] - 5e-4

@@ -319,6 +319,24 @@ def test_every_key_of_the_recorded_runs_is_one_of_todays(folder: Path, tmp_path:
     assert found <= today
 
 
+def test_the_revision_of_settings_that_a_step_makes_for_itself_is_part_of_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Inner:
+        pass
+
+    Inner.__module__ = "salientry.detectors.made"
+
+    def function(x: int) -> int:
+        return x
+
+    plain, using = step("of_inner")(function), step("of_inner", uses=(Inner,))(function)
+    first = make_handle(plain, {"x": 1}, None, "float32").fingerprint
+    assert make_handle(using, {"x": 1}, None, "float32").fingerprint == first, "a first revision is not named"
+    monkeypatch.setattr(Inner, "REVISION", 2, raising=False)
+    assert make_handle(using, {"x": 1}, None, "float32").fingerprint != first
+    with as_of({}):
+        assert make_handle(using, {"x": 1}, None, "float32").fingerprint == first, "as recorded runs have it"
+
+
 def test_numbers_of_one_value_are_one_key() -> None:
     @dataclass(frozen=True)
     class S:
