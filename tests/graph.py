@@ -5,6 +5,14 @@ from __future__ import annotations
 from salientry.experiment.handles import Handle
 
 
+def scoring(h: Handle) -> str:
+    """What a handle scores: ``""`` nothing, else ``calibration``, ``test``, ``select``; of a fusion with ``fusion`` before it."""
+    if h.step is None or h.step.name != "scores":
+        return ""
+    what = "calibration" if "rules" in h.args else "test" if "calibrated" in h.args else "select"
+    return f"fusion {what}" if "parts" in h.args else what
+
+
 def upstream(h: Handle) -> dict[str, Handle]:
     """Everything that it stands on, views included, by key."""
     found: dict[str, Handle] = {}

@@ -165,9 +165,9 @@ PROTOCOL = (
         "experiment/test_steps.py",
     ),
     _fault(
-        "thresholds come from a set after the calibration images",
-        "experiment/steps.py",
-        'thresholds_of(found["score000"], rules)',
+        "thresholds come from another set than the calibration images",
+        "experiment/scoring.py",
+        'thresholds_of(scores_of(found, natural_set("calibrate")), rules)',
         "thresholds_of(list(found.values())[-1], rules)",
         "experiment/test_steps.py",
     ),

@@ -23,10 +23,10 @@ from ..detectors import (
 from ..keys import label
 from ..protocol import Rules
 from .evaluation import TrainingSet, trained
-from .fusion import SELECT_ATTACKED, SELECT_NATURAL, choose_detector, unseen_rates
+from .fusion import choose_detector, unseen_rates
 from .handles import Handle
 from .image_sets import EvidenceVariant, ImageSets
-from .steps import score_sets
+from .scoring import score
 
 LOGISTIC = (Margin(), Margin2(), Exists(), Opinion(), BlackShare(), HighFrequency())  # no seed moves these
 TRAINED = (SortedLogits(), PooledActivations())
@@ -51,8 +51,8 @@ class Choice:
 
 
 def select_names(labels: Sequence[str]) -> list[str]:
-    """What :func:`on_select` scores, in order."""
-    return [SELECT_NATURAL, *(f"{SELECT_ATTACKED}{a}" for a in labels)]
+    """What recorded keys call the image sets that :func:`on_select` scores, in order."""
+    return ["select/natural", *(f"select/{a}" for a in labels)]
 
 
 def on_select(
@@ -60,7 +60,7 @@ def on_select(
 ) -> Handle:
     """A detector's scores of *select* naturals and of every attack's images of that role."""
     sets = [image_sets.natural["select"], *(image_sets.attacked(a, "select", rules) for a in attacks)]
-    return image_sets.run.do(score_sets, [image_sets.shown(settings, images, "select", variant) for images in sets], fitted)
+    return image_sets.run.do(score, fitted, [image_sets.shown(settings, images, "select", variant) for images in sets])
 
 
 def choose(

@@ -39,13 +39,12 @@ def networks(run: Run, outputs: Outputs, lost: set[str]) -> list[dict[str, JSON]
     for h in outputs.gates:
         if h.fingerprint not in lost:
             out["saliency model"] = _described("saliency model", run.get(h))
-    for h in outputs.scores:
-        fitted = h.args.get("detector")
-        if fitted is None or h.fingerprint in lost or not (facts := run.record(fitted)["facts"]):
+    for s in outputs.scores:
+        if s.scores.fingerprint in lost or not (facts := run.record(s.detector)["facts"]):
             continue
         name = facts["detector"] + (" (replica)" if facts["form"] == "replica" else "")
         if facts["form"] in ("paired", "replica") and name not in out:
-            out[name] = _described(name, run.get(fitted).head)
+            out[name] = _described(name, run.get(s.detector).head)
     return list(out.values())
 
 

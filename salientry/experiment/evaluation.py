@@ -9,7 +9,8 @@ from typing import Any
 from ..protocol import Rules
 from .handles import Handle
 from .image_sets import EvidenceVariant, ImageSets
-from .steps import calibrate, fit_detector, score
+from .scoring import Scored, score
+from .steps import fit_detector
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,20 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A fitted detector and its scores, as handles; ``sets`` are the images of the scores, as the detector was shown them."""
+    """A fitted detector and its scores, as handles.
+
+    Attributes:
+        detector: fitted.
+        calibrated: scores of images that are not for testing, and thresholds.
+        scored: scores of test images.
+    """
 
     detector: Handle
-    calibrated: Handle
-    scored: Handle
-    sets: list[Handle]
+    calibrated: Scored
+    scored: Scored
 
     @property
-    def outputs(self) -> list[Handle]:
+    def outputs(self) -> list[Scored]:
         """What a report reads."""
         return [self.calibrated, self.scored]
 
@@ -100,6 +106,6 @@ def evaluate(
         few = {r: image_sets.few(see(natural[r], r)) for r in ("fit", "detect", "select")}
         twins = {r: [image_sets.few(see(image_sets.attacked(a, r, rules), r)) for a in training.attacks] for r in ("detect", "select")}
         sets += [few["fit"], few["detect"], *twins["detect"], few["select"], *twins["select"]]
-    calibrated = run.do(calibrate, sets, fitted, rules)
+    calibrated = Scored(fitted, sets, run.do(score, fitted, sets, rules=rules))
     shown = [see(images, "test") for images in (natural["test"], *tests)]
-    return TrialResult(fitted, calibrated, run.do(score, shown, fitted, calibrated), shown)
+    return TrialResult(fitted, calibrated, Scored(fitted, shown, run.do(score, fitted, shown, calibrated=calibrated.scores)))

@@ -40,6 +40,7 @@ from .image_sets import ImageSets
 from .intake import Pixels, taken
 from .parts import Parts, expected, told
 from .run import Run
+from .scoring import natural_set, scores_of
 from .steps import look
 from .watching import Told, Watch, no_main
 
@@ -251,7 +252,7 @@ def _assembled(
     fitted = with_facts(fitted, fit=fit, **({"choice": choice} if choice else {}))
     shape = Shape(pixels.shape[1], pixels.shape[2], pixels.shape[3], seen.classes)
     net = None if drawer is None else run.get(drawer)
-    return Guard(classifier, net, fitted, threshold, parts.level, frozen.arrays["score000"], shape, resize)
+    return Guard(classifier, net, fitted, threshold, parts.level, scores_of(frozen, natural_set("calibrate")), shape, resize)
 
 
 def _checked(

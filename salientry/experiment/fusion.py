@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..batches import DEVICE, Batch
+from ..batches import DEVICE
 from ..detectors import Fused
 from ..errors import UsageError
 from ..keys import label
@@ -18,10 +18,10 @@ from ..metrics import auroc, of_mixture
 from ..protocol import Rules
 from ..rows import Rows
 from .handles import Chosen, Found, step
-from .steps import Columns, thresholds_of
+from .scoring import natural_set, scores_of, set_name
 
 FOLDS = 5
-SELECT_NATURAL, SELECT_ATTACKED = "select/natural", "select/"
+NATURAL = natural_set("select")
 
 
 def _here(scores: Any) -> Tensor:
@@ -49,9 +49,9 @@ class ScorePairs:
             yield self.natural[s : s + size], self.twins[s : s + size]
 
 
-def stacked(scored: list[Found], names: list[str], which: str) -> Any:
-    """(N, members) scores of a set by each member."""
-    return np.stack([f.arrays[f"score{names.index(which):03d}"] for f in scored], 1)
+def stacked(scored: list[Found], name: str) -> Any:
+    """(N, members) scores of an image set by each member."""
+    return np.stack([scores_of(f, name) for f in scored], 1)
 
 
 def fold_of(ids: Any) -> Any:
@@ -59,12 +59,11 @@ def fold_of(ids: Any) -> Any:
     return np.array([int(i[:8], 16) % FOLDS for i in ids])
 
 
-def _pairs(scored: list[Found], names: list[str], attacked: list[Rows], keep: Any) -> ScorePairs:
+def _pairs(scored: list[Found], attacked: list[Rows], keep: Any) -> ScorePairs:
     """Select naturals and their twins of the mixture, where they count and ``keep`` says so."""
-    labels = [r.facts["attack"] for r in attacked]
     counts = of_mixture([r.column("counts") for r in attacked]) & keep
-    twins = of_mixture([stacked(scored, names, f"{SELECT_ATTACKED}{a}") for a in labels])
-    return ScorePairs(stacked(scored, names, SELECT_NATURAL)[: len(counts)][counts], twins[counts])
+    twins = of_mixture([stacked(scored, set_name(r.facts)) for r in attacked])
+    return ScorePairs(stacked(scored, NATURAL)[: len(counts)][counts], twins[counts])
 
 
 @step("fit_fusion", uses=(Fused,))
@@ -74,15 +73,15 @@ def fit_fusion(
     """A fusion of fitted detectors, its weights from *select*.
 
     Args:
-        scored: what ``calibrate`` found of each member.
+        scored: each member's scores of *select* naturals and of each attack's images of that role.
         members: the detectors.
-        names: what each of those score arrays is of.
+        names: of those image sets; not used, it is part of the key.
         attacked: select rows of each attack of the mixture that the members were trained on.
         rules: of the protocol.
         called: what tables call this fusion.
         seed: repetition of the members.
     """
-    pairs = _pairs(scored, names, attacked, True)
+    pairs = _pairs(scored, attacked, True)
     fused = Fused().fit(pairs, *members, seed=seed)
     weights = fused.head.weights.tolist()  # type: ignore[operator]
     first = vars(members[0])["facts"]
@@ -91,23 +90,6 @@ def fit_fusion(
     return with_facts(
         fused, **facts, of=first["of"], protocol=rules.name, seed=seed % 1000, pairs=len(pairs), members=parts, weights=weights
     )
-
-
-@step("calibrate_fusion")
-def calibrate_fusion(scored: list[Found], fused: nn.Module, rules: Rules) -> Found:
-    """The fusion's own scores of everything that its members' ``calibrate`` scored, and its thresholds."""
-    head: Any = fused.head
-    with torch.no_grad():
-        arrays = {k: head(_here(np.stack([f.arrays[k] for f in scored], 1))).cpu().numpy() for k in scored[0].arrays}
-    return Found(thresholds_of(arrays["score000"], rules), arrays)
-
-
-@step("score_fusion", each_image=True)
-def score_fusion(sets: list[Batch], scored: list[Batch], fused: nn.Module, calibrated: Found) -> Columns:
-    """The fusion's scores of aligned image sets, from its members' scores of them."""
-    head: Any = fused.head
-    columns = [f"score{i:03d}" for i in range(len(sets))]
-    return {c: head(torch.stack([getattr(s, c) for s in scored], 1)) for c in columns}
 
 
 # --- the choice -------------------------------------------------------------------------------------------------
@@ -119,13 +101,13 @@ def _threshold(naturals: Any, level: float) -> float:
     return float(ranked[int(level * len(ranked))])
 
 
-def _out_of_fold(scored: list[Found], names: list[str], attacked: list[Rows], natural: Rows, unseen: str) -> tuple[Any, Any]:
+def _out_of_fold(scored: list[Found], attacked: list[Rows], natural: Rows, unseen: Rows) -> tuple[Any, Any]:
     """Scores of select naturals and of the unseen attack by fusions that were fitted without their images."""
-    every, there = stacked(scored, names, SELECT_NATURAL), stacked(scored, names, f"{SELECT_ATTACKED}{unseen}")
+    every, there = stacked(scored, NATURAL), stacked(scored, set_name(unseen.facts))
     folds = fold_of(natural.ids)
     out = np.zeros(len(every)), np.zeros(len(there))
     for k in range(FOLDS):
-        pairs = _pairs(scored, names, attacked, folds[: len(there)] != k)
+        pairs = _pairs(scored, attacked, folds[: len(there)] != k)
         head: Any = Fused().fit(pairs, *[nn.Identity() for _ in scored], seed=0).head
         with torch.no_grad():
             for values, into in zip((every, there), out, strict=True):
@@ -145,7 +127,7 @@ def unseen_rates(
         unseen: the attack left out, select rows.
         attacked: the attacks that the candidates were trained on, select rows.
         scored: what each candidate scored.
-        names: of which sets.
+        names: of those image sets; not used, it is part of the key.
         called: the candidates' names.
         level: share of the select naturals that may be flagged.
 
@@ -159,9 +141,9 @@ def unseen_rates(
     name, counts = unseen.facts["attack"], unseen.column("counts")
     if not counts.any():
         raise UsageError(f"none of the {len(unseen)} select images of {name} counts: nothing can be chosen by its rate")
-    every, there = stacked(scored, names, SELECT_NATURAL), stacked(scored, names, f"{SELECT_ATTACKED}{name}")
+    every, there = stacked(scored, NATURAL), stacked(scored, set_name(unseen.facts))
     columns = {c: (every[:, i], there[:, i]) for i, c in enumerate(called)}
-    columns["Fused"] = _out_of_fold(scored, names, attacked, natural, name)
+    columns["Fused"] = _out_of_fold(scored, attacked, natural, unseen)
     return {c: float((t[counts] > _threshold(n, level)).mean()) for c, (n, t) in columns.items()}
 
 
@@ -183,7 +165,7 @@ def choose_recipe(candidates: list[Any], attacked: list[Rows], scored: list[Foun
         candidates: settings.
         attacked: select rows of each attack.
         scored: of each candidate, of each attack, what the detector trained on it scored.
-        names: of which sets.
+        names: of those image sets; not used, it is part of the key.
     """
     called, found = [r.facts["attack"] for r in attacked], list[dict[str, float]]()
     for i in range(len(candidates)):
@@ -191,7 +173,7 @@ def choose_recipe(candidates: list[Any], attacked: list[Rows], scored: list[Foun
         found.append({})
         for rows, name, one in zip(attacked, called, mine, strict=True):
             c = rows.column("counts")
-            natural, there = stacked([one], names, SELECT_NATURAL)[:, 0], stacked([one], names, f"{SELECT_ATTACKED}{name}")[:, 0]
+            natural, there = scores_of(one, NATURAL), scores_of(one, set_name(rows.facts))
             found[-1][name] = auroc(natural[: len(c)][c], there[c])
     means = [float(np.mean(list(f.values()))) for f in found]
     best = int(np.argmax(means))

@@ -24,6 +24,9 @@ _signature = functools.cache(inspect.signature)
 _DEFINED: dict[str, str] = {}  # step names, and the functions that have them
 
 
+Keyed = Callable[[dict[str, Any]], tuple[str, int, dict[str, Any]]]
+
+
 @dataclass(frozen=True)
 class Step:
     """A plain function and how the engine runs it; made by :func:`step`. Its name is part of every key, the function's is not."""
@@ -38,6 +41,7 @@ class Step:
     facts: Callable[..., dict[str, JSON]] | None
     chooses: bool
     uses: tuple[type, ...] = ()
+    keyed: Keyed | None = None
 
     def __reduce__(self) -> tuple[Callable[[str, str], Step], tuple[str, str]]:
         """In another process it is found again by its function's name.
@@ -90,6 +94,7 @@ def step(
     facts: Callable[..., dict[str, JSON]] | None = None,
     chooses: bool = False,
     uses: tuple[type, ...] = (),
+    keyed: Keyed | None = None,
 ) -> Callable[[Callable[..., Any]], Step]:
     """Mark a function as a step.
 
@@ -107,6 +112,8 @@ def step(
         chooses: it returns :class:`Chosen`: one of its arguments, or a failed gate.
         uses: settings classes that the function makes for itself, so that they are none of its arguments: their revisions are part
             of the key.
+        keyed: arguments to the name, revision and arguments that keys are made of, where these are not the step's own: a step that
+            does what others did keeps their keys.
 
     Raises:
         UsageError: when another function is a step of this name; their results would share keys.
@@ -117,7 +124,7 @@ def step(
         where = f"{function.__module__}.{function.__qualname__}"
         if _DEFINED.setdefault(name, where) != where:
             raise UsageError(f"two steps are called {name!r}: {_DEFINED[name]} and {where}; give one of them another name")
-        return Step(name, function, each_image, stored, batch, shard, revision, facts, chooses, uses)
+        return Step(name, function, each_image, stored, batch, shard, revision, facts, chooses, uses, keyed)
 
     return mark
 
@@ -198,7 +205,8 @@ def revisions_used(made_by: Step) -> dict[str, int]:
 
 def make_handle(made_by: Step, args: dict[str, Any], seed: int | None, numerics: str) -> Handle:
     """The handle of a step on these arguments; its key is made here."""
-    parts: list[Any] = [made_by.name, made_by.revision, canonical(args)]
+    name, revision, told = made_by.keyed(args) if made_by.keyed else (made_by.name, made_by.revision, args)
+    parts: list[Any] = [name, revision, canonical(told)]
     parts += [{"seed": seed}] if made_by.seeded else []
     parts += [{"uses": uses}] if (uses := revisions_used(made_by)) else []
     parts += [{"numerics": numerics}] if numerics != "float32" else []

@@ -9,6 +9,7 @@ from ..store import Store
 from .handles import Handle
 from .outputs import Outputs
 from .run import Run
+from .scoring import Scored
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,11 @@ class Head:
 
     Attributes:
         fitted: the handle of ``fit_detector`` or ``fit_fusion``; its fingerprint is the detector's key in the records.
-        scores: the outputs' handles of its thresholds and scores.
+        scores: its thresholds and scores among the outputs.
     """
 
     fitted: Handle
-    scores: tuple[Handle, ...]
+    scores: tuple[Scored, ...]
 
     @property
     def key(self) -> str:
@@ -36,10 +37,9 @@ class Head:
 def heads(outputs: Outputs) -> dict[str, Head]:
     """Every detector that is scored, by key."""
     found: dict[str, Head] = {}
-    for h in outputs.scores:
-        fitted: Handle = h.args.get("detector") or h.args["fused"]
-        before = found[fitted.fingerprint].scores if fitted.fingerprint in found else ()
-        found[fitted.fingerprint] = Head(fitted, (*before, h))
+    for s in outputs.scores:
+        key = s.detector.fingerprint
+        found[key] = Head(s.detector, (*(found[key].scores if key in found else ()), s))
     return found
 
 
@@ -66,4 +66,4 @@ def compute_anew(run: Run, head: Head, folder: Path) -> None:
     """Let a run compute a detector's fit, thresholds and scores whatever its store holds of them: they go to ``folder``. What they
     stand on is re-used from the store, and put there where it is missing.
     """
-    run.store = Aside(run.store.root, folder, frozenset({head.key, *(h.fingerprint for h in head.scores)}))
+    run.store = Aside(run.store.root, folder, frozenset({head.key, *(s.scores.fingerprint for s in head.scores)}))

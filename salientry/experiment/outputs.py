@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .handles import Handle
+from .scoring import Scored
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Outputs:
         sanity: per-image figures of maps.
         gates: gates of saliency models.
         strength: whether each attack attacks.
-        scores: scores of image sets, each by one detector: what ``calibrate`` and ``score`` (or their like for a fusion) found.
+        scores: scores of image sets, each by one detector.
         shifts: how far maps move.
         gradients: sizes of input gradients.
         choice: rates on unseen attacks and the chosen detector.
@@ -60,7 +61,7 @@ class Outputs:
     sanity: list[Handle] = field(default_factory=list)
     gates: list[Handle] = field(default_factory=list)
     strength: list[Handle] = field(default_factory=list)
-    scores: list[Handle] = field(default_factory=list)
+    scores: list[Scored] = field(default_factory=list)
     shifts: list[Handle] = field(default_factory=list)
     gradients: list[Handle] = field(default_factory=list)
     choice: list[Handle] = field(default_factory=list)
@@ -77,19 +78,17 @@ class Outputs:
     @property
     def images(self) -> list[Handle]:
         """The image sets of the scores, each once: records hold their columns, so a walk for records wants them too."""
-        sets = [h.args.get("sets") or h.args["scored"][0].args["sets"] for h in self.scores]  # a fusion's are its members'
-        return list({images.fingerprint: images for of in sets for images in of}.values())
+        return list({images.fingerprint: images for scored in self.scores for images in scored.sets}.values())
 
     @property
     def read(self) -> list[Handle]:
         """Everything that records are made from: the outputs, the image sets of the scores, and the detectors that gave them."""
-        fitted = [h.args.get("detector") or h.args["fused"] for h in self.scores]
-        return [*self, *self.images, *{h.fingerprint: h for h in fitted}.values()]
+        return [*self, *self.images, *{s.detector.fingerprint: s.detector for s in self.scores}.values()]
 
     def __iter__(self) -> Iterator[Handle]:
         """Every handle, in the order in which they should be computed."""
-        yield from [self.classifier, *self.gates, *self.sanity, *self.strength, *self.scores, *self.shifts, *self.gradients, *self.choice]
-        yield from [*self.swaps, *self.white_box, *self.hardened]
+        yield from [self.classifier, *self.gates, *self.sanity, *self.strength, *(s.scores for s in self.scores), *self.shifts]
+        yield from [*self.gradients, *self.choice, *self.swaps, *self.white_box, *self.hardened]
         yield from (h for h in (self.recipe, self.gallery) if h)
         if self.guard:
             yield from self.guard.handles

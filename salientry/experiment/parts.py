@@ -28,7 +28,8 @@ from .handles import Handle
 from .image_sets import EvidenceVariant, ImageSets
 from .run import Run
 from .sanity import Gate, gate, sanity
-from .steps import FEWEST_PAIRS, calibrate, fit_saliency, score_sets
+from .scoring import natural_set, score, scores_of, set_name
+from .steps import FEWEST_PAIRS, fit_saliency
 
 FEWEST_OF_A_CLASS, SHARE_OF_CLASSES = 12, 0.9  # images that a map learns a class from; classes that must have as many
 
@@ -178,17 +179,18 @@ class Parts:
             fused = run.do(fit_fusion, scored, list(fits.values()), select_names([label(a) for a in attacks]), twins, rules)
             chosen = choose(image_sets, fits, fused, attacks, rules, variant, self.level).detector
             reader = SPD() if self.drawer is not None else reader
-        calibrated = run.do(calibrate, [image_sets.shown(reader, image_sets.natural["calibrate"], "calibrate", variant)], chosen, rules)
+        calibrated = run.do(score, chosen, [image_sets.shown(reader, image_sets.natural["calibrate"], "calibrate", variant)], rules=rules)
         sets = [image_sets.natural["select"], *(image_sets.attacked(a, "select", rules) for a in attacks)]
-        return chosen, calibrated, run.do(score_sets, [image_sets.shown(reader, images, "select", variant) for images in sets], chosen)
+        return chosen, calibrated, run.do(score, chosen, [image_sets.shown(reader, images, "select", variant) for images in sets])
 
     def noted(self, scored: Any, threshold: float, choice: Any) -> dict[str, Any]:
         """How good the guard is on *select* images."""
-        natural, rates = scored.arrays["score000"], {} if choice is None else choice["rates"][choice["chosen"]]
+        natural, rates = scores_of(scored, natural_set("select")), {} if choice is None else choice["rates"][choice["chosen"]]
         found = []
-        for i, a in enumerate(self.attacks, 1):
-            counts = self.run.get(self.image_sets.attacked(a, "select", STRICT)).column("counts")
-            hits = scored.arrays[f"score{i:03d}"][: len(counts)][counts] > threshold
+        for a in self.attacks:
+            rows = self.run.get(self.image_sets.attacked(a, "select", STRICT))
+            counts = rows.column("counts")
+            hits = scores_of(scored, set_name(rows.facts))[counts] > threshold
             found.append({"attack": label(a), "found": [int(hits.sum()), int(counts.sum())], "unseen": rates.get(label(a))})
         return {"natural": [int((natural > threshold).sum()), len(natural)], "attacks": found, "left_out": self.left_out}
 

@@ -41,6 +41,7 @@ from .describe import attack_settings, networks
 from .handles import Found, Handle, handles_in, revisions_used
 from .outputs import Outputs
 from .run import Outcome, Run
+from .scoring import Scored, natural_set, scores_of, set_name
 
 SCHEMA = 3
 SET_COLUMNS = ("label", "predicted", "right", "changed", "in_budget", "counts", "rms", "linf", "l0", "plain")
@@ -82,20 +83,18 @@ class _Collector:
         index: int = self.sets[name]["index"]
         return index
 
-    def add_scores(self, h: Handle) -> None:
-        """All columns of one step that scored: aligned ones, or arrays of different lengths; of a detector or of a fusion."""
-        known = self._detector(h.args.get("detector") or h.args["fused"])
-        scored = self.run.get(h)
-        if isinstance(scored, Found):
-            known |= {"thresholds": self.kept_thresholds(scored.value), "thresholds_key": h.fingerprint}
-        sets = h.args.get("sets") or h.args["scored"][0].args["sets"]  # a fusion is scored on what its members were
-        for i, images in enumerate(sets):
-            index = self.add_set(self.run.get(images), images.fingerprint, SET_COLUMNS, "images")
-            column, name = f"score/{len(self.scores):05d}", f"score{i:03d}"
-            found = np.array(scored.arrays[name]) if isinstance(scored, Found) else scored.column(name)
-            self.arrays[column] = rounded(found) if self.compact else found
-            shard = f"scores/{known['facts']['protocol']}-{known['facts']['trained_on']}{self.end}"
-            self.scores.append({"set": index, "detector": known["index"], "column": column, "shard": shard, "key": h.fingerprint})
+    def add_scores(self, scored: Scored) -> None:
+        """All scores of one call, and the thresholds if it was calibrated there."""
+        known, key = self._detector(scored.detector), scored.scores.fingerprint
+        found: Found = self.run.get(scored.scores)
+        if found.value is not None:
+            known |= {"thresholds": self.kept_thresholds(found.value), "thresholds_key": key}
+        shard = f"scores/{known['facts']['protocol']}-{known['facts']['trained_on']}{self.end}"
+        for images in scored.sets:
+            rows, column = self.run.get(images), f"score/{len(self.scores):05d}"
+            index, values = self.add_set(rows, images.fingerprint, SET_COLUMNS, "images"), np.array(scores_of(found, set_name(rows.facts)))
+            self.arrays[column] = rounded(values) if self.compact else values
+            self.scores.append({"set": index, "detector": known["index"], "column": column, "shard": shard, "key": key})
 
     def kept_thresholds(self, thresholds: dict[str, float]) -> dict[str, float]:
         """Rounded as the scores are, so that equal scores stay equal: nothing is flagged that was not."""
@@ -129,8 +128,7 @@ def _set_name(facts: dict[str, JSON]) -> str:
         return "/".join([facts["kind"], *(str(t) for t in told if t is not None), *(["afresh"] if facts["afresh"] else [])])
     if facts["kind"] == "gradients":
         return f"gradients/{facts.get('attack', 'natural')}"
-    what = f"{facts['control']} of {facts['of']}" if "control" in facts else facts.get("attack", "natural")
-    return f"{facts.get('protocol', 'any')}/{facts['role']}/{what}"
+    return set_name(facts)
 
 
 def rounded(scores: Any) -> Any:
@@ -177,9 +175,9 @@ def gather(run: Run, outputs: Outputs, outcome: Outcome, about: dict[str, JSON])
     for h in outputs.sanity:
         if h.fingerprint not in lost:
             collected.add_set(run.get(h), h.fingerprint, (*SANITY_COLUMNS, "predicted"), "sanity")
-    for h in outputs.scores:
-        if h.fingerprint not in lost:
-            collected.add_scores(h)
+    for scored in outputs.scores:
+        if scored.scores.fingerprint not in lost:
+            collected.add_scores(scored)
     for kind, handles in (("shift", outputs.shifts), ("gradients", outputs.gradients), ("swap", outputs.swaps)):
         for h in handles:
             if h.fingerprint not in lost:
@@ -297,4 +295,4 @@ def guard_of(run: Run, outputs: Outputs) -> tuple[Any, ...] | None:
         return None
     if "value" in (body := run.record(parts.detector)):
         d = with_facts(d, choice=body["value"])
-    return f, s, d, calibrated.value[str(parts.level)], parts.level, np.array(calibrated.arrays["score000"])
+    return f, s, d, calibrated.value[str(parts.level)], parts.level, scores_of(calibrated, natural_set("calibrate"))

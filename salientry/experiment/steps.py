@@ -1,7 +1,7 @@
 """The few common steps, in the order in which data flows. Read it top to bottom.
 
 reader -> role -> *look* (the classifier's answer) -> *draw* (the map), *differentiate* (the gradient) -> attack -> *settle*
-(storage, answer, what counts) -> *draw*, *differentiate* -> view and head -> *calibrate* -> score.
+(storage, answer, what counts) -> *draw*, *differentiate* -> view and head -> scoring.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from ..batches import DEVICE, Batch, RowImages
-from ..calibration import pac_threshold, warn_if_small
 from ..errors import UsageError
 from ..evidence import Evidence
 from ..keys import label
 from ..layers import has_features
-from ..learned import facts_of, frozen, with_facts
+from ..learned import facts_of, with_facts
 from ..metrics import of_mixture
 from ..protocol import Rules, counting, eight_bits, stored, within
 from ..randomness import ATTACK_STREAM, CONTROL_STREAM
 from ..rows import Column, Rows, at_once
 from ..store import JSON
 from ..types import shape_of
-from .handles import Found, step
+from .handles import step
 
 Columns = dict[str, Tensor]
 FEWEST_PAIRS = 20  # a head is not trained on fewer adversarials
@@ -312,54 +311,7 @@ def fit_detector(
     return with_facts(fitted, **facts, seed=seed % 1000, pairs=len(pairs))
 
 
-@step("calibrate", revision=2)
-def calibrate(sets: list[Rows], detector: nn.Module, rules: Rules) -> Found:
-    """Scores of all images that are not for testing, and the thresholds, frozen here.
-
-    Args:
-        sets: natural calibration images first; the others tell how the detector trained.
-        detector: fitted.
-        rules: whose levels.
-
-    Returns:
-        ``score000`` ... of each set; a threshold for each level, ``own`` is the head's own 0.
-    """
-    found = _scores_of(sets, detector)
-    return Found(thresholds_of(found["score000"], rules), found)
-
-
-@step("score_sets")
-def score_sets(sets: list[Rows], detector: nn.Module) -> Found:
-    """Scores of image sets that need not be aligned, ``score000`` ... of each."""
-    return Found(None, _scores_of(sets, detector))
-
-
 def borders(rows: Rows, most: int | None = None) -> list[Any]:
     """The rows of each batch of a step that sees whole inputs, of the first ``most`` where that is given."""
     count, batch = min(len(rows), most or len(rows)), at_once(BATCH, rows.values)
     return [np.arange(b, min(b + batch, count)) for b in range(0, count, batch)]
-
-
-def _scores_of(sets: list[Rows], detector: nn.Module) -> dict[str, Any]:
-    found = {}
-    for i, rows in enumerate(sets):
-        with frozen(detector), torch.no_grad():
-            pieces = [detector(evidence_of(Batch(rows, at), detector.needs)) for at in borders(rows)]  # type: ignore[arg-type]
-        found[f"score{i:03d}"] = torch.cat(pieces).cpu().numpy()
-    return found
-
-
-def thresholds_of(scores: Any, rules: Rules) -> dict[str, float]:
-    """A threshold for each level of the rules, from the scores of calibration naturals; ``own`` is the head's own 0."""
-    for level in rules.levels:
-        warn_if_small(len(scores), level)
-    return {"own": 0.0} | {str(level): pac_threshold(scores, level) for level in rules.levels}
-
-
-@step("score", each_image=True, revision=2)
-def score(sets: list[Batch], detector: nn.Module, calibrated: Found) -> Columns:
-    """Scores of aligned image sets, one column each. What was calibrated is an input so that thresholds are frozen before an
-    attacked test image is scored; it is not used.
-    """
-    needs: frozenset[str] = detector.needs  # type: ignore[assignment]
-    return {f"score{i:03d}": detector(evidence_of(images, needs)) for i, images in enumerate(sets)}

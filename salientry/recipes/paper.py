@@ -29,14 +29,15 @@ from ..detectors import (
 from ..errors import UsageError
 from ..experiment.choice import LOGISTIC, TRAINED, choose, on_select, select_names
 from ..experiment.evaluation import TrainingSet, TrialResult, evaluate, trained
-from ..experiment.fusion import calibrate_fusion, choose_recipe, fit_fusion, score_fusion
+from ..experiment.fusion import choose_recipe, fit_fusion
 from ..experiment.handles import Handle, lend
 from ..experiment.image_sets import EvidenceVariant, ImageSets
 from ..experiment.outputs import GuardParts, Outputs
 from ..experiment.run import Run
 from ..experiment.sanity import gallery, gate, sanity
+from ..experiment.scoring import Scored, score
 from ..experiment.shift import map_shift
-from ..experiment.steps import calibrate, fit_encoder, fit_saliency, look, take_trunk, train_classifier
+from ..experiment.steps import fit_encoder, fit_saliency, look, take_trunk, train_classifier
 from ..experiment.strength import strong_enough
 from ..experiment.variants import gradient_sizes
 from ..keys import label
@@ -289,20 +290,21 @@ class Experiment:
         """The fusion of everything, and what it was calibrated to."""
         return self._fused(training, self.members(training, seed), seed)[0]
 
-    def _fused(self, training: TrainingSet, trials: dict[Any, TrialResult], seed: int) -> tuple[tuple[Handle, Handle], list[Handle]]:
+    def _fused(self, training: TrainingSet, trials: dict[Any, TrialResult], seed: int) -> tuple[tuple[Handle, Handle], list[Scored]]:
         """All fusions of these trials: the whole one and what it was calibrated to, and everything that they found."""
         config, run, image_sets, attacks = self.config, self.run, self.image_sets, training.attacks
         twins = [image_sets.attacked(a, "select", config.strict) for a in attacks]
         selected = {d: on_select(image_sets, t.detector, d, attacks, config.strict, self.variant) for d, t in trials.items()}
         sets = [image_sets.natural["test"], *self.tests(config.strict, attacks, seed == 0)]
-        names, whole, scores = select_names([label(a) for a in attacks]), list[Handle](), list[Handle]()
+        names, whole, scores = select_names([label(a) for a in attacks]), list[Handle](), list[Scored]()
         for called, kept in _fusions(tuple(trials)).items():
             if training.called != "combined" and called not in HEADLINE_FUSIONS:
                 continue
             members, scored = [trials[d].detector for d in kept], [trials[d] for d in kept]
             fused = run.do(fit_fusion, [selected[d] for d in kept], members, names, twins, config.strict, called, seed=seed)
-            calibrated = run.do(calibrate_fusion, [t.calibrated for t in scored], fused, config.strict)
-            scores += [calibrated, run.do(score_fusion, sets, [t.scored for t in scored], fused, calibrated)]
+            calibrated = run.do(score, fused, parts=[t.calibrated.scores for t in scored], rules=config.strict)
+            found = run.do(score, fused, sets, [t.scored.scores for t in scored], calibrated=calibrated)
+            scores += [Scored(fused, scored[0].calibrated.sets, calibrated), Scored(fused, sets, found)]
             whole += [fused, calibrated] if called == "all" else []
         return (whole[0], whole[1]), scores
 
@@ -314,7 +316,7 @@ class Experiment:
             return
         choice = choose(image_sets, candidates, fused, config.attacks, config.strict, self.variant, level)
         drawn = image_sets.shown(SPD(), image_sets.natural["calibrate"], "calibrate", self.variant)
-        calibrated = self.run.do(calibrate, [drawn], choice.detector, config.strict)
+        calibrated = self.run.do(score, choice.detector, [drawn], rules=config.strict)
         outputs.choice = [*choice.rates, choice.detector]
         outputs.guard = GuardParts(image_sets.classifier, _is(self.variant.saliency), choice.detector, calibrated, level)
 

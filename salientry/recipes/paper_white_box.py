@@ -15,7 +15,8 @@ from ..evidence import FROM_SALIENCY
 from ..experiment.choice import LOGISTIC, TRAINED
 from ..experiment.handles import Handle
 from ..experiment.outputs import Outputs
-from ..experiment.steps import calibrate, draw
+from ..experiment.scoring import score
+from ..experiment.steps import draw
 from ..experiment.white_box import attack_defended, binarization, harden, passes, planted_weaknesses, right_ones
 from ..protocol import PUBLISHED, Rules
 from .paper import Experiment
@@ -118,7 +119,7 @@ class WhiteBoxExperiment:
     def fair(self, settings: Any) -> Target:
         """A strict detector, trained on all attacks, seed 0."""
         judged = self.experiment.evaluated(settings, self.strict, self.experiment.combined, 0)
-        return Target(judged.detector, judged.calibrated, self.drawer(settings))
+        return Target(judged.detector, judged.calibrated.scores, self.drawer(settings))
 
     def targets(self) -> Iterator[Target]:
         """SMD, SPD, JSD, ID+, every floor, and the fusion of everything; or a few of them."""
@@ -255,7 +256,7 @@ class WhiteBoxExperiment:
         shown = self.experiment.image_sets.shown(
             settings, self.experiment.image_sets.natural["calibrate"], "calibrate", self.experiment.variant
         )
-        return Target(target.fitted, self.run.do(calibrate, [shown], target.fitted, self.strict), target.saliency)
+        return Target(target.fitted, self.run.do(score, target.fitted, [shown], rules=self.strict), target.saliency)
 
     def afresh(self, target: Target, eps: float) -> None:
         """By attacks with another loss, more steps and other random numbers that it was not trained on; and what it costs."""

@@ -438,7 +438,7 @@ def parts(finished_store: Path, finished: Path) -> Parts:
     """Classifier, saliency model and strict detectors of the tiny run, trained on digits; 64 test images that are right, their classes."""
     run = Run(finished_store)
     outputs = tiny(run)
-    fitted = [h.args["detector"] for h in outputs.scores if h.step.name == "calibrate"]
+    fitted = [s.detector for s in outputs.scores if s.detector.step.name == "fit_detector"]
     facts = {h: run.record(h)["facts"] for h in fitted}
     mine = {f["detector"]: h for h, f in facts.items() if (f["protocol"], f["form"], f["trained_on"]) == ("strict", "paired", "combined")}
     drawer = next(h.args["saliency"] for h in run.order(list(outputs)) if h.step.name == "draw")

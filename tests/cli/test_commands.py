@@ -314,14 +314,16 @@ def test_a_plan_follows_what_was_done(store: Path, left: Path) -> None:
     assert told.lines[-1] == f"{count} steps: {count} done, 0 left, nothing to do"
     assert all(steps == done and not left for steps, done, left in kinds(told).values())
     assert all(line.startswith("done") for line in Told("plan", "tiny", "--all").lines[:-1])
-    gone = sorted(store.glob("calibrate/*")) + sorted(store.glob("gallery/*"))
+    gone = [p.parent for p in store.glob("scores/*/result.json") if "rules" in json.loads(p.read_text())["arguments"]] + sorted(
+        store.glob("gallery/*")
+    )
     for folder in gone:
         shutil.rmtree(folder)
     told = Told("plan", "tiny")
     assert told.lines[-1].startswith(f"{count} steps: {count - len(gone)} done, {len(gone)} left, about ")
-    assert {k: left for k, (_, _, left) in kinds(told).items() if left} == {"calibrate": len(gone) - 1, "gallery": 1}
+    assert {k: left for k, (_, _, left) in kinds(told).items() if left} == {"scores": len(gone) - 1, "gallery": 1}
     every = Told("plan", "tiny", "--all")
-    assert {line.split()[3] for line in every.lines[:-1] if line.startswith("left")} == {"calibrate", "gallery"}
+    assert {line.split()[3] for line in every.lines[:-1] if line.startswith("left")} == {"scores", "gallery"}
     ran = Told("run", "tiny", "--out", left)
     assert f"{len(gone)} steps computed, {count - len(gone)} re-used" in ran.out
     assert Told("plan", "tiny").lines[-1] == f"{count} steps: {count} done, 0 left, nothing to do"
@@ -334,8 +336,8 @@ def test_a_plan_computes_nothing(home: Path) -> None:
 
 def test_a_damaged_result_of_another_run_does_not_stop_a_plan(store: Path) -> None:
     for name, text in (("a", "{ half"), ("b", "[]"), ("c", "{}")):
-        (store / "score" / f"Other-{name}").mkdir()
-        (store / "score" / f"Other-{name}" / "result.json").write_text(text)
+        (store / "scores" / f"Other-{name}").mkdir()
+        (store / "scores" / f"Other-{name}" / "result.json").write_text(text)
     assert Told("plan", "tiny").code == 0
 
 

@@ -200,7 +200,7 @@ def test_an_interrupted_call_goes_on(
         fit_guard(classifier, *naturals, **PLAIN, store=tmp_path)
     after = files(tmp_path)
     assert {p: after[p] for p in before} == before
-    assert {p.parent.parent.name for p in set(after) - set(before)} == {"fit_detector", "calibrate", "score_sets"}
+    assert {p.parent.parent.name for p in set(after) - set(before)} == {"fit_detector", "scores"}
 
 
 def test_another_classifier_shares_nothing_but_the_images(classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_another_classifier_shares_nothing_but_the_images(classifier: nn.Module,
             fit_guard(net, *naturals, **PLAIN, store=tmp_path)
     count = {p.name: len(list(p.iterdir())) for p in tmp_path.iterdir() if p.is_dir()}
     assert count["read_data"] == 1
-    assert (count["attack_images"], count["fit_detector"], count["calibrate"]) == (4, 2, 2)  # two roles are attacked
+    assert (count["attack_images"], count["fit_detector"], count["scores"]) == (4, 2, 4)  # two roles are attacked
 
 
 @pytest.fixture
@@ -306,12 +306,13 @@ def test_the_kept_one_works(kept: Guard, fresh: tuple[Tensor, Tensor], classifie
 
 def test_calibration_images_are_read_once_and_last(kept: Guard, store: Path) -> None:
     """Only the chosen detector is calibrated; no step but that has scores of those images."""
-    records = [json.loads(p.read_text()) for p in (store / "calibrate").glob("*/result.json")]
+    scored = [json.loads(p.read_text()) for p in (store / "scores").glob("*/result.json")]
+    records = [r for r in scored if "rules" in r["arguments"]]
     assert len(records) == 2  # ``guard`` and ``kept``
     assert all(len(r["arguments"]["sets"]) == 1 for r in records)
     chosen = next((store / "choose_detector").glob("*/result.json"))
     assert [r["arguments"]["detector"] for r in records].count({"input": json.loads(chosen.read_text())["key"]}) == 1
-    assert not (store / "score").exists()
+    assert not any("calibrated" in r["arguments"] for r in scored), "no test image is scored"
 
 
 class Layerless(nn.Module):

@@ -11,15 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.batches import DEVICE, Batch
+from salientry.batches import DEVICE
 from salientry.detectors import SmallCNN
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
 from salientry.experiment import fusion
 from salientry.experiment.choice import select_names
-from salientry.experiment.fusion import calibrate_fusion, choose_detector, choose_recipe, fit_fusion, fold_of, score_fusion, unseen_rates
+from salientry.experiment.fusion import choose_detector, choose_recipe, fit_fusion, fold_of, unseen_rates
 from salientry.experiment.handles import Chosen, Found, step
 from salientry.experiment.run import Run
+from salientry.experiment.scoring import score
 from salientry.learned import with_facts
 from salientry.protocol import STRICT
 from salientry.rows import Rows
@@ -27,21 +28,24 @@ from salientry.rows import Rows
 N, MEMBERS = 300, 3
 ATTACKS = ["A", "B", "C"]
 NAMES = select_names(ATTACKS)
+SETS = ["any/select/natural", *(f"strict/select/{a}" for a in ATTACKS)]
 IDS = np.array([f"{(i * 2654435761) % 2**32:08x}{i:08x}" for i in range(N)])
 NATURAL = Rows(IDS, {}, {})
 
 
 def attacked(seed: int = 0) -> list[Rows]:
     draws = np.random.default_rng(seed)
-    return [Rows(IDS, {"counts": draws.random(N) < 0.8}, {"attack": a}) for a in ATTACKS]
+    return [Rows(IDS, {"counts": draws.random(N) < 0.8}, facts(a)) for a in ATTACKS]
+
+
+def facts(attack: str) -> dict[str, str]:
+    return {"attack": attack, "role": "select", "protocol": "strict"}
 
 
 def arrays(seed: int = 0) -> list[dict[str, Any]]:
     """Scores by each member: naturals around 0, attacks above; the second member is the best."""
     draws = np.random.default_rng(seed)
-    return [
-        {f"score{i:03d}": (draws.normal(size=N) + (i > 0) * gain).astype(np.float32) for i in range(len(NAMES))} for gain in (0.5, 2.0, 0.0)
-    ]
+    return [{s: (draws.normal(size=N) + (i > 0) * gain).astype(np.float32) for i, s in enumerate(SETS)} for gain in (0.5, 2.0, 0.0)]
 
 
 def scored(values: list[dict[str, Any]]) -> list[Found]:
@@ -52,23 +56,23 @@ def members(count: int = MEMBERS) -> list[nn.Module]:
     return [with_facts(nn.Identity(), detector=f"M{i}", trained_on="combined", of=ATTACKS) for i in range(count)]
 
 
-def fitted(values: list[dict[str, Any]], names: list[str] = NAMES) -> Any:
-    return fit_fusion.function(scored(values), members(), names, attacked(), STRICT, seed=0)
+def fitted(values: list[dict[str, Any]]) -> Any:
+    return fit_fusion.function(scored(values), members(), NAMES, attacked(), STRICT, seed=0)
 
 
 def test_it_is_fitted_on_select_rows_that_count_each_of_the_attack_of_its_turn_and_on_nothing_else() -> None:
-    values, names, mixture = arrays(), ["calibrate/natural", *NAMES, "test/A"], np.arange(N) % 3
+    values, mixture = arrays(), np.arange(N) % 3
     plain = fitted(values)
     poisoned = []
     for v in values:
-        own = {f"score{i + 1:03d}": a.copy() for i, a in enumerate(v.values())} | {"score000": np.full(9, np.nan, np.float32)}
-        own["score005"] = np.full(N, np.nan, np.float32)
+        own = {"any/calibrate/natural": np.full(9, np.nan, np.float32)} | {k: a.copy() for k, a in v.items()}
+        own |= dict.fromkeys(("strict/test/A", "published/select/A"), np.full(N, np.nan, np.float32))
         for k, rows in enumerate(attacked()):
-            own[f"score{k + 2:03d}"][(mixture != k) | ~rows.column("counts")] = np.nan
+            own[SETS[k + 1]][(mixture != k) | ~rows.column("counts")] = np.nan
         counted = np.choose(mixture, [r.column("counts") for r in attacked()])
-        own["score001"][~counted] = np.nan
+        own[SETS[0]][~counted] = np.nan
         poisoned.append(own)
-    again = fitted(poisoned, names)
+    again = fitted(poisoned)
     for k, v in plain.head.state_dict().items():
         assert v.isfinite().all()
         assert torch.equal(again.head.state_dict()[k], v), k
@@ -98,24 +102,26 @@ def test_scores_from_stored_scores_are_those_of_the_module_on_the_evidence() -> 
     images = [torch.rand(70, 1, 1, MEMBERS, generator=torch.Generator().manual_seed(i)) * 4 for i in range(2)]
     with torch.no_grad():
         direct = [fused(Evidence(None, None, x)).numpy() for x in images]
-        by = [{f"score{i:03d}": p(Evidence(None, None, x)).numpy() for i, x in enumerate(images)} for p in pixels]
+        names = ["any/calibrate/natural", "strict/select/B"]
+        by = [{n: p(Evidence(None, None, x)).numpy() for n, x in zip(names, images, strict=True)} for p in pixels]
     with pytest.warns(UserWarning, match="70 calibration images"):
-        found = calibrate_fusion.function(scored(by), fused, replace(STRICT, levels=(0.05,)))
-    stored = [Batch(Rows(IDS[:70], b), np.arange(10, 60)) for b in by]
-    with torch.no_grad():
-        columns = score_fusion.function([None, None], stored, fused, found)
-    for i, expected in enumerate(direct):
-        np.testing.assert_allclose(found.arrays[f"score{i:03d}"], expected, atol=1e-5)
-        np.testing.assert_allclose(columns[f"score{i:03d}"].numpy(), expected[10:60], atol=1e-5)
+        found = score.function(fused, parts=scored(by), rules=replace(STRICT, levels=(0.05,)))
+    some = score.function(fused, [Rows(IDS[:70], {}, facts("B"))], scored(by), calibrated=found)
+    assert list(found.arrays) == names and list(some.arrays) == names[1:]
+    for name, expected in zip(names, direct, strict=True):
+        np.testing.assert_allclose(found.arrays[name], expected, atol=1e-5)
+    np.testing.assert_allclose(some.arrays[names[1]], direct[1], atol=1e-5)
     assert set(found.value) == {"own", "0.05"}
-    assert (found.arrays["score000"] > found.value["0.05"]).mean() <= 0.05
+    assert (found.arrays[names[0]] > found.value["0.05"]).mean() <= 0.05
+    with pytest.raises(UsageError, match="there are no scores of strict/select/C; there are: any/calibrate/natural, strict/select/B"):
+        score.function(fused, [Rows(IDS[:70], {}, facts("C"))], scored(by))
 
 
 def test_scores_are_put_where_the_members_are() -> None:
     """A fit takes its parts along to where its pairs are: it must not drag the members off their device."""
     token = DEVICE.set("meta")
     try:
-        pairs = fusion._pairs(scored(arrays()), NAMES, attacked(), True)
+        pairs = fusion._pairs(scored(arrays()), attacked(), True)
     finally:
         DEVICE.reset(token)
     assert (pairs.natural.device.type, pairs.twins.device.type) == ("meta", "meta")
@@ -128,8 +134,7 @@ def test_a_fusion_on_a_device_leaves_its_members_there() -> None:
         nets = [with_facts(nn.Linear(2, 2).cuda(), detector=f"M{i}", trained_on="combined", of=ATTACKS) for i in range(MEMBERS)]
         fused = fit_fusion.function(scored(arrays()), nets, NAMES, attacked(), STRICT, seed=0)
         assert {p.device.type for p in fused.parameters()} == {p.device.type for n in nets for p in n.parameters()} == {"cuda"}
-        with pytest.warns(UserWarning, match="300 calibration images"):
-            calibrate_fusion.function(scored(arrays()), fused, STRICT)
+        score.function(fused, parts=scored(arrays()))
         unseen_rates.function(NATURAL, attacked()[2], attacked()[:2], scored(arrays()), NAMES, ["M0", "M1", "M2"], 0.05)
     finally:
         DEVICE.reset(token)
@@ -149,13 +154,14 @@ def test_no_image_has_a_say_in_the_fusion_that_scores_it(unseen: str) -> None:
     """All other images of a fold are changed, naturals and twins: the score stays; those of other folds do not."""
     values, folds = arrays(), fold_of(IDS)
     seen = [r for r in attacked() if r.facts["attack"] != unseen]
-    before = fusion._out_of_fold(scored(values), NAMES, seen, NATURAL, unseen)
+    tried = Rows(IDS, {}, facts(unseen))
+    before = fusion._out_of_fold(scored(values), seen, NATURAL, tried)
     assert all(np.isfinite(b).all() for b in before)
     for fold in (0, 3):
         kept = np.flatnonzero(folds == fold)[4]
         others = (folds == fold) & (np.arange(N) != kept)
         changed = [{k: np.where(others, 7 - 3 * a, a).astype(np.float32) for k, a in v.items()} for v in values]
-        after = fusion._out_of_fold(scored(changed), NAMES, seen, NATURAL, unseen)
+        after = fusion._out_of_fold(scored(changed), seen, NATURAL, tried)
         for a, b in zip(after, before, strict=True):
             assert a[kept] == b[kept]
             assert (a[folds != fold] != b[folds != fold]).all(), "and here they were read"
@@ -169,10 +175,10 @@ def test_rates_are_above_a_threshold_that_few_select_naturals_exceed(level: floa
     assert list(found) == [*called, "Fused"]
     counts = unseen.column("counts")
     for c, v in zip(called, values, strict=True):
-        natural, there = v["score000"], v["score003"][counts]
+        natural, there = v[SETS[0]], v[SETS[3]][counts]
         allowed = [t for t in natural if (natural > t).mean() <= level]  # the least strict of all thresholds that promise the level
         assert found[c] == pytest.approx((there > min(allowed)).mean())
-    natural, there = fusion._out_of_fold(scored(values), NAMES, seen, NATURAL, "C")
+    natural, there = fusion._out_of_fold(scored(values), seen, NATURAL, unseen)
     threshold = fusion._threshold(natural, level)
     assert (natural > threshold).mean() <= level
     assert (natural >= threshold).mean() > level - 1 / N
@@ -181,16 +187,16 @@ def test_rates_are_above_a_threshold_that_few_select_naturals_exceed(level: floa
 
 
 def test_an_unseen_attack_of_which_nothing_counts_is_an_error() -> None:
-    nothing = Rows(IDS, {"counts": np.zeros(N, bool)}, {"attack": "C"})
+    nothing = Rows(IDS, {"counts": np.zeros(N, bool)}, facts("C"))
     with pytest.raises(UsageError, match="none of the 300 select images of C counts"):
         unseen_rates.function(NATURAL, nothing, attacked()[:2], scored(arrays()), NAMES, ["M0", "M1", "M2"], 0.05)
 
 
 def test_an_unseen_attack_is_not_read_by_the_fusion_that_is_tried_on_it() -> None:
     values = arrays()
-    before = fusion._out_of_fold(scored(values), NAMES, attacked()[:2], NATURAL, "C")
-    changed = [v | {"score003": v["score003"] + 5} for v in values]
-    after = fusion._out_of_fold(scored(changed), NAMES, attacked()[:2], NATURAL, "C")
+    before = fusion._out_of_fold(scored(values), attacked()[:2], NATURAL, attacked()[2])
+    changed = [v | {SETS[3]: v[SETS[3]] + 5} for v in values]
+    after = fusion._out_of_fold(scored(changed), attacked()[:2], NATURAL, attacked()[2])
     np.testing.assert_array_equal(after[0], before[0])
     assert (after[1] > before[1]).all()
 
@@ -214,14 +220,14 @@ def test_the_recipe_with_the_best_mean_auroc_on_select_pairs_is_chosen() -> None
     n = 40
     natural = np.zeros(n + 10)  # more naturals than attacked ones
     counts = np.arange(n) < 30
-    rows = [Rows(np.array([f"{i:016x}" for i in range(n)]), {"counts": counts}, {"attack": a}) for a in "AB"]
+    rows = [Rows(np.array([f"{i:016x}" for i in range(n)]), {"counts": counts}, facts(a)) for a in "AB"]
     names = ["select/natural", "select/A", "select/B"]
 
     def scored(own: str, share: float) -> Found:
         there = np.where(np.arange(n) < share * 30, 1.0, -1.0)
         there[30:] = 5.0
         wrong = np.full(n, -9.0)  # on the attack that this detector was not trained on
-        return Found(None, {"score000": natural, "score001": there if own == "A" else wrong, "score002": there if own == "B" else wrong})
+        return Found(None, {SETS[0]: natural, SETS[1]: there if own == "A" else wrong, SETS[2]: there if own == "B" else wrong})
 
     candidates = [SmallCNN(width=1), SmallCNN(width=2)]
     chosen = choose_recipe.function(candidates, rows, [scored("A", 1.0), scored("B", 0.2), scored("A", 0.9), scored("B", 0.6)], names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,10 @@ from salientry.calibration import pac_threshold
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
 from salientry.experiment import steps
-from salientry.experiment.steps import StoredPairs, calibrate, score, score_sets
+from salientry.experiment.run import Run
+from salientry.experiment.scoring import score
+from salientry.experiment.steps import StoredPairs
+from salientry.keys import digest
 from salientry.protocol import STRICT
 from salientry.rows import Rows
 
@@ -116,27 +120,61 @@ class Bright(nn.Module):
         return seen.image.flatten(1).sum(1) + 10 * seen.map.flatten(1).sum(1)
 
 
-def test_every_step_that_scores_says_what_the_detector_says_of_the_evidence() -> None:
-    """Sets longer than a batch, of different lengths; thresholds from the first one."""
-    draws = np.random.default_rng(0)
-    sets = [rows_of(draws.random(n), map=draws.random((n, 1, 2, 2)).astype(np.float32)) for n in (300, 300, 520)]
-    direct = []
-    for rows in sets:
+SETS: dict[str, dict[str, Any]] = {
+    "published/detect/A": {"role": "detect", "protocol": "published", "attack": "A"},
+    "any/calibrate/natural": {"role": "calibrate"},
+    "strict/test/Null of A": {"role": "test", "protocol": "strict", "control": "Null", "of": "A", "attack": "A"},
+}
+
+
+def called(name: str, count: int = 300) -> Rows:
+    draws = np.random.default_rng(len(name))
+    rows = rows_of(draws.random(count), map=draws.random((count, 1, 2, 2)).astype(np.float32))
+    return Rows(rows.ids, {n: rows.column(n) for n in rows.names}, SETS[name])
+
+
+def test_scores_are_what_the_detector_says_of_the_evidence_and_go_by_the_name_of_the_set() -> None:
+    """Sets longer than a batch, of different lengths; thresholds from the naturals for calibration, wherever they stand."""
+    sets = [called(name, n) for name, n in zip(SETS, (300, 300, 520), strict=True)]
+    direct = {}
+    for name, rows in zip(SETS, sets, strict=True):
         whole = Batch(rows, np.arange(len(rows)))
-        direct.append(Bright()(Evidence(None, None, whole.image, map=whole.map)).numpy())
+        direct[name] = Bright()(Evidence(None, None, whole.image, map=whole.map)).numpy()
     with pytest.warns(UserWarning, match="300 calibration images"):
-        found = calibrate.function(sets, Bright(), STRICT)
-    plain = score_sets.function(sets, Bright())
-    for i, expected in enumerate(direct):
-        np.testing.assert_allclose(found.arrays[f"score{i:03d}"], expected, rtol=1e-6)
-        np.testing.assert_array_equal(plain.arrays[f"score{i:03d}"], found.arrays[f"score{i:03d}"])
-    assert found.value == {"own": 0.0} | {str(level): pac_threshold(found.arrays["score000"], level) for level in (0.05, 0.01)}
-    at = np.arange(7, 60)
-    columns = score.function([Batch(rows, at) for rows in sets[:2]], Bright(), found)
-    for i in range(2):
-        np.testing.assert_allclose(columns[f"score{i:03d}"].numpy(), direct[i][at], rtol=1e-6)
+        found = score.function(Bright(), sets, rules=STRICT)
+    plain = score.function(Bright(), sets[::-1], calibrated=found)
+    assert list(found.arrays) == list(SETS) == list(plain.arrays)[::-1] and plain.value is None
+    for name, expected in direct.items():
+        np.testing.assert_allclose(found.arrays[name], expected, rtol=1e-6)
+        np.testing.assert_array_equal(plain.arrays[name], found.arrays[name])
+    natural = found.arrays["any/calibrate/natural"]
+    assert found.value == {"own": 0.0} | {str(level): pac_threshold(natural, level) for level in (0.05, 0.01)}
+
+
+def test_what_cannot_be_scored_is_said() -> None:
     with pytest.raises(UsageError, match="no stored map"):
-        score_sets.function([rows_of(np.zeros(3))], Bright())
+        score.function(Bright(), [rows_of(np.zeros(3))])
+    with pytest.raises(UsageError, match="two image sets are called any/calibrate/natural"):
+        score.function(Bright(), [called("any/calibrate/natural")] * 2)
+    with pytest.raises(UsageError, match="there are no scores of any/calibrate/natural; there are: published/detect/A"):
+        score.function(Bright(), [called("published/detect/A")], rules=STRICT)
+    with pytest.raises(UsageError, match="neither image sets nor the scores of a fusion's parts"):
+        score.function(Bright())
+
+
+def test_scoring_keeps_the_keys_that_were_made_when_each_way_of_it_was_a_step(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    net, images, part, rules = (run.given(x, x) for x in ("net", "images", "part", "rules"))
+    old = [
+        digest("score_sets", 1, {"sets": [images], "detector": net}),
+        digest("calibrate", 2, {"sets": [images], "detector": net, "rules": rules}),
+        digest("score", 2, {"sets": [images], "detector": net, "calibrated": part}),
+        digest("calibrate_fusion", 1, {"scored": [part], "fused": net, "rules": rules}),
+        digest("score_fusion", 1, {"sets": [images], "scored": [part], "fused": net, "calibrated": part}),
+    ]
+    ways: list[dict[str, Any]] = [{"sets": [images]}, {"sets": [images], "rules": rules}, {"sets": [images], "calibrated": part}]
+    ways += [{"parts": [part], "rules": rules}, {"sets": [images], "parts": [part], "calibrated": part}]
+    assert [run.do(score, net, **way).fingerprint for way in ways] == old
 
 
 def test_large_images_come_a_few_at_a_time_and_every_one_comes_once() -> None:

@@ -32,7 +32,7 @@ from salientry.report.records import Records, attack_title
 from salientry.report.verify import verify
 from salientry.saliency import Fill
 from tests.datasets import test_assira
-from tests.graph import upstream
+from tests.graph import scoring, upstream
 from tests.shared import linked, shared
 from tests.tiny_fast import CW, ROLES, SMALL, config, finish
 
@@ -73,7 +73,7 @@ def test_the_settings_of_id_plus_are_chosen_on_select_alone(told: tuple[Path, Ru
     why = run.record(outputs.recipe)["value"]
     assert len(why["auroc"]) == 2
     chosen = run.get(outputs.recipe)
-    fitted = [h.args["detector"] for h in outputs.scores if "detector" in h.args]
+    fitted = [s.detector for s in outputs.scores if "settings" in s.detector.args]
     plus = {h.fingerprint for h in fitted if isinstance(h.args["settings"], Handle)}
     assert plus, "no detector was trained at the chosen settings"
     for h in fitted:
@@ -99,8 +99,9 @@ def test_records_are_small_and_scores_keep_twelve_digits(told: tuple[Path, Run, 
     assert not list(out.rglob("*.safetensors.xz.tmp"))
     assert (out / "records.safetensors.xz").exists()
     assert all(s.endswith(".safetensors.xz") for s in json.loads((out / "records.json").read_text())["shards"])
-    h = next(h for h in outputs.scores if "calibrated" in h.args)
-    exact, kept = run.get(h).column("score000"), rounded(run.get(h).column("score000"))
+    s = next(s for s in outputs.scores if scoring(s.scores) == "test")
+    exact = run.get(s.scores).arrays["any/test/natural"]
+    kept = rounded(exact)
     assert kept.dtype == np.float32
     np.testing.assert_allclose(kept, exact, rtol=2.0**-13)
     assert (kept.view(np.uint32) & 0x7FF == 0).all()
@@ -114,18 +115,18 @@ def test_rounding_flags_nothing_that_was_not_flagged(told: tuple[Path, Run, Outp
     """Scores with many ties at the threshold are where it would show: the threshold is one of them."""
     _, run, outputs = told
     seen, ties = 0, 0
-    for h in outputs.scores:
-        if "calibrated" not in h.args or "detector" not in h.args:
+    for s in outputs.scores:
+        if scoring(s.scores) != "test":
             continue
-        thresholds = run.get(h.args["calibrated"]).value
-        facts = run.record(h.args["detector"])["facts"]
+        thresholds = run.get(s.scores.args["calibrated"]).value
+        facts = run.record(s.detector)["facts"]
         g = next(
             g
             for g in records.groups
             if all(str(facts[k]) == getattr(g, k) for k in ("detector", "form", "trained_on", "protocol", "family"))
         )
         kept = next(r for r in g.runs if r.facts["seed"] == facts["seed"])
-        exact = run.get(h).column("score000")
+        exact = run.get(s.scores).arrays["any/test/natural"]
         assert kept.thresholds is not None
         for level, threshold in thresholds.items():
             before, after = exact > threshold, kept.scores["any/test/natural"] > kept.thresholds[level]
@@ -155,9 +156,8 @@ def test_the_report_of_small_records_verifies_and_a_changed_score_is_found(told:
 def test_the_ladder_changes_one_thing_at_a_time(records: Records, told: tuple[Path, Run, Outputs]) -> None:
     _, run, outputs = told
     heads: dict[str, Any] = {}
-    for h in outputs.scores:
-        fitted = h.args.get("detector")
-        if fitted is not None and str(fitted.args.get("form", "")).startswith("ladder") and fitted.seed == 0:
+    for fitted in (s.detector for s in outputs.scores):
+        if str(fitted.args.get("form", "")).startswith("ladder") and fitted.seed == 0:
             facts = run.record(fitted)["facts"]
             if (facts["detector"], facts["of"]) == ("SPD", [SMALL_LABEL]):
                 heads[facts["form"]] = fitted
@@ -285,13 +285,13 @@ def test_the_first_table_gives_each_detector_its_own_numbers(records: Records, f
 
 def test_fast_asks_for_what_it_says_before_anything_is_computed(tmp_path: Path) -> None:
     outputs = fast(Run(tmp_path))
-    fitted = {h.args["detector"].fingerprint: h.args["detector"] for h in outputs.scores if "detector" in h.args}
+    fitted = {s.detector.fingerprint: s.detector for s in outputs.scores if "settings" in s.detector.args}
     trained = Counter(str(h.args.get("form", "")).split(" ")[0] for h in fitted.values())
     assert trained["sweep"] == 6 * 4
     assert trained["ladder"] == 2 * 2 * 5 * 2
     assert trained["trunk"] == 3 * 2 * 3
     assert outputs.compact
-    tests = {a.args["attack"] for h in outputs.scores for a in upstream(h).values() if a.step and a.step.name == "attack_images"}
+    tests = {a.args["attack"] for s in outputs.scores for a in upstream(s.scores).values() if a.step and a.step.name == "attack_images"}
     assert {SMALL_BIM, FGSM(8 / 255), FGSM(0.2)} <= tests
     with pytest.raises(UsageError, match=f"unknown data set 'cifar100'; there are: {', '.join(DATASETS)}"):
         fast(Run(tmp_path), "cifar100")
@@ -384,8 +384,8 @@ def test_the_headline_rows_alone_are_the_same_results_under_the_same_keys(tmp_pa
     run = Run(tmp_path)
     every, few = ({h.fingerprint for h in run.order(list(fast(run, rows=rows)))} for rows in ("all", "headline"))
     assert len(few) < 0.5 * len(every)
-    strict = [h for h in fast(run, rows="headline").scores if "detector" in h.args]
-    fitted = {h.args["detector"].fingerprint for h in strict if h.args["detector"].args["rules"].name == "strict"}
+    heads = [s.detector for s in fast(run, rows="headline").scores if "settings" in s.detector.args]
+    fitted = {h.fingerprint for h in heads if h.args["rules"].name == "strict"}
     shared = fitted & every
     assert len(shared) > 0.6 * len(fitted), "all but what is trained on all attacks at once is the same work"
     with pytest.raises(UsageError, match="unknown choice of rows 'some'; there are: all, headline"):

@@ -24,10 +24,11 @@ from salientry.experiment.handles import Handle
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import guard_of
 from salientry.experiment.run import Run
+from salientry.experiment.scoring import Scored, set_name
 from salientry.keys import label
 from salientry.learned import frozen
 from tests.cli.conftest import Told
-from tests.graph import upstream
+from tests.graph import scoring, upstream
 from tests.tiny import ATTACKS, tiny
 
 FEEBLE = BIM(eps=0.001, step_size=0.0005)
@@ -55,8 +56,8 @@ def test_the_choice_reads_neither_calibration_nor_test_images(told: tuple[Run, O
     assert choice.step is not None and choice.step.name == "choose_detector"
     stands = upstream(choice)
     assert roles(stands) == {"fit", "detect", "select"}
-    assert not names(stands) & {"calibrate", "calibrate_fusion", "score", "score_fusion"}
-    assert {"fit_detector", "fit_fusion", "unseen_rates", "score_sets"} <= names(stands)
+    assert {scoring(h) for h in stands.values()} == {"", "select"}
+    assert {"fit_detector", "fit_fusion", "unseen_rates", "scores"} <= names(stands)
 
 
 def test_the_choice_is_calibrated_only_when_it_is_made(told: tuple[Run, Outputs]) -> None:
@@ -74,12 +75,12 @@ def test_thresholds_are_frozen_before_a_test_image_is_scored(told: tuple[Run, Ou
     tested = 0
     for h in run.order(list(outputs)):
         assert h.step is not None
-        if h.step.name in ("score", "score_fusion"):
-            which, calibrated = "detector" if h.step.name == "score" else "fused", h.args["calibrated"]
-            assert calibrated.args[which].fingerprint == h.args[which].fingerprint
+        if scoring(h).endswith("test"):
+            calibrated = h.args["calibrated"]
+            assert calibrated.args["detector"].fingerprint == h.args["detector"].fingerprint
             assert "test" in roles(upstream(h)) and "test" not in roles(upstream(calibrated))
             tested += 1
-        elif h.step.name.startswith(("fit_", "train_", "gate", "sanity", "unseen", "choose", "calibrate")):
+        elif h.step.name.startswith(("fit_", "train_", "gate", "sanity", "unseen", "choose", "scores")):
             assert "test" not in roles(upstream(h)), h.step.name
         if h.step.name.startswith(("fit_", "train_", "gate", "sanity", "unseen", "choose")):
             assert "calibrate" not in roles(upstream(h)), h.step.name
@@ -101,8 +102,12 @@ def seen(run: Run, outputs: Outputs, images: Handle, needs: Any) -> tuple[Eviden
     return look, x
 
 
-def scores_of(outputs: Outputs, name: str) -> Iterator[Handle]:
-    yield from (h for h in outputs.scores if h.step is not None and h.step.name == name)
+def scored(outputs: Outputs, what: str) -> Iterator[Scored]:
+    yield from (s for s in outputs.scores if scoring(s.scores) == what)
+
+
+def calibration_of(outputs: Outputs, tested: Scored) -> Scored:
+    return next(s for s in outputs.scores if s.scores.fingerprint == tested.scores.args["calibrated"].fingerprint)
 
 
 def near(found: Any, expected: Tensor) -> None:
@@ -115,35 +120,28 @@ def test_stored_scores_are_those_of_the_nets_on_the_images(told: tuple[Run, Outp
     """Of each kind of detector one, on naturals and on the first attack, under its thresholds' own images too."""
     run, outputs = told
     done: set[str] = set()
-    for h in scores_of(outputs, "score"):
-        fit = h.args["detector"]
+    for s in scored(outputs, "test"):
+        fit = s.detector
         kind = f"{fit.slug.split('-')[0]} {fit.args['rules'].name} {fit.args['rules'].paired}"
         if kind in done or fit.args.get("form"):
             continue
         done.add(kind)
-        detector, calibrated, found = run.get(fit), run.get(h.args["calibrated"]), run.get(h)
-        for i in (0, 1):
-            look, _ = seen(run, outputs, h.args["sets"][i], detector.needs)
+        detector, calibrated = run.get(fit), calibration_of(outputs, s)
+        for one, images in [(s, s.sets[0]), (s, s.sets[1]), (calibrated, calibrated.sets[0])]:
+            look, _ = seen(run, outputs, images, detector.needs)
             with torch.no_grad():
-                near(found.column(f"score{i:03d}"), detector(look))
-        look, _ = seen(run, outputs, h.args["calibrated"].args["sets"][0], detector.needs)
-        with torch.no_grad():
-            near(calibrated.arrays["score000"], detector(look))
+                near(run.get(one.scores).arrays[set_name(run.get(images).facts)], detector(look))
     assert len(done) > 20
 
 
 def test_stored_scores_of_fusions_are_those_of_the_nets_on_the_images(told: tuple[Run, Outputs]) -> None:
     run, outputs = told
-    for h in list(scores_of(outputs, "score_fusion"))[:3]:
-        fused, found, calibrated = run.get(h.args["fused"]), run.get(h), run.get(h.args["calibrated"])
-        member = h.args["scored"][0]
-        for i in (0, 1, len(member.args["sets"]) - 1):
-            look, _ = seen(run, outputs, member.args["sets"][i], fused.needs)
+    for s in list(scored(outputs, "fusion test"))[:3]:
+        fused, calibrated = run.get(s.detector), calibration_of(outputs, s)
+        for one, images in [(s, s.sets[0]), (s, s.sets[1]), (s, s.sets[-1]), (calibrated, calibrated.sets[0])]:
+            look, _ = seen(run, outputs, images, fused.needs)
             with torch.no_grad():
-                near(found.column(f"score{i:03d}"), fused(look))
-        look, _ = seen(run, outputs, member.args["calibrated"].args["sets"][0], fused.needs)
-        with torch.no_grad():
-            near(calibrated.arrays["score000"], fused(look))
+                near(run.get(one.scores).arrays[set_name(run.get(images).facts)], fused(look))
 
 
 def test_the_guard_that_is_left_behind_is_the_chosen_one(told: tuple[Run, Outputs]) -> None:
@@ -170,8 +168,8 @@ def test_settings_and_networks_are_read_off_what_ran(told: tuple[Run, Outputs], 
     for name, h in (("classifier", outputs.classifier), ("saliency model", outputs.gates[0])):
         assert nets[name]["weights"] == sum(p.numel() for p in run.get(h).parameters())
     heads = dict[str, set[int]]()
-    for h in scores_of(outputs, "score"):
-        fitted = run.get(h.args["detector"])
+    for s in scored(outputs, "test"):
+        fitted = run.get(s.detector)
         facts = vars(fitted)["facts"]
         if facts["form"] in ("paired", "replica"):
             name = facts["detector"] + (" (replica)" if facts["form"] == "replica" else "")

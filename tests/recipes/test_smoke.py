@@ -11,9 +11,11 @@ from salientry.experiment.choice import LOGISTIC, TRAINED
 from salientry.experiment.handles import Handle
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.run import Run
+from salientry.experiment.scoring import Scored
 from salientry.keys import label
 from salientry.recipes.paper import GROUPS
 from salientry.recipes.smoke import PRINTED, REDUCED, smoke
+from tests.graph import scoring
 
 SEEDS, ATTACKS, DEFENCES = 3, 6, 4
 
@@ -50,20 +52,20 @@ def test_every_detector_is_there_once_a_training_protocol_and_seed(written: tupl
     spoiled = 2 * (6 * 2 + 2 * 1 + 3)  # two attacks: maps, gradients, labels
     unseen = ATTACKS * (3 + len(TRAINED) + len(LOGISTIC))
     assert len(fitted) == published + strict + spoiled + unseen
-    scored = Counter(h.step.name for h in outputs.scores if h.step)
-    assert scored["score"] == published + strict + spoiled
+    scored = Counter(scoring(s.scores) for s in outputs.scores)
+    assert scored["test"] == published + strict + spoiled
     kinds = 2 * len(GROUPS) + 1  # all; without each; logits alone; logits with each other
-    assert scored["score_fusion"] == scored["calibrate_fusion"] == kinds * SEEDS
-    assert len({h.fingerprint for h in outputs.scores}) == len(outputs.scores), "each once"
+    assert scored["fusion test"] == scored["fusion calibration"] == kinds * SEEDS
+    assert len({s.scores.fingerprint for s in outputs.scores}) == len(outputs.scores), "each once"
     assert not any(run.done(h) for h in fitted), "nothing is computed while it is written down"
     assert len(called(run, outputs, "attack_images")) == (ATTACKS + 1) * 3  # in three roles: the printed one trains, too
     assert {h.args["attack"] for h in called(run, outputs, "attack_images")} >= set(REDUCED)
 
 
-def controls(h: Handle) -> set[str]:
-    """Of a score: labels of the controls that it was scored on, with the attack that they are as large as."""
+def controls(s: Scored) -> set[str]:
+    """Labels of the controls that a detector was scored on, with the attack that they are as large as."""
     out = set()
-    for images in h.args["sets"]:
+    for images in s.sets:
         while images.step.name != "settle" and images.inputs:
             images = images.inputs[0]
         proposed = images.args.get("proposed")
@@ -76,13 +78,13 @@ def test_every_trial_has_the_mandatory_controls_and_the_first_seeds_all_of_them(
     _, outputs = written
     every = {"Null", "MatchedNoise", "MatchedNoise-kind=gaussian", "Transplant", "RoundTrip"}
     seen = Counter[str]()
-    for h in outputs.scores:
-        if h.step is None or h.step.name != "score":
+    for s in outputs.scores:
+        if scoring(s.scores) != "test":
             continue
-        fit = h.args["detector"]
+        fit = s.detector
         if fit.args.get("form"):
             continue  # spoiled: tested on its own attack alone
-        rules, found = fit.args["rules"], controls(h)
+        rules, found = fit.args["rules"], controls(s)
         assert {"Null", "MatchedNoise"} <= found
         if rules.name == "strict" and fit.seed == 0:
             trained = [a.args["proposed"].args["attack"] for a in map(settled, fit.args["attacked"])]

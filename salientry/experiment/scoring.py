@@ -1,0 +1,133 @@
+"""Scores of image sets by a fitted detector, each named by its image set; thresholds; and what of it a report reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..batches import DEVICE, Batch
+from ..calibration import pac_threshold, warn_if_small
+from ..errors import UsageError
+from ..learned import frozen
+from ..progress import ticking
+from ..protocol import Rules
+from ..rows import Rows
+from ..store import JSON
+from .handles import Found, Handle, step
+from .steps import BATCH, borders, evidence_of
+
+
+def set_name(facts: dict[str, JSON]) -> str:
+    """What an image set is called: ``protocol/role/attack``, with ``any`` and ``natural`` where there is no protocol and no attack."""
+    what = f"{facts['control']} of {facts['of']}" if "control" in facts else facts.get("attack", "natural")
+    return f"{facts.get('protocol', 'any')}/{facts.get('role', 'any')}/{what}"
+
+
+def natural_set(role: str) -> str:
+    """What the naturals of a role are called."""
+    return set_name({"role": role})
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of some image sets by one detector, as handles.
+
+    Attributes:
+        detector: fitted.
+        sets: the images, as the detector was shown them.
+        scores: :class:`Found`: an array of each set by its :func:`set_name`, and thresholds where it was calibrated.
+    """
+
+    detector: Handle
+    sets: list[Handle]
+    scores: Handle
+
+
+def _as_recorded(args: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
+    """Step, revision and arguments that keys are made of. What stands on scores keeps its key so: each way of scoring was once a
+    step by itself.
+    """
+    if (parts := args.get("parts")) is None:
+        return ("calibrate", 2, args) if "rules" in args else ("score", 2, args) if "calibrated" in args else ("score_sets", 1, args)
+    rest = {k: v for k, v in args.items() if k not in ("parts", "detector")} | {"scored": parts, "fused": args["detector"]}
+    return ("calibrate_fusion" if "rules" in args else "score_fusion", 1, rest)
+
+
+@step("scores", keyed=_as_recorded)
+def score(
+    detector: nn.Module,
+    sets: list[Rows] | None = None,
+    parts: list[Found] | None = None,
+    rules: Rules | None = None,
+    calibrated: Found | None = None,
+) -> Found:
+    """Scores of image sets, which need not be aligned.
+
+    Args:
+        detector: fitted.
+        sets: the images, with the stored evidence that the detector needs; None: every set that its parts scored.
+        parts: for a fusion what each of its members scored these sets; None: the detector is shown the images.
+        rules: whose levels; the thresholds are frozen here, on the naturals for calibration among the sets; None: there are none.
+        calibrated: an input so that thresholds are frozen before an attacked test image is scored; it is not used.
+
+    Returns:
+        (N,) scores of each set by its :func:`set_name`; a threshold for each level by rules, ``own`` is the head's own 0.
+
+    Raises:
+        UsageError: for two sets of one name, or nothing to calibrate on.
+    """
+    with frozen(detector), torch.no_grad():
+        if parts is not None:
+            names = list(parts[0].arrays) if sets is None else _names(sets)
+            columns = {name: [scores_of(part, name) for part in parts] for name in names}
+            found = {name: _combined(detector, c, len(c[0]) if sets is None else BATCH) for name, c in columns.items()}
+        elif sets is not None:
+            found = {name: _shown(detector, rows) for name, rows in zip(_names(sets), sets, strict=True)}
+        else:
+            raise UsageError("nothing to score: neither image sets nor the scores of a fusion's parts were given")
+    return Found(None if rules is None else thresholds_of(scores_of(found, natural_set("calibrate")), rules), found)
+
+
+def _names(sets: list[Rows]) -> list[str]:
+    """What the sets are called, each of them something else."""
+    names = [set_name(rows.facts) for rows in sets]
+    if doubled := {n for n in names if names.count(n) > 1}:
+        raise UsageError(f"two image sets are called {doubled.pop()}: their scores would share a name")
+    return names
+
+
+def _shown(detector: Any, rows: Rows) -> NDArray[Any]:
+    """(N,) scores of images, a batch at a time."""
+    pieces = borders(rows)
+    scores = [detector(evidence_of(Batch(rows, at), detector.needs)) for at in ticking(pieces, len(pieces))]
+    return np.asarray(torch.cat(scores).cpu().numpy())
+
+
+def _combined(fusion: Any, columns: list[NDArray[Any]], at_once: int) -> NDArray[Any]:
+    """(N,) scores of a fusion from those of its members; how many at once moves the last bit."""
+    stacked = torch.from_numpy(np.stack(columns, 1)).to(DEVICE.get())
+    return np.asarray(torch.cat([fusion.head(some) for some in torch.split(stacked, at_once)]).cpu().numpy())
+
+
+def scores_of(found: Found | dict[str, Any], name: str) -> NDArray[Any]:
+    """(N,) scores of an image set by its :func:`set_name`.
+
+    Raises:
+        UsageError: names the sets that were scored.
+    """
+    arrays = found.arrays if isinstance(found, Found) else found
+    if name not in arrays:
+        raise UsageError(f"there are no scores of {name}; there are: {', '.join(arrays)}")
+    return np.asarray(arrays[name])
+
+
+def thresholds_of(scores: NDArray[Any], rules: Rules) -> dict[str, float]:
+    """A threshold for each level of the rules, from the scores of calibration naturals; ``own`` is the head's own 0."""
+    for level in rules.levels:
+        warn_if_small(len(scores), level)
+    return {"own": 0.0} | {str(level): pac_threshold(scores, level) for level in rules.levels}
