@@ -42,6 +42,7 @@ from salientry.detectors import ID, SMD, SPD, Fused, IDPlus
 from salientry.evidence import Evidence
 from salientry.guard import Guard
 from salientry.learned import seeded
+from salientry.machine import cores, processor
 from salientry.recipes.fast import config
 from salientry.recipes.paper_config import Config
 from salientry.types import Shape
@@ -211,26 +212,13 @@ def matmul(threads: int, side: int, products: int) -> float:
 
 def machine() -> dict[str, Any]:
     """What this was measured on."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = {
         "salientry": salientry.__version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
-    return {"cpu": _cpu(), "cores": cores, "system": f"{platform.system()} {platform.machine()}", **versions}
-
-
-def _cpu() -> str:
-    """The processor's name, and of one that does not say which of its kind it is, family and model."""
-    try:
-        lines = [line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line]
-    except OSError:
-        return platform.processor() or "unknown"
-    said = {k.strip(): v.strip() for k, v in reversed(lines)}
-    parts = [said.get("model name") or platform.processor() or "unknown"]
-    parts += [f"{k} {said[k]}" for k in ("cpu family", "model") if k in said]
-    return ", ".join(parts)
+    return {"cpu": processor(), "cores": cores(), "system": f"{platform.system()} {platform.machine()}", **versions}
 
 
 def load() -> float | None:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "salientry"
 LAYERS = [
     {"errors"},
-    {"files", "inference"},
+    {"files", "inference", "machine"},
     {"rows"},
     {"keys", "store", "metrics", "modules", "randomness", "progress"},
     {"types", "learned", "batches", "inputs", "sealed"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import resource
 import shutil
 import sys
@@ -19,6 +18,7 @@ from ..batches import DEVICE, Batch
 from ..errors import DataDamaged, Error, GateFailed, UsageError
 from ..keys import digest, encode
 from ..learned import facts_of, frozen, origin, rebuilt, with_facts
+from ..machine import machine
 from ..progress import ticking
 from ..rows import Column, Rows, at_once, id_bytes, ids_from
 from ..store import JSON, Store
@@ -135,15 +135,6 @@ def _record(h: Handle, seconds: float) -> dict[str, JSON]:
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform != "darwin" else 1024**2),
         "machine": machine(DEVICE.get()),
     }
-
-
-def machine(device: str) -> dict[str, str]:
-    """Device and versions, for the record."""
-    import scipy
-
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
-    versions = {"torch": torch.__version__, "numpy": np.__version__, "scipy": scipy.__version__, "python": platform.python_version()}
-    return {"device": device, "hardware": name, "system": platform.system(), **versions}
 
 
 # --- reading back ----------------------------------------------------------------------------------------------

@@ -266,6 +266,7 @@ def _journal(run: Run, outputs: Outputs, outcome: Outcome) -> dict[str, JSON]:
         steps.append({k: body[k] for k in ("step", "slug", "key", "seconds", "peak_mb")})
     return {
         "machine": run.record(done[0])["machine"] if done else {},
+        "processors": sorted({run.record(h)["machine"].get("processor", "not recorded") for h in done}),
         "steps": steps,
         "core_seconds": round(sum(s["seconds"] for s in steps), 1),
         "peak_mb": max((s["peak_mb"] for s in steps), default=0),

@@ -25,6 +25,7 @@ from salientry.experiment.outputs import Outputs
 from salientry.experiment.run import Run
 from salientry.experiment.sanity import Gate
 from salientry.guard import Guard
+from salientry.machine import processor
 from salientry.keys import label
 from salientry.learned import fingerprint
 from salientry.protocol import STRICT
@@ -80,6 +81,7 @@ def test_a_run_leaves_records_report_guard_and_two_pictures(ran: tuple[Path, Tol
     assert {p.name for p in out.iterdir()} >= LEFT
     assert recorded(out) == recorded(finished)
     body = json.loads((out / "run.json").read_text())
+    assert body["processors"] == [processor()] and body["machine"]["cores"] >= body["machine"]["threads"] == 1
     assert body["salientry"] == salientry.__version__
     assert (body["recipe"], body["parameters"], body["out"]) == ("tiny", {}, str(out))
     assert "0 steps computed" in told.lines[0]
