@@ -25,9 +25,9 @@ from salientry.experiment.outputs import Outputs
 from salientry.experiment.run import Run
 from salientry.experiment.sanity import Gate
 from salientry.guard import Guard
-from salientry.machine import processor
 from salientry.keys import label
 from salientry.learned import fingerprint
+from salientry.machine import processor
 from salientry.protocol import STRICT
 from salientry.recipes.smoke import smoke
 from salientry.store import read_json
