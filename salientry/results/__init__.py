@@ -1,1 +1,1 @@
-"""Recorded runs as two tables: scores (a row a detector and image set) and numbers (a row a measured value). Needs pandas."""
+"""From recorded runs to tables of scores and numbers."""

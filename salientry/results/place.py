@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from ..metrics import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KEY = 12  # hex digits of a key, as in the names of the store's folders
 Row = dict[str, Any]
@@ -33,6 +34,8 @@ def row(kind: str, measure: str, found: Interval | float, keys: Iterable[str], n
 
 def frame(rows: Iterable[Row]) -> pd.DataFrame:
     """The rows as a table with every column: None where one does not apply, NaN for a value or end that there is none of."""
+    import pandas as pd
+
     every = list(rows)
     extra = [c for c in dict.fromkeys(c for r in every for c in r) if c not in COLUMNS]
     columns = {c: pd.Series([r.get(c) for r in every], dtype=float if c in FLOATS else object) for c in (*COLUMNS, *extra)}
@@ -74,7 +77,19 @@ def _headline(r: Row) -> str:
     return joined("headline", r["trained_on"], r["title"], r.get("part"), None if r["measure"] == "difference" else r["measure"])
 
 
+def _shift(r: Row) -> str:
+    different = "other" if r["measure"] == "spread" and r.get("attack") is None else r.get("attack")
+    return joined(r["protocol"], "shift", r["saliency"], different, None if r["measure"] == "pair" else r["measure"])
+
+
 IDS: dict[str, Callable[[Row], str]] = {
+    "detection": lambda r: joined(r["protocol"], r["title"], r["trained_on"], r.get("tested_on"), r["measure"]),
+    "transfer": lambda r: joined(r["protocol"], r["title"], r.get("tested_on"), r["measure"]),
+    "accuracy": lambda r: joined(r["protocol"], "natural", r["measure"]),
+    "attack": lambda r: joined(r["protocol"], "attack", r["attack"], r["measure"]),
+    "shift": _shift,
+    "gradient": lambda r: joined(r["protocol"], "gradient", r["attack"] or "natural", r["measure"]),
+    "map": lambda r: joined(r["protocol"], "map", r["scheme"], r["part"], r["measure"]),
     "white box": _white_box,
     "planted": lambda r: joined("white box/planted", r["part"], r["measure"]),
     "table 3": lambda r: joined("white box/table 3", r["part"], r["budget"], r["title"], f"T={r['step']}", r["measure"]),
@@ -92,6 +107,8 @@ def identify(r: Row) -> str:
 
 def select(numbers: pd.DataFrame, **where: Any) -> pd.DataFrame:
     """The rows that have these values in these columns; a sequence: one of them; None: none."""
+    import pandas as pd
+
     keep = pd.Series(True, index=numbers.index)
     for column, value in where.items():
         found = numbers[column]

@@ -1,0 +1,24 @@
+"""Every number that follows from a run's records, as one table."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from . import detection, images
+from .place import frame
+from .scores import Scores
+
+WHOLE = (detection, images)  # of records with natural test images
+
+
+def numbers(s: Scores) -> pd.DataFrame:
+    """One row a number: see :mod:`salientry.results.place` for the columns.
+
+    Raises:
+        UsageError: when the records lack natural images of a role.
+    """
+    rows = [r for module in (WHOLE if s.whole else ()) for r in module.rows(s)]
+    found = frame({"dataset": s.dataset, "run_seed": s.run_seed} | r for r in rows)
+    twice = found["id"][found["id"].duplicated()]
+    assert twice.empty, f"two numbers are called {twice.iloc[0]}"
+    return found
