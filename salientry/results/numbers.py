@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from . import detection, images
+from . import detection, images, paper_attacks, white_box
 from .place import frame
 from .scores import Scores
 
+WHITE_BOX = (white_box, paper_attacks)
 WHOLE = (detection, images)  # of records with natural test images
 
 
@@ -17,7 +18,7 @@ def numbers(s: Scores) -> pd.DataFrame:
     Raises:
         UsageError: when the records lack natural images of a role.
     """
-    rows = [r for module in (WHOLE if s.whole else ()) for r in module.rows(s)]
+    rows = [r for module in (*WHITE_BOX, *(WHOLE if s.whole else ())) for r in module.rows(s)]
     found = frame({"dataset": s.dataset, "run_seed": s.run_seed} | r for r in rows)
     twice = found["id"][found["id"].duplicated()]
     assert twice.empty, f"two numbers are called {twice.iloc[0]}"
