@@ -37,7 +37,7 @@ class Verdict:
         p_value: (N,) share of calibration naturals at least as suspicious; small = suspicious.
         predicted: (N,) int64, the classifier's answer.
         map: (N, 1, H, W) in [0, 1], where the classifier looks for that answer; None without a saliency model.
-        spoke: (N, D) how much each of the guard's ``voices`` adds to the score, above what it adds on average over the images
+        contributions: (N, D) how much each of the guard's ``components`` adds to the score, above what it adds on average over the images
             that weights were fitted on.
 
     Example:
@@ -52,7 +52,7 @@ class Verdict:
     p_value: Tensor
     predicted: Tensor
     map: Tensor | None
-    spoke: Tensor
+    contributions: Tensor
 
     def __len__(self) -> int:
         return len(self.flagged)
@@ -167,14 +167,14 @@ class Guard(nn.Module):
     def _judge(self, x: Tensor, nets: _Nets) -> Verdict:
         needs: frozenset[str] = self.detector.needs  # type: ignore[assignment]
         seen = Evidence(nets.classifier, nets.saliency, x, needs)
-        score, spoke = _scored(nets.detector, seen)
+        score, contributions = _scored(nets.detector, seen)
         if not len(score) == len(seen.logits) == len(x):
             raise UsageError(f"{len(x)} images gave {len(seen.logits)} rows of logits and {len(score)} scores; each image must give one")
         n = len(self.calibration)
         at_least = n - torch.searchsorted(self.calibration, score.contiguous())
         flagged = ~(score <= self.threshold)  # nan is above, too
         drawn = None if nets.saliency is None else seen.map
-        return Verdict(flagged, score, (1 + at_least).to(torch.float32) / (1 + n), seen.predicted, drawn, spoke)
+        return Verdict(flagged, score, (1 + at_least).to(torch.float32) / (1 + n), seen.predicted, drawn, contributions)
 
     @contextlib.contextmanager
     def _own(self) -> Iterator[_Nets]:
@@ -227,10 +227,10 @@ class Guard(nn.Module):
         self._asked = _Asked(state["_asked"])
 
     @property
-    def voices(self) -> tuple[str, ...]:
+    def components(self) -> tuple[str, ...]:
         """What the detector goes by, in words: of a fusion what each of its parts does."""
         heard = list(self.detector.parts) or [self.detector]  # type: ignore[arg-type]
-        return tuple(getattr(d.settings, "says", type(d.settings).__name__) for d in heard)
+        return tuple(getattr(d.settings, "description", type(d.settings).__name__) for d in heard)
 
     def summary(self) -> str:
         """How good it was when it was fitted, on one screen: accuracy of the classifier, what was kept and what left out, natural

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .datasets.folder import Resize
 from .errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier
 from .keys import decode, encode
-from .learned import device_of, facts_of, fingerprint, frozen, origin, rebuilt, with_facts
+from .learned import device_of, facts_of, fingerprint, frozen, rebuild, recipe_of, with_facts
 from .randomness import uniform
 from .sealed import read_sealed, sealed_arrays, write_sealed
 from .store import JSON, one_of
@@ -70,7 +70,7 @@ def write_guard(folder: Path, saved: Saved, classifier: nn.Module, classifier_at
             "probes": probe(classifier, saved.shape).tolist(),
             "at": classifier_at,
         },
-        "learnt": {name: {"origin": origin(m), "facts": facts_of(m)} for name, m in saved.learnt.items()},
+        "learnt": {name: {"origin": recipe_of(m), "facts": facts_of(m)} for name, m in saved.learnt.items()},
     }
     write_sealed(folder, "guard", body, {k: [v.detach().cpu().numpy()] for k, v in weights.items()})
 
@@ -182,7 +182,7 @@ def _few(z: Tensor) -> str:
 
 
 def _loaded(name: str, note: JSON, arrays: dict[str, Tensor], folder: Path) -> nn.Module:
-    module = rebuilt(note["origin"])
+    module = rebuild(note["origin"])
     try:
         module.load_state_dict({k.removeprefix(f"{name}."): v for k, v in arrays.items() if k.startswith(f"{name}.")})
     except RuntimeError as e:

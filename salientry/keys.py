@@ -25,6 +25,8 @@ _AS_OF: contextvars.ContextVar[Mapping[str, int] | None] = contextvars.ContextVa
 FIRST_NAMES: dict[str, tuple[str, dict[str, str]]] = {
     "salientry.types:Shape": ("salientry.contracts:Shape", {}),
     "salientry.types:Roles": ("salientry.contracts:Roles", {}),
+    "salientry.experiment.sanity:SanityCheck": ("salientry.experiment.sanity:Gate", {}),
+    "salientry.protocol:EvaluationProtocol": ("salientry.protocol:Rules", {}),
 }
 NAMES_NOW = {first: now for now, (first, _) in FIRST_NAMES.items()}
 
@@ -179,8 +181,11 @@ def decode(body: JSON, trusted: bool = False) -> Any:
 
 
 def label(spec: Any) -> str:
-    """A readable name: the class and the settings that differ from their defaults, ``DeepFool-steps=2``."""
+    """A readable name: the class and the settings that differ from their defaults, ``DeepFool-steps=2``. Results are found by it in a
+    store, so a renamed class keeps its first name here too.
+    """
     if not dataclasses.is_dataclass(spec):
         return str(canonical(spec) if isinstance(spec, float) else spec)
-    parts = [f"{k}={label(v)}" for k, v in changed_fields(spec).items()]
-    return "-".join([type(spec).__name__, *parts])
+    name, then = first_name(type(spec))
+    parts = [f"{then.get(k, k)}={label(v)}" for k, v in changed_fields(spec).items()]
+    return "-".join([name.rpartition(":")[2].rpartition(".")[2], *parts])

@@ -17,21 +17,21 @@ from .modules import feed
 M = TypeVar("M", bound=nn.Module)
 
 
-def made(module: M, spec: Any, *args: Any) -> M:
+def with_recipe(module: M, spec: Any, *args: Any) -> M:
     """Note how to build this module again: ``spec.build(*args)``. Returns it in eval mode."""
-    vars(module)["origin"] = (spec, args)
+    vars(module)["recipe"] = (spec, args)
     return module.eval()
 
 
-def origin(module: nn.Module) -> JSON:
-    """The note of :func:`made` as JSON; modules among the arguments are noted by the same rule."""
-    spec, args = vars(module)["origin"]
-    return {"build": encode(spec), "args": [{"module": origin(a)} if isinstance(a, nn.Module) else encode(a) for a in args]}
+def recipe_of(module: nn.Module) -> JSON:
+    """The recipe of :func:`with_recipe` as JSON; modules among the arguments are told by the same rule."""
+    spec, args = vars(module)["recipe"]
+    return {"build": encode(spec), "args": [{"module": recipe_of(a)} if isinstance(a, nn.Module) else encode(a) for a in args]}
 
 
-def rebuilt(body: JSON, trusted: bool = False) -> nn.Module:
-    """An untrained module from the JSON of :func:`origin`; its weights are for the caller to load. ``trusted``: see ``store.decode``."""
-    args = [rebuilt(a["module"], trusted) if isinstance(a, dict) and "module" in a else decode(a, trusted) for a in body["args"]]
+def rebuild(body: JSON, trusted: bool = False) -> nn.Module:
+    """An untrained module from the JSON of :func:`recipe_of`; its weights are for the caller to load. ``trusted``: see ``store.decode``."""
+    args = [rebuild(a["module"], trusted) if isinstance(a, dict) and "module" in a else decode(a, trusted) for a in body["args"]]
     module: nn.Module = decode(body["build"], trusted).build(*args)
     return module
 

@@ -23,7 +23,7 @@ SCALES = (0.8, 0.9, 0.95, 1.0, 1.02, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5, 1.75, 
 
 
 @dataclass(frozen=True)
-class Rules:
+class EvaluationProtocol:
     """What a protocol settles.
 
     Attributes:
@@ -42,9 +42,9 @@ class Rules:
     levels: tuple[float, ...] = ()
 
 
-PUBLISHED = Rules("published", bits=None, only_positives=False)
-REPLICA = Rules("published", bits=None, only_positives=False, paired=False)
-STRICT = Rules("strict", bits=8, only_positives=True, levels=(0.05, 0.01))
+PUBLISHED = EvaluationProtocol("published", bits=None, only_positives=False)
+REPLICA = EvaluationProtocol("published", bits=None, only_positives=False, paired=False)
+STRICT = EvaluationProtocol("strict", bits=8, only_positives=True, levels=(0.05, 0.01))
 
 
 # --- roles ---------------------------------------------------------------------------------------------------
@@ -110,7 +110,9 @@ def _refuse_shared(ids: NDArray[np.str_], role: NDArray[np.int8], called: Sequen
 # --- storage -------------------------------------------------------------------------------------------------
 
 
-def stored(classifier: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, rules: Rules, eps: float | None, is_control: bool) -> Tensor:
+def stored(
+    classifier: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, rules: EvaluationProtocol, eps: float | None, is_control: bool
+) -> Tensor:
     """The image as the protocol stores it.
 
     Args:
@@ -172,7 +174,7 @@ def positive(right: Tensor, changed: Tensor, in_budget: Tensor) -> Tensor:
     return right & changed & in_budget
 
 
-def within(x: Tensor, stored: Tensor, rules: Rules, eps: float | None, norm: str = "linf") -> Tensor:
+def within(x: Tensor, stored: Tensor, rules: EvaluationProtocol, eps: float | None, norm: str = "linf") -> Tensor:
     """(N,) whether each stored image is a valid one inside the budget: in [0, 1], on the 8-bit grid if the rules say so,
     Linf <= floor(255 eps) / 255 (or eps, in float), or with ``norm`` ``"l2"`` the L2 norm over all values <= eps. Minimal-norm attacks
     have no budget.
@@ -191,7 +193,7 @@ def within(x: Tensor, stored: Tensor, rules: Rules, eps: float | None, norm: str
     return valid & (moved.abs().amax(1) <= limit + 1e-6)
 
 
-def counting(rules: Rules, right: Tensor, changed: Tensor, in_budget: Tensor, is_control: bool) -> Tensor:
+def counting(rules: EvaluationProtocol, right: Tensor, changed: Tensor, in_budget: Tensor, is_control: bool) -> Tensor:
     """(N,) which rows the protocol's numbers speak of: all of them when published; when strict, the positives of an attack,
     and the rows of a control on which the classifier is as right as before.
     """

@@ -43,7 +43,7 @@ class Roles:
     Attributes:
         fit: classifier, encoder, saliency net.
         detect: detector heads.
-        select: every choice, and the sanity gates.
+        select: every choice, and the sanity checks.
         calibrate: thresholds, read when all choices are frozen.
         test: numbers.
     """
@@ -158,7 +158,7 @@ class Detector(Protocol):
     """Settings of a detector: a view of the evidence and a head that scores it.
 
     ``needs`` names the parts of the evidence that the view reads; ``family`` is ``"saliency"``, ``"image"``, ``"floor"`` or
-    ``"fusion"``; ``says`` is what it goes by, in words.
+    ``"fusion"``; ``description`` is what it goes by, in words.
     """
 
     @property
@@ -166,7 +166,7 @@ class Detector(Protocol):
     @property
     def family(self) -> str: ...
     @property
-    def says(self) -> str: ...
+    def description(self) -> str: ...
     def view(self, evidence: Any, *parts: nn.Module) -> Tensor: ...
     def build(self, view: tuple[int, ...], *parts: nn.Module) -> nn.Module: ...
     def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> nn.Module: ...

@@ -75,6 +75,6 @@ def test_cuda_is_used_when_it_is_asked_for(tmp_path: Path) -> None:
 
     run = Run(tmp_path, device="cuda")
     outputs = tiny(run)
-    run.walk([outputs.classifier])
+    run.compute([outputs.classifier])
     assert next(run.get(outputs.classifier).parameters()).device.type == "cuda"
     assert torch.cuda.max_memory_allocated() > 0

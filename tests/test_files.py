@@ -35,7 +35,7 @@ BARE = {"open", "read_text", "write_text", "read_bytes", "write_bytes", "load_fi
 SAFE = {  # calls of these names that open no file of anybody's
     ("datasets/_picture.py", "open"),  # of Pillow, on an opened file
     ("datasets/_folder.py", "open"),  # of zipfile, on an opened file
-    ("experiment/moving.py", "open"),  # of tarfile, on an opened file
+    ("experiment/transfer.py", "open"),  # of tarfile, on an opened file
     ("store.py", "open"),  # of lzma, on an opened file
     ("report/verdicts.py", "read_text"),  # the package's own, whose encoding is named
     ("report/targets.py", "read_text"),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from salientry.classifiers import CompactCNN, External
-from salientry.cli.checking import Judged, _said
+from salientry.cli.checking import PictureVerdict, _said
 from salientry.errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier
 from salientry.evidence import Evidence
 from salientry.guard import Guard, Verdict
@@ -81,7 +81,7 @@ X = examples.images(SHAPE, 60, seed=6)
 
 
 def same(a: Verdict, b: Verdict) -> bool:
-    pairs = [(getattr(a, n), getattr(b, n)) for n in ("flagged", "score", "p_value", "predicted", "map", "spoke")]
+    pairs = [(getattr(a, n), getattr(b, n)) for n in ("flagged", "score", "p_value", "predicted", "map", "contributions")]
     return all((v is None) == (w is None) and (v is None or torch.equal(v, w)) for v, w in pairs)
 
 
@@ -147,7 +147,7 @@ def test_batches_do_not_matter(classifier: nn.Module, saliency: nn.Module, name:
 def test_no_images_no_verdicts(classifier: nn.Module, saliency: nn.Module, name: str) -> None:
     found = guarded(classifier, saliency, name)(X[:0])
     assert len(found) == 0 and found.score.shape == (0,) and found.p_value.shape == (0,)
-    assert found.spoke.shape == (0, len(PARTS) if name == "fused" else 1)
+    assert found.contributions.shape == (0, len(PARTS) if name == "fused" else 1)
     assert (found.map is None) == (name not in WITH_MAP)
 
 
@@ -159,44 +159,44 @@ def test_verdicts_are_taken_by_index_slice_and_mask(guard: Guard) -> None:
     assert len(flagged) == int(found.flagged.sum()) and bool(flagged.flagged.all())
     assert torch.equal(found[torch.tensor([3, 1])].predicted, found.predicted[[3, 1]])
     assert found[4].score.shape == () and found[4].map is not None and found[4].map.shape == (1, 12, 12)
-    assert torch.equal(flagged.spoke, found.spoke[found.flagged]) and flagged.spoke.shape == (len(flagged), 1)
-    assert Verdict(*(torch.zeros(3),) * 4, map=None, spoke=torch.zeros(3, 1))[1:].map is None
+    assert torch.equal(flagged.contributions, found.contributions[found.flagged]) and flagged.contributions.shape == (len(flagged), 1)
+    assert Verdict(*(torch.zeros(3),) * 4, map=None, contributions=torch.zeros(3, 1))[1:].map is None
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_spoke_adds_up_to_the_score(classifier: nn.Module, saliency: nn.Module, name: str) -> None:
     guard = guarded(classifier, saliency, name)
     found = guard(X, batch=25)
-    says = {n: type(examples.detectors()[n]).says for n in NAMES}
+    says = {n: type(examples.detectors()[n]).description for n in NAMES}
     if name != "fused":
-        assert guard.voices == (says[name],)
-        assert torch.equal(found.spoke[:, 0], found.score)
+        assert guard.components == (says[name],)
+        assert torch.equal(found.contributions[:, 0], found.score)
         return
-    assert guard.voices == tuple(says[p] for p in PARTS)
+    assert guard.components == tuple(says[p] for p in PARTS)
     offset = guard.detector.head.offset.detach()  # type: ignore[union-attr]
-    assert torch.allclose(found.spoke.sum(1) + offset, found.score, atol=1e-4)
+    assert torch.allclose(found.contributions.sum(1) + offset, found.score, atol=1e-4)
     look = Evidence(classifier, guard.saliency, X)
     with torch.no_grad():
         alone = torch.stack([p(look) for p in guard.detector.parts], 1)  # type: ignore[union-attr]
-    order, theirs = found.spoke.argsort(0), alone.argsort(0)
+    order, theirs = found.contributions.argsort(0), alone.argsort(0)
     assert torch.equal(order, theirs), "more suspicious to a member, more added in its name"
-    assert not any(v.requires_grad for v in (found.score, found.spoke))
+    assert not any(v.requires_grad for v in (found.score, found.contributions))
 
 
-def judged(flagged: bool, **spoke: float) -> Judged:
-    return Judged(Path("cat.png"), flagged, 3.0, 1.0, 0.01, 7, {k.replace("_", " "): v for k, v in spoke.items()})
+def judged(flagged: bool, **contributions: float) -> PictureVerdict:
+    return PictureVerdict(Path("cat.png"), flagged, 3.0, 1.0, 0.01, 7, {k.replace("_", " "): v for k, v in contributions.items()})
 
 
 def test_a_line_names_the_two_loudest_voices_of_what_is_flagged() -> None:
-    voices = {"the_map": 0.5, "the_image": 2.0, "the_logits": -4.0, "the_activations": 1.0}
-    assert judged(True, **voices).words() == "; what spoke: the image, the activations"
-    assert judged(True, **voices).line().endswith("as suspicious or more; what spoke: the image, the activations")
-    assert judged(False, **voices).words() == ""
-    assert judged(True, the_map=0.1, the_image=-1).words() == "; what spoke: the map"
+    components = {"the_map": 0.5, "the_image": 2.0, "the_logits": -4.0, "the_activations": 1.0}
+    assert judged(True, **components).words() == "; largest contributions: the image, the activations"
+    assert judged(True, **components).line().endswith("as suspicious or more; largest contributions: the image, the activations")
+    assert judged(False, **components).words() == ""
+    assert judged(True, the_map=0.1, the_image=-1).words() == "; largest contributions: the map"
     assert judged(True, the_map=-0.1, the_image=0).words() == "", "nobody raised it"
     assert judged(True, the_map=float("nan")).words() == ""
-    assert judged(True, **voices).json()["spoke"]["the logits"] == -4.0
-    assert judged(True, the_map=float("nan")).json()["spoke"] == {"the map": None}
+    assert judged(True, **components).json()["contributions"]["the logits"] == -4.0
+    assert judged(True, the_map=float("nan")).json()["contributions"] == {"the map": None}
 
 
 def test_members_that_go_by_one_name_speak_as_one() -> None:
@@ -307,7 +307,7 @@ def test_a_loaded_guard_gives_the_same_verdicts_bit_for_bit(classifier: nn.Modul
     assert same(again(X), guard(X))
     assert (again.threshold, again.level, again.shape) == (guard.threshold, guard.level, guard.shape)
     assert torch.equal(again.calibration, guard.calibration)
-    assert again.voices == guard.voices
+    assert again.components == guard.components
     assert vars(again.detector)["facts"] == vars(guard.detector)["facts"]
     assert not any(m.training for m in again.modules())
     again.save(tmp_path / "c")

@@ -64,6 +64,7 @@ def test_keys_of_an_earlier_time_are_those_of_its_revisions() -> None:
 
 def test_a_renamed_class_keeps_its_key_and_is_read_from_older_files(monkeypatch: pytest.MonkeyPatch) -> None:
     assert canonical(Roles(1, 2, 3, 4, 5)) == {"contracts.Roles": {"fit": 1, "detect": 2, "select": 3, "calibrate": 4, "test": 5}}
+    assert label(Roles(1, 2, 3, 4, 5)) == "Roles-fit=1-detect=2-select=3-calibrate=4-test=5"
     shape = Shape(3, 4, 5, 6)
     assert encode(shape)["class"] == "salientry.types:Shape"
     assert decode(encode(shape)) == shape == decode(encode(shape) | {"class": "salientry.contracts:Shape"})

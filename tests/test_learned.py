@@ -13,7 +13,7 @@ from salientry.classifiers import CompactCNN, External
 from salientry.detectors import ID, SMD, Margin2, SmallCNN
 from salientry.errors import DataDamaged
 from salientry.keys import encode
-from salientry.learned import device_of, facts_of, fingerprint, frozen, made, origin, rebuilt, seeded, with_facts
+from salientry.learned import device_of, facts_of, fingerprint, frozen, rebuild, recipe_of, seeded, with_facts, with_recipe
 from salientry.saliency import SimpleClassifier, UNet
 from salientry.types import Shape
 
@@ -101,11 +101,11 @@ def learned() -> Iterator[nn.Module]:
 @pytest.mark.parametrize("at", range(5))
 def test_a_module_is_built_again_from_its_note(at: int) -> None:
     module = list(learned())[at]
-    note = json.loads(json.dumps(origin(module)))
+    note = json.loads(json.dumps(recipe_of(module)))
     with seeded(99):
-        again = rebuilt(note)
+        again = rebuild(note)
     assert type(again) is type(module) and not again.training
-    assert origin(again) == note
+    assert recipe_of(again) == note
     shapes = {k: v.shape for k, v in module.state_dict().items()}
     assert {k: v.shape for k, v in again.state_dict().items()} == shapes
     again.load_state_dict(module.state_dict())
@@ -114,25 +114,25 @@ def test_a_module_is_built_again_from_its_note(at: int) -> None:
 
 def test_rebuilt_computes_the_same() -> None:
     module, x = CompactCNN(width=4).build(SHAPE), torch.rand(5, 1, 8, 8)
-    again = rebuilt(origin(module))
+    again = rebuild(recipe_of(module))
     assert not torch.equal(again(x), module(x)), "weights are for the caller to load"
     again.load_state_dict(module.state_dict())
     assert torch.equal(again(x), module(x))
 
 
 def test_a_note_in_a_file_builds_nothing_of_others() -> None:
-    note = origin(CompactCNN(width=4).build(SHAPE))
+    note = recipe_of(CompactCNN(width=4).build(SHAPE))
     with pytest.raises(DataDamaged):
-        rebuilt(note | {"build": {"class": "subprocess:Popen", "args": "true"}})
+        rebuild(note | {"build": {"class": "subprocess:Popen", "args": "true"}})
     with pytest.raises(DataDamaged):
-        rebuilt(note | {"args": [{"class": "pathlib:Path"}]})
+        rebuild(note | {"args": [{"class": "pathlib:Path"}]})
     assert encode(SHAPE) in note["args"]
 
 
 def test_made_puts_into_eval_mode_and_returns_the_same() -> None:
     net = nn.Linear(1, 1)
-    assert made(net, FGSM(), SHAPE) is net and not net.training
-    assert origin(net) == {"build": encode(FGSM()), "args": [encode(SHAPE)]}
+    assert with_recipe(net, FGSM(), SHAPE) is net and not net.training
+    assert recipe_of(net) == {"build": encode(FGSM()), "args": [encode(SHAPE)]}
 
 
 def test_facts_add_up_and_are_not_shared() -> None:

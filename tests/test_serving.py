@@ -69,7 +69,7 @@ def ready(name: str) -> tuple[nn.Module, Guard, Verdict]:
 
 
 def same(a: Verdict, b: Verdict) -> bool:
-    pairs = [(getattr(a, n), getattr(b, n)) for n in ("flagged", "score", "p_value", "predicted", "map", "spoke")]
+    pairs = [(getattr(a, n), getattr(b, n)) for n in ("flagged", "score", "p_value", "predicted", "map", "contributions")]
     return all((v is None) == (w is None) and (v is None or torch.equal(v, w)) for v, w in pairs)
 
 
@@ -188,7 +188,7 @@ def test_modes_around_a_call_do_not_matter(name: str, around: str) -> None:
         made_here = Guard(net, guard.saliency, guard.detector, 0.0, 0.1, guard.calibration, SHAPE)
         assert same(made_here(X.clone(), batch=4), alone)  # an inference tensor where that is the mode
     assert same(made_here(X, batch=4), alone)
-    assert all(p.dtype == torch.float32 for p in (alone.score, alone.p_value, alone.spoke))
+    assert all(p.dtype == torch.float32 for p in (alone.score, alone.p_value, alone.contributions))
 
 
 @EVERY

@@ -14,7 +14,7 @@ from salientry.datasets import Digits
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export
 from salientry.experiment.run import Outcome, Run
-from salientry.experiment.sanity import Gate
+from salientry.experiment.sanity import SanityCheck
 from salientry.protocol import STRICT
 from salientry.recipes.paper_white_box import WhiteBoxConfig
 from salientry.recipes.smoke import smoke
@@ -60,7 +60,7 @@ def tiny(run: Run, action: str = "mark", *, attacks: tuple[Any, ...] = ATTACKS, 
         data=Digits(roles=ROLES),
         classifier=CompactCNN(width=8, epochs=8),
         saliency=NET,
-        bounds=Gate(action=action),
+        bounds=SanityCheck(action=action),
         strict=replace(STRICT, levels=(0.05,)),
     )
 
@@ -71,7 +71,7 @@ def finish(store: Path, out: Path, seed: int = 0, action: str = "mark") -> tuple
     outputs = tiny(run, action)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # 80 calibration images: it says so, rightly
-        outcome = run.walk(list(outputs))
+        outcome = run.compute(list(outputs))
     export(
         run,
         outputs,

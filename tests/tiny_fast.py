@@ -15,7 +15,7 @@ from salientry.detectors import REPLICA, SmallCNN
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export
 from salientry.experiment.run import Outcome, Run
-from salientry.experiment.sanity import Gate
+from salientry.experiment.sanity import SanityCheck
 from salientry.protocol import STRICT
 from salientry.recipes.paper import build
 from salientry.recipes.paper_config import Config
@@ -37,7 +37,7 @@ def config(**changes: Any) -> Config:
         classifier=NET,
         saliency=UNet(Trunk(replace(NET, epochs=4)), **MAPS),
         trunk=UNet(Trunk(NET, own=True), **MAPS),
-        bounds=Gate(action="mark"),
+        bounds=SanityCheck(action="mark"),
         attacks=(FGSM(), CW),
         printed=DeepFool(steps=2),
         weak=(FGSM(),),
@@ -67,7 +67,7 @@ def finish(store: Path, out: Path) -> tuple[Run, Outputs, Outcome]:
     outputs = build(run, config())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # 120 calibration images: it says so, rightly
-        outcome = run.walk(list(outputs))
+        outcome = run.compute(list(outputs))
     about = {"recipe": "tiny_fast", "parameters": {}, "seed": 0, "numerics": "float32", "command": "tests.tiny_fast", "out": str(out)}
     export(run, outputs, outcome, out, about)
     return run, outputs, outcome

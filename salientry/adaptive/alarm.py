@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ._border import bordered
 from ._defended import Defended, Stop
-from ._walk import Ball, Norm, Point, check_walk, cross_entropy, decayed, walk, wide
+from ._descent import Ball, Norm, Point, check_descent, cross_entropy, decayed, descend, wide
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Alarm:
     gradient: Stop = "image"
 
     def __post_init__(self) -> None:
-        check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size)
+        check_descent(self.eps, self.steps, self.norm, self.gradient, self.step_size)
 
     @bordered
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class Alarm:
             return size * decayed(t, self.steps) * ball.mostly(slope)
 
         out = x.clone()
-        for p in walk(target, x, y, ball, rule, self.steps, self.gradient):
+        for p in descend(target, x, y, ball, rule, self.steps, self.gradient):
             out[p.rows] = p.image
             p.done = ~p.fooled & p.noticed & ball.inside(p.image, p.x)
         return out

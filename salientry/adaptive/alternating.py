@@ -11,7 +11,7 @@ from torch import Tensor
 from ..attacks._gradient import log_odds_against
 from ._border import bordered, step_by_step
 from ._defended import Defended, Stop
-from ._walk import Ball, Point, check_walk, step_of, walk, wide
+from ._descent import Ball, Point, check_descent, descend, step_of, wide
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Alternating:
     norm = "linf"
 
     def __post_init__(self) -> None:
-        check_walk(self.eps, self.steps, "linf", self.gradient, self.step_size)
+        check_descent(self.eps, self.steps, "linf", self.gradient, self.step_size)
 
     @property
     def step(self) -> float:
@@ -73,7 +73,7 @@ class Alternating:
                 return self.step * up * wide(~p.fooled)
             return -self.step * ball.along(p.detector_slope()) * wide(p.noticed)
 
-        for t, p in enumerate(walk(target, x, y, ball, rule, 2 * self.steps, self.gradient)):
+        for t, p in enumerate(descend(target, x, y, ball, rule, 2 * self.steps, self.gradient)):
             if t and t % 2 == 0:
                 yield p.image
 
@@ -106,7 +106,7 @@ class SingleStep:
     norm, steps, project = "linf", 1, True
 
     def __post_init__(self) -> None:
-        check_walk(self.eps, 1, "linf", self.gradient)
+        check_descent(self.eps, 1, "linf", self.gradient)
 
     @step_by_step
     def passes(self, target: Defended, x: Tensor, y: Tensor) -> Iterator[Tensor]:
@@ -118,7 +118,7 @@ class SingleStep:
                 return self.eps * ball.along(p.look.classifier_slope(lambda z: log_odds_against(z, p.y)))
             return -self.eps * ball.along(p.detector_slope())
 
-        *_, last = walk(target, x, y, ball, rule, 1, self.gradient)
+        *_, last = descend(target, x, y, ball, rule, 1, self.gradient)
         yield last.image
 
     @bordered

@@ -14,7 +14,7 @@ from ..inputs import as_images, as_seeds, dtype_of, plainly
 from ..learned import frozen
 from ..randomness import uniform
 from ._defended import Defended
-from ._walk import Ball
+from ._descent import Ball
 
 PASS = 0.95  # share of the planted images that an attack must find
 

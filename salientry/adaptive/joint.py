@@ -11,7 +11,7 @@ from torch import Tensor
 from ..attacks._gradient import check_settings
 from ._border import bordered
 from ._defended import Defended, Stop
-from ._walk import Ball, Norm, Point, Start, check_walk, decayed, length, margin, unnoticed, walk, wide
+from ._descent import Ball, Norm, Point, Start, check_descent, decayed, descend, length, margin, unnoticed, wide
 
 BETA1, BETA2, TINY = 0.9, 0.99, 1e-12
 
@@ -35,7 +35,7 @@ class Joint:
         norm: of the ball.
         confidence: k and k', by how much each is to be beaten.
         start: ``"natural"``, or ``"random"``: uniform in half the ball, from each image's own seed.
-        restarts: how often images that are left walk again, from a random point of half the ball, of a quarter, an eighth ...
+        restarts: how often images that are left start again, from a random point of half the ball, of a quarter, an eighth ...
         gradient: where the slope of the score is taken.
 
     Raises:
@@ -52,7 +52,7 @@ class Joint:
     restarts: int = 0
 
     def __post_init__(self) -> None:
-        check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)
+        check_descent(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)
         check_settings(confidence=(self.confidence, 0, 1000))
 
     @bordered
@@ -78,6 +78,6 @@ class Joint:
         def way(target: Defended, x: Tensor, y: Tensor, begin: Tensor) -> Iterator[Point]:
             zero = torch.zeros_like(x)
             state = {"weight": x.new_ones(len(x)), "first": zero, "second": zero}
-            return walk(target, x, y, ball, rule, self.steps, self.gradient, begin, state=state)
+            return descend(target, x, y, ball, rule, self.steps, self.gradient, begin, state=state)
 
         return unnoticed(way, target, x, y, ball, seeds, self.start, self.restarts)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..attacks._gradient import check_settings
 from ._border import bordered
 from ._defended import Defended, Stop
-from ._walk import Ball, Point, check_walk, decayed, length, margin, walk, wide
+from ._descent import Ball, Point, check_descent, decayed, descend, length, margin, wide
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Minimal:
     eps, norm = None, "l2"
 
     def __post_init__(self) -> None:
-        check_walk(None, self.steps, "l2", self.gradient)
+        check_descent(None, self.steps, "l2", self.gradient)
         check_settings(shrink=(self.shrink, 0.001, 0.5), start=(self.start, 1e-3, 1e6))
 
     @bordered
@@ -65,7 +65,7 @@ class Minimal:
 
         state = {"radius": x.new_full((len(x),), self.start), "here": x.clone()}
         out, smallest = x.clone(), x.new_full((len(x),), float("inf"))
-        for p in walk(target, x, y, ball, rule, self.steps, self.gradient, state=state):
+        for p in descend(target, x, y, ball, rule, self.steps, self.gradient, state=state):
             size = length(p.image - p.x).flatten()
             better = p.fooled & ~p.noticed & (size < smallest[p.rows])
             out[p.rows[better]], smallest[p.rows[better]] = p.image[better], size[better]

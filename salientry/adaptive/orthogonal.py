@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ._border import bordered
 from ._defended import Defended, Stop
-from ._walk import Ball, Norm, Point, Start, check_walk, decayed, length, margin, unnoticed, walk, wide
+from ._descent import Ball, Norm, Point, Start, check_descent, decayed, descend, length, margin, unnoticed, wide
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Orthogonal:
         step_size: of the first one; None: eps / 4.
         norm: of the ball.
         start: ``"natural"``, or ``"random"``: uniform in half the ball, from each image's own seed.
-        restarts: how often images that are left walk again, from a random point of half the ball, of a quarter, an eighth ...
+        restarts: how often images that are left start again, from a random point of half the ball, of a quarter, an eighth ...
         gradient: where the slope of the score is taken.
 
     Raises:
@@ -46,7 +46,7 @@ class Orthogonal:
     restarts: int = 0
 
     def __post_init__(self) -> None:
-        check_walk(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)
+        check_descent(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)
 
     @bordered
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class Orthogonal:
             return size * decayed(t, self.steps) * ball.mostly(slope)
 
         def way(target: Defended, x: Tensor, y: Tensor, begin: Tensor) -> Iterator[Point]:
-            return walk(target, x, y, ball, rule, self.steps, self.gradient, begin)
+            return descend(target, x, y, ball, rule, self.steps, self.gradient, begin)
 
         return unnoticed(way, target, x, y, ball, seeds, self.start, self.restarts)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..attacks._gradient import check_settings, log_odds_against
 from ._border import bordered, step_by_step
 from ._defended import Defended, Stop
-from ._walk import Ball, Point, check_walk, step_of, walk
+from ._descent import Ball, Point, check_descent, descend, step_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Simultaneous:
     norm = "linf"
 
     def __post_init__(self) -> None:
-        check_walk(self.eps, self.steps, "linf", self.gradient, self.step_size)
+        check_descent(self.eps, self.steps, "linf", self.gradient, self.step_size)
         check_settings(weight=(self.weight, 0, 1))
 
     @property
@@ -64,7 +64,7 @@ class Simultaneous:
             down = ball.along(p.detector_slope())
             return self.step * (self.weight * up - (1 - self.weight) * down)
 
-        for t, p in enumerate(walk(target, x, y, ball, rule, self.steps, self.gradient)):
+        for t, p in enumerate(descend(target, x, y, ball, rule, self.steps, self.gradient)):
             if t:
                 yield p.image
 

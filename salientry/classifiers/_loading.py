@@ -18,7 +18,7 @@ from torch import nn
 
 from ..errors import LONGEST, DataDamaged, DataMissing, Error, UsageError, brief, theirs
 from ..files import refuse_other
-from ..learned import origin, rebuilt
+from ..learned import rebuild, recipe_of
 from ..store import JSON, read_json, write_arrays, write_json, writing
 
 SCHEMA = 1
@@ -33,12 +33,12 @@ def save_classifier(module: nn.Module, folder: Path | str) -> None:
         StoreError: when it cannot be written.
     """
     folder = Path(folder)
-    if "origin" not in vars(module):
+    if "recipe" not in vars(module):
         raise UsageError(f"{type(module).__name__} was not built by salientry; save it your own way and name it as module:callable")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     sha256 = write_arrays(folder / "classifier.safetensors", {k: [v.detach().cpu().numpy()] for k, v in module.state_dict().items()})
-    write_json(folder / "classifier.json", {"schema": SCHEMA, **origin(module), "sha256": sha256})
+    write_json(folder / "classifier.json", {"schema": SCHEMA, **recipe_of(module), "sha256": sha256})
 
 
 def load_classifier(name: str, weights: Path | str | None = None) -> nn.Module:
@@ -85,7 +85,7 @@ def _neither(name: str) -> str:
 
 def _built(body: JSON, path: Path) -> nn.Module:
     try:
-        return rebuilt({"build": body["build"], "args": body["args"]})
+        return rebuild({"build": body["build"], "args": body["args"]})
     except Error:
         raise
     except Exception as e:  # what wrong settings make a network raise is anyone's guess

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..learned import made, seeded
+from ..learned import seeded, with_recipe
 from ..training import shuffled, train
 from ..types import Images, Shape
 
@@ -42,7 +42,7 @@ class CompactCNN:
         w = self.width
         body = [block(shape.channels, w, 5, 2), block(w, 2 * w, 3, 2), block(2 * w, 2 * w, 3, 1), nn.Flatten()]
         head = nn.Linear(2 * w * -(-shape.height // 4) * -(-shape.width // 4), shape.classes)
-        return made(nn.Sequential(*body, head), self, shape)
+        return with_recipe(nn.Sequential(*body, head), self, shape)
 
     def fit(self, images: Images, labels: Tensor, shape: Shape, *, seed: int) -> nn.Module:
         """Build and train; ``labels`` int64 (N,) on the device that the images come to."""

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..learned import made, seeded
+from ..learned import seeded, with_recipe
 from ..training import shuffled, train
 from ..types import Images, Shape
 from .residual import ResidualBlock, StagedNet, convolution
@@ -70,7 +70,7 @@ class PictureCNN:
 
     def build(self, shape: Shape) -> nn.Module:
         """An untrained net for images of this shape; gives logits (N, K)."""
-        return made(PictureNet(self.width, self.stages, shape), self, shape)
+        return with_recipe(PictureNet(self.width, self.stages, shape), self, shape)
 
     def fit(self, images: Images, labels: Tensor, shape: Shape, *, seed: int) -> nn.Module:
         """Build and train; ``labels`` int64 (N,) on the device that the images come to."""

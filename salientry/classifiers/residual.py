@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..learned import made, seeded
+from ..learned import seeded, with_recipe
 from ..training import shuffled, train
 from ..types import Images, Shape
 
@@ -109,7 +109,7 @@ class ResidualCNN:
 
     def build(self, shape: Shape) -> nn.Module:
         """An untrained net for images of this shape; gives logits (N, K)."""
-        return made(ResidualNet(self.width, shape), self, shape)
+        return with_recipe(ResidualNet(self.width, shape), self, shape)
 
     def fit(self, images: Images, labels: Tensor, shape: Shape, *, seed: int) -> nn.Module:
         """Build and train; ``labels`` int64 (N,) on the device that the images come to."""

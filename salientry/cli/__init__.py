@@ -1,6 +1,6 @@
 """The command line: each command is one call into the library.
 
-Exit codes: 0 fine · 1 a finding (a gate or a verification failed; an image is flagged) · 2 wrong use · 3 data missing or
+Exit codes: 0 fine · 1 a finding (a sanity check or a verification failed; an image is flagged) · 2 wrong use · 3 data missing or
 damaged · 4 results cannot be written or read · 5 no such device · 70 a defect of ours · 130 interrupted. ``check``: 0 clean,
 1 flagged, 2 any error.
 """
@@ -49,7 +49,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Stands in front of an image classifier and says when the classifier is being fooled.",
-    epilog="Exit codes: 0 fine; 1 a finding (failed gate or verification, flagged image); 2 wrong use; 3 data missing or damaged; "
+    epilog="Exit codes: 0 fine; 1 a finding (failed sanity check or verification, flagged image); 2 wrong use; 3 data missing or damaged; "
     "4 results cannot be written or read; 5 no such device; 70 a defect. Results live in SALIENTRY_HOME, data in SALIENTRY_DATA.",
 )
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -94,16 +94,16 @@ def run(
     """Run a recipe, write its report, leave its guard behind. A second call goes on where the first one was."""
 
     def work() -> int:
-        from .bars import Bars
+        from .bars import ProgressDisplay
         from .running import execute
 
         if only is not None or compare is not None:
-            from .redoing import redo
+            from .reproduce import reproduce
 
             if out is not None:
                 raise UsageError("--only writes no report: leave --out away")
-            with Bars() as bars:
-                return redo(
+            with ProgressDisplay() as display:
+                return reproduce(
                     recipe,
                     settings or [],
                     only,
@@ -112,11 +112,11 @@ def run(
                     seed=seed,
                     numerics=numerics,
                     say=tell,
-                    bars=bars,
+                    display=display,
                     workers=workers,
                 )
         command = " ".join(["salientry", *sys.argv[1:]])
-        with Bars() as bars:
+        with ProgressDisplay() as display:
             done = execute(
                 recipe,
                 settings or [],
@@ -126,7 +126,7 @@ def run(
                 numerics=numerics,
                 command=command,
                 say=tell,
-                bars=bars,
+                display=display,
                 workers=workers,
             )
         return 1 if done.failed else 0
@@ -326,7 +326,7 @@ def export_(folder: Moved, store: Home = None, debug: Debug = False) -> None:
     """
 
     def work() -> int:
-        from .moving import exported
+        from .transfer import exported
 
         for line in exported(folder, store):
             tell(line)
@@ -345,7 +345,7 @@ def import_(folder: Moved, store: Home = None, debug: Debug = False) -> None:
     """
 
     def work() -> int:
-        from .moving import imported
+        from .transfer import imported
 
         for line in imported(folder, store):
             tell(line)

@@ -106,7 +106,7 @@ def attacked(name: str, weights: Path | None, shape: tuple[int, ...]) -> nn.Modu
         raise UsageError(
             f"classifier {name!r} is neither module:callable, nor a folder with a classifier.json, nor one of: {', '.join(CLASSIFIERS)}"
         )
-    _, args = vars(module).get("origin", (None, ()))
+    _, args = vars(module).get("recipe", (None, ()))
     built = next((a for a in args if isinstance(a, Shape)), None)
     size = None if built is None else (built.channels, built.height, built.width)
     if size is not None and size != tuple(shape):

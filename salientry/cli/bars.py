@@ -1,4 +1,4 @@
-"""Progress bars with the time left, for people. Silent when the output is no terminal but for a line now and then."""
+"""Progress display with the time left, for people. Silent when the output is no terminal but for a line now and then."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..experiment.handles import Handle
 QUIET = 15.0  # seconds between lines when nobody watches
 
 
-class Bars:
+class ProgressDisplay:
     """A bar for the expected seconds of the whole run, and one for each step that is being computed."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Bars:
         self.seconds: dict[str, float] = {}
         self.passed: dict[str, float] = {}  # expected seconds that lie behind, by key
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> ProgressDisplay:
         self.progress.start()
         return self
 
@@ -46,7 +46,7 @@ class Bars:
         self.seconds, self.passed = seconds, {}
         self.progress.update(self.whole, total=sum(seconds.values()) or None)
 
-    def listen(self, handle: Handle, index: int, total: int) -> Callable[[int, int], None]:
+    def on_step(self, handle: Handle, index: int, total: int) -> Callable[[int, int], None]:
         """Told before each step; returns who hears its progress."""
         name = f"{handle.step.name if handle.step else ''} {handle.slug}"[:34]
         key, mine = handle.fingerprint, self.seconds.get(handle.fingerprint, 0.0)
@@ -57,7 +57,7 @@ class Bars:
             left = f", about {(self.spoke - self.began) / behind * (sum(self.seconds.values()) - behind):.0f} s left" if behind else ""
             print(f"step {index + 1} of {total} ({name}){left}", file=sys.stderr, flush=True)
 
-        def heard(done: int, of: int) -> None:
+        def report(done: int, of: int) -> None:
             self.passed[key] = mine * done / max(of, 1)
             self.progress.update(self.whole, completed=sum(self.passed.values()))
             if done < of:
@@ -65,4 +65,4 @@ class Bars:
             elif step in self.progress.task_ids:
                 self.progress.remove_task(step)
 
-        return heard
+        return report

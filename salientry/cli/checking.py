@@ -21,11 +21,11 @@ from ..guard import Guard
 from ..guard_files import description
 from ..types import Shape
 
-VOICES = 2  # named in a line
+LARGEST = 2  # named in a line
 
 
 @dataclass(frozen=True)
-class Judged:
+class PictureVerdict:
     """A picture and what the guard says of it."""
 
     path: Path
@@ -34,12 +34,12 @@ class Judged:
     threshold: float
     p_value: float
     predicted: int
-    spoke: dict[str, float]
+    contributions: dict[str, float]
 
     def words(self) -> str:
-        """What spoke: the voices that raised the score most."""
-        loud = sorted(((v, k) for k, v in self.spoke.items() if v > 0), reverse=True)[:VOICES]
-        return f"; what spoke: {', '.join(k for _, k in loud)}" if self.flagged and loud else ""
+        """The contributions that raised the score most."""
+        loud = sorted(((v, k) for k, v in self.contributions.items() if v > 0), reverse=True)[:LARGEST]
+        return f"; largest contributions: {', '.join(k for _, k in loud)}" if self.flagged and loud else ""
 
     def line(self) -> str:
         """For people."""
@@ -51,7 +51,7 @@ class Judged:
         """For programs."""
         score = self.score if math.isfinite(self.score) else None  # JSON has no nan
         found = {k: getattr(self, k) for k in ("flagged", "score", "threshold", "p_value", "predicted")}
-        found["spoke"] = {k: v if math.isfinite(v) else None for k, v in self.spoke.items()}
+        found["contributions"] = {k: v if math.isfinite(v) else None for k, v in self.contributions.items()}
         return found | {"score": score, "image": str(self.path)}
 
 
@@ -92,7 +92,7 @@ def judge(
     overlay: Path | None = None,
     device: str = "cpu",
     refused: Callable[[Error], Any] | None = None,
-) -> list[Judged]:
+) -> list[PictureVerdict]:
     """Load a guard and judge pictures.
 
     Args:
@@ -139,15 +139,17 @@ def judge(
         for i, (x, m) in enumerate(zip(pictures, verdict.map.cpu(), strict=True)):
             again = f"-{names[:i].count(names[i]) + 1}" if names[i] in names[:i] else ""
             _overlay(x, m[0], overlay / f"{names[i]}{again}-map.png")
-    columns = (verdict.flagged, verdict.score, verdict.p_value, verdict.predicted, verdict.spoke)
+    columns = (verdict.flagged, verdict.score, verdict.p_value, verdict.predicted, verdict.contributions)
     found = zip(paths, *(c.tolist() for c in columns), strict=True)
-    return [Judged(p, bool(f), float(s), guard.threshold, float(v), int(k), _said(guard.voices, w)) for p, f, s, v, k, w in found]
+    return [
+        PictureVerdict(p, bool(f), float(s), guard.threshold, float(v), int(k), _said(guard.components, w)) for p, f, s, v, k, w in found
+    ]
 
 
-def _said(voices: tuple[str, ...], added: list[float]) -> dict[str, float]:
+def _said(components: tuple[str, ...], added: list[float]) -> dict[str, float]:
     """How much was added in each voice's name; members that go by the same thing speak as one."""
-    out = dict.fromkeys(voices, 0.0)
-    for name, value in zip(voices, added, strict=True):
+    out = dict.fromkeys(components, 0.0)
+    for name, value in zip(components, added, strict=True):
         out[name] += value
     return out
 

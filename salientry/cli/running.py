@@ -1,4 +1,4 @@
-"""From a recipe's name to a finished run: parameters, walk, records, report, guard."""
+"""From a recipe's name to a finished run: parameters, computation, records, report, guard."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..experiment.run import Outcome, Run
 from ..guard import Guard
 from ..store import SUMS, one_of, read_json, write_json, writing
 from ..types import Shape
-from .bars import Bars
+from .bars import ProgressDisplay
 from .checking import judge
 
 RECIPES = ("smoke", "fast", "whitebox")
@@ -103,7 +103,7 @@ def planned(name: str, settings: list[str], *, device: str, seed: int, numerics:
         found = [replace(p, word="skip", seconds=None) if p.handle.fingerprint in stands else p for p in found]
     left = [p for p in found if p.word == "left"]
     done, skipped = (sum(p.word == word for p in found) for word in ("done", "skip"))
-    because = f", {skipped} skipped because a gate failed" if skipped else ""
+    because = f", {skipped} skipped because a sanity check failed" if skipped else ""
     because += f", {len(order) - len(found)} that nobody needs" if len(order) > len(found) else ""
     total = f"{len(order)} steps: {done} done, {len(left)} left{because}, {_told_seconds(left) if left else 'nothing to do'}"
     return [*([p.line() for p in found] if every else _by_kind(found)), total]
@@ -210,7 +210,7 @@ def execute(
     numerics: str,
     command: str,
     say: Say,
-    bars: Bars | None = None,
+    display: ProgressDisplay | None = None,
     workers: int = 1,
 ) -> Done:
     """Run a recipe and write its records, report and guard into ``out``.
@@ -225,7 +225,7 @@ def execute(
     with _folder(out):
         run = Run(seed=seed, device=device, numerics=numerics)
         outputs = recipe(run, **given)
-        outcome = walked(run, outputs, say, bars, workers)
+        outcome = computed(run, outputs, say, display, workers)
         about = {"recipe": name, "parameters": given, "seed": seed, "numerics": numerics, "code": _code()}
         if not outcome.made and _up_to_date(out, run, outputs, about):
             say(f"the report in {out} is of this very run")
@@ -262,17 +262,17 @@ def _folder(out: Path) -> Iterator[None]:
         raise
 
 
-def walked(run: Run, outputs: Outputs, say: Say, bars: Bars | None, workers: int) -> Outcome:
+def computed(run: Run, outputs: Outputs, say: Say, display: ProgressDisplay | None, workers: int) -> Outcome:
     """Compute what the records of these outputs need, and say how much of it was there."""
     wanted = outputs.read
     todo = run.missing(wanted)
     recorded = _recorded(run, run.order(wanted)) if todo else {}
     seconds = {h.fingerprint: _expected(h, recorded) or 0.0 for h in todo}
-    if bars is not None and todo:
-        bars.expect(seconds)
+    if display is not None and todo:
+        display.expect(seconds)
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
-        outcome = run.walk(wanted, bars.listen if bars else None, workers=workers, seconds=seconds)
+        outcome = run.compute(wanted, display.on_step if display else None, workers=workers, seconds=seconds)
     for text in dict.fromkeys(str(w.message) for w in noted):
         say(f"note: {text}")
     say(f"{len(outcome.made)} steps computed, {len(outcome.reused)} re-used from {run.store.root}")
@@ -349,4 +349,4 @@ def _say_guard(out: Path, say: Say) -> None:
     say(f"try it: salientry check {out / 'guard'} {out / 'natural.png'} {out / 'attacked.png'}")
 
 
-__all__ = ["RECIPES", "Done", "execute", "parameters", "planned", "walked"]
+__all__ = ["RECIPES", "Done", "computed", "execute", "parameters", "planned"]

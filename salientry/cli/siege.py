@@ -30,7 +30,7 @@ from ..files import read_object
 from ..keys import digest, encode, label
 from ..learned import fingerprint, frozen
 from ..preflight import preflight
-from ..protocol import PUBLISHED, STRICT, Rules, stored, within
+from ..protocol import PUBLISHED, STRICT, EvaluationProtocol, stored, within
 from ..randomness import ATTACK_STREAM, image_ids, image_seeds
 from ..rows import id_bytes
 from ..store import JSON, read_arrays, write_arrays, write_json
@@ -251,7 +251,7 @@ def _written(folder: Path, siege: Siege, key: str, start: int, stop: int) -> NDA
     return np.array(arrays["image"])
 
 
-def measured(siege: Siege, attack: Attack, rules: Rules, images: Callable[[int, int], Tensor]) -> Columns:
+def measured(siege: Siege, attack: Attack, rules: EvaluationProtocol, images: Callable[[int, int], Tensor]) -> Columns:
     """What the classifier says of the images as written, and how far each is from its natural; (N,) each."""
     out: list[dict[str, Tensor]] = []
     with frozen(siege.classifier), torch.no_grad():

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..learned import made
+from ..learned import with_recipe
 
 
 class Fitted(nn.Module):
@@ -42,4 +42,4 @@ class Fitted(nn.Module):
 
 def assembled(settings: Any, head: nn.Module, view: tuple[int, ...], parts: tuple[nn.Module, ...]) -> Fitted:
     """A detector of these parts that remembers how to build itself again."""
-    return made(Fitted(settings, head, *parts), settings, list(view), *parts)
+    return with_recipe(Fitted(settings, head, *parts), settings, list(view), *parts)

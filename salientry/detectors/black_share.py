@@ -21,7 +21,7 @@ class BlackShare:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     family = "floor"
-    says = "the share of pixels that are not black"
+    description = "the share of pixels that are not black"
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 1), share of non-black values."""

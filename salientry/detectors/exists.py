@@ -18,7 +18,7 @@ class Exists:
 
     needs = frozenset({"exists"})
     family = "floor"
-    says = "the class selector's doubt"
+    description = "the class selector's doubt"
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 1)."""

@@ -25,7 +25,7 @@ class Fused:
     REVISION = 2
     needs: ClassVar[frozenset[str]] = frozenset()
     family = "fusion"
-    says = "all detectors together"
+    description = "all detectors together"
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, D) scores of the D parts."""

@@ -20,7 +20,7 @@ class HighFrequency:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     family = "floor"
-    says = "the high frequencies"
+    description = "the high frequencies"
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 1)."""

@@ -24,7 +24,7 @@ class ID:
     head: _cnn.SmallCNN = field(default_factory=_cnn.SmallCNN)
     needs: ClassVar[frozenset[str]] = frozenset()
     family = "image"
-    says = "the pixels"
+    description = "the pixels"
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """The image (N, C, H, W)."""

@@ -29,7 +29,7 @@ class IDPlus:
     head: _cnn.SmallCNN = _cnn.FULL_RESOLUTION
     needs: ClassVar[frozenset[str]] = frozenset()
     family = "image"
-    says = "the pixels' fine structure"
+    description = "the pixels' fine structure"
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """The image's Laplacian (N, C, H, W)."""

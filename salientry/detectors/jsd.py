@@ -36,7 +36,7 @@ class JSD:
     target: Literal["pred", "sum", "prob", "full"] = "pred"
     head: _cnn.SmallCNN = field(default_factory=_cnn.SmallCNN)
     family = "image"
-    says = "the pixels and the classifier's gradient"
+    description = "the pixels and the classifier's gradient"
 
     def __post_init__(self) -> None:
         if self.target not in PART:

@@ -20,7 +20,7 @@ class Margin:
 
     needs = frozenset({"logits"})
     family = "floor"
-    says = "the gap between the two best classes"
+    description = "the gap between the two best classes"
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 1), second largest minus largest logit."""

@@ -21,7 +21,7 @@ class Margin2:
 
     needs = frozenset({"logits"})
     family = "floor"
-    says = "the gap between the two best classes"
+    description = "the gap between the two best classes"
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 2): margin and its square."""

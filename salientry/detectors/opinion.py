@@ -18,7 +18,7 @@ class Opinion:
 
     needs = frozenset({"opinion", "predicted"})
     family = "floor"
-    says = "the second network's disagreement"
+    description = "the second network's disagreement"
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 1)."""

@@ -29,7 +29,7 @@ class PooledActivations:
     batch: int = 200
     needs = frozenset({"features"})
     family = "floor"
-    says = "the classifier's inner activations"
+    description = "the classifier's inner activations"
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, F), layer by layer."""

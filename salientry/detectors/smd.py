@@ -23,7 +23,7 @@ class SMD:
     head: _cnn.SmallCNN = field(default_factory=_cnn.SmallCNN)
     needs = frozenset({"map"})
     family = "saliency"
-    says = "the saliency map"
+    description = "the saliency map"
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """The map (N, 1, H, W)."""

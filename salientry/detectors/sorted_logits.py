@@ -29,7 +29,7 @@ class SortedLogits:
     batch: int = 200
     needs = frozenset({"logits"})
     family = "floor"
-    says = "the classifier's logits"
+    description = "the classifier's logits"
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, K), largest first."""

@@ -23,7 +23,7 @@ class SPD:
     head: _cnn.SmallCNN = field(default_factory=_cnn.SmallCNN)
     needs = frozenset({"map"})
     family = "saliency"
-    says = "the salient pixels"
+    description = "the salient pixels"
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """Map times image (N, C, H, W)."""

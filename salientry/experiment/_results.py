@@ -17,7 +17,7 @@ from torch import nn
 from ..batches import DEVICE, Batch
 from ..errors import DataDamaged, Error, GateFailed, UsageError
 from ..keys import digest, encode
-from ..learned import facts_of, frozen, origin, rebuilt, with_facts
+from ..learned import facts_of, frozen, rebuild, recipe_of, with_facts
 from ..machine import machine
 from ..progress import ticking
 from ..rows import Column, Rows, at_once, id_bytes, ids_from
@@ -49,7 +49,7 @@ def _whole(store: Store, path: Path, h: Handle, out: Any, facts: dict[str, JSON]
     body = _record(h, time.perf_counter() - began)
     if isinstance(out, nn.Module):
         arrays = {k: [v.detach().cpu().numpy()] for k, v in out.state_dict().items()}
-        store.write(path, body | {"kind": "module", "module": origin(out), "facts": facts_of(out) | facts}, arrays)
+        store.write(path, body | {"kind": "module", "module": recipe_of(out), "facts": facts_of(out) | facts}, arrays)
     elif isinstance(out, Rows):
         columns: dict[str, Any] = {k: [Column(out, k)] for k in out.names} | {"id": [id_bytes(out.ids)]}
         store.write(path, body | {"kind": "rows", "facts": out.facts | facts}, columns)
@@ -153,7 +153,7 @@ def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], devic
     """A finished result as what its step returned.
 
     Raises:
-        GateFailed: when it is a gate that did not pass.
+        GateFailed: when it is a sanity check that did not pass.
         DataDamaged: when the store's files do not fit together.
     """
     body = store.body(path)
@@ -177,7 +177,7 @@ def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], devic
         if digest(first.ids.tolist()) != body["ids"]:
             raise DataDamaged(f"{path} was made for other images; remove {path}, and the same command computes it again")
         return first.widen(arrays, body["facts"])
-    module = rebuilt(body["module"], trusted=True)
+    module = rebuild(body["module"], trusted=True)
     try:
         module.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in arrays.items()})
     except RuntimeError as e:

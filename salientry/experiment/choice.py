@@ -21,7 +21,7 @@ from ..detectors import (
     SortedLogits,
 )
 from ..keys import label
-from ..protocol import Rules
+from ..protocol import EvaluationProtocol
 from .evaluation import TrainingSet, trained
 from .fusion import choose_detector, unseen_rates
 from .handles import Handle
@@ -56,7 +56,7 @@ def select_names(labels: Sequence[str]) -> list[str]:
 
 
 def on_select(
-    image_sets: ImageSets, fitted: Handle, settings: Any, attacks: Sequence[Any], rules: Rules, variant: EvidenceVariant
+    image_sets: ImageSets, fitted: Handle, settings: Any, attacks: Sequence[Any], rules: EvaluationProtocol, variant: EvidenceVariant
 ) -> Handle:
     """A detector's scores of *select* naturals and of every attack's images of that role."""
     sets = [image_sets.natural["select"], *(image_sets.attacked(a, "select", rules) for a in attacks)]
@@ -68,7 +68,7 @@ def choose(
     candidates: dict[Any, Handle],
     fused: Handle,
     attacks: Sequence[Any],
-    rules: Rules,
+    rules: EvaluationProtocol,
     variant: EvidenceVariant,
     level: float,
 ) -> Choice:

@@ -31,7 +31,7 @@ import torch
 from ..errors import Error, GateFailed
 from ..progress import PROGRESS, Progress
 from .handles import Handle
-from .walking import Schedule, Walk
+from .schedule import Computation, Schedule
 
 KEPT = 64  # results that a worker keeps at hand
 BETWEEN = 0.1  # seconds between two words of progress
@@ -70,7 +70,7 @@ class _Worker:
     step: int | None = None
     heard: Progress | None = None
 
-    def died(self, walk: Walk) -> Error:
+    def died(self, work: Computation) -> Error:
         """What to say of it when its line broke."""
         self.process.join(PATIENCE)
         code = self.process.exitcode
@@ -79,32 +79,32 @@ class _Worker:
             with contextlib.suppress(ValueError):
                 how += f", {signal.Signals(-code).name}"
             how += ": perhaps the memory was full" if code == -9 else ""
-        h = None if self.step is None else walk.todo[self.step]
+        h = None if self.step is None else work.todo[self.step]
         at = f"while it computed step {h.step.name} ({h.slug})" if h and h.step else "before it computed anything"
         return Error(f"a worker process died ({how}) {at}; what was complete is kept: the same call goes on from there")
 
 
-def side_by_side(maker: Maker, walk: Walk, count: int, seconds: Mapping[str, float]) -> None:
-    """Compute what a walk misses in worker processes.
+def side_by_side(maker: Maker, work: Computation, count: int, seconds: Mapping[str, float]) -> None:
+    """Compute what is missing in worker processes.
 
     Args:
         maker: who computes; it is sent to each worker.
-        walk: is brought up to date step by step.
+        work: is brought up to date step by step.
         count: of workers.
         seconds: how long a step is expected to take, by key.
 
     Raises:
         Unsendable: when the graph cannot be sent; nothing that was settled is lost.
-        Error: whatever a step raised, but for a failed gate; or a worker died.
+        Error: whatever a step raised, but for a failed sanity check; or a worker died.
     """
     try:
-        payload = pickle.dumps((maker, walk.todo))
+        payload = pickle.dumps((maker, work.todo))
     except Exception as e:  # pickling runs code of whoever wrote the settings
         raise Unsendable(f"{type(e).__name__}: {e}") from e
     crew: list[_Worker] = []
     try:
         _hire(crew, count)
-        _lead(crew, walk, Schedule(walk, seconds), payload)
+        _lead(crew, work, Schedule(work, seconds), payload)
     finally:
         _dismiss(crew)
 
@@ -146,14 +146,14 @@ def _dismiss(crew: list[_Worker]) -> None:
             worker.process.join()
 
 
-def _lead(crew: list[_Worker], walk: Walk, schedule: Schedule, payload: bytes) -> None:
+def _lead(crew: list[_Worker], work: Computation, schedule: Schedule, payload: bytes) -> None:
     """Hand out steps until all are settled."""
     by_line: dict[Any, _Worker] = {worker.line: worker for worker in crew}
     registry: dict[str | tuple[str, type[Warning], int], int] = {}  # so that a warning is shown as often as in one process
-    while len(walk.settled) < len(walk.todo):
+    while len(work.settled) < len(work.todo):
         for worker in crew:
             if worker.loaded and worker.step is None and (i := schedule.next()) is not None:
-                worker.step, worker.heard = i, walk.begins(walk.todo[i])
+                worker.step, worker.heard = i, work.begins(work.todo[i])
                 with contextlib.suppress(OSError):  # it died: its line says so below
                     worker.line.send_bytes(str(i).encode())
         for line in wait(list(by_line)):
@@ -163,7 +163,7 @@ def _lead(crew: list[_Worker], walk: Walk, schedule: Schedule, payload: bytes) -
                 if kind == "here":
                     worker.line.send_bytes(payload)
             except (EOFError, OSError):
-                raise worker.died(walk) from None
+                raise worker.died(work) from None
             if kind == "progress" and worker.heard:
                 worker.heard(*said)
             elif kind == "loaded":
@@ -175,14 +175,14 @@ def _lead(crew: list[_Worker], walk: Walk, schedule: Schedule, payload: bytes) -
                     warnings.warn_explicit(warned, type(warned), filename, lineno, registry=registry)
                 if kind == "broke":
                     raise said[0] from _Elsewhere(said[1])
-                _settle(worker, walk, schedule, *said[:2])
+                _settle(worker, work, schedule, *said[:2])
 
 
-def _settle(worker: _Worker, walk: Walk, schedule: Schedule, seconds: float, failed: str | None) -> None:
+def _settle(worker: _Worker, work: Computation, schedule: Schedule, seconds: float, failed: str | None) -> None:
     assert worker.step is not None
     if worker.heard:
         worker.heard(1, 1)
-    walk.ends(walk.todo[worker.step], seconds, failed)
+    work.ends(work.todo[worker.step], seconds, failed)
     schedule.ends(worker.step)
     worker.step = worker.heard = None
 
@@ -255,7 +255,7 @@ class _Teller:
 
 
 def _computed(maker: Maker, h: Handle) -> tuple[Any, ...]:
-    """Compute a step: ``made``, seconds, why a gate failed, warnings; or ``broke``, exception, traceback, warnings."""
+    """Compute a step: ``made``, seconds, why a sanity check failed, warnings; or ``broke``, exception, traceback, warnings."""
     began, failed = time.perf_counter(), None
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")

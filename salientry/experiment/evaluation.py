@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..protocol import Rules
+from ..protocol import EvaluationProtocol
 from .handles import Handle
 from .image_sets import EvidenceVariant, ImageSets
 from .scoring import Scored, score
@@ -55,7 +55,7 @@ class TrialResult:
 def trained(
     image_sets: ImageSets,
     detector: Any,
-    rules: Rules,
+    rules: EvaluationProtocol,
     training: TrainingSet,
     variant: EvidenceVariant,
     *,
@@ -73,7 +73,7 @@ def trained(
 def evaluate(
     image_sets: ImageSets,
     detector: Any,
-    rules: Rules,
+    rules: EvaluationProtocol,
     training: TrainingSet,
     tests: Sequence[Handle],
     variant: EvidenceVariant,

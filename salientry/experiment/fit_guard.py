@@ -41,7 +41,7 @@ from .intake import Pixels, taken
 from .parts import Parts, expected, told
 from .run import Run
 from .scoring import natural_set, scores_of
-from .steps import look
+from .steps import classify
 from .watching import Told, Watch, no_main
 
 SHARES = (0.45, 0.25, 0.1)  # of the images: fit, detect, select; the rest calibrates
@@ -101,7 +101,7 @@ def fit_guard(
         level: false-positive rate that the threshold promises, with 95 % confidence.
         store: folder of intermediate results, so that an interrupted call resumes; default a temporary one.
         seed: of everything that is drawn.
-        gate_action: when the maps fail their sanity gate, ``"drop"`` goes on without them, ``"mark"`` with them, ``"stop"`` raises.
+        gate_action: when the maps fail their sanity check, ``"drop"`` goes on without them, ``"mark"`` with them, ``"stop"`` raises.
         resize: how ``salientry check`` is to bring pictures of another size to these images' size: ``"squash"`` or ``"crop"``, as in
             :class:`~salientry.datasets.Folder`; None: it refuses them.
         workers: processes that compute side by side; None: one a core when it is expected to take more than half a minute on the
@@ -137,25 +137,25 @@ def fit_guard(
         data = run.dataset(Arrays(pixels, known, roles, None if int(known.max()) + 1 == seen.classes else seen.classes))
         net = private(classifier)  # everything below runs it: the one that was given is its owner's
         f = run.given(net, digest(fingerprint(net), _answers(net, Pixels(pixels))), "yours")
-        image_sets = ImageSets(run, f, {role: run.do(look, data[role], f) for role in ("detect", "select", "calibrate")})
+        image_sets = ImageSets(run, f, {role: run.do(classify, data[role], f) for role in ("detect", "select", "calibrate")})
         parts = Parts(image_sets, list(wanted), attacks, level)
         parts.check_features(net, pixels.shape[1:])
         parts.check_classes(run.get(data["fit"]).column("label"), seen.classes)
         parts.draw(data["fit"], saliency, gate_action)
-        chosen, calibrated, scored = _walked(parts, _Walker(parts, watch, workers, _seconds(net, Pixels(pixels)), pixels), gate_action)
+        chosen, calibrated, scored = _computed(parts, _Engine(parts, watch, workers, _seconds(net, Pixels(pixels)), pixels), gate_action)
         return _assembled(parts, classifier, seen, pixels, chosen, calibrated, scored, resize)
 
 
-def _walked(parts: Parts, walker: _Walker, gate_action: str) -> tuple[Handle, Handle, Handle]:
+def _computed(parts: Parts, engine: _Engine, gate_action: str) -> tuple[Handle, Handle, Handle]:
     """Compute everything, and leave out on the way what turns out to be none."""
     if gate_action == "stop" and parts.drawer is not None:
-        walker.walk([parts.drawer])  # a map that is none is told before the attacks take their time
+        engine.compute([parts.drawer])  # a map that is none is told before the attacks take their time
         parts.check_gate(gate_action)
-    walker.walk([*([parts.drawer] if parts.drawer else []), *parts.settled])
+    engine.compute([*([parts.drawer] if parts.drawer else []), *parts.settled])
     parts.check_gate(gate_action)
     parts.check_attacks()
     chosen, calibrated, scored = parts.built()
-    walker.walk([calibrated, scored])
+    engine.compute([calibrated, scored])
     return chosen, calibrated, scored
 
 
@@ -192,7 +192,7 @@ def _float32() -> Iterator[None]:
             torch.set_default_dtype(before)
 
 
-class _Walker:
+class _Engine:
     """Computes, and tells how far it is: in worker processes where that is worth it."""
 
     def __init__(self, parts: Parts, watch: Watch, workers: int | None, forward: float, pixels: NDArray[np.uint8]) -> None:
@@ -209,12 +209,12 @@ class _Walker:
         todo = self.parts.run.missing([*self.parts.settled, *self.parts.built()])
         return expected(todo, len(self.pixels), int(np.prod(self.pixels.shape[1:])), self.forward)
 
-    def walk(self, wanted: list[Handle]) -> None:
+    def compute(self, wanted: list[Handle]) -> None:
         """Compute what of these is missing."""
         seconds = self.expected()
         self.watch.expect(seconds, self.workers)
         with no_main() if self.workers > 1 else contextlib.nullcontext():
-            self.parts.run.walk(wanted, self.watch.listen, workers=self.workers, seconds=seconds)
+            self.parts.run.compute(wanted, self.watch.on_step, workers=self.workers, seconds=seconds)
 
 
 def _seconds(net: nn.Module, images: Pixels) -> float:

@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..keys import label
 from ..learned import with_facts
 from ..metrics import auroc, of_mixture
-from ..protocol import Rules
+from ..protocol import EvaluationProtocol
 from ..rows import Rows
 from .handles import Chosen, Found, step
 from .scoring import natural_set, scores_of, set_name
@@ -68,7 +68,14 @@ def _pairs(scored: list[Found], attacked: list[Rows], keep: Any) -> ScorePairs:
 
 @step("fit_fusion", uses=(Fused,))
 def fit_fusion(
-    scored: list[Found], members: list[nn.Module], names: list[str], attacked: list[Rows], rules: Rules, called: str = "all", *, seed: int
+    scored: list[Found],
+    members: list[nn.Module],
+    names: list[str],
+    attacked: list[Rows],
+    rules: EvaluationProtocol,
+    called: str = "all",
+    *,
+    seed: int,
 ) -> nn.Module:
     """A fusion of fitted detectors, its weights from *select*.
 

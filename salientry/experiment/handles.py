@@ -109,7 +109,7 @@ def step(
         shard: images after which progress is safe on disk: about a minute's work; a multiple of ``batch``.
         revision: raised when the step's numbers change on purpose.
         facts: the step's arguments by name to small facts that travel with the result.
-        chooses: it returns :class:`Chosen`: one of its arguments, or a failed gate.
+        chooses: it returns :class:`Chosen`: one of its arguments, or a failed sanity check.
         uses: settings classes that the function makes for itself, so that they are none of its arguments: their revisions are part
             of the key.
         keyed: arguments to the name, revision and arguments that keys are made of, where these are not the step's own: a step that
@@ -257,7 +257,7 @@ def _take_role(rows: Rows, role: str) -> Rows:
 
 
 @step("lend", stored=False)
-def lend(rows: Rows, role: str) -> Rows:
+def reuse_split(rows: Rows, role: str) -> Rows:
     """The rows of one role for another that has none of its own; the fact ``lent`` says whose they are."""
     return rows.take(np.arange(len(rows)), role=role, lent=str(rows.facts["role"]))
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from ..controls import Null, RoundTrip
 from ..evidence import FROM_SALIENCY, GRADIENTS
-from ..protocol import PUBLISHED, Rules
+from ..protocol import PUBLISHED, EvaluationProtocol
 from .handles import Handle
 from .run import Run
-from .steps import attack_images, borrow, control_images, differentiate, draw, settle
+from .steps import attack_images, control_images, input_gradient, quantize_and_mark, saliency_map, shift_by_one
 from .variants import replaced
 
 
@@ -53,40 +53,42 @@ class ImageSets:
         """Those of these images that tell how a detector trained."""
         return images if self.health is None else images.first(self.health)
 
-    def attacked(self, attack: Any, role: str, rules: Rules) -> Handle:
+    def attacked(self, attack: Any, role: str, rules: EvaluationProtocol) -> Handle:
         """The settled adversarials of an attack; proposed once, whatever the protocol."""
         key = (attack, role, rules.name)
         if key not in self._known:
             natural = self.natural[role]
             proposed = self.run.do(attack_images, natural, self.classifier, attack)
-            self._known[key] = self.run.do(settle, proposed, natural, self.classifier, rules)
+            self._known[key] = self.run.do(quantize_and_mark, proposed, natural, self.classifier, rules)
         return self._known[key]
 
-    def control(self, control: Any, attack: Any, rules: Rules) -> Handle:
+    def control(self, control: Any, attack: Any, rules: EvaluationProtocol) -> Handle:
         """A settled control of the test images, made from the settled adversarials of an attack (which some do not look at)."""
         if getattr(control, "in_float", False):
             rules = PUBLISHED
         key = (control, None if isinstance(control, Null | RoundTrip) else attack, rules.name)
         if key not in self._known:
             natural, settled = self.natural["test"], self.attacked(attack, "test", rules)
-            donors = [self.run.do(borrow, natural), self.run.do(borrow, settled)] if getattr(control, "borrows", False) else None
+            donors = (
+                [self.run.do(shift_by_one, natural), self.run.do(shift_by_one, settled)] if getattr(control, "borrows", False) else None
+            )
             proposed = self.run.do(control_images, natural, settled, control, donors)
-            self._known[key] = self.run.do(settle, proposed, natural, self.classifier, rules)
+            self._known[key] = self.run.do(quantize_and_mark, proposed, natural, self.classifier, rules)
         return self._known[key]
 
     def shown(self, detector: Any, images: Handle, role: str, variant: EvidenceVariant) -> Handle:
-        """The images with what this detector's view reads: a map only if it does, so that a map that fails its gate takes along
+        """The images with what this detector's view reads: a map only if it does, so that a map that fails its sanity check takes along
         nothing that does not stand on it.
         """
         key = (detector.needs, images.fingerprint, role, variant)
         if key not in self._known:
             if detector.needs & FROM_SALIENCY:
                 if variant.selector == "predicted":
-                    images = self.run.do(draw, images, variant.saliency)
+                    images = self.run.do(saliency_map, images, variant.saliency)
                 else:
                     by = "label" if variant.selector == "label" else "predicted"
-                    images = self.run.do(draw, images, variant.saliency, self.natural[role], by)
+                    images = self.run.do(saliency_map, images, variant.saliency, self.natural[role], by)
             for kind in sorted(detector.needs & set(GRADIENTS)):
-                images = self.run.do(differentiate, images, self.classifier, kind)
+                images = self.run.do(input_gradient, images, self.classifier, kind)
             self._known[key] = self.run.do(replaced, images, variant.part, variant.by) if variant.part else images
         return self._known[key]

@@ -40,7 +40,7 @@ class Outputs:
     Attributes:
         classifier: the classifier under attack.
         sanity: per-image figures of maps.
-        gates: gates of saliency models.
+        gates: sanity checks of saliency models.
         strength: whether each attack attacks.
         scores: scores of image sets, each by one detector.
         shifts: how far maps move.
@@ -77,7 +77,7 @@ class Outputs:
 
     @property
     def images(self) -> list[Handle]:
-        """The image sets of the scores, each once: records hold their columns, so a walk for records wants them too."""
+        """The image sets of the scores, each once: records hold their columns, so whoever computes for records wants them too."""
         return list({images.fingerprint: images for scored in self.scores for images in scored.sets}.values())
 
     @property

@@ -27,7 +27,7 @@ from .fusion import fit_fusion
 from .handles import Handle
 from .image_sets import EvidenceVariant, ImageSets
 from .run import Run
-from .sanity import Gate, gate, sanity
+from .sanity import SanityCheck, sanity, sanity_check
 from .scoring import natural_set, score, scores_of, set_name
 from .steps import FEWEST_PAIRS, fit_saliency
 
@@ -43,7 +43,7 @@ class Parts:
         wanted: settings of detectors.
         attacks: settings of attacks.
         level: what the threshold promises.
-        drawer: the saliency model before its gate, and after it; None without maps.
+        drawer: the saliency model before its sanity check, and after it; None without maps.
         left_out: part and reason, as they were told.
     """
 
@@ -107,9 +107,9 @@ class Parts:
     def draw(self, fit: Handle, saliency: Any, action: str) -> None:
         """Write maps down, if somebody reads them."""
         if any(c.needs & FROM_SALIENCY for c in self.wanted):
-            f, bounds = self.image_sets.classifier, Gate(action="mark" if action == "mark" else "stop")
+            f, bounds = self.image_sets.classifier, SanityCheck(action="mark" if action == "mark" else "stop")
             made = self.run.do(fit_saliency, fit, f, saliency)
-            self.drawer = self.run.do(gate, self.run.do(sanity, self.image_sets.natural["select"], f, made), made, bounds)
+            self.drawer = self.run.do(sanity_check, self.run.do(sanity, self.image_sets.natural["select"], f, made), made, bounds)
 
     def check_gate(self, action: str) -> None:
         """Leave out maps that are none.

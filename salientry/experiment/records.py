@@ -12,7 +12,7 @@ and thresholds rounded to 12 binary digits, before anything is computed from the
   ``binarization``, ``planted``: attacks on classifier and detector together, and their proofs.
 * ``detectors``: facts (detector, form, training attacks, protocol, seed), thresholds, keys, learning curve.
 * ``scores``: (set, detector, column ``score/<k>``).
-* ``class_names``: by number; empty where there are none. ``gates``: what the sanity gates saw; ``strength``: share fooled by each
+* ``class_names``: by number; empty where there are none. ``gates``: what the sanity checks saw; ``strength``: share fooled by each
   attack; ``choice``: how the guard's detector was chosen; ``recipes``: which settings were chosen on *select*.
 * ``hardened``: detectors after each round of adversarial training, with the fingerprints of their weights.
 * ``classifier``: the key of the attacked one.
@@ -164,7 +164,7 @@ def gather(run: Run, outputs: Outputs, outcome: Outcome, about: dict[str, JSON])
     Args:
         run: where the results are.
         outputs: what the recipe wanted.
-        outcome: of the walk; what it skipped is left out and named.
+        outcome: of the computation; what it skipped is left out and named.
         about: recipe, parameters, command.
 
     Raises:
@@ -285,7 +285,7 @@ def _gallery(run: Run, outputs: Outputs, lost: set[str]) -> tuple[dict[str, Any]
 
 def guard_of(run: Run, outputs: Outputs) -> tuple[Any, ...] | None:
     """The parts of the outputs' guard, as (classifier, saliency, detector, threshold, level, calibration scores); None where
-    a gate that it stands on failed, or the recipe leaves no guard.
+    a sanity check that it stands on failed, or the recipe leaves no guard.
     """
     parts = outputs.guard
     if parts is None:

@@ -1,6 +1,6 @@
-"""A run: steps written down as handles, results in a store, and a walk that computes them, here or in worker processes.
+"""A run: steps written down as handles, results in a store, and an engine that computes them, here or in worker processes.
 
-``run.do(step, *inputs)`` returns a handle at once; nothing is computed. The handles are the graph. ``run.walk(wanted)``
+``run.do(step, *inputs)`` returns a handle at once; nothing is computed. The handles are the graph. ``run.compute(wanted)``
 computes what is not in the store yet and is wanted, or is needed for what is. A result is named by its *key*: the step, its
 revision, its settings, the keys of its inputs, its seed if it takes one, and the numerics mode; device, versions and seconds
 are recorded beside it and are no part of it. So what was computed once is never computed again, and a killed run goes on where it was.
@@ -29,7 +29,7 @@ from ..store import JSON, Store, home, one_of
 from . import _results
 from .engines import Unsendable, cores, side_by_side
 from .handles import Handle, Step, handles_in, make_handle, read_data
-from .walking import Listener, Outcome, Walk, missing, standing_on, width
+from .schedule import Computation, Listener, Outcome, missing, standing_on, width
 
 NUMERICS = ("float32",)
 MOST_WORKERS = 64
@@ -109,7 +109,7 @@ class Run:
         return [h for h in found.values() if h.step is not None and h.step.stored]
 
     def missing(self, wanted: Any) -> list[Handle]:
-        """The steps that a walk would compute, inputs first: the wanted ones that the store lacks, and what they, or the reading of
+        """The steps that would be computed, inputs first: the wanted ones that the store lacks, and what they, or the reading of
         the others, stand on.
         """
         return missing(list(handles_in(wanted)), self._there([h for h in self.order(wanted) if self.done(h)]))
@@ -131,12 +131,12 @@ class Run:
         """The JSON beside a finished result: settings, input keys, facts, seconds, device, versions."""
         return self.store.body(self.path(h))
 
-    # --- walking it ---
+    # --- computing it ---
 
-    def walk(
+    def compute(
         self, wanted: Any, listener: Listener | None = None, *, workers: int = 1, seconds: Mapping[str, float] | None = None
     ) -> Outcome:
-        """Compute what is :meth:`missing`. A failed gate skips what stands on it; independent steps finish.
+        """Compute what is :meth:`missing`. A failed sanity check skips what stands on it; independent steps finish.
 
         Args:
             wanted: handles, also in lists.
@@ -147,7 +147,7 @@ class Run:
 
         Raises:
             UsageError: for a negative number of workers, or more than 64 and four a core.
-            Error: whatever a step raised, but for a failed gate; what was complete is in the store.
+            Error: whatever a step raised, but for a failed sanity check; what was complete is in the store.
         """
         if workers < 0:
             raise UsageError(f"workers must be 1 or more, or 0 for one per core; found {workers}")
@@ -170,7 +170,7 @@ class Run:
         self._one_by_one(going)
         return going.ordered()
 
-    def _begun(self, wanted: Any, listener: Listener | None) -> Walk:
+    def _begun(self, wanted: Any, listener: Listener | None) -> Computation:
         """What there is to do, and what of it is lost already."""
         outcome, lost = Outcome(), dict[str, str]()
         outcome.reused = [h for h in self.order(wanted) if self.done(h)]
@@ -180,9 +180,9 @@ class Run:
                 outcome.failed.append((h, message))
         there = self._there(outcome.reused)
         todo = missing(list(handles_in(wanted)), there)
-        return Walk(todo, {h.fingerprint: standing_on(h, there) for h in todo}, outcome, lost, listener)
+        return Computation(todo, {h.fingerprint: standing_on(h, there) for h in todo}, outcome, lost, listener)
 
-    def _one_by_one(self, going: Walk) -> None:
+    def _one_by_one(self, going: Computation) -> None:
         """The engine of this process."""
         for h in going.todo:
             if h.fingerprint in going.settled or going.skips(h):

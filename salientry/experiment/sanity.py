@@ -1,4 +1,4 @@
-"""Is a map a map? The sanity gate of a saliency model, and pictures of where the classifier looks."""
+"""Is a map a map? The sanity check of a saliency model, and pictures of where the classifier looks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .steps import borders
 
 
 @dataclass(frozen=True)
-class Gate:
+class SanityCheck:
     """What a map must do before anything stands on it. Relative: absolute bounds let collapsed maps pass.
 
     Attributes:
@@ -49,7 +49,7 @@ def sanity(rows: Rows, classifier: nn.Module, saliency: nn.Module, fill: Any = N
         within: ``"class"``: the other image is the next one that the classifier calls the same, so that a class is measured by itself,
             against maps of its own size; ``predicted`` is then a column. None: it is the next one.
     """
-    fill = fill or vars(saliency)["origin"][0].fill
+    fill = fill or vars(saliency)["recipe"][0].fill
     draws = torch.Generator(DEVICE.get()).manual_seed(0)
     predicted = rows.column("predicted")
     out: list[dict[str, Tensor]] = []
@@ -80,7 +80,7 @@ def fellows(predicted: NDArray[Any]) -> NDArray[np.int64]:
 
 
 @step("gate", chooses=True)
-def gate(measured: Rows, saliency: nn.Module, bounds: Gate) -> Chosen:
+def sanity_check(measured: Rows, saliency: nn.Module, bounds: SanityCheck) -> Chosen:
     """The saliency model itself, if its maps pass, or are only to be marked.
 
     A map passes when, with intervals above 0, kept minus kept with another image's map, and destroyed with another's minus
@@ -101,7 +101,7 @@ def gate(measured: Rows, saliency: nn.Module, bounds: Gate) -> Chosen:
     ]
     figures = {k: rate(resamples, measured.ids, [c(k)]).value for k in measured.names}
     why = {"passed": not wrong, "action": bounds.action, "wrong": wrong, "figures": figures, "saliency": measured.facts["saliency"]}
-    message = f"the saliency model {measured.facts['saliency']} failed its sanity gate on {len(measured)} images: {'; '.join(wrong)}"
+    message = f"the saliency model {measured.facts['saliency']} failed its sanity check on {len(measured)} images: {'; '.join(wrong)}"
     return Chosen("saliency", why, message if wrong and bounds.action == "stop" else None)
 
 

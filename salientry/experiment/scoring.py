@@ -15,7 +15,7 @@ from ..calibration import pac_threshold, warn_if_small
 from ..errors import UsageError
 from ..learned import frozen
 from ..progress import ticking
-from ..protocol import Rules
+from ..protocol import EvaluationProtocol
 from ..rows import Rows
 from ..store import JSON
 from .handles import Found, Handle, step
@@ -63,7 +63,7 @@ def score(
     detector: nn.Module,
     sets: list[Rows] | None = None,
     parts: list[Found] | None = None,
-    rules: Rules | None = None,
+    rules: EvaluationProtocol | None = None,
     calibrated: Found | None = None,
 ) -> Found:
     """Scores of image sets, which need not be aligned.
@@ -126,7 +126,7 @@ def scores_of(found: Found | dict[str, Any], name: str) -> NDArray[Any]:
     return np.asarray(arrays[name])
 
 
-def thresholds_of(scores: NDArray[Any], rules: Rules) -> dict[str, float]:
+def thresholds_of(scores: NDArray[Any], rules: EvaluationProtocol) -> dict[str, float]:
     """A threshold for each level of the rules, from the scores of calibration naturals; ``own`` is the head's own 0."""
     for level in rules.levels:
         warn_if_small(len(scores), level)

@@ -1,7 +1,8 @@
 """The few common steps, in the order in which data flows. Read it top to bottom.
 
-reader -> role -> *look* (the classifier's answer) -> *draw* (the map), *differentiate* (the gradient) -> attack -> *settle*
-(storage, answer, what counts) -> *draw*, *differentiate* -> view and head -> scoring.
+reader -> role -> *classify* (logits, layers) -> *saliency_map*, *input_gradient* -> attack -> *quantize_and_mark* (storage, logits,
+what counts) -> *saliency_map*, *input_gradient* -> view and head -> scoring. A step's name is part of keys: there the
+older names stay.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..keys import label
 from ..layers import has_features
 from ..learned import facts_of, with_facts
 from ..metrics import of_mixture
-from ..protocol import Rules, counting, eight_bits, stored, within
+from ..protocol import EvaluationProtocol, counting, eight_bits, stored, within
 from ..randomness import ATTACK_STREAM, CONTROL_STREAM
 from ..rows import Column, Rows, at_once
 from ..store import JSON
@@ -71,7 +72,7 @@ def fit_saliency(rows: Rows, classifier: nn.Module, settings: Any, encoder: nn.M
     return with_facts(module, saliency=label(settings))
 
 
-# --- looking ----------------------------------------------------------------------------------------------------
+# --- classifying ----------------------------------------------------------------------------------------------------
 
 
 def _classifier_facts(classifier: nn.Module, **_: Any) -> dict[str, JSON]:
@@ -93,13 +94,13 @@ def _passed(classifier: nn.Module, image: Tensor) -> Evidence:
 
 
 @step("look", each_image=True, facts=_classifier_facts, revision=2)
-def look(images: Batch, classifier: nn.Module) -> Columns:
+def classify(images: Batch, classifier: nn.Module) -> Columns:
     """The classifier's answer and its layers' means: one pass."""
     return _answer(_passed(classifier, images.image))
 
 
 @step("draw", each_image=True, facts=_saliency_facts)
-def draw(images: Batch, saliency: nn.Module, chosen: Batch | None = None, by: str = "predicted") -> Columns:
+def saliency_map(images: Batch, saliency: nn.Module, chosen: Batch | None = None, by: str = "predicted") -> Columns:
     """The map of a class, and what else the saliency model says: one pass. The class is the stored prediction, or the column
     ``by`` of the aligned rows ``chosen``.
     """
@@ -110,7 +111,7 @@ def draw(images: Batch, saliency: nn.Module, chosen: Batch | None = None, by: st
 
 
 @step("differentiate", each_image=True)
-def differentiate(images: Batch, classifier: nn.Module, kind: str = "gradient") -> Columns:
+def input_gradient(images: Batch, classifier: nn.Module, kind: str = "gradient") -> Columns:
     """An input gradient (a part of the evidence whose name begins so): one forward pass, and one backward pass a channel group."""
     return {kind: getattr(Evidence(classifier, None, images.image, predicted=images.predicted), kind)}
 
@@ -134,7 +135,7 @@ def _control_facts(control: Any, settled: Rows, **_: Any) -> dict[str, JSON]:
 
 
 @step("borrow", stored=False)
-def borrow(rows: Rows) -> Rows:
+def shift_by_one(rows: Rows) -> Rows:
     """These rows with the image of the next one."""
     others = Column(rows.take(np.roll(np.arange(len(rows)), -1)), "image")
     return rows.widen({"image": others}, {})  # type: ignore[dict-item]  # it is read as a column is
@@ -150,14 +151,14 @@ def control_images(natural: Batch, settled: Batch, control: Any, donors: list[Ba
     return {"image": control(x, x_adv, seeds=natural.seeds(seed, CONTROL_STREAM))}
 
 
-def _settle_facts(rules: Rules, classifier: nn.Module, proposed: Rows, **_: Any) -> dict[str, JSON]:
+def _storage_facts(rules: EvaluationProtocol, classifier: nn.Module, proposed: Rows, **_: Any) -> dict[str, JSON]:
     searched = rules.bits and proposed.facts.get("eps") is None and "control" not in proposed.facts
     storage = "float32" if rules.bits is None else f"{rules.bits} bits, searched" if searched else f"{rules.bits} bits"
     return {"protocol": rules.name, "storage": storage} | _classifier_facts(classifier)
 
 
-@step("settle", each_image=True, facts=_settle_facts, revision=2)
-def settle(proposed: Batch, natural: Batch, classifier: nn.Module, rules: Rules) -> Columns:
+@step("settle", each_image=True, facts=_storage_facts, revision=2)
+def quantize_and_mark(proposed: Batch, natural: Batch, classifier: nn.Module, rules: EvaluationProtocol) -> Columns:
     """Storage and predicate of a protocol: every row stays, ``counts`` marks the ones that its numbers speak of.
 
     Columns: ``image`` (8-bit protocols), ``logits``, ``predicted``, ``features`` of the image as stored; ``right`` (the natural was
@@ -189,7 +190,7 @@ def evidence_of(images: Batch, needs: frozenset[str] = frozenset()) -> Evidence:
     """
     known = images.parts(*sorted(needs))
     if missing := needs - set(known):
-        raise UsageError(f"these images have no stored {', '.join(sorted(missing))}; look at them or draw them first")
+        raise UsageError(f"these images have no stored {', '.join(sorted(missing))}; classify them, or make their maps, first")
     return Evidence(None, None, images.image, needs, **known)
 
 
@@ -282,7 +283,7 @@ def fit_detector(
     natural: Rows,
     attacked: list[Rows],
     settings: Any,
-    rules: Rules,
+    rules: EvaluationProtocol,
     parts: list[nn.Module] | None = None,
     *,
     trained_on: str = "",

@@ -59,18 +59,18 @@ class Watch:
         self.ahead, self.side_by_side = dict(seconds), workers
         self._show("")
 
-    def listen(self, handle: Handle, index: int, total: int) -> Callable[[int, int], None]:
+    def on_step(self, handle: Handle, index: int, total: int) -> Callable[[int, int], None]:
         """Told before each step; returns who hears its progress."""
         key, whole = handle.fingerprint, self.ahead.get(handle.fingerprint, 0.0)
         name = handle.step.name if handle.step else ""
 
-        def heard(done: int, of: int) -> None:
+        def report(done: int, of: int) -> None:
             left = whole * (1 - done / max(of, 1))
             self.behind += self.ahead.get(key, 0.0) - left
             self.ahead[key] = left
             self._show(name)
 
-        return heard
+        return report
 
     def _show(self, name: str) -> None:
         ahead = sum(self.ahead.values())

@@ -18,7 +18,7 @@ from ..batches import Batch
 from ..errors import UsageError
 from ..keys import encode, label
 from ..learned import facts_of, frozen, seeded, with_facts
-from ..protocol import Rules, counting, eight_bits, within
+from ..protocol import EvaluationProtocol, counting, eight_bits, within
 from ..randomness import ATTACK_STREAM
 from ..rows import Rows
 from ..store import JSON
@@ -77,7 +77,7 @@ def attack_defended(
     natural: Batch,
     classifier: nn.Module,
     attack: Any,
-    rules: Rules,
+    rules: EvaluationProtocol,
     detector: nn.Module | None = None,
     saliency: nn.Module | None = None,
     calibrated: Found | None = None,
@@ -220,7 +220,15 @@ class _Joined:
 
 @step("harden")
 def harden(
-    natural: Rows, attacked: list[Rows], detector: nn.Module, settings: Hardening, rules: Rules, round: int, against: str, *, seed: int
+    natural: Rows,
+    attacked: list[Rows],
+    detector: nn.Module,
+    settings: Hardening,
+    rules: EvaluationProtocol,
+    round: int,
+    against: str,
+    *,
+    seed: int,
 ) -> nn.Module:
     """One round of adversarial training.
 

@@ -10,11 +10,11 @@ from ..experiment.evaluation import TrainingSet, evaluate, trained
 from ..experiment.image_sets import EvidenceVariant, ImageSets
 from ..experiment.outputs import Outputs
 from ..experiment.swap import swap
-from ..protocol import PUBLISHED, Rules
+from ..protocol import PUBLISHED, EvaluationProtocol
 from ..protocol import REPLICA as UNPAIRED
 from .paper_config import Config
 
-FOOLING = Rules("fooling", bits=None, only_positives=True, paired=False)  # float32 as published, but only what fools counts
+FOOLING = EvaluationProtocol("fooling", bits=None, only_positives=True, paired=False)  # float32 as published, but only what fools counts
 RUNGS = {  # form -> what changed against the one before
     "ladder 0": "as published: float32, all adversarials, the head's own 0, heads on the classifier's images, no batch norm, unpaired",
     "ladder 1": "only adversarials that fool count",

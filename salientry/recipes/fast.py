@@ -27,7 +27,7 @@ from ..detectors import REPLICA, SmallCNN
 from ..errors import UsageError
 from ..experiment.outputs import Outputs
 from ..experiment.run import Run
-from ..experiment.sanity import Gate
+from ..experiment.sanity import SanityCheck
 from ..protocol import STRICT
 from ..saliency import Eq2, Fill, SimpleClassifier, Trunk, UNet
 from ..store import one_of
@@ -53,7 +53,7 @@ CWS = CW_FAST, FINE_CW, FINE_CW
 QUICK = JSMA(theta=0.1)
 
 SMALLER = SmallCNN(width=8, epochs=4), SmallCNN(width=8, epochs=6)
-SAME: dict[str, Any] = {"bounds": Gate(action="mark"), "printed": DeepFool(steps=2), "health": 500, "choice": False, "compact": True}
+SAME: dict[str, Any] = {"bounds": SanityCheck(action="mark"), "printed": DeepFool(steps=2), "health": 500, "choice": False, "compact": True}
 DATASETS = "mnist", "cifar10", "assira"
 # fmt: off
 TABLE: dict[str, tuple[Any, Any, Any]] = {

@@ -30,18 +30,18 @@ from ..errors import UsageError
 from ..experiment.choice import LOGISTIC, TRAINED, choose, on_select, select_names
 from ..experiment.evaluation import TrainingSet, TrialResult, evaluate, trained
 from ..experiment.fusion import choose_recipe, fit_fusion
-from ..experiment.handles import Handle, lend
+from ..experiment.handles import Handle, reuse_split
 from ..experiment.image_sets import EvidenceVariant, ImageSets
 from ..experiment.outputs import GuardParts, Outputs
 from ..experiment.run import Run
-from ..experiment.sanity import gallery, gate, sanity
+from ..experiment.sanity import gallery, sanity, sanity_check
 from ..experiment.scoring import Scored, score
 from ..experiment.shift import map_shift
-from ..experiment.steps import fit_encoder, fit_saliency, look, take_trunk, train_classifier
+from ..experiment.steps import classify, fit_encoder, fit_saliency, take_trunk, train_classifier
 from ..experiment.strength import strong_enough
 from ..experiment.variants import gradient_sizes
 from ..keys import label
-from ..protocol import PUBLISHED, Rules
+from ..protocol import PUBLISHED, EvaluationProtocol
 from ..protocol import REPLICA as UNPAIRED
 from ..saliency import Fill, Gradient, GradientInput, GuidedBackprop
 from ..types import ROLES
@@ -75,7 +75,7 @@ def build(run: Run, config: Config) -> Outputs:
 
 
 def prepare(run: Run, config: Config) -> tuple[Experiment, Outputs]:
-    """Nets, images and gates: what every part of the experiment stands on.
+    """Nets, images and sanity checks: what every part of the experiment stands on.
 
     Raises:
         UsageError: for a number of repetitions or of images that cannot be.
@@ -90,12 +90,12 @@ def prepare(run: Run, config: Config) -> tuple[Experiment, Outputs]:
     f = run.do(train_classifier, images["fit"], config.classifier)
     encoder = run.do(fit_encoder, images["fit"], config.saliency.encoder)
     drawer = run.do(fit_saliency, images["fit"], f, config.saliency, encoder)
-    looked = {role: run.do(look, images[role], f) for role in ROLES if getattr(roles, role)}
+    looked = {role: run.do(classify, images[role], f) for role in ROLES if getattr(roles, role)}
     measured, drawers = run.do(sanity, looked["select"], f, drawer), [drawer]
-    s = run.do(gate, measured, drawer, config.bounds)
+    s = run.do(sanity_check, measured, drawer, config.bounds)
     fit = config.detect if config.ladder else min(roles.calibrate, roles.fit)
     natural = looked | {"fit": looked["fit"].first(fit)}
-    heads = looked["detect"].first(config.detect) if roles.detect else run.do(lend, looked["fit"].first(config.detect), "detect")
+    heads = looked["detect"].first(config.detect) if roles.detect else run.do(reuse_split, looked["fit"].first(config.detect), "detect")
     natural |= {"detect": heads, "select": looked["select"].first(config.select)}
     natural |= {"test": looked["test"].first(config.test)} if config.test is not None else {}
     outputs = Outputs(classifier=f, gates=[s], sanity=[measured, run.do(sanity, looked["select"], f, drawer, fill=Fill("paper"))])
@@ -106,7 +106,7 @@ def prepare(run: Run, config: Config) -> tuple[Experiment, Outputs]:
     if config.trunk is not None:
         drawn = run.do(fit_saliency, images["fit"], f, config.trunk, run.do(take_trunk, images["fit"], f, config.trunk.encoder))
         outputs.sanity.append(run.do(sanity, looked["select"], f, drawn))
-        experiment.trunk = EvidenceVariant(run.do(gate, outputs.sanity[-1], drawn, config.bounds))
+        experiment.trunk = EvidenceVariant(run.do(sanity_check, outputs.sanity[-1], drawn, config.bounds))
         outputs.gates.append(_is(experiment.trunk.saliency))
         drawers.append(drawn)
     outputs.sanity += [run.do(sanity, looked["select"], f, d, within="class") for d in drawers]
@@ -158,7 +158,7 @@ class Experiment:
                 )
         outputs.gradients.append(self.run.do(gradient_sizes, self.image_sets.natural["test"], self.image_sets.classifier))
 
-    def tests(self, rules: Rules, attacks: tuple[Any, ...], every: bool) -> list[Handle]:
+    def tests(self, rules: EvaluationProtocol, attacks: tuple[Any, ...], every: bool) -> list[Handle]:
         """Test images of all attacks, then controls as large as the ``attacks``; ``every`` control, or the mandatory ones."""
         config, image_sets = self.config, self.image_sets
         found = [image_sets.attacked(a, "test", rules) for a in config.tested]
@@ -171,7 +171,7 @@ class Experiment:
                 found += [*(image_sets.control(k, a, rules) for k in kinds), image_sets.attacked(a, "test", PUBLISHED)]
         return list({h.fingerprint: h for h in found}.values())
 
-    def trainings(self, rules: Rules) -> Iterator[TrainingSet]:
+    def trainings(self, rules: EvaluationProtocol) -> Iterator[TrainingSet]:
         """On each attack alone, and on all of them."""
         yield from (TrainingSet((a,)) for a in (self.config.rows if rules.name == "strict" else self.config.attacks))
         yield self.combined
@@ -203,7 +203,7 @@ class Experiment:
         return self.run.do(choose_recipe, tried, twins, scored, select_names([label(a) for a in rows]))
 
     def evaluated(
-        self, detector: Any, rules: Rules, training: TrainingSet, seed: int, variant: EvidenceVariant | None = None
+        self, detector: Any, rules: EvaluationProtocol, training: TrainingSet, seed: int, variant: EvidenceVariant | None = None
     ) -> TrialResult:
         """A trial with the controls that its place in the experiment asks for."""
         tests = self.tests(rules, training.attacks, every=rules.name == "strict" and seed == 0)

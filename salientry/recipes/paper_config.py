@@ -7,8 +7,8 @@ from typing import Any
 
 from ..detectors import ID, JSD, SMD, SPD, SmallCNN
 from ..experiment.choice import candidates
-from ..experiment.sanity import Gate
-from ..protocol import Rules
+from ..experiment.sanity import SanityCheck
+from ..protocol import EvaluationProtocol
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Config:
         data: the data set and its roles.
         classifier: its settings.
         saliency: settings of the saliency model.
-        bounds: its gate.
+        bounds: of its sanity check.
         attacks: detectors are trained and tested on these.
         printed: an attack at the paper's printed setting that is measured beside them, and trained on in one published row; perhaps none.
         weak: attacks among those that need not fool nine images in ten.
@@ -46,7 +46,7 @@ class Config:
     data: Any
     classifier: Any
     saliency: Any
-    bounds: Gate
+    bounds: SanityCheck
     attacks: tuple[Any, ...]
     printed: Any
     weak: tuple[Any, ...]
@@ -56,7 +56,7 @@ class Config:
     head: SmallCNN
     replica: SmallCNN
     fair: SmallCNN | tuple[SmallCNN, ...]
-    strict: Rules
+    strict: EvaluationProtocol
     seeds: int
     test: int | None = None
     health: int | None = None

@@ -16,9 +16,9 @@ from ..experiment.choice import LOGISTIC, TRAINED
 from ..experiment.handles import Handle
 from ..experiment.outputs import Outputs
 from ..experiment.scoring import score
-from ..experiment.steps import draw
+from ..experiment.steps import saliency_map
 from ..experiment.white_box import attack_defended, binarization, harden, passes, planted_weaknesses, right_ones
-from ..protocol import PUBLISHED, Rules
+from ..protocol import PUBLISHED, EvaluationProtocol
 from .paper import Experiment
 
 MARKS = [1, 2, 5, 10, 20]  # passes after which the paper's attacks are looked at; the paper has 5
@@ -133,7 +133,7 @@ class WhiteBoxExperiment:
         fused, calibrated = self.experiment.full_fusion(self.experiment.combined, 0)
         yield Target(fused, calibrated, self.drawer(None))
 
-    def attack(self, target: Target | None, attack: Any, rules: Rules | None = None, afresh: bool = False) -> Handle:
+    def attack(self, target: Target | None, attack: Any, rules: EvaluationProtocol | None = None, afresh: bool = False) -> Handle:
         """One attack on the images that the classifier has right."""
         t = target or Target(None, None, None)  # type: ignore[arg-type]
         level = "own" if t.calibrated is None else self.level
@@ -228,7 +228,7 @@ class WhiteBoxExperiment:
                 self.hardened(settings, seed, called, attack, PUBLISHED)
             self.hardened(settings, seed, "selective", Selective(a.strict_training, 20), self.strict)
 
-    def hardened(self, settings: Any, seed: int, called: str, attack: Any, rules: Rules) -> None:
+    def hardened(self, settings: Any, seed: int, called: str, attack: Any, rules: EvaluationProtocol) -> None:
         """All rounds, each looked at by the attack that it is trained against; the last one attacked afresh, and as it was before."""
         config, image_sets, variant, n = self.experiment.config, self.experiment.image_sets, self.experiment.variant, self.config.trained_on
         natural = image_sets.natural["detect"].first(n)
@@ -239,7 +239,7 @@ class WhiteBoxExperiment:
         for k in range(1, self.config.rounds + 1):
             where = (target.fitted, target.saliency)
             made = self.run.do(attack_defended, natural, self.classifier, attack, rules, *where, seed=k)
-            sets.append(self.run.do(draw, made, variant.saliency))
+            sets.append(self.run.do(saliency_map, made, variant.saliency))
             better = self.run.do(harden, seen, list(sets), target.fitted, Hardening(), rules, k, called, seed=seed)
             target = Target(better, None, variant.saliency)
             rounds.append(target)

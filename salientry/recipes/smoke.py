@@ -22,8 +22,8 @@ from ..datasets import Digits
 from ..detectors import FULL_RESOLUTION, REPLICA, SmallCNN
 from ..experiment.outputs import Outputs
 from ..experiment.run import Run
-from ..experiment.sanity import Gate
-from ..protocol import STRICT, Rules
+from ..experiment.sanity import SanityCheck
+from ..protocol import STRICT, EvaluationProtocol
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
 from .paper import prepare
 from .paper_config import Config
@@ -69,8 +69,8 @@ def smoke(
     data: Any = Digits(),
     classifier: Any = CompactCNN(),
     saliency: Any = NET,
-    bounds: Gate = Gate(),
-    strict: Rules = STRICT,
+    bounds: SanityCheck = SanityCheck(),
+    strict: EvaluationProtocol = STRICT,
     attacks: tuple[Any, ...] | None = None,
     width: int = WIDTH,
     white_box: WhiteBoxConfig = WHITE_BOX,
@@ -87,7 +87,7 @@ def smoke(
         data: the data set and its roles.
         classifier: its settings.
         saliency: settings of the saliency model.
-        bounds: its gate.
+        bounds: of its sanity check.
         strict: the strict protocol's rules.
         attacks: in place of the six.
         width: of the detectors' CNNs.
@@ -112,7 +112,7 @@ def digits(seeds: int = 2, detect: int = 800, select: int = 200, full_cw: bool =
         data=Digits(),
         classifier=CompactCNN(),
         saliency=NET,
-        bounds=Gate(),
+        bounds=SanityCheck(),
         attacks=(FGSM(), BIM(), MIM(), cw, DeepFool(), jsma),
         printed=DeepFool(steps=2),
         weak=(FGSM(),),

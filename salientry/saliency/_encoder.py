@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..learned import made, seeded
+from ..learned import seeded, with_recipe
 from ..training import shuffled, train
 from ..types import Encoder, Images, Shape
 
@@ -64,7 +64,7 @@ class SimpleClassifier:
 
     def build(self, shape: Shape) -> Encoder:
         """An untrained encoder."""
-        return made(ScaledEncoder(self.base, self.scales, shape), self, shape)
+        return with_recipe(ScaledEncoder(self.base, self.scales, shape), self, shape)
 
     def fit(self, images: Images, labels: Tensor, shape: Shape, *, seed: int) -> Encoder:
         """Build and train to classify natural images."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..evidence import NO_GRADIENT
-from ..learned import made
+from ..learned import with_recipe
 from ..rows import at_once
 from ..types import Images, Shape
 
@@ -67,7 +67,7 @@ def build(settings: Any, shape: Shape, parts: tuple[nn.Module, ...], draw: Draw)
     if len(parts) != 1:
         raise UsageError(f"{type(settings).__name__} maps are made of a classifier's gradient; found {len(parts)} classifiers")
     module = GradientMaps(parts[0], draw)
-    return made(module, settings, shape, *parts) if "origin" in vars(parts[0]) else module.eval()
+    return with_recipe(module, settings, shape, *parts) if "recipe" in vars(parts[0]) else module.eval()
 
 
 def fit(settings: Any, images: Images, classifier: nn.Module, shape: Shape) -> GradientMaps:

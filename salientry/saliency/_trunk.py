@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..learned import made
+from ..learned import with_recipe
 from ..types import ClassifierSettings, Encoder, Images, Shape
 
 OTHER = 500_009  # added to the seed: a second net of the same settings and run is another net
@@ -56,7 +56,7 @@ class Trunk:
 
     def build(self, shape: Shape) -> Encoder:
         """An untrained encoder."""
-        return made(TrunkEncoder(self.net.build(shape), shape.channels), self, shape)
+        return with_recipe(TrunkEncoder(self.net.build(shape), shape.channels), self, shape)
 
     def fit(self, images: Images, labels: Tensor, shape: Shape, *, seed: int) -> Encoder:
         """Build and train to classify natural images."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..learned import frozen, made, seeded, with_facts
+from ..learned import frozen, seeded, with_facts, with_recipe
 from ..training import Schedule, shuffled, train
 from ..types import Encoder, EncoderSettings, Images, Shape
 from ._fill import Fill
@@ -180,7 +180,7 @@ class UNet:
     def build(self, shape: Shape, *parts: nn.Module) -> SaliencyUNet:
         """An untrained model; it stands on nothing else."""
         net = SaliencyUNet(self.encoder.build(shape), shape.classes, self.model_confidence, self.batch_norm == "instance", self.base)
-        return made(net, self, shape)
+        return with_recipe(net, self, shape)
 
     def fit(self, images: Images, labels: Tensor, classifier: nn.Module, shape: Shape, *parts: nn.Module, seed: int) -> SaliencyUNet:
         """Build, train the encoder, then the selector, then the decoder, on natural images and their true labels.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from salientry.adaptive import ADAPTIVE, Alarm, Alternating, Defended, Joint, Look, Minimal, Orthogonal, Selective, Simultaneous, SingleStep
-from salientry.adaptive._walk import AGAIN, Ball, length, margin, started
+from salientry.adaptive._descent import AGAIN, Ball, length, margin, started
 from salientry.adaptive.binarization import PASS, Binarization
 from salientry.adaptive.orthogonal import without
 from salientry.adaptive.weak import WEAK, weakened
@@ -22,7 +22,7 @@ from salientry.datasets import Digits
 from salientry.detectors import BlackShare
 from salientry.errors import UsageError
 from salientry.experiment.run import Run
-from salientry.experiment.steps import look
+from salientry.experiment.steps import classify
 from salientry.experiment.white_box import right_ones
 from salientry.learned import frozen
 from salientry.metrics import Resamples, rate
@@ -326,7 +326,7 @@ def test_images_are_8_bit_and_in_the_ball_when_they_succeed(kind: Any, norm: str
 
 @pytest.mark.parametrize("kind", STRONG)
 def test_a_random_start_is_each_image_s_own(kind: Any) -> None:
-    target = replace(defended("SPD", GREY), threshold=-1e9)  # nothing succeeds, so that the whole way is walked
+    target = replace(defended("SPD", GREY), threshold=-1e9)  # nothing succeeds, so that the whole way is gone
     x, y = subjects(target, 5, GREY)
     attack = kind(0.1, 2, start="random")
     whole, order = attack(target, x, y, seeds=seeds(5)), torch.tensor([3, 1, 4, 0, 2])
@@ -442,7 +442,7 @@ def parts(finished_store: Path, finished: Path) -> Parts:
     facts = {h: run.record(h)["facts"] for h in fitted}
     mine = {f["detector"]: h for h, f in facts.items() if (f["protocol"], f["form"], f["trained_on"]) == ("strict", "paired", "combined")}
     drawer = next(h.args["saliency"] for h in run.order(list(outputs)) if h.step.name == "draw")
-    rows = run.get(run.do(right_ones, run.do(look, run.dataset(Digits(roles=ROLES))["test"], outputs.classifier), 64))
+    rows = run.get(run.do(right_ones, run.do(classify, run.dataset(Digits(roles=ROLES))["test"], outputs.classifier), 64))
     batch = Batch(rows, np.arange(64))
     return run.get(outputs.classifier), run.get(drawer), {n: run.get(h) for n, h in mine.items()}, batch.image, batch.predicted
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from salientry.classifiers import CompactCNN
-from salientry.learned import fingerprint, origin, rebuilt
+from salientry.learned import fingerprint, rebuild, recipe_of
 from salientry.types import ClassifierSettings, Shape
 
 from .. import examples
@@ -71,7 +71,7 @@ def test_training_leaves_the_global_generator_alone(name: str) -> None:
 def test_is_built_again_bit_for_bit(name: str, shape: Shape) -> None:
     x, y = stripes(40, shape)
     net = settings(name).fit(x, y, shape, seed=0)
-    again = rebuilt(origin(net))
+    again = rebuild(recipe_of(net))
     assert not torch.equal(again(x), net(x))  # untrained
     again.load_state_dict(net.state_dict())
     assert not again.training and torch.equal(again(x), net(x))

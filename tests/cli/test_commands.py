@@ -17,13 +17,13 @@ from safetensors.numpy import load_file, save_file
 import salientry
 from salientry.classifiers import CompactCNN, load_classifier, save_classifier
 from salientry.cli import checking, running
-from salientry.cli.checking import Judged, read_picture
+from salientry.cli.checking import PictureVerdict, read_picture
 from salientry.datasets import Digits
 from salientry.detectors import ID
 from salientry.errors import UsageError
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.run import Run
-from salientry.experiment.sanity import Gate
+from salientry.experiment.sanity import SanityCheck
 from salientry.guard import Guard
 from salientry.keys import label
 from salientry.learned import fingerprint
@@ -55,7 +55,7 @@ def impossible(run: Run, least: float = 2.0) -> Outputs:
         data=Digits(roles=ROLES),
         classifier=CompactCNN(width=8, epochs=8),
         saliency=NET,
-        bounds=Gate(least=least, action="stop"),
+        bounds=SanityCheck(least=least, action="stop"),
         strict=replace(STRICT, levels=(0.05,)),
     )
 
@@ -212,7 +212,7 @@ def test_a_failed_gate_is_exit_code_1_and_what_does_not_stand_on_it_is_reported(
     assert told.code == 1, told.err
     assert "Traceback" not in told.out + told.err
     (failed,) = [line for line in told.lines if line.startswith("GATE FAILED")]
-    for word in ("sanity gate on 100 images", "kept - kept with another image's map is ", "at least 2.5 wanted", "skipped"):
+    for word in ("sanity check on 100 images", "kept - kept with another image's map is ", "at least 2.5 wanted", "skipped"):
         assert word in failed
     assert "try it" not in told.out
     assert not (left / "guard" / "guard.json").exists()
@@ -222,7 +222,7 @@ def test_a_failed_gate_is_exit_code_1_and_what_does_not_stand_on_it_is_reported(
     assert {d["facts"]["detector"] for d in body["detectors"]} >= {"ID", "Margin", "Margin2", "SortedLogits"}
     forms = {(d["facts"]["detector"], d["facts"]["form"]) for d in body["detectors"]}
     assert not {detector for detector, _ in forms} & {"Exists", "Opinion"}
-    assert {form for detector, form in forms if detector in ("SMD", "SPD")} == {"untrained decoder"}, "that map had no gate to pass"
+    assert {form for detector, form in forms if detector in ("SMD", "SPD")} == {"untrained decoder"}, "that map had no sanity check to pass"
     assert {form for detector, form in forms if detector == "Fused"} >= {"logits alone"}
     assert not [form for _, form in forms if "the map" in form]
     assert not body["choice"]
@@ -234,7 +234,7 @@ def test_a_failed_gate_is_exit_code_1_and_what_does_not_stand_on_it_is_reported(
     assert verified.code == 0, verified.err
     assert verified.out.startswith(f"{len(numbers)} numbers follow")
     again = Told("run", "impossible", "least=2.5", "--out", left)
-    assert again.code == 1, "a gate that failed does not pass the second time"
+    assert again.code == 1, "a sanity check that failed does not pass the second time"
     assert failed in again.lines
     assert "is of this very run" in again.out
     planned = Told("plan", "impossible", "least=2.5")
@@ -243,7 +243,7 @@ def test_a_failed_gate_is_exit_code_1_and_what_does_not_stand_on_it_is_reported(
     skipped = [line for line in every.lines if line.startswith("skip")]
     assert len(skipped) > 20
     assert every.lines[-1] == planned.lines[-1]
-    assert f" 0 left, {len(skipped)} skipped because a gate failed, nothing to do" in planned.lines[-1]
+    assert f" 0 left, {len(skipped)} skipped because a sanity check failed, nothing to do" in planned.lines[-1]
     assert [line for line in every.lines if line.endswith(": FAILED")] == [line for line in every.lines if " gate Gate" in line]
     assert [line.split()[0] for line in planned.lines if "FAILED" in line] == ["gate"]
     assert sum(int(line.split()[-2]) for line in planned.lines[1:-1] if line.endswith(" skipped")) == len(skipped)
@@ -425,7 +425,7 @@ def test_json_says_what_the_guard_says(left: Path) -> None:
     assert len(told.lines) == 2
     for i, line in enumerate(told.lines):
         body = json.loads(line)
-        assert set(body) == {"image", "flagged", "score", "threshold", "p_value", "predicted", "spoke"}
+        assert set(body) == {"image", "flagged", "score", "threshold", "p_value", "predicted", "contributions"}
         assert body["image"] == str(_both(left)[i])
         assert body["flagged"] is bool(verdict.flagged[i])
         assert body["score"] == pytest.approx(float(verdict.score[i]), abs=1e-5)
@@ -436,18 +436,18 @@ def test_json_says_what_the_guard_says(left: Path) -> None:
 
 
 def test_a_line_names_class_score_threshold_and_p_value() -> None:
-    line = Judged(Path("a.png"), True, 2.347, 1.234, 0.0123, 7, {}).line()
+    line = PictureVerdict(Path("a.png"), True, 2.347, 1.234, 0.0123, 7, {}).line()
     assert line == "FLAGGED a.png: class 7, score 2.35 (flagged above 1.23); 1.2 % of calibration images are as suspicious or more"
 
 
 def test_a_flagged_line_says_what_spoke_loudest_first() -> None:
-    voices = {"the map": 0.4, "the image": -3.0, "logits": 2.0, "activations": 0.7, "pixels": 0.0}
-    flagged = Judged(Path("a.png"), True, 2.347, 1.234, 0.0123, 7, voices)
-    assert flagged.line().endswith("as suspicious or more; what spoke: logits, activations")
-    assert "spoke" not in replace(flagged, flagged=False).line()
-    assert "spoke" not in replace(flagged, spoke={"the map": -1.0}).line()
-    assert flagged.json()["spoke"] == voices
-    assert replace(flagged, spoke={"the map": float("nan")}).json()["spoke"] == {"the map": None}
+    components = {"the map": 0.4, "the image": -3.0, "logits": 2.0, "activations": 0.7, "pixels": 0.0}
+    flagged = PictureVerdict(Path("a.png"), True, 2.347, 1.234, 0.0123, 7, components)
+    assert flagged.line().endswith("as suspicious or more; largest contributions: logits, activations")
+    assert "contributions" not in replace(flagged, flagged=False).line()
+    assert "contributions" not in replace(flagged, contributions={"the map": -1.0}).line()
+    assert flagged.json()["contributions"] == components
+    assert replace(flagged, contributions={"the map": float("nan")}).json()["contributions"] == {"the map": None}
 
 
 def test_check_says_what_spoke(left: Path) -> None:
@@ -456,13 +456,15 @@ def test_check_says_what_spoke(left: Path) -> None:
     pixels = torch.stack([torch.from_numpy(np.array(Image.open(p))) for p in _both(left)])[:, None].float() / 255
     told, verdict = Told("check", left / "guard", *_both(left), "--json"), guard(pixels)
     for i, line in enumerate(told.lines):
-        spoke = json.loads(line)["spoke"]
-        assert set(spoke) == set(guard.voices)
-        assert sum(spoke.values()) == pytest.approx(float(verdict.spoke[i].sum()), abs=1e-4)
+        contributions = json.loads(line)["contributions"]
+        assert set(contributions) == set(guard.components)
+        assert sum(contributions.values()) == pytest.approx(float(verdict.contributions[i].sum()), abs=1e-4)
     for line, body in zip(Told("check", left / "guard", *_both(left)).lines, told.lines, strict=True):
-        loud = sorted((k for k, v in json.loads(body)["spoke"].items() if v > 0), key=lambda k: -json.loads(body)["spoke"][k])
-        assert ("; what spoke: " in line) == bool(loud)
-        assert not loud or line.endswith(f"; what spoke: {', '.join(loud[:2])}")
+        loud = sorted(
+            (k for k, v in json.loads(body)["contributions"].items() if v > 0), key=lambda k: -json.loads(body)["contributions"][k]
+        )
+        assert ("; largest contributions: " in line) == bool(loud)
+        assert not loud or line.endswith(f"; largest contributions: {', '.join(loud[:2])}")
 
 
 def test_overlays_are_pictures_of_the_map_in_red(left: Path, tmp_path: Path) -> None:

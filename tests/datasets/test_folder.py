@@ -15,7 +15,7 @@ from salientry.classifiers import CompactCNN
 from salientry.datasets import DATASETS, Folder
 from salientry.errors import DataDamaged, DataMissing, Error, UsageError
 from salientry.experiment.run import Run
-from salientry.experiment.steps import look, train_classifier
+from salientry.experiment.steps import classify, train_classifier
 from salientry.keys import canonical, digest
 from salientry.protocol import deal
 from salientry.randomness import image_ids
@@ -206,12 +206,12 @@ def test_roles_and_resizing_move_the_key(root: Path) -> None:
 
 def test_a_run_finds_results_again_wherever_the_folder_lies(root: Path, tmp_path: Path) -> None:
     run = Run(tmp_path / "store")
-    before = run.do(look, run.dataset(Folder(root, ROLES_))["fit"], run.given(CompactCNN(width=4).build(SHAPE), "net"))
-    run.walk([before])
+    before = run.do(classify, run.dataset(Folder(root, ROLES_))["fit"], run.given(CompactCNN(width=4).build(SHAPE), "net"))
+    run.compute([before])
     again = Run(tmp_path / "store")
     elsewhere = Folder(root.rename(tmp_path / "moved"), ROLES_)
-    after = again.do(look, again.dataset(elsewhere)["fit"], again.given(CompactCNN(width=4).build(SHAPE), "net"))
-    assert not again.walk([after]).made and again.path(after) == run.path(before)
+    after = again.do(classify, again.dataset(elsewhere)["fit"], again.given(CompactCNN(width=4).build(SHAPE), "net"))
+    assert not again.compute([after]).made and again.path(after) == run.path(before)
 
 
 # --- through a run ---------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_it_goes_through_a_run(root: Path, tmp_path: Path) -> None:
     folder = Folder(root, ROLES_)
     data = run.dataset(folder)
     net = run.do(train_classifier, data["fit"], CompactCNN(width=4, epochs=1, batch=2))
-    seen = run.get(run.do(look, data["test"], net))
+    seen = run.get(run.do(classify, data["test"], net))
     assert seen.facts["classes"] == 2 and seen.facts["dataset"] == "folder"
     assert seen.column("logits").shape == (2, 2)
     rows, (pool,) = run.get(data), folder.read()

@@ -27,12 +27,12 @@ from salientry.classifiers import CompactCNN
 from salientry.types import Roles
 from salientry.datasets import Arrays, Folder
 from salientry.experiment.run import Run
-from salientry.experiment.steps import look, train_classifier
+from salientry.experiment.steps import classify, train_classifier
 
 where, kind, spoilt, allowed = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 
 
-def walked(pictures, roles, name, workers=1):
+def computed(pictures, roles, name, workers=1):
     if kind == "folder":
         data = Folder(pictures, roles)
     else:
@@ -41,8 +41,8 @@ def walked(pictures, roles, name, workers=1):
     run = Run(Path(where) / name)
     rows = run.dataset(data)
     net = run.do(train_classifier, rows["fit"], CompactCNN(width=2, epochs=1, batch=250, shift=0))
-    seen = run.do(look, rows["test"], net)
-    run.walk([seen], workers=workers)
+    seen = run.do(classify, rows["test"], net)
+    run.compute([seen], workers=workers)
     return run.get(seen), run.get(rows)
 
 
@@ -54,14 +54,14 @@ def all_at_once(source):
     yield source[:]
 
 
-walked(Path(where) / "few", Roles(fit=250, detect=5, select=5, calibrate=5, test=15), "warm")
+computed(Path(where) / "few", Roles(fit=250, detect=5, select=5, calibrate=5, test=15), "warm")
 if spoilt == "joined":
     handles.Joined = whole
 if spoilt == "written":
     store.slices = all_at_once
 used = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmData"))
 resource.setrlimit(resource.RLIMIT_DATA, (used + allowed, used + allowed))
-seen, rows = walked(Path(where) / "many", Roles(fit=4_000, detect=500, select=500, calibrate=500, test=6_500), "store")
+seen, rows = computed(Path(where) / "many", Roles(fit=4_000, detect=500, select=500, calibrate=500, test=6_500), "store")
 assert seen.column("logits").shape == (6_500, 4) and np.isfinite(seen.column("logits")).all()
 assert rows.column("image", slice(0, 0)).shape[1:] == (3, 48, 48) and len(rows) == 20_000
 print("through", len(set(rows.ids.tolist())), sum(int(rows.column("image", [i]).sum()) for i in range(0, 20_000, 1000)))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from salientry.errors import UsageError
 from salientry.evidence import PARTS, Evidence
-from salientry.learned import fingerprint, origin, rebuilt, seeded
+from salientry.learned import fingerprint, rebuild, recipe_of, seeded
 from salientry.metrics import auroc
 from salientry.types import Shape
 
@@ -73,7 +73,7 @@ def looks(x: Tensor, needs: frozenset[str] = frozenset(PARTS)) -> Evidence:
 
 
 def copied(name: str) -> Any:
-    again = rebuilt(origin(fitted(name)))
+    again = rebuild(recipe_of(fitted(name)))
     again.load_state_dict(fitted(name).state_dict())
     return again
 
@@ -143,14 +143,14 @@ def test_is_in_eval_mode_after_fit_and_build(name: str) -> None:
 
 @EVERY
 def test_is_saved_and_built_again_bit_for_bit(name: str) -> None:
-    note = json.loads(json.dumps(origin(fitted(name))))
-    again = rebuilt(note)
+    note = json.loads(json.dumps(recipe_of(fitted(name))))
+    again = rebuild(note)
     assert fingerprint(again) != fingerprint(fitted(name))
     again.load_state_dict(fitted(name).state_dict())
     x = examples.images(SHAPE, 9)
     with torch.no_grad():
         assert torch.equal(again(looks(x)), fitted(name)(looks(x)))
-    assert origin(again) == origin(fitted(name)) and not any(m.training for m in again.modules())
+    assert recipe_of(again) == recipe_of(fitted(name)) and not any(m.training for m in again.modules())
     assert again.needs == fitted(name).needs and again.settings == examples.detectors()[name]
 
 
@@ -214,7 +214,7 @@ def test_belongs_to_a_family(name: str) -> None:
 
 @EVERY
 def test_goes_by_words(name: str) -> None:
-    words = examples.detectors()[name].says
+    words = examples.detectors()[name].description
     assert words == words.strip() and words[0].islower() and words[-1].isalpha()
 
 

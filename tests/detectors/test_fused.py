@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from salientry.detectors import ID, SMD, Exists, Fused, HighFrequency, Margin
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
-from salientry.learned import fingerprint, origin, rebuilt
+from salientry.learned import fingerprint, rebuild, recipe_of
 
 from ..examples import HEAD, ViewPairs, adversarial_evidence, natural_evidence
 
@@ -105,10 +105,10 @@ def test_reads_what_its_parts_read_however_deep() -> None:
     outer = fused(inner, given[1])
     assert Fused.needs == frozenset()
     assert inner.needs == {"logits", "exists"} and outer.needs == {"logits", "exists", "map"}
-    again: Any = rebuilt(json.loads(json.dumps(origin(outer))))
+    again: Any = rebuild(json.loads(json.dumps(recipe_of(outer))))
     assert fingerprint(again) != fingerprint(outer)
     again.load_state_dict(outer.state_dict())
-    assert fingerprint(again) == fingerprint(outer) and origin(again) == origin(outer) and again.needs == outer.needs
+    assert fingerprint(again) == fingerprint(outer) and recipe_of(again) == recipe_of(outer) and again.needs == outer.needs
     assert [type(p.settings) for p in again.parts[0].parts] == [Margin, Exists]
     with torch.no_grad():
         assert torch.equal(again(looks(1)[0]), outer(looks(1)[0]))

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from salientry.errors import Error, UsageError
-from salientry.experiment import engines, walking
+from salientry.experiment import engines, schedule
 from salientry.experiment.handles import Chosen, Handle, step
 from salientry.experiment.run import Outcome, Run
 from salientry.learned import fingerprint
@@ -122,8 +122,8 @@ def test_the_records_are_those_of_one_process_to_the_last_bit(finished: Path, tm
     """``finished`` was computed in one process; the whole recipe, by two workers."""
     from tests.tiny import finish, recorded  # late: workers import this module, too
 
-    walk = Run.walk
-    monkeypatch.setattr(Run, "walk", lambda run, wanted, listener=None: walk(run, wanted, listener, workers=2))
+    compute = Run.compute
+    monkeypatch.setattr(Run, "compute", lambda run, wanted, listener=None: compute(run, wanted, listener, workers=2))
     run, _, outcome = finish(tmp_path / "store", tmp_path / "out")
     assert len(outcome.made) > 50
     pids = {run.order([h])[-1].fingerprint for h, _ in outcome.made}
@@ -153,8 +153,8 @@ def test_workers_share_the_work_and_tell_of_it(tmp_path: Path, monkeypatch: pyte
 
     net = nn.Linear(3, 2)
     mine = [[*graph(r), r.do(weighs, r.given(net, fingerprint(net)), 1)] for r in (one, two)]
-    first = one.walk(mine[0])
-    second = two.walk(mine[1], listener, workers=2)
+    first = one.compute(mine[0])
+    second = two.compute(mine[1], listener, workers=2)
     assert keys(first) == keys(second)
     assert sorted(ended) == sorted(k for k, _, _ in begun) == sorted(h.fingerprint for h, _ in second.made)
     assert [i for _, i, _ in begun] == list(range(7))
@@ -170,13 +170,13 @@ def test_workers_share_the_work_and_tell_of_it(tmp_path: Path, monkeypatch: pyte
 def test_nobody_is_hired_for_nothing(tmp_path: Path, nobody: None) -> None:
     run = Run(tmp_path)
     chain = run.do(behind, run.do(behind, run.do(draws, 1)), 2)
-    assert len(run.walk([chain], workers=2).made) == 3  # one after the other
-    run.walk(graph(run))
-    assert len(run.walk(graph(run), workers=2).reused) == 6
+    assert len(run.compute([chain], workers=2).made) == 3  # one after the other
+    run.compute(graph(run))
+    assert len(run.compute(graph(run), workers=2).reused) == 6
     with pytest.raises(AssertionError, match="was started"):
-        run.walk([run.do(draws, 7), run.do(draws, 8)], workers=0 if engines.cores() > 1 else 2)
+        run.compute([run.do(draws, 7), run.do(draws, 8)], workers=0 if engines.cores() > 1 else 2)
     with pytest.raises(UsageError, match="workers must be 1 or more"):
-        run.walk([], workers=-1)
+        run.compute([], workers=-1)
 
 
 def test_a_failed_gate_behaves_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,23 +186,23 @@ def test_a_failed_gate_behaves_alike(tmp_path: Path, monkeypatch: pytest.MonkeyP
         made = [run.do(draws, i) for i in range(2)]
         bad, good = run.do(held_to, made[0], 0.5), run.do(held_to, made[0], 2)
         wanted = [run.do(behind, run.do(behind, bad)), run.do(behind, good), run.do(behind, bad, 3), run.do(behind, made[1], 4)]
-        outcomes.append(keys(run.walk(wanted, workers=workers)))
+        outcomes.append(keys(run.compute(wanted, workers=workers)))
         assert [run.done(w) for w in wanted] == [False, True, False, True]
     assert outcomes[0] == outcomes[1]
     assert len(outcomes[0][2]) == 4  # three skipped, one failed
     monkeypatch.setattr(engines, "_hire", None)  # nobody is needed now
     again = Run(tmp_path / "2")
-    assert keys(again.walk(wanted, workers=2))[2] == outcomes[0][2]
+    assert keys(again.compute(wanted, workers=2))[2] == outcomes[0][2]
 
 
 def test_errors_and_warnings_arrive(tmp_path: Path) -> None:
     run = Run(tmp_path)
     with pytest.warns(UserWarning, match="mind the (gap|step)") as noted:
-        run.walk([run.do(warns, "mind the gap"), run.do(warns, "mind the step")], workers=2)
+        run.compute([run.do(warns, "mind the gap"), run.do(warns, "mind the step")], workers=2)
     assert {str(w.message) for w in noted} == {"mind the gap", "mind the step"}
     assert {w.filename for w in noted} == {__file__}
     with pytest.raises(UsageError, match="found none") as caught:
-        run.walk([run.do(breaks, "found none"), run.do(sleeps, 60, str(tmp_path / "sleeper"))], workers=2)
+        run.compute([run.do(breaks, "found none"), run.do(sleeps, 60, str(tmp_path / "sleeper"))], workers=2)
     assert caught.value.__notes__ == ["in step breaks (found_none)"]
     assert caught.value.exit_code == 2
     assert "raise UsageError(text)" in str(caught.value.__cause__)
@@ -223,14 +223,14 @@ def test_a_worker_that_is_killed_is_an_error_and_the_next_call_goes_on(tmp_path:
     killer.start()
     first = {wanted[2].fingerprint: 9.0}  # the longest: begun at once
     with pytest.raises(Error, match=r"exit code -9, SIGKILL.*while it computed step sleeps") as caught:
-        run.walk(wanted, workers=2, seconds=first)
+        run.compute(wanted, workers=2, seconds=first)
     assert "goes on from there" in str(caught.value)
     killer.join()
     again = Run(tmp_path / "store")
-    outcome = again.walk(wanted, workers=2)
+    outcome = again.compute(wanted, workers=2)
     assert wanted[2].fingerprint in {h.fingerprint for h, _ in outcome.made}
     other = Run(tmp_path / "other")
-    other.walk(graph(other))
+    other.compute(graph(other))
     assert [again.get(h) for h in graph(again)] == [other.get(h) for h in graph(other)]
 
 
@@ -243,7 +243,7 @@ from tests.experiment.test_engines import sleeps
 if __name__ == "__main__":
     run = Run(sys.argv[1])
     try:
-        run.walk([run.do(sleeps, 120 + i, sys.argv[1] + f"/begun{i}") for i in range(2)], workers=2)
+        run.compute([run.do(sleeps, 120 + i, sys.argv[1] + f"/begun{i}") for i in range(2)], workers=2)
     except KeyboardInterrupt:
         print("interrupted")
         sys.exit(130)
@@ -282,7 +282,7 @@ def test_what_cannot_be_sent_is_computed_here(tmp_path: Path, nobody: None) -> N
         return os.getpid()
 
     with pytest.warns(UserWarning, match=r"computing in one process.*hidden is not to be found"):
-        run.walk([run.do(hidden, 1), run.do(hidden, 2)], workers=2)
+        run.compute([run.do(hidden, 1), run.do(hidden, 2)], workers=2)
     assert run.get(run.do(hidden, 1)) == os.getpid()
 
     class Local(nn.Linear):
@@ -291,7 +291,7 @@ def test_what_cannot_be_sent_is_computed_here(tmp_path: Path, nobody: None) -> N
     mine = Local(2, 2)
     f = run.given(mine, fingerprint(mine))
     with pytest.warns(UserWarning, match=r"computing in one process.*Local"):
-        run.walk([run.do(weighs, f, 1), run.do(weighs, f, 2)], workers=2)
+        run.compute([run.do(weighs, f, 1), run.do(weighs, f, 2)], workers=2)
     assert run.get(run.do(weighs, f, 2)) == run.get(run.do(weighs, f, 1)) + 1
 
 
@@ -306,7 +306,7 @@ def test_what_does_not_arrive_is_computed_here(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.given(Shy(), "shy")
     with pytest.warns(UserWarning, match=r"computing in one process.*ValueError"):
-        outcome = run.walk(graph(run), workers=2)
+        outcome = run.compute(graph(run), workers=2)
     assert len(outcome.made) == 6
     assert run.get(run.do(draws, 1))["pid"] == os.getpid()
 
@@ -340,13 +340,13 @@ def test_what_most_waits_for_comes_first(tmp_path: Path) -> None:
     names = {h.fingerprint: n for n, h in {"a": a, "b": b, "c": c, "late": late}.items()}
 
     def order(seconds: dict[str, float]) -> str:
-        schedule, out = walking.Schedule(going, seconds), []
-        while (i := schedule.next()) is not None:
+        order_, out = schedule.Schedule(going, seconds), []
+        while (i := order_.next()) is not None:
             out.append(names[going.todo[i].fingerprint])
-            schedule.ends(i)
+            order_.ends(i)
         return " ".join(out)
 
     assert order({}) == "c a b late"
     assert order({late.fingerprint: 9.0, b.fingerprint: 5.0}) == "c late b a"
     assert order({a.fingerprint: 1.0, b.fingerprint: 5.0}) == "b a c late"
-    assert walking.width(going) == 3
+    assert schedule.width(going) == 3

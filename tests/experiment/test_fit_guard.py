@@ -297,10 +297,10 @@ def test_the_kept_one_works(kept: Guard, fresh: tuple[Tensor, Tensor], classifie
     assert auroc(natural.score, attacked.score) > 0.8
     assert float(natural.flagged.float().mean()) <= 0.12
     assert natural.map is not None
-    assert natural.spoke.shape == (400, len(kept.voices))
+    assert natural.contributions.shape == (400, len(kept.components))
     kept.save(tmp_path)
     again = Guard.load(tmp_path, classifier)
-    assert torch.equal(again(fresh[1]).spoke, attacked.spoke)
+    assert torch.equal(again(fresh[1]).contributions, attacked.contributions)
     assert facts_of(again.detector)["choice"] == facts_of(kept.detector)["choice"]
 
 
@@ -349,10 +349,10 @@ def test_attacks_that_all_hardly_fool_are_an_error(classifier: nn.Module, natura
 
 
 def test_maps_that_are_none_stop_it_with_their_figures(classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path) -> None:
-    with pytest.raises(GateFailed, match=r"failed its sanity gate on 60 images: .* is -?\d\.\d+ \[-?\d\.\d+, -?\d\.\d+\], at least"):
+    with pytest.raises(GateFailed, match=r"failed its sanity check on 60 images: .* is -?\d\.\d+ \[-?\d\.\d+, -?\d\.\d+\], at least"):
         fit_guard(classifier, *naturals, saliency=USELESS, store=tmp_path, gate_action="stop")
     assert not {"attack_images", "fit_detector"} & {p.name for p in tmp_path.iterdir()}, "told before the attacks take their time"
-    with pytest.raises(GateFailed, match=r"SPD needs the maps, and .*failed its sanity gate.*gate_action='mark'.*name a detector"):
+    with pytest.raises(GateFailed, match=r"SPD needs the maps, and .*failed its sanity check.*gate_action='mark'.*name a detector"):
         fit_guard(classifier, *naturals, **ONE, saliency=USELESS, store=tmp_path)
     with pytest.warns(UserWarning, match="calibration images"):
         marked = fit_guard(classifier, *naturals, **ONE, saliency=USELESS, store=tmp_path, gate_action="mark")
@@ -370,7 +370,7 @@ def test_maps_that_are_none_are_left_out_and_the_fit_goes_on(
         found = fit_guard(classifier, *naturals, attacks=SEEN, saliency=USELESS, store=tmp_path)
     told = [str(w.message) for w in noted if "left out" in str(w.message)]
     assert len(told) == 1
-    assert re.search(r"left out the maps: .*failed its sanity gate on 60 images.*gate_action='mark'", told[0])
+    assert re.search(r"left out the maps: .*failed its sanity check on 60 images.*gate_action='mark'", told[0])
     assert all(w.filename == __file__ for w in noted if "left out" in str(w.message)), "told where it was called"
     assert found.saliency is None
     assert list(facts_of(found.detector)["choice"]["worst"]) == ["Margin", "HighFrequency", "Fused"]

@@ -16,7 +16,7 @@ from salientry.datasets import Arrays
 from salientry.detectors import JSD, SPD, Margin
 from salientry.experiment.image_sets import EvidenceVariant, ImageSets
 from salientry.experiment.run import Run
-from salientry.experiment.steps import look
+from salientry.experiment.steps import classify
 from salientry.learned import fingerprint
 from salientry.protocol import PUBLISHED, STRICT
 from salientry.types import Roles, Shape
@@ -42,7 +42,7 @@ def image_sets(tmp_path_factory: pytest.TempPathFactory) -> ImageSets:
     images = (examples.images(SHAPE, N + 6) * 255).round().to(torch.uint8).numpy()
     data = run.dataset(Arrays(images, np.arange(N + 6) % 4, Roles(fit=0, detect=6, select=0, calibrate=0, test=N)))
     f = run.given(net, fingerprint(net))
-    return ImageSets(run, f, {role: run.do(look, data[role], f) for role in ("detect", "test")})
+    return ImageSets(run, f, {role: run.do(classify, data[role], f) for role in ("detect", "test")})
 
 
 @pytest.fixture(scope="module")

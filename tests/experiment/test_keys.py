@@ -147,10 +147,10 @@ def test_changing_any_field_of_any_settings_re_runs_exactly_what_depends_on_it(g
         "SimpleClassifier",
         "Eq2",
         "Fill",
-        "Gate",
+        "SanityCheck",
         "SMD",
         "SmallCNN",
-        "Rules",
+        "EvaluationProtocol",
         "Digits",
         "Roles",
     }

@@ -16,7 +16,7 @@ from salientry.batches import Batch
 from salientry.errors import DataDamaged, DeviceError, GateFailed, UsageError
 from salientry.experiment.handles import Chosen, Handle, step
 from salientry.experiment.run import Run
-from salientry.learned import made
+from salientry.learned import with_recipe
 from salientry.machine import machine
 from salientry.progress import PROGRESS
 from salientry.rows import Rows, id_bytes
@@ -54,7 +54,7 @@ class AffineSettings:
     start: float = 2.0
 
     def build(self) -> nn.Module:
-        return made(Affine(), self)
+        return with_recipe(Affine(), self)
 
 
 @step("plus", each_image=True, batch=4, shard=8, facts=lambda settings, **_: {"added": settings.amount})
@@ -119,11 +119,11 @@ def test_nothing_is_computed_before_it_is_wanted_and_nothing_twice(tmp_path: Pat
     rows = run.dataset(Numbers())["fit"]
     h = run.do(total, run.do(plus, rows, Add(2)))
     assert not CALLS
-    run.walk([h, h])
+    run.compute([h, h])
     assert CALLS == {"read": 1, "plus": 6, "total": 1}  # 23 rows in shards of 8, batches of 4
     again = Run(tmp_path)
     h2 = again.do(total, again.do(plus, again.dataset(Numbers())["fit"], Add(2.0)))  # 2 and 2.0 are one key
-    outcome = again.walk([h2])
+    outcome = again.compute([h2])
     assert (len(outcome.reused), len(outcome.made)) == (3, 0)
     assert CALLS == {"read": 1, "plus": 6, "total": 1}
     assert again.get(h2) == 23 // 2 + 23 * 2
@@ -134,15 +134,15 @@ def test_a_step_that_broke_goes_on_at_its_last_shard(tmp_path: Path) -> None:
     h = run.do(plus, run.dataset(Numbers())["fit"], Add())
     BREAK["at"] = 4  # in the second shard
     with pytest.raises(UsageError, match="power failed"):
-        run.walk([h])
+        run.compute([h])
     assert not run.done(h)
     BREAK["at"] = -1
     CALLS.clear()
     again = Run(tmp_path)
-    again.walk([h])
+    again.compute([h])
     assert CALLS["plus"] == 4  # the first shard's two batches are not done again
     whole = Run(tmp_path / "other")
-    whole.walk([h])
+    whole.compute([h])
     a, b = (next(r.store.path("plus", h.slug, h.fingerprint).glob("arrays.safetensors")).read_bytes() for r in (again, whole))
     assert a == b
     assert not list(tmp_path.rglob("*.parts"))
@@ -179,7 +179,7 @@ def test_a_failed_gate_skips_what_stands_on_it_and_nothing_else(tmp_path: Path) 
     value = run.given(41, "forty-one")
     bad, good = run.do(judged, rows, value, 22.0), run.do(judged, rows, value, 23.0)
     wanted = [run.do(after, bad), run.do(after, good), run.do(total, rows)]
-    outcome = run.walk(wanted)
+    outcome = run.compute(wanted)
     assert [m for _, m in outcome.failed] == ["23 rows, at most 22 wanted"]
     assert [h.fingerprint for h, _ in outcome.skipped] == [wanted[0].fingerprint]
     assert run.get(wanted[1]) == 41
@@ -188,7 +188,7 @@ def test_a_failed_gate_skips_what_stands_on_it_and_nothing_else(tmp_path: Path) 
         run.get(bad)
     again = Run(tmp_path)
     again.given(41, "forty-one")
-    second = again.walk(wanted)
+    second = again.compute(wanted)
     assert [m for _, m in second.failed] == ["23 rows, at most 22 wanted"]  # not computed again, and not forgotten
     assert len(second.skipped) == 1
     assert not second.made
@@ -216,11 +216,11 @@ def test_rows_that_are_not_aligned_are_refused(tmp_path: Path) -> None:
 def test_an_unfinished_result_is_no_result(tmp_path: Path) -> None:
     run = Run(tmp_path)
     h = run.do(total, run.do(plus, run.dataset(Numbers())["fit"], Add()))
-    run.walk([h])
+    run.compute([h])
     (run.path(h) / "DONE").unlink()
     (run.path(h) / "result.json").write_text("{ half")
     again = Run(tmp_path)
-    assert [x.fingerprint for x, _ in again.walk([h]).made] == [h.fingerprint]
+    assert [x.fingerprint for x, _ in again.compute([h]).made] == [h.fingerprint]
     assert again.get(h) == 11 + 23
 
 
@@ -228,7 +228,7 @@ def test_a_result_of_other_images_is_refused(tmp_path: Path) -> None:
     run = Run(tmp_path)
     data = run.dataset(Numbers())
     h = run.do(plus, data["fit"], Add())
-    run.walk([h])
+    run.compute([h])
     rows: Rows = run.get(data)
     columns = {n: [rows.column(n)] for n in rows.names} | {"id": [id_bytes(rows.ids[::-1])]}
     body = run.record(data)
@@ -247,7 +247,7 @@ def test_what_was_half_written_by_a_dead_process_is_swept(tmp_path: Path) -> Non
     for folder in (whole, parts, going):
         folder.mkdir()
     (whole / "DONE").touch()
-    Run(tmp_path).walk([])
+    Run(tmp_path).compute([])
     assert not dead.exists()
     assert mine.exists()
     assert not parts.exists()  # its result is whole
@@ -285,7 +285,7 @@ def test_progress_is_told_and_threads_are_as_before(tmp_path: Path) -> None:
         return heard
 
     threads = torch.get_num_threads()
-    run.walk([h], listener)
+    run.compute([h], listener)
     assert [t for t in told if t[0] == "plus"] == [*(("plus", i, 6) for i in range(6)), ("plus", 1, 1)]  # at last: made
     assert torch.get_num_threads() == threads
     assert PROGRESS.get(None) is None
@@ -296,7 +296,7 @@ def test_the_record_says_how_it_was_made(tmp_path: Path) -> None:
     rows = run.dataset(Numbers())["fit"]
     h = run.do(noisy, rows, seed=1)
     with warnings.catch_warnings():
-        run.walk([h])
+        run.compute([h])
     body = run.record(h)
     assert body["step"] == "noisy"
     assert body["key"] == h.fingerprint

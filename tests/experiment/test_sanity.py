@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.experiment.sanity import Gate, fellows, gate, sanity
+from salientry.experiment.sanity import SanityCheck, fellows, sanity, sanity_check
 from salientry.learned import with_facts
 from salientry.rows import Rows
 from salientry.saliency import Fill
@@ -70,7 +70,7 @@ def test_every_image_meets_another_one_that_is_called_the_same() -> None:
 def test_a_class_that_looks_like_what_is_filled_in_has_no_map_though_all_images_together_pass() -> None:
     """The trap of two classes: black is class 0, so nothing of it can be destroyed, and its images' maps do nothing."""
     together, alone = measured("own", None), measured("own", "class")
-    chosen: Any = gate.function(together, Drawer("own"), Gate())
+    chosen: Any = sanity_check.function(together, Drawer("own"), SanityCheck())
     assert chosen.failed is None
     ones = alone.column("predicted") == 1
     for column, zero, one in (("kept", 1, 1), ("kept_other", 1, 0), ("destroyed", 1, 0), ("destroyed_other", 1, 1), ("emptied", 1, 0)):
@@ -90,8 +90,8 @@ def test_a_map_that_all_images_of_a_class_share_gains_nothing_within_it(maps: MA
 
 
 def test_a_map_of_the_class_passes_only_where_classes_are_compared() -> None:
-    together: Any = gate.function(measured("of the class", None), Drawer("of the class"), Gate(least=0.3))
+    together: Any = sanity_check.function(measured("of the class", None), Drawer("of the class"), SanityCheck(least=0.3))
     assert not [w for w in together.why["wrong"] if "kept" in w or "destroyed" in w]
-    everything: Any = gate.function(measured("everything", None), Drawer("everything"), Gate())
+    everything: Any = sanity_check.function(measured("everything", None), Drawer("everything"), SanityCheck())
     assert everything.failed
     assert "kept - kept with another image's map is 0.000" in everything.failed

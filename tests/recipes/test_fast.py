@@ -354,7 +354,7 @@ def test_a_role_without_images_borrows_them_and_every_detector_is_stamped(tmp_pa
     outputs = build(run, settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        outcome = run.walk(list(outputs))
+        outcome = run.compute(list(outputs))
     about = {"recipe": "tiny", "parameters": {}, "seed": 0, "numerics": "float32", "command": "tiny", "out": "tiny"}
     export(run, outputs, outcome, tmp_path / "out", about)
     page.write(tmp_path / "out")

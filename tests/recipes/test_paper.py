@@ -203,7 +203,7 @@ def test_an_attack_that_does_not_attack_stops_the_run(home: Path, tmp_path: Path
     run = Run(home)
     before = set(home.glob("fit_detector/*"))
     with pytest.raises(AttackTooWeak, match=r"BIM-eps=0\.001.* fools \d+\.\d% of the \d+ images .* at least 90% expected") as caught:
-        run.walk(list(feeble(run)))
+        run.compute(list(feeble(run)))
     assert any("in step strong_enough" in note for note in caught.value.__notes__)
     assert set(home.glob("fit_detector/*")) == before, "told before a detector is trained on it"
     monkeypatch.setattr(running, "recipe_named", lambda name: feeble)

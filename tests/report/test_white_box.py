@@ -41,7 +41,7 @@ def besieged(finished_store: Path, finished: Path, tmp_path_factory: pytest.Temp
         outputs = Outputs(classifier=every.classifier, white_box=every.white_box, hardened=every.hardened)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # 80 calibration images
-            outcome = run.walk(list(outputs))
+            outcome = run.compute(list(outputs))
         export(run, outputs, outcome, folder / "out", ABOUT | {"out": str(folder / "out")})
 
     return Path(shutil.copytree(shared("besieged", besiege) / "out", tmp_path_factory.mktemp("besieged") / "out"))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from salientry.classifiers import CompactCNN
-from salientry.learned import fingerprint, origin, rebuilt, seeded
+from salientry.learned import fingerprint, rebuild, recipe_of, seeded
 from salientry.types import Shape
 
 from .. import examples
@@ -69,14 +69,14 @@ def test_same_seed_same_weights_other_seed_other_weights_where_a_seed_is_used(na
 
 def test_is_built_again_bit_for_bit(name: str, shape: Shape) -> None:
     net, x, y = fitted(name, shape, classifier=known(shape))
-    again = rebuilt(json.loads(json.dumps(origin(net))))
+    again = rebuild(json.loads(json.dumps(recipe_of(net))))
     assert fingerprint(again) != fingerprint(net)
     again.load_state_dict(net.state_dict())
     assert not any(m.training for m in again.modules())
     with torch.no_grad():
         for part, value in net(x, y).items():
             assert torch.equal(again(x, y)[part], value)
-    assert origin(again) == origin(net)
+    assert recipe_of(again) == recipe_of(net)
 
 
 def test_map_is_in_the_graph_if_and_only_if_the_image_is(name: str) -> None:

@@ -6,8 +6,8 @@ from torch import nn
 
 from salientry.classifiers import ResidualCNN
 from salientry.errors import UsageError
-from salientry.learned import fingerprint, rebuilt
-from salientry.learned import origin as noted
+from salientry.learned import fingerprint, rebuild
+from salientry.learned import recipe_of as noted
 from salientry.saliency import SimpleClassifier, Trunk, UNet
 from salientry.types import Shape
 
@@ -58,7 +58,7 @@ def test_a_decoder_narrower_than_its_encoder(shape: Shape) -> None:
     assert net.decoder.head.in_channels == 2
     assert net.decoder.up[0][0].out_channels == 4 * 2
     assert net.decoder.up[2][0].out_channels == 4 * 8
-    assert {k: v.shape for k, v in rebuilt(noted(net)).state_dict().items()} == {k: v.shape for k, v in net.state_dict().items()}
+    assert {k: v.shape for k, v in rebuild(noted(net)).state_dict().items()} == {k: v.shape for k, v in net.state_dict().items()}
 
 
 def test_the_base_that_an_encoder_has_anyway_changes_nothing() -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataDamaged, UsageError, VerificationFailed
-from ..experiment.heads import Head, compute_anew, heads
 from ..experiment.records import export, revisions_of
+from ..experiment.reproduce import ScoredDetector, compute_again, scored_detectors
 from ..experiment.run import Outcome, Run
 from ..metrics import auroc
 from ..report.records import Records, Scored
 from . import running
-from .bars import Bars
+from .bars import ProgressDisplay
 from .running import Say
 
 MOST = 1e-3  # difference between two AUROCs that agree
@@ -60,7 +60,7 @@ class Compared:
         return f"{self.name:40} {self.n:6} {old} {new} {self.difference:+11.4f}{'' if self.agrees else '  DIFFERS'}"
 
 
-def redo(
+def reproduce(
     name: str,
     settings: list[str],
     only: str | None,
@@ -70,7 +70,7 @@ def redo(
     seed: int,
     numerics: str,
     say: Say,
-    bars: Bars,
+    display: ProgressDisplay,
     workers: int,
 ) -> int:
     """Compute one detector of a recipe; with a folder of records compute it anew, and compare.
@@ -84,11 +84,11 @@ def redo(
         seed: run seed.
         numerics: mode.
         say: hears the lines.
-        bars: hear of the progress.
+        display: hear of the progress.
         workers: processes.
 
     Returns:
-        1 when a gate failed that the detector stands on, else 0.
+        1 when a sanity check failed that the detector stands on, else 0.
 
     Raises:
         UsageError: for a key that is not the recipe's and the records', or that several detectors have.
@@ -101,26 +101,26 @@ def redo(
     recorded = None if folder is None else _read(folder)
     run = Run(seed=seed, device=device, numerics=numerics)
     outputs = recipe(run, **about["parameters"])
-    known = heads(outputs)
+    known = scored_detectors(outputs)
     changed = _changed(revisions_of(run, outputs), recorded)
     if changed:
         say(f"note: the records were made with another revision of {changed}: what stands on it has other numbers and is not compared")
-    head = known[_key(only, known, recorded, about, say, changed)]
-    say(f"detector {head.key[:SHORT]}: {_described(head, recorded)}")
-    wanted = head.alone(outputs)
+    detector = known[_key(only, known, recorded, about, say, changed)]
+    say(f"detector {detector.key[:SHORT]}: {_described(detector, recorded)}")
+    wanted = detector.alone(outputs)
     with tempfile.TemporaryDirectory(prefix="salientry-") as aside:
         if recorded:
-            compute_anew(run, head, Path(aside) / "anew")
-        outcome = running.walked(run, wanted, say, bars, workers)
+            compute_again(run, detector, Path(aside) / "anew")
+        outcome = running.computed(run, wanted, say, display, workers)
         if outcome.failed:
             return _skipped(outcome, say)
         export(run, wanted, outcome, Path(aside) / "records", about)
-        lines = compared(recorded, Records(Path(aside) / "records"), head.key)
+        lines = compared(recorded, Records(Path(aside) / "records"), detector.key)
     say(f"{'attacked test set':40} {'n':>6} {'recorded':>9} {'now':>9} {'difference':>11}")
     for one in lines:
         say(one.line())
     if recorded:
-        _judge(lines, recorded, head.key[:SHORT])
+        _judge(lines, recorded, detector.key[:SHORT])
         say(f"agrees: none of {len(lines)} AUROCs differs from {folder} by more than {MOST:g}")
     return 0
 
@@ -162,7 +162,7 @@ def _skipped(outcome: Outcome, say: Say) -> int:
 # --- which one -------------------------------------------------------------------------------------------------
 
 
-def _key(only: str, known: Mapping[str, Head], recorded: Records | None, about: dict[str, Any], say: Say, changed: str) -> str:
+def _key(only: str, known: Mapping[str, ScoredDetector], recorded: Records | None, about: dict[str, Any], say: Say, changed: str) -> str:
     """The key that is meant, in the recipe and, where something is compared, in the records."""
     there = _scored(recorded) if recorded else dict.fromkeys(known)
     made = f"; the records in {recorded.folder} were made with {_call(recorded.recipe)}" if recorded else ""
@@ -216,11 +216,11 @@ def _scored(records: Records) -> dict[str, Scored]:
     return {one.key: one for group in records.groups for one in group.runs}
 
 
-def _described(head: Head, records: Records | None) -> str:
+def _described(detector: ScoredDetector, records: Records | None) -> str:
     if records is None:
-        step = head.fitted.step
-        return f"{step.name if step else ''} {head.fitted.slug}"
-    facts = _scored(records)[head.key].facts
+        step = detector.fitted.step
+        return f"{step.name if step else ''} {detector.fitted.slug}"
+    facts = _scored(records)[detector.key].facts
     return f"{facts['detector']} ({facts['form']}) trained on {facts['trained_on']}, {facts['protocol']}, seed {facts['seed']}"
 
 

@@ -155,7 +155,7 @@ class Point:
 Rule = Callable[[Point, int], Tensor]  # a point and the number of steps before it -> the step (n, C, H, W)
 
 
-def walk(
+def descend(
     target: Defended,
     x: Tensor,
     y: Tensor,
@@ -187,7 +187,7 @@ def walk(
                 state = {k: v[go] for k, v in state.items()}
 
 
-Way = Callable[[Defended, Tensor, Tensor, Tensor], Iterator[Point]]  # a target, naturals, labels and a start -> the points of a walk
+Way = Callable[[Defended, Tensor, Tensor, Tensor], Iterator[Point]]  # a target, naturals, labels and a start -> the points of a descent
 
 
 def unnoticed(
@@ -196,7 +196,7 @@ def unnoticed(
     """(N, C, H, W) of each image the first point that is another class, in budget and not noticed; where there is none, the one of
     another class with the lowest score; where there is none, the last.
 
-    Images that are left walk again, up to ``restarts`` times: from a random point of half the ball, of a quarter, an eighth ... On a black
+    Images that are left start again, up to ``restarts`` times: from a random point of half the ball, of a quarter, an eighth ... On a black
     background a start far out is all noise, and ends as badly each time.
     """
     out, lowest = x.clone(), x.new_full((len(x),), float("inf"))
@@ -229,7 +229,7 @@ def cross_entropy(z: Tensor, y: Tensor) -> Tensor:
 
 
 def started(start: Start, x: Tensor, seeds: Tensor, ball: Ball, share: float = 0.5) -> Tensor:
-    """(N, C, H, W) where a walk begins: at the images, or uniform in a share of the ball, from each image's own seed."""
+    """(N, C, H, W) where a descent begins: at the images, or uniform in a share of the ball, from each image's own seed."""
     if start == "natural" or ball.eps is None:
         return x
     moved = (2 * uniform(seeds, tuple(x.shape[1:])) - 1).to(x.dtype)
@@ -252,10 +252,10 @@ def decayed(t: int, steps: int) -> float:
     return 0.1 + 0.45 * (1 + float(torch.tensor(torch.pi * t / max(steps, 1), dtype=torch.float32).cos()))
 
 
-def check_walk(
+def check_descent(
     eps: float | None, steps: int, norm: str, gradient: str, step_size: float | None = None, start: str = "natural", restarts: int = 0
 ) -> None:
-    """Raise for settings that no walk has.
+    """Raise for settings that no descent has.
 
     Raises:
         UsageError: says what was found and what was expected.

@@ -1,4 +1,4 @@
-"""A walk computes what is wanted and not there, and what that, or reading the rest, stands on; a store may lack the rest."""
+"""A run computes what is wanted and not there, and what that, or reading the rest, stands on; a store may lack the rest."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ class Shop:
             shutil.rmtree(self.run.path(h))
 
     def made(self, *wanted: Handle, workers: int = 1) -> list[str]:
-        """What a walk of a fresh process computes, by name; the functions that ran say the same."""
+        """What a fresh process computes, by name; the functions that ran say the same."""
         Path(self.log).write_text("")
         again = Run(self.run.store.root)
         told = [h.step.name for h in again.missing(list(wanted)) if h.step]
-        made = [h.step.name for h, _ in again.walk(list(wanted), workers=workers).made if h.step]
-        assert told == made, "missing() and the walk do not agree"
+        made = [h.step.name for h, _ in again.compute(list(wanted), workers=workers).made if h.step]
+        assert told == made, "missing() and compute() do not agree"
         assert all(again.done(h) for h in wanted)
         for h in wanted:
             again.get(h)
@@ -107,14 +107,14 @@ def shop(tmp_path: Path) -> Shop:
     made = Shop(tmp_path)
     wanted = [made.hung, made.priced]
     assert [h.fingerprint for h in made.run.missing(wanted)] == [h.fingerprint for h in made.run.order(wanted)]
-    made.run.walk(wanted)
+    made.run.compute(wanted)
     return made
 
 
 def test_nobody_needs_what_a_finished_value_was_made_from(shop: Shop) -> None:
     shop.lose(shop.painted, shop.framed)
     assert shop.made(shop.priced) == []
-    assert len(shop.run.walk([shop.priced]).reused) == 2  # the data set and the price
+    assert len(shop.run.compute([shop.priced]).reused) == 2  # the data set and the price
 
 
 def test_what_is_missing_brings_back_all_that_it_stands_on(shop: Shop) -> None:
@@ -136,7 +136,7 @@ def test_rows_that_a_result_widens_are_made_again_for_it(shop: Shop) -> None:
 def test_a_choice_needs_what_it_chose_and_not_what_it_looked_at(shop: Shop) -> None:
     other = shop.run.do(doubled, shop.run.do(priced, shop.framed, shop.log, 7))
     choice = shop.run.do(dearest, [shop.priced], other, 1.0)
-    shop.run.walk([choice])
+    shop.run.compute([choice])
     shop.lose(shop.painted, shop.framed, shop.priced)
     assert shop.made(choice) == []
     shop.lose(other)
@@ -146,10 +146,10 @@ def test_a_choice_needs_what_it_chose_and_not_what_it_looked_at(shop: Shop) -> N
 def test_what_stands_on_a_failed_gate_brings_nothing_back_twice(shop: Shop) -> None:
     gate = shop.run.do(dearest, [shop.priced], shop.run.do(priced, shop.framed, shop.log, 7), 1e9)
     after = shop.run.do(doubled, gate)
-    first = shop.run.walk([after])
+    first = shop.run.compute([after])
     assert [h.fingerprint for h, _ in first.skipped] == [after.fingerprint]
     shop.lose(shop.painted, shop.framed)
-    again = Run(shop.run.store.root).walk([after])
+    again = Run(shop.run.store.root).compute([after])
     assert not again.made
     assert [h.fingerprint for h, _ in again.skipped] == [after.fingerprint]
     assert [m for _, m in again.failed] == ["at least 1000000000.0 wanted"]

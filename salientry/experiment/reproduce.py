@@ -13,7 +13,7 @@ from .scoring import Scored
 
 
 @dataclass(frozen=True)
-class Head:
+class ScoredDetector:
     """A detector that is fitted and scored.
 
     Attributes:
@@ -34,16 +34,16 @@ class Head:
         return Outputs(classifier=outputs.classifier, scores=list(self.scores), compact=outputs.compact, reduced=list(outputs.reduced))
 
 
-def heads(outputs: Outputs) -> dict[str, Head]:
+def scored_detectors(outputs: Outputs) -> dict[str, ScoredDetector]:
     """Every detector that is scored, by key."""
-    found: dict[str, Head] = {}
+    found: dict[str, ScoredDetector] = {}
     for s in outputs.scores:
         key = s.detector.fingerprint
-        found[key] = Head(s.detector, (*(found[key].scores if key in found else ()), s))
+        found[key] = ScoredDetector(s.detector, (*(found[key].scores if key in found else ()), s))
     return found
 
 
-class Aside(Store):
+class OverlayStore(Store):
     """A store that keeps some results in another folder, so that they are computed though the store has them; all else is the
     store's own, read and written there.
 
@@ -55,15 +55,15 @@ class Aside(Store):
 
     def __init__(self, root: Path, folder: Path, keys: frozenset[str]) -> None:
         super().__init__(root)
-        self.aside, self.keys = Store(folder), keys
+        self.overlay, self.keys = Store(folder), keys
 
     def path(self, step: str, slug: str, key: str) -> Path:
         """Where the result with this key lives."""
-        return self.aside.path(step, slug, key) if key in self.keys else super().path(step, slug, key)
+        return self.overlay.path(step, slug, key) if key in self.keys else super().path(step, slug, key)
 
 
-def compute_anew(run: Run, head: Head, folder: Path) -> None:
+def compute_again(run: Run, head: ScoredDetector, folder: Path) -> None:
     """Let a run compute a detector's fit, thresholds and scores whatever its store holds of them: they go to ``folder``. What they
     stand on is re-used from the store, and put there where it is missing.
     """
-    run.store = Aside(run.store.root, folder, frozenset({head.key, *(s.scores.fingerprint for s in head.scores)}))
+    run.store = OverlayStore(run.store.root, folder, frozenset({head.key, *(s.scores.fingerprint for s in head.scores)}))

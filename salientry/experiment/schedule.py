@@ -1,4 +1,4 @@
-"""The bookkeeping of a walk: what is missing, what stands on what, what may start next, what became of it."""
+"""The bookkeeping of a run that computes: what is missing, what stands on what, what may start next, what became of it."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ def _widened(h: Handle) -> Iterator[Handle]:
 
 @dataclass
 class Outcome:
-    """What a walk did.
+    """What was done.
 
     Attributes:
         reused: results that were in the store.
         made: handle and seconds of what was computed.
-        skipped: handle and reason: a gate that it stands on did not pass.
-        failed: the gates that did not pass.
+        skipped: handle and reason: a sanity check that it stands on did not pass.
+        failed: the sanity checks that did not pass.
     """
 
     reused: list[Handle] = field(default_factory=list)
@@ -95,14 +95,14 @@ Listener = Callable[[Handle, int, int], Progress]
 
 
 @dataclass
-class Walk:
-    """A walk on its way.
+class Computation:
+    """A computation on its way.
 
     Attributes:
         todo: what is missing, inputs first.
         upstream: keys of what each of them stands on, also through views that are not stored.
         outcome: so far.
-        lost: failed gates and what stands on them, with the reason.
+        lost: failed sanity checks and what stands on them, with the reason.
         listener: of the caller.
         settled: made, failed or skipped by now.
         begun: how many were begun or skipped.
@@ -147,11 +147,11 @@ class Walk:
         return self.outcome
 
 
-def width(walk: Walk) -> int:
-    """About how many steps of a walk there are to do at the same time: more workers than that would stand idle."""
-    level, doomed = dict[str, int](), set(walk.lost)
-    for h in walk.todo:
-        upstream = walk.upstream[h.fingerprint]
+def width(work: Computation) -> int:
+    """About how many steps of it there are to do at the same time: more workers than that would stand idle."""
+    level, doomed = dict[str, int](), set(work.lost)
+    for h in work.todo:
+        upstream = work.upstream[h.fingerprint]
         if doomed.isdisjoint(upstream):
             level[h.fingerprint] = 1 + max((level.get(u, 0) for u in upstream), default=0)
         else:
@@ -165,19 +165,19 @@ QUICK, FIRST = 0.05, 1e9  # seconds
 class Schedule:
     """What may start now; first what most seconds of work wait for, and what ends in no time."""
 
-    def __init__(self, walk: Walk, seconds: Mapping[str, float]) -> None:
-        here = {h.fingerprint: i for i, h in enumerate(walk.todo)}
-        self.walk = walk
-        self.needs = [{here[u] for u in walk.upstream[h.fingerprint] if u in here} for h in walk.todo]
+    def __init__(self, work: Computation, seconds: Mapping[str, float]) -> None:
+        here = {h.fingerprint: i for i, h in enumerate(work.todo)}
+        self.work = work
+        self.needs = [{here[u] for u in work.upstream[h.fingerprint] if u in here} for h in work.todo]
         self.users: list[list[int]] = [[] for _ in here]
         for i, needs in enumerate(self.needs):
             for u in needs:
                 self.users[u].append(i)
         self.path = [0.0] * len(here)
         for i in reversed(range(len(here))):
-            mine = seconds.get(walk.todo[i].fingerprint, 0.0)
+            mine = seconds.get(work.todo[i].fingerprint, 0.0)
             self.path[i] = max(mine, 1e-3) + max((self.path[u] for u in self.users[i]), default=0.0)
-            if mine < QUICK and not self.users[i] and walk.todo[i].fingerprint in seconds:
+            if mine < QUICK and not self.users[i] and work.todo[i].fingerprint in seconds:
                 self.path[i] = FIRST  # costs nothing now, and may be what stops the run: an attack that is too weak
         self.ready: list[tuple[float, int]] = []
         self._open([i for i, needs in enumerate(self.needs) if not needs])
@@ -185,7 +185,7 @@ class Schedule:
     def _open(self, free: list[int]) -> None:
         while free:
             i = free.pop()
-            if self.walk.skips(self.walk.todo[i]):
+            if self.work.skips(self.work.todo[i]):
                 free += self._freed(i)
             else:
                 heapq.heappush(self.ready, (-self.path[i], i))

@@ -18,8 +18,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from salientry.errors import DataDamaged, StoreError, UsageError
-from salientry.experiment.moving import LIMIT, export_results, import_results
 from salientry.experiment.run import Run
+from salientry.experiment.transfer import LIMIT, export_results, import_results
 from salientry.keys import digest
 from tests.tiny import finish, recorded, tiny
 
@@ -158,14 +158,14 @@ def test_a_run_on_what_came_makes_only_images_and_ends_with_the_same_records(
     there = results(tmp_path / "store")
     run = Run(tmp_path / "store")
     outputs = tiny(run)
-    outcome = run.walk([*outputs, *outputs.images], workers=workers)
+    outcome = run.compute([*outputs, *outputs.images], workers=workers)
     made = {run.path(h).relative_to(run.store.root).as_posix() for h, _ in outcome.made}
     assert made < left_out(exported), "only what was left out, and of that only what is needed"
     assert results(tmp_path / "store") == there | made
     _, _, second = finish(tmp_path / "store", tmp_path / "out")
     assert not second.made
     assert recorded(tmp_path / "out") == recorded(finished)
-    assert results(tmp_path / "store") == there | made, "the records asked for images that the walk had not made"
+    assert results(tmp_path / "store") == there | made, "the records asked for images that the run had not made"
 
 
 def test_a_walk_of_one_value_makes_no_image(exported: Path, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_walk_of_one_value_makes_no_image(exported: Path, tmp_path: Path) -> N
     run = Run(tmp_path / "store")
     outputs = tiny(run)
     wanted = [outputs.classifier, *outputs.gates, *outputs.strength, *outputs.shifts, *outputs.choice]
-    assert not run.walk(wanted).made
+    assert not run.compute(wanted).made
     assert run.get(outputs.choice[-1]) is not None
 
 
@@ -181,7 +181,7 @@ def test_a_walk_of_one_value_makes_no_image(exported: Path, tmp_path: Path) -> N
 
 KILLED = """
 import os, shutil, signal, sys
-from salientry.experiment.moving import import_results
+from salientry.experiment.transfer import import_results
 name, left = sys.argv[3], int(sys.argv[4])
 module = os if name == "rename" else shutil
 real = getattr(module, name)

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from salientry.attacks import FGSM
 from salientry.cli import running
-from salientry.cli.redoing import Compared
+from salientry.cli.reproduce import Compared
 from salientry.experiment.run import Run
 from salientry.files import sha256_of
 from tests.report.surgery import CW, Opened, sealed
@@ -154,7 +154,7 @@ def test_a_draw_is_told_and_can_be_repeated(store: Path, left: Path) -> None:
 
 
 def test_draws_differ(store: Path, left: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("salientry.cli.redoing.compared", lambda recorded, now, key: [])
+    monkeypatch.setattr("salientry.cli.reproduce.compared", lambda recorded, now, key: [])
     said = {next(line for line in Told("run", "tiny", "--only", f"random:{i}").lines if line.startswith("detector ")) for i in range(4)}
     assert len(said) > 1
 
@@ -302,9 +302,9 @@ def test_a_gate_that_failed_takes_its_detector_along(store: Path, left: Path, mo
     from .test_commands import impossible
 
     monkeypatch.setattr(running, "recipe_named", lambda name: impossible)
-    from salientry.experiment.heads import heads
+    from salientry.experiment.reproduce import scored_detectors
 
-    known = heads(impossible(Run(store)))
+    known = scored_detectors(impossible(Run(store)))
     mine = next(k for k, h in known.items() if type(h.fitted.args.get("settings")).__name__ == "SPD" and h.fitted.seed == 0)
     told = Told("run", "impossible", "--only", mine)
     assert told.code == 1
