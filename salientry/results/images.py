@@ -2,7 +2,7 @@
 
 Kinds: ``accuracy``; ``attack``; ``shift``, the paper's Tables 1 and 5 (``spread`` with the attack None: of the distances between
 different images; ``pair``: between the maps under two attacks, ``part`` and ``against``); ``gradient`` (``attack`` None: naturals);
-``map`` (``part``: the fill, or ``class 3``; the training scheme ``trunk``: from the classifier's own).
+``map`` (``part``: the fill, or ``class 3``, with its ``class_number``; the training scheme ``trunk``: from the classifier's own).
 """
 
 from __future__ import annotations
@@ -101,14 +101,14 @@ def _gradients(numbers: list[Row], x: Images) -> None:
 
 def _map(numbers: list[Row], x: Images) -> None:
     """What a saliency model's maps keep and destroy, under one fill of all images, or within each class that the classifier named."""
-    rows: dict[str, Any] = {x["fill"]: slice(None)}
+    rows: list[tuple[str, Any, int | None]] = [(x["fill"], slice(None), None)]
     if x.get("within"):
-        rows = {f"class {k}": x["predicted"] == k for k in np.unique(x["predicted"])}
-    for part, mine in rows.items():
+        rows = [(f"class {k}", x["predicted"] == k, int(k)) for k in np.unique(x["predicted"])]
+    for part, mine, number in rows:
         ids = x["id"][mine]
         draws = Resamples(ids)
         found = {k: rate(draws, ids, [x[k][mine]]) for k in FIGURES}
         found |= {k: difference(draws, ids, [(x[a][mine], x[b][mine])]) for k, (a, b) in GAINS.items()}
-        scheme = "trunk" if own_trunk(x["saliency"]) else None
+        of = {"protocol": "any", "saliency": x["saliency"], "scheme": "trunk" if own_trunk(x["saliency"]) else None}
         for measure, value in found.items():
-            numbers.append(row("map", measure, value, [x["key"]], protocol="any", saliency=x["saliency"], scheme=scheme, part=part))
+            numbers.append(row("map", measure, value, [x["key"]], **of, part=part, class_number=number))

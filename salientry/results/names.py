@@ -9,6 +9,7 @@ GROUPS = {"floor": "baseline"}
 FACTS = {"family": "group", "form": "scheme", "training_scheme": "scheme"}  # of records, older and newer ones, to a column of the frame
 TITLES = {"IDPlus": "ID+", "Fused": "fusion"}
 ORDINARY = ("paired", "replica", "all", "trunk")  # the other training schemes are controls, and fusions without a part
+NORMS = {"FGSM": "inf", "BIM": "inf", "MIM": "inf", "CarliniWagner": "2", "DeepFool": "2"}  # JSMA's is 0: it has no group
 NATURAL = "any/test/natural"
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from . import detection, images, paper_attacks, white_box
+from . import ablations, detection, images, paper_attacks, steps, transfer, white_box
 from .place import frame
 from .scores import Scores
 
 WHITE_BOX = (white_box, paper_attacks)
-WHOLE = (detection, images)  # of records with natural test images
+WHOLE = (detection, images, transfer, ablations, steps)  # of records with natural test images
 
 
 def numbers(s: Scores) -> pd.DataFrame:

@@ -1,0 +1,113 @@
+"""What to doubt of a number: warnings that stand beside a detector, a control or a map, each with its share of seeds or classes.
+
+Columns: kind; code; share ("2/3", or ""); text; and where it belongs: protocol, title, scheme, group, trained_on of a detector, with
+``control`` where only that control is meant; scheme and part of a map; title and attack of the white box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from . import white_box
+from .detection import together
+from .names import own_trunk
+from .place import select
+from .scores import Scores, Trained
+
+COLLAPSED, OVERFIT, MEMBERSHIP = 0.6, 0.15, (0.45, 0.55)
+MATCHED = 0.05
+UNMATCHED = {"MatchedNoise": "NOISE", "MatchedNoise-kind=gaussian": "GAUSSIAN", "Shuffled": "SHUFFLED"}
+GAIN = 0.05  # a class passes the sanity check by itself when both of its gains are as large, with intervals above 0
+READABLE = 0.3  # with everything removed, a prediction that survives more often than this says that the fill hides nothing
+MEANING = {
+    "COLLAPSED": f"on its own training pairs its AUROC is below {COLLAPSED}: it did not train, and a comparison with it says nothing",
+    "OVERFIT": f"its AUROC on training pairs is more than {OVERFIT} above that on validation pairs",
+    "MEMBERSHIP": f"its score tells naturals the classifier was trained on from new ones: AUROC outside {MEMBERSHIP[0]} to {MEMBERSHIP[1]}",
+    "TRAINED ON FIT": "its head learnt on images that the classifier was trained on, for want of others: its score may go by that",
+    "GATE FAILED": "the map it reads failed its sanity check",
+    "OWN MAPS": "so many classes pass the sanity check by themselves; in the others the map of another image that is called the same does "
+    "about as well as an image's own",
+    "NOISE UNMATCHED": "the control's noise is not within 5 % of the attack's size",
+    "GAUSSIAN UNMATCHED": "the Gaussian control is not within 5 % of the attack's size",
+    "SHUFFLED UNMATCHED": "the attack's own values at other pixels are, after clipping, not within 5 % of its size",
+    "WEAK FILL": "with every pixel removed most predictions survive: this fill hides nothing, so keeping and destroying mean little",
+} | white_box.CODES
+COLUMNS = ("kind", "code", "share", "text", "protocol", "title", "scheme", "group", "trained_on", "control", "part", "attack")
+
+
+def warnings(s: Scores, numbers: pd.DataFrame) -> pd.DataFrame:
+    """One row a warning; ``numbers``: of these records."""
+    found = [*_maps(numbers), *_white_box(s, numbers)]
+    if s.whole:
+        found += _detectors(s, numbers)
+    return pd.DataFrame(found, columns=list(COLUMNS)).astype(object).where(lambda f: f.notna(), None)
+
+
+def _warning(kind: str, code: str, share: str = "", text: str = "", **place: Any) -> dict[str, Any]:
+    return {"kind": kind, "code": code, "share": share, "text": text or MEANING[code], **place}
+
+
+def _detectors(s: Scores, numbers: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    every = select(numbers, kind="detection", source="run", measure=["train-auroc", "select-auroc", "membership"])
+    seeds = {(r["protocol"], r["title"], r["trained_on"], r["measure"]): r["seeds"] for r in _rows(every)}
+    lent = s.natural("detector_train").get("lent") == "train"
+    passing = {scheme: passing_classes(numbers, scheme) for scheme in (None, "trunk")}
+    for g in (g for t in together(s) if not t.missing for g in t.trained):
+        of = {k: getattr(g, k) for k in ("protocol", "title", "scheme", "group", "trained_on")}
+        train, validation, member = (seeds[g.protocol, g.title, g.trained_on, m] for m in ("train-auroc", "select-auroc", "membership"))
+        counts = {
+            "COLLAPSED": sum(v < COLLAPSED for v in train),
+            "OVERFIT": sum(a - b > OVERFIT for a, b in zip(train, validation, strict=True)),
+            "MEMBERSHIP": sum(not MEMBERSHIP[0] <= v <= MEMBERSHIP[1] for v in member),
+        }
+        yield from (_warning("detection", code, f"{k}/{len(g.seeds)}", **of) for code, k in counts.items() if k)
+        if lent:
+            yield _warning("detection", "TRAINED ON FIT", **of)
+        if g.group == "saliency":
+            if any(not c["passed"] and own_trunk(c["saliency"]) == (g.scheme == "trunk") for c in s.body["gates"]):
+                yield _warning("detection", "GATE FAILED", **of)
+            classes = passing["trunk" if g.scheme == "trunk" else None]
+            if not all(classes.values()):
+                yield _warning("detection", "OWN MAPS", f"{sum(classes.values())}/{len(classes)}", **of)
+        yield from (_warning("detection", code, control=c, **of) for c, code in _unmatched(s, g))
+
+
+def _unmatched(s: Scores, g: Trained) -> Iterator[tuple[str, str]]:
+    """Controls that are not as large as the attack."""
+    attacked = s.like(g)
+    for control, word in UNMATCHED.items():
+        x = s.like(g, control=control)
+        if x is None or attacked is None or not g.on(x["name"]):
+            continue
+        if abs(float(x["rms"].mean() / attacked["rms"].mean()) - 1) > MATCHED:
+            yield control, f"{word} UNMATCHED"
+
+
+def passing_classes(numbers: pd.DataFrame, scheme: str | None) -> dict[int, bool]:
+    """A class's number to whether it passes the sanity check of the maps by itself; empty where that was not measured."""
+    gains = select(numbers, kind="map", source="run", measure=["kept-gain", "destroyed-gain"], scheme=scheme)
+    out: dict[int, bool] = {}
+    for r in _rows(gains):
+        if r["class_number"] is not None:
+            out[r["class_number"]] = out.get(r["class_number"], True) and r["value"] >= GAIN and r["lo"] > 0
+    return out
+
+
+def _maps(numbers: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    for r in _rows(select(numbers, kind="map", source="run", measure="emptied")):
+        if r["class_number"] is None and r["value"] > READABLE:
+            yield _warning("map", "WEAK FILL", scheme=r["scheme"], part=r["part"])
+
+
+def _white_box(s: Scores, numbers: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    rows = _rows(select(numbers, kind=["white box", "planted"], source="run"))
+    for title, attack, code, text in white_box.warned(s, rows):
+        yield _warning("white box", code, text=text, title=title or None, attack=attack or None)
+
+
+def _rows(found: pd.DataFrame) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = found.to_dict("records")  # type: ignore[assignment]
+    return rows
