@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,11 @@ AFTER = {"logits": ("predicted", "map", "exists", *GRADIENTS), "predicted": ("ma
 LAYER = "activations/"  # before a layer's name: the part that holds what it gives
 BESIDE = frozenset({"classifier", "training", "copies"})  # what a detector may need that is no part: see types.Detector
 NO_GRADIENT = "its forward pass gives none (does it run under no_grad, detach, or leave PyTorch?): take what needs no gradient"
+
+
+def scoring_needs(needs: frozenset[str]) -> frozenset[str]:
+    """A detector's needs without those that only ``fit`` has."""
+    return needs - {"training", "copies"}
 
 
 def parts_in(needs: frozenset[str]) -> frozenset[str]:
@@ -105,7 +110,14 @@ class Evidence:
     @property
     def activations(self) -> Mapping[str, Pooled]:
         """What layers give, by name."""
-        return Activations(self)
+        known = [n.removeprefix(LAYER) for n in self._parts if n.startswith(LAYER)]
+        names = known if self.classifier is None else [*dict.fromkeys([*usual_layers(self.classifier), *known])]
+        return Activations(names, lambda name: getattr(self, LAYER + name))
+
+    def detached(self) -> Evidence:
+        """The same out of the image's graph."""
+        parts = {k: v.detach() for k, v in self._parts.items()}
+        return Evidence(self.classifier, self.saliency, self.image.detach(), self.needs, **parts)
 
     def __getattr__(self, name: str) -> Tensor:
         if name.startswith("_") or not _is_part(name):
@@ -186,23 +198,24 @@ def _is_part(name: str) -> bool:
 
 
 class Activations(Mapping[str, Pooled]):
-    """What layers give, by name, out of the parts of an evidence."""
+    """What layers give, by name.
 
-    def __init__(self, evidence: Evidence) -> None:
-        self._evidence = evidence
+    Args:
+        names: its keys.
+        read: a layer's name, also of one that is no key, to (N, 3, C).
+    """
+
+    def __init__(self, names: list[str], read: Callable[[str], Tensor]) -> None:
+        self._names, self._read = names, read
 
     def __getitem__(self, name: str) -> Pooled:
-        if not isinstance(name, str):
-            raise KeyError(name)
-        return Pooled(*getattr(self._evidence, LAYER + name).unbind(1))
+        return Pooled(*self._read(name).unbind(1))
 
     def __iter__(self) -> Iterator[str]:
-        seen = self._evidence
-        known = [n.removeprefix(LAYER) for n in seen._parts if n.startswith(LAYER)]
-        return iter(known if seen.classifier is None else dict.fromkeys([*usual_layers(seen.classifier), *known]))
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._names)
 
     def __contains__(self, name: object) -> bool:
-        return name in list(self)
+        return name in self._names

@@ -84,9 +84,14 @@ class _Nets:
     made_of: Any
 
 
+def _members(detector: nn.Module) -> list[Any]:
+    """The detectors that a fusion is of."""
+    return [p for p in detector.parts if hasattr(p, "settings")]  # type: ignore[union-attr]
+
+
 def _scored(detector: nn.Module, seen: Evidence) -> tuple[Tensor, Tensor]:
     """Scores (N,) and what each voice adds to them (N, D); each part of a fusion looks once."""
-    if not detector.parts:
+    if not _members(detector):
         score: Tensor = detector(seen)
         return score, score[:, None]
     head: Any = detector.head
@@ -229,7 +234,7 @@ class Guard(nn.Module):
     @property
     def components(self) -> tuple[str, ...]:
         """What the detector goes by, in words: of a fusion what each of its parts does."""
-        heard = list(self.detector.parts) or [self.detector]  # type: ignore[arg-type]
+        heard = _members(self.detector) or [self.detector]
         return tuple(getattr(d.settings, "description", type(d.settings).__name__) for d in heard)
 
     def summary(self) -> str:

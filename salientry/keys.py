@@ -189,3 +189,8 @@ def label(spec: Any) -> str:
     name, then = first_name(type(spec))
     parts = [f"{then.get(k, k)}={label(v)}" for k, v in changed_fields(spec).items()]
     return "-".join([name.rpartition(":")[2].rpartition(".")[2], *parts])
+
+
+def name_of(spec: Any) -> str:
+    """What tables call settings: their class, or the name that they give themselves."""
+    return str(getattr(spec, "name", type(spec).__name__))

@@ -127,8 +127,9 @@ def pooled(layer: nn.Module, out: Tensor) -> Tensor:
         return torch.stack([flat, torch.zeros_like(flat), flat], 1)
     last = isinstance(layer, CHANNELS_LAST) or (out.dim() == 3 and not isinstance(layer, nn.Conv1d | nn.BatchNorm1d))
     places = out.flatten(1, -2) if last else out.flatten(2).transpose(1, 2)  # (N, places, C)
-    spread = places.var(1, unbiased=False).clamp_min(1e-12).sqrt()  # a root has no slope at 0
-    return torch.stack([places.mean(1), spread, places.amax(1)], 1)
+    mean = places.mean(1)
+    spread = (places - mean[:, None]).square().mean(1).clamp_min(1e-12).sqrt()  # a root has no slope at 0
+    return torch.stack([mean, spread, places.amax(1)], 1)
 
 
 class Watching:

@@ -155,10 +155,21 @@ class Pairs(Protocol):
 
 
 class Detector(Protocol):
-    """Settings of a detector: a view of the evidence and a head that scores it.
+    """Settings of a detector: ``fit(evidence, labels, seed=...)`` gives a module, ``module(evidence) -> scores (N,)``.
 
-    ``needs`` names the parts of the evidence that the view reads; ``family`` is ``"saliency"``, ``"image"``, ``"floor"`` or
-    ``"fusion"``; ``description`` is what it goes by, in words.
+    ``fit`` sees an :class:`~salientry.evidence_set.EvidenceSet`: naturals of the detectors' role and their adversarial twins, and their
+    labels (N,), 1 for adversarial. Ours look at one ``view`` of the evidence and ``build`` a head for it; a detector that does not
+    comes in as an :class:`~salientry.detectors.ExternalDetector`.
+
+    Attributes:
+        needs: what it reads of the evidence: names of parts, ``activations`` of all usual layers, ``activations/NAME`` of one;
+            ``classifier`` to ask it about other images; for ``fit`` alone ``training``, the naturals that the classifier was trained
+            on, and ``copies``, harmless copies of the detectors' naturals.
+        family: in tables: ``"saliency"``, ``"image"``, ``"floor"``, ``"fusion"``, or any other.
+        description: what it goes by, in words.
+        reads: what it adds to a fusion: detectors of one word are left out together.
+        seeded: whether a seed moves its training, so that it is repeated.
+        candidate: whether recipes and guards take it where nobody names one.
     """
 
     @property
@@ -167,9 +178,15 @@ class Detector(Protocol):
     def family(self) -> str: ...
     @property
     def description(self) -> str: ...
+    @property
+    def reads(self) -> str: ...
+    @property
+    def seeded(self) -> bool: ...
+    @property
+    def candidate(self) -> bool: ...
     def view(self, evidence: Any, *parts: nn.Module) -> Tensor: ...
     def build(self, view: tuple[int, ...], *parts: nn.Module) -> nn.Module: ...
-    def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> nn.Module: ...
+    def fit(self, evidence: Any, labels: Tensor, *parts: nn.Module, seed: int) -> nn.Module: ...
 
 
 def shape_of(images: Images, classes: int) -> Shape:

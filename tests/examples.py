@@ -18,13 +18,16 @@ from salientry.attacks import ATTACKS, CarliniWagner, DeepFool
 from salientry.classifiers import CLASSIFIERS, CompactCNN, PictureCNN, ResidualCNN
 from salientry.controls import CONTROLS
 from salientry.datasets import DATASETS
-from salientry.detectors import DETECTORS, ID, JSD, SMD, SPD, IDPlus, Margin, PooledActivations, SmallCNN, SortedLogits
-from salientry.evidence import Evidence
+from salientry.detectors import DETECTORS, ID, JSD, SMD, SPD, IDPlus, Mahalanobis, Margin, PooledActivations, SmallCNN, SortedLogits
+from salientry.detectors.mahalanobis import gaussians_of
+from salientry.evidence import LAYER, Evidence
+from salientry.evidence_set import EvidenceSet
 from salientry.saliency import SALIENCY, SimpleClassifier, UNet
 from salientry.types import Attack, ClassifierSettings, Control, DataSet, Detector, SaliencySettings, Shape
 
 SHAPES = {"grey": Shape(1, 12, 12, 4), "colour": Shape(3, 10, 14, 5), "odd": Shape(2, 11, 13, 3)}
 HEAD = SmallCNN(width=4, epochs=6, batch=32, lr=1e-2)
+MAHALANOBIS = Mahalanobis(layers=("0", "3"))  # the convolutions of `conv`
 
 CHEAP: dict[str, dict[str, Any]] = {
     "attacks": {
@@ -44,6 +47,7 @@ CHEAP: dict[str, dict[str, Any]] = {
         "id_plus": IDPlus(replace(HEAD, strides=(1, 2, 2))),
         "jsd": JSD(head=HEAD),
         "sorted_logits": SortedLogits(width=8, epochs=40, batch=32),
+        "mahalanobis": MAHALANOBIS,
         "pooled_activations": PooledActivations(width=8, epochs=40, batch=32),
     },
     "classifiers": {
@@ -80,11 +84,17 @@ def detectors() -> dict[str, Detector]:
 
 @cache
 def parts(name: str) -> tuple[nn.Module, ...]:
-    """The fitted detectors that a detector stands on: two for the fusion, none for any other. Shared, so leave them alone."""
-    if name != "fused":
-        return ()
+    """What a detector stands on: two detectors for the fusion, Gaussians for Mahalanobis. Shared, so leave them alone."""
     given = natural_evidence(96, seed=20), adversarial_evidence(96, seed=21)
-    return tuple(d.fit(ViewPairs.of(d, *given), seed=0) for d in (Margin(), SMD(HEAD)))
+    if name == "mahalanobis":
+        known = EvidenceSet.of(given[0], given[0])
+        return (gaussians_of(known, MAHALANOBIS.layers, MAHALANOBIS.shrinkage),)
+    return tuple(fitted(d, ViewPairs.of(d, *given)) for d in (Margin(), SMD(HEAD))) if name == "fused" else ()
+
+
+def fitted(settings: Detector, pairs: ViewPairs, *parts: nn.Module, seed: int = 0) -> nn.Module:
+    """A detector on views that are known."""
+    return settings.fit(pairs, pairs.labels, *parts, seed=seed)
 
 
 def classifiers() -> dict[str, ClassifierSettings]:
@@ -185,6 +195,9 @@ def _evidence(n: int, seed: int, side: int, classes: int, adversarial: bool) -> 
         opinion = (4.0 * second + between(0, 1, n, classes)).log_softmax(1)
         map_, exists, gradient = (0.9 - map_) * between(0.8, 1, n, 1, 1, 1), between(-3, -2, n), gradient * 10
     parts = {"logits": logits, "predicted": logits.argmax(1), "map": map_, "exists": exists, "opinion": opinion, "gradient": gradient}
+    for i, layer in enumerate(("0", "3")):  # six channels, as of ``conv``: the classes apart, and something of the map
+        mean = torch.cat([logits / (6 + i), F.adaptive_avg_pool2d(map_, 1).flatten(1)], 1)
+        parts[LAYER + layer] = torch.stack([mean, mean.abs() / 9, mean + 1], 1)
     features = torch.cat([F.adaptive_avg_pool2d(map_, (3, 6)).flatten(1), logits], 1)  # as many columns as ``conv`` gives
     return Evidence(None, None, image, features=features, **parts)
 
@@ -213,6 +226,13 @@ class ViewPairs:
         order = torch.arange(n) if seed is None else torch.randperm(n, generator=torch.Generator().manual_seed(seed))
         for at in order[: n if seed is None else n - n % size].split(size):
             yield self.natural[at], self.adversarial[at]
+
+    @property
+    def labels(self) -> Tensor:
+        return torch.cat([torch.zeros(len(self)), torch.ones(len(self))]).to(torch.int64)
+
+    def pairs(self, labels: Tensor, settings: Any, *parts: nn.Module) -> ViewPairs:
+        return self
 
     def swapped(self) -> ViewPairs:
         """Naturals and adversarials with their labels exchanged."""

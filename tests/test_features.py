@@ -195,7 +195,7 @@ def test_a_guard_of_such_a_network_gives_a_verdict_for_each_image(name: str) -> 
     choose_layers(twin, IMAGE)
     with torch.no_grad():
         looks = [Evidence(twin, None, examples.images(SHAPE, 40, seed=s)) for s in (0, 1)]
-        detector = spec.fit(ViewPairs.of(spec, *looks), seed=0)
+        detector = examples.fitted(spec, ViewPairs.of(spec, *looks))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         guard = Guard(net, None, detector, 0.0, 0.1, torch.linspace(-3, 3, 50), SHAPE)

@@ -56,7 +56,7 @@ def saliency(spec: Any) -> Tensor:
 
 def detector(spec: Any, *parts: nn.Module) -> Tensor:
     natural, adversarial = natural_evidence(64), adversarial_evidence(64)
-    fitted = spec.fit(examples.ViewPairs.of(spec, natural, adversarial, *parts), *parts, seed=1)
+    fitted = examples.fitted(spec, examples.ViewPairs.of(spec, natural, adversarial, *parts), *parts, seed=1)
     with torch.no_grad():
         return torch.cat([fitted(natural)[:8], fitted(adversarial)[:8]])
 

@@ -54,7 +54,7 @@ def learnt(classifier: nn.Module, name: str) -> Any:
     if name in ("fused", "pooled_activations"):
         means = (Evidence(classifier, None, e.image).features for e in (natural, adversarial))
         natural, adversarial = (e.put(features=f) for e, f in zip((natural, adversarial), means, strict=True))
-    return with_facts(spec.fit(ViewPairs.of(spec, natural, adversarial, *parts), *parts, seed=0), trained_on="nothing real")
+    return with_facts(examples.fitted(spec, ViewPairs.of(spec, natural, adversarial, *parts), *parts), trained_on="nothing real")
 
 
 def guarded(classifier: nn.Module, saliency: nn.Module, name: str = "spd", calibration: Any = None) -> Guard:

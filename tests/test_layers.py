@@ -16,6 +16,7 @@ LAYERS = [
     {"types", "learned", "batches", "inputs", "sealed"},
     {"training", "layers", "preflight"},
     {"evidence"},
+    {"evidence_set"},
     {"datasets", "classifiers", "attacks", "controls", "saliency", "detectors"},
     {"protocol", "calibration", "summary"},
     {"guard_files"},

@@ -50,7 +50,7 @@ def fitted(name: str, classifier: nn.Module, saliency: nn.Module | None) -> nn.M
     parts = [fitted(p, classifier, saliency) for p in PARTS] if name == "fused" else []
     looks = [Evidence(classifier, saliency, examples.images(SHAPE, 40, seed=s)) for s in (0, 1)]
     with torch.no_grad():
-        detector: nn.Module = spec.fit(ViewPairs.of(spec, *looks, *parts), *parts, seed=0)
+        detector: nn.Module = examples.fitted(spec, ViewPairs.of(spec, *looks, *parts), *parts)
     return detector
 
 

@@ -4,11 +4,13 @@ from ..types import Detector
 from ._cnn import FULL_RESOLUTION, REPLICA, SmallCNN
 from .black_share import BlackShare
 from .exists import Exists
+from .external import ExternalDetector, as_detector
 from .fused import Fused
 from .high_frequency import HighFrequency
 from .id import ID
 from .id_plus import IDPlus
 from .jsd import JSD
+from .mahalanobis import Mahalanobis
 from .margin import Margin
 from .margin2 import Margin2
 from .opinion import Opinion
@@ -17,20 +19,21 @@ from .smd import SMD
 from .sorted_logits import SortedLogits
 from .spd import SPD
 
-DETECTORS: dict[str, type[Detector]] = {
-    "smd": SMD,
+DETECTORS: dict[str, type[Detector]] = {  # in this order recipes train them, and of equals the first is chosen
     "spd": SPD,
-    "id": ID,
+    "smd": SMD,
     "id_plus": IDPlus,
+    "id": ID,
     "jsd": JSD,
-    "margin": Margin,
-    "margin2": Margin2,
     "sorted_logits": SortedLogits,
     "pooled_activations": PooledActivations,
+    "margin": Margin,
+    "margin2": Margin2,
     "exists": Exists,
     "opinion": Opinion,
     "black_share": BlackShare,
     "high_frequency": HighFrequency,
+    "mahalanobis": Mahalanobis,
     "fused": Fused,
 }
 
@@ -44,13 +47,16 @@ __all__ = [
     "SPD",
     "BlackShare",
     "Exists",
+    "ExternalDetector",
     "Fused",
     "HighFrequency",
     "IDPlus",
+    "Mahalanobis",
     "Margin",
     "Margin2",
     "Opinion",
     "PooledActivations",
     "SmallCNN",
     "SortedLogits",
+    "as_detector",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..evidence import scoring_needs
 from ..learned import with_recipe
 
 
@@ -24,7 +25,7 @@ class Fitted(nn.Module):
     @property
     def needs(self) -> frozenset[str]:
         """Parts of the evidence that scoring reads."""
-        found: frozenset[str] = self.settings.needs
+        found: frozenset[str] = scoring_needs(self.settings.needs)
         for part in self.parts:
             found |= getattr(part, "needs", frozenset())
         return found

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from ..evidence import Evidence
-from ..types import Pairs
+from ..evidence_set import Fittable
 from . import _logistic
 from ._fitted import Fitted
 
@@ -22,6 +22,7 @@ class BlackShare:
     needs: ClassVar[frozenset[str]] = frozenset()
     family = "floor"
     description = "the share of pixels that are not black"
+    reads, seeded, candidate = "pixel statistics", False, True
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 1), share of non-black values."""
@@ -31,6 +32,6 @@ class BlackShare:
         """An unfitted floor."""
         return _logistic.build(self, view, parts)
 
-    def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> Fitted:
+    def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
         """Slope and offset by logistic regression; the seed is not used."""
-        return _logistic.fit(self, pairs, parts)
+        return _logistic.fit(self, evidence.pairs(labels, self, *parts), parts)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..evidence import Evidence
-from ..types import Pairs
+from ..evidence_set import Fittable
 from . import _logistic
 from ._fitted import Fitted
 
@@ -26,6 +26,7 @@ class Fused:
     needs: ClassVar[frozenset[str]] = frozenset()
     family = "fusion"
     description = "all detectors together"
+    reads, seeded, candidate = "scores", False, False
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, D) scores of the D parts."""
@@ -41,6 +42,6 @@ class Fused:
             raise UsageError(f"a fusion of {view[0]} scores needs as many fitted detectors; found {len(parts)}")
         return _logistic.build(self, view, parts)
 
-    def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> Fitted:
+    def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
         """Slopes and offset by logistic regression within the slopes' bound; the seed is not used."""
-        return _logistic.fit(self, pairs, parts, bounded=True)
+        return _logistic.fit(self, evidence.pairs(labels, self, *parts), parts, bounded=True)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from ..evidence import Evidence
-from ..types import Pairs
+from ..evidence_set import Fittable
 from . import _cnn
 from ._fitted import Fitted
 from ._high_pass import laplacian
@@ -30,6 +30,7 @@ class IDPlus:
     needs: ClassVar[frozenset[str]] = frozenset()
     family = "image"
     description = "the pixels' fine structure"
+    reads, seeded, candidate = "the image", True, True
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """The image's Laplacian (N, C, H, W)."""
@@ -39,6 +40,6 @@ class IDPlus:
         """An unfitted detector for views of this shape."""
         return _cnn.build(self, view, parts)
 
-    def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> Fitted:
+    def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
         """Build and train on pairs of views."""
-        return _cnn.fit(self, pairs, parts, seed)
+        return _cnn.fit(self, evidence.pairs(labels, self, *parts), parts, seed)

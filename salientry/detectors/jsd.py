@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..evidence import Evidence
-from ..types import Pairs
+from ..evidence_set import Fittable
 from . import _cnn
 from ._fitted import Fitted
 
@@ -37,6 +37,7 @@ class JSD:
     head: _cnn.SmallCNN = field(default_factory=_cnn.SmallCNN)
     family = "image"
     description = "the pixels and the classifier's gradient"
+    reads, seeded, candidate = "the image", True, False
 
     def __post_init__(self) -> None:
         if self.target not in PART:
@@ -56,6 +57,6 @@ class JSD:
         """An unfitted detector for views of this shape."""
         return _cnn.build(self, view, parts)
 
-    def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> Fitted:
+    def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
         """Build and train on pairs of views."""
-        return _cnn.fit(self, pairs, parts, seed)
+        return _cnn.fit(self, evidence.pairs(labels, self, *parts), parts, seed)

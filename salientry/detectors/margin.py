@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ..evidence import Evidence
-from ..types import Pairs
+from ..evidence_set import Fittable
 from . import _logistic
 from ._fitted import Fitted
 
@@ -21,6 +21,7 @@ class Margin:
     needs = frozenset({"logits"})
     family = "floor"
     description = "the gap between the two best classes"
+    reads, seeded, candidate = "logits", False, True
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 1), second largest minus largest logit."""
@@ -31,6 +32,6 @@ class Margin:
         """An unfitted floor."""
         return _logistic.build(self, view, parts)
 
-    def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> Fitted:
+    def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
         """Slope and offset by logistic regression; the seed is not used."""
-        return _logistic.fit(self, pairs, parts)
+        return _logistic.fit(self, evidence.pairs(labels, self, *parts), parts)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..evidence import Evidence
-from ..types import Pairs
+from ..evidence_set import Fittable
 from . import _logistic
 from ._fitted import Fitted
 
@@ -22,6 +22,7 @@ class Margin2:
     needs = frozenset({"logits"})
     family = "floor"
     description = "the gap between the two best classes"
+    reads, seeded, candidate = "logits", False, True
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 2): margin and its square."""
@@ -33,6 +34,6 @@ class Margin2:
         """An unfitted floor."""
         return _logistic.build(self, view, parts, monotone=False)
 
-    def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> Fitted:
+    def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
         """Slope and offset by logistic regression; the seed is not used."""
-        return _logistic.fit(self, pairs, parts)
+        return _logistic.fit(self, evidence.pairs(labels, self, *parts), parts)

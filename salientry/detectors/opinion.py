@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ..evidence import Evidence
-from ..types import Pairs
+from ..evidence_set import Fittable
 from . import _logistic
 from ._fitted import Fitted
 
@@ -19,6 +19,7 @@ class Opinion:
     needs = frozenset({"opinion", "predicted"})
     family = "floor"
     description = "the second network's disagreement"
+    reads, seeded, candidate = "the second net", False, True
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 1)."""
@@ -28,6 +29,6 @@ class Opinion:
         """An unfitted floor."""
         return _logistic.build(self, view, parts)
 
-    def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> Fitted:
+    def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
         """Slope and offset by logistic regression; the seed is not used."""
-        return _logistic.fit(self, pairs, parts)
+        return _logistic.fit(self, evidence.pairs(labels, self, *parts), parts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ..evidence import Evidence
-from ..types import Pairs
+from ..evidence_set import Fittable
 from . import _mlp
 from ._fitted import Fitted
 
@@ -30,6 +30,7 @@ class SortedLogits:
     needs = frozenset({"logits"})
     family = "floor"
     description = "the classifier's logits"
+    reads, seeded, candidate = "logits", True, True
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, K), largest first."""
@@ -39,6 +40,6 @@ class SortedLogits:
         """An unfitted floor for view[0] columns."""
         return _mlp.build(self, view, parts)
 
-    def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> Fitted:
+    def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
         """Build and train with binary cross-entropy."""
-        return _mlp.fit(self, pairs, parts, seed)
+        return _mlp.fit(self, evidence.pairs(labels, self, *parts), parts, seed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from ..evidence import Evidence
-from ..types import Pairs
+from ..evidence_set import Fittable
 from . import _cnn
 from ._fitted import Fitted
 
@@ -24,6 +24,7 @@ class SPD:
     needs = frozenset({"map"})
     family = "saliency"
     description = "the salient pixels"
+    reads, seeded, candidate = "the map", True, True
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """Map times image (N, C, H, W)."""
@@ -33,6 +34,6 @@ class SPD:
         """An unfitted detector for views of this shape."""
         return _cnn.build(self, view, parts)
 
-    def fit(self, pairs: Pairs, *parts: nn.Module, seed: int) -> Fitted:
+    def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
         """Build and train on pairs of views."""
-        return _cnn.fit(self, pairs, parts, seed)
+        return _cnn.fit(self, evidence.pairs(labels, self, *parts), parts, seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from ..batches import DEVICE
 from ..detectors import Fused
 from ..errors import UsageError
+from ..evidence_set import Views
 from ..keys import label
 from ..learned import with_facts
 from ..metrics import auroc, of_mixture
@@ -29,26 +29,6 @@ def _here(scores: Any) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(scores)).to(DEVICE.get())
 
 
-class ScorePairs:
-    """Scores of naturals and their twins by the members of a fusion: a ``types.Pairs``."""
-
-    def __init__(self, natural: Any, twins: Any) -> None:
-        self.natural, self.twins = _here(natural), _here(twins)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(members,)."""
-        return tuple(self.natural.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.natural)
-
-    def batches(self, size: int, seed: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """In order; a logistic head takes all of them."""
-        for s in range(0, len(self), size):
-            yield self.natural[s : s + size], self.twins[s : s + size]
-
-
 def stacked(scored: list[Found], name: str) -> Any:
     """(N, members) scores of an image set by each member."""
     return np.stack([scores_of(f, name) for f in scored], 1)
@@ -59,11 +39,11 @@ def fold_of(ids: Any) -> Any:
     return np.array([int(i[:8], 16) % FOLDS for i in ids])
 
 
-def _pairs(scored: list[Found], attacked: list[Rows], keep: Any) -> ScorePairs:
+def _pairs(scored: list[Found], attacked: list[Rows], keep: Any) -> Views:
     """Select naturals and their twins of the mixture, where they count and ``keep`` says so."""
     counts = of_mixture([r.column("counts") for r in attacked]) & keep
     twins = of_mixture([stacked(scored, set_name(r.facts)) for r in attacked])
-    return ScorePairs(stacked(scored, NATURAL)[: len(counts)][counts], twins[counts])
+    return Views(_here(stacked(scored, NATURAL)[: len(counts)][counts]), _here(twins[counts]))
 
 
 @step("fit_fusion", uses=(Fused,))
@@ -89,7 +69,7 @@ def fit_fusion(
         seed: repetition of the members.
     """
     pairs = _pairs(scored, attacked, True)
-    fused = Fused().fit(pairs, *members, seed=seed)
+    fused = Fused().fit(pairs, pairs.labels, *members, seed=seed)
     weights = fused.head.weights.tolist()  # type: ignore[operator]
     first = vars(members[0])["facts"]
     facts = {"detector": "Fused", "settings": "Fused", "family": "fusion", "form": called, "trained_on": first["trained_on"]}
@@ -115,7 +95,7 @@ def _out_of_fold(scored: list[Found], attacked: list[Rows], natural: Rows, unsee
     out = np.zeros(len(every)), np.zeros(len(there))
     for k in range(FOLDS):
         pairs = _pairs(scored, attacked, folds[: len(there)] != k)
-        head: Any = Fused().fit(pairs, *[nn.Identity() for _ in scored], seed=0).head
+        head: Any = Fused().fit(pairs, pairs.labels, *[nn.Identity() for _ in scored], seed=0).head
         with torch.no_grad():
             for values, into in zip((every, there), out, strict=True):
                 mine = folds[: len(values)] == k

@@ -29,7 +29,8 @@ from .image_sets import EvidenceVariant, ImageSets
 from .run import Run
 from .sanity import SanityCheck, sanity, sanity_check
 from .scoring import natural_set, score, scores_of, set_name
-from .steps import FEWEST_PAIRS, fit_saliency
+from .steps import fit_saliency
+from .stored_evidence import FEWEST_PAIRS
 
 FEWEST_OF_A_CLASS, SHARE_OF_CLASSES = 12, 0.9  # images that a map learns a class from; classes that must have as many
 

@@ -19,7 +19,8 @@ from ..protocol import EvaluationProtocol
 from ..rows import Rows
 from ..store import JSON
 from .handles import Found, Handle, step
-from .steps import BATCH, borders, evidence_of
+from .steps import BATCH, borders
+from .stored_evidence import evidence_of
 
 
 def set_name(facts: dict[str, JSON]) -> str:
@@ -65,6 +66,7 @@ def score(
     parts: list[Found] | None = None,
     rules: EvaluationProtocol | None = None,
     calibrated: Found | None = None,
+    classifier: nn.Module | None = None,
 ) -> Found:
     """Scores of image sets, which need not be aligned.
 
@@ -74,6 +76,7 @@ def score(
         parts: for a fusion what each of its members scored these sets; None: the detector is shown the images.
         rules: whose levels; the thresholds are frozen here, on the naturals for calibration among the sets; None: there are none.
         calibrated: an input so that thresholds are frozen before an attacked test image is scored; it is not used.
+        classifier: for a detector that asks it about other images.
 
     Returns:
         (N,) scores of each set by its :func:`set_name`; a threshold for each level by rules, ``own`` is the head's own 0.
@@ -81,13 +84,13 @@ def score(
     Raises:
         UsageError: for two sets of one name, or nothing to calibrate on.
     """
-    with frozen(detector), torch.no_grad():
+    with frozen(detector, classifier), torch.no_grad():
         if parts is not None:
             names = list(parts[0].arrays) if sets is None else _names(sets)
             columns = {name: [scores_of(part, name) for part in parts] for name in names}
             found = {name: _combined(detector, c, len(c[0]) if sets is None else BATCH) for name, c in columns.items()}
         elif sets is not None:
-            found = {name: _shown(detector, rows) for name, rows in zip(_names(sets), sets, strict=True)}
+            found = {name: _shown(detector, rows, classifier) for name, rows in zip(_names(sets), sets, strict=True)}
         else:
             raise UsageError("nothing to score: neither image sets nor the scores of a fusion's parts were given")
     return Found(None if rules is None else thresholds_of(scores_of(found, natural_set("calibrate")), rules), found)
@@ -101,10 +104,10 @@ def _names(sets: list[Rows]) -> list[str]:
     return names
 
 
-def _shown(detector: Any, rows: Rows) -> NDArray[Any]:
+def _shown(detector: Any, rows: Rows, classifier: nn.Module | None) -> NDArray[Any]:
     """(N,) scores of images, a batch at a time."""
     pieces = borders(rows)
-    scores = [detector(evidence_of(Batch(rows, at), detector.needs)) for at in ticking(pieces, len(pieces))]
+    scores = [detector(evidence_of(Batch(rows, at), detector.needs, classifier)) for at in ticking(pieces, len(pieces))]
     return np.asarray(torch.cat(scores).cpu().numpy())
 
 

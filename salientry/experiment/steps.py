@@ -7,7 +7,6 @@ older names stay.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,22 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from ..batches import DEVICE, Batch, RowImages
-from ..errors import UsageError
 from ..evidence import Evidence
-from ..keys import label
+from ..keys import label, name_of
 from ..layers import has_features
 from ..learned import facts_of, with_facts
-from ..metrics import of_mixture
 from ..protocol import EvaluationProtocol, counting, eight_bits, stored, within
 from ..randomness import ATTACK_STREAM, CONTROL_STREAM
 from ..rows import Column, Rows, at_once
 from ..store import JSON
 from ..types import shape_of
 from .handles import step
+from .stored_evidence import StoredEvidence, StoredPairs, stored_set
 
 Columns = dict[str, Tensor]
-FEWEST_PAIRS = 20  # a head is not trained on fewer adversarials
-IN_MEMORY = 2**27  # numbers: views of half a gigabyte are kept while a head is trained on them
 BATCH = 250
 
 
@@ -182,102 +178,6 @@ def quantize_and_mark(proposed: Batch, natural: Batch, classifier: nn.Module, ru
 # --- detecting --------------------------------------------------------------------------------------------------
 
 
-def evidence_of(images: Batch, needs: frozenset[str] = frozenset()) -> Evidence:
-    """Evidence from what is stored, of the parts that are needed: nothing is computed again.
-
-    Raises:
-        UsageError: when a needed part is not stored.
-    """
-    known = images.parts(*sorted(needs))
-    if missing := needs - set(known):
-        raise UsageError(f"these images have no stored {', '.join(sorted(missing))}; classify them, or make their maps, first")
-    return Evidence(None, None, images.image, needs, **known)
-
-
-class StoredPairs:
-    """Views of naturals and their adversarials, batch by batch, out of stored evidence: a ``types.Pairs``.
-
-    Args:
-        natural: rows that were looked at (and drawn).
-        attacked: the same rows, attacked and settled; those that count are the positives. Of several attacks, row i is of the
-            attack i modulo their number: as many adversarials as naturals, whatever the number of attacks.
-        detector: whose view.
-        parts: what the view stands on.
-        paired: a batch holds each natural together with its own twin; otherwise two independent draws.
-        shuffled: a control: in a random half of the pairs the two change places.
-
-    Raises:
-        UsageError: when too few adversarials count.
-    """
-
-    def __init__(
-        self, natural: Rows, attacked: list[Rows], detector: Any, parts: list[nn.Module], paired: bool, shuffled: bool = False
-    ) -> None:
-        assert all((natural.ids == a.ids).all() for a in attacked), "naturals and twins are aligned"
-        self.natural, self.attacked, self.detector, self.parts, self.paired = natural, attacked, detector, parts, paired
-        self.rows = np.flatnonzero(of_mixture([a.column("counts") for a in attacked]))
-        if len(self.rows) < FEWEST_PAIRS:
-            names = ", ".join(str(a.facts.get("attack")) for a in attacked)
-            raise UsageError(f"{len(self.rows)} of {len(natural)} images of {names} count; {FEWEST_PAIRS} are needed to train on")
-        self.swapped = np.zeros(len(natural), bool)
-        if shuffled:  # exactly half: a head that learns that one side has more of a label has learnt something
-            self.swapped[np.random.default_rng(0).permutation(self.rows)[: len(self.rows) // 2]] = True
-        self._known: tuple[Tensor, Tensor] | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one view."""
-        return tuple(self._view(self.natural, self.rows[:1]).shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def _view(self, rows: Rows, at: Any) -> Tensor:
-        with torch.no_grad():
-            seen: Tensor = self.detector.view(evidence_of(Batch(rows, at), self.detector.needs), *self.parts)
-        return seen
-
-    def _both(self, at: Any) -> tuple[Tensor, Tensor]:
-        """Views of some naturals and of their twins."""
-        natural = self._view(self.natural, at)
-        twins = torch.empty_like(natural)
-        for i, rows in enumerate(self.attacked):
-            mine = at % len(self.attacked) == i
-            if mine.any():
-                twins[torch.from_numpy(mine)] = self._view(rows, at[mine])
-        swap = torch.from_numpy(self.swapped[at]).to(natural.device).view(-1, *[1] * (natural.dim() - 1))
-        return torch.where(swap, twins, natural), torch.where(swap, natural, twins)
-
-    def _views(self) -> tuple[Tensor, Tensor] | None:
-        """All views at once, where they are small."""
-        if self._known is None and len(self.rows) * int(np.prod(self.shape)) <= IN_MEMORY:
-            pieces = [self._both(self.rows[s : s + 500]) for s in range(0, len(self), 500)]
-            self._known = torch.cat([p[0] for p in pieces]), torch.cat([p[1] for p in pieces])
-        return self._known
-
-    def _pairs(self, naturals: Any, twins: Any) -> tuple[Tensor, Tensor]:
-        """(natural views, adversarial views) by their places among the rows that count."""
-        views = self._views()
-        if views is None:
-            first = self._both(self.rows[naturals])
-            return first if naturals is twins else (first[0], self._both(self.rows[twins])[1])
-        return views[0][torch.from_numpy(naturals)], views[1][torch.from_numpy(twins)]
-
-    def batches(self, size: int, seed: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """(natural views, adversarial views) of ``size`` each; with ``seed`` None all of them in order, else shuffled whole batches."""
-        places = np.arange(len(self))
-        if seed is None:
-            for s in range(0, len(self), size):
-                yield self._pairs(at := places[s : s + size], at)
-            return
-        rng = np.random.default_rng(seed)
-        twins = rng.permutation(places)
-        naturals = twins if self.paired else rng.permutation(places)
-        for s in range(0, len(self) - len(self) % size, size):
-            one = twins[s : s + size]
-            yield self._pairs(one if self.paired else naturals[s : s + size], one)
-
-
 @step("fit_detector", revision=2)
 def fit_detector(
     natural: Rows,
@@ -285,6 +185,9 @@ def fit_detector(
     settings: Any,
     rules: EvaluationProtocol,
     parts: list[nn.Module] | None = None,
+    training: Rows | None = None,
+    copies: list[Rows] | None = None,
+    classifier: nn.Module | None = None,
     *,
     trained_on: str = "",
     form: str = "",
@@ -299,15 +202,21 @@ def fit_detector(
         settings: of the detector.
         rules: of the protocol.
         parts: what the detector stands on.
+        training: naturals that the classifier was trained on, for a detector that needs them.
+        copies: harmless copies of the naturals, one set an attack, likewise.
+        classifier: likewise.
         trained_on: what tables call those attacks; default the attack's label.
         form: what tables call this manner; default ``paired`` or ``replica``.
         shuffled: train on shuffled labels: a control.
         seed: repetition.
     """
-    pairs = StoredPairs(natural, attacked, settings, parts or [], rules.paired, shuffled)
-    fitted: nn.Module = settings.fit(pairs, *(parts or []), seed=seed)
+    pairs, needs = StoredPairs(natural, attacked, settings, parts or [], rules.paired, shuffled), settings.needs
+    given = {"training": [training] if training is not None else None, "copies": copies}
+    beside = {name: stored_set(rows, needs) for name, rows in given.items() if rows}
+    evidence = StoredEvidence(pairs, needs, classifier=classifier, **beside)
+    fitted: nn.Module = settings.fit(evidence, evidence.labels, *(parts or []), seed=seed)
     labels = [a.facts["attack"] for a in attacked]
-    facts = {"detector": type(settings).__name__, "settings": label(settings), "family": settings.family, "of": labels}
+    facts = {"detector": name_of(settings), "settings": label(settings), "family": settings.family, "of": labels}
     facts |= {"form": form or ("paired" if rules.paired else "replica"), "trained_on": trained_on or labels[0], "protocol": rules.name}
     return with_facts(fitted, **facts, seed=seed % 1000, pairs=len(pairs))
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..adaptive import Defended
 from ..adaptive.binarization import Binarization
@@ -16,6 +15,7 @@ from ..adaptive.hardening import Hardening
 from ..adaptive.weak import WEAK, weakened
 from ..batches import Batch
 from ..errors import UsageError
+from ..evidence_set import Views
 from ..keys import encode, label
 from ..learned import facts_of, frozen, seeded, with_facts
 from ..protocol import EvaluationProtocol, counting, eight_bits, within
@@ -23,7 +23,8 @@ from ..randomness import ATTACK_STREAM
 from ..rows import Rows
 from ..store import JSON
 from .handles import Found, step
-from .steps import BATCH, Columns, StoredPairs, borders
+from .steps import BATCH, Columns, borders
+from .stored_evidence import StoredPairs
 
 CALIBRATED, LOOKS, CLEAR = 400, 25, 0.25  # naturals that set a weak detector's threshold; looks that judge one that draws; its clearance
 AFRESH = 7  # another stream of random numbers: an attack that is run once more, independently
@@ -195,27 +196,10 @@ def planted_weaknesses(
 # --- adversarial training ---------------------------------------------------------------------------------------
 
 
-class _Joined:
-    """The views of several sets of pairs as one, shuffled together: a ``types.Pairs``."""
-
-    def __init__(self, sets: list[StoredPairs]) -> None:
-        known = [[torch.cat(v) for v in zip(*s.batches(500, None), strict=True)] for s in sets]
-        self.natural, self.twins = (torch.cat([k[i] for k in known]) for i in (0, 1))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one view."""
-        return tuple(self.natural.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.natural)
-
-    def batches(self, size: int, seed: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """(natural views, adversarial views), paired."""
-        n = len(self)
-        order = torch.arange(n) if seed is None else torch.from_numpy(np.random.default_rng(seed).permutation(n))
-        for at in torch.split(order[: n if seed is None else n - n % size], size):
-            yield self.natural[at], self.twins[at]
+def _joined(sets: list[StoredPairs]) -> Views:
+    """The views of several sets of pairs as one."""
+    known = [[torch.cat(v) for v in zip(*s.batches(500, None), strict=True)] for s in sets]
+    return Views(*(torch.cat([k[i] for k in known]) for i in (0, 1)))
 
 
 @step("harden")
@@ -243,7 +227,7 @@ def harden(
         seed: repetition.
     """
     d: Any = detector
-    pairs = _Joined([StoredPairs(natural, [a], d.settings, [], True) for a in attacked])
+    pairs = _joined([StoredPairs(natural, [a], d.settings, [], True) for a in attacked])
     with torch.enable_grad():
         trained = settings(d, pairs, seed=seed)
     return with_facts(trained, form=f"hardened against {against}", hardened=against, round=round, pairs=len(pairs))

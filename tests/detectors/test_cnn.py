@@ -13,6 +13,7 @@ from salientry.errors import UsageError
 from salientry.keys import decode, encode
 from salientry.learned import facts_of, fingerprint, seeded
 
+from .. import examples
 from ..examples import HEAD, ViewPairs
 
 
@@ -42,7 +43,7 @@ def test_replica_has_no_batch_norm_and_drops_out_in_training_only() -> None:
     assert not kinds(net, nn.BatchNorm2d)
     assert [m.p for m in kinds(net, nn.Dropout)] == [0.6]
     x = torch.rand(4, 1, 12, 12)
-    fitted: Any = ID(replace(REPLICA, width=4, epochs=1)).fit(pairs(), seed=0)
+    fitted: Any = examples.fitted(ID(replace(REPLICA, width=4, epochs=1)), pairs())
     assert torch.equal(fitted.head(x), fitted.head(x))
     fitted.train()
     assert not torch.equal(fitted.head(x), fitted.head(x))
@@ -59,7 +60,7 @@ def test_training_makes_whole_passes_of_half_naturals_half_adversarials() -> Non
                 yield natural, adversarial
 
     given = Watched(pairs(70).natural, pairs(70).adversarial)
-    fitted = ID(replace(HEAD, batch=40, epochs=3)).fit(given, seed=0)
+    fitted = examples.fitted(ID(replace(HEAD, batch=40, epochs=3)), given)
     assert [n for n in seen if n] == [20] * 3 * 3  # 70 pairs: three batches of 20 a pass, the rest in another order next time
     curve: Any = facts_of(fitted)["learning_curve"]
     assert len(curve) == 3 and curve[-1] < curve[0]
@@ -75,19 +76,19 @@ def test_each_epoch_and_each_seed_has_an_order_of_its_own() -> None:
             return super().batches(size, seed)
 
     for seed in (0, 1):
-        ID(replace(HEAD, epochs=3)).fit(Watched(pairs().natural, pairs().adversarial), seed=seed)
+        examples.fitted(ID(replace(HEAD, epochs=3)), Watched(pairs().natural, pairs().adversarial), seed=seed)
     assert len(set(asked)) == 6
 
 
 def test_fewer_pairs_than_a_batch_are_enough() -> None:
-    fitted = ID(replace(HEAD, batch=1000, epochs=2)).fit(pairs(10), seed=0)
+    fitted = examples.fitted(ID(replace(HEAD, batch=1000, epochs=2)), pairs(10))
     assert len(facts_of(fitted)["learning_curve"]) == 2  # type: ignore[arg-type]
 
 
 def test_settings_move_the_weights() -> None:
-    base = ID(HEAD).fit(pairs(), seed=0)
+    base = examples.fitted(ID(HEAD), pairs())
     for change in ({"lr": 2e-2}, {"batch": 16}, {"epochs": 5}, {"schedule": "constant"}, {"dropout": 0.3}, {"norm": "none"}):
-        assert fingerprint(ID(replace(HEAD, **change)).fit(pairs(), seed=0)) != fingerprint(base)  # type: ignore[arg-type]
+        assert fingerprint(examples.fitted(ID(replace(HEAD, **change)), pairs())) != fingerprint(base)  # type: ignore[arg-type]
 
 
 def test_refuses_an_unknown_norm() -> None:
@@ -117,7 +118,7 @@ def test_full_resolution_survives_the_trip_through_a_file() -> None:
 
 def test_weights_lie_in_memory_as_those_of_an_untrained_net() -> None:
     """Training turns them round for speed; what is left must not tell."""
-    fitted: Any = ID(HEAD).fit(ViewPairs(pairs().natural.repeat(1, 3, 1, 1), pairs().adversarial.repeat(1, 3, 1, 1)), seed=0)
+    fitted: Any = examples.fitted(ID(HEAD), ViewPairs(pairs().natural.repeat(1, 3, 1, 1), pairs().adversarial.repeat(1, 3, 1, 1)))
     assert all(p.is_contiguous() for p in fitted.parameters())
     assert [p.stride() for p in fitted.parameters()] == [p.stride() for p in ID(HEAD).build((3, 12, 12)).parameters()]
 
@@ -125,7 +126,7 @@ def test_weights_lie_in_memory_as_those_of_an_untrained_net() -> None:
 def test_training_is_plain_adam_on_the_cross_entropy() -> None:
     """The same steps written out: fused, channels last and one cycle change digits, not the method."""
     given, settings = pairs(), replace(HEAD, epochs=2, batch=32, schedule="constant", lr=1e-3)
-    fitted: Any = ID(settings).fit(given, seed=7)
+    fitted: Any = examples.fitted(ID(settings), given, seed=7)
     with seeded(7):
         net = settings.build(1)
     optimiser = torch.optim.Adam(net.parameters(), 1e-3, foreach=False, fused=False)

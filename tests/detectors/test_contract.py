@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from salientry.errors import UsageError
-from salientry.evidence import PARTS, Evidence
+from salientry.evidence import LAYER, PARTS, Evidence, scoring_needs
 from salientry.learned import fingerprint, rebuild, recipe_of, seeded
 from salientry.metrics import auroc
 from salientry.types import Shape
@@ -42,7 +42,7 @@ def _fitted(name: str, seed: int = 0) -> nn.Module:
 
 
 def fit(name: str, pairs: ViewPairs, seed: int = 0) -> nn.Module:
-    return examples.detectors()[name].fit(pairs, *examples.parts(name), seed=seed)
+    return examples.detectors()[name].fit(pairs, pairs.labels, *examples.parts(name), seed=seed)
 
 
 def fitted(name: str) -> Any:
@@ -110,7 +110,9 @@ def test_neighbours_do_not_matter(name: str) -> None:
 def test_reads_the_parts_that_it_needs_and_no_other(name: str) -> None:
     detector, everything = fitted(name), examples.natural_evidence(6)
     of_parts: list[Any] = list(examples.parts(name))
-    assert detector.needs == examples.detectors()[name].needs.union(*(p.needs for p in of_parts)) <= set(PARTS)
+    needs = scoring_needs(examples.detectors()[name].needs)
+    assert detector.needs == needs.union(*(p.needs for p in of_parts))
+    assert {p for p in detector.needs if not p.startswith(LAYER)} <= set(PARTS)
     needed = {p: getattr(everything, p) for p in detector.needs}
     assert detector(Evidence(None, None, everything.image, **needed)).shape == (6,)
     for part in detector.needs:
@@ -174,7 +176,7 @@ def test_the_parts_that_it_stands_on_are_left_as_they_were(name: str) -> None:
     for p in parts:
         p.double()
     before = [fingerprint(p) for p in parts]
-    detector: Any = examples.detectors()[name].fit(pairs_of(name), *parts, seed=0)
+    detector: Any = examples.detectors()[name].fit(pairs_of(name), pairs_of(name).labels, *parts, seed=0)
     assert [fingerprint(p) for p in parts] == before
     assert len(detector.parts) == len(parts)
     assert all(p.grad is None for part in parts for p in part.parameters())
@@ -207,7 +209,7 @@ def test_score_is_differentiable_in_the_image(name: str) -> None:
 def test_belongs_to_a_family(name: str) -> None:
     settings = examples.detectors()[name]
     assert settings.family in ("saliency", "image", "floor", "fusion")
-    assert (settings.family == "fusion") == bool(examples.parts(name))
+    assert (settings.family == "fusion") == (name == "fused")
     if "map" in settings.needs:
         assert settings.family == "saliency"
 
@@ -222,7 +224,7 @@ def test_goes_by_words(name: str) -> None:
 def test_floors_are_never_turned_round(name: str) -> None:
     """Trained on exchanged labels, a floor with a stated sign stays as it is: worse than chance, and it says so."""
     swapped = pairs_of(name).swapped()
-    detector = examples.detectors()[name].fit(swapped, seed=0)
+    detector = examples.detectors()[name].fit(swapped, swapped.labels, seed=0)
     natural, adversarial = scores(detector, swapped)
     assert auroc(natural.numpy(), adversarial.numpy()) < 0.1
     for d in (detector, fitted(name), examples.detectors()[name].build((1,))):
@@ -235,7 +237,7 @@ def test_floors_are_never_turned_round(name: str) -> None:
 @pytest.mark.parametrize("name", ["margin2", *MLPS, *CNNS])
 def test_heads_without_a_stated_sign_learn_either(name: str) -> None:
     swapped = pairs_of(name).swapped()
-    natural, adversarial = scores(examples.detectors()[name].fit(swapped, seed=0), swapped)
+    natural, adversarial = scores(examples.detectors()[name].fit(swapped, swapped.labels, seed=0), swapped)
     assert auroc(natural.numpy(), adversarial.numpy()) > 0.9
 
 
@@ -244,8 +246,8 @@ def test_margin2_finds_too_sure_and_too_unsure() -> None:
     g = torch.Generator().manual_seed(0)
     natural = 5 + torch.rand(200, 1, generator=g)
     adversarial = torch.cat([torch.rand(100, 1, generator=g), 10 + torch.rand(100, 1, generator=g)])
-    two = examples.detectors()["margin2"].fit(ViewPairs(*(torch.cat([v, v.square()], 1) for v in (natural, adversarial))), seed=0)
-    one = examples.detectors()["margin"].fit(ViewPairs(-natural, -adversarial), seed=0)
+    two = fit("margin2", ViewPairs(*(torch.cat([v, v.square()], 1) for v in (natural, adversarial))))
+    one = fit("margin", ViewPairs(-natural, -adversarial))
     both: Any = two.head
     with torch.no_grad():
         seen = [both(torch.cat([v, v.square()], 1)).numpy() for v in (natural, adversarial)]
@@ -258,6 +260,6 @@ def test_units_of_the_view_do_not_matter(name: str) -> None:
     """Columns are standardised: logits a thousand times as large, with another origin, are scored alike."""
     given = pairs_of(name)
     stretched = ViewPairs(given.natural * 1000 - 300, given.adversarial * 1000 - 300)
-    found = scores(examples.detectors()[name].fit(stretched, seed=0), stretched)
+    found = scores(examples.detectors()[name].fit(stretched, stretched.labels, seed=0), stretched)
     for ours, expected in zip(found, scores(fitted(name), given), strict=True):
         assert torch.allclose(ours, expected, atol=0.05)

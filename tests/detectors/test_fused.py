@@ -14,7 +14,7 @@ from salientry.errors import UsageError
 from salientry.evidence import Evidence
 from salientry.learned import fingerprint, rebuild, recipe_of
 
-from ..examples import HEAD, ViewPairs, adversarial_evidence, natural_evidence
+from ..examples import HEAD, ViewPairs, adversarial_evidence, fitted, natural_evidence
 
 N = 96
 
@@ -27,12 +27,12 @@ def looks(seed: int = 0) -> tuple[Evidence, Evidence]:
 @cache
 def members() -> tuple[Any, ...]:
     """Three fitted detectors of three families."""
-    return tuple(d.fit(ViewPairs.of(d, *looks(5)), seed=0) for d in (Margin(), ID(HEAD), HighFrequency()))
+    return tuple(fitted(d, ViewPairs.of(d, *looks(5))) for d in (Margin(), ID(HEAD), HighFrequency()))
 
 
 def fused(*parts: nn.Module, swap: bool = False) -> Any:
     pairs = ViewPairs.of(Fused(), *looks(), *parts)
-    return Fused().fit(pairs.swapped() if swap else pairs, *parts, seed=0)
+    return fitted(Fused(), pairs.swapped() if swap else pairs, *parts)
 
 
 def all_scores(parts: tuple[Any, ...], look: Evidence) -> Tensor:
@@ -100,7 +100,7 @@ def test_no_member_is_ever_turned_round() -> None:
 
 
 def test_reads_what_its_parts_read_however_deep() -> None:
-    given = [d.fit(ViewPairs.of(d, *looks(5)), seed=0) for d in (Exists(), SMD(HEAD))]
+    given = [fitted(d, ViewPairs.of(d, *looks(5))) for d in (Exists(), SMD(HEAD))]
     inner = fused(members()[0], given[0])
     outer = fused(inner, given[1])
     assert Fused.needs == frozenset()

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from salientry.detectors import Fused, Margin, Margin2, _logistic
 
-from ..examples import ViewPairs
+from ..examples import ViewPairs, fitted
 
 
 def overlapping(n: int, columns: int, shift: float) -> ViewPairs:
@@ -29,7 +29,7 @@ def test_equals_scikit_learn(settings: Any, columns: int, shift: float) -> None:
     y = np.repeat([0, 1], 300)
     z = (x - x.mean(0)) / x.std(0, ddof=1)
     theirs = LogisticRegression(C=1 / (2 * 1e-3 * len(x)), tol=1e-10, max_iter=10_000).fit(z, y)
-    ours: Any = settings.fit(pairs, seed=0).head
+    ours: Any = settings.fit(pairs, pairs.labels, seed=0).head
     np.testing.assert_allclose(ours.slope.detach().numpy(), theirs.coef_[0], rtol=1e-3)
     np.testing.assert_allclose(float(ours.offset.detach()), theirs.intercept_[0], atol=1e-3)
     with torch.no_grad():
@@ -37,7 +37,7 @@ def test_equals_scikit_learn(settings: Any, columns: int, shift: float) -> None:
 
 
 def test_a_slope_that_wants_to_be_negative_stays_just_above_zero() -> None:
-    head: Any = Margin().fit(overlapping(200, 1, -1.0), seed=0).head
+    head: Any = fitted(Margin(), overlapping(200, 1, -1.0)).head
     with torch.no_grad():
         rise = float(head(torch.tensor([[8.0]])) - head(torch.tensor([[7.0]])))
         middle = float(head(torch.cat([overlapping(200, 1, -1.0).natural, overlapping(200, 1, -1.0).adversarial])).mean())
@@ -47,7 +47,7 @@ def test_a_slope_that_wants_to_be_negative_stays_just_above_zero() -> None:
 
 def test_a_column_that_never_changes_is_finite() -> None:
     pairs = ViewPairs(torch.full((50, 1), 3.0), torch.full((50, 1), 3.0))
-    head: Any = Margin().fit(pairs, seed=0).head
+    head: Any = Margin().fit(pairs, pairs.labels, seed=0).head
     with torch.no_grad():
         assert bool(torch.isfinite(head(torch.tensor([[3.0], [4.0]]))).all())
         assert abs(float(head(torch.tensor([[3.0]])))) < 1e-3
@@ -55,7 +55,7 @@ def test_a_column_that_never_changes_is_finite() -> None:
 
 def test_separable_data_end_finite() -> None:
     """Without the penalty the slope would run away."""
-    head: Any = Margin().fit(ViewPairs(torch.linspace(-2, -1, 80)[:, None], torch.linspace(1, 2, 80)[:, None]), seed=0).head
+    head: Any = fitted(Margin(), ViewPairs(torch.linspace(-2, -1, 80)[:, None], torch.linspace(1, 2, 80)[:, None])).head
     assert 1 < float(head.slope.detach()) < 20
     assert head.slope.dtype == torch.float32
 

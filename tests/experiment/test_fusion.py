@@ -124,7 +124,7 @@ def test_scores_are_put_where_the_members_are() -> None:
         pairs = fusion._pairs(scored(arrays()), attacked(), True)
     finally:
         DEVICE.reset(token)
-    assert (pairs.natural.device.type, pairs.twins.device.type) == ("meta", "meta")
+    assert (pairs.natural.device.type, pairs.adversarial.device.type) == ("meta", "meta")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")

@@ -15,10 +15,10 @@ from salientry.batches import Batch
 from salientry.calibration import pac_threshold
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
-from salientry.experiment import steps
+from salientry.experiment import steps, stored_evidence
 from salientry.experiment.run import Run
 from salientry.experiment.scoring import score
-from salientry.experiment.steps import StoredPairs
+from salientry.experiment.stored_evidence import StoredPairs
 from salientry.keys import digest
 from salientry.protocol import STRICT
 from salientry.rows import Rows
@@ -92,7 +92,7 @@ def test_views_that_do_not_fit_in_memory_give_the_same_batches(
     known = made(3, paired, shuffled)
     first = list(known.batches(32, seed))
     assert known._known is not None
-    monkeypatch.setattr(steps, "IN_MEMORY", 0)
+    monkeypatch.setattr(stored_evidence, "IN_MEMORY", 0)
     streamed = made(3, paired, shuffled)
     second = list(streamed.batches(32, seed))
     assert streamed._known is None

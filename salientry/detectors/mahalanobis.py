@@ -1,0 +1,137 @@
+"""Distance of the classifier's activations to those of the classes that it was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from ..evidence import LAYER, Evidence
+from ..learned import with_recipe
+from . import _logistic
+from ._fitted import Fitted
+
+
+@dataclass(frozen=True)
+class Mahalanobis:
+    """Lee, Lee, Lee, Shin 2018: each layer's channel means as one Gaussian a class, with a covariance that the classes share, fitted on
+    the classifier's own training naturals by their true labels; an image's score in a layer is its squared distance to the nearest
+    class, and a logistic regression weighs the layers.
+
+    Departures: the covariance is shrunk towards a multiple of the identity, the images are not preprocessed along the score's
+    gradient, and no layer's slope is negative.
+
+    Attributes:
+        layers: names of the classifier's layers or blocks of layers; none: every convolution, batch norm and linear layer.
+        shrinkage: share of the identity in the covariance, 0 to 1, in units of its mean variance.
+
+    Raises:
+        UsageError: for a shrinkage outside [0, 1].
+    """
+
+    layers: tuple[str, ...] = ()
+    shrinkage: float = 1e-2
+    family = "floor"
+    description = "the distance of the classifier's activations to their classes"
+    reads, seeded, candidate = "activations", False, False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shrinkage <= 1:
+            raise UsageError(f"shrinkage lies in [0, 1]; found {self.shrinkage!r}")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Activations; and the classifier's training naturals, to be fitted on."""
+        return frozenset({"training", *((LAYER + n for n in self.layers) if self.layers else ("activations",))})
+
+    def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
+        """(N, L) squared distances to the nearest class, layer by layer."""
+        (gaussians,) = parts
+        distances: Tensor = gaussians(evidence)
+        return distances
+
+    def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
+        """An unfitted detector on these Gaussians."""
+        return _logistic.build(self, view, parts)
+
+    def fit(self, evidence: Any, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
+        """Gaussians by class from the training naturals, then slopes and offset by logistic regression; the seed is not used.
+
+        Raises:
+            UsageError: where there are no training naturals.
+        """
+        if not parts and evidence.training is None:
+            raise UsageError("Mahalanobis is fitted on naturals that the classifier was trained on; there are none")
+        gaussians = parts or (gaussians_of(evidence.training, self.layers, self.shrinkage),)
+        return _logistic.fit(self, evidence.pairs(labels, self, *gaussians), gaussians, bounded=True)
+
+
+class ClassGaussians(nn.Module):
+    """A Gaussian a class and layer, all classes of a layer of one covariance."""
+
+    def __init__(self, names: tuple[str, ...], widths: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        self.names = names
+        for i, w in enumerate(widths):
+            self.register_buffer(f"mean{i}", torch.zeros(classes, w))
+            self.register_buffer(f"whitening{i}", torch.eye(w))
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Activations of its layers."""
+        return frozenset(LAYER + n for n in self.names)
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        """(N, L) squared Mahalanobis distance to the nearest class, layer by layer."""
+        return torch.stack([self._nearest(i, evidence.activations[n].mean) for i, n in enumerate(self.names)], 1)
+
+    def _nearest(self, layer: int, found: Tensor) -> Tensor:
+        mean, whitening = getattr(self, f"mean{layer}"), getattr(self, f"whitening{layer}")
+        distances: Tensor = ((found[:, None] - mean) @ whitening).square().sum(2)
+        return distances.amin(1)
+
+
+@dataclass(frozen=True)
+class GaussianSizes:
+    """What :class:`ClassGaussians` are built from.
+
+    Attributes:
+        names: of the layers.
+        widths: their channels.
+        classes: how many.
+    """
+
+    names: tuple[str, ...]
+    widths: tuple[int, ...]
+    classes: int
+
+    def build(self) -> ClassGaussians:
+        """Unfitted ones."""
+        return with_recipe(ClassGaussians(self.names, self.widths, self.classes), self)
+
+
+def gaussians_of(training: Any, layers: tuple[str, ...], shrinkage: float) -> ClassGaussians:
+    """Means and shared covariance of each layer, from naturals of known class.
+
+    Args:
+        training: an :class:`~salientry.evidence_set.EvidenceSet` with ``classes``.
+        layers: names; none: all that it holds.
+        shrinkage: see :class:`Mahalanobis`.
+    """
+    names, classes = layers or tuple(training.activations), training.classes
+    seen = [training.activations[n].mean.detach().double().cpu() for n in names]
+    present, which = torch.unique(classes.cpu(), return_inverse=True)
+    found = GaussianSizes(names, tuple(f.shape[1] for f in seen), len(present)).build()
+    for i, f in enumerate(seen):
+        mean = torch.zeros(len(present), f.shape[1], dtype=torch.float64).index_add_(0, which, f)
+        mean /= torch.bincount(which)[:, None]
+        rest = f - mean[which]
+        covariance = rest.T @ rest / len(f)
+        size = covariance.diagonal().mean().clamp_min(1e-12)
+        covariance = (1 - shrinkage) * covariance + (shrinkage * size + 1e-9 * size) * torch.eye(f.shape[1], dtype=torch.float64)
+        getattr(found, f"mean{i}").copy_(mean)
+        getattr(found, f"whitening{i}").copy_(torch.linalg.cholesky(torch.linalg.inv(covariance)))
+    return found.to(classes.device)
