@@ -85,7 +85,7 @@ def loss_and_gradient(head: Any, pairs: ViewPairs) -> tuple[float, torch.Tensor]
 def test_no_slope_of_a_fusion_could_be_better(seed: int) -> None:
     """The conditions of a bounded optimum (Karush, Kuhn, Tucker): free slopes have no gradient, bound ones want to go further down."""
     pairs, parts = correlated(seed), [torch.nn.Identity() for _ in range(5)]
-    head: Any = Fused().fit(pairs, *parts, seed=0).head
+    head: Any = fitted(Fused(), pairs, *parts).head
     loss, gradient = loss_and_gradient(head, pairs)
     free = head.weights.detach() > 1.001e-3
     assert float(gradient[free].abs().max()) < 1e-5
