@@ -28,7 +28,7 @@ DECIMALS = 2  # of a printed mean, unless its value shows more
 @functools.cache
 def printed() -> JSON:
     """All tables as the package ships them: 177 means over Tables 1 to 6, by table, row (and column) and data set."""
-    return json.loads(resources.files(__package__).joinpath("targets.json").read_text("utf-8"))
+    return json.loads(resources.files("salientry.results").joinpath("paper.json").read_text("utf-8"))
 
 
 @dataclass(frozen=True)

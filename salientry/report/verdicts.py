@@ -36,7 +36,7 @@ TIMED = ("guard: SPD", 1, 1)  # subject, batch, threads
 @functools.cache
 def sentences() -> JSON:
     """``claims``: the paper's claims in words, by name; ``contradictions``: (place, what contradicts what) of its text."""
-    return json.loads(resources.files(__package__).joinpath("sentences.json").read_text("utf-8"))
+    return json.loads(resources.files("salientry.results.claims").joinpath("claims.json").read_text("utf-8"))
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def test_the_package_carries_177_printed_means() -> None:
 
 
 def test_the_printed_numbers_are_package_data_and_name_no_file() -> None:
-    file = resources.files("salientry.report") / "targets.json"
+    file = resources.files("salientry.results") / "paper.json"
     text = file.read_text("utf-8")
     assert json.loads(text) == targets.printed()
     assert not re.findall(r"\w\.(?:md|json|py|txt|csv|pdf|html)\b|\.\./|/\w+/\w+/", text)

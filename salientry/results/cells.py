@@ -1,0 +1,103 @@
+"""Cells of the grid with their bootstrap draws, so that means and differences over cells have paired intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..metrics import Floats, Interval, interval, rate_draws, share
+from .place import select
+from .scores import Scores
+from .trained import Images, Trained
+
+CHANCE = {"published": 0.5, "strict": 0.05}
+FOUND = {"published": 0.75, "strict": 0.5}  # half way from chance (a head that says nothing) to everything: above it an attack is found
+Term = tuple[float, str, str, str]  # weight, detector, trained on, tested on
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A printed cell: published accuracy or strict detection rate, by seed and by resample (mean over the seeds).
+
+    Attributes:
+        id: of its number.
+        auroc: of its AUROC.
+        runs: the value of each seed.
+        draws: (resamples,).
+        n: adversarials.
+        keys: what it stands on.
+    """
+
+    id: str
+    auroc: str
+    runs: tuple[float, ...]
+    draws: Floats
+    n: int
+    keys: tuple[str, ...]
+
+
+class Cells:
+    """All cells that have a number.
+
+    Args:
+        s: the scores.
+        numbers: the frame with what was measured of each detector: a cell without a number there is none here.
+    """
+
+    def __init__(self, s: Scores, numbers: pd.DataFrame) -> None:
+        self.scores, self.labels = s, s.labels
+        found = select(numbers, kind="detection", source="run")
+        columns = (found[c] for c in ("protocol", "scheme", "detector", "trained_on", "tested_on", "measure", "id"))
+        self._ids = {tuple(place): id for *place, id in zip(*columns, strict=True)}
+        self._known: dict[tuple[str, ...], Drawn | str] = {}
+        self._naturals: dict[int, tuple[list[float], Floats]] = {}
+
+    def cell(self, protocol: str, scheme: str, detector: str, trained: str, tested: str) -> Drawn | str:
+        """A cell, or why there is none."""
+        key = (protocol, scheme, detector, trained, tested)
+        if key not in self._known:
+            self._known[key] = self._cell(*key)
+        return self._known[key]
+
+    def _cell(self, protocol: str, scheme: str, detector: str, trained: str, tested: str) -> Drawn | str:
+        g, s = self.scores.one(protocol, detector, trained, scheme), self.scores.images.get(f"{protocol}/test/{tested}")
+        if g is None or s is None:
+            return "no such detector or attack in the records"
+        measure = "accuracy" if g.level == "own" else f"tpr@{g.level}"
+        id, auroc = (self._ids.get((protocol, scheme, detector, trained, tested, m)) for m in (measure, "auroc"))
+        if id is None or auroc is None:
+            return "it is not printed: its controls, its scores or enough adversarials are missing"
+        runs, draws = self._rate(g, s)
+        if g.level == "own":
+            false, wrong = self._natural(g)
+            runs, draws = [(1 - b + a) / 2 for a, b in zip(runs, false, strict=True)], (1 - wrong + draws) / 2
+        return Drawn(id, auroc, tuple(runs), draws, int(s["counts"].sum()), (*g.keys, s["key"]))
+
+    def _natural(self, g: Trained) -> tuple[list[float], Floats]:
+        if id(g) not in self._naturals:
+            self._naturals[id(g)] = self._rate(g, self.scores.natural("test"))
+        return self._naturals[id(g)]
+
+    def _rate(self, g: Trained, s: Images) -> tuple[list[float], Floats]:
+        """Share flagged of what counts: of each seed, and the seeds' mean in each resample."""
+        flags = [f[s["counts"]] for f in g.flags(s["name"], g.level)]
+        return [float(f.mean()) for f in flags], rate_draws(np.mean(flags, 0), self.scores.draws.of(s["id"][s["counts"]]))
+
+    def mean(self, protocol: str, scheme: str, terms: list[Term]) -> tuple[Interval, list[str]] | str:
+        """A weighted sum of cells with its interval and keys, or why there is none: one cell that is missing is enough."""
+        drawn: list[tuple[float, Drawn]] = []
+        for weight, *at in terms:
+            found = self.cell(protocol, scheme, *at)
+            if isinstance(found, str):
+                return f"{at[0]} trained on {at[1]}, tested on {at[2]}: {found}"
+            drawn.append((weight, found))
+        seeds = {len(d.runs) for _, d in drawn}
+        runs = [sum(w * d.runs[k] for w, d in drawn) for k in range(seeds.pop())] if len(seeds) == 1 else []
+        value, n = sum(w * float(np.mean(d.runs)) for w, d in drawn), min(d.n for _, d in drawn)
+        out = interval([value], [np.sum([w * d.draws for w, d in drawn], 0)], n)
+        out = Interval(out.value, out.lo, out.hi, n, tuple(runs))
+        if all(w > 0 for w, _ in drawn):
+            out = share(out, np.arange(n))
+        return out, sorted({k for _, d in drawn for k in d.keys})
