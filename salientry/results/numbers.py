@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from . import ablations, detection, images, paper_attacks, steps, transfer, white_box
+from . import ablations, claims, detection, headline, images, paper_attacks, paper_numbers, steps, transfer, white_box
 from .place import frame
 from .scores import Scores
 
 WHITE_BOX = (white_box, paper_attacks)
-WHOLE = (detection, images, transfer, ablations, steps)  # of records with natural test images
+WHOLE = (detection, images, transfer, ablations, steps, headline)  # of records with natural test images
+OF_NUMBERS = (paper_numbers, claims)  # what stands on the other numbers
 
 
 def numbers(s: Scores) -> pd.DataFrame:
@@ -18,8 +19,10 @@ def numbers(s: Scores) -> pd.DataFrame:
     Raises:
         UsageError: when the records lack natural images of a role.
     """
-    rows = [r for module in (*WHITE_BOX, *(WHOLE if s.whole else ())) for r in module.rows(s)]
-    found = frame({"dataset": s.dataset, "run_seed": s.run_seed} | r for r in rows)
+    of = {"dataset": s.dataset, "run_seed": s.run_seed}
+    rows = [of | r for module in (*WHITE_BOX, *(WHOLE if s.whole else ())) for r in module.rows(s)]
+    first = frame(rows)
+    found = frame([*rows, *(of | r for module in OF_NUMBERS for r in module.rows(s, first))])
     twice = found["id"][found["id"].duplicated()]
     assert twice.empty, f"two numbers are called {twice.iloc[0]}"
     return found

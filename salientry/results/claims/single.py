@@ -186,7 +186,8 @@ def timed(book: Book, body: Any, dataset: str) -> Question:
     Raises:
         DataDamaged: when it is no such file.
     """
-    if f"dataset={dataset}" not in str(body.get("plan", "") if isinstance(body, dict) else f"dataset={dataset}"):
+    plan = str(body.get("plan", "")) if isinstance(body, dict) else ""
+    if plan and f"dataset={dataset}" not in plan:
         return unknown("C4", "", EVERY, f"the timing is of {body['plan']}")
     try:
         r = next(r for r in body["rows"] if (r["subject"], r["batch"], r["threads"]) == TIMED)
