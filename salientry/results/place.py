@@ -17,7 +17,7 @@ COLUMNS = (
     *("id", "kind", "source", "dataset", "run_seed", "protocol", "detector", "title", "group", "scheme", "trained_on", "tested_on"),
     *("measure", "value", "lo", "hi", "n", "seeds", "each", "keys"),
     *("attack", "saliency", "part", "norm", "eps", "budget", "step", "round", "when", "against"),
-    *("class_number", "base", "member", "adds", "eps_trained", "slope", "beyond", "untrained"),
+    *("class_number", "base", "member", "adds", "trained_at", "tested_at", "slope", "beyond", "untrained"),
     *("table", "row", "cell", "std", "decimals", "percent", "suspect", "p", "claim", "line"),
 )
 PROTOCOL_IN_NO_ID = ("C4", "C15", "C16")
@@ -93,7 +93,7 @@ IDS: dict[str, Callable[[Row], str]] = {
     "fusion": lambda r: joined(r["protocol"], "fusion", r["part"], r["tested_on"], r["measure"]),
     "spoiled": lambda r: joined(r["protocol"], "spoiled", r["detector"], r["scheme"], r["trained_on"], r["measure"]),
     "swap": lambda r: joined("swap", r["detector"], r["scheme"], r["tested_on"], r["measure"]),
-    "sweep": lambda r: joined("sweep", r["detector"], f"{r['eps_trained']:.4f}", f"{r['eps']:.4f}"),
+    "sweep": lambda r: joined("sweep", r["detector"], f"{r['trained_at']:.4f}", f"{r['tested_at']:.4f}"),
     "sweep fit": lambda r: joined("sweep", r["detector"], r["measure"]),
     "ladder": lambda r: joined("ladder", r["detector"], r["trained_on"], r["step"], r["measure"]),
     "map": lambda r: joined(r["protocol"], "map", r["scheme"], r["part"], r["measure"]),

@@ -1,6 +1,6 @@
 """Detectors along a line of settings: the budget of their attack, and from the published protocol to the strict one.
 
-Kinds: ``sweep``, balanced accuracy at the head's own 0, trained on FGSM with the budget ``eps_trained`` and tested with ``eps``;
+Kinds: ``sweep``, balanced accuracy at the head's own 0, trained on FGSM with the budget ``trained_at`` and tested with ``tested_at``;
 ``sweep fit``, measure ``half``: the budget at which a fitted curve passes .75, with the curve's ``slope``, and ``beyond``: whether it lies
 above all budgets that were tried; ``ladder``: ``step`` 0 to 6, ``part`` what changes, ``untrained`` heads of which the last mean loss is
 that of a coin.
@@ -50,9 +50,9 @@ def _sweep(s: Scores, trained: list[Trained]) -> Iterator[Row]:
             if x.get("protocol") != "published" or x["role"] != "test" or not g.on(x["name"]):
                 continue
             flags = list(zip(g.flags(NATURAL, "own", x["name"]), g.flags(x["name"], "own", NATURAL), strict=True))
-            found, of = balanced_accuracy(s.draws, ids, x["id"], flags), where(g) | {"eps_trained": at, "eps": float(x["eps"])}
+            found, of = balanced_accuracy(s.draws, ids, x["id"], flags), where(g) | {"trained_at": at, "tested_at": float(x["eps"])}
             yield row("sweep", "accuracy", found, [*g.keys, x["key"]], **of, tested_on=x["attack"])
-            if at == of["eps"]:
+            if at == of["tested_at"]:
                 n, a = flags[0]
                 draws = (1 - rate_draws(n, s.draws.of(ids)) + rate_draws(a, s.draws.of(x["id"]))) / 2
                 diagonal.append((at, found.value, draws, g.keys))

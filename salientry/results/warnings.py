@@ -1,6 +1,6 @@
-"""What to doubt of a number: warnings that stand beside a detector, a control or a map, each with its share of seeds or classes.
+"""What to doubt of a number: warnings that stand beside a detector, a control or a map, each with how many seeds or classes it speaks of.
 
-Columns: kind; code; share ("2/3", or ""); text; and where it belongs: protocol, title, scheme, group, trained_on of a detector, with
+Columns: kind; code; count ("2/3", or ""); text; and where it belongs: protocol, title, scheme, group, trained_on of a detector, with
 ``control`` where only that control is meant; scheme and part of a map; title and attack of the white box.
 """
 
@@ -35,7 +35,7 @@ MEANING = {
     "SHUFFLED UNMATCHED": "the attack's own values at other pixels are, after clipping, not within 5 % of its size",
     "WEAK FILL": "with every pixel removed most predictions survive: this fill hides nothing, so keeping and destroying mean little",
 } | white_box.CODES
-COLUMNS = ("kind", "code", "share", "text", "protocol", "title", "scheme", "group", "trained_on", "control", "part", "attack")
+COLUMNS = ("kind", "code", "count", "text", "protocol", "title", "scheme", "group", "trained_on", "control", "part", "attack")
 
 
 def warnings(s: Scores, numbers: pd.DataFrame) -> pd.DataFrame:
@@ -46,8 +46,8 @@ def warnings(s: Scores, numbers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=list(COLUMNS)).astype(object).where(lambda f: f.notna(), None)
 
 
-def _warning(kind: str, code: str, share: str = "", text: str = "", **place: Any) -> dict[str, Any]:
-    return {"kind": kind, "code": code, "share": share, "text": text or MEANING[code], **place}
+def _warning(kind: str, code: str, count: str = "", text: str = "", **place: Any) -> dict[str, Any]:
+    return {"kind": kind, "code": code, "count": count, "text": text or MEANING[code], **place}
 
 
 def _detectors(s: Scores, numbers: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -36,7 +36,7 @@ def test_collapsed_by_the_pairs_of_its_training(opened: Opened) -> None:
     folder = opened.close()
     assert ranked(natural[: len(counts)][counts], attacked[counts]) < 0.6
     (one,) = [w for w in told(folder, "COLLAPSED") if (w["title"], w["trained_on"], w["protocol"]) == ("ID", "FGSM", "strict")]
-    assert one["share"].split("/")[0] == "1"
+    assert one["count"].split("/")[0] == "1"
     assert one["text"] == MEANING["COLLAPSED"]
     assert one["kind"] == "detection"
 
@@ -78,7 +78,7 @@ def test_the_recorded_warnings() -> None:
     found = warnings(s, numbers(s))
     counts = {"TRAINED ON FIT": 96, "COLLAPSED": 28, "OWN MAPS": 18, "MEMBERSHIP": 15, "WEAK FILL": 2}
     assert found["code"].value_counts().to_dict() == counts
-    assert set(found["share"][found["code"] == "COLLAPSED"]) == {"1/1", "2/2"}
+    assert set(found["count"][found["code"] == "COLLAPSED"]) == {"1/1", "2/2"}
 
 
 def test_the_white_box_alone_has_its_own() -> None:

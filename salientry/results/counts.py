@@ -1,0 +1,73 @@
+"""How many images the guard's detector flags, counted from the score records: attacked ones, natural ones, and harmless noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .names import NATURAL, detector_title
+from .scores import Scores
+from .trained import Array, Images
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was counted on the test images in 8 bits, each a pair (flagged, of how many).
+
+    Attributes:
+        detector: the one that the guard holds, as tables name it.
+        level: the false-positive rate that its threshold was calibrated for.
+        attacks: how many attacks it was trained on; each makes an image of every natural.
+        attacked: adversarial images that fool the classifier.
+        natural: natural images.
+        noise: natural images with noise of each attack's size, those whose prediction the noise leaves as it was.
+    """
+
+    detector: str
+    level: str
+    attacks: int
+    attacked: tuple[int, int]
+    natural: tuple[int, int]
+    noise: tuple[int, int]
+
+    def lines(self) -> list[str]:
+        """For people."""
+        kinds, succeed = ("one attack", "it succeeds") if self.attacks == 1 else (f"{self.attacks} attacks", "they succeed")
+        what = "a fusion of all detectors" if self.detector == "fusion" else f"the detector {self.detector}"
+        return [
+            f"the guard holds {what}, set to flag at most {100 * float(self.level):g} % of natural images",
+            f"attacked: {_of(self.attacked)} detected ({kinds} on the test images, where {succeed})",
+            f"natural: {_of(self.natural)} flagged",
+            f"natural images with harmless noise of the same size: {_of(self.noise)} flagged",
+        ]
+
+
+def counts(s: Scores) -> Counts | None:
+    """Count; None where the records hold no detector of a guard (a sanity check that it stands on failed), or lack its scores."""
+    choice = s.body["choice"]
+    chosen = choice[0]["chosen"] if choice else "Fused"
+    one = next((g for scheme in ("all", "paired") if (g := s.one("strict", chosen, "combined", scheme))), None)
+    if one is None or not s.whole:
+        return None
+    attacked, noisy = ([f"strict/test/{of}{a}" for a in one.of] for of in ("", "MatchedNoise of "))
+    first = one.seeds[0]
+    if not all(n in s.images and n in first.scores for n in (NATURAL, *attacked, *noisy)):
+        return None
+
+    def flagged(names: list[str], rows: Callable[[Images], Array]) -> tuple[int, int]:
+        """Of the rows of these sets that are asked for, by the first seed, which is the guard's."""
+        found = [(first.scores[n][0] > first.thresholds[one.level])[rows(s.images[n])] for n in names]
+        return sum(int(f.sum()) for f in found), sum(map(len, found))
+
+    return Counts(
+        detector_title(chosen, "paired"),
+        one.level,
+        len(attacked),
+        flagged(attacked, lambda x: x["counts"]),
+        flagged([NATURAL], lambda x: x["counts"]),
+        flagged(noisy, lambda x: ~x["changed"]),
+    )
+
+
+def _of(pair: tuple[int, int]) -> str:
+    return f"{pair[0]:,} of {pair[1]:,}"
