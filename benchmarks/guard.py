@@ -96,7 +96,7 @@ def subjects_of(config: Config, shape: Shape) -> list[Subject]:
         members = {type(d): unfitted(d, look) for d in config.members}
         heads = members | {ID: unfitted(ID(config.head), look)}
         fused = unfitted(Fused(), look, *members.values())
-        calibration = torch.randn(config.data.roles.calibrate)
+        calibration = torch.randn(config.data.roles.calibration)
 
     def drawn(net: nn.Module) -> Call:
         return lambda x: net(x, torch.zeros(len(x), dtype=torch.int64))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .errors import DataDamaged, UsageError
+from .renamed import FIRST_ROLES
 
 JSON = Any
 _AS_OF: contextvars.ContextVar[Mapping[str, int] | None] = contextvars.ContextVar("revisions", default=None)
@@ -24,7 +25,10 @@ _AS_OF: contextvars.ContextVar[Mapping[str, int] | None] = contextvars.ContextVa
 # Settings classes that were renamed or moved since keys were first made: what keys and older files call them, and their fields.
 FIRST_NAMES: dict[str, tuple[str, dict[str, str]]] = {
     "salientry.types:Shape": ("salientry.contracts:Shape", {}),
-    "salientry.types:Roles": ("salientry.contracts:Roles", {}),
+    "salientry.types:Roles": (
+        "salientry.contracts:Roles",
+        FIRST_ROLES,
+    ),
     "salientry.experiment.sanity:SanityCheck": ("salientry.experiment.sanity:Gate", {}),
     "salientry.protocol:EvaluationProtocol": ("salientry.protocol:Rules", {}),
 }

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .rows import Sliceable
 
-ROLES = ("fit", "detect", "select", "calibrate", "test")
+ROLES = ("train", "detector_train", "validation", "calibration", "test")
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,17 @@ class Roles:
     """How many images of a data set have which role; each image has one.
 
     Attributes:
-        fit: classifier, encoder, saliency net.
-        detect: detector heads.
-        select: every choice, and the sanity checks.
-        calibrate: thresholds, read when all choices are frozen.
+        train: classifier, encoder, saliency net.
+        detector_train: detectors.
+        validation: every choice, and the sanity checks.
+        calibration: thresholds, read when all choices are frozen.
         test: numbers.
     """
 
-    fit: int
-    detect: int
-    select: int
-    calibrate: int
+    train: int
+    detector_train: int
+    validation: int
+    calibration: int
     test: int
 
 

@@ -167,7 +167,7 @@ PROTOCOL = (
     _fault(
         "thresholds come from another set than the calibration images",
         "experiment/scoring.py",
-        'thresholds_of(scores_of(found, natural_set("calibrate")), rules)',
+        'thresholds_of(scores_of(found, natural_set("calibration")), rules)',
         "thresholds_of(list(found.values())[-1], rules)",
         "experiment/test_steps.py",
     ),

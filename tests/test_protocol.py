@@ -32,7 +32,7 @@ from salientry.types import ROLES, Pool, Roles, Shape
 
 from . import examples
 
-SMALL = Roles(fit=40, detect=20, select=8, calibrate=16, test=16)
+SMALL = Roles(train=40, detector_train=20, validation=8, calibration=16, test=16)
 
 
 def pool(labels: NDArray[np.int64], first: int = 0, roles: tuple[str, ...] = ROLES) -> Pool:
@@ -118,12 +118,15 @@ def test_the_split_depends_on_labels_and_sizes_alone() -> None:
 
 
 def test_pools_keep_to_their_roles() -> None:
-    training, test = pool(some_labels(100), 0, ("fit", "detect", "select")), pool(some_labels(50, seed=1), 100, ("calibrate", "test"))
+    training, test = (
+        pool(some_labels(100), 0, ("train", "detector_train", "validation")),
+        pool(some_labels(50, seed=1), 100, ("calibration", "test")),
+    )
     ids, role, _ = deal([training, test], SMALL)
     assert len(ids) == 150
     assert set(role[:100]) == {-1, 0, 1, 2} and set(role[100:]) == {-1, 3, 4}
     assert [int((role == r).sum()) for r in range(5)] == list(astuple(SMALL))
-    alone = deal([replace(test, roles=("calibrate", "test"))], SMALL)
+    alone = deal([replace(test, roles=("calibration", "test"))], SMALL)
     assert np.array_equal(alone[1], role[100:]), "a pool is dealt as if it were alone"
 
 
@@ -134,8 +137,8 @@ def test_copies_in_two_roles_are_called_by_their_names_or_numbers() -> None:
     images = p.images[:].copy()
     images[other] = images[one]
     for names, words in (
-        ((), [f"image {one} in detect", f"image {other} in test"]),
-        (tuple(f"pictures/{i}.png" for i in range(120)), [f"pictures/{one}.png in detect", f"pictures/{other}.png in test"]),
+        ((), [f"image {one} in detector_train", f"image {other} in test"]),
+        (tuple(f"pictures/{i}.png" for i in range(120)), [f"pictures/{one}.png in detector_train", f"pictures/{other}.png in test"]),
     ):
         with pytest.raises(DataDamaged) as e:
             deal([replace(p, images=images, names=names)], SMALL)
@@ -146,9 +149,9 @@ def test_copies_in_two_roles_are_called_by_their_names_or_numbers() -> None:
 
 def test_a_pool_that_is_too_small_is_refused() -> None:
     deal([pool(some_labels(100))], SMALL)
-    with pytest.raises(UsageError, match="fit, detect, select, calibrate, test want 100 images; there are 99"):
+    with pytest.raises(UsageError, match="train, detector_train, validation, calibration, test want 100 images; there are 99"):
         deal([pool(some_labels(99))], SMALL)
-    with pytest.raises(UsageError, match="calibrate, test want 32 images; there are 31"):
+    with pytest.raises(UsageError, match="calibration, test want 32 images; there are 31"):
         deal([pool(some_labels(68), 0, ROLES[:3]), pool(some_labels(31), 100, ROLES[3:])], SMALL)
 
 
@@ -416,16 +419,19 @@ def test_pinned_images_take_the_first_role_or_none() -> None:
     images = np.random.default_rng(0).integers(0, 256, (60, 1, 4, 4), np.uint8)
     labels = np.arange(60) % 3
     for wanted, there in ((30, 20), (12, 12)):
-        roles = Roles(fit=0, detect=0, select=0, calibrate=wanted, test=20)
-        _, role, rank = deal([Pool(images, labels, ("calibrate", "test"), pinned=20)], roles)
-        calibrate, test = ROLES.index("calibrate"), ROLES.index("test")
+        roles = Roles(train=0, detector_train=0, validation=0, calibration=wanted, test=20)
+        _, role, rank = deal([Pool(images, labels, ("calibration", "test"), pinned=20)], roles)
+        calibrate, test = ROLES.index("calibration"), ROLES.index("test")
         assert (role[:20] == calibrate).sum() == there
         assert not (role[:20] == test).any(), "a pinned image is never tested on"
         assert (role == calibrate).sum() == wanted
         assert (role == test).sum() == 20
         assert sorted(rank[role == calibrate]) == list(range(wanted))
     with pytest.raises(UsageError, match="want 60 images; there are 52"):
-        deal([Pool(images, labels, ("calibrate", "test"), pinned=20)], Roles(fit=0, detect=0, select=0, calibrate=12, test=48))
+        deal(
+            [Pool(images, labels, ("calibration", "test"), pinned=20)],
+            Roles(train=0, detector_train=0, validation=0, calibration=12, test=48),
+        )
 
 
 def test_an_l2_budget_is_over_all_values_of_an_image() -> None:

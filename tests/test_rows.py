@@ -130,8 +130,8 @@ def test_a_column_or_some_rows_of_it() -> None:
 
 def test_take_chooses_and_orders_every_column_and_composes() -> None:
     rows = some_rows().widen({"score": np.arange(6) * 10.0}, {})
-    first = rows.take(np.array([4, 2, 0, 5]), role="detect")
-    assert len(first) == 4 and first.facts == {"role": "detect"} and rows.facts == {"role": "test"}
+    first = rows.take(np.array([4, 2, 0, 5]), role="detector_train")
+    assert len(first) == 4 and first.facts == {"role": "detector_train"} and rows.facts == {"role": "test"}
     for name in rows.names:
         assert np.array_equal(first.column(name), rows.column(name)[[4, 2, 0, 5]]), name
     second = first.take(np.array([3, 1]))

@@ -21,7 +21,7 @@ from salientry.recipes.smoke import smoke
 from salientry.saliency import Eq2, Fill, SimpleClassifier, UNet
 from salientry.types import Roles
 
-ROLES = Roles(fit=400, detect=100, select=100, calibrate=80, test=100)
+ROLES = Roles(train=400, detector_train=100, validation=100, calibration=80, test=100)
 ATTACKS = (FGSM(), CarliniWagner(search_steps=1, steps=40, lr=0.1, initial_const=10, confidence=0.1))
 NET = UNet(
     SimpleClassifier(base=4, scales=2, epochs=2, batch=32), Eq2(area=3), Fill("black"), epochs=2, batch=32, lr=3e-3, schedule="one_cycle"
@@ -51,8 +51,8 @@ def tiny(run: Run, action: str = "mark", *, attacks: tuple[Any, ...] = ATTACKS, 
     return smoke(
         run,
         seeds=1,
-        detect=100,
-        select=60,
+        detector_train=100,
+        validation=60,
         whitebox=whitebox,
         white_box=WHITE_BOX,
         attacks=attacks,

@@ -22,7 +22,7 @@ from salientry.recipes.paper_config import Config
 from salientry.saliency import Eq2, Fill, Trunk, UNet
 from salientry.types import Roles
 
-ROLES = Roles(fit=600, detect=100, select=100, calibrate=120, test=120)
+ROLES = Roles(train=600, detector_train=100, validation=100, calibration=120, test=120)
 CW = CarliniWagner(search_steps=1, steps=40, lr=0.1, initial_const=10, confidence=0.1)
 SMALL = BIM(0.15, 0.0375)
 NET = ResidualCNN(width=8, epochs=10, batch=50, lr=0.1, crop=1, flip=False)
@@ -44,8 +44,8 @@ def config(**changes: Any) -> Config:
         reduced=(CW,),
         beside=(FGSM(0.15), SMALL),
         headline=(CW, SMALL),
-        detect=100,
-        select=60,
+        detector_train=100,
+        validation=60,
         test=110,
         health=60,
         head=head,

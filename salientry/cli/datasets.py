@@ -13,7 +13,7 @@ from ..errors import DataError
 OWN = """your own images, in Python (docs/USING.md: conventions; Roles says how many images take which role):
   from salientry.types import Roles
   from salientry.datasets import Arrays, Folder
-  Folder("pictures", Roles(fit=600, detect=200, select=100, calibrate=100, test=100), size=(64, 64))
+  Folder("pictures", Roles(train=600, detector_train=200, validation=100, calibration=100, test=100), size=(64, 64))
             sub-folders are classes; pictures are decoded as they are asked for
   Arrays.from_file("images.npz", Roles(...), classes=10)
             images (N, C, H, W) uint8 or whole 255ths, labels (N,)

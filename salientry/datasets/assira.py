@@ -32,7 +32,8 @@ class ASSIRA:
     are keyed by the pictures' bytes. Where a ``manifest.csv`` with the columns ``file`` and ``sha256`` lies beside the sub-folders,
     every picture is compared with it.
 
-    There are too few for heads of their own: ``detect`` is 0, and detectors learn on *fit* images, which the classifier was trained on.
+    There are too few for heads of their own: ``detector_train`` is 0, and detectors learn on *train* images, which the
+    classifier was trained on.
     That is not the paper's split either, which it does not give.
 
     Attributes:
@@ -46,7 +47,7 @@ class ASSIRA:
         UsageError: for another way to resize; on reading, for more sub-folders or too few pictures.
     """
 
-    roles: Roles = Roles(fit=2133, detect=0, select=237, calibrate=315, test=315)
+    roles: Roles = Roles(train=2133, detector_train=0, validation=237, calibration=315, test=315)
     size: int = 112
     resize: Resize = "squash"
     home: ClassVar[str] = "https://www.microsoft.com/en-us/download/details.aspx?id=54765"

@@ -39,7 +39,7 @@ class CIFAR10:
         DataDamaged: when a checksum is wrong; it is looked at before anything is unpickled.
     """
 
-    roles: Roles = Roles(fit=40_000, detect=5_000, select=5_000, calibrate=5_000, test=5_000)
+    roles: Roles = Roles(train=40_000, detector_train=5_000, validation=5_000, calibration=5_000, test=5_000)
     home: ClassVar[str] = HOME
     known: ClassVar[bool] = True
     class_names: ClassVar[tuple[str, ...]] = CLASSES
@@ -54,7 +54,7 @@ class CIFAR10:
         images, labels = (np.concatenate([p[k] for p in parts]) for k in (0, 1))
         test = self._batch("test_batch")
         pinned = min(SEEN, len(test[1]))
-        return Pool(images, labels, ("fit", "detect", "select")), Pool(*test, ("calibrate", "test"), pinned=pinned)
+        return Pool(images, labels, ("train", "detector_train", "validation")), Pool(*test, ("calibration", "test"), pinned=pinned)
 
     def _batch(self, name: str) -> tuple[Any, Any]:
         """Images uint8 (N, 3, 32, 32) and labels int64 (N,) of one file."""

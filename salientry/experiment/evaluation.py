@@ -29,7 +29,7 @@ class TrainingSet:
     called: str = ""
     form: str = ""
     shuffled: bool = False
-    role: str = "detect"
+    role: str = "detector_train"
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,14 @@ def evaluate(
         return image_sets.shown(detector, images, role, variant)
 
     fitted = trained(image_sets, detector, rules, training, variant, seed=seed, chosen=chosen)
-    sets = [see(natural["calibrate"], "calibrate")]
+    sets = [see(natural["calibration"], "calibration")]
     if not briefly:
-        few = {r: image_sets.few(see(natural[r], r)) for r in ("fit", "detect", "select")}
-        twins = {r: [image_sets.few(see(image_sets.attacked(a, r, rules), r)) for a in training.attacks] for r in ("detect", "select")}
-        sets += [few["fit"], few["detect"], *twins["detect"], few["select"], *twins["select"]]
+        few = {r: image_sets.few(see(natural[r], r)) for r in ("train", "detector_train", "validation")}
+        twins = {
+            r: [image_sets.few(see(image_sets.attacked(a, r, rules), r)) for a in training.attacks]
+            for r in ("detector_train", "validation")
+        }
+        sets += [few["train"], few["detector_train"], *twins["detector_train"], few["validation"], *twins["validation"]]
     calibrated = Scored(fitted, sets, run.do(score, fitted, sets, rules=rules))
     shown = [see(images, "test") for images in (natural["test"], *tests)]
     return TrialResult(fitted, calibrated, Scored(fitted, shown, run.do(score, fitted, shown, calibrated=calibrated.scores)))

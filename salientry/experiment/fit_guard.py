@@ -132,16 +132,16 @@ def fit_guard(
         if seen.advice:
             told(f"{seen.told()}. {seen.advice}")
         attacks = list(default_attacks(pixels.shape[1]) if attacks is None else attacks)
-        saliency = saliency or default_saliency(min(pixels.shape[2:]), roles.fit)
+        saliency = saliency or default_saliency(min(pixels.shape[2:]), roles.train)
         run = Run(store or scratch, seed=seed, device=str(device_of(classifier)))
         data = run.dataset(Arrays(pixels, known, roles, None if int(known.max()) + 1 == seen.classes else seen.classes))
         net = private(classifier)  # everything below runs it: the one that was given is its owner's
         f = run.given(net, digest(fingerprint(net), _answers(net, Pixels(pixels))), "yours")
-        image_sets = ImageSets(run, f, {role: run.do(classify, data[role], f) for role in ("detect", "select", "calibrate")})
+        image_sets = ImageSets(run, f, {role: run.do(classify, data[role], f) for role in ("detector_train", "validation", "calibration")})
         parts = Parts(image_sets, list(wanted), attacks, level)
         parts.check_features(net, pixels.shape[1:])
-        parts.check_classes(run.get(data["fit"]).column("label"), seen.classes)
-        parts.draw(data["fit"], saliency, gate_action)
+        parts.check_classes(run.get(data["train"]).column("label"), seen.classes)
+        parts.draw(data["train"], saliency, gate_action)
         chosen, calibrated, scored = _computed(parts, _Engine(parts, watch, workers, _seconds(net, Pixels(pixels)), pixels), gate_action)
         return _assembled(parts, classifier, seen, pixels, chosen, calibrated, scored, resize)
 
@@ -252,7 +252,7 @@ def _assembled(
     fitted = with_facts(fitted, fit=fit, **({"choice": choice} if choice else {}))
     shape = Shape(pixels.shape[1], pixels.shape[2], pixels.shape[3], seen.classes)
     net = None if drawer is None else run.get(drawer)
-    return Guard(classifier, net, fitted, threshold, parts.level, scores_of(frozen, natural_set("calibrate")), shape, resize)
+    return Guard(classifier, net, fitted, threshold, parts.level, scores_of(frozen, natural_set("calibration")), shape, resize)
 
 
 def _checked(
@@ -297,12 +297,12 @@ def _check_settings(**given: Iterable[Any]) -> None:
 
 
 def _roles(count: int, level: float) -> Roles:
-    fit, detect, select = (int(share * count) for share in SHARES)
-    calibrate = count - fit - detect - select
+    train, detector_train, validation = (int(share * count) for share in SHARES)
+    calibration = count - train - detector_train - validation
     need = smallest_sample(level)
-    if calibrate < need:
+    if calibration < need:
         raise UsageError(
-            f"{count} images leave {calibrate} to calibrate with; a false-positive rate of {level:.3g} needs {need}, so at least "
+            f"{count} images leave {calibration} to calibrate with; a false-positive rate of {level:.3g} needs {need}, so at least "
             f"{int(np.ceil(need / (1 - sum(SHARES))))} images"
         )
-    return Roles(fit, detect, select, calibrate, 0)
+    return Roles(train, detector_train, validation, calibration, 0)

@@ -1,4 +1,4 @@
-"""Fusion of fitted detectors, and the choice of the one to keep: all of it on *select*, from scores that are stored already."""
+"""Fusion of fitted detectors, and the choice of the one to keep: all of it on *validation*, from scores that are stored already."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .handles import Chosen, Found, step
 from .scoring import natural_set, scores_of, set_name
 
 FOLDS = 5
-NATURAL = natural_set("select")
+NATURAL = natural_set("validation")
 
 
 def _here(scores: Any) -> Tensor:
@@ -57,10 +57,10 @@ def fit_fusion(
     *,
     seed: int,
 ) -> nn.Module:
-    """A fusion of fitted detectors, its weights from *select*.
+    """A fusion of fitted detectors, its weights from *validation*.
 
     Args:
-        scored: each member's scores of *select* naturals and of each attack's images of that role.
+        scored: each member's scores of *validation* naturals and of each attack's images of that role.
         members: the detectors.
         names: of those image sets; not used, it is part of the key.
         attacked: select rows of each attack of the mixture that the members were trained on.
@@ -146,7 +146,7 @@ def choose_detector(candidates: list[nn.Module], called: list[str], rates: list[
 
 @step("choose_recipe", chooses=True)
 def choose_recipe(candidates: list[Any], attacked: list[Rows], scored: list[Found], names: list[str]) -> Chosen:
-    """The settings whose mean AUROC on *select* pairs is best, each attack by a detector that was trained on it; of equals the first.
+    """The settings whose mean AUROC on *validation* pairs is best, each attack by a detector that was trained on it; of equals the first.
 
     Args:
         candidates: settings.

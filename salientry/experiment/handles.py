@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import UsageError
 from ..keys import canonical, class_name, digest, label, revision_of
 from ..protocol import deal
+from ..renamed import FIRST_ROLES
 from ..rows import Joined, Rows
 from ..store import JSON
 from ..types import ROLES, Pool
@@ -206,13 +207,15 @@ def revisions_used(made_by: Step) -> dict[str, int]:
 def make_handle(made_by: Step, args: dict[str, Any], seed: int | None, numerics: str) -> Handle:
     """The handle of a step on these arguments; its key is made here."""
     name, revision, told = made_by.keyed(args) if made_by.keyed else (made_by.name, made_by.revision, args)
+    if "role" in args:  # keys and folders of a store call roles by their first names
+        told = told | {"role": FIRST_ROLES.get(args["role"], args["role"])}
     parts: list[Any] = [name, revision, canonical(told)]
     parts += [{"seed": seed}] if made_by.seeded else []
     parts += [{"uses": uses}] if (uses := revisions_used(made_by)) else []
     parts += [{"numerics": numerics}] if numerics != "float32" else []
     if not made_by.stored:
         inner = next(handles_in(args))
-        slug = "-".join([inner.slug, *(str(v) for v in args.values() if not isinstance(v, Handle))])
+        slug = "-".join([inner.slug, *(str(v) for v in told.values() if not isinstance(v, Handle))])
     else:
         slug = "-".join(getattr(v, "name", label(v)) for v in args.values() if not isinstance(v, Handle | list | tuple | dict))
         slug = slug or next((v.slug for v in args.values() if isinstance(v, Handle)), made_by.name)

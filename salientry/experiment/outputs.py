@@ -49,7 +49,7 @@ class Outputs:
         gallery: pictures.
         guard: what to leave behind for use.
         swaps: scores of detectors on mixed parts of naturals and adversarials.
-        recipe: settings that were chosen on *select*.
+        recipe: settings that were chosen on *validation*.
         white_box: attacks on classifier and detector together, and their proofs.
         hardened: detectors after each round of adversarial training.
         compact: records are kept small: compressed, and scores rounded.

@@ -63,7 +63,7 @@ class Parts:
     @property
     def settled(self) -> list[Handle]:
         """The adversarials that are learnt and chosen from."""
-        return [self.image_sets.attacked(a, role, STRICT) for a in self.attacks for role in ("detect", "select")]
+        return [self.image_sets.attacked(a, role, STRICT) for a in self.attacks for role in ("detector_train", "validation")]
 
     def leave_out(self, part: str, why: str, way: str) -> None:
         """Go on without a part, and say so once."""
@@ -110,7 +110,7 @@ class Parts:
         if any(c.needs & FROM_SALIENCY for c in self.wanted):
             f, bounds = self.image_sets.classifier, SanityCheck(action="mark" if action == "mark" else "stop")
             made = self.run.do(fit_saliency, fit, f, saliency)
-            self.drawer = self.run.do(sanity_check, self.run.do(sanity, self.image_sets.natural["select"], f, made), made, bounds)
+            self.drawer = self.run.do(sanity_check, self.run.do(sanity, self.image_sets.natural["validation"], f, made), made, bounds)
 
     def check_gate(self, action: str) -> None:
         """Leave out maps that are none.
@@ -147,7 +147,8 @@ class Parts:
             AttackTooWeak: when none is left.
         """
         counted = {
-            a: [self.run.get(self.image_sets.attacked(a, r, STRICT)).column("counts") for r in ("detect", "select")] for a in self.attacks
+            a: [self.run.get(self.image_sets.attacked(a, r, STRICT)).column("counts") for r in ("detector_train", "validation")]
+            for a in self.attacks
         }
         few = {a: f"{label(a)} ({int(d.sum())} of {len(d)} images)" for a, (d, _) in counted.items()}
         kept = [a for a, (d, s) in counted.items() if d.sum() >= FEWEST_PAIRS and s.sum() >= FEWEST_PAIRS // 2]
@@ -169,27 +170,29 @@ class Parts:
     # --- what is built ---
 
     def built(self) -> tuple[Handle, Handle, Handle]:
-        """The detector, its calibration, and its scores of *select* naturals and of each attack's images of that role."""
+        """The detector, its calibration, and its scores of *validation* naturals and of each attack's images of that role."""
         run, image_sets, attacks, variant = self.run, self.image_sets, tuple(self.attacks), EvidenceVariant(self.drawer)
         rules, called = replace(STRICT, levels=(self.level,)), "combined" if len(attacks) > 1 else ""
         fits = {c: trained(image_sets, c, rules, TrainingSet(attacks, called), variant) for c in self.wanted}
         chosen, reader = next(iter(fits.values())), self.wanted[0]
         if len(fits) > 1:
             scored = [on_select(image_sets, t, c, attacks, rules, variant) for c, t in fits.items()]
-            twins = [image_sets.attacked(a, "select", rules) for a in attacks]
+            twins = [image_sets.attacked(a, "validation", rules) for a in attacks]
             fused = run.do(fit_fusion, scored, list(fits.values()), select_names([label(a) for a in attacks]), twins, rules)
             chosen = choose(image_sets, fits, fused, attacks, rules, variant, self.level).detector
             reader = SPD() if self.drawer is not None else reader
-        calibrated = run.do(score, chosen, [image_sets.shown(reader, image_sets.natural["calibrate"], "calibrate", variant)], rules=rules)
-        sets = [image_sets.natural["select"], *(image_sets.attacked(a, "select", rules) for a in attacks)]
-        return chosen, calibrated, run.do(score, chosen, [image_sets.shown(reader, images, "select", variant) for images in sets])
+        calibrated = run.do(
+            score, chosen, [image_sets.shown(reader, image_sets.natural["calibration"], "calibration", variant)], rules=rules
+        )
+        sets = [image_sets.natural["validation"], *(image_sets.attacked(a, "validation", rules) for a in attacks)]
+        return chosen, calibrated, run.do(score, chosen, [image_sets.shown(reader, images, "validation", variant) for images in sets])
 
     def noted(self, scored: Any, threshold: float, choice: Any) -> dict[str, Any]:
-        """How good the guard is on *select* images."""
-        natural, rates = scores_of(scored, natural_set("select")), {} if choice is None else choice["rates"][choice["chosen"]]
+        """How good the guard is on *validation* images."""
+        natural, rates = scores_of(scored, natural_set("validation")), {} if choice is None else choice["rates"][choice["chosen"]]
         found = []
         for a in self.attacks:
-            rows = self.run.get(self.image_sets.attacked(a, "select", STRICT))
+            rows = self.run.get(self.image_sets.attacked(a, "validation", STRICT))
             counts = rows.column("counts")
             hits = scores_of(scored, set_name(rows.facts))[counts] > threshold
             found.append({"attack": label(a), "found": [int(hits.sum()), int(counts.sum())], "unseen": rates.get(label(a))})

@@ -13,7 +13,7 @@ and thresholds rounded to 12 binary digits, before anything is computed from the
 * ``detectors``: facts (detector, form, training attacks, protocol, seed), thresholds, keys, learning curve.
 * ``scores``: (set, detector, column ``score/<k>``).
 * ``class_names``: by number; empty where there are none. ``gates``: what the sanity checks saw; ``strength``: share fooled by each
-  attack; ``choice``: how the guard's detector was chosen; ``recipes``: which settings were chosen on *select*.
+  attack; ``choice``: how the guard's detector was chosen; ``recipes``: which settings were chosen on *validation*.
 * ``hardened``: detectors after each round of adversarial training, with the fingerprints of their weights.
 * ``classifier``: the key of the attacked one.
 * ``own``: sha256 of all other fields; ``sha256``: of each column.
@@ -296,4 +296,4 @@ def guard_of(run: Run, outputs: Outputs) -> tuple[Any, ...] | None:
         return None
     if "value" in (body := run.record(parts.detector)):
         d = with_facts(d, choice=body["value"])
-    return f, s, d, calibrated.value[str(parts.level)], parts.level, scores_of(calibrated, natural_set("calibrate"))
+    return f, s, d, calibrated.value[str(parts.level)], parts.level, scores_of(calibrated, natural_set("calibration"))

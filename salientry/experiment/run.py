@@ -55,7 +55,7 @@ class Run:
         >>> from salientry.experiment.steps import train_classifier
         >>> run = Run(tempfile.mkdtemp())
         >>> digits = run.dataset(DATASETS["digits"]())
-        >>> run.do(train_classifier, digits["fit"], CLASSIFIERS["compact"]()).slug
+        >>> run.do(train_classifier, digits["train"], CLASSIFIERS["compact"]()).slug
         'CompactCNN'
     """
 
@@ -83,7 +83,7 @@ class Run:
         return make_handle(made_by, made_by.bind(args, kwargs), 1000 * self.seed + seed, self.numerics)
 
     def dataset(self, settings: Any) -> Handle:
-        """A data set as rows; ``handle["fit"]``, ``handle["test"]`` ... are the rows of a role."""
+        """A data set as rows; ``handle["train"]``, ``handle["test"]`` ... are the rows of a role."""
         return self.do(read_data, settings)
 
     def given(self, value: Any, fingerprint: str, name: str = "given") -> Handle:

@@ -93,7 +93,7 @@ def score(
             found = {name: _shown(detector, rows, classifier) for name, rows in zip(_names(sets), sets, strict=True)}
         else:
             raise UsageError("nothing to score: neither image sets nor the scores of a fusion's parts were given")
-    return Found(None if rules is None else thresholds_of(scores_of(found, natural_set("calibrate")), rules), found)
+    return Found(None if rules is None else thresholds_of(scores_of(found, natural_set("calibration")), rules), found)
 
 
 def _names(sets: list[Rows]) -> list[str]:

@@ -30,11 +30,11 @@ def ladder(config: Config, image_sets: ImageSets, variant: EvidenceVariant, outp
         return
     loose = replace(config.strict, paired=False)
     for attack in config.headline:
-        for role in ("fit", "test"):
+        for role in ("train", "test"):
             image_sets.attacked(attack, role, config.strict)  # the same images, whoever trains on them
         for kind in (SPD, ID):
-            rungs = [(UNPAIRED, "fit", config.replica), (FOOLING, "fit", config.replica), (loose, "fit", config.replica)]
-            rungs += [(loose, "detect", config.replica), (loose, "detect", config.head)]
+            rungs = [(UNPAIRED, "train", config.replica), (FOOLING, "train", config.replica), (loose, "train", config.replica)]
+            rungs += [(loose, "detector_train", config.replica), (loose, "detector_train", config.head)]
             for form, (rules, role, head) in zip(RUNGS, rungs, strict=True):
                 training, tests = TrainingSet((attack,), form=form, role=role), [image_sets.attacked(attack, "test", rules)]
                 for seed in range(min(config.seeds, 2)):

@@ -71,8 +71,8 @@ TABLE: dict[str, tuple[Any, Any, Any]] = {
                                               (FGSM(SMALL), SMALL_BIM, MIM(SMALL, SMALL / 4)),
                                                                          ()),
     "headline":   ((CWS[0], BLACK_BIM),       (CWS[1], SMALL_BIM),       (CWS[2], FINE_BIM)),
-    "detect":     (3000,                      2000,                      600),
-    "select":     (500,                       500,                       237),
+    "detector_train": (3000,                      2000,                      600),
+    "validation": (500,                       500,                       237),
     "test":       (1000,                      1000,                      315),
     "head":       (SMALLER[0],                SmallCNN(epochs=8),        SMALLER[1]),
     "replica":    (replace(REPLICA, width=8, epochs=4), REPLICA,         replace(REPLICA, width=8, epochs=6)),
@@ -107,8 +107,8 @@ def fast(
     dataset: str = "cifar10",
     rows: str = "all",
     seeds: int | None = None,
-    detect: int | None = None,
-    select: int | None = None,
+    detector_train: int | None = None,
+    validation: int | None = None,
     test: int | None = None,
     resize: str = "",
 ) -> Outputs:
@@ -119,8 +119,8 @@ def fast(
         dataset: a name of ``DATASETS``.
         rows: ``all``, or ``headline``: only what the first table speaks of, for a second run seed.
         seeds: repetitions of each detector that draws; the published replica has one; None: as many as the table says.
-        detect: how many images of that role are attacked; None: as many as the table says.
-        select: likewise.
+        detector_train: how many images of that role are attacked; None: as many as the table says.
+        validation: likewise.
         test: likewise.
         resize: how pictures are brought to one size, ``squash`` or ``crop``; for ASSIRA alone; empty: ``squash``.
 
@@ -129,7 +129,7 @@ def fast(
         AttackTooWeak: when an attack that should fool does not.
     """
     one_of("choice of rows", rows, ("all", "headline"))
-    given: dict[str, Any] = {"seeds": seeds, "detect": detect, "select": select, "test": test}
+    given: dict[str, Any] = {"seeds": seeds, "detector_train": detector_train, "validation": validation, "test": test}
     settings = config(dataset, **{k: v for k, v in given.items() if v is not None})
     if resize:
         if not isinstance(settings.data, ASSIRA):

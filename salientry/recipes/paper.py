@@ -81,35 +81,43 @@ def prepare(run: Run, config: Config) -> tuple[Experiment, Outputs]:
         UsageError: for a number of repetitions or of images that cannot be.
     """
     roles = config.data.roles
-    limits = [("seeds", config.seeds, 100), ("detect", config.detect, roles.detect or roles.fit), ("select", config.select, roles.select)]
+    limits = [
+        ("seeds", config.seeds, 100),
+        ("detector_train", config.detector_train, roles.detector_train or roles.train),
+        ("validation", config.validation, roles.validation),
+    ]
     limits += [("test", config.test, roles.test)] if config.test is not None else []
     for name, value, most in limits:
         if not 1 <= value <= most:
             raise UsageError(f"{name} must lie in [1, {most}]; found {value}")
     images = run.dataset(config.data)
-    f = run.do(train_classifier, images["fit"], config.classifier)
-    encoder = run.do(fit_encoder, images["fit"], config.saliency.encoder)
-    drawer = run.do(fit_saliency, images["fit"], f, config.saliency, encoder)
+    f = run.do(train_classifier, images["train"], config.classifier)
+    encoder = run.do(fit_encoder, images["train"], config.saliency.encoder)
+    drawer = run.do(fit_saliency, images["train"], f, config.saliency, encoder)
     looked = {role: run.do(classify, images[role], f) for role in ROLES if getattr(roles, role)}
-    measured, drawers = run.do(sanity, looked["select"], f, drawer), [drawer]
+    measured, drawers = run.do(sanity, looked["validation"], f, drawer), [drawer]
     s = run.do(sanity_check, measured, drawer, config.bounds)
-    fit = config.detect if config.ladder else min(roles.calibrate, roles.fit)
-    natural = looked | {"fit": looked["fit"].first(fit)}
-    heads = looked["detect"].first(config.detect) if roles.detect else run.do(reuse_split, looked["fit"].first(config.detect), "detect")
-    natural |= {"detect": heads, "select": looked["select"].first(config.select)}
+    fit = config.detector_train if config.ladder else min(roles.calibration, roles.train)
+    natural = looked | {"train": looked["train"].first(fit)}
+    heads = (
+        looked["detector_train"].first(config.detector_train)
+        if roles.detector_train
+        else run.do(reuse_split, looked["train"].first(config.detector_train), "detector_train")
+    )
+    natural |= {"detector_train": heads, "validation": looked["validation"].first(config.validation)}
     natural |= {"test": looked["test"].first(config.test)} if config.test is not None else {}
-    outputs = Outputs(classifier=f, gates=[s], sanity=[measured, run.do(sanity, looked["select"], f, drawer, fill=Fill("paper"))])
+    outputs = Outputs(classifier=f, gates=[s], sanity=[measured, run.do(sanity, looked["validation"], f, drawer, fill=Fill("paper"))])
     outputs.reduced, outputs.compact = [label(a) for a in config.reduced], config.compact
     outputs.class_names = getattr(config.data, "class_names", ())
-    health = None if config.health is None else min(config.health, fit, config.detect, config.select)
-    experiment = Experiment(run, config, ImageSets(run, f, natural, health), EvidenceVariant(s), encoder, looked["select"])
+    health = None if config.health is None else min(config.health, fit, config.detector_train, config.validation)
+    experiment = Experiment(run, config, ImageSets(run, f, natural, health), EvidenceVariant(s), encoder, looked["validation"])
     if config.trunk is not None:
-        drawn = run.do(fit_saliency, images["fit"], f, config.trunk, run.do(take_trunk, images["fit"], f, config.trunk.encoder))
-        outputs.sanity.append(run.do(sanity, looked["select"], f, drawn))
+        drawn = run.do(fit_saliency, images["train"], f, config.trunk, run.do(take_trunk, images["train"], f, config.trunk.encoder))
+        outputs.sanity.append(run.do(sanity, looked["validation"], f, drawn))
         experiment.trunk = EvidenceVariant(run.do(sanity_check, outputs.sanity[-1], drawn, config.bounds))
         outputs.gates.append(_is(experiment.trunk.saliency))
         drawers.append(drawn)
-    outputs.sanity += [run.do(sanity, looked["select"], f, d, within="class") for d in drawers]
+    outputs.sanity += [run.do(sanity, looked["validation"], f, d, within="class") for d in drawers]
     return experiment, outputs
 
 
@@ -182,7 +190,7 @@ class Experiment:
 
     @functools.cached_property
     def recipe(self) -> Handle | None:
-        """The settings of ID+ that are best on *select*; None where there is nothing to choose."""
+        """The settings of ID+ that are best on *validation*; None where there is nothing to choose."""
         config, rows = self.config, self.config.headline
         if len(config.recipes) < 2:
             return None
@@ -199,7 +207,7 @@ class Experiment:
             for d in tried
             for a in rows
         ]
-        twins = [self.image_sets.attacked(a, "select", config.strict) for a in rows]
+        twins = [self.image_sets.attacked(a, "validation", config.strict) for a in rows]
         return self.run.do(choose_recipe, tried, twins, scored, select_names([label(a) for a in rows]))
 
     def evaluated(
@@ -262,7 +270,7 @@ class Experiment:
     @property
     def fit_rows(self) -> Handle:
         """The rows that nets are trained on."""
-        return self.run.dataset(self.config.data)["fit"]
+        return self.run.dataset(self.config.data)["train"]
 
     def fuse(self, outputs: Outputs) -> None:
         """The fusion of everything that was trained on all attacks, and without each of its parts in turn; and the choice of a guard.
@@ -293,7 +301,7 @@ class Experiment:
     def _fused(self, training: TrainingSet, trials: dict[Any, TrialResult], seed: int) -> tuple[tuple[Handle, Handle], list[Scored]]:
         """All fusions of these trials: the whole one and what it was calibrated to, and everything that they found."""
         config, run, image_sets, attacks = self.config, self.run, self.image_sets, training.attacks
-        twins = [image_sets.attacked(a, "select", config.strict) for a in attacks]
+        twins = [image_sets.attacked(a, "validation", config.strict) for a in attacks]
         selected = {d: on_select(image_sets, t.detector, d, attacks, config.strict, self.variant) for d, t in trials.items()}
         sets = [image_sets.natural["test"], *self.tests(config.strict, attacks, seed == 0)]
         names, whole, scores = select_names([label(a) for a in attacks]), list[Handle](), list[Scored]()
@@ -309,13 +317,13 @@ class Experiment:
         return (whole[0], whole[1]), scores
 
     def keep(self, outputs: Outputs, candidates: dict[Any, Handle], fused: Handle, calibrated: Handle) -> None:
-        """Choose the guard's detector on *select*, and only then calibrate it; without a choice it is the fusion."""
+        """Choose the guard's detector on *validation*, and only then calibrate it; without a choice it is the fusion."""
         config, image_sets, level = self.config, self.image_sets, self.config.strict.levels[0]
         if not config.choice:
             outputs.guard = GuardParts(image_sets.classifier, _is(self.variant.saliency), fused, calibrated, level)
             return
         choice = choose(image_sets, candidates, fused, config.attacks, config.strict, self.variant, level)
-        drawn = image_sets.shown(SPD(), image_sets.natural["calibrate"], "calibrate", self.variant)
+        drawn = image_sets.shown(SPD(), image_sets.natural["calibration"], "calibration", self.variant)
         calibrated = self.run.do(score, choice.detector, [drawn], rules=config.strict)
         outputs.choice = [*choice.rates, choice.detector]
         outputs.guard = GuardParts(image_sets.classifier, _is(self.variant.saliency), choice.detector, calibrated, level)
@@ -324,7 +332,7 @@ class Experiment:
         """How far maps move, learnt ones and gradients; and pictures."""
         config, run, image_sets = self.config, self.run, self.image_sets
         others = [
-            run.do(fit_saliency, image_sets.natural["select"], image_sets.classifier, m)
+            run.do(fit_saliency, image_sets.natural["validation"], image_sets.classifier, m)
             for m in (Gradient(), GradientInput(), GuidedBackprop(), Gradient(of="prob"))
         ]
         for rules in (PUBLISHED, config.strict):

@@ -24,11 +24,11 @@ class Config:
         printed: an attack at the paper's printed setting that is measured beside them, and trained on in one published row; perhaps none.
         weak: attacks among those that need not fool nine images in ten.
         reduced: attacks that are weaker than the paper's.
-        detect: how many images of that role are attacked.
-        select: likewise.
+        detector_train: how many images of that role are attacked.
+        validation: likewise.
         head: of the paired detectors.
         replica: of the paper's manner.
-        fair: of ID+; of several, the one with the best AUROC on *select* pairs of the ``headline`` is taken.
+        fair: of ID+; of several, the one with the best AUROC on *validation* pairs of the ``headline`` is taken.
         strict: the strict protocol's rules.
         seeds: repetitions of each detector that draws.
         test: how many test images are used; None: all.
@@ -51,8 +51,8 @@ class Config:
     printed: Any
     weak: tuple[Any, ...]
     reduced: tuple[Any, ...]
-    detect: int
-    select: int
+    detector_train: int
+    validation: int
     head: SmallCNN
     replica: SmallCNN
     fair: SmallCNN | tuple[SmallCNN, ...]

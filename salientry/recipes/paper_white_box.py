@@ -47,7 +47,7 @@ class WhiteBoxConfig:
         table: test images of Table 3.
         seeds: of its detectors.
         rounds: of adversarial training.
-        trained_on: images of *detect* that it sees.
+        trained_on: images of *detector_train* that it sees.
         training_seeds: of it, by the paper's attack and of strict detectors.
         strict_training: budget of the attack that strict detectors are trained against.
         few: where a step costs much: ``FEW`` detectors without their fusion and without detectors that are weak by construction; of the
@@ -178,7 +178,7 @@ class WhiteBoxExperiment:
         """Detectors that are weak by construction, each up against each attack."""
         config = self.experiment.config
         parts = [self.fair(d).fitted for d in (config.defences[0], IDPlus(config.recipes[0]))]
-        calibration, a = self.experiment.image_sets.natural["calibrate"], self.config
+        calibration, a = self.experiment.image_sets.natural["calibration"], self.config
         where = (self.right, calibration, self.classifier, self.experiment.variant.saliency, parts)
         attacks = [kind(a.budgets[-1], 2 * a.steps, restarts=a.restarts) for kind in KINDS]
         self.outputs.white_box += [self.run.do(planted_weaknesses, *where, attack) for attack in attacks]
@@ -231,9 +231,12 @@ class WhiteBoxExperiment:
     def hardened(self, settings: Any, seed: int, called: str, attack: Any, rules: EvaluationProtocol) -> None:
         """All rounds, each looked at by the attack that it is trained against; the last one attacked afresh, and as it was before."""
         config, image_sets, variant, n = self.experiment.config, self.experiment.image_sets, self.experiment.variant, self.config.trained_on
-        natural = image_sets.natural["detect"].first(n)
-        seen = image_sets.shown(settings, image_sets.natural["detect"], "detect", variant).first(n)
-        sets = [image_sets.shown(settings, image_sets.attacked(b, "detect", rules), "detect", variant).first(n) for b in config.attacks]
+        natural = image_sets.natural["detector_train"].first(n)
+        seen = image_sets.shown(settings, image_sets.natural["detector_train"], "detector_train", variant).first(n)
+        sets = [
+            image_sets.shown(settings, image_sets.attacked(b, "detector_train", rules), "detector_train", variant).first(n)
+            for b in config.attacks
+        ]
         target = Target(self.experiment.evaluated(settings, rules, self.experiment.combined, seed).detector, None, variant.saliency)
         rounds = [target]
         for k in range(1, self.config.rounds + 1):
@@ -254,7 +257,7 @@ class WhiteBoxExperiment:
     def calibrated(self, settings: Any, target: Target) -> Target:
         """With a strict threshold."""
         shown = self.experiment.image_sets.shown(
-            settings, self.experiment.image_sets.natural["calibrate"], "calibrate", self.experiment.variant
+            settings, self.experiment.image_sets.natural["calibration"], "calibration", self.experiment.variant
         )
         return Target(target.fitted, self.run.do(score, target.fitted, [shown], rules=self.strict), target.saliency)
 

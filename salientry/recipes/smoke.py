@@ -61,8 +61,8 @@ WHITE_BOX = WhiteBoxConfig(
 def smoke(
     run: Run,
     seeds: int = 2,
-    detect: int = 800,
-    select: int = 200,
+    detector_train: int = 800,
+    validation: int = 200,
     full_cw: bool = False,
     whitebox: bool = False,
     *,
@@ -80,8 +80,8 @@ def smoke(
     Args:
         run: where it is written down.
         seeds: repetitions of each detector that draws; the published replica has one.
-        detect: how many images of that role are attacked.
-        select: likewise.
+        detector_train: how many images of that role are attacked.
+        validation: likewise.
         full_cw: C&W and JSMA at the paper's settings, not at reduced ones.
         whitebox: also attack classifier and detectors together (as ``salientry run whitebox dataset=digits`` does alone).
         data: the data set and its roles.
@@ -97,7 +97,9 @@ def smoke(
         UsageError: for a number of repetitions or of images that cannot be.
         AttackTooWeak: when an attack that should fool does not.
     """
-    made = replace(digits(seeds, detect, select, full_cw, width), data=data, classifier=classifier, saliency=saliency, bounds=bounds)
+    made = replace(
+        digits(seeds, detector_train, validation, full_cw, width), data=data, classifier=classifier, saliency=saliency, bounds=bounds
+    )
     experiment, outputs = prepare(run, replace(made, strict=strict, attacks=attacks or made.attacks))
     experiment.define_steps(outputs)
     if whitebox:
@@ -105,7 +107,7 @@ def smoke(
     return outputs
 
 
-def digits(seeds: int = 2, detect: int = 800, select: int = 200, full_cw: bool = False, width: int = WIDTH) -> Config:
+def digits(seeds: int = 2, detector_train: int = 800, validation: int = 200, full_cw: bool = False, width: int = WIDTH) -> Config:
     """The digits: everything at a size that is done in minutes."""
     cw, jsma = PRINTED if full_cw else REDUCED
     return Config(
@@ -117,8 +119,8 @@ def digits(seeds: int = 2, detect: int = 800, select: int = 200, full_cw: bool =
         printed=DeepFool(steps=2),
         weak=(FGSM(),),
         reduced=() if full_cw else REDUCED,
-        detect=detect,
-        select=select,
+        detector_train=detector_train,
+        validation=validation,
         head=SmallCNN(width=width),
         replica=replace(REPLICA, width=width),
         fair=replace(FULL_RESOLUTION, width=width),

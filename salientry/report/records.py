@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..errors import DataDamaged, Error, StoreError, UsageError
 from ..files import own_sha256, read_object
 from ..metrics import Resamples, of_mixture
+from ..renamed import FIRST_ROLES
 from ..rows import ids_from
 from ..store import JSON, packed, read_arrays, read_json
 
@@ -206,6 +207,9 @@ class Records:
             raise UsageError(f"the records in {self.folder} and in {self.beside.folder} are of different classifiers")
 
     def _read(self, body: JSON, arrays: dict[str, Array], verify: bool) -> None:
+        for s in body["sets"]:  # newer records call roles by other names
+            s["facts"] |= {k: FIRST_ROLES.get(s["facts"][k], s["facts"][k]) for k in ("role", "lent") if k in s["facts"]}
+            s["name"] = "/".join(FIRST_ROLES.get(part, part) for part in s["name"].split("/"))
         self.absent = [shard for shard in body["shards"] if not (self.folder / shard).exists()]
         file_of = {s["column"]: s["shard"] for s in body["scores"]}
         gone = {column for column, shard in file_of.items() if shard in self.absent}

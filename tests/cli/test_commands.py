@@ -48,8 +48,8 @@ def impossible(run: Run, least: float = 2.0) -> Outputs:
     return smoke(
         run,
         seeds=1,
-        detect=100,
-        select=60,
+        detector_train=100,
+        validation=60,
         attacks=ATTACKS,
         width=4,
         data=Digits(roles=ROLES),
@@ -272,7 +272,7 @@ def kinds(told: Told) -> dict[str, list[int]]:
 
 def test_a_plan_says_what_is_done_what_is_left_and_how_long(home: Path) -> None:
     """A line for each kind of step; with --all one for each step."""
-    told = Told("plan", "smoke", "seeds=1", "select=60")
+    told = Told("plan", "smoke", "seeds=1", "validation=60")
     found = kinds(told)
     assert len(told.lines) < 50
     assert all(done == 0 and steps == left > 0 for steps, done, left in found.values())
@@ -281,7 +281,7 @@ def test_a_plan_says_what_is_done_what_is_left_and_how_long(home: Path) -> None:
     total = float(told.lines[-1].split("about ")[1].split()[0])
     assert total > 10, "recorded seconds come with the package"
     assert sum(float(line.split("about ")[1].split()[0]) for line in told.lines[1:-1]) == pytest.approx(total, abs=len(found))
-    every = Told("plan", "smoke", "seeds=1", "select=60", "--all")
+    every = Told("plan", "smoke", "seeds=1", "validation=60", "--all")
     assert every.lines[-1] == told.lines[-1]
     assert len(every.lines) == count + 1
     assert all(line.startswith("left") for line in every.lines[:-1])

@@ -57,7 +57,7 @@ def test_every_data_set_is_told_with_its_roles_and_its_home(data: Path) -> None:
     assert list(found) == list(DATASETS)
     for name, kind in DATASETS.items():
         roles = kind().roles
-        wanted = [roles.fit, roles.detect, roles.select, roles.calibrate, roles.test]
+        wanted = [roles.train, roles.detector_train, roles.validation, roles.calibration, roles.test]
         numbers = [int(n.replace(",", "")) for n in re.findall(r"[\d,]*\d", found[name]["images"])]
         assert numbers == [sum(wanted), *wanted]
         assert found[name]["from"] == kind.home and kind.home.startswith("https://")

@@ -54,7 +54,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch, made: Any) -> None:
     [
         (["smok"], ["unknown recipe 'smok'", "there are: smoke"]),
         ([""], ["unknown recipe ''", "there are: smoke"]),
-        (["smoke", "sedes=3"], ["unknown parameter 'sedes=3'", "seeds=2", "detect=800", "select=200", "full_cw=False"]),
+        (["smoke", "sedes=3"], ["unknown parameter 'sedes=3'", "seeds=2", "detector_train=800", "validation=200", "full_cw=False"]),
         (["smoke", "seeds"], ["unknown parameter 'seeds'", "seeds=2"]),
         (["smoke", "=3"], ["unknown parameter '=3'", "seeds=2"]),
         (["smoke", ""], ["unknown parameter ''", "seeds=2"]),
@@ -65,7 +65,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch, made: Any) -> None:
         (["smoke", "full_cw=1"], ["full_cw must be bool, like False; found '1'"]),
         (["smoke", "full_cw=yes"], ["full_cw must be bool, like False; found 'yes'"]),
         (["smoke", "seeds=0"], ["seeds must lie in [1, 100]; found 0"]),
-        (["smoke", "detect=0"], ["detect must lie in [1, "]),
+        (["smoke", "detector_train=0"], ["detector_train must lie in [1, "]),
         (["smoke", "seeds=1.5"], ["seeds must be int, like 2; found '1.5'"]),
         (["smoke", "seeds=True"], ["seeds must be int, like 2; found 'True'"]),
         (["smoke", "seeds=(1"], ["seeds must be int, like 2; found '(1'"]),

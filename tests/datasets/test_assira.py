@@ -17,7 +17,7 @@ from salientry.keys import decode, digest, encode
 from salientry.protocol import deal
 from salientry.types import ROLES, Roles
 
-FEW = Roles(fit=8, detect=0, select=4, calibrate=4, test=4)
+FEW = Roles(train=8, detector_train=0, validation=4, calibration=4, test=4)
 
 
 def draw(root: Path, cat: str = "cat", dog: str = "dog", count: int = 10) -> None:
@@ -74,7 +74,7 @@ def test_crop_keeps_the_middle_and_the_proportions(root: Path) -> None:
 
 def test_heads_have_no_images_of_their_own(root: Path) -> None:
     roles = ASSIRA().roles
-    assert (roles.fit, roles.detect, roles.select, roles.calibrate, roles.test) == (2133, 0, 237, 315, 315)
+    assert (roles.train, roles.detector_train, roles.validation, roles.calibration, roles.test) == (2133, 0, 237, 315, 315)
     pools = ASSIRA(FEW).read()
     _, role, _ = deal(pools, FEW)
     assert np.bincount(role, minlength=5).tolist() == [8, 0, 4, 4, 4]

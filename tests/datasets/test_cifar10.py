@@ -18,7 +18,7 @@ from salientry.randomness import image_ids
 from salientry.types import ROLES, Roles
 
 FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
-EACH, ROLES_ = 40, Roles(fit=100, detect=40, select=40, calibrate=20, test=20)
+EACH, ROLES_ = 40, Roles(train=100, detector_train=40, validation=40, calibration=20, test=20)
 
 
 def pixels(name: str) -> NDArray[np.uint8]:
@@ -55,7 +55,7 @@ def put(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, body: bytes) -
 def test_five_batches_and_a_test_batch_are_two_pools(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cifar10, "SEEN", 12)
     training, test = CIFAR10(ROLES_).read()
-    assert training.roles == ("fit", "detect", "select") and test.roles == ("calibrate", "test")
+    assert training.roles == ("train", "detector_train", "validation") and test.roles == ("calibration", "test")
     for pool, names in ((training, FILES[:5]), (test, FILES[5:])):
         assert pool.images.dtype == np.uint8 and pool.images.shape == (EACH * len(names), 3, 32, 32)
         assert pool.labels.dtype == np.int64
@@ -153,8 +153,8 @@ def test_the_first_images_of_the_test_file_are_for_calibration(folder: Path, mon
     assert (training.pinned, test.pinned) == (0, 12)
     _, role, rank = deal([training, test], ROLES_)
     mine = role[5 * EACH :]
-    assert (mine[:12] == ROLES.index("calibrate")).all()
-    assert (mine[12:] == ROLES.index("calibrate")).sum() == 8 and (mine == ROLES.index("test")).sum() == 20
+    assert (mine[:12] == ROLES.index("calibration")).all()
+    assert (mine[12:] == ROLES.index("calibration")).sum() == 8 and (mine == ROLES.index("test")).sum() == 20
     assert np.array_equal(role[: 5 * EACH], deal([training], ROLES_)[1]), "the training file is dealt as ever"
     assert sorted(rank[5 * EACH :][mine == 3].tolist()) == list(range(20))
 
@@ -186,7 +186,7 @@ def test_the_real_files() -> None:
     ids, role, rank = deal([training, test], CIFAR10().roles)
     assert np.bincount(role).tolist() == [40_000, 5_000, 5_000, 5_000, 5_000]
     assert (role[:50_000] < 3).all() and (role[50_000:] >= 3).all()
-    assert (role[50_000:53_000] == ROLES.index("calibrate")).all()
+    assert (role[50_000:53_000] == ROLES.index("calibration")).all()
     for r in range(5):
         counts = np.bincount(np.concatenate([training.labels, test.labels])[role == r])
         assert np.abs(counts - counts.mean()).max() <= 60, "the seen images are not quite in proportion"

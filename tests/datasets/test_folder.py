@@ -206,11 +206,11 @@ def test_roles_and_resizing_move_the_key(root: Path) -> None:
 
 def test_a_run_finds_results_again_wherever_the_folder_lies(root: Path, tmp_path: Path) -> None:
     run = Run(tmp_path / "store")
-    before = run.do(classify, run.dataset(Folder(root, ROLES_))["fit"], run.given(CompactCNN(width=4).build(SHAPE), "net"))
+    before = run.do(classify, run.dataset(Folder(root, ROLES_))["train"], run.given(CompactCNN(width=4).build(SHAPE), "net"))
     run.compute([before])
     again = Run(tmp_path / "store")
     elsewhere = Folder(root.rename(tmp_path / "moved"), ROLES_)
-    after = again.do(classify, again.dataset(elsewhere)["fit"], again.given(CompactCNN(width=4).build(SHAPE), "net"))
+    after = again.do(classify, again.dataset(elsewhere)["train"], again.given(CompactCNN(width=4).build(SHAPE), "net"))
     assert not again.compute([after]).made and again.path(after) == run.path(before)
 
 
@@ -221,7 +221,7 @@ def test_it_goes_through_a_run(root: Path, tmp_path: Path) -> None:
     run = Run(tmp_path / "store")
     folder = Folder(root, ROLES_)
     data = run.dataset(folder)
-    net = run.do(train_classifier, data["fit"], CompactCNN(width=4, epochs=1, batch=2))
+    net = run.do(train_classifier, data["train"], CompactCNN(width=4, epochs=1, batch=2))
     seen = run.get(run.do(classify, data["test"], net))
     assert seen.facts["classes"] == 2 and seen.facts["dataset"] == "folder"
     assert seen.column("logits").shape == (2, 2)
@@ -388,7 +388,14 @@ def test_copies_in_one_class_are_refused_when_they_have_two_roles(root: Path) ->
         except DataDamaged as e:
             apart += 1
             said = str(e)
-            for word in ("1 images are in two roles at once", "cat/0.png in ", "cat/copy.png in ", " fit", " detect", "remove the copies"):
+            for word in (
+                "1 images are in two roles at once",
+                "cat/0.png in ",
+                "cat/copy.png in ",
+                " train",
+                " detector_train",
+                "remove the copies",
+            ):
                 assert word in said
     assert 1 <= apart <= 12, "some splits come between the copies"
 

@@ -40,7 +40,7 @@ def computed(pictures, roles, name, workers=1):
         data = Arrays(images, np.arange(len(images)) % 4, roles)
     run = Run(Path(where) / name)
     rows = run.dataset(data)
-    net = run.do(train_classifier, rows["fit"], CompactCNN(width=2, epochs=1, batch=250, shift=0))
+    net = run.do(train_classifier, rows["train"], CompactCNN(width=2, epochs=1, batch=250, shift=0))
     seen = run.do(classify, rows["test"], net)
     run.compute([seen], workers=workers)
     return run.get(seen), run.get(rows)
@@ -54,14 +54,14 @@ def all_at_once(source):
     yield source[:]
 
 
-computed(Path(where) / "few", Roles(fit=250, detect=5, select=5, calibrate=5, test=15), "warm")
+computed(Path(where) / "few", Roles(train=250, detector_train=5, validation=5, calibration=5, test=15), "warm")
 if spoilt == "joined":
     handles.Joined = whole
 if spoilt == "written":
     store.slices = all_at_once
 used = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmData"))
 resource.setrlimit(resource.RLIMIT_DATA, (used + allowed, used + allowed))
-seen, rows = computed(Path(where) / "many", Roles(fit=4_000, detect=500, select=500, calibrate=500, test=6_500), "store")
+seen, rows = computed(Path(where) / "many", Roles(train=4_000, detector_train=500, validation=500, calibration=500, test=6_500), "store")
 assert seen.column("logits").shape == (6_500, 4) and np.isfinite(seen.column("logits")).all()
 assert rows.column("image", slice(0, 0)).shape[1:] == (3, 48, 48) and len(rows) == 20_000
 print("through", len(set(rows.ids.tolist())), sum(int(rows.column("image", [i]).sum()) for i in range(0, 20_000, 1000)))

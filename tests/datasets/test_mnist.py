@@ -60,7 +60,7 @@ def test_the_four_files_are_two_pools(folder: Path, monkeypatch: pytest.MonkeyPa
         assert np.array_equal(pool.images, expected[f"{part}-images-idx3-ubyte"][:, None])
         assert np.array_equal(pool.labels, expected[f"{part}-labels-idx1-ubyte"])
         assert pool.images.dtype == np.uint8 and pool.labels.dtype == np.int64
-    assert training.roles == ("fit", "detect", "select") and test.roles == ("calibrate", "test")
+    assert training.roles == ("train", "detector_train", "validation") and test.roles == ("calibration", "test")
     _, role, _ = deal([training, test], Roles(20, 10, 10, 10, 10))
     assert (role[:40] < 3).all() and (role[40:] >= 3).all()
 

@@ -28,7 +28,7 @@ from salientry.rows import Rows
 N, MEMBERS = 300, 3
 ATTACKS = ["A", "B", "C"]
 NAMES = select_names(ATTACKS)
-SETS = ["any/select/natural", *(f"strict/select/{a}" for a in ATTACKS)]
+SETS = ["any/validation/natural", *(f"strict/validation/{a}" for a in ATTACKS)]
 IDS = np.array([f"{(i * 2654435761) % 2**32:08x}{i:08x}" for i in range(N)])
 NATURAL = Rows(IDS, {}, {})
 
@@ -39,7 +39,7 @@ def attacked(seed: int = 0) -> list[Rows]:
 
 
 def facts(attack: str) -> dict[str, str]:
-    return {"attack": attack, "role": "select", "protocol": "strict"}
+    return {"attack": attack, "role": "validation", "protocol": "strict"}
 
 
 def arrays(seed: int = 0) -> list[dict[str, Any]]:
@@ -65,8 +65,8 @@ def test_it_is_fitted_on_select_rows_that_count_each_of_the_attack_of_its_turn_a
     plain = fitted(values)
     poisoned = []
     for v in values:
-        own = {"any/calibrate/natural": np.full(9, np.nan, np.float32)} | {k: a.copy() for k, a in v.items()}
-        own |= dict.fromkeys(("strict/test/A", "published/select/A"), np.full(N, np.nan, np.float32))
+        own = {"any/calibration/natural": np.full(9, np.nan, np.float32)} | {k: a.copy() for k, a in v.items()}
+        own |= dict.fromkeys(("strict/test/A", "published/validation/A"), np.full(N, np.nan, np.float32))
         for k, rows in enumerate(attacked()):
             own[SETS[k + 1]][(mixture != k) | ~rows.column("counts")] = np.nan
         counted = np.choose(mixture, [r.column("counts") for r in attacked()])
@@ -102,7 +102,7 @@ def test_scores_from_stored_scores_are_those_of_the_module_on_the_evidence() -> 
     images = [torch.rand(70, 1, 1, MEMBERS, generator=torch.Generator().manual_seed(i)) * 4 for i in range(2)]
     with torch.no_grad():
         direct = [fused(Evidence(None, None, x)).numpy() for x in images]
-        names = ["any/calibrate/natural", "strict/select/B"]
+        names = ["any/calibration/natural", "strict/validation/B"]
         by = [{n: p(Evidence(None, None, x)).numpy() for n, x in zip(names, images, strict=True)} for p in pixels]
     with pytest.warns(UserWarning, match="70 calibration images"):
         found = score.function(fused, parts=scored(by), rules=replace(STRICT, levels=(0.05,)))
@@ -113,7 +113,9 @@ def test_scores_from_stored_scores_are_those_of_the_module_on_the_evidence() -> 
     np.testing.assert_allclose(some.arrays[names[1]], direct[1], atol=1e-5)
     assert set(found.value) == {"own", "0.05"}
     assert (found.arrays[names[0]] > found.value["0.05"]).mean() <= 0.05
-    with pytest.raises(UsageError, match="there are no scores of strict/select/C; there are: any/calibrate/natural, strict/select/B"):
+    with pytest.raises(
+        UsageError, match="there are no scores of strict/validation/C; there are: any/calibration/natural, strict/validation/B"
+    ):
         score.function(fused, [Rows(IDS[:70], {}, facts("C"))], scored(by))
 
 

@@ -25,12 +25,12 @@ class Two:
 
     said: tuple[int | None, ...] = (None, None)
     spoilt: str = ""
-    roles: Roles = Roles(fit=8, detect=4, select=4, calibrate=4, test=4)
+    roles: Roles = Roles(train=8, detector_train=4, validation=4, calibration=4, test=4)
 
     def read(self) -> tuple[Pool, ...]:
         last: Any = IMAGES[20:, :, :2] if self.spoilt == "size" else IMAGES[20:]
-        training = Pool(IMAGES[:20], LABELS[:20], ("fit", "detect", "select"), classes=self.said[0])
-        return training, Pool(last, LABELS[20:] * (self.spoilt != "labels"), ("calibrate", "test"), classes=self.said[1])
+        training = Pool(IMAGES[:20], LABELS[:20], ("train", "detector_train", "validation"), classes=self.said[0])
+        return training, Pool(last, LABELS[20:] * (self.spoilt != "labels"), ("calibration", "test"), classes=self.said[1])
 
 
 def test_pools_are_rows_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,9 +40,9 @@ def image_sets(tmp_path_factory: pytest.TempPathFactory) -> ImageSets:
     """Random images, a random classifier: it is right on about a quarter of them."""
     run, net = Run(tmp_path_factory.mktemp("store")), examples.conv(SHAPE)
     images = (examples.images(SHAPE, N + 6) * 255).round().to(torch.uint8).numpy()
-    data = run.dataset(Arrays(images, np.arange(N + 6) % 4, Roles(fit=0, detect=6, select=0, calibrate=0, test=N)))
+    data = run.dataset(Arrays(images, np.arange(N + 6) % 4, Roles(train=0, detector_train=6, validation=0, calibration=0, test=N)))
     f = run.given(net, fingerprint(net))
-    return ImageSets(run, f, {role: run.do(classify, data[role], f) for role in ("detect", "test")})
+    return ImageSets(run, f, {role: run.do(classify, data[role], f) for role in ("detector_train", "test")})
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_an_attack_proposes_once_for_both_protocols(image_sets: ImageSets) -> No
     assert image_sets.attacked(DeepFool(steps=6), "test", STRICT) is strict
     steps = [h.step.name for h in image_sets.run.order([published, strict]) if h.step]
     assert steps.count("attack_images") == 1 and steps.count("settle") == 2
-    assert image_sets.attacked(ATTACK, "detect", STRICT).args["proposed"].fingerprint != strict.args["proposed"].fingerprint
+    assert image_sets.attacked(ATTACK, "detector_train", STRICT).args["proposed"].fingerprint != strict.args["proposed"].fingerprint
     with warnings.catch_warnings():
         rows = [image_sets.run.get(h) for h in (published, strict)]
     assert rows[0].column("image").dtype == np.float32 and rows[1].column("image").dtype == np.uint8

@@ -180,7 +180,7 @@ def test_every_field_of_every_settings_class_is_in_its_key(kind: type, tmp_path:
     monkeypatch.setenv("SALIENTRY_DATA", str(tmp_path))
     test_assira.draw(tmp_path / "asirra", count=1)  # keyed by its pictures too
     required = {"encoder": salientry.saliency.SimpleClassifier(), "name": "n", "bits": 8, "only_positives": True}
-    required |= dict.fromkeys(("fit", "detect", "select", "calibrate", "test"), 3) | {"argument": "a"}
+    required |= dict.fromkeys(("train", "detector_train", "validation", "calibration", "test"), 3) | {"argument": "a"}
     required |= {"net": salientry.classifiers.CompactCNN()}
     given = {f.name: required[f.name] for f in dataclasses.fields(kind) if default_of(f) is MISSING}
     spec = kind(**given)
@@ -349,12 +349,20 @@ def test_numbers_of_one_value_are_one_key() -> None:
     assert digest(S(True)) != digest(S(1))
 
 
+def _recorded(value: Any) -> str:
+    """A default under the first names of its fields."""
+    if isinstance(value, Roles):
+        then = first_name(Roles)[1]
+        return f"Roles({', '.join(f'{then.get(f.name, f.name)}={getattr(value, f.name)}' for f in dataclasses.fields(value))})"
+    return repr(value)
+
+
 def test_the_default_values_are_those_that_old_keys_stand_for() -> None:
     """A changed default would silently give an old key to new numbers: raise REVISION or undo it, then write the file again."""
     now = {}
     for kind in specs():
         name, then = first_name(kind)
-        now[name] = {then.get(f.name, f.name): repr(default_of(f)) for f in dataclasses.fields(kind)}
+        now[name] = {then.get(f.name, f.name): _recorded(default_of(f)) for f in dataclasses.fields(kind)}
     if not REFERENCE.exists():  # pragma: no cover - the first time only
         REFERENCE.write_text(json.dumps(now, indent=1, sort_keys=True).replace(repr(MISSING), "required") + "\n")
     known = json.loads(REFERENCE.read_text())

@@ -16,6 +16,7 @@ from salientry.batches import Batch
 from salientry.errors import DataDamaged, DeviceError, GateFailed, UsageError
 from salientry.experiment.handles import Chosen, Handle, step
 from salientry.experiment.run import Run
+from salientry.keys import digest
 from salientry.learned import with_recipe
 from salientry.machine import machine
 from salientry.progress import PROGRESS
@@ -30,7 +31,7 @@ BREAK = {"at": -1}
 class Numbers:
     """A data set of 23 images whose pixels are their index."""
 
-    roles: Roles = Roles(fit=23, detect=0, select=0, calibrate=0, test=0)
+    roles: Roles = Roles(train=23, detector_train=0, validation=0, calibration=0, test=0)
 
     def read(self) -> tuple[Pool, ...]:
         CALLS["read"] += 1
@@ -116,13 +117,13 @@ def fresh() -> None:
 
 def test_nothing_is_computed_before_it_is_wanted_and_nothing_twice(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    rows = run.dataset(Numbers())["fit"]
+    rows = run.dataset(Numbers())["train"]
     h = run.do(total, run.do(plus, rows, Add(2)))
     assert not CALLS
     run.compute([h, h])
     assert CALLS == {"read": 1, "plus": 6, "total": 1}  # 23 rows in shards of 8, batches of 4
     again = Run(tmp_path)
-    h2 = again.do(total, again.do(plus, again.dataset(Numbers())["fit"], Add(2.0)))  # 2 and 2.0 are one key
+    h2 = again.do(total, again.do(plus, again.dataset(Numbers())["train"], Add(2.0)))  # 2 and 2.0 are one key
     outcome = again.compute([h2])
     assert (len(outcome.reused), len(outcome.made)) == (3, 0)
     assert CALLS == {"read": 1, "plus": 6, "total": 1}
@@ -131,7 +132,7 @@ def test_nothing_is_computed_before_it_is_wanted_and_nothing_twice(tmp_path: Pat
 
 def test_a_step_that_broke_goes_on_at_its_last_shard(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    h = run.do(plus, run.dataset(Numbers())["fit"], Add())
+    h = run.do(plus, run.dataset(Numbers())["train"], Add())
     BREAK["at"] = 4  # in the second shard
     with pytest.raises(UsageError, match="power failed"):
         run.compute([h])
@@ -150,11 +151,13 @@ def test_a_step_that_broke_goes_on_at_its_last_shard(tmp_path: Path) -> None:
 
 def test_rows_widen_and_keep_their_order(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    rows = run.dataset(Numbers())["fit"]
+    rows = run.dataset(Numbers())["train"]
     found: Rows = run.get(run.do(plus, rows, Add(5)))
     natural: Rows = run.get(rows)
     assert found.facts["added"] == 5
-    assert found.facts["role"] == "fit"
+    assert found.facts["role"] == "train"
+    assert "-fit" in rows.slug, "folders of a store are called as ever"
+    assert rows.fingerprint == digest("_take_role", 1, {"rows": rows.args["rows"], "role": "fit"}), "and so are keys"
     np.testing.assert_array_equal(found.column("row"), natural.column("image")[:, 0, 0, 0])
     np.testing.assert_array_equal(found.column("sum"), natural.column("label") + 5)
     assert isinstance(found._columns["sum"], np.memmap)
@@ -165,7 +168,7 @@ def test_rows_widen_and_keep_their_order(tmp_path: Path) -> None:
 
 def test_seeds_belong_to_steps_that_draw(tmp_path: Path) -> None:
     one, other = Run(tmp_path, seed=0), Run(tmp_path, seed=1)
-    rows = one.dataset(Numbers())["fit"]
+    rows = one.dataset(Numbers())["train"]
     assert one.do(plus, rows, Add()).fingerprint == other.do(plus, rows, Add()).fingerprint
     keys = {r.do(noisy, rows, seed=s).fingerprint for r in (one, other) for s in (0, 1)}
     assert len(keys) == 4
@@ -175,7 +178,7 @@ def test_seeds_belong_to_steps_that_draw(tmp_path: Path) -> None:
 
 def test_a_failed_gate_skips_what_stands_on_it_and_nothing_else(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    rows = run.do(plus, run.dataset(Numbers())["fit"], Add())
+    rows = run.do(plus, run.dataset(Numbers())["train"], Add())
     value = run.given(41, "forty-one")
     bad, good = run.do(judged, rows, value, 22.0), run.do(judged, rows, value, 23.0)
     wanted = [run.do(after, bad), run.do(after, good), run.do(total, rows)]
@@ -206,7 +209,7 @@ def test_modules_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_rows_that_are_not_aligned_are_refused(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    rows = run.dataset(Numbers())["fit"]
+    rows = run.dataset(Numbers())["train"]
     with pytest.raises(AssertionError, match="not aligned"):
         run.get(run.do(two, rows, rows.first(5)))
     with pytest.raises(AssertionError, match="not aligned"):
@@ -215,7 +218,7 @@ def test_rows_that_are_not_aligned_are_refused(tmp_path: Path) -> None:
 
 def test_an_unfinished_result_is_no_result(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    h = run.do(total, run.do(plus, run.dataset(Numbers())["fit"], Add()))
+    h = run.do(total, run.do(plus, run.dataset(Numbers())["train"], Add()))
     run.compute([h])
     (run.path(h) / "DONE").unlink()
     (run.path(h) / "result.json").write_text("{ half")
@@ -227,7 +230,7 @@ def test_an_unfinished_result_is_no_result(tmp_path: Path) -> None:
 def test_a_result_of_other_images_is_refused(tmp_path: Path) -> None:
     run = Run(tmp_path)
     data = run.dataset(Numbers())
-    h = run.do(plus, data["fit"], Add())
+    h = run.do(plus, data["train"], Add())
     run.compute([h])
     rows: Rows = run.get(data)
     columns = {n: [rows.column(n)] for n in rows.names} | {"id": [id_bytes(rows.ids[::-1])]}
@@ -262,19 +265,19 @@ def test_wrong_use_is_said(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match=r"no CUDA device|CUDA devices"):
         Run(tmp_path, device="cuda:99")
     run = Run(tmp_path)
-    with pytest.raises(UsageError, match="unknown role 'train'; there are: fit"):
-        run.dataset(Numbers())["train"]
+    with pytest.raises(UsageError, match="unknown role 'fit'; there are: train"):
+        run.dataset(Numbers())["fit"]
     with pytest.raises(UsageError, match="also needs: settings"):
-        run.do(plus, run.dataset(Numbers())["fit"])
+        run.do(plus, run.dataset(Numbers())["train"])
     with pytest.raises(UsageError, match="30 rows wanted, there are 23"):
-        run.get(run.dataset(Numbers())["fit"].first(30))
+        run.get(run.dataset(Numbers())["train"].first(30))
     with pytest.raises(UsageError, match="no images"):
         run.get(run.do(plus, run.dataset(Numbers())["test"], Add()))
 
 
 def test_progress_is_told_and_threads_are_as_before(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    h = run.do(plus, run.dataset(Numbers())["fit"], Add())
+    h = run.do(plus, run.dataset(Numbers())["train"], Add())
     told: list[tuple[str, int, int]] = []
 
     def listener(handle: Handle, index: int, of: int) -> Any:
@@ -293,7 +296,7 @@ def test_progress_is_told_and_threads_are_as_before(tmp_path: Path) -> None:
 
 def test_the_record_says_how_it_was_made(tmp_path: Path) -> None:
     run = Run(tmp_path, seed=2)
-    rows = run.dataset(Numbers())["fit"]
+    rows = run.dataset(Numbers())["train"]
     h = run.do(noisy, rows, seed=1)
     with warnings.catch_warnings():
         run.compute([h])
@@ -308,7 +311,7 @@ def test_the_record_says_how_it_was_made(tmp_path: Path) -> None:
 
 def test_a_handle_is_told_in_a_line_however_long_its_graph(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    h = run.do(total, run.do(plus, run.dataset(Numbers())["fit"], Add()))
+    h = run.do(total, run.do(plus, run.dataset(Numbers())["train"], Add()))
     for _ in range(40):
         h = run.do(two, h, h)  # spelt out, two to the fortieth
     assert len(repr(h)) < 1000

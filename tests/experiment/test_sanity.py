@@ -50,7 +50,7 @@ def pixels(count: int = 16) -> Rows:
     image = image.reshape(-1, 1, SIDE, SIDE)
     logits = Halves()(torch.from_numpy(image)).numpy()
     columns = {"image": image, "logits": logits, "predicted": logits.argmax(1), "label": logits.argmax(1)}
-    return Rows(np.array([f"{i:016x}" for i in range(count)]), columns, {"role": "select"})
+    return Rows(np.array([f"{i:016x}" for i in range(count)]), columns, {"role": "validation"})
 
 
 def measured(maps: MAPS, within: str | None) -> Rows:

@@ -22,7 +22,7 @@ from salientry.types import Pool, Roles
 class Few:
     """A data set of 12 images."""
 
-    roles: Roles = Roles(fit=12, detect=0, select=0, calibrate=0, test=0)
+    roles: Roles = Roles(train=12, detector_train=0, validation=0, calibration=0, test=0)
 
     def read(self) -> tuple[Pool, ...]:
         return (Pool(np.arange(12, dtype=np.uint8).reshape(-1, 1, 1, 1).repeat(4, 2), np.arange(12) % 2),)
@@ -77,7 +77,7 @@ class Shop:
 
     def __init__(self, root: Path, **wanted: Any) -> None:
         self.run, self.log = Run(root / "store"), str(root / "log")
-        rows = self.run.dataset(Few())["fit"]
+        rows = self.run.dataset(Few())["train"]
         self.painted = self.run.do(painted, rows, self.log)
         self.framed = self.run.do(framed, self.painted, self.log)
         self.hung = self.run.do(hung, [self.framed, self.run.do(turned, self.painted)], self.log)

@@ -121,8 +121,8 @@ class Bright(nn.Module):
 
 
 SETS: dict[str, dict[str, Any]] = {
-    "published/detect/A": {"role": "detect", "protocol": "published", "attack": "A"},
-    "any/calibrate/natural": {"role": "calibrate"},
+    "published/detector_train/A": {"role": "detector_train", "protocol": "published", "attack": "A"},
+    "any/calibration/natural": {"role": "calibration"},
     "strict/test/Null of A": {"role": "test", "protocol": "strict", "control": "Null", "of": "A", "attack": "A"},
 }
 
@@ -147,17 +147,17 @@ def test_scores_are_what_the_detector_says_of_the_evidence_and_go_by_the_name_of
     for name, expected in direct.items():
         np.testing.assert_allclose(found.arrays[name], expected, rtol=1e-6)
         np.testing.assert_array_equal(plain.arrays[name], found.arrays[name])
-    natural = found.arrays["any/calibrate/natural"]
+    natural = found.arrays["any/calibration/natural"]
     assert found.value == {"own": 0.0} | {str(level): pac_threshold(natural, level) for level in (0.05, 0.01)}
 
 
 def test_what_cannot_be_scored_is_said() -> None:
     with pytest.raises(UsageError, match="no stored map"):
         score.function(Bright(), [rows_of(np.zeros(3))])
-    with pytest.raises(UsageError, match="two image sets are called any/calibrate/natural"):
-        score.function(Bright(), [called("any/calibrate/natural")] * 2)
-    with pytest.raises(UsageError, match="there are no scores of any/calibrate/natural; there are: published/detect/A"):
-        score.function(Bright(), [called("published/detect/A")], rules=STRICT)
+    with pytest.raises(UsageError, match="two image sets are called any/calibration/natural"):
+        score.function(Bright(), [called("any/calibration/natural")] * 2)
+    with pytest.raises(UsageError, match="there are no scores of any/calibration/natural; there are: published/detector_train/A"):
+        score.function(Bright(), [called("published/detector_train/A")], rules=STRICT)
     with pytest.raises(UsageError, match="neither image sets nor the scores of a fusion's parts"):
         score.function(Bright())
 

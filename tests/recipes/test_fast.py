@@ -69,7 +69,7 @@ def test_the_settings_of_id_plus_are_chosen_on_select_alone(told: tuple[Path, Ru
     _, run, outputs = told
     assert outputs.recipe is not None
     stands = upstream(outputs.recipe).values()
-    assert {h.args["role"] for h in stands if "role" in h.args} == {"fit", "detect", "select"}
+    assert {h.args["role"] for h in stands if "role" in h.args} == {"train", "detector_train", "validation"}
     why = run.record(outputs.recipe)["value"]
     assert len(why["auroc"]) == 2
     chosen = run.get(outputs.recipe)
@@ -175,7 +175,7 @@ def test_the_ladder_changes_one_thing_at_a_time(records: Records, told: tuple[Pa
         (8, True, False),
         (8, True, False),
     ]
-    assert ["detect" in roles[k] for k in heads] == [False, False, False, True, True]
+    assert ["detector_train" in roles[k] for k in heads] == [False, False, False, True, True]
     assert list(norm.values()) == ["none"] * 4 + ["batch"]
 
 
@@ -297,8 +297,8 @@ def test_fast_asks_for_what_it_says_before_anything_is_computed(tmp_path: Path) 
         fast(Run(tmp_path), "cifar100")
     with pytest.raises(UsageError, match="test must lie in"):
         fast(Run(tmp_path), test=6000)
-    with pytest.raises(UsageError, match="detect must lie in"):
-        build(Run(tmp_path), config(detect=101))
+    with pytest.raises(UsageError, match="detector_train must lie in"):
+        build(Run(tmp_path), config(detector_train=101))
 
 
 def test_the_data_sets_are_columns_of_one_table(tmp_path: Path) -> None:
@@ -314,12 +314,12 @@ def test_the_data_sets_are_columns_of_one_table(tmp_path: Path) -> None:
         assert p.printed == DeepFool(steps=2)
         faster = {a for a in p.attacks if isinstance(a, CarliniWagner) or (isinstance(a, JSMA) and a.theta > theta)}
         assert faster == set(p.reduced)
-    own, given = fast(Run(tmp_path), "mnist"), fast(Run(tmp_path), "mnist", seeds=3, detect=3000, select=500, test=1000)
+    own, given = fast(Run(tmp_path), "mnist"), fast(Run(tmp_path), "mnist", seeds=3, detector_train=3000, validation=500, test=1000)
     assert [h.fingerprint for h in own] == [h.fingerprint for h in given]
-    assert parameters(fast, ["dataset=mnist", "detect=100"]) == {"dataset": "mnist", "detect": 100}
+    assert parameters(fast, ["dataset=mnist", "detector_train=100"]) == {"dataset": "mnist", "detector_train": 100}
     assert parameters(fast, ["seeds=2", "resize=crop"]) == {"seeds": 2, "resize": "crop"}
-    with pytest.raises(UsageError, match=r"detect must be int; found 'many'"):
-        parameters(fast, ["detect=many"])
+    with pytest.raises(UsageError, match="detector_train must be int; found 'many'"):
+        parameters(fast, ["detector_train=many"])
 
 
 def test_pictures_are_cropped_where_there_are_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +338,7 @@ def test_pictures_are_cropped_where_there_are_pictures(tmp_path: Path, monkeypat
 def test_a_role_without_images_borrows_them_and_every_detector_is_stamped(tmp_path: Path) -> None:
     run = Run(tmp_path / "store")
     settings = config(
-        data=Digits(roles=replace(ROLES, detect=0)),
+        data=Digits(roles=replace(ROLES, detector_train=0)),
         attacks=(FGSM(),),
         reduced=(),
         headline=(),
@@ -359,7 +359,7 @@ def test_a_role_without_images_borrows_them_and_every_detector_is_stamped(tmp_pa
     export(run, outputs, outcome, tmp_path / "out", about)
     page.write(tmp_path / "out")
     records = Records(tmp_path / "out")
-    heads, fit = records.natural("detect"), run.get(run.dataset(settings.data)["fit"])
+    heads, fit = records.natural("detect"), run.get(run.dataset(settings.data)["train"])
     assert heads.facts["lent"] == "fit"
     assert list(heads.ids) == list(fit.ids[:60]), "as many as the smallest role has"
     assert not set(heads.ids) & set(records.natural("test").ids)

@@ -55,8 +55,8 @@ def test_the_choice_reads_neither_calibration_nor_test_images(told: tuple[Run, O
     choice = told[1].choice[-1]
     assert choice.step is not None and choice.step.name == "choose_detector"
     stands = upstream(choice)
-    assert roles(stands) == {"fit", "detect", "select"}
-    assert {scoring(h) for h in stands.values()} == {"", "select"}
+    assert roles(stands) == {"train", "detector_train", "validation"}
+    assert {scoring(h) for h in stands.values()} == {"", "validation"}
     assert {"fit_detector", "fit_fusion", "unseen_rates", "scores"} <= names(stands)
 
 
@@ -66,7 +66,7 @@ def test_the_choice_is_calibrated_only_when_it_is_made(told: tuple[Run, Outputs]
     assert parts is not None
     assert parts.detector.fingerprint == outputs.choice[-1].fingerprint
     assert parts.calibrated.args["detector"].fingerprint == parts.detector.fingerprint
-    assert roles(upstream(parts.calibrated)) == {"fit", "detect", "select", "calibrate"}
+    assert roles(upstream(parts.calibrated)) == {"train", "detector_train", "validation", "calibration"}
     assert len(parts.calibrated.args["sets"]) == 1
 
 
@@ -83,7 +83,7 @@ def test_thresholds_are_frozen_before_a_test_image_is_scored(told: tuple[Run, Ou
         elif h.step.name.startswith(("fit_", "train_", "gate", "sanity", "unseen", "choose", "scores")):
             assert "test" not in roles(upstream(h)), h.step.name
         if h.step.name.startswith(("fit_", "train_", "gate", "sanity", "unseen", "choose")):
-            assert "calibrate" not in roles(upstream(h)), h.step.name
+            assert "calibration" not in roles(upstream(h)), h.step.name
     assert tested > 100
 
 

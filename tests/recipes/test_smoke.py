@@ -24,8 +24,8 @@ SEEDS, ATTACKS, DEFENCES = 3, 6, 4
     ("given", "says"),
     [
         ({"seeds": 0}, r"seeds must lie in \[1, 100\]; found 0"),
-        ({"select": 401}, r"select must lie in \[1, 400\]"),
-        ({"detect": 0}, r"detect must lie in \[1, 1000\]"),
+        ({"validation": 401}, r"validation must lie in \[1, 400\]"),
+        ({"detector_train": 0}, r"detector_train must lie in \[1, 1000\]"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_computed(tmp_path: Path, given: dict[str, int], says: str) -> None:
