@@ -125,7 +125,7 @@ def _rest(runs: list[Recorded]) -> list[str]:
     lines = [row("", *(r.title for r in runs)), rule(len(runs) + 1)]
     lines.append(row("the classifier is right", *(_with_n(r, "any/natural/accuracy") for r in runs)))
     for form, words in (("replica", "trained as the paper trains"), ("paired", "with batch norm")):
-        lines.append(row(f"C&W, SPD minus ID, accuracy, {words} (the paper's figure: about .5)", *(_sign(r, form) for r in runs)))
+        lines.append(row(f"C&W, SPD minus ID, accuracy, {words}", *(_sign(r, form) for r in runs)))
     for d in ("SPD", "ID"):
         lines.append(row(f"{d}, one for all attacks, accuracy", *(_one_for_all(r, d) for r in runs)))
     for name, words in (("classifier alone", "no detector"), ("SPD", "SPD"), ("fusion", "the fusion")):

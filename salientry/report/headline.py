@@ -49,7 +49,6 @@ class Sign:
         tested: on what.
         form: ``paired`` or ``replica``.
         verdict: what the difference says.
-        size: whether the difference is half of the paper's or more.
     """
 
     trained: str
@@ -59,7 +58,6 @@ class Sign:
     id: str
     gap: str
     verdict: str
-    size: str
 
 
 @dataclass(frozen=True)
@@ -203,6 +201,5 @@ def _sign(records: Records, ledger: Ledger, two: tuple[Group, Group], s: ImageSe
     verdict = "SPD is better" if gap.lo > 0 else "ID is better" if gap.hi < 0 else "undecided"
     if gap.lo > 0 and any(x.startswith("COLLAPSED") for x in stamped.get(two[1].name, [])):
         verdict = "holds only against a baseline that did not train"
-    size = "no" if gap.hi < 0.25 else "yes" if gap.lo > 0.25 else "undecided"
     id = ledger.add(f"{head}/SPD minus ID", gap, "published", keys)
-    return Sign(two[0].trained_on, tested, form, each[0], each[1], id, verdict, size)
+    return Sign(two[0].trained_on, tested, form, each[0], each[1], id, verdict)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from . import ablations, claims, detection, headline, images, paper_attacks, paper_numbers, steps, transfer, white_box
+from . import ablations, claims, detection, headline, images, paper_attacks, paper_numbers, size_correlation, steps, transfer, white_box
 from .place import frame
 from .scores import Scores
 
 WHITE_BOX = (white_box, paper_attacks)
 WHOLE = (detection, images, transfer, ablations, steps, headline)  # of records with natural test images
-OF_NUMBERS = (paper_numbers, claims)  # what stands on the other numbers
+OF_NUMBERS = (paper_numbers, size_correlation, claims)  # what stands on the other numbers
 
 
 def numbers(s: Scores) -> pd.DataFrame:

@@ -102,6 +102,7 @@ IDS: dict[str, Callable[[Row], str]] = {
     "table 3": lambda r: joined("white box/table 3", r["part"], r["budget"], r["title"], f"T={r['step']}", r["measure"]),
     "hardened": _hardened,
     "paper table": lambda r: joined("paper", f"table{r['table']}", r.get("saliency"), r["row"], r.get("cell"), r["measure"]),
+    "correlation": lambda r: joined("paper/correlation", r["detector"], r["trained_on"], r["part"], r["measure"]),
     "claim": _claim,
     "headline": _headline,
 }
