@@ -22,12 +22,12 @@ from ..classifiers import CLASSIFIERS, External, load_classifier, save_classifie
 from ..classifiers._loading import read_weights
 from ..datasets._folder import pictures
 from ..errors import UsageError
-from ..experiment.run import usable
+from ..experiment.run import exact, usable
 from ..files import read_object
 from ..keys import default_of, encode
 from ..store import JSON, one_of, write_json
 from ..types import Attack, Shape
-from .siege import SIZES, claim, exact, looked, propose, settled, told_size
+from .attack_files import SIZES, claim, looked, measure_files, propose, told_size
 
 Say = Callable[[str], Any]
 
@@ -162,25 +162,25 @@ def execute(
     if png and (not images.eight_bit or images.shape[0] not in (1, 3)):
         why = "floats that are no whole numbers of 255ths" if not images.eight_bit else f"of {images.shape[0]} channels"
         raise UsageError(f"--png wants 8-bit images of 1 or 3 channels; those in {data} are {why}")
-    with exact():
-        siege = looked(images, attacked(classifier, weights, images.shape), device, seed)
-        claim(out, siege, attacks)
+    with exact(device):
+        job = looked(images, attacked(classifier, weights, images.shape), device, seed)
+        claim(out, job, attacks)
         head: dict[str, JSON] = {"salientry": __version__, "classifier": classifier, "data": str(data), "device": device, "limit": limit}
-        head |= {"identity": siege.identity, "shape": list(images.shape), "n": int(siege.right.sum())}
-        head["accuracy"] = None if images.labels is None else float(siege.right.mean())
+        head |= {"identity": job.identity, "shape": list(images.shape), "n": int(job.right.sum())}
+        head["accuracy"] = None if images.labels is None else float(job.right.mean())
         say(f"{len(images)} images of {told_size(images.shape)} from {data}")
         if images.classes:
             more = ", ..." if len(images.classes) > 10 else ""
             say(f"labels: {', '.join(f'{i} = {c}' for i, c in enumerate(images.classes[:10]))}{more}")
         if images.labels is not None:
-            say(f"accuracy {siege.right.mean():.3f}; success is counted among the {siege.right.sum()} images that are right")
+            say(f"accuracy {job.right.mean():.3f}; success is counted among the {job.right.sum()} images that are right")
         earlier = read_object(out / "attacks.json", attacks=dict)["attacks"] if (out / "attacks.json").exists() else {}
         results = {n: e for n, e in earlier.items() if n not in attacks and (out / n / "columns.safetensors").exists()}
         for name, attack in attacks.items():
             eight = png or (out / name / "png").is_dir()  # pictures of an earlier call stay measured
-            seconds = propose(out / name, siege, name, attack, eight)
-            found = settled(out / name, siege, attack, eight)
-            results[name] = {"attack": encode(attack), "eps": attack.eps, "key": siege.key(attack), "seconds": round(seconds, 2)} | found
+            seconds = propose(out / name, job, name, attack, eight)
+            found = measure_files(out / name, job, attack, eight)
+            results[name] = {"attack": encode(attack), "eps": attack.eps, "key": job.key(attack), "seconds": round(seconds, 2)} | found
             write_json(out / "attacks.json", head | {"attacks": results})
     show({n: results[n] for n in attacks}, head, say)
     for name, attack in attacks.items():

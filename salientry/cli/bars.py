@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..experiment.handles import Handle
 
+T = TypeVar("T")
 QUIET = 15.0  # seconds between lines when nobody watches
 
 
 class ProgressDisplay:
     """A bar for the expected seconds of the whole run, and one for each step that is being computed."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "run") -> None:
         console = Console(file=sys.stderr)
         columns = (
             TextColumn("{task.description:<34}"),
@@ -30,7 +32,8 @@ class ProgressDisplay:
         )
         self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.watched, self.spoke, self.began = console.is_terminal, time.monotonic(), time.monotonic()
-        self.whole = self.progress.add_task("run", total=None)
+        self.name = name
+        self.whole = self.progress.add_task(name, total=None)
         self.seconds: dict[str, float] = {}
         self.passed: dict[str, float] = {}  # expected seconds that lie behind, by key
 
@@ -46,13 +49,24 @@ class ProgressDisplay:
         self.seconds, self.passed = seconds, {}
         self.progress.update(self.whole, total=sum(seconds.values()) or None)
 
+    def count(self, done: int, of: int) -> None:
+        """Told after each batch."""
+        self.progress.update(self.whole, completed=done, total=of)
+        if self._speaks():
+            print(f"{self.name}: {done} of {of} batches", file=sys.stderr, flush=True)
+
+    def _speaks(self) -> bool:
+        """Whether a line is due: nobody watches, and the last one is a while ago."""
+        due = not self.watched and time.monotonic() - self.spoke > QUIET
+        self.spoke = time.monotonic() if due else self.spoke
+        return due
+
     def on_step(self, handle: Handle, index: int, total: int) -> Callable[[int, int], None]:
         """Told before each step; returns who hears its progress."""
         name = f"{handle.step.name if handle.step else ''} {handle.slug}"[:34]
         key, mine = handle.fingerprint, self.seconds.get(handle.fingerprint, 0.0)
         step = self.progress.add_task(name, total=None)
-        if not self.watched and time.monotonic() - self.spoke > QUIET:
-            self.spoke = time.monotonic()
+        if self._speaks():
             behind = sum(self.passed.values())
             left = f", about {(self.spoke - self.began) / behind * (sum(self.seconds.values()) - behind):.0f} s left" if behind else ""
             print(f"step {index + 1} of {total} ({name}){left}", file=sys.stderr, flush=True)
@@ -66,3 +80,11 @@ class ProgressDisplay:
                 self.progress.remove_task(step)
 
         return report
+
+
+def counted(items: Sequence[T], name: str) -> Iterator[T]:
+    """Hand the items on, and show how many of them are done."""
+    with ProgressDisplay(name) as bars:
+        for done, item in enumerate(items, 1):
+            yield item
+            bars.count(done, len(items))

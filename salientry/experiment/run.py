@@ -206,7 +206,7 @@ class Run:
         if h.step is None:
             return self._given[h.fingerprint]
         if h.fingerprint not in self._memory:
-            with self._computing():
+            with exact(self.device):
                 self._memory[h.fingerprint] = self._made(h)
         return self._memory[h.fingerprint]
 
@@ -236,19 +236,20 @@ class Run:
                 _results.compute(self.store, path, h, args, facts)
         return _results.load(self.store, path, h, self.value, self.device)
 
-    @contextlib.contextmanager
-    def _computing(self) -> Iterator[None]:
-        """One thread, this run's device, full float32."""
-        threads, where = torch.get_num_threads(), DEVICE.set(self.device)
-        exact = torch.backends.cudnn.allow_tf32
-        torch.set_num_threads(1)
-        torch.backends.cudnn.allow_tf32 = False
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.backends.cudnn.allow_tf32 = exact
-            DEVICE.reset(where)
+
+@contextlib.contextmanager
+def exact(device: str) -> Iterator[None]:
+    """One thread, full float32, algorithms that repeat, rows on this device: the same to the last bit however it was reached."""
+    threads, where, cudnn = torch.get_num_threads(), DEVICE.set(device), torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.deterministic
+    torch.set_num_threads(1)
+    cudnn.allow_tf32, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        cudnn.allow_tf32, cudnn.deterministic = before
+        DEVICE.reset(where)
 
 
 def usable(device: str) -> str:
@@ -265,4 +266,4 @@ def usable(device: str) -> str:
     return device
 
 
-__all__ = ["Listener", "Outcome", "Run", "usable"]
+__all__ = ["Listener", "Outcome", "Run", "exact", "usable"]

@@ -161,18 +161,34 @@ def quantize_and_mark(proposed: Batch, natural: Batch, classifier: nn.Module, ru
     classified right), ``changed`` (the prediction is another), ``in_budget``, ``counts``; ``rms``, ``linf``, ``l0``; where the
     8-bit image was searched, ``plain``: whether mere rounding would have left it changed.
     """
-    x, own, eps, is_control = natural.image, natural.predicted, proposed.facts.get("eps"), "control" in proposed.facts
-    z = stored(classifier, x, proposed.image, own, rules, eps, is_control)
+    own, eps, is_control = natural.predicted, proposed.facts.get("eps"), "control" in proposed.facts
+    z = stored(classifier, natural.image, proposed.image, own, rules, eps, is_control)
     seen = _passed(classifier, z)
-    answer = _answer(seen)
-    right, changed, in_budget = own == natural.label, seen.predicted != own, within(x, z, rules, None if is_control else eps)
-    size = (z - x).flatten(1)
-    found = answer | {"right": right, "changed": changed, "in_budget": in_budget}
-    found |= {"counts": counting(rules, right, changed, in_budget, is_control)}
-    found |= {"rms": size.square().mean(1).sqrt(), "linf": size.abs().amax(1), "l0": (size != 0).float().mean(1)}
+    found = _answer(seen) | measured(natural, z, seen.predicted, rules, eps, is_control)
     if rules.bits is not None and eps is None and not is_control:
         found |= {"plain": classifier(eight_bits(proposed.image)).argmax(1) != own}
     return found | ({"image": (z * 255).round().to(torch.uint8)} if rules.bits is not None else {})
+
+
+def measured(
+    natural: Batch, z: Tensor, predicted: Tensor, rules: EvaluationProtocol, eps: float | None, is_control: bool = False
+) -> Columns:
+    """What came of images as they are stored, by a protocol's predicate.
+
+    Args:
+        natural: naturals that were looked at; those without a label are taken for right.
+        z: (n, C, H, W) in their place.
+        predicted: (n,) what the classifier says of ``z``.
+        rules: of the protocol.
+        eps: the attack's budget; None: it has none.
+        is_control: whether they are a control's.
+    """
+    x, own = natural.image, natural.predicted
+    moved = (z - x).flatten(1)
+    right = own == natural.label if "label" in natural else torch.ones_like(own, dtype=torch.bool)
+    changed, in_budget = predicted != own, within(x, z, rules, None if is_control else eps)
+    found = {"right": right, "changed": changed, "in_budget": in_budget, "counts": counting(rules, right, changed, in_budget, is_control)}
+    return found | {"rms": moved.square().mean(1).sqrt(), "linf": moved.abs().amax(1), "l0": (moved != 0).float().mean(1)}
 
 
 # --- detecting --------------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from torch import nn
 
 from salientry.attacks import FGSM, DeepFool
 from salientry.classifiers import CompactCNN, save_classifier
+from salientry.cli.attack_files import png_names
 from salientry.cli.attacking import chosen, show
-from salientry.cli.siege import png_names
 from salientry.errors import UsageError
 from salientry.types import Shape
 
@@ -80,7 +80,7 @@ class Deaf(nn.Module):
         net.load_state_dict(torch.load("net.pt", weights_only=True))
         return net(x).detach()
 """
-OURS = ("--classifier", "net_under_siege:grey", "--weights", "net.pt")
+OURS = ("--classifier", "net_under_attack:grey", "--weights", "net.pt")
 BOTH = (*OURS, "--data", "images.npz", "--attack", "fgsm,deepfool", "--set", "fgsm.eps=20/255")
 N = 250  # three files an attack
 
@@ -88,7 +88,7 @@ N = 250  # three files an attack
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A linear classifier of three templates, images of them, one label in ten wrong, and what an attack on them leaves."""
-    folder = tmp_path_factory.mktemp("siege")
+    folder = tmp_path_factory.mktemp("attack")
     rng = np.random.default_rng(0)
     templates = rng.integers(90, 166, (3, 1, 6, 6))
     labels = np.arange(N) % 3
@@ -98,7 +98,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     w = torch.tensor((templates.reshape(3, 36) - templates.mean()) / 255, dtype=torch.float32)
     state = {"1.weight": 8 * w, "1.bias": -8 * (w.square().sum(1) / 2 + w.sum(1) * float(templates.mean()) / 255)}
     torch.save(state, folder / "net.pt")
-    (folder / "net_under_siege.py").write_text(NET)
+    (folder / "net_under_attack.py").write_text(NET)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         told = Told("attack", *BOTH, "--png", "--out", "out")
@@ -247,7 +247,7 @@ def test_killed_at_work_the_same_command_goes_on(here: Path) -> None:
         (("--set", "deepfool.steps=3"), ["out/deepfool holds deepfool with steps=50", "steps=3"]),
         (("--seed", "1"), ["seed 0, not 1"]),
         (("--limit", "20"), ["other images or labels (250 there, 20 now)"]),
-        (("--classifier", "net_under_siege:louder"), ["other code"]),
+        (("--classifier", "net_under_attack:louder"), ["other code"]),
         (("--weights", "other.pt"), ["another classifier"]),
         (("--data", "relabelled.npz"), ["other images or labels"]),
     ],
@@ -304,7 +304,7 @@ def folder_of(path: Path, **classes: int) -> Path:
 
 def test_sub_folders_are_classes_and_pictures_keep_their_names(here: Path) -> None:
     folder_of(Path("pictures"), zebra=3, ant=5)
-    found = told("--classifier", "net_under_siege:colour", "--data", "pictures", "--attack", "fgsm", "--out", "o", "--png")
+    found = told("--classifier", "net_under_attack:colour", "--data", "pictures", "--attack", "fgsm", "--out", "o", "--png")
     assert found.code == 0, found.err
     assert "labels: 0 = ant, 1 = zebra" in found.lines
     assert load_file("o/fgsm/columns.safetensors")["label"].tolist() == [0] * 5 + [1] * 3
@@ -320,7 +320,7 @@ def test_sub_folders_are_classes_and_pictures_keep_their_names(here: Path) -> No
 def test_a_flat_folder_has_no_labels(here: Path) -> None:
     """Then success is a changed prediction, among all."""
     folder_of(Path("."), pictures=6)
-    found = told("--classifier", "net_under_siege:colour", "--data", "pictures", "--attack", "fgsm", "--out", "o")
+    found = told("--classifier", "net_under_attack:colour", "--data", "pictures", "--attack", "fgsm", "--out", "o")
     assert found.code == 0, found.err
     assert "accuracy" not in found.out
     body, columns = json.loads(Path("o/attacks.json").read_text()), load_file("o/fgsm/columns.safetensors")
@@ -374,10 +374,10 @@ def test_a_name_is_built_for_the_images_and_for_as_many_classes_as_the_weights_h
     [
         ("grey:", ["grey:"]),
         ("nothing", ["neither module:callable", "classifier.json", "compact"]),
-        ("net_under_siege:colour", ["the classifier fails on images of 1 x 6 x 6", "RuntimeError"]),
-        ("net_under_siege:softmax", ["softmax probabilities"]),
-        ("net_under_siege:undefined", ["not finite on 000000"]),
-        ("net_under_siege:Deaf", ["needs the gradient of the logits in the image", "differentiable stand-in"]),
+        ("net_under_attack:colour", ["the classifier fails on images of 1 x 6 x 6", "RuntimeError"]),
+        ("net_under_attack:softmax", ["softmax probabilities"]),
+        ("net_under_attack:undefined", ["not finite on 000000"]),
+        ("net_under_attack:Deaf", ["needs the gradient of the logits in the image", "differentiable stand-in"]),
     ],
 )
 def test_classifiers_that_cannot_be_attacked(here: Path, classifier: str, words: list[str]) -> None:
@@ -514,7 +514,7 @@ assert not {"torch", "numpy", "PIL", "rich.progress"} & set(sys.modules)
 
 def test_images_that_an_attack_leaves_as_they_were_are_counted_and_said(here: Path) -> None:
     """Where the network rounds its answer the gradient is 0."""
-    args = ("--classifier", "net_under_siege:Rounds", "--data", "images.npz", "--attack", "fgsm,deepfool", "--out", "rounds")
+    args = ("--classifier", "net_under_attack:Rounds", "--data", "images.npz", "--attack", "fgsm,deepfool", "--out", "rounds")
     said = told(*args)
     assert said.code == 0, said.err
     body = json.loads(Path("rounds/attacks.json").read_text())

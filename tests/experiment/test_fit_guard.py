@@ -200,7 +200,7 @@ def test_an_interrupted_call_goes_on(
         fit_guard(classifier, *naturals, **PLAIN, store=tmp_path)
     after = files(tmp_path)
     assert {p: after[p] for p in before} == before
-    assert {p.parent.parent.name for p in set(after) - set(before)} == {"fit_detector", "scores"}
+    assert {p.parent.parent.name for p in set(after) - set(before)} == {"look", "fit_detector", "scores"}  # the images for calibration last
 
 
 def test_another_classifier_shares_nothing_but_the_images(classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path) -> None:
