@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from fractions import Fraction
 from typing import Any
 
 from salientry.keys import label
-from salientry.recipes.fast import DATASETS, TABLE
+from salientry.recipes.fast import CONFIGS
+from salientry.recipes.paper_config import Config
 from salientry.report.maps import enough
 from salientry.store import read_json
 
@@ -52,10 +53,10 @@ def smoke() -> str:
 
 
 def settings() -> str:
-    """What differs between the data sets of ``fast``: the table of its recipe, in words."""
-    return "\n".join(
-        [row("setting", *DATASETS), rule(1 + len(DATASETS)), *(row(name, *map(_told, values)) for name, values in TABLE.items())]
-    )
+    """What differs between the data sets of ``fast``, in words."""
+    values = {f.name: [getattr(c, f.name) for c in CONFIGS.values()] for f in fields(Config)}
+    lines = [row(name, *map(_told, of)) for name, of in values.items() if any(v != of[0] for v in of)]
+    return "\n".join([row("setting", *CONFIGS), rule(1 + len(CONFIGS)), *lines])
 
 
 def _told(value: Any) -> str:
