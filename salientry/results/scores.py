@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 3
+PARTS = ("recipe", "gates", "skipped", "strength", "choice", "attacks", "networks", "recipes")  # of records.json, beside sets and scores
 COLUMNS = (
     "protocol",
     "detector",
@@ -80,17 +81,19 @@ class Scores:
         Args:
             folder: holds ``records.json``.
             beside: a folder with the records of the white box on the same classifier, where these hold none.
-            verify: compare every column with its checksum.
+            verify: compare every column with its checksum; ``damaged`` then names those that are not what was recorded.
 
         Raises:
             UsageError: when there are none, or of another schema; when those beside are of another classifier.
-            DataDamaged: when a column is not what its checksum says (only with ``verify``) or a file is unreadable.
+            DataDamaged: when files are unreadable, or columns and ``records.json`` do not fit together.
         """
         folder = Path(folder)
         other = None if beside is None else cls.read(beside, verify=verify)
         body = _body(folder)
         try:
             there = folder / "records.safetensors.xz"
+            if lacking := [part for part in PARTS if part not in body]:
+                raise DataDamaged(f"{folder}/records.json is damaged: it lacks {', '.join(lacking)}")
             file = there if there.exists() else folder / "records.safetensors"
             arrays = read_arrays(file)
             absent = [shard for shard in body["shards"] if not (folder / shard).exists()]

@@ -15,6 +15,7 @@ from .oracle import ROOT, differences, printed
 FAST = ("assira", "assira-seed1", "cifar10", "cifar10-seed1", "mnist", "mnist-seed1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAST)
 def test_every_number_of_a_recorded_run(name: str) -> None:
     expected = printed(ROOT / "fast" / name, lambda _: True)

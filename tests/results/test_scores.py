@@ -127,7 +127,7 @@ def test_a_changed_description(opened: Opened) -> None:
         Scores.read(opened.folder)
 
 
-@pytest.mark.parametrize("part", ["sets", "detectors", "recipe", "shards"])
+@pytest.mark.parametrize("part", ["sets", "detectors", "recipe", "shards", "gates", "choice", "strength"])
 def test_a_description_that_lacks_a_part(opened: Opened, part: str) -> None:
     (opened.folder / "records.json").write_text(sealed({k: v for k, v in opened.body.items() if k not in (part, "own")}))
     with pytest.raises(DataDamaged, match="json is damaged"):
