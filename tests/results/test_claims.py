@@ -279,6 +279,13 @@ def test_a_hardened_detector_that_an_attack_is_too_weak_for_was_not_run() -> Non
     assert (r["verdict"], "attack too weak" in r["why"], r["value"]) == (NOT_RUN, True, 0.0)
 
 
+def test_a_run_without_a_number_of_any_detector() -> None:
+    s = run()
+    s.trained = []
+    found = again(s)
+    assert set(found[found["verdict"] != NOT_RUN]["claim"]) == {"C19"}
+
+
 def test_a_data_set_that_the_paper_does_not_have() -> None:
     s = run("assira-seed1")
     for i in s.images.values():

@@ -92,7 +92,7 @@ def _black_box(s: Scores, numbers: pd.DataFrame, book: Book, labels: list[str], 
 def _collapsed(numbers: pd.DataFrame) -> set[tuple[str, str, str, str]]:
     """(protocol, scheme, detector, training attack) of the detectors of which a seed did not train."""
     found = select(numbers, kind="detection", measure="train-auroc")
-    found = found[[any(v < COLLAPSED for v in seeds if v is not None) for seeds in found["seeds"]]]
+    found = found[np.array([any(v < COLLAPSED for v in seeds) for seeds in found["seeds"]], bool)]
     return set(zip(*(found[c] for c in ("protocol", "scheme", "detector", "trained_on")), strict=True))
 
 
