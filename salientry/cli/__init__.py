@@ -175,6 +175,10 @@ def report(
         typer.Option(help="figure2: list the finite cells of the grids, the reasons for the others, attacks and heads; exit 1 if amiss."),
     ] = None,
     claims: Annotated[Path | None, typer.Option(help="Write a verdict on each claim of the paper to this file (Markdown).")] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Print how far the numbers of two runs of one recipe differ, by measure; nothing is written."),
+    ] = None,
     timing: Annotated[Path | None, typer.Option(help="With --claims: what `python -m benchmarks.guard` wrote.")] = None,
     debug: Debug = False,
 ) -> None:
@@ -190,11 +194,17 @@ def report(
         from ..report.verify import verify as checked
         from ..store import packed
 
-        other = "--cells" if cells is not None else "--verify" if verify else ""
+        other = "--cells" if cells is not None else "--verify" if verify else "--against" if against is not None else ""
         if claims is not None and not other:
             tell(f"wrote {document.write(folders, claims, timing)}")
             return 0
         folder, beside = document.single(folders, claims, timing, other)
+        if against is not None:
+            from ..results.against import compared
+
+            for line in compared((folder, against)):
+                tell(line)
+            return 0
         if cells is not None:
             lines, whole = listed(folder, cells)
             for line in lines:

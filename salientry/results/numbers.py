@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import pandas as pd
 
-from . import ablations, claims, detection, headline, images, paper_attacks, paper_numbers, size_correlation, steps, transfer, white_box
+from . import (
+    ablations,
+    claims,
+    detection,
+    headline,
+    images,
+    paper_attacks,
+    paper_numbers,
+    part_adds,
+    size_correlation,
+    steps,
+    transfer,
+    white_box,
+    worst_case,
+)
 from .place import frame
 from .scores import Scores
 
 WHITE_BOX = (white_box, paper_attacks)
-WHOLE = (detection, images, transfer, ablations, steps, headline)  # of records with natural test images
+WHOLE = (detection, images, transfer, ablations, steps, headline, worst_case, part_adds)  # of records with natural test images
 OF_NUMBERS = (paper_numbers, size_correlation, claims)  # what stands on the other numbers
 
 
