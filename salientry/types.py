@@ -124,6 +124,11 @@ class Attack(Protocol):
     """A frozen dataclass you call. It proposes images; others round, measure and count them.
 
     ``eps``: the attack's Linf budget in [0, 1] units, or None for a minimal-norm attack.
+
+    It may say what it is: ``title`` (as in tables; else its label), ``norm`` (``linf``, ``l2`` or ``l0``: what it bounds or keeps small),
+    ``strength`` (``weak`` or ``strong``, in the paper's words), ``sparse`` (it moves few pixels, or most by little: its own values at
+    shuffled pixels are a control), ``reduced`` (its settings are weaker than the paper's) and ``must_fool`` (False: an attack that does
+    not fool nine images in ten is no fault).
     """
 
     @property

@@ -40,8 +40,6 @@ def config(**changes: Any) -> Config:
         bounds=SanityCheck(action="mark"),
         attacks=(FGSM(), CW),
         printed=DeepFool(steps=2),
-        weak=(FGSM(),),
-        reduced=(CW,),
         beside=(FGSM(0.15), SMALL),
         headline=(CW, SMALL),
         detector_train=100,

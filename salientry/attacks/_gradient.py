@@ -78,3 +78,11 @@ def columns(z: Tensor, order: Tensor, here: Tensor) -> list[Tensor]:
     with torch.enable_grad():
         chosen = [z.gather(1, order[:, j : j + 1]).sum() for j in range(total)]
     return [torch.autograd.grad(chosen[j], here, retain_graph=j < total - 1)[0] for j in range(total)]
+
+
+def titled(name: str, eps: float, default: float) -> str:
+    """An attack's name, and its budget in 255ths where it is not the default."""
+    if eps == default:
+        return name
+    levels = 255 * eps
+    return f"{name} {levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{name} {eps:g}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from ._border import bordered
-from ._gradient import check_settings, iterate
+from ._gradient import check_settings, iterate, titled
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,18 @@ class BIM:
     step_size: float = 0.015
     steps: int = 10
 
+    norm: ClassVar[str] = "linf"
+    strength: ClassVar[str] = "weak"
+
     REVISION = 2
 
     def __post_init__(self) -> None:
         check_settings(eps=(self.eps, 0, 1), step_size=(self.step_size, 0, 1), steps=(self.steps, 1, 100_000))
+
+    @property
+    def title(self) -> str:
+        """As it stands in a table: ``BIM``, at another budget than the paper's ``BIM 8/255``."""
+        return titled("BIM", self.eps, type(self).eps)
 
     @bordered
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:

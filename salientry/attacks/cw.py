@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -59,10 +60,19 @@ class CarliniWagner:
     confidence: float = 0.0
     abort_early: bool = True
     eps = None  # minimal-norm: no budget
+    title: ClassVar[str] = "C&W"
+    norm: ClassVar[str] = "l2"
+    strength: ClassVar[str] = "strong"
+    sparse: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_settings(search_steps=(self.search_steps, 1, 100), steps=(self.steps, 1, 10**6), lr=(self.lr, 1e-9, 100))
         check_settings(initial_const=(self.initial_const, 1e-12, 1e12), confidence=(self.confidence, 0, 1e6))
+
+    @property
+    def reduced(self) -> bool:
+        """Whether it searches less than the paper's: fewer steps in all."""
+        return self.search_steps * self.steps < CarliniWagner.search_steps * CarliniWagner.steps
 
     @bordered
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -39,9 +40,16 @@ class DeepFool:
     overshoot: float = 0.02
     candidates: int = 10
     eps = None  # minimal-norm: no budget
+    norm: ClassVar[str] = "l2"
+    strength: ClassVar[str] = "strong"
 
     def __post_init__(self) -> None:
         check_settings(steps=(self.steps, 0, 10_000), overshoot=(self.overshoot, 0, 10), candidates=(self.candidates, 2, 10**6))
+
+    @property
+    def title(self) -> str:
+        """As it stands in a table: ``DeepFool``, with another number of steps than 50 ``DeepFool 2``."""
+        return "DeepFool" if self.steps == DeepFool.steps else f"DeepFool {self.steps}"
 
     @bordered
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:

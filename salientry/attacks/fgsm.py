@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from ._border import bordered
-from ._gradient import check_settings, loss_gradient
+from ._gradient import check_settings, loss_gradient, titled
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,19 @@ class FGSM:
 
     eps: float = 0.2
 
+    norm: ClassVar[str] = "linf"
+    strength: ClassVar[str] = "weak"
+    must_fool: ClassVar[bool] = False  # one step does not always
+
     REVISION = 2
 
     def __post_init__(self) -> None:
         check_settings(eps=(self.eps, 0, 1))
+
+    @property
+    def title(self) -> str:
+        """As it stands in a table: ``FGSM``, at another budget than the paper's ``FGSM 8/255``."""
+        return titled("FGSM", self.eps, type(self).eps)
 
     @bordered
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -54,11 +54,19 @@ class JSMA:
     score: Literal["prob", "logit"] = "prob"
     target: Target = "random"
     eps = None  # no budget
+    title: ClassVar[str] = "JSMA"
+    norm: ClassVar[str] = "l0"
+    sparse: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_settings(theta=(self.theta, 1e-6, 1), gamma=(self.gamma, 0, 1), steps=(self.steps, 0, 10**6))
         one_of("score", self.score, ("prob", "logit"))
         one_of("target", self.target, TARGETS)
+
+    @property
+    def reduced(self) -> bool:
+        """Whether it goes in larger steps than the paper's, or fewer."""
+        return self.theta > JSMA.theta or self.steps < JSMA.steps
 
     @bordered
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ._border import bordered
-from ._gradient import check_settings, iterate
+from ._gradient import check_settings, iterate, titled
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,18 @@ class MIM:
     steps: int = 10
     decay: float = 1.0
 
+    norm: ClassVar[str] = "linf"
+    strength: ClassVar[str] = "weak"
+
     REVISION = 2
 
     def __post_init__(self) -> None:
         check_settings(eps=(self.eps, 0, 1), step_size=(self.step_size, 0, 1), steps=(self.steps, 1, 100_000), decay=(self.decay, 0, 10))
+
+    @property
+    def title(self) -> str:
+        """As it stands in a table: ``MIM``, at another budget than the paper's ``MIM 8/255``."""
+        return titled("MIM", self.eps, type(self).eps)
 
     @bordered
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.Dropout, nn.AdaptiveAvgPool2d
 
 
 def attack_settings(run: Run, outputs: Outputs) -> list[dict[str, JSON]]:
-    """Every attack of a run once: its label, settings, defaults (the paper's, where it prints any), and whether it is reduced."""
+    """Every attack of a run once: its label, settings, defaults (the paper's, where it prints any), and what it says of itself."""
     out = {}
     for h in run.order(list(outputs)):
         if h.step and h.step.name == "attack_images":
@@ -28,7 +28,10 @@ def attack_settings(run: Run, outputs: Outputs) -> list[dict[str, JSON]]:
                 "settings": {f.name: encode(getattr(a, f.name)) for f in fields},
                 "defaults": {f.name: encode(default_of(f)) for f in fields},
                 "eps": a.eps,
-                "reduced": label(a) in outputs.reduced,
+                "title": getattr(a, "title", label(a)),
+                "norm": getattr(a, "norm", None),
+                "strength": getattr(a, "strength", None),
+                "reduced": getattr(a, "reduced", False),
             }
     return list(out.values())
 

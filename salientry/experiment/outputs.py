@@ -53,7 +53,6 @@ class Outputs:
         white_box: attacks on classifier and detector together, and their proofs.
         hardened: detectors after each round of adversarial training.
         compact: records are kept small: compressed, and scores rounded.
-        reduced: labels of the attacks that are run weaker than the paper's settings.
         class_names: by number; empty where the data set has none but numbers.
     """
 
@@ -72,7 +71,6 @@ class Outputs:
     white_box: list[Handle] = field(default_factory=list)
     hardened: list[Handle] = field(default_factory=list)
     compact: bool = False
-    reduced: list[str] = field(default_factory=list)
     class_names: tuple[str, ...] = ()
 
     @property

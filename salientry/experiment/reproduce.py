@@ -31,7 +31,7 @@ class ScoredDetector:
 
     def alone(self, outputs: Outputs) -> Outputs:
         """What a recipe would find that wanted this detector only."""
-        return Outputs(classifier=outputs.classifier, scores=list(self.scores), compact=outputs.compact, reduced=list(outputs.reduced))
+        return Outputs(classifier=outputs.classifier, scores=list(self.scores), compact=outputs.compact)
 
 
 def scored_detectors(outputs: Outputs) -> dict[str, ScoredDetector]:

@@ -60,8 +60,6 @@ CONFIGS: dict[str, Config] = {
             SimpleClassifier(base=8, scales=2, epochs=1), Eq2(area=3), Fill("black"), epochs=1, batch=64, **CYCLE
         ),  # removed: black
         attacks=(FGSM(), BIM(), MIM(), CW_FAST, DeepFool(), QUICK),
-        weak=(FGSM(),),
-        reduced=(CW_FAST, QUICK),
         beside=(FGSM(0.1), BLACK_BIM, MIM(0.1, 0.025)),
         headline=(CW_FAST, BLACK_BIM),
         detector_train=3000,
@@ -81,8 +79,6 @@ CONFIGS: dict[str, Config] = {
         saliency=UNet(Trunk(ResidualCNN(epochs=8)), Eq2(area=3), epochs=2, base=8, **CYCLE),
         trunk=UNet(Trunk(NET, own=True), Eq2(area=3), epochs=2, base=8, **CYCLE),
         attacks=(FGSM(), BIM(), MIM(), FINE_CW, DeepFool(), JSMA()),
-        weak=(FGSM(),),
-        reduced=(FINE_CW,),
         beside=(FGSM(SMALL), SMALL_BIM, MIM(SMALL, SMALL / 4)),
         headline=(FINE_CW, SMALL_BIM),
         detector_train=2000,
@@ -102,8 +98,6 @@ CONFIGS: dict[str, Config] = {
         saliency=UNet(Trunk(PICTURE_NET), Eq2(area=3), epochs=5, base=8, batch=32, **CYCLE),
         trunk=UNet(Trunk(PICTURE_NET, own=True), Eq2(area=3), epochs=5, base=8, batch=32, **CYCLE),
         attacks=(FGSM(FINE), FINE_BIM, FINE_MIM, FINE_CW, DeepFool(), QUICK),
-        weak=(FGSM(FINE),),
-        reduced=(FINE_CW, QUICK),
         headline=(FINE_CW, FINE_BIM),
         detector_train=600,
         validation=237,
@@ -130,7 +124,7 @@ def config(dataset: str, **changes: Any) -> Config:
 
 def headline_only(config: Config) -> Config:
     """The rows that the first table speaks of, and what they stand on."""
-    return replace(config, attacks=config.headline, weak=(), printed=None, beside=(), ladder=False, sweep=())
+    return replace(config, attacks=config.headline, printed=None, beside=(), ladder=False, sweep=())
 
 
 def fast(

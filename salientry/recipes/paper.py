@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from ..attacks import JSMA, CarliniWagner
+from ..attacks import CarliniWagner
 from ..controls import MatchedNoise, Null, Reversed, RoundTrip, Shuffled, Transplant
 from ..detectors import (
     SMD,
@@ -49,7 +49,6 @@ from . import extras as extras
 from .paper_config import Config
 
 LEAST = 0.9  # share of images that a strong attack must fool
-SPARSE = (CarliniWagner, JSMA)  # whose own values at shuffled pixels are another control than noise
 HEADLINE_FUSIONS = ("all", "without the map", "without the image", "logits alone", "logits with the map")
 GROUPS: dict[str, tuple[type, ...]] = {  # what is taken out of the fusion to see what it added
     "the map": (SMD, SPD),
@@ -107,7 +106,7 @@ def prepare(run: Run, config: Config) -> tuple[Experiment, Outputs]:
     natural |= {"detector_train": heads, "validation": looked["validation"].first(config.validation)}
     natural |= {"test": looked["test"].first(config.test)} if config.test is not None else {}
     outputs = Outputs(classifier=f, gates=[s], sanity=[measured, run.do(sanity, looked["validation"], f, drawer, fill=Fill("paper"))])
-    outputs.reduced, outputs.compact = [label(a) for a in config.reduced], config.compact
+    outputs.compact = config.compact
     outputs.class_names = getattr(config.data, "class_names", ())
     health = None if config.health is None else min(config.health, fit, config.detector_train, config.validation)
     experiment = Experiment(run, config, ImageSets(run, f, natural, health), EvidenceVariant(s), encoder, looked["validation"])
@@ -158,7 +157,7 @@ class Experiment:
         """The attacks must attack: told in float, before anything is judged on them."""
         config = self.config
         for a in config.tested:
-            strong = a in (*config.attacks, *config.headline) and a not in config.weak
+            strong = a in (*config.attacks, *config.headline) and getattr(a, "must_fool", True)
             outputs.strength.append(self.run.do(strong_enough, self.image_sets.attacked(a, "test", PUBLISHED), LEAST if strong else 0.0))
             if a in (*config.attacks, config.printed):
                 outputs.gradients.append(
@@ -175,7 +174,7 @@ class Experiment:
         if every:
             found += [image_sets.control(RoundTrip(), attacks[0], rules)]
             for a in attacks:
-                kinds = [MatchedNoise(kind="gaussian"), Transplant(), *([Shuffled()] if isinstance(a, SPARSE) else [])]
+                kinds = [MatchedNoise(kind="gaussian"), Transplant(), *([Shuffled()] if getattr(a, "sparse", False) else [])]
                 found += [*(image_sets.control(k, a, rules) for k in kinds), image_sets.attacked(a, "test", PUBLISHED)]
         return list({h.fingerprint: h for h in found}.values())
 

@@ -22,8 +22,6 @@ class Config:
         bounds: of its sanity check.
         attacks: detectors are trained and tested on these.
         printed: an attack at the paper's printed setting that is measured beside them, and trained on in one published row; perhaps none.
-        weak: attacks among those that need not fool nine images in ten.
-        reduced: attacks that are weaker than the paper's.
         detector_train: how many images of that role are attacked.
         validation: likewise.
         head: of the paired detectors.
@@ -49,8 +47,6 @@ class Config:
     bounds: SanityCheck
     attacks: tuple[Any, ...]
     printed: Any
-    weak: tuple[Any, ...]
-    reduced: tuple[Any, ...]
     detector_train: int
     validation: int
     head: SmallCNN

@@ -117,8 +117,6 @@ def digits(seeds: int = 2, detector_train: int = 800, validation: int = 200, ful
         bounds=SanityCheck(),
         attacks=(FGSM(), BIM(), MIM(), cw, DeepFool(), jsma),
         printed=DeepFool(steps=2),
-        weak=(FGSM(),),
-        reduced=() if full_cw else REDUCED,
         detector_train=detector_train,
         validation=validation,
         head=SmallCNN(width=width),

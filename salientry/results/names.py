@@ -9,8 +9,15 @@ GROUPS = {"floor": "baseline"}
 FACTS = {"family": "group", "form": "scheme", "training_scheme": "scheme"}  # of records, older and newer ones, to a column of the frame
 TITLES = {"IDPlus": "ID+", "Fused": "fusion"}
 ORDINARY = ("paired", "replica", "all", "trunk")  # the other training schemes are controls, and fusions without a part
-NORMS = {"FGSM": "inf", "BIM": "inf", "MIM": "inf", "CarliniWagner": "2", "DeepFool": "2"}  # JSMA's is 0: it has no group
 NATURAL = "any/test/natural"
+ATTACKS: dict[str, dict[str, Any]] = {  # what older records do not say of their attacks: today's classes say it
+    "FGSM": {"norm": "linf", "strength": "weak"},
+    "BIM": {"norm": "linf", "strength": "weak"},
+    "MIM": {"norm": "linf", "strength": "weak"},
+    "CarliniWagner": {"norm": "l2", "strength": "strong"},
+    "DeepFool": {"norm": "l2", "strength": "strong"},
+    "JSMA": {"norm": "l0", "strength": None},
+}
 
 
 def translated(facts: dict[str, Any]) -> dict[str, Any]:
@@ -41,6 +48,15 @@ def attack_title(label: str) -> str:
         levels = 255 * float(settings[0].removeprefix("eps="))
         return f"{head} {levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{head} {levels / 255:g}"
     return {"CarliniWagner": "C&W"}.get(head, head)
+
+
+def attack_facts(entry: dict[str, Any]) -> dict[str, Any]:
+    """What one of the records' ``attacks`` says of itself: ``title``, ``norm`` (``linf``, ``l2``, ``l0``), ``strength`` (``weak``,
+    ``strong``, in the paper's words), ``method`` (its class), ``reduced`` (weaker than the paper's). None where nobody knows.
+    """
+    nothing = {"title": attack_title(entry["label"]), "norm": None, "strength": None}
+    known = nothing | ATTACKS.get(entry["attack"], {}) | {"method": entry["attack"], "reduced": entry["reduced"]}
+    return known | {k: entry[k] for k in nothing if k in entry}
 
 
 def kind_title(label: str) -> str:

@@ -21,7 +21,7 @@ from ..errors import DataDamaged, Error, StoreError, UsageError
 from ..files import own_sha256, read_object
 from ..metrics import Resamples
 from ..store import packed, read_arrays, read_json
-from .names import NATURAL, ORDINARY, set_name
+from .names import NATURAL, ORDINARY, attack_facts, set_name
 from .trained import Array, Fitted, Images, Trained, images_of, trained_of, with_mixtures
 
 __all__ = ["Fitted", "Images", "Scores", "Trained"]
@@ -165,6 +165,11 @@ class Scores:
         """Name of the data set."""
         named = [self.natural("test")] if self.whole else [s for s in self.images.values() if "dataset" in s]
         return str(named[0]["dataset"])
+
+    @functools.cached_property
+    def attacks(self) -> dict[str, dict[str, Any]]:
+        """What each attack of the run is, by its label: title, norm, strength, method, reduced."""
+        return {a["label"]: attack_facts(a) for a in self.body["attacks"]}
 
     def class_name(self, k: int) -> str:
         """A class by its name, or by its number where the data set has no names."""

@@ -15,7 +15,6 @@ import pandas as pd
 
 from ..metrics import difference
 from .detection import FEWEST, Together, together, where
-from .names import NORMS
 from .place import KEY, Row, row, select
 from .scores import Scores
 from .trained import Array, Trained
@@ -49,9 +48,9 @@ def _norms(s: Scores, protocol: str, detector: str) -> Row | None:
     ids, keys = s.natural("test")["id"], list[str]()
     cells: dict[bool, list[Array]] = {True: [], False: []}
     for a, b in ((a, b) for a in s.labels for b in s.labels if a != b):
-        norms = [NORMS.get(x.split("-")[0]) for x in (a, b)]
+        norms = [s.attacks[x]["norm"] for x in (a, b)]
         g = s.one(protocol, detector, a)
-        if None in norms:
+        if "l0" in norms or None in norms:  # JSMA's has no second attack
             continue
         if g is None:
             return None

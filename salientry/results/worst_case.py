@@ -34,11 +34,6 @@ def rows(s: Scores) -> list[Row]:
     return numbers
 
 
-def methods(s: Scores) -> dict[str, str]:
-    """Label of each attack of a run to the name of its method: one method at several settings is one."""
-    return {a["label"]: str(a["attack"]) for a in s.body["attacks"]}
-
-
 def _fools(s: Scores, attacked: list[Images]) -> Iterator[Row]:
     for x in attacked:
         if x["right"].any():
@@ -47,9 +42,8 @@ def _fools(s: Scores, attacked: list[Images]) -> Iterator[Row]:
 
 
 def _worst(s: Scores, g: Trained, attacked: list[Images]) -> Iterator[Row]:
-    method = methods(s)
-    seen = {method.get(a, a) for a in g.of}
-    for over, sets in (("all", attacked), ("unseen", [x for x in attacked if method.get(x["attack"], x["attack"]) not in seen])):
+    seen = {s.attacks[a]["method"] for a in g.of}  # one method at several settings is one
+    for over, sets in (("all", attacked), ("unseen", [x for x in attacked if s.attacks[x["attack"]]["method"] not in seen])):
         names = [x["name"] for x in sets]
         if len(sets) < 2 or len(g.on(*names)) < len(g.seeds) or any(not np.array_equal(x["id"], sets[0]["id"]) for x in sets):
             continue

@@ -1,0 +1,49 @@
+"""What attacks say of themselves, and that records which do not say it are read alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from salientry.attacks import ATTACKS, BIM, CW_FAST, CW_REDUCED, FGSM, JSMA, MIM, CarliniWagner, DeepFool
+from salientry.keys import label
+from salientry.results.names import attack_facts, attack_title
+
+SETTINGS: list[tuple[Any, str, bool]] = [
+    (FGSM(), "FGSM", False),
+    (FGSM(8 / 255), "FGSM 8/255", False),
+    (BIM(0.025, 0.0025), "BIM 0.025", False),
+    (MIM(0.1, 0.025), "MIM 0.1", False),
+    (CarliniWagner(), "C&W", False),
+    (CW_FAST, "C&W", True),
+    (CW_REDUCED, "C&W", True),
+    (CarliniWagner(search_steps=9), "C&W", False),
+    (DeepFool(), "DeepFool", False),
+    (DeepFool(steps=2), "DeepFool 2", False),
+    (JSMA(), "JSMA", False),
+    (JSMA(theta=0.1), "JSMA", True),
+    (JSMA(theta=0.025), "JSMA", False),
+    (JSMA(steps=20), "JSMA", True),
+]
+
+
+@pytest.mark.parametrize(("attack", "title", "reduced"), SETTINGS, ids=lambda v: label(v) if hasattr(v, "eps") else "")
+def test_titles_and_what_is_weaker_than_the_papers(attack: Any, title: str, reduced: bool) -> None:
+    assert attack.title == attack_title(label(attack)) == title
+    assert getattr(attack, "reduced", False) is reduced
+
+
+def test_older_records_are_read_as_todays_attacks_would_have_written_them() -> None:
+    for kind in ATTACKS.values():
+        a: Any = kind()
+        old = {"label": label(a), "attack": kind.__name__, "reduced": False}
+        said = {"title": a.title, "norm": a.norm, "strength": getattr(a, "strength", None)}
+        assert attack_facts(old) == attack_facts(old | said) == said | {"method": kind.__name__, "reduced": False}
+    mine = attack_facts({"label": "Mine-eps=0.5", "attack": "Mine", "reduced": False, "title": "my own"})
+    assert (mine["title"], mine["norm"], mine["strength"]) == ("my own", None, None)
+
+
+def test_only_one_step_may_fail_to_fool() -> None:
+    assert [k for k, kind in ATTACKS.items() if not getattr(kind, "must_fool", True)] == ["fgsm"]
+    assert {k for k, kind in ATTACKS.items() if getattr(kind, "sparse", False)} == {"cw", "jsma"}
