@@ -17,6 +17,7 @@ from .errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier
 from .keys import decode, encode
 from .learned import device_of, facts_of, fingerprint, frozen, rebuild, recipe_of, with_facts
 from .randomness import uniform
+from .renamed import translated
 from .sealed import read_sealed, sealed_arrays, write_sealed
 from .store import JSON, one_of
 from .types import Shape
@@ -187,4 +188,4 @@ def _loaded(name: str, note: JSON, arrays: dict[str, Tensor], folder: Path) -> n
         module.load_state_dict({k.removeprefix(f"{name}."): v for k, v in arrays.items() if k.startswith(f"{name}.")})
     except RuntimeError as e:
         raise DataDamaged(f"{folder}: the weights of the {name} do not fit its settings: {str(e).splitlines()[-1].strip()[:300]}") from None
-    return with_facts(module, **note["facts"])
+    return with_facts(module, **translated(note["facts"]))

@@ -193,7 +193,7 @@ def within(x: Tensor, stored: Tensor, rules: EvaluationProtocol, eps: float | No
     return valid & (moved.abs().amax(1) <= limit + 1e-6)
 
 
-def counting(rules: EvaluationProtocol, right: Tensor, changed: Tensor, in_budget: Tensor, is_control: bool) -> Tensor:
+def evaluation_mask(rules: EvaluationProtocol, right: Tensor, changed: Tensor, in_budget: Tensor, is_control: bool) -> Tensor:
     """(N,) which rows the protocol's numbers speak of: all of them when published; when strict, the positives of an attack,
     and the rows of a control on which the classifier is as right as before.
     """

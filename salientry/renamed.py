@@ -5,9 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 ROLES = {"fit": "train", "detect": "detector_train", "select": "validation", "calibrate": "calibration"}
+GROUPS = {"floor": "baseline"}
+FACTS = {"family": "group", "form": "scheme"}
 FIRST_ROLES = {now: first for first, now in ROLES.items()}  # in keys, and in the names of a store's folders
+
+
+def untranslated(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts under their first names."""
+    first = {now: before for before, now in FACTS.items()}
+    out = {first.get(k, k): v for k, v in facts.items()}
+    out |= {k: FIRST_ROLES.get(out[k], out[k]) for k in ("role", "lent") if k in out}
+    return out | ({"family": "floor"} if out.get("family") == "baseline" else {})
 
 
 def translated(facts: dict[str, Any]) -> dict[str, Any]:
     """Facts of images or of a module under today's names."""
-    return facts | {k: ROLES.get(facts[k], facts[k]) for k in ("role", "lent") if k in facts}
+    out = {FACTS.get(k, k): v for k, v in facts.items()}
+    words = {"role": ROLES, "lent": ROLES, "group": GROUPS}
+    return out | {k: known.get(out[k], out[k]) for k, known in words.items() if k in out}

@@ -170,7 +170,7 @@ class Detector(Protocol):
         needs: what it reads of the evidence: names of parts, ``activations`` of all usual layers, ``activations/NAME`` of one;
             ``classifier`` to ask it about other images; for ``fit`` alone ``training``, the naturals that the classifier was trained
             on, and ``copies``, harmless copies of the detectors' naturals.
-        family: in tables: ``"saliency"``, ``"image"``, ``"floor"``, ``"fusion"``, or any other.
+        group: in tables: ``"saliency"``, ``"image"``, ``"baseline"``, ``"fusion"``, or any other.
         description: what it goes by, in words.
         reads: what it adds to a fusion: detectors of one word are left out together.
         seeded: whether a seed moves its training, so that it is repeated.
@@ -180,7 +180,7 @@ class Detector(Protocol):
     @property
     def needs(self) -> frozenset[str]: ...
     @property
-    def family(self) -> str: ...
+    def group(self) -> str: ...
     @property
     def description(self) -> str: ...
     @property

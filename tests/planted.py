@@ -152,14 +152,14 @@ PROTOCOL = (
     ),
     _fault(
         "detectors train on adversarials that do not count",
-        "experiment/steps.py",
+        "experiment/stored_evidence.py",
         'of_mixture([a.column("counts") for a in attacked])',
         "of_mixture([np.ones(len(a), bool) for a in attacked])",
         "experiment/test_steps.py",
     ),
     _fault(
         "paired batches hold another's twin",
-        "experiment/steps.py",
+        "experiment/stored_evidence.py",
         "self._pairs(one if self.paired else",
         "self._pairs(rng.permutation(one) if self.paired else",
         "experiment/test_steps.py",
@@ -239,7 +239,7 @@ DETECTORS = (
         "detectors/test_cnn.py",
     ),
     _fault(
-        "a logistic floor does not standardise",
+        "a logistic baseline does not standardise",
         "detectors/_logistic.py",
         "module.mean.copy_(x.mean(0))",
         "module.mean.zero_()",

@@ -18,9 +18,9 @@ from salientry.protocol import (
     SCALES,
     SPLIT_SEED,
     STRICT,
-    counting,
     deal,
     eight_bits,
+    evaluation_mask,
     positive,
     search_eight_bits,
     stored,
@@ -347,10 +347,10 @@ def test_counting() -> None:
     table = torch.tensor(list(itertools.product([False, True], repeat=3)))
     right, changed, in_budget = table.T
     for rules, control in itertools.product((PUBLISHED, REPLICA), (False, True)):
-        assert counting(rules, right, changed, in_budget, control).tolist() == [True] * 8
-    assert counting(STRICT, right, changed, in_budget, False).tolist() == [False] * 7 + [True]
+        assert evaluation_mask(rules, right, changed, in_budget, control).tolist() == [True] * 8
+    assert evaluation_mask(STRICT, right, changed, in_budget, False).tolist() == [False] * 7 + [True]
     unchanged = [bool(r and not c) for r, c, _ in table.tolist()]
-    assert counting(STRICT, right, changed, in_budget, True).tolist() == unchanged
+    assert evaluation_mask(STRICT, right, changed, in_budget, True).tolist() == unchanged
     assert sum(unchanged) == 2
 
 

@@ -1,4 +1,4 @@
-"""Detectors and floors: one file each. To add one, copy ``margin.py`` (no net) or ``spd.py`` (a CNN), add a line here, write its test."""
+"""Detectors and baselines: one file each. To add one, copy ``margin.py`` (no net) or ``spd.py`` (a CNN), add a line here and its test."""
 
 from ..types import Detector
 from ._cnn import FULL_RESOLUTION, REPLICA, SmallCNN

@@ -1,4 +1,4 @@
-"""A logistic head: a slope a column and an offset. It gives a floor its own 0, and nothing else."""
+"""A logistic head: a slope a column and an offset. It gives a baseline its own 0, and nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Logistic(nn.Module):
 
     Args:
         columns: D.
-        monotone: slopes above 0 only: the sign of a floor is stated by its author and never turned round by a fit.
+        monotone: slopes above 0 only: the sign of a baseline is stated by its author and never turned round by a fit.
     """
 
     mean: Tensor

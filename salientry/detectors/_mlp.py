@@ -1,4 +1,4 @@
-"""A small MLP on a few columns: the head of the trained floors."""
+"""A small MLP on a few columns: the head of the trained baselines."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MLP(nn.Module):
 
 
 def build(settings: Any, view: tuple[int, ...], parts: tuple[nn.Module, ...]) -> Fitted:
-    """An unfitted floor for D = view[0] columns."""
+    """An unfitted baseline for D = view[0] columns."""
     return assembled(settings, MLP(view[0], settings.width), view, parts)
 
 

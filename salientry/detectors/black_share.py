@@ -1,4 +1,4 @@
-"""Floor: how many pixels are exactly black?"""
+"""Baseline: how many pixels are exactly black?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BlackShare:
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
-    family = "floor"
+    group = "baseline"
     description = "the share of pixels that are not black"
     reads, seeded, candidate = "pixel statistics", False, True
 
@@ -29,7 +29,7 @@ class BlackShare:
         return (evidence.image > 0).to(evidence.image.dtype).flatten(1).mean(1, keepdim=True)
 
     def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
-        """An unfitted floor."""
+        """An unfitted baseline."""
         return _logistic.build(self, view, parts)
 
     def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:

@@ -1,4 +1,4 @@
-"""Floor: does the class selector believe in the class?"""
+"""Baseline: does the class selector believe in the class?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Exists:
     """Minus the selector's log-odds that the predicted class is in the image: the saliency net without its decoder."""
 
     needs = frozenset({"exists"})
-    family = "floor"
+    group = "baseline"
     description = "the class selector's doubt"
     reads, seeded, candidate = "the second net", False, True
 
@@ -26,7 +26,7 @@ class Exists:
         return -evidence.exists[:, None]
 
     def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
-        """An unfitted floor."""
+        """An unfitted baseline."""
         return _logistic.build(self, view, parts)
 
     def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:

@@ -24,7 +24,7 @@ class Fused:
 
     REVISION = 2
     needs: ClassVar[frozenset[str]] = frozenset()
-    family = "fusion"
+    group = "fusion"
     description = "all detectors together"
     reads, seeded, candidate = "scores", False, False
 

@@ -1,4 +1,4 @@
-"""Floor: high-frequency energy."""
+"""Baseline: high-frequency energy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class HighFrequency:
     """Root mean square of the image's Laplacian, which perturbations raise and most natural images keep low."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
-    family = "floor"
+    group = "baseline"
     description = "the high frequencies"
     reads, seeded, candidate = "pixel statistics", False, True
 
@@ -28,7 +28,7 @@ class HighFrequency:
         return laplacian(evidence.image).flatten(1).square().mean(1, keepdim=True).sqrt()
 
     def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
-        """An unfitted floor."""
+        """An unfitted baseline."""
         return _logistic.build(self, view, parts)
 
     def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:

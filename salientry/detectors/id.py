@@ -23,7 +23,7 @@ class ID:
 
     head: _cnn.SmallCNN = field(default_factory=_cnn.SmallCNN)
     needs: ClassVar[frozenset[str]] = frozenset()
-    family = "image"
+    group = "image"
     description = "the pixels"
     reads, seeded, candidate = "the image", True, False
 

@@ -28,7 +28,7 @@ class IDPlus:
 
     head: _cnn.SmallCNN = _cnn.FULL_RESOLUTION
     needs: ClassVar[frozenset[str]] = frozenset()
-    family = "image"
+    group = "image"
     description = "the pixels' fine structure"
     reads, seeded, candidate = "the image", True, True
 

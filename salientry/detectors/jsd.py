@@ -35,7 +35,7 @@ class JSD:
 
     target: Literal["pred", "sum", "prob", "full"] = "pred"
     head: _cnn.SmallCNN = field(default_factory=_cnn.SmallCNN)
-    family = "image"
+    group = "image"
     description = "the pixels and the classifier's gradient"
     reads, seeded, candidate = "the image", True, False
 

@@ -34,7 +34,7 @@ class Mahalanobis:
 
     layers: tuple[str, ...] = ()
     shrinkage: float = 1e-2
-    family = "floor"
+    group = "baseline"
     description = "the distance of the classifier's activations to their classes"
     reads, seeded, candidate = "activations", False, False
 

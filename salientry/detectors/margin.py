@@ -1,4 +1,4 @@
-"""Floor: the logit margin."""
+"""Baseline: the logit margin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Margin:
     """
 
     needs = frozenset({"logits"})
-    family = "floor"
+    group = "baseline"
     description = "the gap between the two best classes"
     reads, seeded, candidate = "logits", False, True
 
@@ -29,7 +29,7 @@ class Margin:
         return top[:, 1:] - top[:, :1]
 
     def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
-        """An unfitted floor."""
+        """An unfitted baseline."""
         return _logistic.build(self, view, parts)
 
     def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:

@@ -1,4 +1,4 @@
-"""Floor: the logit margin and its square."""
+"""Baseline: the logit margin and its square."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Margin2:
     """
 
     needs = frozenset({"logits"})
-    family = "floor"
+    group = "baseline"
     description = "the gap between the two best classes"
     reads, seeded, candidate = "logits", False, True
 
@@ -31,7 +31,7 @@ class Margin2:
         return torch.cat([margin, margin.square()], 1)
 
     def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
-        """An unfitted floor."""
+        """An unfitted baseline."""
         return _logistic.build(self, view, parts, monotone=False)
 
     def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:

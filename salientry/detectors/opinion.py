@@ -1,4 +1,4 @@
-"""Floor: a second net's opinion."""
+"""Baseline: a second net's opinion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Opinion:
     """-log p of the predicted class by the saliency net's own encoder: an independent classifier that disagrees."""
 
     needs = frozenset({"opinion", "predicted"})
-    family = "floor"
+    group = "baseline"
     description = "the second network's disagreement"
     reads, seeded, candidate = "the second net", False, True
 
@@ -26,7 +26,7 @@ class Opinion:
         return -evidence.opinion.gather(1, evidence.predicted[:, None])
 
     def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
-        """An unfitted floor."""
+        """An unfitted baseline."""
         return _logistic.build(self, view, parts)
 
     def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:

@@ -1,4 +1,4 @@
-"""Floor: an MLP on the classifier's own layer means."""
+"""Baseline: an MLP on the classifier's own layer means."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PooledActivations:
     lr: float = 1e-2
     batch: int = 200
     needs = frozenset({"features"})
-    family = "floor"
+    group = "baseline"
     description = "the classifier's inner activations"
     reads, seeded, candidate = "activations", True, True
 
@@ -37,7 +37,7 @@ class PooledActivations:
         return evidence.features
 
     def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
-        """An unfitted floor for view[0] columns."""
+        """An unfitted baseline for view[0] columns."""
         return _mlp.build(self, view, parts)
 
     def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:

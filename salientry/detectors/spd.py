@@ -22,7 +22,7 @@ class SPD:
 
     head: _cnn.SmallCNN = field(default_factory=_cnn.SmallCNN)
     needs = frozenset({"map"})
-    family = "saliency"
+    group = "saliency"
     description = "the salient pixels"
     reads, seeded, candidate = "the map", True, True
 

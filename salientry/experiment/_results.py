@@ -177,11 +177,11 @@ def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], devic
         first = next(r for v in h.args.values() for r in _rows_in(value(v)))
         if digest(first.ids.tolist()) != body["ids"]:
             raise DataDamaged(f"{path} was made for other images; remove {path}, and the same command computes it again")
-        return first.widen(arrays, body["facts"])
+        return first.widen(arrays, translated(body["facts"]))
     module = rebuild(body["module"], trusted=True)
     try:
         module.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in arrays.items()})
     except RuntimeError as e:
         why = f"{path}: weights do not fit the settings: {e}"
         raise DataDamaged(f"{why}; remove {path}, and the same command computes it again") from None
-    return with_facts(module.to(device).eval().requires_grad_(False), **body["facts"])
+    return with_facts(module.to(device).eval().requires_grad_(False), **translated(body["facts"]))

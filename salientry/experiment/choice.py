@@ -33,7 +33,7 @@ TRAINED = (SortedLogits(), PooledActivations())
 
 
 def candidates(head: SmallCNN, fair: SmallCNN) -> tuple[Any, ...]:
-    """What a guard may be, and what is fused: the map's two detectors, the image's, and every floor."""
+    """What a guard may be, and what is fused: the map's two detectors, the image's, and every baseline."""
     return SPD(head), SMD(head), IDPlus(fair), *TRAINED, *LOGISTIC
 
 
@@ -81,7 +81,7 @@ def choose(
         attacks: with a single one nothing can be left out, and it is tried on its own *validation* images.
         rules: of the protocol.
         variant: of the evidence.
-        level: share of the select naturals that may be flagged.
+        level: share of the validation naturals that may be flagged.
     """
     run, natural, rates = image_sets.run, image_sets.natural, []
     called, labels = [type(c).__name__ for c in candidates], [label(a) for a in attacks]

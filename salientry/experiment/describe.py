@@ -45,8 +45,8 @@ def networks(run: Run, outputs: Outputs, lost: set[str]) -> list[dict[str, JSON]
     for s in outputs.scores:
         if s.scores.fingerprint in lost or not (facts := run.record(s.detector)["facts"]):
             continue
-        name = facts["detector"] + (" (replica)" if facts["form"] == "replica" else "")
-        if facts["form"] in ("paired", "replica") and name not in out:
+        name = facts["detector"] + (" (replica)" if facts["scheme"] == "replica" else "")
+        if facts["scheme"] in ("paired", "replica") and name not in out:
             out[name] = _described(name, run.get(s.detector).head)
     return list(out.values())
 

@@ -20,14 +20,14 @@ class TrainingSet:
     Attributes:
         attacks: of several, each natural meets one.
         called: in tables.
-        form: the manner, in tables; default the rules' own.
+        scheme: the manner of training, in tables; default the protocol's own.
         shuffled: on shuffled labels.
         role: whose images.
     """
 
     attacks: tuple[Any, ...]
     called: str = ""
-    form: str = ""
+    scheme: str = ""
     shuffled: bool = False
     role: str = "detector_train"
 
@@ -66,7 +66,7 @@ def trained(
     role = training.role
     twins = [image_sets.shown(detector, image_sets.attacked(a, role, rules), role, variant) for a in training.attacks]
     natural = image_sets.shown(detector, image_sets.natural[role], role, variant)
-    settings = {"trained_on": training.called, "form": training.form, "shuffled": training.shuffled}
+    settings = {"trained_on": training.called, "scheme": training.scheme, "shuffled": training.shuffled}
     return image_sets.run.do(fit_detector, natural, twins, chosen or detector, rules, seed=seed, **settings)
 
 

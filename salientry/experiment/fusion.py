@@ -40,7 +40,7 @@ def fold_of(ids: Any) -> Any:
 
 
 def _pairs(scored: list[Found], attacked: list[Rows], keep: Any) -> Views:
-    """Select naturals and their twins of the mixture, where they count and ``keep`` says so."""
+    """Validation naturals and their twins of the mixture, where they count and ``keep`` says so."""
     counts = of_mixture([r.column("counts") for r in attacked]) & keep
     twins = of_mixture([stacked(scored, set_name(r.facts)) for r in attacked])
     return Views(_here(stacked(scored, NATURAL)[: len(counts)][counts]), _here(twins[counts]))
@@ -63,7 +63,7 @@ def fit_fusion(
         scored: each member's scores of *validation* naturals and of each attack's images of that role.
         members: the detectors.
         names: of those image sets; not used, it is part of the key.
-        attacked: select rows of each attack of the mixture that the members were trained on.
+        attacked: validation rows of each attack of the mixture that the members were trained on.
         rules: of the protocol.
         called: what tables call this fusion.
         seed: repetition of the members.
@@ -72,7 +72,7 @@ def fit_fusion(
     fused = Fused().fit(pairs, pairs.labels, *members, seed=seed)
     weights = fused.head.weights.tolist()  # type: ignore[operator]
     first = vars(members[0])["facts"]
-    facts = {"detector": "Fused", "settings": "Fused", "family": "fusion", "form": called, "trained_on": first["trained_on"]}
+    facts = {"detector": "Fused", "settings": "Fused", "group": "fusion", "scheme": called, "trained_on": first["trained_on"]}
     parts = [vars(m)["facts"]["detector"] for m in members]
     return with_facts(
         fused, **facts, of=first["of"], protocol=rules.name, seed=seed % 1000, pairs=len(pairs), members=parts, weights=weights
@@ -89,7 +89,7 @@ def _threshold(naturals: Any, level: float) -> float:
 
 
 def _out_of_fold(scored: list[Found], attacked: list[Rows], natural: Rows, unseen: Rows) -> tuple[Any, Any]:
-    """Scores of select naturals and of the unseen attack by fusions that were fitted without their images."""
+    """Scores of validation naturals and of the unseen attack by fusions that were fitted without their images."""
     every, there = stacked(scored, NATURAL), stacked(scored, set_name(unseen.facts))
     folds = fold_of(natural.ids)
     out = np.zeros(len(every)), np.zeros(len(there))
@@ -110,24 +110,24 @@ def unseen_rates(
     """TPR of each candidate, and of their fusion, on an attack that none of them has seen.
 
     Args:
-        natural: select naturals.
-        unseen: the attack left out, select rows.
-        attacked: the attacks that the candidates were trained on, select rows.
+        natural: validation naturals.
+        unseen: the attack left out, validation rows.
+        attacked: the attacks that the candidates were trained on, validation rows.
         scored: what each candidate scored.
         names: of those image sets; not used, it is part of the key.
         called: the candidates' names.
-        level: share of the select naturals that may be flagged.
+        level: share of the validation naturals that may be flagged.
 
     Returns:
         Name to the share of the unseen attack's images that count and lie above the candidate's own threshold, which is set on
-        the select naturals; the fusion's scores are out of fold.
+        the validation naturals; the fusion's scores are out of fold.
 
     Raises:
         UsageError: when no image of the unseen attack counts.
     """
     name, counts = unseen.facts["attack"], unseen.column("counts")
     if not counts.any():
-        raise UsageError(f"none of the {len(unseen)} select images of {name} counts: nothing can be chosen by its rate")
+        raise UsageError(f"none of the {len(unseen)} validation images of {name} counts: nothing can be chosen by its rate")
     every, there = stacked(scored, NATURAL), stacked(scored, set_name(unseen.facts))
     columns = {c: (every[:, i], there[:, i]) for i, c in enumerate(called)}
     columns["Fused"] = _out_of_fold(scored, attacked, natural, unseen)
@@ -150,7 +150,7 @@ def choose_recipe(candidates: list[Any], attacked: list[Rows], scored: list[Foun
 
     Args:
         candidates: settings.
-        attacked: select rows of each attack.
+        attacked: validation rows of each attack.
         scored: of each candidate, of each attack, what the detector trained on it scored.
         names: of those image sets; not used, it is part of the key.
     """

@@ -39,7 +39,7 @@ class ImageSets:
     Attributes:
         run: where they are written down.
         classifier: who is attacked.
-        natural: looked-at naturals by role; roles are cut to what is attacked.
+        natural: classified naturals by role; roles are cut to what is attacked.
         health: how many of a role tell how a detector trained; None: all.
     """
 
@@ -63,7 +63,7 @@ class ImageSets:
         return self._known[key]
 
     def control(self, control: Any, attack: Any, rules: EvaluationProtocol) -> Handle:
-        """A settled control of the test images, made from the settled adversarials of an attack (which some do not look at)."""
+        """A stored control of the test images, made from the settled adversarials of an attack (which some do not look at)."""
         if getattr(control, "in_float", False):
             rules = PUBLISHED
         key = (control, None if isinstance(control, Null | RoundTrip) else attack, rules.name)

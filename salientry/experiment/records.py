@@ -3,14 +3,16 @@
 ``records.json``, ``records.safetensors`` and ``scores/*.safetensors`` (one for each protocol and training attack) hold what
 was found and are equal, byte for byte, for equal runs. ``run.json`` holds when, where and how long. Where a file of scores is
 missing, a report lacks exactly what is computed from it. Small records are xz-compressed (``.safetensors.xz``), and their scores
-and thresholds rounded to 12 binary digits, before anything is computed from them. Schema version 3:
+and thresholds rounded to 12 binary digits, before anything is computed from them. Schema version 4:
 
+* in version 3 roles were called ``fit``, ``detect``, ``select`` and ``calibrate``, a ``scheme`` was a ``form``, a ``group`` a ``family``
+  and a baseline a ``floor`` (:mod:`salientry.renamed`).
 * ``sets``: image sets. Columns ``set/<i>/<name>``: ``id``, ``label``, ``predicted``, and for attacked ones ``right``,
   ``changed``, ``in_budget``, ``counts``, ``rms``, ``linf``, ``l0``, ``plain``; facts: data set, role, classifier, attack or
   control and of what, storage, protocol. Its ``kind`` is ``images``, or ``sanity``, ``shift``, ``gradients``, ``swap``: other figures by
   image, of ``sanity`` also each class by itself (``within``, with a column ``predicted``); or ``white box``, ``passes``,
   ``binarization``, ``planted``: attacks on classifier and detector together, and their proofs.
-* ``detectors``: facts (detector, form, training attacks, protocol, seed), thresholds, keys, learning curve.
+* ``detectors``: facts (detector, training scheme, training attacks, protocol, seed), thresholds, keys, learning curve.
 * ``scores``: (set, detector, column ``score/<k>``).
 * ``class_names``: by number; empty where there are none. ``gates``: what the sanity checks saw; ``strength``: share fooled by each
   attack; ``choice``: how the guard's detector was chosen; ``recipes``: which settings were chosen on *validation*.
@@ -43,7 +45,7 @@ from .outputs import Outputs
 from .run import Outcome, Run
 from .scoring import Scored, natural_set, scores_of, set_name
 
-SCHEMA = 3
+SCHEMA = 4
 SET_COLUMNS = ("label", "predicted", "right", "changed", "in_budget", "counts", "rms", "linf", "l0", "plain")
 WHITE_BOX: dict[str, tuple[str, Callable[[str], bool]]] = {  # step -> kind of its image set, and which of its columns are recorded
     "attack_defended": ("white box", lambda c: c in (*SET_COLUMNS[:6], "score", "natural_score", "rms", "linf", "l2")),
@@ -120,11 +122,11 @@ def _set_name(facts: dict[str, JSON]) -> str:
     if facts["kind"] == "sanity":
         return f"sanity/{facts['role']}/{facts['saliency']}/{facts['fill']}" + ("/within class" if facts.get("within") else "")
     if facts["kind"] == "swap":
-        return f"swap/{facts['protocol']}/{facts['detector']}/{facts['form']}/{facts['attack']}"
+        return f"swap/{facts['protocol']}/{facts['detector']}/{facts['scheme']}/{facts['attack']}"
     if facts["kind"] == "shift":
         return f"shift/{facts['protocol']}/{facts['saliency']}"
     if facts["kind"] in KINDS:
-        told = [facts[k] for k in ("detector_protocol", "detector", "form", "seed", "round", "attack", "level")]
+        told = [facts[k] for k in ("detector_protocol", "detector", "scheme", "seed", "round", "attack", "level")]
         return "/".join([facts["kind"], *(str(t) for t in told if t is not None), *(["afresh"] if facts["afresh"] else [])])
     if facts["kind"] == "gradients":
         return f"gradients/{facts.get('attack', 'natural')}"

@@ -25,6 +25,7 @@ from ..batches import DEVICE
 from ..errors import DeviceError, GateFailed, UsageError, theirs
 from ..keys import digest
 from ..progress import PROGRESS
+from ..renamed import translated
 from ..store import JSON, Store, home, one_of
 from . import _results
 from .engines import Unsendable, cores, side_by_side
@@ -129,7 +130,8 @@ class Run:
 
     def record(self, h: Handle) -> JSON:
         """The JSON beside a finished result: settings, input keys, facts, seconds, device, versions."""
-        return self.store.body(self.path(h))
+        body = self.store.body(self.path(h))
+        return body | {"facts": translated(body["facts"])} if "facts" in body else body
 
     # --- computing it ---
 

@@ -42,7 +42,7 @@ def sanity(rows: Rows, classifier: nn.Module, saliency: nn.Module, fill: Any = N
     ``destroyed`` (everything else), ``destroyed_other``, ``emptied`` (everything removed).
 
     Args:
-        rows: looked-at naturals.
+        rows: classified naturals.
         classifier: to be asked.
         saliency: draws the maps.
         fill: of what is removed; None: the one that the maps learnt with.

@@ -24,12 +24,12 @@ def map_shift(
     """Distances between maps, image by image: the root mean square of the difference (the paper's "L2", as its sizes show).
 
     Args:
-        natural: test naturals that were looked at.
+        natural: test naturals that were classified.
         attacked: the same, settled, one of each attack.
         noisy: the same under noise as large as each attack.
         saliency: who draws.
         split: also take the shift apart into change of class and change of pixels, and tell the leak of the true label.
-        controls: settled controls of the same images, made from those attacks: their shifts as used, and with the natural's class held.
+        controls: stored controls of the same images, made from those attacks: their shifts as used, and with the natural's class held.
 
     Returns:
         Columns, for each attack A: ``A/shift`` (natural to adversarial, each with the map of its own predicted class), ``A/noise``,

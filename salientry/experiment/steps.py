@@ -18,7 +18,7 @@ from ..evidence import Evidence
 from ..keys import label, name_of
 from ..layers import has_features
 from ..learned import facts_of, with_facts
-from ..protocol import EvaluationProtocol, counting, eight_bits, stored, within
+from ..protocol import EvaluationProtocol, eight_bits, evaluation_mask, stored, within
 from ..randomness import ATTACK_STREAM, CONTROL_STREAM
 from ..rows import Column, Rows, at_once
 from ..store import JSON
@@ -121,7 +121,7 @@ def _attack_facts(attack: Any, **_: Any) -> dict[str, JSON]:
 
 @step("attack_images", each_image=True, shard=500, facts=_attack_facts)
 def attack_images(natural: Batch, classifier: nn.Module, attack: Any, *, seed: int) -> Columns:
-    """What an attack proposes, float32, for images that were looked at; the label to leave is the classifier's own."""
+    """What an attack proposes, float32, for images that were classified; the label to leave is the classifier's own."""
     found = attack(classifier, natural.image, natural.predicted, seeds=natural.seeds(seed, ATTACK_STREAM))
     return {"image": found.to(torch.float32)}  # a float64 network is attacked in float64
 
@@ -176,7 +176,7 @@ def measured(
     """What came of images as they are stored, by a protocol's predicate.
 
     Args:
-        natural: naturals that were looked at; those without a label are taken for right.
+        natural: naturals that were classified; those without a label are taken for right.
         z: (n, C, H, W) in their place.
         predicted: (n,) what the classifier says of ``z``.
         rules: of the protocol.
@@ -187,14 +187,24 @@ def measured(
     moved = (z - x).flatten(1)
     right = own == natural.label if "label" in natural else torch.ones_like(own, dtype=torch.bool)
     changed, in_budget = predicted != own, within(x, z, rules, None if is_control else eps)
-    found = {"right": right, "changed": changed, "in_budget": in_budget, "counts": counting(rules, right, changed, in_budget, is_control)}
+    found = {
+        "right": right,
+        "changed": changed,
+        "in_budget": in_budget,
+        "counts": evaluation_mask(rules, right, changed, in_budget, is_control),
+    }
     return found | {"rms": moved.square().mean(1).sqrt(), "linf": moved.abs().amax(1), "l0": (moved != 0).float().mean(1)}
 
 
 # --- detecting --------------------------------------------------------------------------------------------------
 
 
-@step("fit_detector", revision=2)
+def _first_arguments(args: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
+    """What keys are made of: ``scheme`` was ``form`` once."""
+    return "fit_detector", 2, {"form" if k == "scheme" else k: v for k, v in args.items()}
+
+
+@step("fit_detector", revision=2, keyed=_first_arguments)
 def fit_detector(
     natural: Rows,
     attacked: list[Rows],
@@ -206,14 +216,14 @@ def fit_detector(
     classifier: nn.Module | None = None,
     *,
     trained_on: str = "",
-    form: str = "",
+    scheme: str = "",
     shuffled: bool = False,
     seed: int,
 ) -> nn.Module:
     """A detector of these attacks, trained on the rows that count.
 
     Args:
-        natural: rows that were looked at, and drawn if the detector reads maps.
+        natural: rows that were classified, and drawn if the detector reads maps.
         attacked: the same, settled, of one attack or several (row i of attack i modulo their number).
         settings: of the detector.
         rules: of the protocol.
@@ -222,7 +232,7 @@ def fit_detector(
         copies: harmless copies of the naturals, one set an attack, likewise.
         classifier: likewise.
         trained_on: what tables call those attacks; default the attack's label.
-        form: what tables call this manner; default ``paired`` or ``replica``.
+        scheme: what tables call this manner of training; default ``paired`` or ``replica``.
         shuffled: train on shuffled labels: a control.
         seed: repetition.
     """
@@ -232,8 +242,8 @@ def fit_detector(
     evidence = StoredEvidence(pairs, needs, classifier=classifier, **beside)
     fitted: nn.Module = settings.fit(evidence, evidence.labels, *(parts or []), seed=seed)
     labels = [a.facts["attack"] for a in attacked]
-    facts = {"detector": name_of(settings), "settings": label(settings), "family": settings.family, "of": labels}
-    facts |= {"form": form or ("paired" if rules.paired else "replica"), "trained_on": trained_on or labels[0], "protocol": rules.name}
+    facts = {"detector": name_of(settings), "settings": label(settings), "group": settings.group, "of": labels}
+    facts |= {"scheme": scheme or ("paired" if rules.paired else "replica"), "trained_on": trained_on or labels[0], "protocol": rules.name}
     return with_facts(fitted, **facts, seed=seed % 1000, pairs=len(pairs))
 
 

@@ -120,7 +120,7 @@ class StoredPairs:
     """Views of naturals and their adversarials, batch by batch, out of stored evidence: a ``types.Pairs``.
 
     Args:
-        natural: rows that were looked at (and drawn).
+        natural: rows that were classified (and drawn).
         attacked: the same rows, attacked and settled; those that count are the positives. Of several attacks, row i is of the
             attack i modulo their number: as many adversarials as naturals, whatever the number of attacks.
         detector: whose view.

@@ -23,7 +23,7 @@ def swap(natural: Rows, attacked: Rows, saliency: nn.Module, detector: nn.Module
     """Scores of a map's detector on what no image ever was: the parts of a natural and of its adversarial, mixed.
 
     Args:
-        natural: test naturals that were looked at.
+        natural: test naturals that were classified.
         attacked: the same, settled.
         saliency: who draws.
         detector: SMD, SPD or their like, fitted.
@@ -44,7 +44,7 @@ def swap(natural: Rows, attacked: Rows, saliency: nn.Module, detector: nn.Module
         found[f"{k} other"] = _scores(detector, pixels[k], own.roll(-1, 0))
         found[f"{k} flat"] = _scores(detector, pixels[k], area.expand_as(own))
         found[f"{k} area"] = area.flatten().cpu().numpy()
-    told = {k: facts_of(detector)[k] for k in ("detector", "form", "trained_on", "protocol", "seed")}
+    told = {k: facts_of(detector)[k] for k in ("detector", "scheme", "trained_on", "protocol", "seed")}
     facts = natural.facts | told | {"attack": attacked.facts["attack"]}
     return Rows(natural.ids, found | {"counts": attacked.column("counts")}, facts)
 

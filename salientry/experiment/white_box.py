@@ -18,7 +18,7 @@ from ..errors import UsageError
 from ..evidence_set import Views
 from ..keys import encode, label
 from ..learned import facts_of, frozen, seeded, with_facts
-from ..protocol import EvaluationProtocol, counting, eight_bits, within
+from ..protocol import EvaluationProtocol, eight_bits, evaluation_mask, within
 from ..randomness import ATTACK_STREAM
 from ..rows import Rows
 from ..store import JSON
@@ -32,7 +32,7 @@ AFRESH = 7  # another stream of random numbers: an attack that is run once more,
 
 @step("right_ones", stored=False)
 def right_ones(rows: Rows, count: int) -> Rows:
-    """The first ``count`` looked-at naturals that the classifier has right: the ones that a white-box attack is run on."""
+    """The first ``count`` classified naturals that the classifier has right: the ones that a white-box attack is run on."""
     found = np.flatnonzero(rows.column("predicted") == rows.column("label"))
     if len(found) < count:
         raise UsageError(f"{count} images that the classifier has right are wanted; there are {len(found)} among {len(rows)}")
@@ -45,7 +45,7 @@ def right_ones(rows: Rows, count: int) -> Rows:
 def _facts(attack: Any, classifier: Any = None, detector: nn.Module | None = None, level: str = "own", **given: Any) -> dict[str, JSON]:
     """What was attacked, and how; of the detector all that tables call it by."""
     known, target = {} if detector is None else facts_of(detector), Defended(classifier, detector=detector)
-    told = {k: known.get(k) for k in ("detector", "form", "family", "trained_on", "seed", "round", "hardened")}
+    told = {k: known.get(k) for k in ("detector", "scheme", "group", "trained_on", "seed", "round", "hardened")}
     settings = {
         "attack": label(attack),
         "method": type(attack).__name__,
@@ -90,7 +90,7 @@ def attack_defended(
     """An attack on classifier and detector together, and what came of it, measured on the image as stored.
 
     Args:
-        natural: looked-at naturals; the label to leave is the classifier's own.
+        natural: classified naturals; the label to leave is the classifier's own.
         classifier: to be fooled.
         attack: of ``adaptive``.
         rules: storage.
@@ -115,7 +115,7 @@ def attack_defended(
     inside, right = within(x, stored, rules, budget, attack.norm), own == natural.label
     found = {"image": stored if rules.bits is None else (stored * 255).round().to(torch.uint8)}
     found |= {"predicted": logits.argmax(1), "score": scores, "natural_score": target.seen(x)[1]}
-    found |= {"right": right, "changed": changed, "in_budget": inside, "counts": counting(rules, right, changed, inside, False)}
+    found |= {"right": right, "changed": changed, "in_budget": inside, "counts": evaluation_mask(rules, right, changed, inside, False)}
     return found | {"rms": moved.square().mean(1).sqrt(), "linf": moved.abs().amax(1), "l2": moved.norm(dim=1)}
 
 
@@ -165,7 +165,7 @@ def planted_weaknesses(
     """The attack on detectors that are weak by construction and look strong to an attacker who does not answer to it.
 
     Args:
-        natural: looked-at naturals.
+        natural: classified naturals.
         calibration: naturals; each weak detector's threshold is its 95 % quantile on the first 400.
         classifier: to be fooled.
         saliency: draws maps.
@@ -217,7 +217,7 @@ def harden(
     """One round of adversarial training.
 
     Args:
-        natural: rows that were looked at, and drawn if the detector reads maps.
+        natural: rows that were classified, and drawn if the detector reads maps.
         attacked: the same rows, by each black-box attack and by each white-box attack so far.
         detector: of the round before.
         settings: of the round.
@@ -230,4 +230,4 @@ def harden(
     pairs = _joined([StoredPairs(natural, [a], d.settings, [], True) for a in attacked])
     with torch.enable_grad():
         trained = settings(d, pairs, seed=seed)
-    return with_facts(trained, form=f"hardened against {against}", hardened=against, round=round, pairs=len(pairs))
+    return with_facts(trained, scheme=f"hardened against {against}", hardened=against, round=round, pairs=len(pairs))

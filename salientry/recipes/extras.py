@@ -15,7 +15,7 @@ from ..protocol import REPLICA as UNPAIRED
 from .paper_config import Config
 
 FOOLING = EvaluationProtocol("fooling", bits=None, only_positives=True, paired=False)  # float32 as published, but only what fools counts
-RUNGS = {  # form -> what changed against the one before
+RUNGS = {  # training scheme -> what changed against the one before
     "ladder 0": "as published: float32, all adversarials, the head's own 0, heads on the classifier's images, no batch norm, unpaired",
     "ladder 1": "only adversarials that fool count",
     "ladder 2": "8-bit images",
@@ -35,8 +35,8 @@ def ladder(config: Config, image_sets: ImageSets, variant: EvidenceVariant, outp
         for kind in (SPD, ID):
             rungs = [(UNPAIRED, "train", config.replica), (FOOLING, "train", config.replica), (loose, "train", config.replica)]
             rungs += [(loose, "detector_train", config.replica), (loose, "detector_train", config.head)]
-            for form, (rules, role, head) in zip(RUNGS, rungs, strict=True):
-                training, tests = TrainingSet((attack,), form=form, role=role), [image_sets.attacked(attack, "test", rules)]
+            for scheme, (rules, role, head) in zip(RUNGS, rungs, strict=True):
+                training, tests = TrainingSet((attack,), scheme=scheme, role=role), [image_sets.attacked(attack, "test", rules)]
                 for seed in range(min(config.seeds, 2)):
                     outputs.scores += evaluate(image_sets, kind(head), rules, training, tests, variant, seed=seed, briefly=True).outputs
 
@@ -47,14 +47,14 @@ def sweep(config: Config, image_sets: ImageSets, variant: EvidenceVariant, outpu
     tests = [image_sets.attacked(a, "test", PUBLISHED) for a in attacks]
     for a in attacks:
         for d in config.defences:
-            outputs.scores += evaluate(image_sets, d, PUBLISHED, TrainingSet((a,), form="sweep"), tests, variant, briefly=True).outputs
+            outputs.scores += evaluate(image_sets, d, PUBLISHED, TrainingSet((a,), scheme="sweep"), tests, variant, briefly=True).outputs
 
 
 def swap_parts(config: Config, image_sets: ImageSets, maps: dict[str, EvidenceVariant], outputs: Outputs) -> None:
-    """SMD and SPD on mixed parts of naturals and adversarials: strict, seed 0, the headline attacks; ``maps`` by the detectors' form."""
+    """SMD and SPD on mixed parts of naturals and adversarials: strict, seed 0, the headline attacks; ``maps`` by training scheme."""
     for attack in config.headline:
-        for form, variant in maps.items():
+        for scheme, variant in maps.items():
             for d in config.defences[:2]:
-                fitted = trained(image_sets, d, config.strict, TrainingSet((attack,), form=form), variant)
+                fitted = trained(image_sets, d, config.strict, TrainingSet((attack,), scheme=scheme), variant)
                 images = image_sets.natural["test"], image_sets.attacked(attack, "test", config.strict)
                 outputs.swaps.append(image_sets.run.do(swap, *images, variant.saliency, fitted))

@@ -130,7 +130,7 @@ class Experiment:
         image_sets: all images.
         variant: the evidence as it is, nothing replaced.
         encoder: of the saliency model.
-        select: all select naturals; fewer are attacked.
+        select: all validation naturals; fewer are attacked.
         trunk: with maps drawn from the classifier's own trunk, where the config wants them.
     """
 
@@ -236,7 +236,7 @@ class Experiment:
                 for detector, manner, seed in trials:
                     outputs.scores += self.evaluated(detector, manner, training, seed).outputs
                 if strict and self.trunk and self.is_headline(training):
-                    own = replace(training, form="trunk")
+                    own = replace(training, scheme="trunk")
                     for d, seed in product(config.defences[:2], range(config.seeds)):
                         outputs.scores += self.evaluated(d, rules, own, seed, self.trunk).outputs
         outputs.recipe = self.recipe
@@ -258,12 +258,12 @@ class Experiment:
         }
         usual = (config.attacks[0], *(a for a in config.attacks[1:] if isinstance(a, CarliniWagner)))
         for attack in config.headline[:1] or usual:
-            for form, variant in (maps | gradients).items():
-                detectors = config.defences[:2] if form in maps else config.defences[3:]
+            for scheme, variant in (maps | gradients).items():
+                detectors = config.defences[:2] if scheme in maps else config.defences[3:]
                 for d in detectors:
-                    outputs.scores += self.ablation(d, TrainingSet((attack,), form=form), variant).outputs
+                    outputs.scores += self.ablation(d, TrainingSet((attack,), scheme=scheme), variant).outputs
             for d in config.defences[:3]:
-                shuffled = TrainingSet((attack,), form="labels shuffled", shuffled=True)
+                shuffled = TrainingSet((attack,), scheme="labels shuffled", shuffled=True)
                 outputs.scores += self.ablation(d, shuffled, self.variant).outputs
 
     @property
@@ -350,7 +350,7 @@ class Experiment:
 
 
 def _fusions(members: tuple[Any, ...]) -> dict[str, list[Any]]:
-    """Everything; everything without each part; the logits' floors alone, and with each other part."""
+    """Everything; everything without each part; the baselines on the logits alone, and with each other part."""
     logits = [d for d in members if isinstance(d, GROUPS["logits"])]
     found = {"all": list(members)}
     found |= {f"without {name}": [d for d in members if not isinstance(d, kinds)] for name, kinds in GROUPS.items()}

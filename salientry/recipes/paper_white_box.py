@@ -122,7 +122,7 @@ class WhiteBoxExperiment:
         return Target(judged.detector, judged.calibrated.scores, self.drawer(settings))
 
     def targets(self) -> Iterator[Target]:
-        """SMD, SPD, JSD, ID+, every floor, and the fusion of everything; or a few of them."""
+        """SMD, SPD, JSD, ID+, every baseline, and the fusion of everything; or a few of them."""
         config, few = self.experiment.config, self.config.few
         smd, spd, _, jsd = config.defences
         for settings in (smd, spd, jsd, IDPlus(config.recipes[0]), *TRAINED, *LOGISTIC):

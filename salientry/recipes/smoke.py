@@ -1,4 +1,4 @@
-"""The paper's experiment on the digits that ship with a dependency: six attacks, four defences, floors, fusion, two protocols, controls.
+"""The paper's experiment on the digits that ship with a dependency: six attacks, four defences, baselines, fusion, two protocols, controls.
 
 ::
 

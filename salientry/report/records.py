@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import DataDamaged, Error, StoreError, UsageError
 from ..files import own_sha256, read_object
 from ..metrics import Resamples, of_mixture
-from ..renamed import FIRST_ROLES
+from ..renamed import FIRST_ROLES, untranslated
 from ..rows import ids_from
 from ..store import JSON, packed, read_arrays, read_json
 
@@ -183,9 +183,9 @@ class Records:
             body = read_json(self.folder / "records.json")
         except StoreError:
             raise UsageError(f"no records in {self.folder}: there is no records.json (`salientry run` writes them)") from None
-        if not isinstance(body, dict) or body.get("schema") != SCHEMA:
+        if not isinstance(body, dict) or body.get("schema") not in (SCHEMA, 4):
             found = body.get("schema") if isinstance(body, dict) else None
-            raise UsageError(f"{self.folder}/records.json has schema {found!r}; this version reads {SCHEMA}")
+            raise UsageError(f"{self.folder}/records.json has schema {found!r}; this version reads {SCHEMA} and 4")
         if "own" in body and own_sha256(body) != body["own"]:  # older records hold none
             raise DataDamaged(f"{self.folder}/records.json is not what was written: its fields have another sha256 than it says")
         try:
@@ -207,8 +207,10 @@ class Records:
             raise UsageError(f"the records in {self.folder} and in {self.beside.folder} are of different classifiers")
 
     def _read(self, body: JSON, arrays: dict[str, Array], verify: bool) -> None:
-        for s in body["sets"]:  # newer records call roles by other names
-            s["facts"] |= {k: FIRST_ROLES.get(s["facts"][k], s["facts"][k]) for k in ("role", "lent") if k in s["facts"]}
+        for d in (*body["sets"], *body["detectors"]):  # newer records call roles and groups by other names
+            d["facts"] = untranslated(d["facts"])
+        body["hardened"] = [untranslated(h) for h in body.get("hardened", [])]
+        for s in body["sets"]:
             s["name"] = "/".join(FIRST_ROLES.get(part, part) for part in s["name"].split("/"))
         self.absent = [shard for shard in body["shards"] if not (self.folder / shard).exists()]
         file_of = {s["column"]: s["shard"] for s in body["scores"]}

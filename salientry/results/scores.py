@@ -29,7 +29,7 @@ __all__ = ["Fitted", "Images", "Scores", "Trained"]
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 3
+SCHEMA = 3, 4
 PARTS = ("recipe", "gates", "skipped", "strength", "choice", "attacks", "networks", "recipes")  # of records.json, beside sets and scores
 COLUMNS = (
     "protocol",
@@ -237,9 +237,9 @@ def _body(folder: Path) -> dict[str, Any]:
         body = read_json(folder / "records.json")
     except StoreError:
         raise UsageError(f"no records in {folder}: there is no records.json (`salientry run` writes them)") from None
-    if not isinstance(body, dict) or body.get("schema") != SCHEMA:
+    if not isinstance(body, dict) or body.get("schema") not in SCHEMA:
         found = body.get("schema") if isinstance(body, dict) else None
-        raise UsageError(f"{folder}/records.json has schema {found!r}; this version reads {SCHEMA}")
+        raise UsageError(f"{folder}/records.json has schema {found!r}; this version reads {SCHEMA[0]} and {SCHEMA[1]}")
     if "own" in body and own_sha256(body) != body["own"]:  # older records hold none
         raise DataDamaged(f"{folder}/records.json is not what was written: its fields have another sha256 than it says")
     return body

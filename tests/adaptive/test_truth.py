@@ -440,7 +440,7 @@ def parts(finished_store: Path, finished: Path) -> Parts:
     outputs = tiny(run)
     fitted = [s.detector for s in outputs.scores if s.detector.step.name == "fit_detector"]
     facts = {h: run.record(h)["facts"] for h in fitted}
-    mine = {f["detector"]: h for h, f in facts.items() if (f["protocol"], f["form"], f["trained_on"]) == ("strict", "paired", "combined")}
+    mine = {f["detector"]: h for h, f in facts.items() if (f["protocol"], f["scheme"], f["trained_on"]) == ("strict", "paired", "combined")}
     drawer = next(h.args["saliency"] for h in run.order(list(outputs)) if h.step.name == "draw")
     rows = run.get(run.do(right_ones, run.do(classify, run.dataset(Digits(roles=ROLES))["test"], outputs.classifier), 64))
     batch = Batch(rows, np.arange(64))

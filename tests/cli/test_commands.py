@@ -97,7 +97,7 @@ def test_a_run_ends_with_how_many_images_its_guard_flags(ran: tuple[Path, Told])
     threshold = json.loads((out / "guard" / "guard.json").read_text())["threshold"]
     (choice,) = body["choice"]
     wanted = {"detector": choice["chosen"], "protocol": "strict", "trained_on": "combined", "seed": 0}
-    (mine,) = (d["index"] for d in body["detectors"] if wanted.items() <= d["facts"].items() and d["facts"]["form"] in ("paired", "all"))
+    (mine,) = (d["index"] for d in body["detectors"] if wanted.items() <= d["facts"].items() and d["facts"]["scheme"] in ("paired", "all"))
     arrays = load_file(out / "records.safetensors")
     flagged: dict[str, list[bool]] = {}
     for s in (s for s in body["scores"] if s["detector"] == mine):
@@ -140,7 +140,7 @@ def test_the_guard_left_behind_is_that_of_the_records(ran: tuple[Path, Told]) ->
     (choice,) = body["choice"]
     assert choice["worst"][choice["chosen"]] == max(choice["worst"].values())
     wanted = {"detector": choice["chosen"], "protocol": "strict", "trained_on": "combined", "seed": 0}
-    mine = next(d for d in body["detectors"] if wanted.items() <= d["facts"].items() and d["facts"]["form"] in ("paired", "all"))
+    mine = next(d for d in body["detectors"] if wanted.items() <= d["facts"].items() and d["facts"]["scheme"] in ("paired", "all"))
     assert guard.threshold == pytest.approx(mine["thresholds"]["0.05"], abs=1e-9)
     arrays, gallery = load_file(out / "records.safetensors"), load_file(out / "gallery.safetensors")
     at = next(s["index"] for s in body["sets"] if s["name"] == f"strict/test/{CW}")
@@ -220,7 +220,7 @@ def test_a_failed_gate_is_exit_code_1_and_what_does_not_stand_on_it_is_reported(
     body = json.loads((left / "records.json").read_text())
     assert body["recipe"]["parameters"] == {"least": 2.5}
     assert {d["facts"]["detector"] for d in body["detectors"]} >= {"ID", "Margin", "Margin2", "SortedLogits"}
-    forms = {(d["facts"]["detector"], d["facts"]["form"]) for d in body["detectors"]}
+    forms = {(d["facts"]["detector"], d["facts"]["scheme"]) for d in body["detectors"]}
     assert not {detector for detector, _ in forms} & {"Exists", "Opinion"}
     assert {form for detector, form in forms if detector in ("SMD", "SPD")} == {"untrained decoder"}, "that map had no sanity check to pass"
     assert {form for detector, form in forms if detector == "Fused"} >= {"logits alone"}
@@ -378,7 +378,7 @@ def test_cells_of_figure_2(left: Path, tmp_path: Path) -> None:
     assert told.code == 0, told.err
     assert told.lines[0] == "32 of 32 cells are finite (4 defences x 2^2 attacks x 2 protocols)"
     body = json.loads((left / "records.json").read_text())
-    wanted = [{"detector": d, "protocol": "strict", "trained_on": "FGSM", "form": "paired"} for d in ("SPD", "ID")]
+    wanted = [{"detector": d, "protocol": "strict", "trained_on": "FGSM", "scheme": "paired"} for d in ("SPD", "ID")]
     a, b = (next(d for d in body["detectors"] if w.items() <= d["facts"].items()) for w in wanted)
     a["key"] = b["key"]
     (left / "records.json").write_text(sealed(body))

@@ -199,7 +199,7 @@ def test_damaged_records(left: Path) -> None:
         json_path.write_text(whole[: len(whole) // 2])
         Told("report", left, *option).refused(3, str(json_path), "is no JSON")
         json_path.write_text(json.dumps(json.loads(whole) | {"schema": 99}))
-        Told("report", left, *option).refused(2, "records.json has schema 99; this version reads 3")
+        Told("report", left, *option).refused(2, "records.json has schema 99; this version reads 3 and 4")
         json_path.write_text(whole)
         arrays_path.write_bytes(arrays[:-100])
         Told("report", left, *option).refused(3, str(arrays_path), "truncated", f"{len(arrays) - 100} bytes")

@@ -208,10 +208,10 @@ def test_score_is_differentiable_in_the_image(name: str) -> None:
 @EVERY
 def test_belongs_to_a_family(name: str) -> None:
     settings = examples.detectors()[name]
-    assert settings.family in ("saliency", "image", "floor", "fusion")
-    assert (settings.family == "fusion") == (name == "fused")
+    assert settings.group in ("saliency", "image", "baseline", "fusion")
+    assert (settings.group == "fusion") == (name == "fused")
     if "map" in settings.needs:
-        assert settings.family == "saliency"
+        assert settings.group == "saliency"
 
 
 @EVERY
@@ -222,7 +222,7 @@ def test_goes_by_words(name: str) -> None:
 
 @pytest.mark.parametrize("name", SLOPES)
 def test_floors_are_never_turned_round(name: str) -> None:
-    """Trained on exchanged labels, a floor with a stated sign stays as it is: worse than chance, and it says so."""
+    """Trained on exchanged labels, a baseline with a stated sign stays as it is: worse than chance, and it says so."""
     swapped = pairs_of(name).swapped()
     detector = examples.detectors()[name].fit(swapped, swapped.labels, seed=0)
     natural, adversarial = scores(detector, swapped)

@@ -190,7 +190,7 @@ def test_rates_are_above_a_threshold_that_few_select_naturals_exceed(level: floa
 
 def test_an_unseen_attack_of_which_nothing_counts_is_an_error() -> None:
     nothing = Rows(IDS, {"counts": np.zeros(N, bool)}, facts("C"))
-    with pytest.raises(UsageError, match="none of the 300 select images of C counts"):
+    with pytest.raises(UsageError, match="none of the 300 validation images of C counts"):
         unseen_rates.function(NATURAL, nothing, attacked()[:2], scored(arrays()), NAMES, ["M0", "M1", "M2"], 0.05)
 
 

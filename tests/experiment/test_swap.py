@@ -46,7 +46,7 @@ def test_every_score_is_of_the_parts_that_its_name_says() -> None:
         )
 
     natural, attacked = rows(role="test"), rows(attack="A")
-    detector = with_facts(Product(), detector="SPD", form="paired", trained_on="A", protocol="strict", seed=0)
+    detector = with_facts(Product(), detector="SPD", scheme="paired", trained_on="A", protocol="strict", seed=0)
     found = swap.function(natural, attacked, Drawn(), detector)
     x = {"n": natural.column("image").astype(float), "a": attacked.column("image").astype(float)}
     k = {"n": natural.column("predicted"), "a": attacked.column("predicted")}

@@ -123,7 +123,7 @@ def test_rounding_flags_nothing_that_was_not_flagged(told: tuple[Path, Run, Outp
         g = next(
             g
             for g in records.groups
-            if all(str(facts[k]) == getattr(g, k) for k in ("detector", "form", "trained_on", "protocol", "family"))
+            if all(str(facts[k]) == getattr(g, k) for k in ("detector", "trained_on", "protocol")) and facts["scheme"] == g.form
         )
         kept = next(r for r in g.runs if r.facts["seed"] == facts["seed"])
         exact = run.get(s.scores).arrays["any/test/natural"]
@@ -157,10 +157,10 @@ def test_the_ladder_changes_one_thing_at_a_time(records: Records, told: tuple[Pa
     _, run, outputs = told
     heads: dict[str, Any] = {}
     for fitted in (s.detector for s in outputs.scores):
-        if str(fitted.args.get("form", "")).startswith("ladder") and fitted.seed == 0:
+        if str(fitted.args.get("scheme", "")).startswith("ladder") and fitted.seed == 0:
             facts = run.record(fitted)["facts"]
             if (facts["detector"], facts["of"]) == ("SPD", [SMALL_LABEL]):
-                heads[facts["form"]] = fitted
+                heads[facts["scheme"]] = fitted
     assert list(heads) == ["ladder 0", "ladder 1", "ladder 2", "ladder 4", "ladder 5"]
     rules = {k: h.args["rules"] for k, h in heads.items()}
     roles = {
@@ -286,7 +286,7 @@ def test_the_first_table_gives_each_detector_its_own_numbers(records: Records, f
 def test_fast_asks_for_what_it_says_before_anything_is_computed(tmp_path: Path) -> None:
     outputs = fast(Run(tmp_path))
     fitted = {s.detector.fingerprint: s.detector for s in outputs.scores if "settings" in s.detector.args}
-    trained = Counter(str(h.args.get("form", "")).split(" ")[0] for h in fitted.values())
+    trained = Counter(str(h.args.get("scheme", "")).split(" ")[0] for h in fitted.values())
     assert trained["sweep"] == 6 * 4
     assert trained["ladder"] == 2 * 2 * 5 * 2
     assert trained["trunk"] == 3 * 2 * 3

@@ -123,7 +123,7 @@ def test_stored_scores_are_those_of_the_nets_on_the_images(told: tuple[Run, Outp
     for s in scored(outputs, "test"):
         fit = s.detector
         kind = f"{fit.slug.split('-')[0]} {fit.args['rules'].name} {fit.args['rules'].paired}"
-        if kind in done or fit.args.get("form"):
+        if kind in done or fit.args.get("scheme"):
             continue
         done.add(kind)
         detector, calibrated = run.get(fit), calibration_of(outputs, s)
@@ -171,8 +171,8 @@ def test_settings_and_networks_are_read_off_what_ran(told: tuple[Run, Outputs], 
     for s in scored(outputs, "test"):
         fitted = run.get(s.detector)
         facts = vars(fitted)["facts"]
-        if facts["form"] in ("paired", "replica"):
-            name = facts["detector"] + (" (replica)" if facts["form"] == "replica" else "")
+        if facts["scheme"] in ("paired", "replica"):
+            name = facts["detector"] + (" (replica)" if facts["scheme"] == "replica" else "")
             heads.setdefault(name, set()).add(sum(p.numel() for p in fitted.head.parameters()))
     assert {n: {v["weights"]} for n, v in nets.items() if n not in ("classifier", "saliency model")} == heads
     assert nets["Margin"]["layers"] == ["logistic, 1 columns"]

@@ -83,7 +83,7 @@ def test_every_trial_has_the_mandatory_controls_and_the_first_seeds_all_of_them(
         if scoring(s.scores) != "test":
             continue
         fit = s.detector
-        if fit.args.get("form"):
+        if fit.args.get("scheme"):
             continue  # spoiled: tested on its own attack alone
         rules, found = fit.args["rules"], controls(s)
         assert {"Null", "MatchedNoise"} <= found

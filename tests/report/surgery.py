@@ -55,7 +55,7 @@ class Opened:
 
     def detector(self, detector: str, protocol: str, trained_on: str, form: str = "paired") -> dict[str, Any]:
         """Of seed 0."""
-        facts = {"detector": detector, "protocol": protocol, "trained_on": trained_on, "form": form, "seed": 0}
+        facts = {"detector": detector, "protocol": protocol, "trained_on": trained_on, "scheme": form, "seed": 0}
         return next(d for d in self.body["detectors"] if facts.items() <= d["facts"].items())
 
     def score(self, detector: dict[str, Any], name: str) -> Any:
@@ -80,7 +80,7 @@ class Opened:
             self.arrays[s["column"]] = rng.standard_normal(len(self.arrays[s["column"]]))
         for d in self.body["detectors"]:
             for level in set(d["thresholds"] or {}) - {"own"}:
-                d["thresholds"][level] = pac_threshold(self.score(d, "any/calibrate/natural"), float(level))
+                d["thresholds"][level] = pac_threshold(self.score(d, "any/calibration/natural"), float(level))
 
     def also(self, old: str, new: str) -> None:
         """A second attack ``new`` whose images, detectors and scores are those of ``old``."""

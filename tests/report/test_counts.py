@@ -26,7 +26,7 @@ def test_every_image_that_scores_above_the_threshold_is_counted_and_no_other(ope
     """One adversarial, no natural and all noise flagged, by scores that are put there."""
     chosen = opened.body["choice"][0]["chosen"]
     form = "all" if chosen == "Fused" else "paired"
-    wanted = {"detector": chosen, "protocol": "strict", "trained_on": "combined", "seed": 0, "form": form}
+    wanted = {"detector": chosen, "protocol": "strict", "trained_on": "combined", "seed": 0, "scheme": form}
     (mine,) = (d for d in opened.body["detectors"] if wanted.items() <= d["facts"].items())
     threshold = mine["thresholds"]["0.05"]
     names = {s["index"]: s["name"] for s in opened.body["sets"]}

@@ -248,7 +248,7 @@ def test_bold_beside_what_id_finds(opened: Opened) -> None:
         d = opened.detector("ID", "published", a)
         scores(opened, d, "any/test/natural", -np.ones(n))
         scores(opened, d, f"published/test/{a}", np.ones(n) if a == "FGSM" else -np.ones(n))
-    for role in ("detect", "select"):  # so that it counts as trained
+    for role in ("detector_train", "validation"):  # so that it counts as trained
         d = opened.detector("ID", "published", CW)
         for a, v in ((f"any/{role}/natural", -1.0), (f"published/{role}/{CW}", 1.0)):
             scores(opened, d, a, np.full(len(opened.score(d, a)), v))
@@ -410,7 +410,7 @@ def boundary(o: Opened, defence: str) -> tuple[Any, dict[str, Any]]:
 
 def trained(o: Opened, d: dict[str, Any], protocol: str, attack: str) -> None:
     """Make a detector one that trained: its scores tell the training pairs apart."""
-    for role in ("detect", "select"):
+    for role in ("detector_train", "validation"):
         for name, v in ((f"any/{role}/natural", -1.0), (f"{protocol}/{role}/{attack}", 1.0)):
             scores(o, d, name, np.full(len(o.score(d, name)), v))
 
@@ -437,7 +437,7 @@ def test_a_claim_over_a_baseline_that_did_not_train_says_so(opened: Opened) -> N
     trained(opened, d, "strict", CW)
     line = ("C11", f"ID on {CW}", *STRICT)
     assert verdicts(again(opened))[line] == claims.HOLDS
-    for role in ("detect", "select"):
+    for role in ("detector_train", "validation"):
         for name in (f"any/{role}/natural", f"strict/{role}/{CW}"):
             scores(opened, d, name, np.random.default_rng(0).standard_normal(len(opened.score(d, name))))
     of = again(opened)
@@ -464,7 +464,7 @@ def test_a_claim_over_many_rows_is_asked_again_where_the_baseline_trained(opened
     assert (finding().verdict, finding().stamped, finding().trained) == (claims.HOLDS, [], None)
     assert finding().silent == ["ID: FGSM, C&W"]
     for a, word, stamped in (("FGSM", claims.HOLDS, "ID: FGSM"), (CW, claims.UNTRAINED, "ID: FGSM, C&W")):
-        for name in ("any/detect/natural", f"published/detect/{a}"):
+        for name in ("any/detector_train/natural", f"published/detector_train/{a}"):
             scores(opened, heads["ID", a], name, np.zeros(len(opened.score(heads["ID", a], name))))
         got = finding()
         assert (got.verdict, got.stamped) == (word, [stamped])

@@ -72,7 +72,7 @@ def put(o: Opened, d: dict[str, Any], of: str, values: Any) -> None:
 
 def trained(o: Opened, d: dict[str, Any], protocol: str, attack: str) -> None:
     """Make a detector one that trained."""
-    for role in ("detect", "select"):
+    for role in ("detector_train", "validation"):
         put(o, d, f"any/{role}/natural", -1.0)
         put(o, d, f"{protocol}/{role}/{attack}", 1.0)
 
@@ -269,8 +269,8 @@ def test_jsd_is_better_only_because_id_did_not_train(opened: Opened) -> None:
             for b in ("FGSM", CW):
                 put(opened, head, f"published/test/{b}", 1.0 if d == good else -1.0)
             if d in untrained:
-                put(opened, head, "any/detect/natural", 0.0)
-                put(opened, head, f"published/detect/{a}", 0.0)
+                put(opened, head, "any/detector_train/natural", 0.0)
+                put(opened, head, f"published/detector_train/{a}", 0.0)
         return line(again(opened), "C1").findings[PAPER]
 
     assert (finding("JSD").verdict, finding("JSD").why) == (FAILS, "")

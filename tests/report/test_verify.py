@@ -230,7 +230,7 @@ def test_a_description_that_is_not_what_was_written_is_damaged_wherever_it_was_c
 def test_records_of_another_schema_and_no_records_are_refused(reported: Path, tmp_path: Path) -> None:
     body = json.loads((reported / "records.json").read_text())
     (reported / "records.json").write_text(json.dumps(body | {"schema": 99}))
-    with pytest.raises(UsageError, match="schema 99; this version reads 3"):
+    with pytest.raises(UsageError, match="schema 99; this version reads 3 and 4"):
         Records(reported)
     (reported / "records.json").write_text('{"schema": 3}')
     with pytest.raises(DataDamaged, match=r"records\.json is damaged"):

@@ -34,7 +34,7 @@ def test_every_recorded_column_of_scores_is_a_row(finished: Path) -> None:
         d = detectors[one["detector"]]
         rows = plain.loc[[(d["key"], set_name(sets[one["set"]]["name"]))]]
         same = [r for _, r in rows.iterrows() if (r["protocol"], r["trained_on"]) == (d["facts"]["protocol"], d["facts"]["trained_on"])]
-        row = next(r for r in same if r["scheme"] == d["facts"]["form"])
+        row = next(r for r in same if r["scheme"] == d["facts"]["scheme"])
         assert (row["scores"] == raw.arrays[one["column"]]).all()
         assert row["thresholds"] == (d["thresholds"] or {"own": 0.0})
         assert (row["seed"], row["detector"]) == (d["facts"]["seed"], d["facts"]["detector"])

@@ -30,8 +30,8 @@ def told(folder: Path, code: str) -> list[dict[str, Any]]:
 
 def test_collapsed_by_the_pairs_of_its_training(opened: Opened) -> None:
     d = opened.detector("ID", "strict", "FGSM")
-    counts = opened.column("strict/detect/FGSM", "counts").astype(bool)
-    natural, attacked = opened.score(d, "any/detect/natural"), opened.score(d, "strict/detect/FGSM")
+    counts = opened.column("strict/detector_train/FGSM", "counts").astype(bool)
+    natural, attacked = opened.score(d, "any/detector_train/natural"), opened.score(d, "strict/detector_train/FGSM")
     attacked[:] = natural[: len(attacked)]
     folder = opened.close()
     assert ranked(natural[: len(counts)][counts], attacked[counts]) < 0.6
@@ -43,8 +43,8 @@ def test_collapsed_by_the_pairs_of_its_training(opened: Opened) -> None:
 
 def test_membership_is_told_from_naturals_alone(opened: Opened) -> None:
     d = opened.detector("Margin", "strict", "FGSM")
-    opened.score(d, "any/fit/natural")[:] = np.linspace(1, 2, len(opened.score(d, "any/fit/natural")))
-    opened.score(d, "any/calibrate/natural")[:] = -1.0
+    opened.score(d, "any/train/natural")[:] = np.linspace(1, 2, len(opened.score(d, "any/train/natural")))
+    opened.score(d, "any/calibration/natural")[:] = -1.0
     found = told(opened.close(), "MEMBERSHIP")
     assert ("Margin", "FGSM", "strict") in {(w["title"], w["trained_on"], w["protocol"]) for w in found}
 
