@@ -13,16 +13,15 @@ import ctypes
 import multiprocessing
 import os
 import pickle
-import queue
 import signal
 import threading
 import time
-import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
@@ -35,7 +34,6 @@ from .schedule import Computation, Schedule
 
 KEPT = 64  # results that a worker keeps at hand
 BETWEEN = 0.1  # seconds between two words of progress
-PATIENCE = 5.0  # seconds that a worker has to end by itself
 
 
 class Unsendable(Exception):
@@ -60,30 +58,6 @@ def cores() -> int:
 # --- the caller's side -----------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Worker:
-    """A worker process as its caller sees it."""
-
-    process: BaseProcess
-    line: Connection
-    loaded: bool = False
-    step: int | None = None
-    heard: Progress | None = None
-
-    def died(self, work: Computation) -> Error:
-        """What to say of it when its line broke."""
-        self.process.join(PATIENCE)
-        code = self.process.exitcode
-        how = f"exit code {code}"
-        if code is not None and code < 0:
-            with contextlib.suppress(ValueError):
-                how += f", {signal.Signals(-code).name}"
-            how += ": perhaps the memory was full" if code == -9 else ""
-        h = None if self.step is None else work.todo[self.step]
-        at = f"while it computed step {h.step.name} ({h.slug})" if h and h.step else "before it computed anything"
-        return Error(f"a worker process died ({how}) {at}; what was complete is kept: the same call goes on from there")
-
-
 def side_by_side(maker: Maker, work: Computation, count: int, seconds: Mapping[str, float]) -> None:
     """Compute what is missing in worker processes.
 
@@ -101,24 +75,77 @@ def side_by_side(maker: Maker, work: Computation, count: int, seconds: Mapping[s
         payload = pickle.dumps((maker, work.todo))
     except Exception as e:  # pickling runs code of whoever wrote the settings
         raise Unsendable(f"{type(e).__name__}: {e}") from e
-    crew: list[_Worker] = []
-    try:
-        _hire(crew, count)
-        _lead(crew, work, Schedule(work, seconds), payload)
-    finally:
-        _dismiss(crew)
+    context, crew = multiprocessing.get_context("spawn"), _Crew()
+    (theirs, line), said = context.Pipe(duplex=False), context.SimpleQueue()
+    with theirs, line, ProcessPoolExecutor(count, context, _begin, (payload, os.getcwd(), theirs, said)) as pool:
+        try:
+            _lead(pool, crew, said, work, Schedule(work, seconds), count)
+        except BrokenProcessPool:
+            crew.dismiss(pool)
+            raise crew.died(work) from None
+        except BaseException:
+            crew.dismiss(pool)
+            raise
 
 
-def _hire(crew: list[_Worker], count: int) -> None:
-    """Start the workers. They hear no Ctrl-C: it is meant for the caller, who ends them."""
-    context = multiprocessing.get_context("spawn")
-    for _ in range(count):
-        mine, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, os.getcwd()), daemon=True, name="salientry-worker")
-        with _no_interrupt():
-            process.start()
-        theirs.close()
-        crew.append(_Worker(process, mine))
+class _Crew:
+    """The workers' processes, and what each was last heard to compute."""
+
+    def __init__(self) -> None:
+        self.others = multiprocessing.active_children()
+        self.processes: dict[int | None, BaseProcess] = {}
+        self.steps: dict[int | None, int] = {}
+
+    def joined(self) -> None:
+        """Note who is there."""
+        self.processes |= {p.pid: p for p in multiprocessing.active_children() if p not in self.others}
+
+    def dismiss(self, pool: ProcessPoolExecutor) -> None:
+        """End them at once: what is half done takes no place in the store."""
+        for process in self.processes.values():
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
+
+    def died(self, work: Computation) -> Error:
+        """What to say of the one that ended by itself, after all are gone."""
+        codes = {pid: process.exitcode for pid, process in self.processes.items()}
+        pid, code = min(codes.items(), key=lambda item: item[1] in (None, 0, -signal.SIGTERM))  # not one that was sent home
+        how = f"exit code {code}"
+        if code is not None and code < 0:
+            with contextlib.suppress(ValueError):
+                how += f", {signal.Signals(-code).name}"
+            how += ": perhaps the memory was full" if code == -9 else ""
+        h = work.todo[self.steps[pid]] if pid in self.steps else None
+        at = f"while it computed step {h.step.name} ({h.slug})" if h and h.step else "before it computed anything"
+        return Error(f"a worker process died ({how}) {at}; what was complete is kept: the same call goes on from there")
+
+
+def _lead(pool: ProcessPoolExecutor, crew: _Crew, said: Any, work: Computation, schedule: Schedule, count: int) -> None:
+    """Hand out steps until all are settled, and pass on what the workers say."""
+    registry: dict[str | tuple[str, type[Warning], int], int] = {}  # so that a warning is shown as often as in one process
+    running: dict[Future[tuple[float, str | None]], tuple[int, Progress | None]] = {}
+    while len(work.settled) < len(work.todo):
+        while len(running) < count and (i := schedule.next()) is not None:
+            told = work.begins(work.todo[i])
+            with _no_interrupt():  # Ctrl-C is meant for the caller, who ends them
+                running[pool.submit(_compute, i)] = i, told
+            crew.joined()
+        done, _ = wait(running, 2 * BETWEEN, FIRST_COMPLETED)
+        listeners = dict(running.values())
+        while not said.empty():
+            pid, i, share, noted = said.get()
+            crew.steps[pid] = i
+            for warned, filename, lineno in noted:
+                warnings.warn_explicit(warned, type(warned), filename, lineno, registry=registry)
+            if share and (hears := listeners.get(i)):
+                hears(*share)
+        for future in done:
+            i, told = running.pop(future)
+            took, failed = future.result()
+            if told:
+                told(1, 1)
+            work.ends(work.todo[i], took, failed)
+            schedule.ends(i)
 
 
 @contextlib.contextmanager
@@ -135,89 +162,30 @@ def _no_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _dismiss(crew: list[_Worker]) -> None:
-    """Break the lines, whereupon the workers end at once; wait until they are gone."""
-    for worker in crew:
-        worker.line.close()
-    for worker in crew:
-        worker.process.join(PATIENCE)
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
-
-
-def _lead(crew: list[_Worker], work: Computation, schedule: Schedule, payload: bytes) -> None:
-    """Hand out steps until all are settled."""
-    by_line: dict[Any, _Worker] = {worker.line: worker for worker in crew}
-    registry: dict[str | tuple[str, type[Warning], int], int] = {}  # so that a warning is shown as often as in one process
-    while len(work.settled) < len(work.todo):
-        for worker in crew:
-            if worker.loaded and worker.step is None and (i := schedule.next()) is not None:
-                worker.step, worker.heard = i, work.begins(work.todo[i])
-                with contextlib.suppress(OSError):  # it died: its line says so below
-                    worker.line.send_bytes(str(i).encode())
-        for line in wait(list(by_line)):
-            worker = by_line[line]
-            try:
-                kind, *said = worker.line.recv()
-                if kind == "here":
-                    worker.line.send_bytes(payload)
-            except (EOFError, OSError):
-                raise worker.died(work) from None
-            if kind == "progress" and worker.heard:
-                worker.heard(*said)
-            elif kind == "loaded":
-                worker.loaded = True
-            elif kind == "unfit":
-                raise Unsendable(*said)
-            elif kind in ("made", "broke"):
-                for warned, filename, lineno in said[-1]:
-                    warnings.warn_explicit(warned, type(warned), filename, lineno, registry=registry)
-                if kind == "broke":
-                    raise said[0] from _Elsewhere(said[1])
-                _settle(worker, work, schedule, *said[:2])
-
-
-def _settle(worker: _Worker, work: Computation, schedule: Schedule, seconds: float, failed: str | None) -> None:
-    assert worker.step is not None
-    if worker.heard:
-        worker.heard(1, 1)
-    work.ends(work.todo[worker.step], seconds, failed)
-    schedule.ends(worker.step)
-    worker.step = worker.heard = None
-
-
-class _Elsewhere(Exception):
-    """The traceback of an exception that was raised in a worker, for people."""
-
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}"
-
-
 # --- the worker's side -----------------------------------------------------------------------------------------
 
 
-def _work(line: Connection, folder: str) -> None:
-    """A worker's life: get the graph, then compute the steps whose numbers come."""
+Noted = tuple[Warning, str, int]
+_here: dict[str, Any] = {}  # of a worker: the graph, packed and unpacked, and where its words go
+
+
+def _begin(payload: bytes, folder: str, line: Connection, said: Any) -> None:
+    """A worker begins."""
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(line, orders), daemon=True).start()
+    threading.Thread(target=_end_with_caller, args=(line,), daemon=True).start()
     os.chdir(folder)
     _keep_memory()
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
-    _say(line, "here")
-    try:
-        maker, handles = pickle.loads(orders.get())
-    except Exception as e:
-        _say(line, "unfit", f"{type(e).__name__}: {e}")
-        return
-    _say(line, "loaded")
-    PROGRESS.set(_Teller(line))
-    while True:
-        _say(line, *_computed(maker, handles[int(orders.get())]))
-        maker.forget(KEPT)
+    _here.update(payload=payload, said=said)
+
+
+def _end_with_caller(line: Connection) -> None:
+    """End this process when the other end of the line is closed: nobody says anything there."""
+    with contextlib.suppress(EOFError, OSError):
+        line.recv_bytes()
+    os._exit(1)
 
 
 def _keep_memory() -> None:
@@ -228,52 +196,58 @@ def _keep_memory() -> None:
             libc.mallopt(option, value)
 
 
-def _listen(line: Connection, orders: queue.SimpleQueue[bytes]) -> None:
-    """Pass on what the caller says; end this process when the caller is gone."""
-    try:
-        while True:
-            orders.put(line.recv_bytes())
-    except (EOFError, OSError):
-        os._exit(1)
+def _compute(i: int) -> tuple[float, str | None]:
+    """Compute a step: its seconds, and why a sanity check failed."""
+    maker, todo = _graph()
+    spoke = 0.0
 
+    def say(share: tuple[int, int] | None, noted: list[Noted]) -> None:
+        _here["said"].put((os.getpid(), i, share, noted))
 
-def _say(line: Connection, *words: Any) -> None:
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the caller is gone, and so are we
-        line.send(words)
+    def progress(done: int, of: int) -> None:
+        nonlocal spoke
+        if time.monotonic() - spoke > BETWEEN:
+            spoke = time.monotonic()
+            say((done, of), [])
 
-
-class _Teller:
-    """Sends progress on, now and then."""
-
-    def __init__(self, line: Connection) -> None:
-        self.line, self.spoke = line, 0.0
-
-    def __call__(self, done: int, total: int) -> None:
-        if time.monotonic() - self.spoke > BETWEEN:
-            self.spoke = time.monotonic()
-            _say(self.line, "progress", done, total)
-
-
-def _computed(maker: Maker, h: Handle) -> tuple[Any, ...]:
-    """Compute a step: ``made``, seconds, why a sanity check failed, warnings; or ``broke``, exception, traceback, warnings."""
+    say(None, [])
+    PROGRESS.set(progress)
     began, failed = time.perf_counter(), None
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
         try:
-            maker.get(h)
+            maker.get(todo[i])
         except GateFailed as e:
             failed = str(e)
         except BaseException as e:
-            return "broke", _portable(e, RuntimeError), traceback.format_exc(), _plain(noted)
-    return "made", time.perf_counter() - began, failed, _plain(noted)
+            raise _portable(e, RuntimeError)  # noqa: B904  # its traceback travels
+        finally:
+            say(None, _plain(noted))
+    maker.forget(KEPT)
+    return time.perf_counter() - began, failed
 
 
-def _plain(noted: list[warnings.WarningMessage]) -> list[tuple[BaseException, str, int]]:
+def _graph() -> tuple[Maker, list[Handle]]:
+    """Who computes, and everything there is to compute.
+
+    Raises:
+        Unsendable: when it did not arrive.
+    """
+    if "graph" not in _here:
+        try:
+            _here["graph"] = pickle.loads(_here["payload"])
+        except Exception as e:
+            raise Unsendable(f"{type(e).__name__}: {e}") from None
+    found: tuple[Maker, list[Handle]] = _here["graph"]
+    return found
+
+
+def _plain(noted: list[warnings.WarningMessage]) -> list[Noted]:
     found = [w.message if isinstance(w.message, Warning) else w.category(w.message) for w in noted]
     return [(_portable(m, UserWarning), w.filename, w.lineno) for m, w in zip(found, noted, strict=True)]
 
 
-def _portable(e: BaseException, otherwise: type[Exception]) -> BaseException:
+def _portable(e: BaseException, otherwise: type[Exception]) -> Any:
     """The exception itself if it survives the journey with its notes, else its text."""
     try:
         pickle.loads(pickle.dumps(e))

@@ -114,7 +114,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     def hire(*_: Any) -> None:
         raise AssertionError("a worker was started")
 
-    monkeypatch.setattr(engines, "_hire", hire)
+    monkeypatch.setattr(engines, "ProcessPoolExecutor", hire)
 
 
 @pytest.mark.nightly
@@ -190,7 +190,7 @@ def test_a_failed_gate_behaves_alike(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert [run.done(w) for w in wanted] == [False, True, False, True]
     assert outcomes[0] == outcomes[1]
     assert len(outcomes[0][2]) == 4  # three skipped, one failed
-    monkeypatch.setattr(engines, "_hire", None)  # nobody is needed now
+    monkeypatch.setattr(engines, "ProcessPoolExecutor", None)  # nobody is needed now
     again = Run(tmp_path / "2")
     assert keys(again.compute(wanted, workers=2))[2] == outcomes[0][2]
 
