@@ -15,7 +15,6 @@ from scipy.special import betaincinv, stdtrit
 
 LEVEL = 0.95
 LEAST_SEEDS = 5  # below these an interval never speaks of other seeds
-FEW_PAIRS = 5  # discordant pairs below which the bootstrap of a paired difference is too narrow
 Floats = NDArray[np.float64]
 
 
@@ -52,11 +51,23 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
-def interval_over(seeds: int) -> str:
-    """What an interval of so many seeds speaks of, in words that stand beside a number."""
-    if seeds >= LEAST_SEEDS:
-        return f"over {seeds} seeds, on these images"
-    return "over images, given this net" if seeds <= 1 else f"over images, given each of these {seeds} nets"
+def beside(seeds: Sequence[float], lo: float, hi: float) -> tuple[float, float, str]:
+    """What stands beside a value, and what it speaks of in words.
+
+    Args:
+        seeds: the value of each detector seed.
+        lo: of the value's interval.
+        hi: of the value's interval.
+
+    Returns:
+        The interval over images of one seed; of two to four seeds their smallest and largest value, which is what a sentence may
+        quote: the interval of their mean over images knows nothing of other seeds; from five up the interval over seeds.
+    """
+    if len(seeds) >= LEAST_SEEDS:
+        return lo, hi, f"over {len(seeds)} seeds, on these images"
+    if len(seeds) < 2:
+        return lo, hi, "over images, given this net"
+    return min(seeds), max(seeds), f"range of {len(seeds)} seeds, given these nets"
 
 
 def holm(p: Sequence[float]) -> Floats:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .inference import LEVEL, exact_share
+from .inference import LEAST_SEEDS, LEVEL, exact_difference, exact_share, t_interval
 
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
@@ -179,14 +179,17 @@ def auroc_draws(
 
 
 def interval(value_of_run: Sequence[float], draws_of_run: Sequence[Floats], n: int) -> Interval:
-    """Mean over the seeds with a percentile interval of the mean, the same draw for every seed, and each seed's own interval.
+    """Mean over the seeds with its interval, and each seed's own percentile interval over images.
 
-    Seeds are not resampled: the interval says "given these seeds, this classifier, this split".
+    Below five seeds it is a percentile interval of the mean over images, the same draw for every seed: seeds are not resampled, it
+    says "given these nets". From five up it is Student's over the seeds: "on these images".
     """
     value, runs = float(np.mean(value_of_run)), tuple(float(v) for v in value_of_run)
     lo, hi = _percentiles(np.mean(np.stack(draws_of_run), 0))
     if not np.isfinite(value) or math.isnan(lo):
         return Interval(float("nan"), float("nan"), float("nan"), n, runs)
+    if len(runs) >= LEAST_SEEDS:
+        lo, hi = t_interval(runs)
     return Interval(value, lo, hi, n, runs, tuple(_percentiles(d) for d in draws_of_run) if len(runs) > 1 else ((lo, hi),))
 
 
@@ -208,10 +211,10 @@ def share(value: Interval, *ids: Array) -> Interval:
     at_end = [lo == hi and v in (0.0, 1.0) for v, (lo, hi) in zip(value.runs, value.each, strict=False)]
     sure = value.lo == value.hi and value.value in (0.0, 1.0)
     clusters = min(len(np.unique(i)) for i in ids) if sure or any(at_end) else 0
-    if not clusters:
+    if not clusters and len(value.runs) < LEAST_SEEDS:
         return value
     each = tuple(exact_share(int(v) * clusters, clusters) if a else e for v, a, e in zip(value.runs, at_end, value.each, strict=False))
-    lo, hi = exact_share(int(value.value) * clusters, clusters) if sure else (value.lo, value.hi)
+    lo, hi = exact_share(int(value.value) * clusters, clusters) if sure else (max(value.lo, 0.0), min(value.hi, 1.0))
     return Interval(value.value, lo, hi, value.n, value.runs, each)
 
 
@@ -225,11 +228,22 @@ def rate(resamples: Resamples, ids: Array, runs: Sequence[Array]) -> Interval:
 
 
 def difference(resamples: Resamples, ids: Array, runs: Sequence[tuple[Array, Array]]) -> Interval:
-    """Mean of (first minus second) over the same images, paired, one pair of arrays per seed."""
+    """Mean of (first minus second) over the same images, paired, one pair of arrays per seed.
+
+    Of flags that are the same on every image the bootstrap would say [0, 0]; they get the exact bound of no discordant pair.
+    """
     weights = resamples.of(ids)
     deltas = [np.asarray(a, np.float64) - np.asarray(b, np.float64) for a, b in runs]
     values = [float(d.mean()) if len(d) else float("nan") for d in deltas]
-    return interval(values, [rate_draws(d, weights) for d in deltas], len(ids))
+    found = interval(values, [rate_draws(d, weights) for d in deltas], len(ids))
+    flags = len(ids) > 0 and all(np.asarray(v).dtype == np.bool_ for pair in runs for v in pair)
+    same = [flags and not d.any() for d in deltas]
+    if not any(same):
+        return found
+    bound = exact_difference(0, 0, len(np.unique(ids)))
+    lo, hi = bound if all(same) else (found.lo, found.hi)
+    each = tuple(bound if s else e for s, e in zip(same, found.each, strict=True))
+    return Interval(found.value, lo, hi, found.n, found.runs, each)
 
 
 def median_ratio(resamples: Resamples, ids: Array, first: Array, second: Array) -> Interval:

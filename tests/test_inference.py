@@ -48,8 +48,9 @@ def test_below_five_seeds_nothing_is_said_about_others() -> None:
     for few in ([], [0.5], [0.1, 0.2, 0.3, 0.4]):
         with pytest.raises(ValueError, match=f"needs 5 of them; found {len(few)}"):
             t_interval(few)
-    said = [inference.interval_over(k) for k in (1, 3, 5)]
-    assert said == ["over images, given this net", "over images, given each of these 3 nets", "over 5 seeds, on these images"]
+    assert inference.beside([0.7], 0.6, 0.8) == (0.6, 0.8, "over images, given this net")
+    assert inference.beside([0.653, 0.882, 0.796], 0.754, 0.798) == (0.653, 0.882, "range of 3 seeds, given these nets")
+    assert inference.beside([0.7] * 5, 0.6, 0.8) == (0.6, 0.8, "over 5 seeds, on these images")
 
 
 # --- exact bounds ------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from scipy.stats import binom, binomtest, mannwhitneyu
 from sklearn.metrics import log_loss, roc_auc_score, roc_curve
 
 from salientry import metrics
+from salientry.inference import exact_difference, t_interval
 from salientry.metrics import Interval, Resamples, auroc, auroc_draws, bootstrap, rate_draws, roc
 
 Floats = NDArray[np.float64]
@@ -369,6 +370,32 @@ def test_flags_are_subtracted_as_numbers() -> None:
     ids = some_ids(4)
     a, b = np.array([True, True, False, True]), np.array([False, True, True, False])
     assert metrics.difference(Resamples(ids, 50), ids, [(a, b)]).value == 0.25
+
+
+def test_equal_flags_are_no_certainty() -> None:
+    ids, flags = some_ids(300), np.random.default_rng(13).random(300) < 0.4
+    drawn, bound = Resamples(ids), exact_difference(0, 0, 300)
+    found = metrics.difference(drawn, ids, [(flags, flags)] * 2)
+    assert ends(found) == (0, *bound) and found.each == (bound, bound)
+    other = flags.copy()
+    other[:9] = ~other[:9]
+    mixed = metrics.difference(drawn, ids, [(flags, flags), (flags, other)])
+    assert mixed.each[0] == bound and mixed.each[1][0] < mixed.runs[1] < mixed.each[1][1]
+    twice = metrics.difference(Resamples(ids), np.repeat(ids, 3), [(np.repeat(flags, 3), np.repeat(flags, 3))])
+    assert ends(twice) == (0, *bound), "three rows of an image are one image"
+
+
+def test_from_five_seeds_up_the_interval_is_over_seeds() -> None:
+    rng = np.random.default_rng(14)
+    ids = some_ids(100)
+    drawn, flags = Resamples(ids), [rng.random(100) < p for p in (0.5, 0.6, 0.7, 0.8, 0.9)]
+    few, many = metrics.rate(drawn, ids, flags[:4]), metrics.rate(drawn, ids, flags)
+    assert (many.lo, many.hi) == pytest.approx(t_interval(many.runs)) and many.hi - many.lo > 1.5 * (few.hi - few.lo)
+    assert many.each[:4] == few.each, "and each seed keeps its own, over images"
+    sure = metrics.rate(drawn, ids, [np.ones(100, bool)] * 5)
+    assert ends(sure) == pytest.approx((1, binomtest(100, 100).proportion_ci(0.95, method="exact").low, 1), abs=1e-12)
+    high = metrics.rate(drawn, ids, [np.ones(100, bool)] * 4 + [flags[0]])
+    assert high.hi == 1 and t_interval(high.runs)[1] > 1, "a share is no more than 1"
 
 
 # --- log loss, and two detectors ----------------------------------------------------------------------------------
