@@ -50,7 +50,11 @@ def _whole(store: Store, path: Path, h: Handle, out: Any, facts: dict[str, JSON]
     body = _record(h, time.perf_counter() - began)
     if isinstance(out, nn.Module):
         arrays = {k: [v.detach().cpu().numpy()] for k, v in out.state_dict().items()}
-        store.write(path, body | {"kind": "module", "module": recipe_of(out), "facts": facts_of(out) | facts}, arrays)
+        store.write(
+            path,
+            body | {"kind": "module", "module": _recipe(out), "facts": facts_of(out) | facts},
+            arrays,
+        )
     elif isinstance(out, Rows):
         columns: dict[str, Any] = {k: [Column(out, k)] for k in out.names} | {"id": [id_bytes(out.ids)]}
         store.write(path, body | {"kind": "rows", "facts": out.facts | facts}, columns)
@@ -62,6 +66,12 @@ def _whole(store: Store, path: Path, h: Handle, out: Any, facts: dict[str, JSON]
         store.write(path, body | {"kind": "found", "value": out.value, "facts": facts}, {k: [np.asarray(v)] for k, v in out.arrays.items()})
     else:
         store.write(path, body | {"kind": "value", "value": out, "facts": facts})
+
+
+def _recipe(module: nn.Module) -> JSON:
+    """How to build it again; None where it, or a part of it, holds what cannot be written down."""
+    written = all("recipe" in vars(m) for m in (module, *getattr(module, "parts", ())))
+    return recipe_of(module) if written else None
 
 
 def _rows_in(value: Any) -> Iterator[Rows]:
@@ -178,6 +188,10 @@ def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], devic
         if digest(first.ids.tolist()) != body["ids"]:
             raise DataDamaged(f"{path} was made for other images; remove {path}, and the same command computes it again")
         return first.widen(arrays, translated(body["facts"]))
+    if body["module"] is None:  # what a stranger's object has learnt cannot be written down: it learns it again
+        seeded = {} if h.seed is None else {"seed": h.seed}
+        made: nn.Module = h.step.function(**{n: value(v) for n, v in h.args.items()}, **seeded)  # type: ignore[union-attr]
+        return with_facts(made.to(device).eval().requires_grad_(False), **translated(body["facts"]))
     module = rebuild(body["module"], trusted=True)
     try:
         module.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in arrays.items()})

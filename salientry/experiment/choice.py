@@ -6,21 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..detectors import (
-    SMD,
-    SPD,
-    BlackShare,
-    Exists,
-    HighFrequency,
-    IDPlus,
-    Margin,
-    Margin2,
-    Opinion,
-    PooledActivations,
-    SmallCNN,
-    SortedLogits,
-)
-from ..keys import label
+from ..detectors import DETECTORS, IDPlus, SmallCNN
+from ..keys import label, name_of
 from ..protocol import EvaluationProtocol
 from .evaluation import TrainingSet, trained
 from .fusion import choose_detector, unseen_rates
@@ -28,13 +15,18 @@ from .handles import Handle
 from .image_sets import EvidenceVariant, ImageSets
 from .scoring import score
 
-LOGISTIC = (Margin(), Margin2(), Exists(), Opinion(), BlackShare(), HighFrequency())  # no seed moves these
-TRAINED = (SortedLogits(), PooledActivations())
-
 
 def candidates(head: SmallCNN, fair: SmallCNN) -> tuple[Any, ...]:
-    """What a guard may be, and what is fused: the map's two detectors, the image's, and every baseline."""
-    return SPD(head), SMD(head), IDPlus(fair), *TRAINED, *LOGISTIC
+    """What a guard may be, and what is fused: every entry of ``DETECTORS`` that is a candidate, in order.
+
+    Args:
+        head: of those that have a CNN.
+        fair: that of ID+.
+    """
+    every: list[Any] = list(DETECTORS.values())
+    kinds = [kind for kind in every if kind.candidate]
+    heads = {k: {"head": fair if k is IDPlus else head} for k in kinds if "head" in k.__dataclass_fields__}
+    return tuple(kind(**heads.get(kind, {})) for kind in kinds)
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,8 @@ def on_select(
 ) -> Handle:
     """A detector's scores of *validation* naturals and of every attack's images of that role."""
     sets = [image_sets.natural["validation"], *(image_sets.attacked(a, "validation", rules) for a in attacks)]
-    return image_sets.run.do(score, fitted, [image_sets.shown(settings, images, "validation", variant) for images in sets])
+    shown = [image_sets.shown(settings, images, "validation", variant) for images in sets]
+    return image_sets.run.do(score, fitted, shown, **image_sets.asked(settings))
 
 
 def choose(
@@ -84,7 +77,7 @@ def choose(
         level: share of the validation naturals that may be flagged.
     """
     run, natural, rates = image_sets.run, image_sets.natural, []
-    called, labels = [type(c).__name__ for c in candidates], [label(a) for a in attacks]
+    called, labels = [name_of(c) for c in candidates], [label(a) for a in attacks]
     names = select_names(labels)
     for unseen in attacks:
         others = [a for a in attacks if a != unseen] or [unseen]

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from ..detectors.external import FittedExternal
 from ..keys import default_of, encode, label
 from ..store import JSON
 from .outputs import Outputs
@@ -47,12 +48,15 @@ def networks(run: Run, outputs: Outputs, lost: set[str]) -> list[dict[str, JSON]
             continue
         name = facts["detector"] + (" (replica)" if facts["scheme"] == "replica" else "")
         if facts["scheme"] in ("paired", "replica") and name not in out:
-            out[name] = _described(name, run.get(s.detector).head)
+            module = run.get(s.detector)
+            out[name] = _described(name, getattr(module, "head", module))
     return list(out.values())
 
 
 def _described(name: str, module: nn.Module) -> dict[str, JSON]:
     layers = [_layer(m) for m in module.modules() if isinstance(m, LAYERS)]
+    if not layers and isinstance(module, FittedExternal):
+        layers = ["its author's code"]
     if not layers:
         layers = [f"logistic, {sum(p.numel() for p in module.parameters()) - 1} columns"]
     return {"name": name, "layers": layers, "weights": sum(p.numel() for p in module.parameters())}

@@ -66,8 +66,9 @@ def trained(
     role = training.role
     twins = [image_sets.shown(detector, image_sets.attacked(a, role, rules), role, variant) for a in training.attacks]
     natural = image_sets.shown(detector, image_sets.natural[role], role, variant)
+    beside = image_sets.beside(detector, training.attacks, role, rules, variant)
     settings = {"trained_on": training.called, "scheme": training.scheme, "shuffled": training.shuffled}
-    return image_sets.run.do(fit_detector, natural, twins, chosen or detector, rules, seed=seed, **settings)
+    return image_sets.run.do(fit_detector, natural, twins, chosen or detector, rules, seed=seed, **beside, **settings)
 
 
 def evaluate(
@@ -95,7 +96,7 @@ def evaluate(
         briefly: without the scores that tell how it trained.
         chosen: see :func:`trained`.
     """
-    run, natural = image_sets.run, image_sets.natural
+    run, natural, asked = image_sets.run, image_sets.natural, image_sets.asked(detector)
 
     def see(images: Handle, role: str) -> Handle:
         return image_sets.shown(detector, images, role, variant)
@@ -109,6 +110,7 @@ def evaluate(
             for r in ("detector_train", "validation")
         }
         sets += [few["train"], few["detector_train"], *twins["detector_train"], few["validation"], *twins["validation"]]
-    calibrated = Scored(fitted, sets, run.do(score, fitted, sets, rules=rules))
+    calibrated = Scored(fitted, sets, run.do(score, fitted, sets, rules=rules, **asked))
     shown = [see(images, "test") for images in (natural["test"], *tests)]
-    return TrialResult(fitted, calibrated, Scored(fitted, shown, run.do(score, fitted, shown, calibrated=calibrated.scores)))
+    found = run.do(score, fitted, shown, calibrated=calibrated.scores, **asked)
+    return TrialResult(fitted, calibrated, Scored(fitted, shown, found))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..controls import Null, RoundTrip
-from ..evidence import FROM_SALIENCY, GRADIENTS
+from ..controls import MatchedNoise, Null, RoundTrip
+from ..evidence import FROM_SALIENCY, GRADIENTS, layers_in
 from ..protocol import PUBLISHED, EvaluationProtocol
 from .handles import Handle
 from .run import Run
-from .steps import attack_images, control_images, input_gradient, quantize_and_mark, saliency_map, shift_by_one
+from .steps import attack_images, control_images, input_gradient, layer_activations, quantize_and_mark, saliency_map, shift_by_one
 from .variants import replaced
 
 
@@ -62,13 +63,13 @@ class ImageSets:
             self._known[key] = self.run.do(quantize_and_mark, proposed, natural, self.classifier, rules)
         return self._known[key]
 
-    def control(self, control: Any, attack: Any, rules: EvaluationProtocol) -> Handle:
-        """A stored control of the test images, made from the settled adversarials of an attack (which some do not look at)."""
+    def control(self, control: Any, attack: Any, rules: EvaluationProtocol, role: str = "test") -> Handle:
+        """A stored control of the images of a role, made from the settled adversarials of an attack (which some do not look at)."""
         if getattr(control, "in_float", False):
             rules = PUBLISHED
-        key = (control, None if isinstance(control, Null | RoundTrip) else attack, rules.name)
+        key = (control, None if isinstance(control, Null | RoundTrip) else attack, rules.name, role)
         if key not in self._known:
-            natural, settled = self.natural["test"], self.attacked(attack, "test", rules)
+            natural, settled = self.natural[role], self.attacked(attack, role, rules)
             donors = (
                 [self.run.do(shift_by_one, natural), self.run.do(shift_by_one, settled)] if getattr(control, "borrows", False) else None
             )
@@ -90,5 +91,39 @@ class ImageSets:
                     images = self.run.do(saliency_map, images, variant.saliency, self.natural[role], by)
             for kind in sorted(detector.needs & set(GRADIENTS)):
                 images = self.run.do(input_gradient, images, self.classifier, kind)
+            if (layers := layers_in(detector.needs)) is None or layers:
+                images = self.run.do(layer_activations, images, self.classifier, layers)
             self._known[key] = self.run.do(replaced, images, variant.part, variant.by) if variant.part else images
         return self._known[key]
+
+    def beside(
+        self, detector: Any, attacks: Sequence[Any], role: str, rules: EvaluationProtocol, variant: EvidenceVariant
+    ) -> dict[str, Any]:
+        """What this detector is fitted on beside naturals and their twins, as arguments of ``fit_detector``."""
+        found: dict[str, Any] = self.asked(detector)
+        if "training" in detector.needs:
+            found["training"] = self.shown(detector, self.natural["train"], "train", variant)
+        if "copies" in detector.needs:
+            copies = [self.control(MatchedNoise(), a, rules, role) for a in attacks]
+            found["copies"] = [self.shown(detector, images, role, variant) for images in copies]
+        return found
+
+    def asked(self, detector: Any) -> dict[str, Any]:
+        """The classifier, for a detector that asks it about other images."""
+        return {"classifier": self.classifier} if "classifier" in detector.needs else {}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Whoever reads what several detectors need: the one that is chosen among them, or their fusion.
+
+    Attributes:
+        needs: of all of them.
+    """
+
+    needs: frozenset[str]
+
+    @classmethod
+    def of(cls, detectors: Iterable[Any]) -> Reader:
+        """Of these settings."""
+        return cls(frozenset().union(*(d.needs for d in detectors)))

@@ -230,7 +230,7 @@ def expected(todo: Sequence[Handle], count: int, pixels: int, forward: float) ->
     for h in todo:
         assert h.step is not None
         name, settings = h.step.name, next((v for k, v in h.args.items() if k in ("settings", "attack")), None)
-        role = 0.25 if "detect" in repr(h.slug) else 0.15
+        role = 0.25 if "detector_train" in repr(h.slug) else 0.15
         if name == "attack_images":
             passes = getattr(settings, "steps", 1) * getattr(settings, "search_steps", 1)
             seconds = role * count * 3 * forward * (min(passes, 300) if passes > 1 else 100 if "JSMA" in label(settings) else 1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batches import DEVICE, Batch, RowImages
-from ..evidence import Evidence
+from ..evidence import LAYER, Evidence
 from ..keys import label, name_of
 from ..layers import has_features
 from ..learned import facts_of, with_facts
@@ -110,6 +110,20 @@ def saliency_map(images: Batch, saliency: nn.Module, chosen: Batch | None = None
 def input_gradient(images: Batch, classifier: nn.Module, kind: str = "gradient") -> Columns:
     """An input gradient (a part of the evidence whose name begins so): one forward pass, and one backward pass a channel group."""
     return {kind: getattr(Evidence(classifier, None, images.image, predicted=images.predicted), kind)}
+
+
+@step("layer_activations", each_image=True)
+def layer_activations(images: Batch, classifier: nn.Module, layers: list[str] | None = None) -> Columns:
+    """What layers give, by name, pooled: columns ``activations/NAME`` (n, 3, C); of all usual layers where none are named."""
+    needs = frozenset({"activations"} if layers is None else {LAYER + name for name in layers})
+    seen = Evidence(classifier, None, images.image, needs)
+    return {LAYER + name: torch.stack(list(seen.activations[name]), 1) for name in layers or _passed_layers(seen)}
+
+
+def _passed_layers(seen: Evidence) -> list[str]:
+    """The usual layers that take part in the pass."""
+    _ = seen.logits
+    return [name for name in seen.activations if LAYER + name in seen]
 
 
 # --- attacking --------------------------------------------------------------------------------------------------

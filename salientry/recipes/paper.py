@@ -12,26 +12,15 @@ from itertools import product
 from typing import Any
 
 from ..attacks import CarliniWagner
+from ..batches import RowImages
 from ..controls import MatchedNoise, Null, Reversed, RoundTrip, Shuffled, Transplant
-from ..detectors import (
-    SMD,
-    SPD,
-    BlackShare,
-    Exists,
-    HighFrequency,
-    IDPlus,
-    Margin,
-    Margin2,
-    Opinion,
-    PooledActivations,
-    SortedLogits,
-)
+from ..detectors import ID, JSD, SPD, ExternalDetector, IDPlus, as_detector
 from ..errors import UsageError
-from ..experiment.choice import LOGISTIC, TRAINED, choose, on_select, select_names
+from ..experiment.choice import choose, on_select, select_names
 from ..experiment.evaluation import TrainingSet, TrialResult, evaluate, trained
 from ..experiment.fusion import choose_recipe, fit_fusion
 from ..experiment.handles import Handle, reuse_split
-from ..experiment.image_sets import EvidenceVariant, ImageSets
+from ..experiment.image_sets import EvidenceVariant, ImageSets, Reader
 from ..experiment.outputs import GuardParts, Outputs
 from ..experiment.run import Run
 from ..experiment.sanity import gallery, sanity, sanity_check
@@ -40,26 +29,16 @@ from ..experiment.shift import map_shift
 from ..experiment.steps import classify, fit_encoder, fit_saliency, take_trunk, train_classifier
 from ..experiment.strength import strong_enough
 from ..experiment.variants import gradient_sizes
-from ..keys import label
+from ..keys import label, name_of
 from ..protocol import PUBLISHED, EvaluationProtocol
 from ..protocol import REPLICA as UNPAIRED
 from ..saliency import Fill, Gradient, GradientInput, GuidedBackprop
-from ..types import ROLES
+from ..types import ROLES, shape_of
 from . import extras as extras
 from .paper_config import Config
 
 LEAST = 0.9  # share of images that a strong attack must fool
 HEADLINE_FUSIONS = ("all", "without the map", "without the image", "logits alone", "logits with the map")
-GROUPS: dict[str, tuple[type, ...]] = {  # what is taken out of the fusion to see what it added
-    "the map": (SMD, SPD),
-    "SMD": (SMD,),
-    "SPD": (SPD,),
-    "the image": (IDPlus,),
-    "logits": (Margin, Margin2, SortedLogits),
-    "activations": (PooledActivations,),
-    "the second net": (Exists, Opinion),
-    "pixel statistics": (BlackShare, HighFrequency),
-}
 
 
 def build(run: Run, config: Config) -> Outputs:
@@ -90,6 +69,7 @@ def prepare(run: Run, config: Config) -> tuple[Experiment, Outputs]:
         if not 1 <= value <= most:
             raise UsageError(f"{name} must lie in [1, {most}]; found {value}")
     images = run.dataset(config.data)
+    config = replace(config, detectors=_entered(run, config, images["test"]))
     f = run.do(train_classifier, images["train"], config.classifier)
     encoder = run.do(fit_encoder, images["train"], config.saliency.encoder)
     drawer = run.do(fit_saliency, images["train"], f, config.saliency, encoder)
@@ -231,8 +211,12 @@ class Experiment:
             strict = rules is config.strict
             for training in (*self.trainings(rules), *([] if strict or config.printed is None else [TrainingSet((config.printed,))])):
                 fair = (IDPlus(config.recipes[0]),) if strict and self.is_headline(training) else ()
-                trials = [(d, rules, seed) for d in (*config.defences, *fair, *TRAINED) for seed in range(config.seeds)]
-                trials += [(d, rules, 0) for d in LOGISTIC] + ([] if strict else [(d, UNPAIRED, 0) for d in replicas])
+                trials = [
+                    (d, rules, seed)
+                    for d in (*config.defences, *fair, *(o for o in config.others if o.seeded))
+                    for seed in range(config.seeds)
+                ]
+                trials += [(o, rules, 0) for o in config.others if not o.seeded] + ([] if strict else [(d, UNPAIRED, 0) for d in replicas])
                 for detector, manner, seed in trials:
                     outputs.scores += self.evaluated(detector, manner, training, seed).outputs
                 if strict and self.trunk and self.is_headline(training):
@@ -291,7 +275,7 @@ class Experiment:
 
     def members(self, training: TrainingSet, seed: int) -> dict[Any, TrialResult]:
         """The detectors that are fused, by their settings."""
-        return {d: self.evaluated(d, self.config.strict, training, 0 if d in LOGISTIC else seed) for d in self.config.members}
+        return {d: self.evaluated(d, self.config.strict, training, seed if d.seeded else 0) for d in self.config.members}
 
     def full_fusion(self, training: TrainingSet, seed: int) -> tuple[Handle, Handle]:
         """The fusion of everything, and what it was calibrated to."""
@@ -322,8 +306,9 @@ class Experiment:
             outputs.guard = GuardParts(image_sets.classifier, _is(self.variant.saliency), fused, calibrated, level)
             return
         choice = choose(image_sets, candidates, fused, config.attacks, config.strict, self.variant, level)
-        drawn = image_sets.shown(SPD(), image_sets.natural["calibration"], "calibration", self.variant)
-        calibrated = self.run.do(score, choice.detector, [drawn], rules=config.strict)
+        reader = Reader.of(candidates)
+        shown = image_sets.shown(reader, image_sets.natural["calibration"], "calibration", self.variant)
+        calibrated = self.run.do(score, choice.detector, [shown], rules=config.strict, **image_sets.asked(reader))
         outputs.choice = [*choice.rates, choice.detector]
         outputs.guard = GuardParts(image_sets.classifier, _is(self.variant.saliency), choice.detector, calibrated, level)
 
@@ -350,13 +335,37 @@ class Experiment:
 
 
 def _fusions(members: tuple[Any, ...]) -> dict[str, list[Any]]:
-    """Everything; everything without each part; the baselines on the logits alone, and with each other part."""
-    logits = [d for d in members if isinstance(d, GROUPS["logits"])]
-    found = {"all": list(members)}
-    found |= {f"without {name}": [d for d in members if not isinstance(d, kinds)] for name, kinds in GROUPS.items()}
-    found |= {"logits alone": logits}
-    others = {name: kinds for name, kinds in GROUPS.items() if name != "logits"}
-    return found | {f"logits with {name}": [*logits, *(d for d in members if isinstance(d, kinds))] for name, kinds in others.items()}
+    """Everything; everything without what reads one thing, and without each of the map's detectors; those of the logits alone, and with
+    what reads one other thing.
+    """
+    groups: dict[str, list[Any]] = {}
+    for d in members:
+        groups.setdefault(d.reads, []).append(d)
+    left_out: dict[str, list[Any]] = {}
+    for name, of in groups.items():
+        left_out |= {name: of} | ({name_of(d): [d] for d in sorted(of, key=name_of)} if name == "the map" else {})
+    found = {"all": list(members)} | {f"without {name}": [d for d in members if d not in of] for name, of in left_out.items()}
+    if logits := groups.get("logits", []):
+        with_others = {f"logits with {name}": [*logits, *of] for name, of in left_out.items() if name != "logits"}
+        found |= {"logits alone": logits} | with_others
+    return {called: kept for called, kept in found.items() if kept}
+
+
+def _entered(run: Run, config: Config, images: Handle) -> tuple[Any, ...]:
+    """The further detectors as settings; a stranger's is tried on noise, which tells it apart from another one of the same code.
+
+    Raises:
+        UsageError: for two detectors of one name, or one that fails.
+    """
+    found = [as_detector(d) for d in config.detectors]
+    if not found:
+        return ()
+    rows = run.get(images)
+    shape = shape_of(RowImages(rows), rows.facts["classes"])
+    names = [name_of(d) for d in (*replace(config, detectors=()).members, ID(), JSD(), *found)]
+    if doubled := [name_of(d) for d in found if names.count(name_of(d)) > 1]:
+        raise UsageError(f"two detectors are called {doubled[0]}; give yours another name")
+    return tuple(d.probed(shape) if isinstance(d, ExternalDetector) else d for d in found)
 
 
 def _is(handle: Handle | None) -> Handle:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..detectors import ID, JSD, SMD, SPD, SmallCNN
+from ..detectors import ID, JSD, SMD, SPD, IDPlus, SmallCNN
 from ..experiment.choice import candidates
 from ..experiment.sanity import SanityCheck
 from ..protocol import EvaluationProtocol
@@ -39,6 +39,8 @@ class Config:
         sweep: FGSM budgets; the paper's four defences are trained on each and tested on each.
         choice: whether a guard is chosen; else it is the fusion.
         compact: whether records are kept small.
+        detectors: settings of further ones: trained and tested as all are, fused, and candidates for the guard; entries of ``DETECTORS``
+            that are no candidates, and strangers' (:class:`~salientry.detectors.ExternalDetector`).
     """
 
     data: Any
@@ -63,6 +65,7 @@ class Config:
     sweep: tuple[float, ...] = ()
     choice: bool = True
     compact: bool = False
+    detectors: tuple[Any, ...] = ()
 
     @property
     def defences(self) -> tuple[Any, ...]:
@@ -72,7 +75,12 @@ class Config:
     @property
     def members(self) -> tuple[Any, ...]:
         """What a guard may be, and what is fused."""
-        return candidates(self.head, self.recipes[0])
+        return *candidates(self.head, self.recipes[0]), *self.detectors
+
+    @property
+    def others(self) -> tuple[Any, ...]:
+        """Those of them that are neither the paper's nor ID+."""
+        return tuple(d for d in self.members if not isinstance(d, SMD | SPD | ID | JSD | IDPlus))
 
     @property
     def recipes(self) -> tuple[SmallCNN, ...]:

@@ -12,12 +12,12 @@ from ..adaptive.binarization import Binarization
 from ..adaptive.hardening import Hardening
 from ..detectors import IDPlus
 from ..evidence import FROM_SALIENCY
-from ..experiment.choice import LOGISTIC, TRAINED
 from ..experiment.handles import Handle
 from ..experiment.outputs import Outputs
 from ..experiment.scoring import score
 from ..experiment.steps import saliency_map
 from ..experiment.white_box import attack_defended, binarization, harden, passes, planted_weaknesses, right_ones
+from ..keys import name_of
 from ..protocol import PUBLISHED, EvaluationProtocol
 from .paper import Experiment
 
@@ -125,8 +125,8 @@ class WhiteBoxExperiment:
         """SMD, SPD, JSD, ID+, every baseline, and the fusion of everything; or a few of them."""
         config, few = self.experiment.config, self.config.few
         smd, spd, _, jsd = config.defences
-        for settings in (smd, spd, jsd, IDPlus(config.recipes[0]), *TRAINED, *LOGISTIC):
-            if not few or type(settings).__name__ in FEW:
+        for settings in (smd, spd, jsd, IDPlus(config.recipes[0]), *config.others):
+            if not few or name_of(settings) in FEW or settings in config.detectors:
                 yield self.fair(settings)
         if few:
             return

@@ -72,6 +72,7 @@ def smoke(
     bounds: SanityCheck = SanityCheck(),
     strict: EvaluationProtocol = STRICT,
     attacks: tuple[Any, ...] | None = None,
+    detectors: tuple[Any, ...] = (),
     width: int = WIDTH,
     white_box: WhiteBoxConfig = WHITE_BOX,
 ) -> Outputs:
@@ -90,6 +91,7 @@ def smoke(
         bounds: of its sanity check.
         strict: the strict protocol's rules.
         attacks: in place of the six.
+        detectors: further ones, your own too: a callable, images to scores, an object with ``fit`` and ``score``, settings.
         width: of the detectors' CNNs.
         white_box: budgets and sizes of the white box.
 
@@ -100,7 +102,7 @@ def smoke(
     made = replace(
         digits(seeds, detector_train, validation, full_cw, width), data=data, classifier=classifier, saliency=saliency, bounds=bounds
     )
-    experiment, outputs = prepare(run, replace(made, strict=strict, attacks=attacks or made.attacks))
+    experiment, outputs = prepare(run, replace(made, strict=strict, attacks=attacks or made.attacks, detectors=detectors))
     experiment.define_steps(outputs)
     if whitebox:
         attack_white_box(experiment, white_box, outputs)
