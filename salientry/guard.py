@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .datasets.folder import Resize
+from .detectors import as_detector
 from .errors import UsageError, theirs
 from .evidence import Evidence
 from .guard_files import Saved, read_guard, write_guard
@@ -70,7 +71,7 @@ class _Asked:
         self.given, self.told = given, told
         self.weights, self.then = versions(given, buffers=False), versions(given)
         self.master = private(given) if shape else given
-        if shape and "features" in needs:
+        if shape and {"features", "activations"} & set(needs):
             choose_layers(self.master, (shape.channels, shape.height, shape.width))
 
 
@@ -267,15 +268,20 @@ class Guard(nn.Module):
         return {"detector": self.detector} | ({"saliency": self.saliency} if self.saliency is not None else {})
 
     @classmethod
-    def load(cls, folder: Path | str, classifier: nn.Module) -> Guard:
+    def load(cls, folder: Path | str, classifier: nn.Module, detector: Any = None) -> Guard:
         """Read a guard and put it in front of ``classifier``.
 
+        Args:
+            folder: that it was saved in.
+            classifier: that it was fitted for.
+            detector: a detector of your own that it was fitted with, where it cannot be found by its module and name.
+
         Raises:
-            UsageError: when there is no guard in the folder.
+            UsageError: when there is no guard in the folder, or its detector, which is not ours, is not here.
             WrongClassifier: when it was fitted for another one: weight hash and probe logits of both are shown.
             DataDamaged: when its files are not what was saved, or say nothing.
         """
-        saved = read_guard(Path(folder), private(classifier))
+        saved = read_guard(Path(folder), private(classifier), None if detector is None else as_detector(detector))
         saliency, detector = saved.learnt.get("saliency"), saved.learnt["detector"]
         guard = cls(classifier, saliency, detector, saved.threshold, saved.level, saved.calibration, saved.shape, saved.resize)
         return guard.to(device_of(classifier))

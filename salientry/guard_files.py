@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from .datasets.folder import Resize
+from .detectors.external import ExternalDetector, FittedExternal, standing_in
 from .errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier
+from .evidence import Evidence
 from .keys import decode, encode
 from .learned import device_of, facts_of, fingerprint, frozen, rebuild, recipe_of, with_facts
 from .randomness import uniform
@@ -56,7 +58,7 @@ def write_guard(folder: Path, saved: Saved, classifier: nn.Module, classifier_at
         UsageError: for a guard whose threshold or calibration scores say nothing.
         StoreError: when they cannot be written.
     """
-    if why := _empty(saved):
+    if why := _empty(saved) or _unwritten(saved.learnt["detector"]):
         raise UsageError(f"this guard cannot be saved: {why}")
     weights = {f"{name}.{k}": v for name, m in saved.learnt.items() for k, v in m.state_dict().items()}
     weights |= {"calibration": saved.calibration}
@@ -71,9 +73,35 @@ def write_guard(folder: Path, saved: Saved, classifier: nn.Module, classifier_at
             "probes": probe(classifier, saved.shape).tolist(),
             "at": classifier_at,
         },
+        "probes": scores_on_probes(saved.learnt, classifier, saved.shape) if externals(saved.learnt["detector"]) else None,
         "learnt": {name: {"origin": recipe_of(m), "facts": facts_of(m)} for name, m in saved.learnt.items()},
     }
     write_sealed(folder, "guard", body, {k: [v.detach().cpu().numpy()] for k, v in weights.items()})
+
+
+def externals(detector: nn.Module) -> list[FittedExternal]:
+    """The strangers' detectors in it: itself, or those that it is a fusion of."""
+    return [m for m in detector.modules() if isinstance(m, FittedExternal)]
+
+
+def _unwritten(detector: nn.Module) -> str:
+    """What of a stranger's detector cannot be written down, if anything."""
+    found = [
+        f"the detector {m.settings.name} cannot be written down: {vars(m)['unwritten']}"
+        for m in externals(detector)
+        if "unwritten" in vars(m)
+    ]
+    return found[0] if found else ""
+
+
+@torch.no_grad()
+def scores_on_probes(learnt: Mapping[str, nn.Module], classifier: nn.Module, shape: Shape) -> list[float]:
+    """(PROBES,) scores of fixed noise images: what a stranger's detector is recognised by."""
+    detector, where = learnt["detector"], device_of(classifier)
+    images = uniform(torch.arange(PROBES, device=where), (shape.channels, shape.height, shape.width))
+    with frozen(classifier, detector):
+        scores: Tensor = detector(Evidence(classifier, learnt.get("saliency"), images, detector.needs))  # type: ignore[arg-type]
+    return [float(s) for s in scores]
 
 
 def _empty(saved: Saved) -> str:
@@ -88,8 +116,13 @@ def _empty(saved: Saved) -> str:
     return f"{int(scores.isnan().sum())} of its {len(scores)} calibration scores are nan" if bool(scores.isnan().any()) else ""
 
 
-def read_guard(folder: Path, classifier: nn.Module) -> Saved:
+def read_guard(folder: Path, classifier: nn.Module, given: ExternalDetector | None = None) -> Saved:
     """What was saved in a folder, for the classifier that it was fitted for.
+
+    Args:
+        folder: that it was saved in.
+        classifier: that it was fitted for.
+        given: a stranger's detector, in place of what is found by its name.
 
     Raises:
         UsageError: when there is no guard in the folder.
@@ -112,11 +145,13 @@ def read_guard(folder: Path, classifier: nn.Module) -> Saved:
             one_of("way to resize", resize, ("squash", "crop"))
     _recognise(classifier, shape, known, probes, folder)
     arrays = {k: torch.from_numpy(np.array(v)) for k, v in sealed_arrays(folder, body).items()}
-    with _sound(folder):
+    with _sound(folder), standing_in(given):
         learnt = {name: _loaded(name, note, arrays, folder) for name, note in body["learnt"].items()}
     if "calibration" not in arrays or "detector" not in learnt:
         raise DataDamaged(f"{folder}: guard.json and its arrays do not fit together")
     saved = Saved(learnt, arrays["calibration"], threshold, level, shape, resize)
+    if externals(learnt["detector"]):
+        _recognise_detector(learnt, classifier, shape, body.get("probes"), folder)
     if why := _empty(saved):
         raise DataDamaged(f"the guard in {folder} cannot be used: {why}")
     return saved
@@ -176,6 +211,17 @@ def _recognise(classifier: nn.Module, shape: Shape, known: str, expected: Tensor
         f"the guard in {folder} was fitted for another classifier: weights {known[:12]} expected, {weights[:12]} found; "
         f"probe logits differ by up to {gap:.4g} (first probe: {_few(expected)} expected, {_few(found)} found)"
     )
+
+
+def _recognise_detector(learnt: Mapping[str, nn.Module], classifier: nn.Module, shape: Shape, expected: JSON, folder: Path) -> None:
+    """Raise unless a stranger's detector scores the probes as it did when the guard was saved."""
+    found, names = scores_on_probes(learnt, classifier, shape), [m.settings.name for m in externals(learnt["detector"])]
+    gaps = [abs(a - b) for a, b in zip(found, expected or [], strict=False)]
+    if len(gaps) != PROBES or not max(gaps) <= TOLERANCE * max(1.0, *map(abs, found)):
+        raise UsageError(
+            f"the guard in {folder} was fitted with another detector {', '.join(names)}: its scores of {PROBES} probes were "
+            f"{[round(v, 4) for v in expected or []]}, and are {[round(v, 4) for v in found]}"
+        )
 
 
 def _few(z: Tensor) -> str:

@@ -15,7 +15,10 @@ from torch.overrides import TorchFunctionMode
 from ..attacks._border import needs_gradient
 from ..detectors import BlackShare
 from ..detectors._fitted import Fitted
+from ..detectors.external import FittedExternal
+from ..errors import UsageError
 from ..evidence import GRADIENTS, Evidence
+from ..keys import name_of
 from ..modules import private
 
 Stop = Literal["image", "view", "map"]
@@ -182,6 +185,9 @@ class Look:
         Algorithm 1 (JSD) cuts the gradient's channels off; Algorithm 3 (SMD) repeats the map's one channel "assuming that the
         saliency is constant along depth"; for SPD and ID the shapes agree.
         """
+        if not hasattr(self.target.detector, "view"):
+            name = name_of(self.target.detector.settings)
+            raise UsageError(f"{name} has no view whose slope could be a step in the image: take the slope at the image (gradient='image')")
         with torch.no_grad():
             view = self.target.detector.view(self.evidence).detach()
         assert view.dim() == 4, f"a step in the view is a step in a picture; found a view of shape {tuple(view.shape)}"
@@ -216,8 +222,13 @@ class _Ramp:
 
 
 def differentiable(detector: Any) -> Any:
-    """The detector with a slope everywhere: counts of black values become ramps, in a fusion's parts too; all else is as it is."""
+    """The detector with a slope everywhere: counts of black values become ramps, a stranger's detector its own surrogate where it
+    brings one, in a fusion's parts too; all else is as it is.
+    """
     settings = getattr(detector, "settings", None)
+    if getattr(settings, "surrogate", None) is not None:
+        stand_in = settings.stand_in()  # type: ignore[union-attr]
+        return FittedExternal(stand_in, stand_in.ready()).eval()
     if isinstance(settings, BlackShare):
         return Fitted(_Ramp(), detector.head)
     parts = [differentiable(p) for p in getattr(detector, "parts", ())]

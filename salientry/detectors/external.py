@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import copy
 import hashlib
 import inspect
 import json
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +77,9 @@ class ExternalDetector:
     ) -> None:
         if isinstance(detector, type) or not (callable(detector) or hasattr(detector, "score") or hasattr(detector, "fit")):
             found = f"the class {detector.__name__}; give an object of it" if isinstance(detector, type) else repr(detector)
-            raise UsageError(f"a detector is a callable, images to scores, or an object with fit and score; found {found}")
+            raise UsageError(
+                f"detector must be settings, like SPD(), a callable, images to scores, or an object with fit and score; found {found}"
+            )
         self.detector, self.surrogate, self.probes = detector, surrogate, probes
         self.name = name or getattr(detector, "name", "") or getattr(detector, "__name__", type(detector).__name__)
         self.needs = frozenset(getattr(detector, "needs", ()) if needs is None else needs)
@@ -146,11 +150,25 @@ class ExternalDetector:
             thing = found if callable(found) or hasattr(found, "score") else thing
         return _noted(FittedExternal(self, thing))
 
+    def stand_in(self) -> ExternalDetector:
+        """The surrogate as a detector, with the same needs."""
+        return ExternalDetector(self.surrogate, name=f"{self.name}'s surrogate", needs=self.needs)
+
     def ready(self) -> Any:
         """What may be run, or fitted: a network and an object are copied, for the one that was given is its owner's."""
         if isinstance(self.detector, nn.Module) and not self.fits:
             return copy.deepcopy(private(self.detector))
         return copy.deepcopy(self.detector) if self.fits else self.detector
+
+
+@contextlib.contextmanager
+def standing_in(given: ExternalDetector | None) -> Iterator[None]:
+    """Where a stranger's fitted detector is put together again inside, it is made of this one."""
+    token = STANDS_IN.set(given)
+    try:
+        yield
+    finally:
+        STANDS_IN.reset(token)
 
 
 def _again(given: dict[str, Any]) -> ExternalDetector:

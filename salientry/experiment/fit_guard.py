@@ -21,11 +21,11 @@ from ..attacks import BIM, CW_REDUCED, FGSM, JSMA, MIM, DeepFool
 from ..calibration import smallest_sample
 from ..datasets import Arrays
 from ..datasets.folder import Resize
-from ..detectors import DETECTORS, FULL_RESOLUTION, SmallCNN
+from ..detectors import DETECTORS, FULL_RESOLUTION, ExternalDetector, SmallCNN, as_detector
 from ..errors import UsageError, theirs
 from ..guard import Guard
 from ..inputs import as_labels, plainly
-from ..keys import digest
+from ..keys import digest, name_of
 from ..learned import device_of, fingerprint, with_facts
 from ..modules import private
 from ..preflight import Preflight, preflight
@@ -94,7 +94,9 @@ def fit_guard(
             stored as 8 bits. A tensor (N, C, H, W), floats in [0, 1] or uint8; a ``Dataset``, a ``DataLoader`` or another iterable of
             (images, labels); a ``Folder`` or its path. Only a few are in memory at a time. Roles are dealt here.
         labels: (N,) whole numbers, or one-hot (N, K); None when they come with the images.
-        detector: settings of the one to fit, or a name of ``DETECTORS``; default: the best of many.
+        detector: settings of the one to fit, a name of ``DETECTORS``, or your own: a callable, images to scores, or an object with
+            ``fit(evidence, labels)`` and ``score(evidence)`` (:class:`~salientry.detectors.ExternalDetector`); several of them: the best
+            of these and of their fusion; default: the best of many.
         attacks: what it is trained against; default :func:`default_attacks`.
         saliency: settings of the saliency model; default a small U-Net. Not trained when the detector needs no map, or when fewer
             than nine of ten classes have 12 images to learn it from.
@@ -137,8 +139,11 @@ def fit_guard(
         data = run.dataset(Arrays(pixels, known, roles, None if int(known.max()) + 1 == seen.classes else seen.classes))
         net = private(classifier)  # everything below runs it: the one that was given is its owner's
         f = run.given(net, digest(fingerprint(net), _answers(net, Pixels(pixels))), "yours")
-        image_sets = ImageSets(run, f, {role: run.do(classify, data[role], f) for role in ("detector_train", "validation", "calibration")})
-        parts = Parts(image_sets, list(wanted), attacks, level)
+        image_sets = ImageSets(
+            run, f, {role: run.do(classify, data[role], f) for role in ("train", "detector_train", "validation", "calibration")}
+        )
+        shape = Shape(pixels.shape[1], pixels.shape[2], pixels.shape[3], seen.classes)
+        parts = Parts(image_sets, [d.probed(shape) if isinstance(d, ExternalDetector) else d for d in wanted], attacks, level)
         parts.check_features(net, pixels.shape[1:])
         parts.check_classes(run.get(data["train"]).column("label"), seen.classes)
         parts.draw(data["train"], saliency, gate_action)
@@ -246,7 +251,7 @@ def _assembled(
     threshold = frozen.value[str(parts.level)]
     fit = parts.noted(run.get(scored), threshold, choice) | {
         "classifier": seen.told(),
-        "detector": choice["chosen"] if choice else type(parts.wanted[0]).__name__,
+        "detector": choice["chosen"] if choice else name_of(parts.wanted[0]),
         "candidates": f"{len(parts.wanted)} and their fusion" if choice else "one",
     }
     fitted = with_facts(fitted, fit=fit, **({"choice": choice} if choice else {}))
@@ -268,10 +273,13 @@ def _checked(
     """The detectors that are wanted, when everything that was asked for can be meant."""
     if not isinstance(classifier, nn.Module):
         raise UsageError(f"classifier must be an nn.Module; found {type(classifier).__name__}")
-    wanted = candidates(SmallCNN(), FULL_RESOLUTION) if detector is None else (_named(detector),)
+    every = detector if isinstance(detector, list | tuple) and detector else (detector,)
+    wanted = candidates(SmallCNN(), FULL_RESOLUTION) if detector is None else tuple(_named(d) for d in every)
+    if len({name_of(d) for d in wanted}) < len(wanted):
+        raise UsageError(f"each detector needs a name of its own; found {', '.join(map(name_of, wanted))}")
     if attacks is not None and (not isinstance(attacks, Sequence) or isinstance(attacks, str) or not attacks):
         raise UsageError(f"attacks must be a sequence of settings, like (DeepFool(),); found {attacks!r}")
-    _check_settings(detector=wanted, attack=attacks or (), saliency=() if saliency is None else (saliency,))
+    _check_settings(attack=attacks or (), saliency=() if saliency is None else (saliency,))
     one_of("gate action", gate_action, ("drop", "stop", "mark"))
     one_of("way to resize", resize or "squash", ("squash", "crop"))
     if not 0 < level < 1:
@@ -284,7 +292,7 @@ def _checked(
 def _named(detector: Any) -> Any:
     """Settings, also by their name."""
     if not isinstance(detector, str):
-        return detector
+        return as_detector(detector)
     one_of("detector", detector, [n for n in DETECTORS if n != "fused"])
     return DETECTORS[detector]()
 

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ..detectors import SPD
 from ..errors import AttackTooWeak, GateFailed, UsageError
 from ..evidence import FROM_SALIENCY
-from ..keys import label
+from ..keys import label, name_of
 from ..layers import choose_layers, has_features
 from ..metrics import of_mixture
 from ..protocol import STRICT
@@ -25,7 +24,7 @@ from .choice import choose, on_select, select_names
 from .evaluation import TrainingSet, trained
 from .fusion import fit_fusion
 from .handles import Handle
-from .image_sets import EvidenceVariant, ImageSets
+from .image_sets import EvidenceVariant, ImageSets, Reader
 from .run import Run
 from .sanity import SanityCheck, sanity, sanity_check
 from .scoring import natural_set, score, scores_of, set_name
@@ -85,8 +84,10 @@ class Parts:
         text = choose_layers(net, shape)
         if not has_features(net):
             why = text or "the classifier has no convolution, batch norm or linear layer whose means could be taken"
-            self._without("features", {"features"}, why, "wrap what it computes in such layers, or name another detector", UsageError)
-        elif text and any("features" in c.needs for c in self.wanted):
+            self._without(
+                "features", {"features", "activations"}, why, "wrap what it computes in such layers, or name another detector", UsageError
+            )
+        elif text and any(c.needs & {"features", "activations"} for c in self.wanted):
             told(text)
 
     def check_classes(self, labels: NDArray[np.int64], classes: int) -> None:
@@ -135,7 +136,7 @@ class Parts:
             return
         if not kept:
             raise error(
-                f"{', '.join(type(c).__name__ for c in self.wanted)} needs {part}, and {why}; {way}, or name a detector that does without"
+                f"{', '.join(name_of(c) for c in self.wanted)} needs {part}, and {why}; {way}, or name a detector that does without"
             )
         self.wanted = kept
         self.leave_out(part, why, way)
@@ -174,18 +175,20 @@ class Parts:
         run, image_sets, attacks, variant = self.run, self.image_sets, tuple(self.attacks), EvidenceVariant(self.drawer)
         rules, called = replace(STRICT, levels=(self.level,)), "combined" if len(attacks) > 1 else ""
         fits = {c: trained(image_sets, c, rules, TrainingSet(attacks, called), variant) for c in self.wanted}
-        chosen, reader = next(iter(fits.values())), self.wanted[0]
+        chosen, reader = next(iter(fits.values())), Reader.of(self.wanted)
         if len(fits) > 1:
             scored = [on_select(image_sets, t, c, attacks, rules, variant) for c, t in fits.items()]
             twins = [image_sets.attacked(a, "validation", rules) for a in attacks]
             fused = run.do(fit_fusion, scored, list(fits.values()), select_names([label(a) for a in attacks]), twins, rules)
             chosen = choose(image_sets, fits, fused, attacks, rules, variant, self.level).detector
-            reader = SPD() if self.drawer is not None else reader
-        calibrated = run.do(
-            score, chosen, [image_sets.shown(reader, image_sets.natural["calibration"], "calibration", variant)], rules=rules
-        )
+        asked, calibration = image_sets.asked(reader), image_sets.shown(reader, image_sets.natural["calibration"], "calibration", variant)
+        calibrated = run.do(score, chosen, [calibration], rules=rules, **asked)
         sets = [image_sets.natural["validation"], *(image_sets.attacked(a, "validation", rules) for a in attacks)]
-        return chosen, calibrated, run.do(score, chosen, [image_sets.shown(reader, images, "validation", variant) for images in sets])
+        return (
+            chosen,
+            calibrated,
+            run.do(score, chosen, [image_sets.shown(reader, images, "validation", variant) for images in sets], **asked),
+        )
 
     def noted(self, scored: Any, threshold: float, choice: Any) -> dict[str, Any]:
         """How good the guard is on *validation* images."""
@@ -230,7 +233,7 @@ def expected(todo: Sequence[Handle], count: int, pixels: int, forward: float) ->
     for h in todo:
         assert h.step is not None
         name, settings = h.step.name, next((v for k, v in h.args.items() if k in ("settings", "attack")), None)
-        role = 0.25 if "detector_train" in repr(h.slug) else 0.15
+        role = 0.25 if "detect" in repr(h.slug) else 0.15
         if name == "attack_images":
             passes = getattr(settings, "steps", 1) * getattr(settings, "search_steps", 1)
             seconds = role * count * 3 * forward * (min(passes, 300) if passes > 1 else 100 if "JSMA" in label(settings) else 1)

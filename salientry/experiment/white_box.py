@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..adaptive import Defended
+from ..adaptive import Defended, Look
 from ..adaptive.binarization import Binarization
 from ..adaptive.hardening import Hardening
 from ..adaptive.weak import WEAK, weakened
 from ..batches import Batch
+from ..detectors.external import FittedExternal
 from ..errors import UsageError
 from ..evidence_set import Views
 from ..keys import encode, label
@@ -64,9 +65,20 @@ def _facts(attack: Any, classifier: Any = None, detector: nn.Module | None = Non
             "protocol": rules.name if rules else None,
             "afresh": given.get("afresh", False),
             "sharpness": target.sharpness if target.smoothed else None,
-            "ramp": target.slope_of is not detector,
+            "ramp": target.slope_of is not detector and not isinstance(detector, FittedExternal),
         }
+        | (_slope(replace(target, saliency=given.get("saliency")), given["natural"]) if isinstance(detector, FittedExternal) else {})
     )
+
+
+def _slope(target: Defended, natural: Rows) -> dict[str, JSON]:
+    """Where an attack on a stranger's detector takes its slope: its ``own`` gradient, its ``surrogate``, or ``none``, and the attack
+    fools the classifier alone.
+    """
+    if target.slope_of is not target.detector:
+        return {"slope": "surrogate"}
+    look = Look(target, Batch(natural, np.arange(min(len(natural), 8))).image, "image")
+    return {"slope": "own" if bool(look.detector_slope().any()) else "none"}
 
 
 def _threshold(calibrated: Found | None, level: str) -> float:
