@@ -32,7 +32,7 @@ from ..preflight import Preflight, preflight
 from ..randomness import uniform
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
 from ..store import one_of
-from ..types import Roles, Shape
+from ..types import ROLES, Roles, Shape
 from .choice import candidates
 from .engines import cores
 from .handles import Handle
@@ -94,9 +94,7 @@ def fit_guard(
             stored as 8 bits. A tensor (N, C, H, W), floats in [0, 1] or uint8; a ``Dataset``, a ``DataLoader`` or another iterable of
             (images, labels); a ``Folder`` or its path. Only a few are in memory at a time. Roles are dealt here.
         labels: (N,) whole numbers, or one-hot (N, K); None when they come with the images.
-        detector: settings of the one to fit, a name of ``DETECTORS``, or your own: a callable, images to scores, or an object with
-            ``fit(evidence, labels)`` and ``score(evidence)`` (:class:`~salientry.detectors.ExternalDetector`); several of them: the best
-            of these and of their fusion; default: the best of many.
+        detector: its settings, a name of ``DETECTORS`` or your own (``detectors.ExternalDetector``); of several the best; default: many.
         attacks: what it is trained against; default :func:`default_attacks`.
         saliency: settings of the saliency model; default a small U-Net. Not trained when the detector needs no map, or when fewer
             than nine of ten classes have 12 images to learn it from.
@@ -139,11 +137,8 @@ def fit_guard(
         data = run.dataset(Arrays(pixels, known, roles, None if int(known.max()) + 1 == seen.classes else seen.classes))
         net = private(classifier)  # everything below runs it: the one that was given is its owner's
         f = run.given(net, digest(fingerprint(net), _answers(net, Pixels(pixels))), "yours")
-        image_sets = ImageSets(
-            run, f, {role: run.do(classify, data[role], f) for role in ("train", "detector_train", "validation", "calibration")}
-        )
-        shape = Shape(pixels.shape[1], pixels.shape[2], pixels.shape[3], seen.classes)
-        parts = Parts(image_sets, [d.probed(shape) if isinstance(d, ExternalDetector) else d for d in wanted], attacks, level)
+        image_sets = ImageSets(run, f, {role: run.do(classify, data[role], f) for role in ROLES if role != "test"})
+        parts = Parts(image_sets, [_probed(d, pixels, seen.classes) for d in wanted], attacks, level)
         parts.check_features(net, pixels.shape[1:])
         parts.check_classes(run.get(data["train"]).column("label"), seen.classes)
         parts.draw(data["train"], saliency, gate_action)
@@ -295,6 +290,12 @@ def _named(detector: Any) -> Any:
         return as_detector(detector)
     one_of("detector", detector, [n for n in DETECTORS if n != "fused"])
     return DETECTORS[detector]()
+
+
+def _probed(detector: Any, pixels: NDArray[np.uint8], classes: int) -> Any:
+    """A stranger's detector tried on noise, which tells it apart from another one of the same code."""
+    shape = Shape(pixels.shape[1], pixels.shape[2], pixels.shape[3], classes)
+    return detector.probed(shape) if isinstance(detector, ExternalDetector) else detector
 
 
 def _check_settings(**given: Iterable[Any]) -> None:

@@ -587,7 +587,7 @@ def test_too_few_images_and_how_many_are_needed(classifier: nn.Module, naturals:
         ({"gate_action": "stpo"}, "unknown gate action 'stpo'; there are: drop, stop, mark"),
         ({"resize": "stretch"}, "unknown way to resize 'stretch'; there are: squash, crop"),
         ({"detector": SPD}, "detector must be settings"),
-        ({"detector": "margn"}, "unknown detector 'margn'; there are: smd, spd, .*margin"),
+        ({"detector": "margn"}, "unknown detector 'margn'; there are: spd, smd, .*margin"),
         ({"detector": "fused"}, "unknown detector 'fused'"),
         ({"workers": 0}, "workers must be 1 or more; found 0"),
         ({"labels": None}, "labels are missing"),

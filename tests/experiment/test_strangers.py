@@ -1,0 +1,266 @@
+"""As a stranger: detectors of one's own through `fit_guard`, a recipe, the white box, and into records and their frame."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from salientry import Guard, fit_guard
+from salientry.adaptive import Selective
+from salientry.attacks import FGSM, DeepFool
+from salientry.classifiers import CompactCNN
+from salientry.datasets import Digits
+from salientry.detectors import ExternalDetector, Mahalanobis
+from salientry.errors import UsageError
+from salientry.evidence import Evidence
+from salientry.experiment.evaluation import TrainingSet
+from salientry.experiment.records import export
+from salientry.experiment.run import Run
+from salientry.learned import facts_of
+from salientry.protocol import PUBLISHED, STRICT
+from salientry.recipes.paper import prepare
+from salientry.recipes.paper_white_box import Target, WhiteBoxExperiment
+from salientry.recipes.smoke import digits, smoke
+from salientry.results.scores import Scores
+from salientry.types import Roles
+
+from .. import strangers
+from ..tiny import NET, WHITE_BOX
+
+FEW = Roles(train=300, detector_train=80, validation=60, calibration=80, test=60)
+ATTACK = FGSM()
+GUIDED = ExternalDetector(strangers.roughness, name="guided", surrogate=strangers.smooth_roughness)
+MINE = (strangers.contrast, strangers.roughness, GUIDED, strangers.NearestMean(), strangers.FeatureSqueezing(), Mahalanobis())
+NAMES = ["contrast", "roughness", "guided", "NearestMean", "FeatureSqueezing", "Mahalanobis"]
+
+
+def config(**changes: Any) -> Any:
+    made = digits(seeds=1, detector_train=80, validation=60, width=4)
+    small = {"data": Digits(roles=FEW), "classifier": CompactCNN(width=8, epochs=6), "saliency": NET, "attacks": (ATTACK,), "printed": None}
+    return replace(made, **small, strict=replace(STRICT, levels=(0.05,)), detectors=MINE, **changes)
+
+
+# --- in a recipe --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, Any], Any, Path]:
+    """Each of them, trained on FGSM under both protocols, attacked with the classifier, exported."""
+    out = tmp_path_factory.mktemp("out")
+    run = Run(tmp_path_factory.mktemp("store"))
+    experiment, outputs = prepare(run, config())
+    outputs.gates, outputs.sanity = [], []
+    attacker = WhiteBoxExperiment(experiment, replace(WHITE_BOX, images=20, table=20), outputs)
+    trials = {}
+    for detector in experiment.config.detectors:
+        for rules in (PUBLISHED, experiment.config.strict):
+            trial = experiment.evaluated(detector, rules, TrainingSet((ATTACK,)), 0)
+            outputs.scores += trial.outputs
+        trials[str(getattr(detector, "name", type(detector).__name__))] = trial
+        target = Target(trial.detector, trial.calibrated.scores, attacker.drawer(detector))
+        outputs.white_box.append(attacker.attack(target, Selective(0.3, steps=8)))
+    with pytest.warns(UserWarning, match="80 calibration images"):
+        outcome = run.compute(outputs.read)
+    assert not outcome.failed
+    about = {"recipe": "strangers", "parameters": {}, "seed": 0, "numerics": "float32", "command": "", "out": str(out)}
+    export(run, outputs, outcome, out, about)
+    return run, trials, outputs, out
+
+
+def evidence_of(run: Run, trial: Any, which: int) -> tuple[Any, Any, Any]:
+    """The rows that a trial scored, and the scores."""
+    scored = trial.scored
+    found = run.get(scored.scores)
+    rows = run.get(scored.sets[which])
+    return rows, list(found.arrays.values())[which], run.get(scored.detector)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recorded_scores_are_what_the_detector_says_of_the_images(ran: tuple[Run, dict[str, Any], Any, Path], name: str) -> None:
+    run, trials, outputs, _ = ran
+    net: nn.Module = run.get(outputs.classifier)
+    for which in (0, 1):
+        rows, scores, detector = evidence_of(run, trials[name], which)
+        image: Tensor = torch.from_numpy(rows.column("image")).float() / 255
+        with torch.no_grad():
+            again = detector(Evidence(net, None, image, detector.needs))
+        np.testing.assert_allclose(scores, again.numpy(), rtol=1e-3, atol=1e-4)
+    direct = {"contrast": strangers.contrast, "roughness": strangers.roughness, "guided": strangers.roughness}
+    if name in direct:
+        np.testing.assert_allclose(scores, np.asarray(direct[name](image)), rtol=1e-5)
+
+
+def test_what_learns_has_learnt_from_this_run(ran: tuple[Run, dict[str, Any], Any, Path]) -> None:
+    run, trials, outputs, _ = ran
+    mine: Any = run.get(trials["NearestMean"].detector)
+    assert mine.thing.seen["classes"] == list(range(10)) and mine.thing.seen["pairs"] == facts_of(mine)["pairs"] >= 20
+    net: nn.Module = run.get(outputs.classifier)
+    detectors, training = (run.get(h) for h in (trials["NearestMean"].calibrated.sets[2], run.dataset(Digits(roles=FEW))["train"]))
+    assert detectors.facts["role"] == "detector_train"
+    x = torch.from_numpy(training.column("image")[:1]).float() / 255
+    assert Evidence(net, None, x).features.shape[1] == len(mine.thing.mean)
+
+
+def test_records_and_the_frame_hold_them_by_name_and_group(ran: tuple[Run, dict[str, Any], Any, Path]) -> None:
+    frame = Scores.read(ran[3], verify=True).frame
+    groups = dict(zip(frame.detector, frame.group, strict=True))
+    assert groups == dict.fromkeys(NAMES, "own") | {"NearestMean": "mine", "Mahalanobis": "baseline"}
+    strict = frame[(frame.protocol == "strict") & (frame.detector == "contrast")]
+    run, trials, _, _ = ran
+    rows, scores, _ = evidence_of(run, trials["contrast"], 0)
+    assert any(np.array_equal(s, scores) for s in strict.scores if len(s) == len(rows))
+    assert {k for t in strict.thresholds for k in t} >= {"own", "0.05"}
+
+
+def test_the_white_box_says_whose_slope_it_took(ran: tuple[Run, dict[str, Any], Any, Path]) -> None:
+    run, _, outputs, out = ran
+    facts = {run.get(h).facts["detector"]: run.get(h).facts for h in outputs.white_box}
+    assert {n: facts[n].get("slope") for n in NAMES} == {
+        "contrast": "own",
+        "roughness": "none",
+        "guided": "surrogate",
+        "NearestMean": "none",
+        "FeatureSqueezing": "own",
+        "Mahalanobis": None,  # ours
+    }
+    rows = {run.get(h).facts["detector"]: run.get(h) for h in outputs.white_box}
+
+    def evaded(name: str) -> float:
+        r = rows[name]
+        return float(((r.column("score") <= r.facts["thresholds"]["0.05"]) & r.column("changed")).mean())
+
+    assert evaded("guided") >= evaded("roughness")
+    kinds = [s["facts"] for s in json.loads((out / "records.json").read_text())["sets"] if s["facts"]["kind"] == "white box"]
+    assert sorted(f["detector"] for f in kinds) == sorted(NAMES)
+
+
+def test_another_run_uses_what_is_stored_and_another_detector_does_not(ran: tuple[Run, dict[str, Any], Any, Path]) -> None:
+    run, _, _, _ = ran
+    later = Run(run.store.root)
+    experiment, _ = prepare(later, config())
+    for detector in experiment.config.detectors:
+        trial = experiment.evaluated(detector, experiment.config.strict, TrainingSet((ATTACK,)), 0)
+        assert later.done(trial.scored.scores) and later.done(trial.detector)
+        rows, scores, _ = evidence_of(later, trial, 0)
+        assert len(scores) == len(rows)
+    other = ExternalDetector(lambda x: x.flatten(1).std(1) + 1, name="contrast")
+    changed, _ = prepare(later, replace(config(), detectors=(other,)))
+    assert not later.done(changed.evaluated(changed.config.detectors[0], changed.config.strict, TrainingSet((ATTACK,)), 0).detector)
+
+
+def test_a_recipe_fuses_attacks_and_chooses_among_them_as_among_ours(tmp_path: Path) -> None:
+    """The graph alone, nothing is trained."""
+
+    def names(h: Any) -> str:
+        return str(getattr(h.args["settings"], "name", type(h.args["settings"]).__name__))
+
+    run = Run(tmp_path)
+    small: dict[str, Any] = {
+        "data": Digits(roles=FEW),
+        "attacks": (ATTACK, DeepFool()),
+        "white_box": replace(WHITE_BOX, images=20, table=20),
+    }
+    outputs = smoke(
+        run, seeds=2, detector_train=80, validation=60, whitebox=True, detectors=(strangers.contrast, strangers.NearestMean()), **small
+    )
+    every = run.order(list(outputs))
+    fits = [names(h) for h in every if h.step is not None and h.step.name == "fit_detector"]
+    assert fits.count("contrast") == fits.count("NearestMean") == fits.count("Margin"), "no seed moves it, so one fit for each training"
+    fusions = {h.args.get("called", "all"): len(h.args["members"]) for h in every if h.step is not None and h.step.name == "fit_fusion"}
+    assert fusions["all"] == 13 and fusions["without own"] == fusions["without mine"] == 12 and fusions["logits with mine"] == 4
+    attacked = [h.args.get("detector") for h in every if h.step is not None and h.step.name == "attack_defended"]
+    assert {"contrast", "NearestMean", "Margin"} <= {names(d) for d in attacked if d is not None and "settings" in d.args}
+    with pytest.raises(UsageError, match="two detectors are called Margin; give yours another name"):
+        smoke(run, detectors=(ExternalDetector(strangers.contrast, name="Margin"),))
+
+
+# --- in front of one's own classifier -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Tensor, Tensor]:
+    """A classifier, and images that it was not trained on."""
+    run = Run(tmp_path_factory.mktemp("given"))
+    rows = run.get(run.dataset(Digits(roles=Roles(train=400, detector_train=500, validation=1, calibration=1, test=1))))
+    x, y = torch.from_numpy(rows.column("image")).float() / 255, torch.from_numpy(rows.column("label"))
+    first = torch.from_numpy(rows.column("role") == 0)
+    net = CompactCNN(width=8, epochs=6).fit(x[first], y[first], Shape_of(x), seed=0)
+    second = torch.nonzero(torch.from_numpy(rows.column("role") == 1)).flatten()[:400]
+    return net, x[second], y[second]
+
+
+def Shape_of(x: Tensor) -> Any:
+    from salientry.types import Shape
+
+    return Shape(x.shape[1], x.shape[2], x.shape[3], 10)
+
+
+def fit(mine: tuple[nn.Module, Tensor, Tensor], detector: Any, **given: Any) -> Guard:
+    with pytest.warns(UserWarning, match="calibration images"):
+        return fit_guard(*mine, detector=detector, attacks=(ATTACK,), workers=1, progress=False, **given)
+
+
+@pytest.mark.parametrize("detector", [strangers.roughness, strangers.NearestMean(), strangers.FeatureSqueezing()])
+def test_a_guard_of_ones_own_detector_is_calibrated_saved_and_loaded(
+    mine: tuple[nn.Module, Tensor, Tensor], tmp_path: Path, detector: Any
+) -> None:
+    guard = fit(mine, detector)
+    x = mine[1][:50]
+    verdict = guard(x)
+    name = getattr(detector, "__name__", type(detector).__name__)
+    assert guard.components == (getattr(detector, "description", name),)
+    assert torch.equal(verdict.contributions[:, 0], verdict.score) and verdict.map is None
+    assert float((guard(mine[1]).score > guard.threshold).float().mean()) < 0.12
+    if detector is strangers.roughness:
+        np.testing.assert_allclose(verdict.score.numpy(), strangers.roughness(x), rtol=1e-5)
+        assert f"detector: {name}, kept among one" in guard.summary()
+    guard.save(tmp_path)
+    again = Guard.load(tmp_path, mine[0])
+    assert torch.equal(again(x).score, verdict.score) and again.components == guard.components
+
+
+def test_a_guard_whose_detector_is_not_to_be_found_asks_for_it(
+    mine: tuple[nn.Module, Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scale = 2.0
+    guard = fit(mine, lambda x: scale * x.mean((1, 2, 3)))
+    guard.save(tmp_path)
+    score = guard(mine[1][:5]).score
+    monkeypatch.setattr("salientry.detectors.external._GIVEN", {})
+    with pytest.raises(UsageError, match=r"it has no name to be found at: give it, as in Guard\.load"):
+        Guard.load(tmp_path, mine[0])
+    assert torch.equal(Guard.load(tmp_path, mine[0], detector=lambda x: 2.0 * x.mean((1, 2, 3)))(mine[1][:5]).score, score)
+    with pytest.raises(UsageError, match="was fitted with another detector"):
+        Guard.load(tmp_path, mine[0], detector=lambda x: 3.0 * x.mean((1, 2, 3)))
+
+
+def test_what_cannot_be_written_down_fits_and_is_not_saved(mine: tuple[nn.Module, Tensor, Tensor], tmp_path: Path) -> None:
+    class Holding:
+        needs = frozenset({"logits"})
+
+        def fit(self, evidence: Any, labels: Tensor, seed: int) -> None:
+            self.handle, self.mean = object(), evidence.logits[labels == 0].mean(0)
+
+        def score(self, evidence: Any) -> Tensor:
+            apart: Tensor = (evidence.logits - self.mean).norm(dim=1)
+            return apart
+
+    guard = fit(mine, Holding())
+    assert len(guard(mine[1][:5])) == 5
+    with pytest.raises(UsageError, match="the detector Holding cannot be written down: state"):
+        guard.save(tmp_path)
+
+
+def test_the_best_of_ones_own_and_ours_is_chosen(mine: tuple[nn.Module, Tensor, Tensor]) -> None:
+    guard = fit(mine, [strangers.NearestMean(), "margin"])
+    rates = facts_of(guard.detector)["choice"]["rates"]
+    assert set(rates) == {"NearestMean", "Margin", "Fused"}
+    with pytest.raises(UsageError, match="each detector needs a name of its own; found Margin, Margin"):
+        fit_guard(*mine, detector=["margin", "margin"])
