@@ -86,10 +86,10 @@ class ExternalDetector:
         if wrong := sorted(n for n in self.needs if n not in (*PARTS, *BESIDE, "activations") and not n.startswith("activations/")):
             known = ", ".join((*PARTS, "activations", "activations/NAME", *sorted(BESIDE)))
             raise UsageError(f"the detector {self.name} needs {wrong[0]!r}, which is no part of the evidence; there are: {known}")
-        self.family = group or getattr(detector, "group", "") or "own"
+        self.group = group or getattr(detector, "group", "") or "own"
         self.description = description or getattr(detector, "description", "") or self.name
-        self.reads, self.at = self.family, at or place_of(detector)
-        h = hashlib.sha256(repr([self.name, sorted(self.needs), self.family, self.probes]).encode())
+        self.reads, self.at = self.group, at or place_of(detector)
+        h = hashlib.sha256(repr([self.name, sorted(self.needs), self.group, self.probes]).encode())
         for thing in (detector, surrogate):
             feed_code(h, thing)
         self.fingerprint = h.hexdigest()
@@ -111,7 +111,7 @@ class ExternalDetector:
 
     def __reduce__(self) -> tuple[Any, ...]:
         names = ("detector", "name", "needs", "description", "surrogate", "at", "probes")
-        return _again, ({n: getattr(self, n) for n in names} | {"group": self.family},)
+        return _again, ({n: getattr(self, n) for n in names} | {"group": self.group},)
 
     def probed(self, shape: Shape) -> ExternalDetector:
         """The same, identified by its scores on noise too, where it reads images alone: code and state do not tell everything.
@@ -268,7 +268,7 @@ def _noted(fitted: FittedExternal) -> FittedExternal:
                 vars(fitted)["unwritten"] = str(e)
                 return fitted.eval()
     fitted.state = json.dumps(state)
-    given = (s.fingerprint, s.name, tuple(sorted(s.needs)), s.family, s.description, s.fits, s.at, network, fitted.state)
+    given = (s.fingerprint, s.name, tuple(sorted(s.needs)), s.group, s.description, s.fits, s.at, network, fitted.state)
     return with_recipe(fitted, Reference(*given))
 
 

@@ -77,7 +77,7 @@ def test_an_object_is_fitted_on_a_copy_and_shown_evidence() -> None:
     expected = (np.abs((e.features.numpy() - natural.mean(0)) / (natural.std(0) + 1e-3)) ** 2).mean(1)
     np.testing.assert_allclose(detector(e).numpy(), expected, rtol=1e-4)
     assert detector.needs == {"features", "logits"}, "what only fit reads is not asked for when it scores"
-    assert (detector.settings.family, detector.settings.description) == ("mine", "the distance to what naturals look like inside")
+    assert (detector.settings.group, detector.settings.description) == ("mine", "the distance to what naturals look like inside")
 
 
 def test_fit_may_take_a_seed_and_may_return_what_scores() -> None:

@@ -92,7 +92,7 @@ class Spy:
     """A detector that notes what its fit was given."""
 
     needs = frozenset({"logits", "training", "copies", "classifier"})
-    family, seen = "mine", list[Any]()
+    group, seen = "mine", list[Any]()
     build = None
 
     def fit(self, evidence: Any, labels: Any, *, seed: int) -> nn.Module:
@@ -108,7 +108,7 @@ def test_fit_sees_training_naturals_harmless_copies_and_the_classifier() -> None
     assert evidence.training.image[:, 0, 0, 0].tolist() == [i + 7 for i in range(20)]
     assert evidence.training.classes.tolist() == [i % 3 for i in range(20)]
     assert evidence.copies.image[:, 0, 0, 0].tolist() == [i + 5 for i in range(N)] + [i + 6 for i in range(N)]
-    assert vars(fitted)["facts"]["family" if "family" in vars(fitted)["facts"] else "group"] == "mine"
+    assert vars(fitted)["facts"]["group"] == "mine"
     fit_detector.function(rows_of(0), [twins(0)], Spy(), STRICT, seed=0)
     evidence, _, _ = Spy.seen.pop()
     assert (evidence.training, evidence.copies, evidence.classifier) == (None, None, None)
