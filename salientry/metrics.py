@@ -238,9 +238,14 @@ def difference(resamples: Resamples, ids: Array, runs: Sequence[tuple[Array, Arr
     found = interval(values, [rate_draws(d, weights) for d in deltas], len(ids))
     flags = len(ids) > 0 and all(np.asarray(v).dtype == np.bool_ for pair in runs for v in pair)
     same = [flags and not d.any() for d in deltas]
+    return _uncertain(found, same, ids)
+
+
+def _uncertain(found: Interval, same: Sequence[bool], *ids: Array) -> Interval:
+    """A difference with the exact bound of no discordant pair where two detectors are the ``same`` on every image, of some seeds or all."""
     if not any(same):
         return found
-    bound = exact_difference(0, 0, len(np.unique(ids)))
+    bound = exact_difference(0, 0, min(len(np.unique(i)) for i in ids))
     lo, hi = bound if all(same) else (found.lo, found.hi)
     each = tuple(bound if s else e for s, e in zip(same, found.each, strict=True))
     return Interval(found.value, lo, hi, found.n, found.runs, each)
@@ -266,7 +271,7 @@ def auroc_difference(
     resamples: Resamples, natural_ids: Array, adversarial_ids: Array, runs: Sequence[tuple[tuple[Array, Array], tuple[Array, Array]]]
 ) -> Interval:
     """AUROC of the first minus AUROC of the second of two detectors on the same images, paired; a pair of (natural, adversarial)
-    scores per seed.
+    scores per seed. Where no resample tells them apart the bound is that of no discordant pair among the smaller class.
     """
     wn, wa = resamples.of(natural_ids), resamples.of(adversarial_ids)
     values, draws = [], []
@@ -274,7 +279,8 @@ def auroc_difference(
         values.append(auroc(n, a) - auroc(m, b))
         mine, theirs = resamples.below(natural_ids, n), resamples.below(natural_ids, m)
         draws.append(auroc_draws(n, wn, a, wa, mine) - auroc_draws(m, wn, b, wa, theirs))
-    return interval(values, draws, len(adversarial_ids))
+    found = interval(values, draws, len(adversarial_ids))
+    return _uncertain(found, [v == 0 and not d.any() for v, d in zip(values, draws, strict=True)], natural_ids, adversarial_ids)
 
 
 def balanced_mean(resamples: Resamples, ids: Array, adversarial_ids: Array, runs: Sequence[tuple[Array, Array]]) -> Interval:

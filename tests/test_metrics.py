@@ -425,6 +425,8 @@ def test_two_detectors_are_compared_on_the_same_draw() -> None:
     one = metrics.auroc_difference(drawn, ids, ids, [(mine, theirs)])
     slow = bootstrap(lambda rows: auroc(mine[0][rows], mine[1][rows]) - auroc(theirs[0][rows], theirs[1][rows]), ids, 400)
     assert ends(one)[1:] == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])), abs=1e-6)
+    sure = metrics.auroc_difference(drawn, ids, ids[:30], [((hard, hard[:30] + 9), (hard, hard[:30] + 8))])
+    assert ends(sure) == (0, *exact_difference(0, 0, 30)), "both find everything: 30 images do not say that they always will"
     alone = [metrics.auroc_interval(drawn, ids, ids, [m]) for m in (mine, theirs)]
     assert one.hi - one.lo < min(i.hi - i.lo for i in alone), "paired: what both find hard does not widen it"
 

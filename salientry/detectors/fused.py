@@ -25,6 +25,7 @@ class Fused:
     REVISION = 2
     needs: ClassVar[frozenset[str]] = frozenset()
     group = "fusion"
+    title = "fusion"
     description = "all detectors together"
     reads, seeded, candidate = "scores", False, False
 

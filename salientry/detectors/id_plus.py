@@ -29,6 +29,7 @@ class IDPlus:
     head: _cnn.SmallCNN = _cnn.FULL_RESOLUTION
     needs: ClassVar[frozenset[str]] = frozenset()
     group = "image"
+    title = "ID+"
     description = "the pixels' fine structure"
     reads, seeded, candidate = "the image", True, True
 

@@ -73,6 +73,7 @@ def fit_fusion(
     weights = fused.head.weights.tolist()  # type: ignore[operator]
     first = vars(members[0])["facts"]
     facts = {"detector": "Fused", "settings": "Fused", "group": "fusion", "scheme": called, "trained_on": first["trained_on"]}
+    facts |= {"title": Fused.title, "description": Fused.description}
     parts = [vars(m)["facts"]["detector"] for m in members]
     return with_facts(
         fused, **facts, of=first["of"], protocol=rules.name, seed=seed % 1000, pairs=len(pairs), members=parts, weights=weights

@@ -257,6 +257,7 @@ def fit_detector(
     fitted: nn.Module = settings.fit(evidence, evidence.labels, *(parts or []), seed=seed)
     labels = [a.facts["attack"] for a in attacked]
     facts = {"detector": name_of(settings), "settings": label(settings), "group": settings.group, "of": labels}
+    facts |= {"title": getattr(settings, "title", name_of(settings)), "description": getattr(settings, "description", "")}
     facts |= {"scheme": scheme or ("paired" if rules.paired else "replica"), "trained_on": trained_on or labels[0], "protocol": rules.name}
     return with_facts(fitted, **facts, seed=seed % 1000, pairs=len(pairs))
 

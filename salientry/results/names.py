@@ -34,9 +34,9 @@ def set_name(name: str) -> str:
     return "/".join((head, ROLES[role], rest)) if role in ROLES else name
 
 
-def detector_title(detector: str, scheme: str) -> str:
-    """A detector as it stands in a table: ``SMD``, ``SMD (replica)``."""
-    return TITLES.get(detector, detector) + ("" if scheme in ("paired", "all") else f" ({scheme})")
+def detector_title(detector: str, scheme: str, title: str | None = None) -> str:
+    """A detector as it stands in a table: ``SMD``, ``SMD (replica)``. ``title``: what it says of itself; older records do not."""
+    return (title or TITLES.get(detector, detector)) + ("" if scheme in ("paired", "all") else f" ({scheme})")
 
 
 def attack_title(label: str) -> str:

@@ -43,7 +43,7 @@ class Trained:
     @property
     def title(self) -> str:
         """As it stands in a table."""
-        return detector_title(self.detector, self.scheme)
+        return detector_title(self.detector, self.scheme, self.seeds[0].facts.get("title"))
 
     @property
     def of(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What attacks say of themselves, and that records which do not say it are read alike."""
+"""What attacks and detectors say of themselves, and that records which do not say it are read alike."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from salientry.attacks import ATTACKS, BIM, CW_FAST, CW_REDUCED, FGSM, JSMA, MIM, CarliniWagner, DeepFool
+from salientry.detectors import DETECTORS
 from salientry.keys import label
-from salientry.results.names import attack_facts, attack_title
+from salientry.results.names import attack_facts, attack_title, detector_title
 
 SETTINGS: list[tuple[Any, str, bool]] = [
     (FGSM(), "FGSM", False),
@@ -47,3 +48,11 @@ def test_older_records_are_read_as_todays_attacks_would_have_written_them() -> N
 def test_only_one_step_may_fail_to_fool() -> None:
     assert [k for k, kind in ATTACKS.items() if not getattr(kind, "must_fool", True)] == ["fgsm"]
     assert {k for k, kind in ATTACKS.items() if getattr(kind, "sparse", False)} == {"cw", "jsma"}
+
+
+def test_detectors_say_their_title_and_older_records_are_read_alike() -> None:
+    for kind in DETECTORS.values():
+        title = getattr(kind, "title", kind.__name__)
+        assert detector_title(kind.__name__, "paired") == detector_title(kind.__name__, "paired", title) == title
+    assert [getattr(DETECTORS[k], "title", None) for k in ("id_plus", "fused", "smd")] == ["ID+", "fusion", None]
+    assert detector_title("Mine", "replica", "my own") == "my own (replica)"
