@@ -11,9 +11,9 @@ from .errors import UsageError
 from .layers import Pooled, Watching, usual_layers
 
 GRADIENTS = ("gradient", "gradient_sum", "gradient_prob", "gradient_full")
-PARTS = ("logits", "predicted", "map", "exists", "opinion", "features", *GRADIENTS)
-FROM_SALIENCY = frozenset({"map", "exists", "opinion"})
-AFTER = {"logits": ("predicted", "map", "exists", *GRADIENTS), "predicted": ("map", "exists", "gradient")}
+PARTS = ("logits", "predicted", "map", "class_presence", "second_net_logprobs", "features", *GRADIENTS)
+FROM_SALIENCY = frozenset({"map", "class_presence", "second_net_logprobs"})
+AFTER = {"logits": ("predicted", "map", "class_presence", *GRADIENTS), "predicted": ("map", "class_presence", "gradient")}
 LAYER = "activations/"  # before a layer's name: the part that holds what it gives
 BESIDE = frozenset({"classifier", "training", "copies"})  # what a detector may need that is no part: see types.Detector
 NO_GRADIENT = "its forward pass gives none (does it run under no_grad, detach, or leave PyTorch?): take what needs no gradient"
@@ -42,7 +42,7 @@ class Evidence:
 
     Args:
         classifier: images to logits; None if no part that needs it will be asked for.
-        saliency: (image, class index) to ``map``, perhaps ``exists`` and ``opinion``; None likewise.
+        saliency: (image, class index) to ``map``, perhaps ``class_presence`` and ``second_net_logprobs``; None likewise.
         image: (N, C, H, W) float in [0, 1].
         needs: what the one classifier pass should bring along, so that there need not be a second one; ``activations`` of all usual
             layers, ``activations/NAME`` of one.
@@ -53,8 +53,8 @@ class Evidence:
         logits: (N, K).
         predicted: (N,) int64, the most likely class.
         map: (N, 1, H, W) in [0, 1], drawn for ``predicted``.
-        exists: (N,) how strongly the saliency model believes that ``predicted`` is there; a logit.
-        opinion: (N, K) log-probabilities of the saliency model's own encoder.
+        class_presence: (N,) how strongly the saliency model believes that ``predicted`` is there; a logit.
+        second_net_logprobs: (N, K) log-probabilities of the saliency model's own encoder.
         gradient: (N, C, H, W) gradient of the logit of ``predicted``.
         gradient_sum: (N, C, H, W) gradient of the sum of all logits.
         gradient_prob: (N, C, H, W) gradient of the sum of all probabilities: what a framework gives that differentiates a
@@ -94,7 +94,7 @@ class Evidence:
     def put(self, **parts: Tensor) -> Evidence:
         """The same look with these parts put in; what follows from a replaced part is made again when asked for.
 
-        Logits drop predicted, map, exists and the gradients; predicted drops map, exists and gradient; a map drops nothing.
+        Logits drop predicted, map, class_presence and the gradients; predicted drops map, class_presence and gradient; a map drops nothing.
         """
         stale = {after for name in parts for after in AFTER.get(name, ())}
         kept = {k: v for k, v in self._parts.items() if k not in stale} | parts

@@ -7,6 +7,7 @@ from typing import Any
 ROLES = {"fit": "train", "detect": "detector_train", "select": "validation", "calibrate": "calibration"}
 GROUPS = {"floor": "baseline"}
 FACTS = {"family": "group", "form": "scheme"}
+COLUMNS = {"exists": "class_presence", "opinion": "second_net_logprobs"}
 FIRST_ROLES = {now: first for first, now in ROLES.items()}  # in keys, and in the names of a store's folders
 
 
@@ -16,6 +17,11 @@ def untranslated(facts: dict[str, Any]) -> dict[str, Any]:
     out = {first.get(k, k): v for k, v in facts.items()}
     out |= {k: FIRST_ROLES.get(out[k], out[k]) for k in ("role", "lent") if k in out}
     return out | ({"family": "floor"} if out.get("family") == "baseline" else {})
+
+
+def translated_columns(columns: dict[str, Any]) -> dict[str, Any]:
+    """Columns of a store under today's names."""
+    return {COLUMNS.get(k, k): v for k, v in columns.items()}
 
 
 def translated(facts: dict[str, Any]) -> dict[str, Any]:

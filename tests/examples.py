@@ -187,14 +187,25 @@ def _evidence(n: int, seed: int, side: int, classes: int, adversarial: bool) -> 
     own = F.one_hot(label, classes)
     second = F.one_hot((label + 1) % classes, classes)
     logits = between(-1, 0, n, classes) + own * between(6, 8, n, 1)
-    opinion = (4.0 * own + between(0, 1, n, classes)).log_softmax(1)
-    map_, exists, gradient = blob.expand(n, 1, side, side) * between(0.8, 1, n, 1, 1, 1), between(2, 3, n), between(-1, 1, n, 1, side, side)
+    second_net_logprobs = (4.0 * own + between(0, 1, n, classes)).log_softmax(1)
+    map_, class_presence, gradient = (
+        blob.expand(n, 1, side, side) * between(0.8, 1, n, 1, 1, 1),
+        between(2, 3, n),
+        between(-1, 1, n, 1, side, side),
+    )
     if adversarial:
         image = (image + between(0, 1, n, 1, side, side) * 0.2).clamp(0, 1)
         logits = logits + second * 1.0 - own * between(5, 5.5, n, 1)
-        opinion = (4.0 * second + between(0, 1, n, classes)).log_softmax(1)
-        map_, exists, gradient = (0.9 - map_) * between(0.8, 1, n, 1, 1, 1), between(-3, -2, n), gradient * 10
-    parts = {"logits": logits, "predicted": logits.argmax(1), "map": map_, "exists": exists, "opinion": opinion, "gradient": gradient}
+        second_net_logprobs = (4.0 * second + between(0, 1, n, classes)).log_softmax(1)
+        map_, class_presence, gradient = (0.9 - map_) * between(0.8, 1, n, 1, 1, 1), between(-3, -2, n), gradient * 10
+    parts = {
+        "logits": logits,
+        "predicted": logits.argmax(1),
+        "map": map_,
+        "class_presence": class_presence,
+        "second_net_logprobs": second_net_logprobs,
+        "gradient": gradient,
+    }
     for i, layer in enumerate(("0", "3")):  # six channels, as of ``conv``: the classes apart, and something of the map
         mean = torch.cat([logits / (6 + i), F.adaptive_avg_pool2d(map_, 1).flatten(1)], 1)
         parts[LAYER + layer] = torch.stack([mean, mean.abs() / 9, mean + 1], 1)

@@ -67,7 +67,9 @@ def directional(f: Any, x: Tensor, seed: int, h: float = 1e-6) -> tuple[float, f
 # --- each part, once ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", [PARTS, PARTS[::-1], ("map", "features", "gradient", "opinion", "logits", "exists", "predicted")])
+@pytest.mark.parametrize(
+    "order", [PARTS, PARTS[::-1], ("map", "features", "gradient", "second_net_logprobs", "logits", "class_presence", "predicted")]
+)
 @pytest.mark.parametrize("alive", [True, False])
 def test_all_parts_cost_one_classifier_pass_and_one_map(
     classifier: nn.Module, saliency: nn.Module, counted: Counted, x: Tensor, order: tuple[str, ...], alive: bool
@@ -103,7 +105,7 @@ def test_stored_parts_are_taken_as_they_are(classifier: nn.Module, saliency: nn.
     assert all(getattr(look, name) is stored[name] for name in PARTS)
     assert counted.calls == [0, 0]
     some = Evidence(classifier, saliency, x, frozenset(PARTS), logits=stored["logits"], map=stored["map"])
-    assert some.gradient.shape == x.shape and some.exists.shape == (N,)
+    assert some.gradient.shape == x.shape and some.class_presence.shape == (N,)
     assert some.logits is stored["logits"] and some.map is stored["map"]
     assert counted.calls == [1, 1]
 
@@ -111,7 +113,11 @@ def test_stored_parts_are_taken_as_they_are(classifier: nn.Module, saliency: nn.
 def test_without_networks_stored_parts_are_enough(x: Tensor) -> None:
     look = Evidence(None, None, x, logits=torch.eye(5)[:N], map=torch.zeros(N, 1, 10, 12))
     assert look.predicted.tolist() == [0, 1, 2, 3]
-    for name, words in (("gradient", "needs a classifier"), ("features", "needs a classifier"), ("exists", "needs a saliency model")):
+    for name, words in (
+        ("gradient", "needs a classifier"),
+        ("features", "needs a classifier"),
+        ("class_presence", "needs a saliency model"),
+    ):
         with pytest.raises(UsageError, match=f"{name} {words}, and this look has none"):
             getattr(look, name)
     with pytest.raises(UsageError, match="logits needs a classifier"):
@@ -127,7 +133,7 @@ def test_parts_are_what_the_networks_say(classifier: nn.Module, saliency: nn.Mod
     assert torch.equal(look.logits, z)
     assert torch.equal(look.predicted, z.argmax(1)) and look.predicted.dtype == torch.int64
     said = saliency(x, z.argmax(1))
-    for name in ("map", "exists", "opinion"):
+    for name in ("map", "class_presence", "second_net_logprobs"):
         assert torch.equal(getattr(look, name), said[name])
 
 
@@ -229,7 +235,9 @@ def test_put_drops_exactly_what_follows(classifier: nn.Module, saliency: nn.Modu
     value = before[name].flip(0)
     after = look.put(**{name: value})
     assert getattr(after, name) is value
-    follows = {"logits": {"predicted", "map", "exists", *GRADIENTS}, "predicted": {"map", "exists", "gradient"}}.get(name, set())
+    follows = {"logits": {"predicted", "map", "class_presence", *GRADIENTS}, "predicted": {"map", "class_presence", "gradient"}}.get(
+        name, set()
+    )
     assert set(AFTER.get(name, ())) == follows
     for part in set(PARTS) - {name}:
         assert (part in after) == (part not in follows)
@@ -275,8 +283,8 @@ class Says(nn.Module):
 def test_a_saliency_model_may_say_less_or_more(classifier: nn.Module, x: Tensor) -> None:
     look = Evidence(classifier, Says(), x, frozenset({"map"}), predicted=torch.ones(N, dtype=torch.int64))
     assert torch.equal(look.map, x[:, :1])
-    with pytest.raises(UsageError, match="the saliency model Says gives no exists, only map"):
-        _ = look.exists
+    with pytest.raises(UsageError, match="the saliency model Says gives no class_presence, only map"):
+        _ = look.class_presence
     assert torch.equal(look.put(map=look.map.flip(0)).map, x[:, :1].flip(0))  # the stranger is not handed on
     assert torch.equal(look.logits, classifier(x))  # and what the classifier says, the classifier says
 
@@ -311,7 +319,9 @@ def test_everything_is_in_the_graph_if_the_image_is(classifier: nn.Module, salie
         assert float(g.abs().max()) > 0, name
 
 
-@pytest.mark.parametrize("name", ["logits", "map", "exists", "opinion", "features", "gradient", "gradient_sum", "gradient_full"])
+@pytest.mark.parametrize(
+    "name", ["logits", "map", "class_presence", "second_net_logprobs", "features", "gradient", "gradient_sum", "gradient_full"]
+)
 def test_every_part_is_differentiable_to_the_image(classifier: nn.Module, saliency: nn.Module, x: Tensor, name: str) -> None:
     """Of the gradient part this is the second derivative: d(sum of its square)/dx. Weights keep sums from being trivial."""
     value = getattr(Evidence(classifier, saliency, x), name)

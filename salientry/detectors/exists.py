@@ -16,14 +16,14 @@ from ._fitted import Fitted
 class Exists:
     """Minus the selector's log-odds that the predicted class is in the image: the saliency net without its decoder."""
 
-    needs = frozenset({"exists"})
+    needs = frozenset({"class_presence"})
     group = "baseline"
     description = "the class selector's doubt"
     reads, seeded, candidate = "the second net", False, True
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 1)."""
-        return -evidence.exists[:, None]
+        return -evidence.class_presence[:, None]
 
     def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
         """An unfitted baseline."""

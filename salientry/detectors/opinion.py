@@ -16,14 +16,14 @@ from ._fitted import Fitted
 class Opinion:
     """-log p of the predicted class by the saliency net's own encoder: an independent classifier that disagrees."""
 
-    needs = frozenset({"opinion", "predicted"})
+    needs = frozenset({"second_net_logprobs", "predicted"})
     group = "baseline"
     description = "the second network's disagreement"
     reads, seeded, candidate = "the second net", False, True
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 1)."""
-        return -evidence.opinion.gather(1, evidence.predicted[:, None])
+        return -evidence.second_net_logprobs.gather(1, evidence.predicted[:, None])
 
     def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
         """An unfitted baseline."""

@@ -20,7 +20,7 @@ from ..keys import digest, encode
 from ..learned import facts_of, frozen, rebuild, recipe_of, with_facts
 from ..machine import machine
 from ..progress import ticking
-from ..renamed import translated
+from ..renamed import translated, translated_columns
 from ..rows import Column, Rows, at_once, id_bytes, ids_from
 from ..store import JSON, Store
 from .handles import Chosen, Found, Handle
@@ -120,7 +120,7 @@ def _each_image(store: Store, path: Path, h: Handle, args: dict[str, Any], facts
             if len(starts) > 1:
                 store.write(part, {"seconds": took}, pieces)
     if len(starts) > 1:
-        parts = [store.arrays(folder / f"{s:09d}") for s in starts]
+        parts = [translated_columns(store.arrays(folder / f"{s:09d}")) for s in starts]
         pieces = {k: [p[k] for p in parts] for k in parts[0]}
     body = _record(h, seconds) | {"kind": "columns", "facts": facts, "ids": digest(inputs[0].ids.tolist())}
     store.write(path, body, pieces)
@@ -182,12 +182,12 @@ def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], devic
     if kind == "found":
         return Found(body["value"], arrays)
     if kind == "rows":
-        return Rows(ids_from(arrays.pop("id")), arrays, translated(body["facts"]))
+        return Rows(ids_from(arrays.pop("id")), translated_columns(arrays), translated(body["facts"]))
     if kind == "columns":
         first = next(r for v in h.args.values() for r in _rows_in(value(v)))
         if digest(first.ids.tolist()) != body["ids"]:
             raise DataDamaged(f"{path} was made for other images; remove {path}, and the same command computes it again")
-        return first.widen(arrays, translated(body["facts"]))
+        return first.widen(translated_columns(arrays), translated(body["facts"]))
     if body["module"] is None:  # what a stranger's object has learnt cannot be written down: it learns it again
         seeded = {} if h.seed is None else {"seed": h.seed}
         made: nn.Module = h.step.function(**{n: value(v) for n, v in h.args.items()}, **seeded)  # type: ignore[union-attr]

@@ -103,7 +103,7 @@ def saliency_map(images: Batch, saliency: nn.Module, chosen: Batch | None = None
     k = images.predicted if chosen is None else getattr(chosen, by)
     seen = Evidence(None, saliency, images.image, predicted=k)
     found: Columns = {"map": seen.map}
-    return found | {name: getattr(seen, name) for name in ("exists", "opinion") if name in seen}
+    return found | {name: getattr(seen, name) for name in ("class_presence", "second_net_logprobs") if name in seen}
 
 
 @step("differentiate", each_image=True)

@@ -68,7 +68,7 @@ class SaliencyUNet(nn.Module):
     """(image, class index) to a map of where that class is.
 
     Attributes:
-        encoder: feature maps and an opinion of its own.
+        encoder: feature maps and logits of its own.
         selector: one vector a class; its product with the deepest map says how far the class is there, and gates it.
         decoder: draws.
     """
@@ -84,15 +84,15 @@ class SaliencyUNet(nn.Module):
         """Image (N, C, H, W) in [0, 1], any H and W, and class k (N,).
 
         Returns:
-            ``map`` (N, 1, H, W) in [0, 1] at full resolution; ``exists`` (N,), the log-odds that class k is there;
-            ``opinion`` (N, K), the encoder's own log-probabilities.
+            ``map`` (N, 1, H, W) in [0, 1] at full resolution; ``class_presence`` (N,), the log-odds that class k is there;
+            ``second_net_logprobs`` (N, K), the encoder's own log-probabilities.
         """
         h, w = image.shape[2:]
         with _per_image_statistics(self, self.instance and not self.decoder.training):  # fit trains the decoder alone
             maps, logits = self.encoder(self.pad(image))
             act = (maps[-1] * self.selector(k)[:, :, None, None]).sum(1, keepdim=True)
             drawn = self.decoder(maps[-1] * torch.sigmoid(act - self.model_confidence), maps[:-1])
-        return {"map": drawn[..., :h, :w], "exists": act.mean((1, 2, 3)), "opinion": logits.log_softmax(1)}
+        return {"map": drawn[..., :h, :w], "class_presence": act.mean((1, 2, 3)), "second_net_logprobs": logits.log_softmax(1)}
 
     def pad(self, image: Tensor) -> Tensor:
         """The image, its last row and column repeated up to sizes that halve evenly."""
@@ -218,7 +218,7 @@ class UNet:
         return torch.where(real, y, other), real
 
     def _fit_selector(self, net: SaliencyUNet, images: Images, labels: Tensor, draws: torch.Generator, seed: int) -> list[float]:
-        """``exists`` is linear in the pooled deepest features, so this is a logistic regression on them."""
+        """``class_presence`` is linear in the pooled deepest features, so this is a logistic regression on them."""
         with torch.no_grad():
             pooled = torch.cat([net.encoder(net.pad(images[at]))[0][-1].mean((2, 3)) for at in torch.split(torch.arange(len(labels)), 500)])
         order, classes = shuffled(len(labels), self.selector_batch, seed), net.selector.num_embeddings

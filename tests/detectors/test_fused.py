@@ -104,7 +104,7 @@ def test_reads_what_its_parts_read_however_deep() -> None:
     inner = fused(members()[0], given[0])
     outer = fused(inner, given[1])
     assert Fused.needs == frozenset()
-    assert inner.needs == {"logits", "exists"} and outer.needs == {"logits", "exists", "map"}
+    assert inner.needs == {"logits", "class_presence"} and outer.needs == {"logits", "class_presence", "map"}
     again: Any = rebuild(json.loads(json.dumps(recipe_of(outer))))
     assert fingerprint(again) != fingerprint(outer)
     again.load_state_dict(outer.state_dict())

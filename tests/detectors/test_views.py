@@ -26,7 +26,12 @@ def look() -> Evidence:
         return torch.randn(N, *shape, generator=g, dtype=torch.float64)
 
     x = examples.images(examples.SHAPES["colour"], N, dtype=torch.float64)
-    parts = {"logits": normal(7) - 50, "map": normal(1, 10, 14).sigmoid(), "exists": normal(), "opinion": normal(7).log_softmax(1)}
+    parts = {
+        "logits": normal(7) - 50,
+        "map": normal(1, 10, 14).sigmoid(),
+        "class_presence": normal(),
+        "second_net_logprobs": normal(7).log_softmax(1),
+    }
     parts |= {"predicted": torch.randint(0, 7, (N,), generator=g), "gradient": normal(3, 10, 14), "features": normal(11)}
     parts |= {"gradient_sum": normal(3, 10, 14), "gradient_prob": normal(3, 10, 14), "gradient_full": normal(21, 10, 14)}
     assert set(parts) == set(PARTS)
@@ -65,8 +70,8 @@ def test_sorted_logits_forget_their_classes(look: Evidence) -> None:
 
 
 def test_exists_and_opinion_have_their_signs(look: Evidence) -> None:
-    np.testing.assert_array_equal(view("exists", look)[:, 0], -look.exists.numpy())
-    expected = [-look.opinion[i, int(k)].item() for i, k in enumerate(look.predicted)]
+    np.testing.assert_array_equal(view("exists", look)[:, 0], -look.class_presence.numpy())
+    expected = [-look.second_net_logprobs[i, int(k)].item() for i, k in enumerate(look.predicted)]
     np.testing.assert_allclose(view("opinion", look)[:, 0], expected)
 
 

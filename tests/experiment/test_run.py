@@ -20,6 +20,7 @@ from salientry.keys import digest
 from salientry.learned import with_recipe
 from salientry.machine import machine
 from salientry.progress import PROGRESS
+from salientry.renamed import untranslated
 from salientry.rows import Rows, id_bytes
 from salientry.types import Pool, Roles
 
@@ -255,6 +256,21 @@ def test_what_was_half_written_by_a_dead_process_is_swept(tmp_path: Path) -> Non
     assert mine.exists()
     assert not parts.exists()  # its result is whole
     assert going.exists()  # its shards are still wanted
+
+
+def test_older_results_are_read_under_todays_names(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    before = run.get(run.dataset(Numbers())["train"])
+    h = run.do(plus, run.dataset(Numbers())["train"], Add())
+    facts = {"family": "floor", "form": "paired", "lent": "fit", "attack": "FGSM"}
+    body = {"step": "plus", "kind": "columns", "facts": facts, "ids": digest(before.ids.tolist())}
+    run.store.write(run.path(h), body, {"exists": [np.arange(23.0)], "opinion": [np.ones((23, 2))], "sum": [np.zeros(23)]})
+    rows = run.get(h)
+    assert rows.facts == before.facts | {"group": "baseline", "scheme": "paired", "lent": "train", "attack": "FGSM"}
+    assert (rows.column("class_presence") == np.arange(23)).all() and rows.column("second_net_logprobs").shape == (23, 2)
+    assert "exists" not in rows and "sum" in rows
+    assert run.record(h)["facts"] == {"group": "baseline", "scheme": "paired", "lent": "train", "attack": "FGSM"}
+    assert untranslated(run.record(h)["facts"]) == facts
 
 
 def test_wrong_use_is_said(tmp_path: Path) -> None:

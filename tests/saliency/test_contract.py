@@ -40,10 +40,10 @@ def test_map_is_as_large_as_the_image_and_in_range(name: str, shape: Shape) -> N
     assert said["map"].shape == (7, 1, shape.height, shape.width)
     assert float(said["map"].min()) >= 0 and float(said["map"].max()) <= 1
     assert float(said["map"].std()) > 1e-4
-    if "exists" in said:
-        assert said["exists"].shape == (7,) and bool(torch.isfinite(said["exists"]).all())
-    if "opinion" in said:
-        assert torch.allclose(said["opinion"].exp().sum(1), torch.ones(7), atol=1e-5)
+    if "class_presence" in said:
+        assert said["class_presence"].shape == (7,) and bool(torch.isfinite(said["class_presence"]).all())
+    if "second_net_logprobs" in said:
+        assert torch.allclose(said["second_net_logprobs"].exp().sum(1), torch.ones(7), atol=1e-5)
 
 
 def test_each_image_is_looked_at_alone(name: str, shape: Shape) -> None:

@@ -217,8 +217,8 @@ def test_evidence_takes_it_as_its_saliency_model(name: str) -> None:
     look = Evidence(net, module, x)
     assert torch.equal(look.map, module(x, net(x).argmax(1))["map"]) and not look.map.requires_grad
     assert Evidence(net, module, x.clone().requires_grad_()).map.requires_grad
-    with pytest.raises(UsageError, match="GradientMaps gives no exists, only map"):
-        _ = look.exists
+    with pytest.raises(UsageError, match="GradientMaps gives no class_presence, only map"):
+        _ = look.class_presence
 
 
 # --- the classifier is left as found -----------------------------------------------------------------------------

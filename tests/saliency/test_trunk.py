@@ -71,4 +71,4 @@ def test_the_map_is_drawn_from_the_attacked_net(classifier: nn.Module, data: tup
     net = spec.fit(*data, classifier, SHAPE, Trunk(NET, own=True).around(classifier, SHAPE), seed=0)
     with torch.no_grad():
         said = net(data[0], data[1])
-        assert torch.allclose(said["opinion"], classifier(data[0]).log_softmax(1), atol=1e-6)
+        assert torch.allclose(said["second_net_logprobs"], classifier(data[0]).log_softmax(1), atol=1e-6)

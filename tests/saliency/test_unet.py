@@ -55,11 +55,11 @@ def test_exists_gate_and_opinion_equal_the_computation_by_hand(shape: Shape, con
     deepest, own = net.encoder(net.pad(x))
     features, vectors = deepest[-1].numpy(), net.selector.weight.numpy()
     act = np.einsum("nchw,nc->nhw", features, vectors[k.numpy()])
-    np.testing.assert_allclose(said["exists"].numpy(), act.reshape(len(x), -1).mean(1), atol=1e-12)
+    np.testing.assert_allclose(said["class_presence"].numpy(), act.reshape(len(x), -1).mean(1), atol=1e-12)
     gate = 1 / (1 + np.exp(-(act - confidence)))
     np.testing.assert_allclose(seen["gated"].numpy(), features * gate[:, None], atol=1e-12)
     z = own.numpy()
-    np.testing.assert_allclose(said["opinion"].numpy(), z - np.log(np.exp(z).sum(1, keepdims=True)), atol=1e-12)
+    np.testing.assert_allclose(said["second_net_logprobs"].numpy(), z - np.log(np.exp(z).sum(1, keepdims=True)), atol=1e-12)
     assert np.abs(act).max() > 0.05
 
 
@@ -90,7 +90,7 @@ def test_sizes_that_do_not_halve_are_padded_by_repetition_and_cropped() -> None:
     assert torch.equal(net.pad(x), by_hand)
     small, large = net(x, k), net(by_hand, k)
     assert torch.equal(small["map"], large["map"][..., :11, :13])
-    assert torch.equal(small["exists"], large["exists"])
+    assert torch.equal(small["class_presence"], large["class_presence"])
 
 
 def test_decoder_is_the_ancestors() -> None:
@@ -121,7 +121,7 @@ def test_encoder_is_the_ancestors() -> None:
 
 
 @pytest.mark.parametrize("batch_norm", ["eval", "instance"])
-@pytest.mark.parametrize("part", ["map", "exists", "opinion"])
+@pytest.mark.parametrize("part", ["map", "class_presence", "second_net_logprobs"])
 def test_gradients_in_the_image_match_finite_differences(part: str, batch_norm: str) -> None:
     shape = examples.SHAPES["odd"]
     net, (x, k) = untrained(shape, batch_norm=batch_norm), some(shape, 3)
@@ -151,7 +151,7 @@ def test_instance_is_what_train_mode_does_with_one_image_at_a_time(shape: Shape)
     found = net(x, k)
     for i in range(len(x)):
         one = copy.deepcopy(net).train()(x[i : i + 1], k[i : i + 1])
-        for part in ("map", "exists", "opinion"):
+        for part in ("map", "class_presence", "second_net_logprobs"):
             assert float((found[part][i] - one[part][0]).abs().max()) < 1e-9
     plain = untrained(shape)
     assert fingerprint(plain) == fingerprint(net)
@@ -263,13 +263,13 @@ def test_encoder_is_frozen_while_the_decoder_learns() -> None:
 
 
 def test_selector_learns_whether_the_class_is_there() -> None:
-    """``exists`` is a logit: its logistic loss on true and other classes falls below log 2."""
+    """``class_presence`` is a logit: its logistic loss on true and other classes falls below log 2."""
     x, y = squares(200)
     shape = Shape(1, 16, 16, 4)
     spec = replace(CHEAP, encoder=SimpleClassifier(base=4, scales=2, epochs=8, batch=25), selector_epochs=30, selector_lr=1e-2)
     net = spec.fit(x, y, examples.conv(shape), shape, seed=0)
     with torch.no_grad():
-        true, other = (net(x, k)["exists"] for k in (y, (y + 2) % 4))
+        true, other = (net(x, k)["class_presence"] for k in (y, (y + 2) % 4))
     loss = float(F.softplus(-true).mean() + F.softplus(other).mean()) / 2
     assert loss < 0.4
     assert float(((true > 0).float().mean() + (other < 0).float().mean()) / 2) > 0.85
