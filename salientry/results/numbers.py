@@ -24,6 +24,7 @@ from .scores import Scores
 
 WHITE_BOX = (white_box, paper_attacks)
 WHOLE = (detection, images, transfer, ablations, steps, headline, worst_case, part_adds)  # of records with natural test images
+LATER = ("worst case", "undetected", "false positives", "part adds")  # kinds that reports of earlier versions do not hold
 OF_NUMBERS = (paper_numbers, size_correlation, claims)  # what stands on the other numbers
 
 
