@@ -10,9 +10,9 @@ from ..controls import MatchedNoise, Null, RoundTrip
 from ..evidence import FROM_SALIENCY, GRADIENTS, layers_in
 from ..protocol import PUBLISHED, EvaluationProtocol
 from .handles import Handle
+from .input_ablations import replaced
 from .run import Run
 from .steps import attack_images, control_images, input_gradient, layer_activations, quantize_and_mark, saliency_map, shift_by_one
-from .variants import replaced
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class EvidenceVariant:
     Attributes:
         saliency: who draws the maps.
         part: a stored part of the evidence that is replaced after all.
-        by: what replaces it (:func:`~salientry.experiment.variants.replaced`).
+        by: what replaces it (:func:`~salientry.experiment.input_ablations.replaced`).
         selector: whose class the map is drawn for: ``predicted`` (the image's own), ``natural`` (its natural's prediction),
             ``label`` (the truth).
     """

@@ -171,7 +171,7 @@ def binarization(
 
 
 @step("planted_weaknesses")
-def planted_weaknesses(
+def known_weak_detectors(
     natural: Rows, calibration: Rows, classifier: nn.Module, saliency: nn.Module, parts: list[nn.Module], attack: Any, *, seed: int
 ) -> Rows:
     """The attack on detectors that are weak by construction and look strong to an attacker who does not answer to it.

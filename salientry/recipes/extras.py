@@ -8,8 +8,8 @@ from ..attacks import FGSM
 from ..detectors import ID, SPD
 from ..experiment.evaluation import TrainingSet, evaluate, trained
 from ..experiment.image_sets import EvidenceVariant, ImageSets
+from ..experiment.input_ablations import mixed_parts
 from ..experiment.outputs import Outputs
-from ..experiment.swap import swap
 from ..protocol import PUBLISHED, EvaluationProtocol
 from ..protocol import REPLICA as UNPAIRED
 from .paper_config import Config
@@ -57,4 +57,4 @@ def swap_parts(config: Config, image_sets: ImageSets, maps: dict[str, EvidenceVa
             for d in config.defences[:2]:
                 fitted = trained(image_sets, d, config.strict, TrainingSet((attack,), scheme=scheme), variant)
                 images = image_sets.natural["test"], image_sets.attacked(attack, "test", config.strict)
-                outputs.swaps.append(image_sets.run.do(swap, *images, variant.saliency, fitted))
+                outputs.swaps.append(image_sets.run.do(mixed_parts, *images, variant.saliency, fitted))

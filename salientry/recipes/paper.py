@@ -21,14 +21,13 @@ from ..experiment.evaluation import TrainingSet, TrialResult, evaluate, trained
 from ..experiment.fusion import choose_recipe, fit_fusion
 from ..experiment.handles import Handle, reuse_split
 from ..experiment.image_sets import EvidenceVariant, ImageSets, Reader
+from ..experiment.map_shift import map_shift
 from ..experiment.outputs import GuardParts, Outputs
 from ..experiment.run import Run
 from ..experiment.sanity import gallery, sanity, sanity_check
 from ..experiment.scoring import Scored, score
-from ..experiment.shift import map_shift
 from ..experiment.steps import classify, fit_encoder, fit_saliency, take_trunk, train_classifier
-from ..experiment.strength import strong_enough
-from ..experiment.variants import gradient_sizes
+from ..experiment.strength import gradient_sizes, strong_enough
 from ..keys import label, name_of
 from ..protocol import PUBLISHED, EvaluationProtocol
 from ..protocol import REPLICA as UNPAIRED

@@ -16,7 +16,7 @@ from ..experiment.handles import Handle
 from ..experiment.outputs import Outputs
 from ..experiment.scoring import score
 from ..experiment.steps import saliency_map
-from ..experiment.white_box import attack_defended, binarization, harden, passes, planted_weaknesses, right_ones
+from ..experiment.white_box import attack_defended, binarization, harden, known_weak_detectors, passes, right_ones
 from ..keys import name_of
 from ..protocol import PUBLISHED, EvaluationProtocol
 from .paper import Experiment
@@ -133,11 +133,13 @@ class WhiteBoxExperiment:
         fused, calibrated = self.experiment.full_fusion(self.experiment.combined, 0)
         yield Target(fused, calibrated, self.drawer(None))
 
-    def attack(self, target: Target | None, attack: Any, rules: EvaluationProtocol | None = None, afresh: bool = False) -> Handle:
+    def attack(
+        self, target: Target | None, attack: Any, rules: EvaluationProtocol | None = None, independent_rerun: bool = False
+    ) -> Handle:
         """One attack on the images that the classifier has right."""
         t = target or Target(None, None, None)  # type: ignore[arg-type]
         level = "own" if t.calibrated is None else self.level
-        where = (t.fitted, t.saliency, t.calibrated, level, afresh)
+        where = (t.fitted, t.saliency, t.calibrated, level, independent_rerun)
         return self.run.do(attack_defended, self.right, self.classifier, attack, rules or self.strict, *where)
 
     # --- the stronger standard ---
@@ -160,7 +162,10 @@ class WhiteBoxExperiment:
             self.outputs.white_box.append(self.attack(None, Selective(eps, a.steps)))
         for target in self.targets():
             out = [self.attack(target, attack) for attack in self.strong()]
-            out += [self.attack(target, kind(eps, 2 * a.steps, restarts=again), afresh=True) for eps, kind in product(a.doubled, kinds)]
+            out += [
+                self.attack(target, kind(eps, 2 * a.steps, restarts=again), independent_rerun=True)
+                for eps, kind in product(a.doubled, kinds)
+            ]
             out += self.proofs(target, again, a.free_restarts)
             out.append(self.attack(target, Minimal(a.steps)))
             out += [self.attack(target, Alarm(eps)) for eps in a.alarm]
@@ -181,7 +186,7 @@ class WhiteBoxExperiment:
         calibration, a = self.experiment.image_sets.natural["calibration"], self.config
         where = (self.right, calibration, self.classifier, self.experiment.variant.saliency, parts)
         attacks = [kind(a.budgets[-1], 2 * a.steps, restarts=a.restarts) for kind in KINDS]
-        self.outputs.white_box += [self.run.do(planted_weaknesses, *where, attack) for attack in attacks]
+        self.outputs.white_box += [self.run.do(known_weak_detectors, *where, attack) for attack in attacks]
 
     # --- the paper's algorithms ---
 
@@ -229,7 +234,7 @@ class WhiteBoxExperiment:
             self.hardened(settings, seed, "selective", Selective(a.strict_training, 20), self.strict)
 
     def hardened(self, settings: Any, seed: int, called: str, attack: Any, rules: EvaluationProtocol) -> None:
-        """All rounds, each looked at by the attack that it is trained against; the last one attacked afresh, and as it was before."""
+        """All rounds, each looked at by the attack that it is trained against; the last one attacked anew, and as it was before."""
         config, image_sets, variant, n = self.experiment.config, self.experiment.image_sets, self.experiment.variant, self.config.trained_on
         natural = image_sets.natural["detector_train"].first(n)
         seen = image_sets.shown(settings, image_sets.natural["detector_train"], "detector_train", variant).first(n)
@@ -250,7 +255,7 @@ class WhiteBoxExperiment:
         if rules is PUBLISHED:
             self.outputs.white_box += [self.looked(attack, t, [PASSES]) for t in rounds]
         for t in (rounds[0], rounds[-1]):
-            self.afresh(self.calibrated(settings, t), attack.eps)
+            self.rerun(self.calibrated(settings, t), attack.eps)
         if rules is self.strict and seed == 0:
             self.outputs.white_box += self.proofs(self.calibrated(settings, rounds[-1]))  # training may have flattened its slope
 
@@ -261,8 +266,8 @@ class WhiteBoxExperiment:
         )
         return Target(target.fitted, self.run.do(score, target.fitted, [shown], rules=self.strict), target.saliency)
 
-    def afresh(self, target: Target, eps: float) -> None:
+    def rerun(self, target: Target, eps: float) -> None:
         """By attacks with another loss, more steps and other random numbers that it was not trained on; and what it costs."""
         a = self.config
         for attack in (*(kind(eps, a.steps, start="random") for kind in KINDS), Minimal(a.steps)):
-            self.outputs.white_box.append(self.attack(target, attack, afresh=True))
+            self.outputs.white_box.append(self.attack(target, attack, independent_rerun=True))

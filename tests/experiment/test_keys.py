@@ -239,6 +239,7 @@ STEPS = [
     "gate",
     "gradient_sizes",
     "harden",
+    "layer_activations",
     "lend",
     "look",
     "map_shift",

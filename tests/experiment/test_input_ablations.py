@@ -9,8 +9,8 @@ from torch import nn
 
 from salientry.batches import Batch
 from salientry.errors import AttackTooWeak, UsageError
-from salientry.experiment.strength import strong_enough
-from salientry.experiment.variants import gradient_sizes, replaced
+from salientry.experiment.input_ablations import replaced
+from salientry.experiment.strength import gradient_sizes, strong_enough
 from salientry.rows import Rows
 
 N = 40

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.experiment.shift import map_shift
+from salientry.experiment.map_shift import map_shift
 from salientry.learned import with_facts
 from salientry.rows import Rows
 
@@ -83,7 +83,7 @@ def test_every_distance_is_the_root_mean_square_of_the_right_two_maps(rows: dict
 
 
 def test_an_image_alone_in_its_class_is_compared_with_itself() -> None:
-    from salientry.experiment.shift import _next_of_class
+    from salientry.experiment.map_shift import _next_of_class
 
     assert _next_of_class(np.array([1, 0, 1, 2, 1, 0])).tolist() == [2, 5, 4, 3, 0, 1]
 

@@ -1,4 +1,4 @@
-"""What does a map's detector react to: the pixels, the image that the map is drawn from, or the class that it is drawn for?"""
+"""Controls on what a detector reads: parts of the evidence replaced by something that cannot help it, or mixed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,43 @@ import torch
 from torch import Tensor, nn
 
 from ..batches import Batch
+from ..errors import UsageError
 from ..evidence import Evidence
 from ..learned import facts_of
+from ..randomness import CONTROL_STREAM, image_seeds, uniform
 from ..rows import Rows
 from .handles import step
-from .shift import maps_for
+from .map_shift import maps_for
 from .steps import borders
 
 
+@step("replaced", stored=False)
+def replaced(rows: Rows, part: str, by: str) -> Rows:
+    """The rows with a stored part of their evidence replaced.
+
+    Args:
+        rows: looked at, drawn, differentiated.
+        part: ``map``, ``gradient``, ...
+        by: ``"another image's"`` (of the same kind: the next row's), ``"random"`` (uniform values, drawn by image), ``"constant"``
+            (.5 everywhere), ``"zero"``.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    known = rows.column(part)
+    if by == "another image's":
+        found = np.roll(known, -1, 0)
+    elif by == "random":
+        found = uniform(image_seeds(rows.ids, 0, CONTROL_STREAM), known.shape[1:]).numpy().astype(known.dtype)
+    elif by in ("constant", "zero"):
+        found = np.full_like(known, 0.5 if by == "constant" else 0.0)
+    else:
+        raise UsageError(f"a part is replaced by another image's, random, constant or zero values; found {by!r}")
+    return rows.widen({part: found}, {})
+
+
 @step("swap")
-def swap(natural: Rows, attacked: Rows, saliency: nn.Module, detector: nn.Module) -> Rows:
+def mixed_parts(natural: Rows, attacked: Rows, saliency: nn.Module, detector: nn.Module) -> Rows:
     """Scores of a map's detector on what no image ever was: the parts of a natural and of its adversarial, mixed.
 
     Args:

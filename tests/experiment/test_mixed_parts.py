@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from salientry.evidence import Evidence
-from salientry.experiment.swap import swap
+from salientry.experiment.input_ablations import mixed_parts
 from salientry.learned import with_facts
 from salientry.rows import Rows
 
@@ -47,7 +47,7 @@ def test_every_score_is_of_the_parts_that_its_name_says() -> None:
 
     natural, attacked = rows(role="test"), rows(attack="A")
     detector = with_facts(Product(), detector="SPD", scheme="paired", trained_on="A", protocol="strict", seed=0)
-    found = swap.function(natural, attacked, Drawn(), detector)
+    found = mixed_parts.function(natural, attacked, Drawn(), detector)
     x = {"n": natural.column("image").astype(float), "a": attacked.column("image").astype(float)}
     k = {"n": natural.column("predicted"), "a": attacked.column("predicted")}
 
