@@ -92,12 +92,25 @@ def _built(body: JSON, path: Path) -> nn.Module:
         raise DataDamaged(f"{path} does not say how to build a classifier: {brief(e)}") from e
 
 
-def _called(name: str) -> nn.Module:
+def named(name: str, what: str) -> Any:
+    """What stands at ``module:name``, imported on the user's word, also from the current folder.
+
+    Args:
+        name: of it.
+        what: it should be, for the error.
+
+    Raises:
+        UsageError: for a name that leads nowhere.
+    """
     where, _, attribute = name.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")
-    with theirs(f"cannot import classifier {name!r}"):
-        target: Any = getattr(importlib.import_module(where), attribute)
+    with theirs(f"cannot import {what} {name!r}"):
+        return getattr(importlib.import_module(where), attribute)
+
+
+def _called(name: str) -> nn.Module:
+    target = named(name, "classifier")
     with theirs(f"{name} is called without arguments and should give an nn.Module; it raised"):
         module = target() if callable(target) and not isinstance(target, nn.Module) else target
     if not isinstance(module, nn.Module):

@@ -233,6 +233,7 @@ def check(
         str | None, typer.Option(help="module:callable, or a folder with a classifier.json; default the copy that the guard names.")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights for it: .safetensors or .pt.")] = None,
+    detector: Annotated[str | None, typer.Option(help="module:name of your own detector, where the guard is of one.")] = None,
     overlay: Annotated[Path | None, typer.Option(help="Folder for pictures with the map laid over them.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     device: Device = "cpu",
@@ -251,7 +252,9 @@ def check(
             broken.append(e)
             say_error(told(e)[0])
 
-        verdicts = judge(guard, images, classifier=classifier, weights=weights, overlay=overlay, device=device, refused=refused)
+        verdicts = judge(
+            guard, images, classifier=classifier, weights=weights, detector=detector, overlay=overlay, device=device, refused=refused
+        )
         for v in verdicts:
             tell(json.dumps(v.json()) if as_json else v.line())
         return 2 if broken else int(any(v.flagged for v in verdicts))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..classifiers import load_classifier
+from ..classifiers._loading import named
 from ..datasets._folder import brought
 from ..datasets._picture import read_pixels, write_pixels
 from ..datasets.folder import Resize, resized
@@ -89,6 +90,7 @@ def judge(
     *,
     classifier: str | None = None,
     weights: Path | None = None,
+    detector: str | None = None,
     overlay: Path | None = None,
     device: str = "cpu",
     refused: Callable[[Error], Any] | None = None,
@@ -100,6 +102,7 @@ def judge(
         paths: of the pictures.
         classifier: ``module:callable`` or a folder; default the copy that the guard names.
         weights: for that classifier.
+        detector: ``module:name`` of a detector that is not ours: what was given to ``fit_guard``.
         overlay: folder for pictures with the map laid over them.
         device: where to compute.
         refused: hears of each picture that cannot be judged, and the others are; None: the first one ends it.
@@ -119,7 +122,8 @@ def judge(
         classifier = str(Path(folder) / at)
         if not (Path(classifier) / "classifier.json").is_file():
             raise DataMissing(f"the guard in {folder} wants its classifier in {classifier}, where there is none; name it: --classifier")
-    guard = Guard.load(folder, load_classifier(classifier, weights).to(device))
+    given = None if detector is None else named(detector, "detector")
+    guard = Guard.load(folder, load_classifier(classifier, weights).to(device), given)
     if overlay is not None and guard.saliency is None:
         raise UsageError(f"the guard in {folder} has no saliency model: there is no map to lay over a picture")
     read: list[tuple[Path, torch.Tensor]] = []

@@ -305,6 +305,9 @@ class Reference:
             UsageError: where there is none, with the way out.
         """
         given = STANDS_IN.get() or _GIVEN.get(self.fingerprint)
+        if given is not None and given.fingerprint != self.fingerprint:  # what was noted of it stays
+            noted: dict[str, Any] = {"name": self.name, "needs": self.needs, "group": self.group, "description": self.description}
+            given = ExternalDetector(given.detector, **noted, surrogate=given.surrogate, at=given.at)
         if self.state != "null":
             return with_recipe(FittedExternal(given or self, None, self.state), self)
         if given is not None:
@@ -315,5 +318,6 @@ class Reference:
         if thing is None:
             module = self.at.partition(":")[0]
             way = f"it stood at {self.at}: import {module} first, or give it" if self.at else "it has no name to be found at: give it"
-            raise UsageError(f"the detector {self.name} is not here; {way}, as in Guard.load(folder, classifier, detector=...)")
+            give = "Guard.load(folder, classifier, detector=...), or check --detector module:name"
+            raise UsageError(f"the detector {self.name} is not here; {way}, as in {give}")
         return with_recipe(FittedExternal(self, copy.deepcopy(thing)), self)

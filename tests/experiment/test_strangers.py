@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 from salientry import Guard, fit_guard
 from salientry.adaptive import Selective
 from salientry.attacks import FGSM, DeepFool
-from salientry.classifiers import CompactCNN
+from salientry.classifiers import CompactCNN, save_classifier
+from salientry.cli import app
 from salientry.datasets import Digits
 from salientry.detectors import ExternalDetector, Mahalanobis
 from salientry.errors import UsageError
@@ -264,3 +269,38 @@ def test_the_best_of_ones_own_and_ours_is_chosen(mine: tuple[nn.Module, Tensor, 
     assert set(rates) == {"NearestMean", "Margin", "Fused"}
     with pytest.raises(UsageError, match="each detector needs a name of its own; found Margin, Margin"):
         fit_guard(*mine, detector=["margin", "margin"])
+
+
+def test_the_documented_detectors_do_what_is_said_of_them(
+    mine: tuple[nn.Module, Tensor, Tensor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "USING.md").read_text()
+    section = text[text.index("## Your own detector") : text.index("## Install the tested set")]
+    (block,) = re.findall(r"```python\n(.*?)```", section, re.S)
+    names = {"model": mine[0], "images": mine[1], "labels": mine[2], "fit_guard": partial(fit_guard, attacks=(ATTACK,))}
+    with pytest.warns(UserWarning, match="calibration images"):
+        exec(compile(block, "docs/USING.md", "exec"), names)
+    said = capsys.readouterr().out
+    assert "kept among 3 and their fusion" in said
+    rates = facts_of(names["guard"].detector)["choice"]["rates"]  # type: ignore[attr-defined]
+    assert set(rates) == {"roughness", "NearestMean", "Margin", "Fused"}
+
+
+def test_the_command_line_checks_pictures_with_it_and_says_the_reason(
+    mine: tuple[nn.Module, Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = fit(mine, ExternalDetector(strangers.roughness, description="the roughness of the pixels"))
+    guard.save(tmp_path / "guard")
+    save_classifier(mine[0], tmp_path / "net")
+    loud = torch.zeros(28, 28)
+    loud[::2] = 1
+    Image.fromarray((loud * 255).to(torch.uint8).numpy()).save(tmp_path / "loud.png")
+    command = ["check", str(tmp_path / "guard"), str(tmp_path / "loud.png"), "--classifier", str(tmp_path / "net")]
+    found = CliRunner().invoke(app, [*command, "--detector", "tests.strangers:roughness"])
+    assert found.exit_code == 1 and "FLAGGED" in found.output and "the roughness of the pixels" in found.output
+    found = CliRunner().invoke(app, [*command, "--detector", "tests.strangers:contrast"])
+    assert found.exit_code == 2 and "was fitted with another detector" in " ".join(found.output.split())
+    monkeypatch.setattr("salientry.detectors.external._GIVEN", {})
+    monkeypatch.delattr(strangers, "roughness")
+    found = CliRunner().invoke(app, command)
+    assert found.exit_code == 2 and "import tests.strangers first" in " ".join(found.output.split())
