@@ -241,3 +241,61 @@ def test_classes_by_themselves(raw: Opened, numbers: dict[str, dict[str, Any]], 
     told = {(w["title"], w["count"]) for w in warnings(s, frame).to_dict("records") if w["code"] == "OWN MAPS"}
     saliency = {g.title for p in ("strict", "published") for g in s.of(p) if g.group == "saliency"}
     assert told == (set() if all(passes.values()) else {(t, f"{sum(passes.values())}/{len(passes)}") for t in saliency})
+
+
+# --- controls beside every number ----------------------------------------------------------------------------------
+
+
+def test_the_null_is_the_largest_change_of_a_score(opened: Opened) -> None:
+    d = opened.detector("ID", "strict", "FGSM")
+    null = next(s["name"] for s in opened.body["sets"] if s["facts"].get("control") == "Null" and s["facts"]["protocol"] == "strict")
+    natural, copy = opened.score(d, "any/test/natural"), opened.score(d, null)
+    copy[:] = natural
+    copy[3] += 0.25
+    copy[5] -= 0.5
+    one = recomputed(opened.close())["strict/ID/FGSM/null-difference"]
+    assert (one["value"], one["seeds"][0], one["n"]) == (pytest.approx(0.5), pytest.approx(0.5), len(natural))
+
+
+def test_what_rounding_takes_from_a_detector(opened: Opened) -> None:
+    """On images that count in 8 bits and fool in float as well."""
+    d = opened.detector("SPD", "strict", CW)
+    own, floats = f"strict/test/{CW}", f"published/test/{CW}"
+    counts = np.logical_and.reduce([opened.column(own, k) for k in ("right", "changed", "in_budget")])
+    opened.column(floats, "changed")[counts.argmax()] = False
+    c = counts & opened.column(floats, "changed").astype(bool)
+    gap = (opened.score(d, floats) > d["thresholds"]["0.05"])[c].mean() - (opened.score(d, own) > d["thresholds"]["0.05"])[c].mean()
+    one = recomputed(opened.close())[f"strict/SPD/{CW}/float-minus-8-bit"]
+    assert (one["value"], one["n"]) == (pytest.approx(gap), c.sum())
+    assert 0 < c.sum() < counts.sum()
+
+
+def test_false_positives_at_every_level_and_on_right_images_at_the_largest(opened: Opened) -> None:
+    d, right = opened.detector("ID", "strict", "FGSM"), opened.column("any/test/natural", "right").astype(bool)
+    natural = opened.score(d, "any/test/natural")
+    for other in (x for x in opened.body["detectors"] if x["facts"]["protocol"] == "strict"):
+        other["thresholds"] = {"own": 0.0, "0.01": float(np.quantile(natural, 0.9)), "0.1": float(np.quantile(natural, 0.5))}
+    numbers = recomputed(opened.close())
+    for level, threshold in d["thresholds"].items():
+        if level != "own":
+            assert numbers[f"strict/ID/FGSM/fpr@{level}"]["value"] == pytest.approx((natural > threshold).mean())
+            assert f"strict/ID/FGSM/FGSM/tpr@{level}" in numbers
+    one = numbers["strict/ID/FGSM/fpr-right@0.1"]
+    assert (one["value"], one["n"]) == (pytest.approx((natural > d["thresholds"]["0.1"])[right].mean()), right.sum())
+    assert not {"strict/ID/FGSM/fpr-right@0.01", "strict/ID/FGSM/fpr@own"} & set(numbers)
+
+
+def test_the_gap_is_to_the_baseline_that_is_best_on_validation_pairs(raw: Opened, numbers: dict[str, dict[str, Any]]) -> None:
+    baselines = {
+        d["facts"]["detector"] for d in raw.body["detectors"] if d["facts"].get("group", d["facts"].get("family")) in ("floor", "baseline")
+    }
+    role = "validation" if any(s["name"] == "any/validation/natural" for s in raw.body["sets"]) else "select"
+    counts = raw.column(f"strict/{role}/FGSM", "counts").astype(bool)
+
+    def validation(name: str) -> float:
+        d = raw.detector(name, "strict", "FGSM")
+        return ranked(raw.score(d, f"any/{role}/natural")[: len(counts)][counts], raw.score(d, f"strict/{role}/FGSM")[counts])
+
+    best = raw.detector(max(sorted(baselines), key=validation), "strict", "FGSM")
+    gap = found(raw, raw.detector("SPD", "strict", "FGSM"), "FGSM").mean() - found(raw, best, "FGSM").mean()
+    assert numbers["strict/SPD/FGSM/FGSM/gap-to-floor@0.05"]["value"] == pytest.approx(gap)
