@@ -13,18 +13,16 @@ names of users, so equal stores give equal exports.
 from __future__ import annotations
 
 import hashlib
-import io
-import itertools
 import re
 import shutil
 import tarfile
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from ..errors import DataDamaged, StoreError, UsageError
-from ..files import JSON, Hashing, opened, parsed, read_json, replacing, sha256_of, write_json, writing
+from ..files import JSON, Hashing, opened, parsed, read_json, replacing, sha256_of, write_bytes, write_json, writing
 from ..keys import digest
 from ..store import ARRAYS, BODY, Store, read_arrays, replaceable, sums_of
 
@@ -96,25 +94,27 @@ def export_results(store: Path | str, folder: Path | str, limit: int = LIMIT) ->
         for old in _cuts(folder):
             old.unlink()
     packed, left_out, left_out_size = dict[str, dict[str, str]](), dict[str, list[str]](), 0
-    with writing(folder), _Cutter(folder, limit) as out, tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]
-        for name, sums in looked:
-            if sums is None:
-                step, _, result = name.partition("/")
-                left_out.setdefault(step, []).append(result)
-                left_out_size += sum(f.stat().st_size for f in _files(store / name))
-                continue
-            for file in _files(store / name):
-                told = tarfile.TarInfo(f"{name}/{file.name}")  # no owner, no clock
-                told.size = file.stat().st_size
-                with opened(file) as f:
-                    tar.addfile(told, f)
-            packed[name] = sums
-    size = sum(f["bytes"] for f in out.files)
+    with writing(folder), tempfile.TemporaryFile(dir=folder) as whole:
+        with tarfile.open(fileobj=whole, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+            for name, sums in looked:
+                if sums is None:
+                    step, _, result = name.partition("/")
+                    left_out.setdefault(step, []).append(result)
+                    left_out_size += sum(f.stat().st_size for f in _files(store / name))
+                    continue
+                for file in _files(store / name):
+                    told = tarfile.TarInfo(f"{name}/{file.name}")  # no owner, no clock
+                    told.size = file.stat().st_size
+                    with opened(file) as f:
+                        tar.addfile(told, f)
+                packed[name] = sums
+        files = _cut(whole, folder, limit)
+    size = sum(f["bytes"] for f in files)
     rule = f"rows with an array of more than {WIDE} numbers for each of more than {FEW} images"
     told_left = {"rule": rule, "bytes": left_out_size, "results": left_out}
-    manifest = {"format": FORMAT, "results": len(packed), "bytes": size, "files": out.files, "left_out": told_left, "sums": packed}
+    manifest = {"format": FORMAT, "results": len(packed), "bytes": size, "files": files, "left_out": told_left, "sums": packed}
     write_json(folder / "manifest.json", manifest | {"sha256": digest(manifest)})
-    return Exported(len(packed), size, len(out.files), {k: len(v) for k, v in left_out.items()}, left_out_size)
+    return Exported(len(packed), size, len(files), {k: len(v) for k, v in left_out.items()}, left_out_size)
 
 
 def _looked(store: Path, name: str) -> tuple[str, dict[str, str] | None]:
@@ -157,42 +157,16 @@ def _cuts(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if CUT.fullmatch(p.name))
 
 
-class _Cutter:
-    """A stream that is cut into files, each hashed as it is written."""
-
-    def __init__(self, folder: Path, limit: int) -> None:
-        assert limit > 0
-        self.folder, self.limit, self.files = folder, limit, list[dict[str, Any]]()
-        self._file: IO[bytes] | None = None
-        self._hash = hashlib.sha256()
-
-    def __enter__(self) -> _Cutter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._end()
-
-    def write(self, data: bytes) -> int:
-        """Write it all, into as many files as that takes."""
-        rest = memoryview(data)
-        while rest:
-            if self._file is None:
-                name = f"results.tar.{len(self.files):04d}"
-                self.files.append({"name": name, "bytes": 0, "sha256": ""})
-                self._file, self._hash = open(self.folder / name, "wb"), hashlib.sha256()  # noqa: SIM115
-            now = rest[: self.limit - self.files[-1]["bytes"]]
-            self._file.write(now)
-            self._hash.update(now)
-            self.files[-1]["bytes"] += len(now)
-            rest = rest[len(now) :]
-            if self.files[-1]["bytes"] == self.limit:
-                self._end()
-        return len(data)
-
-    def _end(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file, self.files[-1]["sha256"] = None, self._hash.hexdigest()
+def _cut(whole: IO[bytes], folder: Path, limit: int) -> list[dict[str, Any]]:
+    """A file in pieces of at most ``limit`` bytes: their names, sizes and sha256."""
+    assert limit > 0
+    found = list[dict[str, Any]]()
+    whole.seek(0)
+    while data := whole.read(limit):
+        name = f"results.tar.{len(found):04d}"
+        write_bytes(folder / name, data)
+        found.append({"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+    return found
 
 
 # --- unpacking -------------------------------------------------------------------------------------------------
@@ -211,7 +185,7 @@ def import_results(folder: Path | str, store: Path | str) -> Imported:
     manifest = _manifest(folder)
     files = [_checked(folder, f) for f in manifest["files"]]
     try:
-        with io.BufferedReader(_Joined(files)) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+        with tempfile.TemporaryFile() as whole, tarfile.open(fileobj=_joined(files, whole), mode="r:") as tar:
             found = _results_in(tar, folder)
             if len(found) != manifest["results"]:
                 raise DataDamaged(f"{folder} holds {len(found)} results; its manifest says {manifest['results']}")
@@ -301,53 +275,11 @@ def _opened(tar: tarfile.TarFile, told: tarfile.TarInfo) -> IO[bytes]:
     return file
 
 
-class _Joined(io.RawIOBase):
-    """Files one after another as one."""
-
-    def __init__(self, files: list[Path]) -> None:
-        self.files, self._at = files, 0
-        self.ends = list(itertools.accumulate(f.stat().st_size for f in files))
-        self._open: tuple[int, IO[bytes]] | None = None
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def tell(self) -> int:
-        """The place in the whole."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place in the whole."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.ends[-1] if self.ends else 0}
-        self._at = start[whence] + offset
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        """Read up to the end of the file in which the place is."""
-        i = next((i for i, end in enumerate(self.ends) if self._at < end), None)
-        if i is None:
-            return 0
-        if self._open is None or self._open[0] != i:
-            self._close()
-            self._open = i, opened(self.files[i])
-        file = self._open[1]
-        file.seek(self._at - (self.ends[i - 1] if i else 0))
-        data = file.read(len(buffer))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def _close(self) -> None:
-        if self._open is not None:
-            self._open[1].close()
-            self._open = None
-
-    def close(self) -> None:
-        """Close the file that is open."""
-        self._close()
-        super().close()
+def _joined(files: list[Path], whole: IO[bytes]) -> IO[bytes]:
+    """Files one after another, written into one that is read from its beginning."""
+    for path in files:
+        with opened(path) as f:
+            while data := f.read(LIMIT):
+                whole.write(data)
+    whole.seek(0)
+    return whole

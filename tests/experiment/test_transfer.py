@@ -128,11 +128,11 @@ def test_equal_stores_give_equal_exports(exported: Path, finished_store: Path, t
         for file in (tmp_path / "store" / name).iterdir():
             os.utime(file, (i, i))
             file.chmod(0o600)
-    half = tmp_path / "store" / "score" / "Half-0123456789ab"
+    half = tmp_path / "store" / "scores" / "Half-0123456789ab"
     half.mkdir()
     (half / "result.json").write_text("{ half")
-    (tmp_path / "store" / "score" / ".new-1-x").mkdir()
-    (tmp_path / "store" / "score" / ".new-1-x" / "DONE").touch()
+    (tmp_path / "store" / "scores" / ".new-1-x").mkdir()
+    (tmp_path / "store" / "scores" / ".new-1-x" / "DONE").touch()
     export_results(tmp_path / "store", tmp_path / "exported", limit=SMALL)
     assert files(tmp_path / "exported") == files(exported)
 
