@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..inference import LEAST_SEEDS, t_interval
 from ..metrics import Floats, Interval, interval, rate_draws, share
 from .place import select
 from .scores import Scores
@@ -97,7 +98,8 @@ class Cells:
         runs = [sum(w * d.runs[k] for w, d in drawn) for k in range(seeds.pop())] if len(seeds) == 1 else []
         value, n = sum(w * float(np.mean(d.runs)) for w, d in drawn), min(d.n for _, d in drawn)
         out = interval([value], [np.sum([w * d.draws for w, d in drawn], 0)], n)
-        out = Interval(out.value, out.lo, out.hi, n, tuple(runs))
+        lo, hi = t_interval(runs) if len(runs) >= LEAST_SEEDS else (out.lo, out.hi)
+        out = Interval(out.value, lo, hi, n, tuple(runs))
         if all(w > 0 for w, _ in drawn):
             out = share(out, np.arange(n))
         return out, sorted({k for _, d in drawn for k in d.keys})

@@ -18,7 +18,7 @@ from .place import Row, row
 from .scores import Scores
 from .trained import Images, Trained
 
-SMALL, WEAK = ("CarliniWagner", "DeepFool"), "FGSM"  # the smallest perturbations; the attack that others are tried from
+WEAK = "FGSM"  # the attack that the strong ones are tried from
 WITHOUT = "fusion without the map"
 
 
@@ -83,8 +83,8 @@ def _without(s: Scores, trained_on: str, attacked: Images) -> Iterator[Row]:
 
 def _signs(s: Scores) -> Iterator[Row]:
     """SPD minus ID on C&W and DeepFool, trained on themselves and on FGSM; the paper's own manner of training first."""
-    small = [a for a in s.labels if a.split("-")[0] in SMALL]
-    weak = [a for a in s.labels if a.split("-")[0] == WEAK][:1]
+    small = [a for a in s.labels if s.attacks[a]["strength"] == "strong"]
+    weak = [a for a in s.labels if s.attacks[a]["method"] == WEAK][:1]
     for scheme in ("replica", "paired"):
         for trained, tested in [(a, a) for a in small] + [(w, a) for w in weak for a in small]:
             spd, image = (s.one("published", d, trained, scheme) for d in ("SPD", "ID"))

@@ -74,7 +74,7 @@ def attacks_of(s: Scores) -> dict[str, str]:
     """Our attacks' labels, in order, to the paper's names. An attack with another budget than the paper's is left out."""
     out, column = {}, column_of(s.dataset)
     for i in s.attacked("published") if column and s.whole else []:
-        name, eps = ATTACKS.get(str(i["attack"]).split("-")[0]), i.get("eps")
+        name, eps = ATTACKS.get(s.attacks.get(str(i["attack"]), {}).get("method", "")), i.get("eps")
         if name and (eps is None or math.isclose(float(eps), budget(str(column), name) or 0.0, rel_tol=1e-6)):
             out[str(i["attack"])] = name
     return out

@@ -23,7 +23,7 @@ from ..place import Row, select
 from ..scores import Scores
 from . import single, white
 from .asked import EVERY, MANNERS, NO_TIMING, STRICT, Book, Question, names, unknown
-from .grid import STRONG, Grid, architecture, specs
+from .grid import Grid, architecture, specs
 from .judge import FAILS, HOLDS, NOT_RUN, OPEN, SIZE, UNTRAINED, corrected, judged, of_seeds, row_of, together
 from .size import size_of
 
@@ -60,8 +60,7 @@ def questions(s: Scores, numbers: pd.DataFrame, labels: list[str] | None = None,
         return [unknown(f"C{k + 1}", "", EVERY, f"the paper has no data set {s.dataset}") for k in range(TOTAL)], book
     found = white.questions(s, numbers, book, column)
     if s.whole:
-        named = attacks_of(s)
-        found += _black_box(s, numbers, book, _attacks(s) if labels is None else labels, named)
+        found += _black_box(s, numbers, book, _attacks(s) if labels is None else labels)
     c4 = unknown("C4", "the guard with SPD, images a second", EVERY, NO_TIMING)
     found.append(single.timed(book, timing, s.dataset) if timing is not None else c4)
     known = {q.claim for q in found}
@@ -70,16 +69,16 @@ def questions(s: Scores, numbers: pd.DataFrame, labels: list[str] | None = None,
     return sorted(found, key=lambda q: int(q.claim[1:])), book
 
 
-def _black_box(s: Scores, numbers: pd.DataFrame, book: Book, labels: list[str], named: dict[str, str]) -> list[Question]:
+def _black_box(s: Scores, numbers: pd.DataFrame, book: Book, labels: list[str]) -> list[Question]:
     cells, weak = Cells(s, numbers), _collapsed(numbers)
     on = "" if labels == _attacks(s) else f"on {names(labels)}"
     grid, whole = Grid(cells, book, weak, on), labels == s.labels
     sets = {str(i["attack"]): i for i in s.attacked("published")}
     sizes = {a: tuple(float(np.mean(sets[a][c], dtype=np.float64)) for c in ("rms", "linf")) for a in labels if a in sets}
     plus = [g.trained_on for g in s.trained if (g.protocol, g.scheme, g.detector) == (*STRICT, "IDPlus") and g.trained_on != "combined"]
-    strong = [a for a in labels if named[a] in STRONG]
+    strong = [a for a in labels if s.attacks[a]["strength"] == "strong"]
     return [
-        *(grid.ask(spec) for spec in specs(labels, named, sizes, whole)),  # type: ignore[arg-type]
+        *(grid.ask(spec) for spec in specs(labels, s.attacks, sizes, whole)),  # type: ignore[arg-type]
         *([grid.ask(architecture(a)) for a in plus] or [unknown("C18", "ID+ minus ID", EVERY, "no ID+ in the records")]),
         *single.shifts(s, book, labels, on),
         *single.zeroed(s, cells, book, weak),

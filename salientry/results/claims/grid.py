@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..cells import CHANCE, FOUND, Cells, Drawn, Term
 from ..names import attack_title
@@ -13,8 +14,6 @@ from .asked import MANNERS, STRICT, Answer, Book, Manner, Question, each, groupe
 Terms = Callable[[list[str]], list[Term]]  # training attacks to a weighted sum of cells
 
 DEFENCES, IMAGE = ("SPD", "SMD", "ID", "JSD"), ("ID", "JSD")
-NORMS = {"FGSM": "inf", "BIM": "inf", "MIM": "inf", "CarliniWagner": "2", "DeepFool": "2"}  # JSMA's is 0: it has no group
-WEAK, STRONG = ("FGSM", "BIM", "MIM"), ("CW", "DF")  # in the paper's words
 LARGE, SMALL = (0.027, 0.5), (0.025, 0.5)  # L2, Linf: above either of which ID is said to find everything; below both of which it fails
 BETTER = 0.02  # a difference in what is found that is called one
 SLIGHTLY = 0.05  # a loss that is called slight (C12)
@@ -55,10 +54,12 @@ class Spec:
     rival: str | None = None
 
 
-def specs(labels: list[str], named: dict[str, str], sizes: Sizes, whole: bool) -> list[Spec]:
-    """All of them. ``named``: our label to the paper's name; ``whole``: the labels are all attacks that detectors were trained on."""
-    weak, strong, sparse = ([a for a in labels if named[a] in kind] for kind in (WEAK, STRONG, ("JSMA",)))
-    found = [*_gradient(labels), *_between(labels), *_transfers(weak, strong), *_drops(labels, sparse), *_norms(labels, whole)]
+def specs(labels: list[str], attacks: dict[str, dict[str, Any]], sizes: Sizes, whole: bool) -> list[Spec]:
+    """All of them. ``attacks``: what each is, by label; ``whole``: the labels are all attacks that detectors were trained on."""
+    weak, strong = ([a for a in labels if attacks[a]["strength"] == s] for s in ("weak", "strong"))
+    norms = {a: attacks[a]["norm"] for a in labels}
+    sparse = [a for a in labels if norms[a] == "l0"]
+    found = [*_gradient(labels), *_between(labels), *_transfers(weak, strong), *_drops(labels, sparse), *_norms(norms, whole)]
     return [*found, *_thresholds(labels, sizes), *_minimal(weak, strong), *_combined(labels)]
 
 
@@ -126,9 +127,9 @@ def _drops(labels: list[str], sparse: list[str]) -> list[Spec]:
     return [Spec("C8", f"{d} on JSMA", f"{d} on JSMA, minus on the other unseen attacks: below 0", rows, drop(d), False) for d in DEFENCES]
 
 
-def _norms(labels: list[str], whole: bool) -> list[Spec]:
+def _norms(norms: dict[str, str], whole: bool) -> list[Spec]:
     """C9: others of the same norm, minus those of the other norm."""
-    norms = {a: NORMS[a.split("-")[0]] for a in labels if a.split("-")[0] in NORMS}
+    norms = {a: n for a, n in norms.items() if n in ("linf", "l2")}  # JSMA's is l0: it has no second attack
     pairs = {same: [(a, b) for a in norms for b in norms if a != b and (norms[a] == norms[b]) == same] for same in (True, False)}
 
     def gap(d: str) -> Terms:
