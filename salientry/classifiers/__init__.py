@@ -1,7 +1,7 @@
 """Classifiers: one file each, normalisation inside. A user's own comes in through External."""
 
 from ..types import ClassifierSettings
-from ._loading import load_classifier, save_classifier
+from ._loading import load_classifier, named, save_classifier
 from .compact import CompactCNN
 from .external import External
 from .picture import PictureCNN
@@ -9,4 +9,4 @@ from .residual import ResidualCNN
 
 CLASSIFIERS: dict[str, type[ClassifierSettings]] = {"compact": CompactCNN, "picture": PictureCNN, "residual": ResidualCNN}
 
-__all__ = ["CLASSIFIERS", "CompactCNN", "External", "PictureCNN", "ResidualCNN", "load_classifier", "save_classifier"]
+__all__ = ["CLASSIFIERS", "CompactCNN", "External", "PictureCNN", "ResidualCNN", "load_classifier", "named", "save_classifier"]

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..classifiers import load_classifier
-from ..classifiers._loading import named
+from ..classifiers import load_classifier, named
 from ..datasets._folder import brought
 from ..datasets._picture import read_pixels, write_pixels
 from ..datasets.folder import Resize, resized

@@ -32,7 +32,7 @@ from ..experiment.sanity import SanityCheck
 from ..protocol import STRICT
 from ..saliency import Eq2, Fill, SimpleClassifier, Trunk, UNet
 from ..store import one_of
-from .paper import build
+from .paper import build, further_detectors
 from .paper_config import Config
 
 SMALL = 8 / 255  # a budget that natural images are usually attacked with; the paper's is 51/255
@@ -136,6 +136,7 @@ def fast(
     validation: int | None = None,
     test: int | None = None,
     resize: str = "",
+    detectors: Any = "",
 ) -> Outputs:
     """Everything that the report prints.
 
@@ -148,6 +149,8 @@ def fast(
         validation: likewise.
         test: likewise.
         resize: how pictures are brought to one size, ``squash`` or ``crop``; for ASSIRA alone; empty: ``squash``.
+        detectors: further ones, your own too: names of ``DETECTORS`` and ``module:name`` with commas between, or a tuple of whatever
+            ``fit_guard`` takes as one.
 
     Raises:
         UsageError: for another data set, a number of repetitions or of images that cannot be, or a resizing where nothing is resized.
@@ -155,7 +158,7 @@ def fast(
     """
     one_of("choice of rows", rows, ("all", "headline"))
     given: dict[str, Any] = {"seeds": seeds, "detector_train": detector_train, "validation": validation, "test": test}
-    settings = config(dataset, **{k: v for k, v in given.items() if v is not None})
+    settings = config(dataset, **{k: v for k, v in given.items() if v is not None}, detectors=further_detectors(detectors))
     if resize:
         if not isinstance(settings.data, ASSIRA):
             raise UsageError(f"images of {dataset} come in one size: resize={resize} is for assira")

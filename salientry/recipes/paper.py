@@ -13,8 +13,9 @@ from typing import Any
 
 from ..attacks import CarliniWagner
 from ..batches import RowImages
+from ..classifiers import named
 from ..controls import MatchedNoise, Null, Reversed, RoundTrip, Shuffled, Transplant
-from ..detectors import ID, JSD, SPD, ExternalDetector, IDPlus, as_detector
+from ..detectors import DETECTORS, ID, JSD, SPD, ExternalDetector, IDPlus, as_detector
 from ..errors import UsageError
 from ..experiment.choice import choose, on_select, select_names
 from ..experiment.evaluation import TrainingSet, TrialResult, evaluate, trained
@@ -32,6 +33,7 @@ from ..keys import label, name_of
 from ..protocol import PUBLISHED, EvaluationProtocol
 from ..protocol import REPLICA as UNPAIRED
 from ..saliency import Fill, Gradient, GradientInput, GuidedBackprop
+from ..store import one_of
 from ..types import ROLES, shape_of
 from . import extras as extras
 from .paper_config import Config
@@ -348,6 +350,21 @@ def _fusions(members: tuple[Any, ...]) -> dict[str, list[Any]]:
         with_others = {f"logits with {name}": [*logits, *of] for name, of in left_out.items() if name != "logits"}
         found |= {"logits alone": logits} | with_others
     return {called: kept for called, kept in found.items() if kept}
+
+
+def further_detectors(given: Any) -> tuple[Any, ...]:
+    """A recipe's further detectors: names of ``DETECTORS``, or ``module:name`` of one's own, with commas between; or the detectors.
+
+    Raises:
+        UsageError: for a name that leads nowhere.
+    """
+    if not isinstance(given, str):
+        return tuple(given)
+    names = [name for name in given.split(",") if name]
+    for name in names:
+        if ":" not in name:
+            one_of("detector", name, [n for n in DETECTORS if n != "fused"])
+    return tuple(named(name, "detector") if ":" in name else DETECTORS[name]() for name in names)
 
 
 def _entered(run: Run, config: Config, images: Handle) -> tuple[Any, ...]:

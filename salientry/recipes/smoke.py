@@ -25,7 +25,7 @@ from ..experiment.run import Run
 from ..experiment.sanity import SanityCheck
 from ..protocol import STRICT, EvaluationProtocol
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
-from .paper import prepare
+from .paper import further_detectors, prepare
 from .paper_config import Config
 from .paper_white_box import WhiteBoxConfig, attack_white_box
 
@@ -72,7 +72,7 @@ def smoke(
     bounds: SanityCheck = SanityCheck(),
     strict: EvaluationProtocol = STRICT,
     attacks: tuple[Any, ...] | None = None,
-    detectors: tuple[Any, ...] = (),
+    detectors: Any = "",
     width: int = WIDTH,
     white_box: WhiteBoxConfig = WHITE_BOX,
 ) -> Outputs:
@@ -91,7 +91,8 @@ def smoke(
         bounds: of its sanity check.
         strict: the strict protocol's rules.
         attacks: in place of the six.
-        detectors: further ones, your own too: a callable, images to scores, an object with ``fit`` and ``score``, settings.
+        detectors: further ones, your own too: names of ``DETECTORS`` and ``module:name`` with commas between, or a tuple of whatever
+            ``fit_guard`` takes as one.
         width: of the detectors' CNNs.
         white_box: budgets and sizes of the white box.
 
@@ -102,7 +103,9 @@ def smoke(
     made = replace(
         digits(seeds, detector_train, validation, full_cw, width), data=data, classifier=classifier, saliency=saliency, bounds=bounds
     )
-    experiment, outputs = prepare(run, replace(made, strict=strict, attacks=attacks or made.attacks, detectors=detectors))
+    experiment, outputs = prepare(
+        run, replace(made, strict=strict, attacks=attacks or made.attacks, detectors=further_detectors(detectors))
+    )
     experiment.define_steps(outputs)
     if whitebox:
         attack_white_box(experiment, white_box, outputs)

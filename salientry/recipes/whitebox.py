@@ -20,13 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from ..experiment.outputs import Outputs
 from ..experiment.run import Run
 from ..store import one_of
 from . import fast, smoke
 from .fast import FINE
-from .paper import prepare
+from .paper import further_detectors, prepare
 from .paper_config import Config
 from .paper_white_box import WhiteBoxConfig, attack_white_box
 
@@ -59,20 +60,22 @@ CONFIGS: dict[str, tuple[Callable[[], Config], WhiteBoxConfig]] = {
 }
 
 
-def whitebox(run: Run, dataset: str = "cifar10") -> Outputs:
+def whitebox(run: Run, dataset: str = "cifar10", detectors: Any = "") -> Outputs:
     """Everything that the white box's part of the report prints. Detectors are those of ``smoke`` and ``fast``: what they left in the
     store is used again.
 
     Args:
         run: where it is written down.
         dataset: a name of ``CONFIGS``.
+        detectors: further ones, your own too: names of ``DETECTORS`` and ``module:name`` with commas between, or a tuple of whatever
+            ``fit_guard`` takes as one.
 
     Raises:
         UsageError: for another data set.
     """
     one_of("data set", dataset, CONFIGS)
     config, white_box = CONFIGS[dataset]
-    experiment, outputs = prepare(run, config())
+    experiment, outputs = prepare(run, replace(config(), detectors=further_detectors(detectors)))
     outputs.sanity.clear()
     outputs.compact = True
     attack_white_box(experiment, white_box, outputs)

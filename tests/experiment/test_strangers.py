@@ -21,6 +21,7 @@ from salientry.adaptive import Selective
 from salientry.attacks import FGSM, DeepFool
 from salientry.classifiers import CompactCNN, save_classifier
 from salientry.cli import app
+from salientry.cli.running import parameters
 from salientry.datasets import Digits
 from salientry.detectors import ExternalDetector, Mahalanobis
 from salientry.errors import UsageError
@@ -182,6 +183,15 @@ def test_a_recipe_fuses_attacks_and_chooses_among_them_as_among_ours(tmp_path: P
     assert fusions["all"] == 13 and fusions["without own"] == fusions["without mine"] == 12 and fusions["logits with mine"] == 4
     attacked = [h.args.get("detector") for h in every if h.step is not None and h.step.name == "attack_defended"]
     assert {"contrast", "NearestMean", "Margin"} <= {names(d) for d in attacked if d is not None and "settings" in d.args}
+    by_name = smoke(
+        run, seeds=2, detector_train=80, validation=60, whitebox=True, detectors="tests.strangers:contrast,mahalanobis", **small
+    )
+    fits = [names(h) for h in run.order(list(by_name)) if h.step is not None and h.step.name == "fit_detector"]
+    assert fits.count("contrast") == fits.count("Mahalanobis") == fits.count("Margin")
+    assert parameters(smoke, ["detectors=tests.strangers:contrast"]) == {"detectors": "tests.strangers:contrast"}
+    for wrong, words in (("mahalanob", "unknown detector 'mahalanob'; there are: spd"), ("tests.strangers:no", "cannot import detector")):
+        with pytest.raises(UsageError, match=words):
+            smoke(run, detectors=wrong)
     with pytest.raises(UsageError, match="two detectors are called Margin; give yours another name"):
         smoke(run, detectors=(ExternalDetector(strangers.contrast, name="Margin"),))
 
