@@ -114,7 +114,8 @@ def missing_controls(records: Records, groups: list[Group]) -> list[str]:
 
 
 def _place(g: Group) -> tuple[int, int]:
-    return ("saliency", "image", "fusion", "floor").index(g.family), g.form == "replica"
+    known = ("saliency", "image", "fusion", "floor")
+    return known.index(g.family) if g.family in known else len(known), g.form == "replica"
 
 
 def _best_floor(records: Records, groups: list[Group]) -> Group | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from salientry.classifiers import CompactCNN, save_classifier
 from salientry.cli import app
 from salientry.cli.running import parameters
 from salientry.datasets import Digits
-from salientry.detectors import ExternalDetector, Mahalanobis
+from salientry.detectors import BlackShare, ExternalDetector, HighFrequency, Mahalanobis, Margin, Margin2
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
 from salientry.experiment.evaluation import TrainingSet
@@ -44,6 +45,7 @@ FEW = Roles(train=300, detector_train=80, validation=60, calibration=80, test=60
 ATTACK = FGSM()
 GUIDED = ExternalDetector(strangers.roughness, name="guided", surrogate=strangers.smooth_roughness)
 MINE = (strangers.contrast, strangers.roughness, GUIDED, strangers.NearestMean(), strangers.FeatureSqueezing(), Mahalanobis())
+BASELINES = (Margin(), Margin2(), BlackShare(), HighFrequency())  # that a table of detection stands on
 NAMES = ["contrast", "roughness", "guided", "NearestMean", "FeatureSqueezing", "Mahalanobis"]
 
 
@@ -65,11 +67,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, Any], 
     outputs.gates, outputs.sanity = [], []
     attacker = WhiteBoxExperiment(experiment, replace(WHITE_BOX, images=20, table=20), outputs)
     trials = {}
-    for detector in experiment.config.detectors:
+    for detector in (*BASELINES, *experiment.config.detectors):
         for rules in (PUBLISHED, experiment.config.strict):
             trial = experiment.evaluated(detector, rules, TrainingSet((ATTACK,)), 0)
             outputs.scores += trial.outputs
         trials[str(getattr(detector, "name", type(detector).__name__))] = trial
+        if detector in BASELINES:
+            continue
         target = Target(trial.detector, trial.calibrated.scores, attacker.drawer(detector))
         outputs.white_box.append(attacker.attack(target, Selective(0.3, steps=8)))
     with pytest.warns(UserWarning, match="80 calibration images"):
@@ -117,12 +121,20 @@ def test_what_learns_has_learnt_from_this_run(ran: tuple[Run, dict[str, Any], An
 def test_records_and_the_frame_hold_them_by_name_and_group(ran: tuple[Run, dict[str, Any], Any, Path]) -> None:
     frame = Scores.read(ran[3], verify=True).frame
     groups = dict(zip(frame.detector, frame.group, strict=True))
-    assert groups == dict.fromkeys(NAMES, "own") | {"NearestMean": "mine", "Mahalanobis": "baseline"}
+    assert {n: groups[n] for n in NAMES} == dict.fromkeys(NAMES, "own") | {"NearestMean": "mine", "Mahalanobis": "baseline"}
     strict = frame[(frame.protocol == "strict") & (frame.detector == "contrast")]
     run, trials, _, _ = ran
     rows, scores, _ = evidence_of(run, trials["contrast"], 0)
     assert any(np.array_equal(s, scores) for s in strict.scores if len(s) == len(rows))
     assert {k for t in strict.thresholds for k in t} >= {"own", "0.05"}
+
+
+def test_the_page_has_a_row_of_each(ran: tuple[Run, dict[str, Any], Any, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(ran[3], tmp_path / "out")
+    found = CliRunner().invoke(app, ["report", str(folder)])
+    assert found.exit_code == 0, found.output
+    page = (folder / "report.html").read_text()
+    assert all(re.search(rf">\s*{name}\b", page) for name in NAMES[:5])
 
 
 def test_the_white_box_says_whose_slope_it_took(ran: tuple[Run, dict[str, Any], Any, Path]) -> None:
