@@ -175,7 +175,7 @@ def unlinked(path: Path) -> bytes:
 
 
 def test_a_damaged_result_in_the_store_is_named(store: Path, tmp_path: Path) -> None:
-    path = next(p for p in sorted(store.glob("score/*/arrays.safetensors")))
+    path = next(p for p in sorted(store.glob("scores/*/arrays.safetensors")))
     content = unlinked(path)
     path.write_bytes(content[:-8])
     again = f"remove {path.parent}, and the same command computes it again"
@@ -344,7 +344,7 @@ def disk(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
 
 def test_a_full_disk_loses_nothing_that_was_done(store: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = {p.parent.relative_to(store) for p in store.glob("*/*/DONE")}
-    for folder in (*store.glob("score/*"), *store.glob("control_images/*")):
+    for folder in (*store.glob("scores/*"), *store.glob("control_images/*")):
         shutil.rmtree(folder)
     before = {p.parent.relative_to(store): p.stat().st_mtime_ns for p in store.glob("*/*/DONE")}
     assert 20 < len(before) < len(everything) - 20
@@ -355,15 +355,18 @@ def test_a_full_disk_loses_nothing_that_was_done(store: Path, finished: Path, tm
     assert len(after) == len(before) + 10
     assert {k: after[k] for k in before} == before
     assert not [p for p in store.rglob(".new-*")], "what was half written is gone: it would fill the disk"
-    assert f"{len(after)} done, {len(everything) - len(after)} left" in Told("plan", "tiny").lines[-1]
+    planned = re.search(r"(\d+) done, (\d+) left(?:, (\d+) that nobody needs)?", Told("plan", "tiny").lines[-1])
+    assert planned is not None and int(planned[1]) == len(after)
+    assert int(planned[1]) + int(planned[2]) + int(planned[3] or 0) == len(everything)
     Told("run", "tiny", "--out", tmp_path / "o").refused(4, "is full")
     monkeypatch.undo()
     monkeypatch.setenv("SALIENTRY_HOME", str(store))
     recipe(monkeypatch, running_tiny)
     told = Told("run", "tiny", "--out", tmp_path / "o")
     assert told.code == 0, told.err
-    assert f"{len(everything) - len(after)} steps computed, {len(after)} re-used" in told.out
-    assert {p.parent.relative_to(store) for p in store.glob("*/*/DONE")} == everything
+    assert f"{planned[2]} steps computed, {len(after)} re-used" in told.out
+    left_out = everything - {p.parent.relative_to(store) for p in store.glob("*/*/DONE")}
+    assert len(left_out) == int(planned[3] or 0) and {p.parts[0] for p in left_out} <= {"scores"}, "validation scores that were chosen by"
     assert recorded(tmp_path / "o") == recorded(finished)
 
 
@@ -493,7 +496,7 @@ def test_an_old_report_stays_until_everything_new_was_read(store: Path, left: Pa
     """What is read last is damaged."""
     (left / "run.json").write_text("{}")  # of another run
     before = {p: p.read_bytes() for p in left.rglob("*") if p.is_file()}
-    for path in (next(store.glob("gallery/*/arrays.safetensors")), next(store.glob("calibrate/*/arrays.safetensors"))):
+    for path in (next(store.glob("gallery/*/arrays.safetensors")), next(store.glob("scores/*/arrays.safetensors"))):
         content = unlinked(path)
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         Told("run", "tiny", "--out", left).refused(3, f"remove {path.parent}, and the same command computes it again")
@@ -505,7 +508,7 @@ def test_an_old_report_stays_until_everything_new_was_read(store: Path, left: Pa
 
 def test_results_without_checksums_are_told(store: Path, left: Path) -> None:
     assert "have no checksums" not in Told("run", "tiny", "--out", left).out
-    for done in list(store.glob("calibrate/*/DONE"))[:2]:
+    for done in list(store.glob("scores/*/DONE"))[:2]:
         unlinked(done)
         done.touch()
     assert "note: 2 of them have no checksums, an earlier version wrote them" in Told("run", "tiny", "--out", left).out
