@@ -7,18 +7,17 @@ import pytest
 
 from salientry.attacks import JSMA, CarliniWagner
 from salientry.errors import UsageError
-from salientry.experiment.choice import LOGISTIC, TRAINED
 from salientry.experiment.describe import attack_settings
 from salientry.experiment.handles import Handle
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.run import Run
 from salientry.experiment.scoring import Scored
 from salientry.keys import label
-from salientry.recipes.paper import GROUPS
 from salientry.recipes.smoke import PRINTED, REDUCED, smoke
 from tests.graph import scoring
 
 SEEDS, ATTACKS, DEFENCES = 3, 6, 4
+TRAINED, LOGISTIC, GROUPS = 2, 6, 8  # baselines whose seed counts and others; what a fusion is taken apart into
 
 
 @pytest.mark.parametrize(
@@ -47,15 +46,15 @@ def called(run: Run, outputs: Outputs, name: str) -> list[Handle]:
 def test_every_detector_is_there_once_a_training_protocol_and_seed(written: tuple[Run, Outputs]) -> None:
     run, outputs = written
     fitted = called(run, outputs, "fit_detector")
-    drawn = DEFENCES + len(TRAINED)
-    published = (ATTACKS + 1 + 1) * (drawn * SEEDS + len(LOGISTIC) + DEFENCES)  # each attack, all of them, the printed one; replicas
-    strict = (ATTACKS + 1) * ((drawn + 1) * SEEDS + len(LOGISTIC))  # and ID+
+    drawn = DEFENCES + TRAINED
+    published = (ATTACKS + 1 + 1) * (drawn * SEEDS + LOGISTIC + DEFENCES)  # each attack, all of them, the printed one; replicas
+    strict = (ATTACKS + 1) * ((drawn + 1) * SEEDS + LOGISTIC)  # and ID+
     spoiled = 2 * (6 * 2 + 2 * 1 + 3)  # two attacks: maps, gradients, labels
-    unseen = ATTACKS * (3 + len(TRAINED) + len(LOGISTIC))
+    unseen = ATTACKS * (3 + TRAINED + LOGISTIC)
     assert len(fitted) == published + strict + spoiled + unseen
     scored = Counter(scoring(s.scores) for s in outputs.scores)
     assert scored["test"] == published + strict + spoiled
-    kinds = 2 * len(GROUPS) + 1  # all; without each; logits alone; logits with each other
+    kinds = 2 * GROUPS + 1  # all; without each; logits alone; logits with each other
     assert scored["fusion test"] == scored["fusion calibration"] == kinds * SEEDS
     assert len({s.scores.fingerprint for s in outputs.scores}) == len(outputs.scores), "each once"
     assert not any(run.done(h) for h in fitted), "nothing is computed while it is written down"
