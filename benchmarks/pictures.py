@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from salientry.report.figures import INK, PAPER, STYLE
-from salientry.report.records import attack_title
+from salientry.results.names import attack_title
 from salientry.store import read_arrays, read_json
 
 from .recorded import Recorded

@@ -15,10 +15,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from salientry.report import document
-from salientry.report.targets import COLUMNS as NAMED
-from salientry.report.targets import cell as printed
-from salientry.report.targets import printed as paper
+from salientry.report import claims
+from salientry.results.paper_numbers import COLUMNS as NAMED
+from salientry.results.paper_numbers import cell as printed
+from salientry.results.paper_numbers import printed as paper
+from salientry.results.paper_numbers import printed_text
 
 from . import pictures
 from .recorded import RESULTS, Recorded, first, recorded, row, rule
@@ -148,7 +149,8 @@ def _sign(r: Recorded, form: str) -> str:
 def _one_for_all(r: Recorded, detector: str) -> str:
     id = f"published/{detector}/combined/combined/accuracy"
     column = NAMED.get(r.dataset)
-    theirs = f"; the paper {printed(paper()['table6'][detector], column).text}" if column else ""
+    cell = printed(paper()["table6"][detector], column) if column else None
+    theirs = f"; the paper {printed_text(cell | {'value': cell['found']})}" if cell else ""
     return _with_n(r, id) + theirs
 
 
@@ -214,7 +216,7 @@ def main() -> None:
     if given.claims:
         folders = sorted(p.parent.relative_to(ROOT) for p in RESULTS.rglob("records.json.xz"))
         with contextlib.chdir(ROOT):  # it names the folders as they were given
-            document.write(folders, CLAIMS, Path("results/benchmarks/guard.json"))
+            claims.write(folders, CLAIMS, Path("results/benchmarks/guard.json"))
     for name in PARTS if given.write else ():
         path = ROOT / name
         path.write_text(filled(name, path.read_text()))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from salientry.report.columns import COLUMNS
-from salientry.report.records import attack_title
-from salientry.report.targets import COLUMNS as NAMED
+from salientry.report.collection import ORDER as COLUMNS
+from salientry.results.names import attack_title
+from salientry.results.paper_numbers import COLUMNS as NAMED
 from salientry.store import read_json
 
 RESULTS = Path(__file__).parents[1] / "results"

@@ -10,7 +10,7 @@ from typing import Any
 from salientry.keys import label
 from salientry.recipes.fast import CONFIGS
 from salientry.recipes.paper_config import Config
-from salientry.report.maps import enough
+from salientry.results.warnings import GAIN
 from salientry.store import read_json
 
 from .recorded import RESULTS, Recorded, first, made, recorded, row, rule, text
@@ -106,7 +106,7 @@ def own_maps(r: Recorded) -> list[str]:
     for words, head in (("map from a second net", "any/map/class "), ("map from the classifier's trunk", "any/map/trunk/class ")):
         classes = [i.removeprefix(head).split("/")[0] for i in r.numbers if i.startswith(head) and i.endswith("/kept-gain")]
         found = {k: [r.numbers[f"{head}{k}/{g}"] for g in gains.values()] for k in classes}
-        passing = [k for k, of in found.items() if all(enough(n["value"], n["lo"]) for n in of)]
+        passing = [k for k, of in found.items() if all(n["value"] >= GAIN and n["lo"] > 0 for n in of)]
         spans = [sorted(of[i]["value"] for of in found.values()) for i in range(len(gains))]
         lines += [row(words, *(f"{text(s[0])} to {text(s[-1])}" for s in spans), f"{len(passing)} of {len(found)}")] if found else []
     return lines

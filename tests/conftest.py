@@ -41,11 +41,11 @@ def classifier(shape: Shape) -> nn.Module:
 
 
 def _tiny_run(folder: Path) -> None:
-    from salientry.report import page  # here, since most files of tests need neither
+    from salientry.report.report import write  # here, since most files of tests need neither
     from tests.tiny import finish
 
     finish(folder / "store", folder / "out")
-    page.write(folder / "out")
+    write(folder / "out")
 
 
 @pytest.fixture(scope="session")

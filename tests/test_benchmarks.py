@@ -18,7 +18,7 @@ from benchmarks import record
 from salientry.classifiers import save_classifier
 from salientry.files import own_sha256
 from salientry.guard import Guard
-from salientry.report.records import Records
+from salientry.results.scores import Scores
 from salientry.store import read_arrays, read_json, write_arrays, write_json
 from salientry.types import Shape
 from tests.tiny_fast import config
@@ -166,16 +166,16 @@ def test_a_run_is_recorded_packed_and_every_score_is_kept(finished: Path, tmp_pa
     record.kept_whole(folder, out)
     kept = read_json(out / "records.json")
     assert len(kept["sha256"]) < len(body["sha256"]), "a run has equal columns, so this test can fail"
-    a, b = Records(folder), Records(out, verify=True)
+    a, b = Scores.read(folder), Scores.read(out, verify=True)
     assert not b.damaged
     assert not b.absent
-    assert a.sets.keys() == b.sets.keys()
-    scored = [{(g.name, g.family, r.facts["seed"]): r for g in found.groups for r in g.runs} for found in (a, b)]
+    assert a.images.keys() == b.images.keys()
+    scored = [{(g.protocol, g.title, g.trained_on, r.facts["seed"]): r for g in found.trained for r in g.seeds} for found in (a, b)]
     assert scored[0].keys() == scored[1].keys()
     for name, one in scored[0].items():
         assert one.scores.keys() == scored[1][name].scores.keys()
         for images, values in one.scores.items():
-            np.testing.assert_array_equal(values, scored[1][name].scores[images])
+            np.testing.assert_array_equal(values[0], scored[1][name].scores[images][0])
     packed = {f"{n}.xz" for n in ("grid.csv", "records.json", "records.safetensors", "report.json", "run.json")}
     assert {p.name for p in out.iterdir()} == {"scores"} | packed
     assert read_json(out / "report.json") == read_json(folder / "report.json")

@@ -21,7 +21,8 @@ from salientry.attacks import ATTACKS, DeepFool
 from salientry.classifiers import CompactCNN
 from salientry.cli import app
 from salientry.datasets import Digits
-from salientry.report.records import Records
+from salientry.results.names import NATURAL
+from salientry.results.scores import Scores
 from salientry.store import read_json
 from salientry.types import Shape
 
@@ -174,17 +175,17 @@ def test_what_the_demo_costs_is_what_was_recorded() -> None:
     assert f"{run['core_seconds'] / 60:.0f} minutes of one core" in " ".join(README.split())
 
 
-def flagged(records: Records, detector: str, form: str, kind: str) -> float:
+def flagged(records: Scores, detector: str, scheme: str, kind: str) -> float:
     """By hand: the mean over the seeds, image i taken from the set of attack i modulo their number."""
-    chosen = [g for g in records.groups if (g.protocol, g.detector, g.form, g.trained_on) == ("strict", detector, form, "combined")]
-    names, shares = chosen[0].runs[0].facts["of"], []
-    for run in chosen[0].runs:
+    (chosen,) = [g for g in records.of("strict") if (g.detector, g.scheme, g.trained_on) == (detector, scheme, "combined")]
+    shares = []
+    for run in chosen.seeds:
         hits = total = 0
-        for k, attack in enumerate(names):
-            s = records.sets[f"strict/test/{'MatchedNoise of ' if kind == 'noise' else ''}{attack}"]
-            wanted = (s.columns["counts"] if kind == "found" else ~s.columns["changed"]) & (np.arange(len(s)) % len(names) == k)
-            above = run.scores[s.name] > run.thresholds["0.05"]  # type: ignore[index]
-            before = run.scores["any/test/natural"] > run.thresholds["0.05"]  # type: ignore[index]
+        for k, attack in enumerate(chosen.of):
+            s = records.images[f"strict/test/{'MatchedNoise of ' if kind == 'noise' else ''}{attack}"]
+            wanted = (s["counts"] if kind == "found" else ~s["changed"]) & (np.arange(s["n"]) % len(chosen.of) == k)
+            above = run.scores[s["name"]][0] > run.thresholds["0.05"]
+            before = run.scores[NATURAL][0] > run.thresholds["0.05"]
             hits += int(above[wanted].sum()) - (int(before[wanted].sum()) if kind == "noise" else 0)
             total += int(wanted.sum())
         shares.append(hits / total)
@@ -193,7 +194,7 @@ def flagged(records: Records, detector: str, form: str, kind: str) -> float:
 
 def test_the_readmes_numbers_and_plot_are_those_of_the_scores() -> None:
     """Each share is counted again from the score records, and looked for in the sentence and in the drawing."""
-    records = Records(ROOT / "results" / "fast" / "cifar10")
+    records = Scores.read(ROOT / "results" / "fast" / "cifar10")
     classes = {"ID+": "IDPlus", "fusion": "Fused", "SPD (trunk)": "SPD", "SMD (trunk)": "SMD"}
     forms = {"fusion": "all", "SPD (trunk)": "trunk", "SMD (trunk)": "trunk"}
     share = {
@@ -212,8 +213,8 @@ def test_the_readmes_numbers_and_plot_are_those_of_the_scores() -> None:
     ):
         assert words.format(f"{100 * share[d][kind]:.0f} %") in sentences, (d, kind)
     assert abs(share["Margin2"]["noise"]) < 0.01, "it does not react to harmless noise"
-    labels = next(g.labels for g in records.groups if (g.protocol, g.trained_on) == ("strict", "combined"))
-    attacked = [records.sets[f"strict/test/{a}"].counts for a in labels]
+    labels = records.labels
+    attacked = [records.images[f"strict/test/{a}"]["counts"] for a in labels]
     assert f"of {sum(int(c[k :: len(labels)].sum()) for k, c in enumerate(attacked))} attacked images" in sentences
     drawn = dict(re.findall(r'<g id="point ([^"]+)">.*?<use [^>]*?x="([\d.]+)" y="[\d.]+"', (ROOT / readme.PLOT).read_text(), re.S))
     high = dict(re.findall(r'<g id="point ([^"]+)">.*?<use [^>]*?x="[\d.]+" y="([\d.]+)"', (ROOT / readme.PLOT).read_text(), re.S))
@@ -229,23 +230,22 @@ def test_the_readmes_numbers_and_plot_are_those_of_the_scores() -> None:
 def test_the_readmes_limits_are_those_of_the_scores() -> None:
     """By hand: whom an attack within 8/255 passed, of each detector; and what counting black pixels finds on MNIST."""
     passed: dict[str, Any] = {}
-    for s in Records(ROOT / "results" / "whitebox" / "cifar10").sets.values():
-        f = s.facts
+    for f in Scores.read(ROOT / "results" / "whitebox" / "cifar10").images.values():
         if f["kind"] != "white box" or (f["detector_protocol"], f["seed"], f["hardened"], f["norm"]) != ("strict", 0, None, "linf"):
             continue
         if f["level"] != "own" and f["method"] != "Alarm" and f["eps"] is not None and f["eps"] <= 8 / 255 + 1e-9:
-            fooled = s.columns["right"] & s.columns["changed"] & s.columns["in_budget"]
-            evaded = fooled & (s.columns["score"] <= f["thresholds"][str(f["level"])])
+            fooled = f["right"] & f["changed"] & f["in_budget"]
+            evaded = fooled & (f["score"] <= f["thresholds"][str(f["level"])])
             passed[f["detector"]] = passed.get(f["detector"], False) | evaded
     (images,) = {len(p) for p in passed.values()}
     assert all(p.all() for p in passed.values())
     words = " ".join(README.split())
     assert f"got past each of {len(passed)} detectors with all {images} images" in words
-    digits = Records(ROOT / "results" / "fast" / "mnist")
+    digits = Scores.read(ROOT / "results" / "fast" / "mnist")
     (cw,) = (a for a in digits.labels if a.startswith("CarliniWagner"))
-    black, s = digits.group("strict", "BlackShare", cw), digits.sets[f"strict/test/{cw}"]
+    black, s = digits.one("strict", "BlackShare", cw), digits.images[f"strict/test/{cw}"]
     assert black is not None
-    found = black.flags(s, "0.05")[0][s.counts].mean()
+    found = black.flags(s["name"], "0.05")[0][s["counts"]].mean()
     assert f"counting black pixels finds {100 * found:.0f} % of C&W's images" in words
 
 
@@ -319,7 +319,7 @@ def test_a_run_without_verdicts_is_said() -> None:
 @pytest.mark.nightly
 def test_the_recorded_run_of_natural_images_follows_from_its_scores() -> None:
     """As anybody may check it: no data, no torch, no GPU."""
-    code = "import sys; sys.modules['torch'] = None; from salientry.report.verify import verify; print(verify(sys.argv[1]))"
+    code = "import sys; sys.modules['torch'] = None; from salientry.report.report import verify; print(verify(sys.argv[1]))"
     told = subprocess.run([sys.executable, "-c", code, str(ROOT / "results/fast/cifar10")], capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
     assert int(told.stdout) > 10_000

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import Error, UsageError
-from .lines import guarded, print_anything, say_error, tell, told
+from .lines import guarded, needs_pandas, print_anything, say_error, tell, told
 
 _Misuse = cast(type[Exception], typer.BadParameter.__base__)  # typer's UsageError, which lives elsewhere in each of its versions
 
@@ -188,10 +188,11 @@ def report(
     """
 
     def work() -> int:
-        from ..report import collection, document
-        from ..report.page import write
-        from ..report.verify import absent, listed
-        from ..report.verify import verify as checked
+        with needs_pandas():
+            from ..report import claims as document
+            from ..report import collection
+            from ..report.report import absent, listed, write
+            from ..report.report import verify as checked
         from ..store import packed
 
         other = "--cells" if cells is not None else "--verify" if verify else "--against" if against is not None else ""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import typer
 
-from ..errors import Error, StoreError
+from ..errors import Error, StoreError, UsageError
 
 DEFECT = 70
 
@@ -33,6 +34,17 @@ def print_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def needs_pandas() -> Iterator[None]:
+    """What imports the report: where pandas is not installed, an error says what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as e:
+        if e.name != "pandas":
+            raise
+        raise UsageError("the tables of a report need pandas, which is not installed: pip install 'salientry[report]'") from None
 
 
 def guarded(work: Callable[[], int], debug: bool, error_code: int | None = None) -> None:

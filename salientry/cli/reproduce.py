@@ -16,7 +16,8 @@ from ..experiment.records import export, revisions_of
 from ..experiment.reproduce import ScoredDetector, compute_again, scored_detectors
 from ..experiment.run import Outcome, Run
 from ..metrics import auroc
-from ..report.records import Records, Scored
+from ..results.names import NATURAL
+from ..results.scores import Fitted, Scores
 from . import running
 from .bars import ProgressDisplay
 from .running import Say
@@ -115,7 +116,7 @@ def reproduce(
         if outcome.failed:
             return _skipped(outcome, say)
         export(run, wanted, outcome, Path(aside) / "records", about)
-        lines = compared(recorded, Records(Path(aside) / "records"), detector.key)
+        lines = compared(recorded, Scores.read(Path(aside) / "records"), detector.key)
     say(f"{'attacked test set':40} {'n':>6} {'recorded':>9} {'now':>9} {'difference':>11}")
     for one in lines:
         say(one.line())
@@ -125,15 +126,15 @@ def reproduce(
     return 0
 
 
-def _read(folder: Path) -> Records:
+def _read(folder: Path) -> Scores:
     """Records with their checksums compared."""
     try:
-        return Records(folder, verify=True)
+        return Scores.read(folder, verify=True)
     except DataDamaged as e:
         raise VerificationFailed(f"nothing to compare with in {folder}: {e}") from None
 
 
-def _judge(lines: list[Compared], recorded: Records, key: str) -> None:
+def _judge(lines: list[Compared], recorded: Scores, key: str) -> None:
     """Raise unless all agrees and the records are whole."""
     files = ", ".join(sorted(set(recorded.damaged.values())))
     rotten = f"{files} in {recorded.folder} is not what the sha256 in records.json says"
@@ -147,9 +148,9 @@ def _judge(lines: list[Compared], recorded: Records, key: str) -> None:
         raise VerificationFailed(f"the AUROCs agree, but {rotten}")
 
 
-def _changed(today: dict[str, int], recorded: Records | None) -> str:
+def _changed(today: dict[str, int], recorded: Scores | None) -> str:
     """The settings classes that had another revision in the records, with both; empty where there is none."""
-    then = today if recorded is None else recorded.revisions
+    then = today if recorded is None else dict(recorded.body.get("revisions", {}))  # older records hold none: 1 everywhere
     return ", ".join(f"{name} ({then.get(name, 1)}, now {new})" for name, new in today.items() if then.get(name, 1) != new)
 
 
@@ -162,11 +163,11 @@ def _skipped(outcome: Outcome, say: Say) -> int:
 # --- which one -------------------------------------------------------------------------------------------------
 
 
-def _key(only: str, known: Mapping[str, ScoredDetector], recorded: Records | None, about: dict[str, Any], say: Say, changed: str) -> str:
+def _key(only: str, known: Mapping[str, ScoredDetector], recorded: Scores | None, about: dict[str, Any], say: Say, changed: str) -> str:
     """The key that is meant, in the recipe and, where something is compared, in the records."""
     there = _scored(recorded) if recorded else dict.fromkeys(known)
-    made = f"; the records in {recorded.folder} were made with {_call(recorded.recipe)}" if recorded else ""
-    if recorded and recorded.recipe != about:
+    made = f"; the records in {recorded.folder} were made with {_call(recorded.body['recipe'])}" if recorded else ""
+    if recorded and recorded.body["recipe"] != about:
         say(f"note: this call is {_call(about)}{made}")
     both = sorted(set(known) & set(there))
     if only.partition(":")[0] == "random":
@@ -177,7 +178,7 @@ def _key(only: str, known: Mapping[str, ScoredDetector], recorded: Records | Non
         return found[0]
     if found:
         raise UsageError(f"{len(found)} detectors have a key that begins with {only!r}: {_near(only, found)}")
-    if changed and recorded and recorded.recipe == about and only and any(k.startswith(only.lower()) for k in there):
+    if changed and recorded and recorded.body["recipe"] == about and only and any(k.startswith(only.lower()) for k in there):
         raise UsageError(f"detector {only!r} of the records stands on another revision of {changed}: its numbers cannot be compared")
     if recorded and only and any(k.startswith(only.lower()) for k in known):
         gone = f"; files of scores that are missing: {', '.join(recorded.absent)}" if recorded.absent else ""
@@ -211,29 +212,29 @@ def _call(about: Mapping[str, Any]) -> str:
     return f"`{about['recipe']}{given}` (seed {about['seed']}, {about['numerics']})"
 
 
-def _scored(records: Records) -> dict[str, Scored]:
+def _scored(records: Scores) -> dict[str, Fitted]:
     """The records' detectors that have scores, by key."""
-    return {one.key: one for group in records.groups for one in group.runs}
+    return {one.key: one for group in records.trained for one in group.seeds}
 
 
-def _described(detector: ScoredDetector, records: Records | None) -> str:
+def _described(detector: ScoredDetector, records: Scores | None) -> str:
     if records is None:
         step = detector.fitted.step
         return f"{step.name if step else ''} {detector.fitted.slug}"
     facts = _scored(records)[detector.key].facts
-    return f"{facts['detector']} ({facts['form']}) trained on {facts['trained_on']}, {facts['protocol']}, seed {facts['seed']}"
+    return f"{facts['detector']} ({facts['scheme']}) trained on {facts['trained_on']}, {facts['protocol']}, seed {facts['seed']}"
 
 
 # --- what it says ----------------------------------------------------------------------------------------------
 
 
-def compared(recorded: Records | None, now: Records, key: str) -> list[Compared]:
+def compared(recorded: Scores | None, now: Scores, key: str) -> list[Compared]:
     """A detector's AUROC on every attacked test set, before and now: the adversarials that count against all test naturals. A set that
     the records have by this name, made by another revision of its attack, is left out.
     """
     old, new = _aurocs(recorded, key) if recorded else {}, _aurocs(now, key)
     missing: tuple[None, int] = None, 0
-    other = {name for name in old.keys() & new.keys() if recorded and recorded.sets[name].key != now.sets[name].key}
+    other = {name for name in old.keys() & new.keys() if recorded and recorded.images[name]["key"] != now.images[name]["key"]}
     return [
         Compared(name, new.get(name, missing)[1], old.get(name, missing)[0], new.get(name, missing)[0])
         for name in (old | new)
@@ -241,12 +242,12 @@ def compared(recorded: Records | None, now: Records, key: str) -> list[Compared]
     ]
 
 
-def _aurocs(records: Records, key: str) -> dict[str, tuple[float, int]]:
+def _aurocs(records: Scores, key: str) -> dict[str, tuple[float, int]]:
     """AUROC and the number of adversarials that count, by the name of the set."""
     one = _scored(records)[key]
-    natural, found = one.on(records.natural("test")), dict[str, tuple[float, int]]()
-    for name in one.scores:
-        of = records.sets[name]
-        if of.facts["role"] == "test" and "attack" in of.facts and "control" not in of.facts:
-            found[name] = auroc(natural, one.on(of)[of.counts]), int(of.counts.sum())
+    natural, found = one.scores[NATURAL][0], dict[str, tuple[float, int]]()
+    for name, (scores, _) in one.scores.items():
+        i = records.images[name]
+        if i["role"] == "test" and i["attack"] is not None and i["control"] is None and not i["mixture"]:
+            found[name] = auroc(natural, scores[i["counts"]]), int(i["counts"].sum())
     return found

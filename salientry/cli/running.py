@@ -30,6 +30,7 @@ from ..store import SUMS, one_of, read_json, write_json, writing
 from ..types import Shape
 from .bars import ProgressDisplay
 from .checking import judge
+from .lines import needs_pandas
 
 RECIPES = ("smoke", "fast", "whitebox")
 PARTS = ("report.html", "report.json", "gallery.json", "gallery.safetensors", "check.json")
@@ -235,14 +236,24 @@ def execute(
             _clear(out)
             put(found, out)
             _leave_guard(run, outputs, parts, out)
-            from ..report import page  # late: a second call draws nothing
-
-            page.write(out)  # last: a folder with a page is whole
+            _write_page(out, say)  # last: a folder with a page is whole
     for _, message in outcome.failed:
         say(f"GATE FAILED: {message}; {len(outcome.skipped)} steps that stand on it were skipped")
     _say_guard(out, say)
-    say(f"report: {out / 'report.html'}   ({time.monotonic() - began:.0f} s)")
+    page = out / "report.html"
+    say(f"report: {page if page.exists() else out}   ({time.monotonic() - began:.0f} s)")
     return Done(out, [m for _, m in outcome.failed])
+
+
+def _write_page(out: Path, say: Say) -> None:
+    """The page of a run's records; without pandas a warning, and the records are all there is."""
+    try:
+        with needs_pandas():
+            from ..report.report import write  # late: a second call draws nothing
+    except UsageError as e:
+        say(f"warning: no report.html was written, the records are whole: {e}, then `salientry report {out}`")
+    else:
+        write(out)
 
 
 @contextlib.contextmanager
@@ -340,10 +351,10 @@ def _say_guard(out: Path, say: Say) -> None:
     """How often the guard's detector is right on the test images, and how to try the guard on the two pictures."""
     if not (out / "check.json").exists():
         return
-    from ..report.counts import counts
-    from ..report.records import Records
+    from ..results.counts import counts
+    from ..results.scores import Scores
 
-    counted = counts(Records(out))
+    counted = counts(Scores.read(out))
     for line in counted.lines() if counted else ():
         say(line)
     say(f"try it: salientry check {out / 'guard'} {out / 'natural.png'} {out / 'attacked.png'}")

@@ -1,1 +1,1 @@
-"""Reports: numbers and pages from score records alone. Nothing here imports torch."""
+"""Pages and tables: every one is a query over the frame of numbers, rendered by one function."""

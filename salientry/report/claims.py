@@ -1,288 +1,299 @@
-"""What a claim of the paper is, when it holds, and C5 to C11: Figure 2 has no printed numbers, so its text is asked of our grid."""
+"""What the paper claims and what came of it: a section of a page, and one Markdown document of several runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import functools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from .cells import CHANCE, FOUND, MANNERS, Cells, Drawn, Term, side
-from .grid import DEFENCES, NORMS
-from .numbers import Ledger, Number
-from .records import TITLES, attack_title
-from .threshold import Size
+from markupsafe import Markup
 
-Terms = Callable[[list[str]], list[Term]]  # training attacks to a weighted sum of cells
+from ..errors import UsageError
+from ..results.claims import MANNERS, claims, sentences, verdicts
+from ..results.names import attack_title
+from ..results.numbers import numbers
+from ..results.paper_numbers import attacks_of
+from ..results.scores import Scores
+from ..store import JSON, read_json, write_text
+from . import render
+from .page import Block
+from .spec import number_of
 
-HOLDS, FAILS, OPEN, UNTRAINED, NOT_RUN = (
-    "holds",
-    "does not hold",
-    "undecided",
-    "holds only against a baseline that did not train",
-    "not run",
-)
-WEAK, STRONG, IMAGE = ("FGSM", "BIM", "MIM"), ("CW", "DF"), ("ID", "JSD")
-LARGE, SMALL = (0.027, 0.5), (0.025, 0.5)  # L2 and Linf above either of which ID is said to find everything; below both of which it fails
+if TYPE_CHECKING:
+    from .report import Made
 
-
-@dataclass(frozen=True)
-class Finding:
-    """A claim under one protocol and form.
-
-    Attributes:
-        id: the number that decides, None where it was not run.
-        verdict: one of five words.
-        boundary: what its interval is compared with.
-        why: what is missing, or what decided beside that number.
-        stamped: defences in it that did not train, with their training attacks: ``ID: FGSM, BIM``.
-        silent: likewise those that trained, and are no better than chance on the attack that they were trained on.
-        trained: the same number over those training attacks on which the baseline trained.
-        auroc: of the cell, where the number is a single one.
-        fails: beyond which it does not hold, where that is not the same boundary.
-        beside: words to the id of a number that bears on it as well.
-    """
-
-    id: str | None
-    verdict: str
-    boundary: float
-    why: str = ""
-    stamped: list[str] = field(default_factory=list)
-    silent: list[str] = field(default_factory=list)
-    trained: str | None = None
-    auroc: str | None = None
-    fails: float | None = None
-    beside: dict[str, str] = field(default_factory=dict)
+ASKED = {
+    ("published", "replica"): "published, trained as the paper trains",
+    ("published", "paired"): "published, batch norm",
+    ("published", ""): "published",
+    ("strict", "paired"): "strict",
+    ("strict", ""): "strict",
+    ("any", ""): "both",
+}
+NOTE = """Published: the paper's protocol, accuracy at the head's own 0, in the paper's own manner of training first, then with batch norm
+and each natural beside its own adversarial. Strict: 8-bit images that were right before and are wrong now, share found at 5 % false alarms.
+In brackets: 95 % interval over images, given these nets and this split. *Holds*, *does not hold*: the whole interval lies on that side of
+the boundary, after Holm's correction over the list; *undecided*: it holds the boundary, or the run seeds disagree. *Not at the paper's
+size*: the heads had fewer steps than the paper's, or other nets; what then does not hold or did not train says nothing of the paper's.
+*Not run*: the records, or one of the run seeds, lack what it asks."""
+Rows = list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A sentence of the paper, said of one defence or comparison.
+class Verdicts:
+    """The verdicts on some runs.
 
     Attributes:
-        claim: ``C5``.
-        slug: which defence or comparison.
-        words: what is asked of our numbers.
-        findings: by (protocol, form). The form is empty where no detector is asked, the protocol ``any`` where it is the same in both.
-        extra: not what the paper says it of: shown, but not counted in the verdict on the claim.
+        lines: one row a line asked, manner and run seed (None: all run seeds of a data set together).
+        words: one row a claim, manner and run seed.
+        known: numbers by id.
     """
 
-    claim: str
-    slug: str
-    words: str
-    findings: dict[tuple[str, str], Finding]
-    extra: bool = False
+    def __init__(self, runs: Sequence[tuple[Scores, Any]], timing: JSON | None = None) -> None:
+        found, more = verdicts(list(runs), timing)
+        self.lines: Rows = _plain(found)
+        self.words: Rows = _plain(claims(found))
+        rows = [r for _, f in runs for r in f.to_dict("records")]
+        self.known: dict[tuple[Any, Any, str], Mapping[str, Any]] = {
+            (r.get("dataset"), r.get("run_seed"), r["id"]): r for r in (*rows, *more)
+        }
+
+    def word(self, claim: str, dataset: str, seed: int | None, manner: tuple[str, str]) -> str:
+        """The verdict on a claim."""
+        for r in self.words:
+            if (r["claim"], r["dataset"], r["run_seed"]) == (claim, dataset, seed) and (r["protocol"], r["scheme"]) == manner:
+                return str(r["verdict"])
+        return "not run"
+
+    def short(self, claim: str, dataset: str, seed: int | None) -> tuple[str, str]:
+        """Published, with batch norm's verdict where it is another one than the paper's manner's; and strict."""
+        replica, paired, strict = (self.word(claim, dataset, seed, m) for m in MANNERS)
+        return replica if paired == replica else f"as the paper trains: {replica}; batch norm: {paired}", strict
+
+    def of(self, claim: str, dataset: str, seed: int | None) -> Rows:
+        """The lines of a claim."""
+        return [r for r in self.lines if (r["claim"], r["dataset"], r["run_seed"]) == (claim, dataset, seed)]
+
+    def number(self, line: Mapping[str, Any], id: str | None) -> Mapping[str, Any] | None:
+        """A number of the run that a line is of."""
+        return None if id is None else self.known.get((line["dataset"], line["run_seed"], id))
 
 
-@dataclass(frozen=True)
-class Spec:
-    """What is asked: a weighted sum of cells over training attacks, and on which side of a boundary the paper sees it.
+def _plain(frame: Any) -> Rows:
+    """Rows with None for a missing run seed."""
+    out = []
+    for r in frame.to_dict("records"):
+        seed = r.get("run_seed")
+        out.append(r | {"run_seed": None if seed is None or seed != seed else int(seed)})
+    return out
 
-    Attributes:
-        claim: as in :class:`Claim`, like ``slug`` and ``words``.
-        slug: likewise.
-        words: likewise.
-        rows: training attacks.
-        terms: the sum, of some training attacks.
-        above: whether the paper sees it above the boundary.
-        boundary: None: the one above which an attack is found.
-        baseline: the defence whose failure to train would make the claim hold.
-        why: what is missing where there are no terms.
-        grid: the paired number is in the grid's ledger under this name, after the protocol.
-        fails: beyond which the claim does not hold, where it is not the boundary.
-        rival: the defence whose failure to train would make the claim not hold.
+
+def _details(v: Verdicts, r: Mapping[str, Any]) -> Iterator[str]:
+    """What stands beside a verdict, as text."""
+    if r["id"] is not None and math.isfinite(r["boundary"] if r["boundary"] is not None else math.nan):
+        beyond = "" if r["fails"] is None or r["fails"] != r["fails"] else f", does not hold beyond {_edge(r['fails'])}"
+        yield f"boundary {_edge(r['boundary'])}{beyond}"
+    if r.get("p") is not None and r["p"] == r["p"]:
+        yield f"p {render.parts(number_of(dict(r, value=r['p'], lo=math.nan, hi=math.nan, seeds=())), 'p')[0]} (Holm)"
+    yield from (r[c] for c in ("size", "why") if r.get(c))
+    for words, id in (("AUROC", r.get("auroc")), *dict(r.get("beside") or {}).items(), ("where it trained", r.get("trained"))):
+        if (n := v.number(r, id)) is not None:
+            yield f"{words} {render.text(number_of(n))}"
+    if r.get("weak"):
+        yield f"did not train: {'; '.join(r['weak'])}"
+    if r.get("silent"):
+        yield f"no better than chance on its own attack: {'; '.join(r['silent'])}"
+
+
+def _edge(value: float) -> str:
+    return f"{value:g}".replace("0.", ".", 1)
+
+
+# --- on a page ------------------------------------------------------------------------------------------------------------
+
+
+def blocks(one: Made) -> list[Block]:
+    """The section of one run's page: a table of all claims, then each line with its number."""
+    v, s = Verdicts([(one.scores, one.frame)]), one.scores
+    if not v.lines:
+        return []
+    words = sentences()["claims"]
+    heads = Markup("").join(Markup("<th>{}</th>").format(ASKED[m]) for m in MANNERS)
+    body = Markup("\n").join(_claim(v, s, k, sentence) for k, sentence in words.items())
+    table = Markup(
+        '<div class="scroll"><table class="text"><thead><tr><th>claim</th><th></th>{}</tr></thead><tbody>{}</tbody></table></div>'
+    )
+    return [Block("", table.format(heads, body), NOTE.replace("*", ""))]
+
+
+def _claim(v: Verdicts, s: Scores, claim: str, sentence: str) -> Markup:
+    cells = [v.word(claim, s.dataset, s.run_seed, m) for m in MANNERS]
+    out = Markup('<tr class="first"><th>{}</th><td><b>{}</b></td>{}</tr>').format(
+        claim, sentence, _cells(Markup("<b>{}</b>").format(c) for c in cells)
+    )
+    lines: dict[str, Rows] = {}
+    for r in v.of(claim, s.dataset, s.run_seed):
+        lines.setdefault(r["line"], []).append(r)
+    for rows in lines.values():
+        words = rows[0]["words"] + (" (beside the paper's: not counted)" if rows[0]["extra"] else "")
+        out += Markup("\n<tr><th></th><td>{}</td>{}</tr>").format(words, _cells(_answer(v, rows, m) for m in MANNERS))
+    return out
+
+
+def _cells(cells: Iterable[Markup]) -> Markup:
+    return Markup("").join(Markup("<td>{}</td>").format(c) for c in cells)
+
+
+def _answer(v: Verdicts, rows: Rows, manner: tuple[str, str]) -> Markup:
+    """The answer of a line in a manner: of that manner, of its protocol, or the same in all."""
+    r = next((r for m in (manner, (manner[0], ""), ("any", "")) for r in rows if (r["protocol"], r["scheme"]) == m), None)
+    if r is None:
+        return Markup("")
+    n = v.number(r, r["id"])
+    number = Markup(" {}").format(render.mark(number_of(n))) if n is not None else Markup("")
+    return Markup('<span class="verdict">{}</span>{}{}').format(
+        r["verdict"], number, Markup("").join(Markup("<small>{}</small>").format(d) for d in _details(v, r))
+    )
+
+
+def together(columns: Sequence[tuple[str, Made | None, str]]) -> Block:
+    """One word a claim and data set: title, its run (None: there is none, and why)."""
+    found = {c[0]: Verdicts([(c[1].scores, c[1].frame)]) for c in columns if c[1]}
+    top = Markup("").join(Markup('<th colspan="2">{}</th>').format(t) for t, *_ in columns)
+    below = Markup("<th>published</th><th>strict</th>") * len(columns)
+    lines = Markup("")
+    for k, sentence in sentences()["claims"].items():
+        cells = Markup("")
+        for name, one, why in columns:
+            none = Markup('<td colspan="2"><span class="none">{}</span></td>').format(why.split(":")[0] or "the paper has no such data set")
+            there = one is not None and bool(found[name].lines)
+            cells += _cells(map(Markup.escape, found[name].short(k, one.scores.dataset, one.scores.run_seed))) if there and one else none
+        lines += Markup("<tr><th>{}</th><td>{}</td>{}</tr>\n").format(k, sentence, cells)
+    head = Markup('<tr><th rowspan="2">claim</th><th rowspan="2"></th>{}</tr><tr>{}</tr>').format(top, below)
+    table = Markup('<div class="scroll"><table class="text"><thead>{}</thead><tbody>{}</tbody></table></div>').format(head, lines)
+    return Block("", table, NOTE.replace("*", "") + " The lines, their numbers and boundaries stand on the data sets' own pages.")
+
+
+# --- the document ---------------------------------------------------------------------------------------------------------
+
+
+def write(folders: list[Path], out: Path, timing: Path | None = None) -> Path:
+    """Write :func:`text` to a file.
+
+    Raises:
+        UsageError: when a folder holds no records.
+        DataDamaged: when the timing is none.
+        StoreError: when it cannot be written.
     """
-
-    claim: str
-    slug: str
-    words: str
-    rows: list[str]
-    terms: Terms
-    above: bool
-    boundary: float | None = 0.0
-    baseline: str | None = None
-    why: str = "no such attack in the records"
-    grid: str = ""
-    fails: float | None = None
-    rival: str | None = None
+    found = text(folders, timing)
+    write_text(out, found)
+    return out
 
 
-def claims(cells: Cells, ledger: Ledger, named: dict[str, str], sizes: dict[str, Size]) -> list[Claim]:
-    """C5 to C11.
+def single(folders: list[Path], claims: Path | None, timing: Path | None, other: str) -> tuple[Path, Path | None]:
+    """The folder, for what is made of one, and the one with the white box beside it.
 
     Args:
-        cells: the grid.
-        ledger: takes the numbers.
-        named: label of an attack to the paper's name.
-        sizes: of the perturbations, by label.
+        folders: as given.
+        claims: where a document shall go.
+        timing: what shall stand in it.
+        other: the option that asks for something else, empty where there is none.
+
+    Raises:
+        UsageError: when there are several, or the options do not go together.
     """
-    labels = [a for a in cells.labels if a in named]
-    weak, strong, sparse = ([a for a in labels if named[a] in kind] for kind in (WEAK, STRONG, ("JSMA",)))
-    specs = [*_between(labels), *_transfers(weak, strong), *_drops(labels, sparse), *_norms(labels, labels == cells.labels)]
-    specs += [*_thresholds(labels, sizes), *_minimal(strong)]
-    return [asked(cells, ledger, s) for s in specs]
+    if claims is not None:
+        raise UsageError(f"--claims writes a document and does nothing else: leave {other} away")
+    if timing is not None:
+        raise UsageError("--timing goes into the document of --claims FILE")
+    if len(folders) > (1 if other else 2):
+        beside = "" if other else " and perhaps the one with the white box on the same classifier"
+        raise UsageError(f"a report is of one folder{beside}; found {len(folders)} (several are for --claims FILE)")
+    return folders[0], folders[1] if len(folders) == 2 else None
 
 
-def asked(cells: Cells, ledger: Ledger, spec: Spec) -> Claim:
-    """A claim on the grid, in every manner."""
-    return Claim(spec.claim, spec.slug, spec.words, {m: _finding(cells, ledger, spec, *m) for m in MANNERS})
-
-
-def even(rows: list[str], of: Callable[[str], list[Term]]) -> list[Term]:
-    """The mean over training attacks of a sum of cells."""
-    return [(w / len(rows), *at) for a in rows for w, *at in of(a)]  # type: ignore[misc]
-
-
-def _between(labels: list[str]) -> list[Spec]:
-    """C5: SPD against the others, mean over the whole grid."""
-
-    def minus(other: str) -> Terms:
-        share = 1 / max(len(labels), 1)
-        return lambda rows: even(rows, lambda a: [(w * share, d, a, b) for w, d in ((1.0, "SPD"), (-1.0, other)) for b in labels])
-
-    words = "mean over the grid, SPD minus {}: above 0"
-    return [Spec("C5", f"SPD minus {d}", words.format(d), labels, minus(d), True, baseline=d) for d in DEFENCES[1:]]
-
-
-def over(defence: str, tests: list[str]) -> Terms:
-    """The mean over some tests of a defence."""
-    return lambda rows: even(rows, lambda a: [(1 / len(tests), defence, a, b) for b in tests]) if tests else []
-
-
-def _transfers(weak: list[str], strong: list[str]) -> list[Spec]:
-    """C6: SPD from weaker attacks to stronger ones. C7: ID and JSD from stronger to weaker ones only."""
-    out = [
-        Spec("C6", f"SPD weak to {a}", f"SPD trained on {names(weak)} finds {attack_title(a)}", weak, over("SPD", [a]), True, None)
-        for a in strong
+def text(folders: list[Path], timing: Path | None = None) -> str:
+    """The document: runs, a table of all verdicts, a section for each claim, and what the paper's text contradicts itself in."""
+    runs, v = judged(tuple(folders), timing)
+    typed = " ".join(["salientry report", *map(str, folders), *(["--timing", str(timing)] if timing else []), "--claims FILE"])
+    said = sentences()
+    parts = [
+        "# What the paper claims, and what came of it",
+        f"Every verdict and number follows from the records by `{typed}`; nothing here is typed by hand.",
+        "\n".join(_runs(runs)),
+        "## All claims",
+        "\n".join(_summary(v, list(dict.fromkeys(s.dataset for s in runs)), said["claims"])),
+        NOTE,
     ]
-    for d in IMAGE:
-        words = f"{d} trained on {names(weak)} does not find {names(strong)}"
-        out.append(Spec("C7", f"{d} weak to strong", words, weak, over(d, strong), False, None, d))
-        words = f"{d} trained on {names(strong)} finds {names(weak)}"
-        out.append(Spec("C7", f"{d} strong to weak", words, strong, over(d, weak), True, None))
-    return out
+    parts += ["\n".join(_section(v, runs, k, sentence)) for k, sentence in said["claims"].items()]
+    parts += ["## Where the paper's text contradicts itself", "\n".join(f"- {where}: {what}." for where, what in said["contradictions"])]
+    return "\n\n".join(parts) + "\n"
 
 
-def _drops(labels: list[str], sparse: list[str]) -> list[Spec]:
-    """C8: tested on JSMA, minus tested on the other attacks that it was not trained on either."""
-
-    def drop(d: str) -> Terms:
-        def of(a: str) -> list[Term]:
-            others = [b for b in labels if b != a and b not in sparse]
-            return [*((1 / len(sparse), d, a, b) for b in sparse), *((-1 / len(others), d, a, b) for b in others)]
-
-        return lambda rows: even(rows, of) if sparse else []
-
-    rows = [a for a in labels if a not in sparse] if len(labels) > len(sparse) + 1 else []
-    return [Spec("C8", f"{d} on JSMA", f"{d} on JSMA, minus on the other unseen attacks: below 0", rows, drop(d), False) for d in DEFENCES]
+@functools.lru_cache(1)
+def judged(folders: tuple[Path, ...], timing: Path | None = None) -> tuple[list[Scores], Verdicts]:
+    """The records of some folders, and the verdicts on them."""
+    body = None if timing is None else read_json(timing)
+    runs = Scores.read_all(folders)
+    return runs, Verdicts([(s, numbers(s)) for s in runs], body)
 
 
-def _norms(labels: list[str], whole: bool) -> list[Spec]:
-    """C9: others of the same norm, minus those of the other norm."""
-    norms = {a: NORMS[a.split("-")[0]] for a in labels if a.split("-")[0] in NORMS}
-
-    def gap(d: str) -> Terms:
-        pairs = {same: [(a, b) for a in norms for b in norms if a != b and (norms[a] == norms[b]) == same] for same in (True, False)}
-        if not all(pairs.values()):
-            return lambda rows: []
-        return lambda rows: [(w / len(pairs[s]), d, a, b) for s, w in ((True, 1.0), (False, -1.0)) for a, b in pairs[s]]
-
-    words, known = "{} within a norm minus across norms: above 0", "{}/within-norm-minus-across" if whole else ""
-    return [Spec("C9", f"{d} within", words.format(d), list(norms), gap(d), True, grid=known.format(d)) for d in DEFENCES]
+@functools.cache
+def _rule(n: int) -> str:
+    return render.row(*["---"] * n)
 
 
-def _thresholds(labels: list[str], sizes: dict[str, Size]) -> list[Spec]:
-    """C10: ID and JSD, each trained on the attack that it is tested on."""
-    large = [a for a in labels if a in sizes and (sizes[a].l2 > LARGE[0] or sizes[a].linf > LARGE[1])]
-    small = [a for a in labels if a in sizes and sizes[a].l2 < SMALL[0] and sizes[a].linf < SMALL[1]]
-    out = []
-    for d in IMAGE:
-        diagonal = diagonal_of(d)
-        words = f"{d} finds attacks with L2 > .027 or L∞ > .5: {names(large)}"
-        out.append(Spec("C10", f"{d} large", words, large, diagonal, True, None, None, "no attack is so large"))
-        words = f"{d} does not find attacks with L2 < .025 and L∞ < .5: {names(small)}"
-        out.append(Spec("C10", f"{d} small", words, small, diagonal, False, None, d, "no attack is so small"))
-    return out
+def _runs(runs: Sequence[Scores]) -> Iterator[str]:
+    yield render.row("run", "records", "made by", "test images", "attacks of the paper")
+    yield _rule(5)
+    stars = False
+    for s in runs:
+        reduced = {a["label"] for a in s.body["attacks"] if a["reduced"]}
+        named = attacks_of(s)
+        attacks = ", ".join(attack_title(a) + "*" * (a in reduced) for a in (s.labels if s.whole else []) if a in named)
+        stars = stars or "*" in attacks
+        both = [s] if s.beside is None else [s, s.beside]
+        commands, folders = (
+            " and ".join(f"`{w}`" for w in words) for words in zip(*((b.run.get("command", "?"), str(b.folder)) for b in both), strict=True)
+        )
+        images = len(s.natural("test")["id"]) if s.whole else max(i["n"] for i in s.images.values())
+        title = f"{s.dataset}, seed {s.run_seed}" + ("" if s.whole else ", white box alone")
+        yield render.row(title, folders, commands, f"{images:,}", attacks or "none")
+    if stars:
+        yield "\n\\* reduced settings"
 
 
-def _minimal(strong: list[str]) -> list[Spec]:
-    """C11."""
-    return [
-        Spec("C11", f"ID on {a}", f"ID trained on {attack_title(a)} does not find it", [a], diagonal_of("ID"), False, None, "ID")
-        for a in strong
-    ]
+def _summary(v: Verdicts, datasets: list[str], words: Mapping[str, str]) -> Iterator[str]:
+    yield render.row("claim", "", *(f"{d}: {p}" for d in datasets for p in ("published", "strict")))
+    yield _rule(2 + 2 * len(datasets))
+    for k, sentence in words.items():
+        yield render.row(f"[{k}](#{k.lower()})", sentence, *(w for d in datasets for w in v.short(k, d, None)))
 
 
-def diagonal_of(defence: str) -> Terms:
-    """The mean over some attacks of a defence trained and tested on each."""
-    return lambda rows: even(rows, lambda a: [(1.0, defence, a, a)])
-
-
-def names(labels: list[str]) -> str:
-    """Attacks as they are shown, with commas between them."""
-    return ", ".join(attack_title(a) for a in labels) or "none"
-
-
-def _finding(cells: Cells, ledger: Ledger, spec: Spec, protocol: str, form: str) -> Finding:
-    boundary = FOUND[protocol] if spec.boundary is None else spec.boundary
-    terms = spec.terms(spec.rows) if spec.rows else []
-    if not terms:
-        return Finding(None, NOT_RUN, boundary, spec.why)
-    head = f"paper/{spec.claim}/{protocol}/{form}/{spec.slug}"
-    known = f"{protocol}/{spec.grid}"
-    found: tuple[str | None, list[str], str] = known, [], ""
-    if form != "paired" or known not in ledger:
-        found = _number(cells, ledger, protocol, form, terms, head, [])
-    id, keys, why = found
-    if id is None or ledger[id].value is None:
-        return Finding(None, NOT_RUN, boundary, why or "not finite")
-    heads = list(dict.fromkeys((d, a) for _, d, a, _ in terms))
-    collapsed = [at for at in heads if cells.collapsed(protocol, form, *at)]
-    silent = grouped([at for at in heads if at not in collapsed and _silent(cells, ledger, protocol, form, *at)])
-    word, stamped = judged(ledger[id], boundary, spec.above, spec.fails), grouped(collapsed)
-    favoured = {HOLDS: spec.baseline, FAILS: spec.rival}.get(word)
-    lost = {a for d, a in collapsed if d == favoured} & set(spec.rows)
-    only = cells.cell(protocol, form, *heads[0], terms[0][3]) if len(terms) == 1 else ""
-    auroc = only.auroc if isinstance(only, Drawn) else None
-    left = [a for a in spec.rows if a not in lost] if lost else []
-    trained = _number(cells, ledger, protocol, form, spec.terms(left), f"{head}/where it trained", keys)[0] if left else None
-    alone = bool(lost) and (trained is None or judged(ledger[trained], boundary, spec.above, spec.fails) != word)
-    why = f"only because {favoured} did not train" if alone and word == FAILS else ""
-    return Finding(id, UNTRAINED if alone and word == HOLDS else word, boundary, why, stamped, silent, trained, auroc, spec.fails)
-
-
-def _silent(cells: Cells, ledger: Ledger, protocol: str, form: str, defence: str, attack: str) -> bool:
-    """Whether a head tells nothing on its own training attack: the interval is not above chance."""
-    own = cells.cell(protocol, form, defence, attack, attack)
-    return isinstance(own, Drawn) and side(ledger[own.id], CHANCE[protocol]) != "above"
-
-
-def grouped(heads: list[tuple[str, str]]) -> list[str]:
-    """(defence, training attack) pairs as ``ID: FGSM, BIM``, one for each defence."""
-    return [f"{TITLES.get(d, d)}: {names([a for e, a in heads if e == d])}" for d in dict.fromkeys(d for d, _ in heads)]
-
-
-def verdict(where: str, above: bool) -> str:
-    """What an interval says of a claim: where it lies, and where the paper sees it."""
-    if where == "open":
-        return OPEN
-    return NOT_RUN if where == "none" else HOLDS if (where == "above") == above else FAILS
-
-
-def judged(n: Number, boundary: float, above: bool, fails: float | None = None) -> str:
-    """What a number says of a claim with one boundary, or with another one beyond which it does not hold; the first goes before."""
-    word = verdict(side(n, boundary), above)
-    if fails is None or word in (HOLDS, NOT_RUN):
-        return word
-    return FAILS if side(n, fails) == ("below" if above else "above") else OPEN
-
-
-def _number(
-    cells: Cells, ledger: Ledger, protocol: str, form: str, terms: list[Term], head: str, keys: list[str]
-) -> tuple[str | None, list[str], str]:
-    """The id and keys of a weighted sum of cells, or why there is none. A single cell has a number already."""
-    if len(terms) == 1:
-        found = cells.cell(protocol, form, *terms[0][1:])
-        return (None, [], found) if isinstance(found, str) else (found.id, list(found.keys), "")
-    mean = cells.mean(protocol, form, terms)
-    if isinstance(mean, str):
-        return None, [], mean
-    return ledger.add(head, mean[0], protocol, sorted({*mean[1], *keys})), mean[1], ""
+def _section(v: Verdicts, runs: Sequence[Scores], claim: str, sentence: str) -> Iterator[str]:
+    yield f"## {claim}\n\n{sentence}\n"
+    yield render.row("run", "asked", "protocol", "verdict", "number", "n", "")
+    yield _rule(7)
+    places = [(s.dataset, seed) for d in dict.fromkeys(s.dataset for s in runs) for s in runs if s.dataset == d for seed in (s.run_seed,)]
+    for dataset, seed in dict.fromkeys([*places, *((d, None) for d, _ in places)]):
+        before = None
+        for r in v.of(claim, dataset, seed):
+            n = v.number(r, r["id"])
+            shown = render.text(number_of(n)) if n is not None else ""
+            words = r["words"] + (" (beside the paper's: not counted)" if r["extra"] else "")
+            small = "; ".join(_details(v, r))
+            title = f"{dataset}, " + ("all run seeds" if seed is None else f"seed {seed}")
+            manner = ASKED[r["protocol"], r["scheme"]]
+            count = f"{n['n']:,}" if n is not None else ""
+            yield render.row(
+                title,
+                "″" if words == before else words,
+                manner,
+                f"**{r['verdict']}**",
+                shown,
+                count,
+                f"<small>{small}</small>" if small else "",
+            )
+            before = words
+    yield "\nMade by " + "; ".join(f"`{s.run.get('command', '?')}` ({s.dataset}, seed {s.run_seed})" for s in runs) + "."

@@ -4,123 +4,53 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from ..errors import DataDamaged, Error, StoreError, UsageError, VerificationFailed
+from ..results.paper_numbers import COLUMNS, column_of, printed_rows
 from ..store import JSON, packed, read_json, write_json, write_text
-from . import columns, figures, page, panels, targets
-from . import verify as verifying
-from .cells import MANNERS
-from .compute import Computed
-from .document import short
-from .plots import shade
-from .records import Records, kind_title
-from .shown import Shown, percent
-from .summary import summary
-from .verdicts import Said, sentences
+from . import claims, detection_tables, figures, paper_tables, render, report
+from .first import first
+from .page import Block, Section, html, listed, nested, side_by_side
+from .report import Made
+from .sections import BOTH, LINES, LINES_SAY, SAYS, figure2
 
 PAGE = "report.html"
+ORDER = ("MNIST", "CIFAR-10", "ASSIRA")  # as the paper prints them
 
 
-@dataclass(frozen=True)
-class Member:
-    """One run of a collection: its folder's name, its numbers, and how this page prints them."""
+def title(m: Made) -> str:
+    """The data set as the paper writes it."""
+    column = column_of(m.scores.dataset)
+    return m.scores.dataset if column is None else column + (" (5,000 digits)" if m.scores.dataset.startswith("digits") else "")
 
-    name: str
-    made: page.Made
-    show: Shown
 
-    @property
-    def records(self) -> Records:
-        """Of the run."""
-        return self.made.records
+def again(m: Made) -> bool:
+    """Whether it is a run once more, with another seed or of the headline's rows alone: no column."""
+    return m.scores.run_seed != 0 or m.scores.body["recipe"].get("parameters", {}).get("rows") == "headline"
 
-    @property
-    def found(self) -> Computed:
-        """Its numbers."""
-        return self.made.found
 
-    @property
-    def seed(self) -> int:
-        """The run seed."""
-        return int(self.records.recipe.get("seed", 0))
-
-    @property
-    def again(self) -> bool:
-        """Whether it is a run once more, with another seed or of the headline's rows alone: no column."""
-        return self.seed != 0 or self.records.recipe.get("parameters", {}).get("rows") == "headline"
-
-    @property
-    def title(self) -> str:
-        """The data set as the paper writes it."""
-        column = targets.column_of(self.records)
-        return self.records.dataset if column is None else column + (" (5,000 digits)" if self.records.dataset.startswith("digits") else "")
-
-    @property
-    def link(self) -> str:
-        """To its own page."""
-        return f"{self.name}/{PAGE}"
-
-    @property
-    def reduced(self) -> list[str]:
-        """Labels of its attacks at reduced settings."""
-        return [a["label"] for a in self.records.settings if a["reduced"]]
-
-    @property
-    def seeds(self) -> int:
-        """The most repetitions of a detector."""
-        return max((len(g.runs) for g in self.records.groups), default=0)
-
-    @functools.cached_property
-    def summary(self) -> list[Any]:
-        """The first screen of its own page."""
-        return list(summary(self.records, self.found, self.show.number, percent))
-
-    @functools.cached_property
-    def sentences(self) -> list[Markup]:
-        """What its own page says of the run, where it has no first screen."""
-        return page.sentences(self.records, self.found, self.show) if self.records.whole and not self.summary else []
-
-    @functools.cached_property
-    def pictures(self) -> dict[str, str | None]:
-        """Figures by the name of their kind; None where there are none."""
-        gallery = figures.Gallery(self.records)
-        return {"maps": gallery.maps(), "noise": gallery.noise(), "gradients": gallery.gradients()}
-
-    @property
-    def order(self) -> tuple[Any, ...]:
-        """The paper's data sets in its order, then others; of each the first seed in front."""
-        column = targets.column_of(self.records)
-        place = columns.COLUMNS.index(column) if column in columns.COLUMNS else len(columns.COLUMNS)
-        return place, self.records.dataset.startswith("digits"), self.title, not self.records.whole, self.again, self.seed, self.name
+def place(m: Made) -> tuple[Any, ...]:
+    """The paper's data sets in its order, then others; of each the first seed in front."""
+    column = column_of(m.scores.dataset)
+    at = ORDER.index(column) if column in ORDER else len(ORDER)
+    return at, m.scores.dataset.startswith("digits"), title(m), not m.scores.whole, again(m), m.scores.run_seed, m.name
 
 
 @dataclass(frozen=True)
 class Column:
-    """A data set: its run, or why there is none.
-
-    Attributes:
-        title: of the data set.
-        slug: for anchors.
-        paper: the paper's column, None for a data set that it does not have.
-        member: the run.
-        why: what is said where there is none.
-    """
+    """A data set: its run, or why there is none. ``paper``: the paper's column, None for a data set that it does not have."""
 
     title: str
     slug: str
     paper: str | None
-    member: Member | None
+    run: Made | None
     why: str = ""
-
-    @property
-    def said(self) -> list[Said]:
-        """The verdicts; empty where nothing is known."""
-        return self.member.found.paper.said if self.member and self.member.found.paper.claims else []
 
 
 @dataclass(frozen=True)
@@ -128,32 +58,27 @@ class Collection:
     """All runs of a folder."""
 
     folder: Path
-    members: list[Member]
+    members: list[Made]
 
     @functools.cached_property
     def columns(self) -> list[Column]:
         """The first run of each data set, in the paper's order, with those of the paper's that were not run."""
-        first: dict[str, Member] = {}
-        for m in (m for m in self.members if not m.again):
-            first.setdefault(m.records.dataset, m)
-        there = {targets.column_of(m.records) for m in first.values()}
-        recipe = next((m.records.recipe["recipe"] for m in first.values()), "fast")
-        names = {column: name for name, column in targets.COLUMNS.items()}
-        out = [Column(m.title, m.records.dataset, targets.column_of(m.records), m) for m in first.values()]
-        for c in (c for c in columns.COLUMNS if c not in there):
+        found: dict[str, Made] = {}
+        for m in (m for m in self.members if not again(m)):
+            found.setdefault(m.scores.dataset, m)
+        known = {column_of(d) for d in found}
+        recipe = next((m.scores.body["recipe"]["recipe"] for m in found.values()), "fast")
+        names = {column: name for name, column in COLUMNS.items()}
+        out = [Column(title(m), d, column_of(d), m) for d, m in found.items()]
+        for c in (c for c in ORDER if c not in known):
             out.append(Column(c, names[c], c, None, f"not recorded: salientry run {recipe} dataset={names[c]}"))
-        last = len(columns.COLUMNS)
-        return sorted(out, key=lambda c: columns.COLUMNS.index(c.paper) if c.paper else last)
+        return sorted(out, key=lambda c: ORDER.index(c.paper) if c.paper else len(ORDER))
 
     @property
-    def others(self) -> list[Member]:
+    def others(self) -> list[Made]:
         """The runs that are no column."""
-        mine = [c.member for c in self.columns]
+        mine = [c.run for c in self.columns]
         return [m for m in self.members if not any(m is x for x in mine)]
-
-    def first(self, member: Member) -> Member | None:
-        """The column's run of the same data set."""
-        return next((c.member for c in self.columns if c.member and c.member.records.dataset == member.records.dataset), None)
 
     @property
     def command(self) -> str:
@@ -178,22 +103,22 @@ def runs(folder: Path | str) -> list[Path]:
 
 
 def read(folder: Path | str) -> Collection:
-    """Read and compute all runs of a folder; nothing is written.
+    """Read all runs of a folder and compute their numbers; write nothing.
 
     Raises:
-        UsageError: when there are none.
-        Error: of a run that cannot be read; its folder is named.
+        UsageError: when there are no runs.
+        Error: of a run that cannot be read, with its folder.
     """
-    members = [_member(p) for p in runs(folder)]
-    return Collection(Path(folder), sorted(members, key=lambda m: m.order))
+    return Collection(Path(folder), sorted(map(_member, runs(folder)), key=place))
 
 
-def _member(folder: Path) -> Member:
+def _member(folder: Path) -> Made:
     try:
-        made = page.made(folder, beside=page.remembered(folder) or _white_box(folder))
+        one = report.made(folder, beside=report.remembered(folder) or _white_box(folder), name=folder.name)
+        assert one.rows
+        return one
     except Error as e:
         raise e if str(folder) in str(e) else type(e)(f"{folder}: {e}") from None
-    return Member(folder.name, made, Shown(made.found.ledger, folder.name))
 
 
 def _white_box(folder: Path) -> Path | None:
@@ -217,45 +142,15 @@ def write(folder: Path | str) -> Path:
         StoreError: when it cannot be written.
     """
     found = read(folder)
-    text = html(found)
+    with render.shown() as shown:
+        text = page(found)
     for m in found.members:
-        page.put(m.made)
-    members = [{"name": m.name, "recipe": m.records.recipe, "command": m.made.command} for m in found.members]
-    shown = [{"of": m.name} | n for m in found.members for n in m.made.numbers if n["id"] in m.show.seen]
-    write_json(found.folder / "report.json", {"schema": page.SCHEMA, "command": found.command, "members": members, "numbers": shown})
+        report.put(m)
+    members = [{"name": m.name, "recipe": m.scores.body["recipe"], "command": m.command} for m in found.members]
+    numbers = [{"of": m.name} | n for m in found.members for n in m.ours if (m.name, n["id"]) in shown]
+    write_json(found.folder / "report.json", {"schema": report.SCHEMA, "command": found.command, "members": members, "numbers": numbers})
     write_text(found.folder / PAGE, text)
     return found.folder / PAGE
-
-
-def html(found: Collection) -> str:
-    """The page; every number that it prints is entered in its run's ``show.seen``."""
-    sources = [columns.Source(c.paper, c.member.found if c.member else None, c.why) for c in found.columns if c.paper]
-    empty = next(m.found.ledger for m in found.members)
-    drawn = [
-        panels.Panel(c.title, c.member.found.grid, c.member.found.ledger, c.member.reduced)
-        if c.member
-        else panels.Panel(c.title, None, empty, [], c.why)
-        for c in found.columns
-    ]
-    return (
-        page.templates()
-        .get_template("collection.html.jinja")
-        .render(
-            collection=found,
-            columns=found.columns,
-            papers=[c for c in found.columns if c.paper],
-            tables=columns.joined(sources),
-            panels={p: panels.panels(drawn, p) for p in ("published", "strict")},
-            claims=sentences()["claims"],
-            short=short,
-            shade=shade,
-            kind=kind_title,
-            maps=figures.MAPS,
-            unit=next(m.found.paper.unit for m in found.members),
-            manners=MANNERS,
-            total=sum(len(m.found.ledger.numbers) for m in found.members),
-        )
-    )
 
 
 def verify(folder: Path | str) -> int:
@@ -266,7 +161,7 @@ def verify(folder: Path | str) -> int:
         VerificationFailed: names what is wrong, and in which run.
     """
     there = runs(folder)
-    total = sum(verifying.verify(p) for p in there)
+    total = sum(report.verify(p) for p in there)
     own = packed(Path(folder) / "report.json")
     if own.exists():
         printed: dict[str, dict[str, JSON]] = {p.name: {n["id"]: n for n in read_json(p / "report.json")["numbers"]} for p in there}
@@ -283,3 +178,107 @@ def _numbers(path: Path) -> list[Any]:
     if not isinstance(found, list) or not all(isinstance(n, dict) and {"id", "of"} <= set(n) for n in found):
         raise DataDamaged(f"{path} is damaged: it holds no list of numbers of runs")
     return found
+
+
+# --- the page -------------------------------------------------------------------------------------------------------------
+
+
+def page(found: Collection) -> str:
+    """The page of all runs."""
+    columns = found.columns
+    papers = [c for c in columns if c.paper]
+    sources = [_source(c) for c in papers]
+    parts = [
+        *map(_dataset, columns),
+        Section("tables", "The paper's tables", list(paper_tables.tables(sources)), paper_tables.NOTE),
+        *(Section("figure2" if p == "published" else "figure2-strict", f"Figure 2, {p}", _grids(columns, p), SAYS[p]) for p in BOTH),
+        Section("pictures", "Figures 1, 5 to 8: pictures", list(_pictures(found))),
+        Section("claims", "What the text claims: C1 to C21", [claims.together([(c.title, c.run, c.why) for c in columns])]),
+        Section("again", "Other runs of the same data sets", list(_others(found)) or [Block("", Markup("<p>There are none.</p>"))]),
+        Section("run", "How this page was made", [_made(found)]),
+    ]
+    titles = [c.title for c in columns if c.run]
+    total = sum(len(m.ours) for m in found.members)
+    lead = f"Salientry beside the paper, on {', '.join(titles) or 'no data set'} · {total:,} numbers of {len(found.members)} runs"
+    links = [(f"{m.name}/{PAGE}", f"The whole page of {m.name}") for m in found.members]
+    heading = "Is the classifier being fooled, and who notices?"
+    return html(
+        "Salientry · " + ", ".join(c.title for c in papers),
+        heading,
+        f"{lead}, each computed from the score records of its run",
+        [],
+        parts,
+        links,
+    )
+
+
+def _source(c: Column) -> paper_tables.Source:
+    if c.run is None:
+        return paper_tables.Source(c.title, printed_rows(c.slug), why=c.why)
+    return paper_tables.Source(c.title, c.run.rows, c.run.make.context.reduced)
+
+
+def _dataset(c: Column) -> Section:
+    """The first screen of a data set."""
+    if c.run is None:
+        return Section(
+            f"dataset-{c.slug}", c.title, [Block("", Markup("<p><b>Not recorded.</b> <code>{}</code></p>").format(c.why.split(": ", 1)[1]))]
+        )
+    s = c.run.scores
+    white = (
+        s.beside.run.get("command", "?")
+        if s.beside
+        else "in the same run"
+        if s.white_box
+        else f"not run: salientry run whitebox dataset={s.dataset}"
+    )
+    rows = [("command", c.run.command), ("run seed", str(s.run_seed)), ("white box", white), *(("missing", shard) for shard in s.absent)]
+    link = Markup('<a href="{}/{}">Its own page</a>').format(c.run.name, PAGE)
+    return Section(f"dataset-{c.slug}", c.title, [*first(c.run.shown), listed("", ("", ""), rows, link)])
+
+
+def _grids(columns: list[Column], protocol: str) -> list[Block | None]:
+    there = [(f", {c.title}", c.run.make, c.run.scores.labels) for c in columns if c.run and c.run.scores.whole]
+    tables = [side_by_side(d, [_grid(c, protocol, d) for c in columns], "") for d in detection_tables.DEFENCES]
+    none = [Block("", Markup('<p class="note">{}: {}.</p>').format(c.title, c.why)) for c in columns if c.run is None]
+    note = "Rows: trained on; columns: tested on; each attack at the paper's budget for the data set. The paper prints no numbers here."
+    return [
+        figures.figure("", figure2(there, protocol), LINES, LINES_SAY),
+        nested("The same in numbers", [*tables, *none], note, fold=False),
+    ]
+
+
+def _grid(c: Column, protocol: str, detector: str) -> Block | None:
+    if c.run is None or not c.run.scores.whole:
+        return None
+    return c.run.make.table(detection_tables.grid(detector, protocol, c.run.scores.labels), title=f"{detector}, {c.title}")
+
+
+def _pictures(found: Collection) -> Iterator[Block | None]:
+    for c in (c for c in found.columns if c.paper in figures.CALLED):
+        if c.run is None:
+            yield Block(c.title, Markup('<p class="note">{}.</p>').format(c.why))
+        else:
+            words = Markup('<p class="note"><code>{}</code> draws them into its folder.</p>').format(c.run.command)
+            yield from (
+                replace(b, title=f"{b.title}, {c.title}", body=b.body + ("" if b.title else words))
+                for b in figures.pictures(c.run.scores)
+                if b
+            )
+
+
+def _others(found: Collection) -> Iterator[Block | None]:
+    for m in found.others:
+        attacks = m.make.values("headline", "trained_on", protocol="strict")
+        accuracy = m.make.num("accuracy", "percent") if m.scores.whole else Markup("white box alone")
+        says = Markup('{}, run seed {}; the classifier has {} right. <a href="{}/{}">Its own page</a>').format(
+            m.command, m.scores.run_seed, accuracy, m.name, PAGE
+        )
+        tables = [m.make.table(detection_tables.headline(attacks, ["Margin2"])), m.make.table(detection_tables.GAINS)] if attacks else []
+        yield nested(f"{title(m)} again: {m.name}", [*tables, Block("", Markup(""), says)], fold=False)
+
+
+def _made(found: Collection) -> Block | None:
+    read_from = ", ".join(m.name + (" with the white box beside it" if m.scores.beside else "") for m in found.members)
+    rows = [("command", found.command), ("checked by", f"{found.command} --verify"), ("read from", read_from)]
+    return listed("", ("", ""), rows)

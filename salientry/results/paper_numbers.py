@@ -20,7 +20,7 @@ import pandas as pd
 from ..metrics import Interval
 from .names import attack_title
 from .paper_attacks import PASSES, PRINTED, THEIRS, trainings
-from .place import Row, identify, row, select
+from .place import Row, frame, identify, row, select
 from .scores import Scores
 
 COLUMNS = {"digits": "MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10", "assira": "ASSIRA"}  # a run's data set: the paper's column
@@ -124,15 +124,29 @@ def rows(s: Scores, numbers: pd.DataFrame) -> list[Row]:
     """The paper's rows of this data set, then ours beside them. ``numbers``: the other numbers of the run."""
     if (column := column_of(s.dataset)) is None:
         return []
-    known, learnt = set(numbers["id"]), _learnt(s) if s.whole else []
-    tables = [_white_box(s, numbers, column)]
+    last = {d: max(h["round"] for h in told) for (d, against), told in trainings(s).items() if against == THEIRS}
+    tables = [_white_box(last, numbers, column)]
     if s.whole:
-        named = attacks_of(s)
-        tables += [_distances(named, known, column, learnt), _sizes(named, known, column), _accuracies(named, known, column)]
-        tables += [_pairs(named, known, column, learnt), _combined(column)]
-    keys: dict[str, Any] = {"dataset": s.dataset, "source": "paper", "protocol": "published"}
-    theirs = [row("paper table", "printed", r.pop("found"), (), **keys | r) for t in tables for r in t]
+        tables += _black_box(attacks_of(s), set(numbers["id"]), column, _learnt(s))
+    theirs = _theirs(s.dataset, tables)
     return [*theirs, *beside(theirs, numbers)]
+
+
+def printed_rows(dataset: str) -> list[Row]:
+    """The paper's rows of a data set that was not run, with every column of the frame."""
+    column = column_of(dataset)
+    rows = [] if column is None else _theirs(dataset, [_white_box({}, frame([]), column), *_black_box({}, set(), column, [])])
+    return frame(rows).to_dict("records")  # type: ignore[return-value]
+
+
+def _black_box(named: dict[str, str], known: set[str], column: str, learnt: list[str]) -> list[Iterator[Row]]:
+    tables = [_distances(named, known, column, learnt), _sizes(named, known, column), _accuracies(named, known, column)]
+    return [*tables, _pairs(named, known, column, learnt), _combined(column)]
+
+
+def _theirs(dataset: str, tables: list[Iterator[Row]]) -> list[Row]:
+    of: dict[str, Any] = {"dataset": dataset, "source": "paper", "protocol": "published"}
+    return [row("paper table", "printed", r.pop("found"), (), **of | r) for t in tables for r in t]
 
 
 def beside(theirs: list[Row], numbers: pd.DataFrame) -> Iterator[Row]:
@@ -192,9 +206,10 @@ def _sizes(named: dict[str, str], known: set[str], column: str) -> Iterator[Row]
             yield {"table": 2, "cell": k} | ours | {"ours": id} | c | mark
 
 
-def _white_box(s: Scores, numbers: pd.DataFrame, column: str) -> Iterator[Row]:
-    """Table 3: the rows that the paper prints; its attack as printed, after its number of passes; of several budgets the largest."""
-    last = {d: max(h["round"] for h in told) for (d, against), told in trainings(s).items() if against == THEIRS}
+def _white_box(last: dict[str, int], numbers: pd.DataFrame, column: str) -> Iterator[Row]:
+    """Table 3: the rows that the paper prints; its attack as printed, after its number of passes; of several budgets the largest.
+    ``last``: a detector's last round of training against that attack.
+    """
     for when in ("before", "after"):
         for d in ("SMD", "SPD"):
             where = {"kind": "table 3", "part": PRINTED, "step": PASSES} if when == "before" else {"kind": "hardened", "against": THEIRS}

@@ -26,10 +26,10 @@ from salientry.metrics import auroc
 from salientry.recipes.fast import CONFIGS, SMALL_BIM, fast
 from salientry.recipes.fast import config as table_config
 from salientry.recipes.paper import build
-from salientry.report import page, sweep
-from salientry.report.compute import Computed, computed
-from salientry.report.records import Records, attack_title
-from salientry.report.verify import verify
+from salientry.report.report import Made, verify, write
+from salientry.results import steps
+from salientry.results.names import NATURAL, attack_title, translated
+from salientry.results.scores import Scores
 from salientry.saliency import Fill
 from tests.datasets import test_assira
 from tests.graph import scoring, upstream
@@ -42,7 +42,7 @@ SMALL_LABEL = "BIM-step_size=0.0375"
 def _tell(folder: Path) -> None:
     _, _, outcome = finish(folder / "store", folder / "out")
     assert not outcome.skipped
-    page.write(folder / "out")
+    write(folder / "out")
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +53,13 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, Outputs]:
 
 
 @pytest.fixture(scope="module")
-def records(told: tuple[Path, Run, Outputs]) -> Records:
-    return Records(told[0])
+def records(told: tuple[Path, Run, Outputs]) -> Scores:
+    return Scores.read(told[0])
 
 
 @pytest.fixture(scope="module")
-def found(records: Records) -> Computed:
-    return computed(records)
+def found(records: Scores) -> Made:
+    return Made(records, "")
 
 
 # --- what stands on what ------------------------------------------------------------------------------------------
@@ -81,9 +81,11 @@ def test_the_settings_of_id_plus_are_chosen_on_select_alone(told: tuple[Path, Ru
             assert run.record(h)["module"]["build"]["head"]["strides"] == list(chosen.head.strides)
 
 
-def test_each_row_has_the_heads_that_its_place_asks_for(records: Records) -> None:
-    rows = Counter((g.protocol, g.trained_on, g.title) for g in records.groups if g.form in ("paired", "trunk", "replica", "all"))
-    cw = next(g.trained_on for g in records.groups if g.trained_on.startswith("CarliniWagner"))
+def test_each_row_has_the_heads_that_its_place_asks_for(records: Scores) -> None:
+    rows = Counter((g.protocol, g.trained_on, g.title) for g in records.of("strict")) + Counter(
+        (g.protocol, g.trained_on, g.title) for g in records.of("published")
+    )
+    cw = next(g.trained_on for g in records.trained if g.trained_on.startswith("CarliniWagner"))
     for trained in (cw, SMALL_LABEL, "combined"):
         for title in ("SMD", "SPD", "SMD (trunk)", "SPD (trunk)", "ID", "JSD", "ID+", "Margin2", "Opinion", "fusion"):
             assert rows["strict", trained, title] == 1, (trained, title)
@@ -111,7 +113,7 @@ def test_records_are_small_and_scores_keep_twelve_digits(told: tuple[Path, Run, 
     assert (np.diff(rounded(scores)) >= 0).all(), "order is kept"
 
 
-def test_rounding_flags_nothing_that_was_not_flagged(told: tuple[Path, Run, Outputs], records: Records) -> None:
+def test_rounding_flags_nothing_that_was_not_flagged(told: tuple[Path, Run, Outputs], records: Scores) -> None:
     """Scores with many ties at the threshold are where it would show: the threshold is one of them."""
     _, run, outputs = told
     seen, ties = 0, 0
@@ -122,16 +124,15 @@ def test_rounding_flags_nothing_that_was_not_flagged(told: tuple[Path, Run, Outp
         facts = run.record(s.detector)["facts"]
         g = next(
             g
-            for g in records.groups
-            if all(str(facts[k]) == getattr(g, k) for k in ("detector", "trained_on", "protocol")) and facts["scheme"] == g.form
+            for g in records.trained
+            if all(str(translated(facts)[k]) == getattr(g, k) for k in ("detector", "scheme", "trained_on", "protocol", "group"))
         )
-        kept = next(r for r in g.runs if r.facts["seed"] == facts["seed"])
+        kept = next(r for r in g.seeds if r.facts["seed"] == facts["seed"])
         exact = run.get(s.scores).arrays["any/test/natural"]
-        assert kept.thresholds is not None
         for level, threshold in thresholds.items():
-            before, after = exact > threshold, kept.scores["any/test/natural"] > kept.thresholds[level]
-            assert not (after & ~before).any(), (g.name, level)
-            assert (before & ~after).sum() <= 2, (g.name, level)
+            before, after = exact > threshold, kept.scores[NATURAL][0] > kept.thresholds[level]
+            assert not (after & ~before).any(), (g.title, level)
+            assert (before & ~after).sum() <= 2, (g.title, level)
             ties += int((exact == np.float32(threshold)).sum() > 5)
         seen += 1
     assert seen > 100
@@ -153,7 +154,7 @@ def test_the_report_of_small_records_verifies_and_a_changed_score_is_found(told:
 # --- are the numbers true -----------------------------------------------------------------------------------------
 
 
-def test_the_ladder_changes_one_thing_at_a_time(records: Records, told: tuple[Path, Run, Outputs]) -> None:
+def test_the_ladder_changes_one_thing_at_a_time(records: Scores, told: tuple[Path, Run, Outputs]) -> None:
     _, run, outputs = told
     heads: dict[str, Any] = {}
     for fitted in (s.detector for s in outputs.scores):
@@ -179,105 +180,93 @@ def test_the_ladder_changes_one_thing_at_a_time(records: Records, told: tuple[Pa
     assert list(norm.values()) == ["none"] * 4 + ["batch"]
 
 
-def test_a_rung_is_the_mean_of_both_classes_at_its_own_threshold(records: Records, found: Computed) -> None:
-    ladder = next(x for x in found.ladders if (x.detector, x.attack) == ("SPD", SMALL_LABEL))
-    assert len(ladder.rungs) == 7
-    g = next(g for g in records.groups if (g.detector, g.form, g.trained_on) == ("SPD", "ladder 2", SMALL_LABEL))
-    natural, s = records.natural("test"), records.sets[f"strict/test/{SMALL_LABEL}"]
+def test_a_step_of_the_ladder_is_the_mean_of_both_classes_at_its_own_threshold(records: Scores, found: Made) -> None:
+    mine = [r for r in found.rows if (r["kind"], r["detector"], r["tested_on"]) == ("ladder", "SPD", SMALL_LABEL)]
+    by = {(r["step"], r["measure"]): r["value"] for r in mine}
+    assert {k for k, _ in by} == set(range(7))
+    g = records.one("strict", "SPD", SMALL_LABEL, "ladder 2")
+    assert g is not None
+    s, name = records.images[f"strict/test/{SMALL_LABEL}"], f"strict/test/{SMALL_LABEL}"
     for k, level in ((2, "own"), (3, "0.05")):
-        by_hand = []
-        for r in g.runs:
-            threshold = 0.0 if level == "own" else r.thresholds["0.05"]  # type: ignore[index]
-            n, a = r.scores[natural.name] > threshold, r.scores[s.name][s.counts] > threshold
-            by_hand.append((1 - n.mean() + a.mean()) / 2)
-        assert found.ledger.value(ladder.rungs[k].accuracy) == pytest.approx(np.mean(by_hand))
-    ranks = [auroc(r.scores[natural.name], r.scores[s.name][s.counts]) for r in g.runs]
-    assert found.ledger.value(ladder.rungs[2].auroc) == found.ledger.value(ladder.rungs[3].auroc) == pytest.approx(np.mean(ranks))
+        by_hand = [(1 - n.mean() + a[s["counts"]].mean()) / 2 for n, a in zip(g.flags(NATURAL, level), g.flags(name, level), strict=True)]
+        assert by[k, "accuracy"] == pytest.approx(np.mean(by_hand))
+    ranks = [auroc(n, a[s["counts"]]) for n, a in zip(g.scores(NATURAL), g.scores(name), strict=True)]
+    assert by[2, "auroc"] == by[3, "auroc"] == pytest.approx(np.mean(ranks))
 
 
-def test_the_sweep_trains_and_tests_at_every_budget(records: Records, found: Computed) -> None:
-    assert [c.detector for c in found.sweep] == ["SMD", "SPD", "ID", "JSD"]
+def test_the_sweep_trains_and_tests_at_every_budget(records: Scores, found: Made) -> None:
+    swept = [r for r in found.rows if r["kind"] == "sweep"]
+    assert list(dict.fromkeys(r["detector"] for r in swept)) == ["SMD", "SPD", "ID", "JSD"]
     budgets = list(config().sweep)
-    for c in found.sweep:
-        assert list(c.diagonal) == budgets
-        assert set(c.transfer) == {(a, b) for a in budgets for b in budgets}
-    shown = {s.facts["attack"] for s in records.attacked("published")}
+    for d in ("SMD", "SPD", "ID", "JSD"):
+        assert {(r["trained_at"], r["tested_at"]) for r in swept if r["detector"] == d} == {(a, b) for a in budgets for b in budgets}
+    shown = {i["attack"] for i in records.attacked("published")}
     assert not {"FGSM-eps=0.02", "FGSM-eps=0.1"} & shown, "budgets of the sweep alone stand in no other table"
 
 
 def test_a_fitted_curve_finds_the_curve_that_made_the_points() -> None:
     eps = np.array([0.005, 0.01, 0.02, 0.05, 0.1, 0.2])
     for half, slope in ((0.02, 2.0), (0.1, 6.0), (0.004, 1.0)):
-        found, steep = sweep.fit(eps, sweep.predicted(eps, half, slope)[None])
+        found, steep = steps.fit(eps, steps.curve(eps, half, slope)[None])
         assert found[0] == pytest.approx(half, rel=0.04)
         assert steep[0] == pytest.approx(slope, rel=0.12)
-        assert sweep.predicted(half, half, slope) == pytest.approx(0.75)
-    chance, _ = sweep.fit(eps, np.full((1, 6), 0.5))
-    assert chance[0] == sweep.FAR[-1], "never leaves chance"
+        assert steps.curve(np.array(half), half, slope) == pytest.approx(0.75)
+    chance, _ = steps.fit(eps, np.full((1, 6), 0.5))
+    assert chance[0] == steps.FAR[-1], "never leaves chance"
 
 
-def test_the_swap_is_counted_from_its_scores(records: Records, found: Computed) -> None:
-    assert {(r.detector, r.form, r.attack) for r in found.swaps} >= {
-        (d, f, SMALL_LABEL) for d in ("SMD", "SPD") for f in ("paired", "trunk")
-    }
-    r = next(r for r in found.swaps if (r.detector, r.form, r.attack) == ("SPD", "paired", SMALL_LABEL))
-    s = records.sets[f"swap/strict/SPD/paired/{SMALL_LABEL}"]
-    g = records.group("strict", "SPD", SMALL_LABEL)
+def test_the_swap_is_counted_from_its_scores(records: Scores, found: Made) -> None:
+    swaps = {(r["title"], r["tested_on"], r["measure"]): r["value"] for r in found.rows if r["kind"] == "swap"}
+    assert {(t, a) for t, a, _ in swaps} >= {(d + f, SMALL_LABEL) for d in ("SMD", "SPD") for f in ("", " (trunk)")}
+    s, g = records.images[f"swap/strict/SPD/paired/{SMALL_LABEL}"], records.one("strict", "SPD", SMALL_LABEL)
     assert g is not None
-    run, c = g.runs[0], s.columns["counts"]
-    threshold = run.thresholds["0.05"]  # type: ignore[index]
+    c, threshold = s["counts"], g.seeds[0].thresholds["0.05"]
 
     def share(name: str) -> float:
-        return float((s.columns[name][c] > threshold).mean())
+        return float((s[name][c] > threshold).mean())
 
-    assert found.ledger.value(r.factors["selector class"]) == pytest.approx(
-        np.mean([share(f"{p}{i}a") - share(f"{p}{i}n") for p in "na" for i in "na"])
-    )
-    assert found.ledger.value(r.factors["pixels"]) == pytest.approx(
-        np.mean([share(f"a{i}{k}") - share(f"n{i}{k}") for i in "na" for k in "na"])
-    )
-    assert found.ledger.value(r.own) == pytest.approx(share("aaa") - share("a other"))
-    natural, attacked = run.scores["any/test/natural"], run.scores[f"strict/test/{SMALL_LABEL}"]
-    np.testing.assert_allclose(s.columns["nnn"], natural, rtol=1e-3, atol=1e-3)  # a natural with its own parts is the natural itself
-    np.testing.assert_allclose(s.columns["aaa"], attacked, rtol=1e-3, atol=1e-3)
-    for other in found.swaps:
-        if other.detector == "SMD":
-            assert found.ledger.value(other.factors["pixels"]) == 0, "SMD sees no pixels"
+    mine = {m: v for (t, a, m), v in swaps.items() if (t, a) == ("SPD", SMALL_LABEL)}
+    assert mine["selector class"] == pytest.approx(np.mean([share(f"{p}{i}a") - share(f"{p}{i}n") for p in "na" for i in "na"]))
+    assert mine["pixels"] == pytest.approx(np.mean([share(f"a{i}{k}") - share(f"n{i}{k}") for i in "na" for k in "na"]))
+    assert mine["own map minus another image's"] == pytest.approx(share("aaa") - share("a other"))
+    natural, attacked = (g.scores(name)[0] for name in (NATURAL, f"strict/test/{SMALL_LABEL}"))
+    np.testing.assert_allclose(s["nnn"], natural, rtol=1e-3, atol=1e-3)  # a natural with its own parts is the natural itself
+    np.testing.assert_allclose(s["aaa"], attacked, rtol=1e-3, atol=1e-3)
+    assert {v for (t, _, m), v in swaps.items() if t.startswith("SMD") and m == "pixels"} == {0.0}, "SMD sees no pixels"
 
 
-def test_the_first_table_gives_each_detector_its_own_numbers(records: Records, found: Computed) -> None:
-    assert found.headline is not None
-    row = next(r for r in found.headline.rows if r.attack == SMALL_LABEL)
-    s, natural = records.sets[f"strict/test/{SMALL_LABEL}"], records.natural("test")
-    assert row.n == int(s.counts.sum())
-    titles = [line.title.removesuffix(", best floor") for line in row.lines]
-    assert {"SPD", "SMD", "SPD (trunk)", "ID", "ID+", "fusion", "fusion without the map", "Margin2"} <= set(titles)
-    black = {a: found.ledger.value(tpr) for a, tpr in found.headline.black.items()}
-    assert max(black.values()) > 0.5, "digits have a black background"
-    beside = {r.attack for r in found.headline.rows if any(x.title.startswith("BlackShare") for x in r.lines)}
-    assert beside >= {r.attack for r in found.headline.rows if black[r.attack] > 0.5}
-    g = records.group("strict", "Fused", SMALL_LABEL, "without the map")
-    assert g is not None
-    line = next(x for x in row.lines if x.title == "fusion without the map")
-    assert line.tpr is not None
-    assert found.ledger.value(line.tpr) == pytest.approx(np.mean([f[s.counts].mean() for f in g.flags(s, "0.05")]))
-    spd, plus = records.group("strict", "SPD", SMALL_LABEL), records.group("strict", "IDPlus", SMALL_LABEL)
-    assert spd is not None
-    assert plus is not None
-    gap = np.mean([f[s.counts].mean() for f in spd.flags(s, "0.05")]) - np.mean([f[s.counts].mean() for f in plus.flags(s, "0.05")])
-    assert found.ledger.value(row.gain["SPD minus ID+"]) == pytest.approx(gap)
-    sign = next(x for x in found.headline.signs if x.form == "paired")
-    mine, theirs = (records.group("published", d, sign.trained) for d in ("SPD", "ID"))
-    assert mine is not None
-    assert theirs is not None
-    t = records.sets[f"published/test/{sign.tested}"]
+def test_the_first_table_gives_each_detector_its_own_numbers(records: Scores, found: Made) -> None:
+    m, name = found.make, f"strict/test/{SMALL_LABEL}"
+    own = {"protocol": "strict", "trained_on": SMALL_LABEL}
+    s = records.images[name]
+    c = s["counts"]
 
-    def accuracy(which: Any) -> float:
-        return float(
-            np.mean([(1 - n.mean() + a.mean()) / 2 for n, a in zip(which.flags(natural, "own"), which.flags(t, "own"), strict=True)])
-        )
+    def detected(detector: str, scheme: str = "paired") -> float:
+        g = records.one("strict", detector, SMALL_LABEL, scheme)
+        assert g is not None
+        return float(np.mean([f[c].mean() for f in g.flags(name, "0.05")]))
 
-    assert found.ledger.value(sign.gap) == pytest.approx(accuracy(mine) - accuracy(theirs))
+    without = m.find("headline", title="fusion without the map", measure="tpr@0.05", **own)
+    assert without is not None and (without.value, without.n) == (pytest.approx(detected("Fused", "without the map")), int(c.sum()))
+    gap = m.find("headline", title="SPD minus ID+", measure="difference", **own)
+    assert gap is not None and gap.value == pytest.approx(detected("SPD") - detected("IDPlus"))
+    attacks = m.values("headline", "trained_on", protocol="strict")
+    black = [m.find("detection", title="BlackShare", protocol="strict", trained_on=a, tested_on=a, measure="tpr@0.05") for a in attacks]
+    assert max(n.value for n in black if n) > 0.5, "digits have a black background"
+    page = found.text
+    assert "<b>The share of black pixels alone</b>" in page
+    table = page[page.index("The map against what needs none") :].split("</table>")[0]
+    for title in ("SPD", "SMD", "SPD (trunk)", "ID", "ID+", "fusion", "fusion without the map", "Margin2", "BlackShare"):
+        assert f"<th>{title}</th>" in table
+    sign = next(r for r in found.rows if r["kind"] == "headline" and (r["title"], r["scheme"]) == ("SPD minus ID", "paired"))
+    t = f"published/test/{sign['tested_on']}"
+
+    def accuracy(detector: str) -> float:
+        g = records.one("published", detector, sign["trained_on"])
+        assert g is not None
+        return float(np.mean([(1 - n.mean() + a.mean()) / 2 for n, a in zip(g.flags(NATURAL, "own"), g.flags(t, "own"), strict=True)]))
+
+    assert sign["value"] == pytest.approx(accuracy("SPD") - accuracy("ID"))
 
 
 # --- the recipe itself --------------------------------------------------------------------------------------------
@@ -355,17 +344,18 @@ def test_a_role_without_images_borrows_them_and_every_detector_is_stamped(tmp_pa
         outcome = run.compute(list(outputs))
     about = {"recipe": "tiny", "parameters": {}, "seed": 0, "numerics": "float32", "command": "tiny", "out": "tiny"}
     export(run, outputs, outcome, tmp_path / "out", about)
-    page.write(tmp_path / "out")
-    records = Records(tmp_path / "out")
-    heads, fit = records.natural("detect"), run.get(run.dataset(settings.data)["train"])
-    assert heads.facts["lent"] == "fit"
-    assert list(heads.ids) == list(fit.ids[:60]), "as many as the smallest role has"
-    assert not set(heads.ids) & set(records.natural("test").ids)
-    shown = computed(records)
-    assert all("TRAINED ON FIT" in r.stamps for t in shown.tables for r in t.rows)
-    assert "TRAINED ON FIT" in (tmp_path / "out" / "report.html").read_text()
-    assert {level for t in shown.tables for level in t.levels} == {"own", "0.05"}
-    assert not [n for n in shown.ledger.json() if n["id"].endswith("@0.01")]
+    write(tmp_path / "out")
+    one = Made(Scores.read(tmp_path / "out"), "")
+    heads, fit = one.scores.natural("detector_train"), run.get(run.dataset(settings.data)["train"])
+    assert heads["lent"] == "train"
+    assert list(heads["id"]) == list(fit.ids[:60]), "as many as the smallest role has"
+    assert not set(heads["id"]) & set(one.scores.natural("test")["id"])
+    for g in one.scores.of("strict"):
+        place = {"protocol": "strict", "title": g.title, "trained_on": g.trained_on}
+        assert "trained on the classifier's images" in [word for word, _ in one.make.context.warned(place)]
+    assert "trained on the classifier&#39;s images" in (tmp_path / "out" / "report.html").read_text()
+    assert one.make.context.levels == ["0.05"]
+    assert not [n for n in one.ours if str(n["id"]).endswith("@0.01")]
 
 
 def test_budgets_of_one_attack_have_names_of_their_own() -> None:
@@ -390,7 +380,7 @@ def test_the_headline_rows_alone_are_the_same_results_under_the_same_keys(tmp_pa
         fast(run, rows="some")
 
 
-def test_rungs_and_budgets_are_no_spoiled_inputs(found: Computed) -> None:
-    forms = {r.form for r in found.spoiled}
+def test_rungs_and_budgets_are_no_spoiled_inputs(found: Made) -> None:
+    forms = {r["scheme"] for r in found.rows if r["kind"] == "spoiled"}
     assert "another image's map" in forms
     assert not [f for f in forms if f.startswith(("ladder", "sweep"))]

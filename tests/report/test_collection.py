@@ -15,15 +15,16 @@ from typer.testing import CliRunner
 
 from salientry.cli import app
 from salientry.errors import DataDamaged, UsageError, VerificationFailed
-from salientry.report import collection, columns, targets
-from salientry.report.collection import Collection
-from salientry.report.columns import Source
+from salientry.report import collection, paper_tables, report
+from salientry.report.collection import Collection, place
+from salientry.results.claims import sentences
+from salientry.results.paper_numbers import TABLES, printed_rows, printed_text
 
 from .surgery import CW, Opened, sealed
 from .test_page import text_of
 
 NAMED = {"zeta": ("digits", 0), "alpha": ("cifar10", 0), "again": ("digits", 1)}  # folder to its data set and run seed
-NUMBER = re.compile(r'<span class="(?:num|fine)" (?:data-of="([^"]+)" )?data-id="([^"]+)"[^>]*>([^<]*)')
+NUMBER = re.compile(r'<span class="num" (?:data-of="([^"]+)" )?data-id="([^"]+)"[^>]*>([^<]*)')
 LONGER = CW.replace("steps=40", "steps=41")  # another setting of the same attack: another label, the same row
 
 
@@ -85,7 +86,7 @@ def test_every_number_is_one_of_its_run_and_says_the_same(read: Collection, html
         elif text == "&lt;10⁻⁴":
             assert value < 1e-4
         elif len(text.split(".")[-1].strip()) > 3 and "%" not in text:
-            assert float(text) == pytest.approx(value, abs=0.51e-4), id  # as many decimals as the paper prints
+            assert float(text.replace("−", "-")) == pytest.approx(value, abs=0.51e-4), id  # as many decimals as the paper prints
         else:
             assert text.strip() == text_of(value, "%" in text), id
 
@@ -102,107 +103,89 @@ def test_report_json_holds_what_the_page_shows_and_nothing_else(read: Collection
 @pytest.mark.parametrize("name", ["zeta", "alpha"])
 def test_the_tables_are_those_of_the_runs_own_page(read: Collection, html: str, name: str) -> None:
     own = (read.folder / name / "report.html").read_text()
-    own = own[own.index('id="paper"') : own.index("Does what is found go with")]
     here = html[html.index('id="tables"') : html.index('id="figure2"')]
     shown = {(id, text.strip()) for of, id, text in NUMBER.findall(here) if of == name}
-    assert shown <= {(id, text.strip()) for _, id, text in NUMBER.findall(own)}
+    assert shown <= {(id, text.strip()) for _, id, text in NUMBER.findall(own[own.index('id="paper"') :])}
     wanted = {i for i in numbers(read.folder / name) if i.startswith("paper/table")}
     assert len(wanted) > 10
     assert wanted <= {unescape(id) for id, _ in shown}
 
 
-def test_each_cell_of_a_run_stands_in_its_column_and_row_once(read: Collection) -> None:
-    sources = [Source(c.paper or "", c.member.found if c.member else None, c.why) for c in read.columns]
-    tables = {(t.number, t.trunk): t for t in columns.joined(sources)}
-    for k, source in enumerate(sources):
-        for own in source.found.paper.tables if source.found else []:
-            table = tables[own.number, own.trunk]
-            assert all(len(r.places) == len(sources) for r in table.rows)
-            places = [r.places[k] for r in table.rows]
-            for line in (x for x in own.lines if any(c.ours for c in x.cells)):
-                (place,) = [p for p in places if p.cells is line.cells]
-                assert (place.label, place.p, place.bold) == (line.label, line.p, line.bold)
-                (row,) = [r for r in table.rows if r.places[k] is place]
-                assert (place.said or row.title) == line.title
-            for place in (p for p in places if not any(c.ours for c in p.cells)):
-                assert place.why
-    for table in tables.values():
-        rows = [targets.words(table.number, name) for name in targets.rows(table.number)]
-        assert len(table.rows) >= len(rows)
-        for name in targets.rows(table.number):
-            printed = [targets.row(table.number, name, s.column) for s in sources]
-            assert any([c.printed for c in p.cells] == at for r in table.rows for p, at in zip(r.places, printed, strict=True)), name
+def rows(html: str, number: int) -> dict[str, list[str]]:
+    """Title to the cells of a row of one of the paper's tables."""
+    table = html[html.index(f'id="table{number}"') :].split("</table>")[0]
+    found = re.findall(r"<tr><th>([^<]+)</th>(<td>.*?)</tr>", table, re.S)
+    return {unescape(title): re.findall(r"<td>(.*?)</td>", cells, re.S) for title, cells in found}
 
 
-def test_an_attack_with_other_settings_on_each_data_set_is_one_row(read: Collection) -> None:
-    sources = [Source(c.paper or "", c.member.found if c.member else None, c.why) for c in read.columns]
-    table = next(t for t in columns.joined(sources) if t.number == 4)
-    (row,) = [r for r in table.rows if r.title == "C&W"]
-    assert [p.label for p in row.places] == [CW, LONGER, ""]
-    titles = [r.title for r in table.rows]
-    assert len(titles) == len(set(titles))
+def test_each_number_of_a_run_stands_in_the_columns_of_its_data_set(read: Collection, html: str) -> None:
+    for number, (_, groups) in TABLES.items():
+        width = 4 * len(groups) + (2 if number == 1 else 0)
+        for title, cells in rows(html, number).items():
+            assert len(cells) == 3 * width, title
+            for k, name in enumerate(("zeta", "alpha")):
+                own = "".join(cells[k * width : (k + 1) * width])
+                assert set(re.findall(r'data-of="([^"]+)"', own)) <= {name}, title
+            assert "data-of" not in "".join(cells[2 * width :]), "there is no run"
 
 
-def test_an_attack_that_stands_under_another_name_is_said(read: Collection) -> None:
+def test_an_attack_with_other_settings_on_each_data_set_is_one_row(html: str) -> None:
+    cells = rows(html, 4)["CW" if "CW" in rows(html, 4) else "C&W"]
+    found = [unescape(i) for i in re.findall(r'data-id="(published/attack/[^"]+)"', "".join(cells))]
+    assert found == [f"published/attack/{CW}/accuracy", f"published/attack/{LONGER}/accuracy"]
+
+
+def test_an_attack_that_stands_under_another_name_is_said() -> None:
     """ASSIRA's FGSM has another budget: the same row of the paper's."""
-    first, second = (c.member.found for c in read.columns if c.member)
-    tables = [
-        replace(t, lines=[replace(x, title="FGSM 0.025 · FGSM") if x.name == "FGSM" else x for x in t.lines]) for t in second.paper.tables
-    ]
-    other = replace(second, paper=replace(second.paper, tables=tables))
-    table = next(t for t in columns.joined([Source("MNIST", first), Source("CIFAR-10", other)]) if t.number == 4)
-    (row,) = [r for r in table.rows if r.title == "FGSM"]
-    assert [p.said for p in row.places] == ["", "FGSM 0.025 · FGSM"]
+    first, second = (paper_tables.Source(t, printed_rows(t)) for t in ("mnist", "assira"))
+    second.theirs = [dict(r, title="FGSM 0.025 · FGSM") if r["title"] == "FGSM" else r for r in second.theirs]
+    found = [name for name, _ in paper_tables._rows(4, False, [first, second])]
+    assert found.count("FGSM") == 1
 
 
 # --- what stands where -------------------------------------------------------------------------------------------
 
 
-def test_a_data_set_that_was_not_run_says_so_and_no_cell_is_empty(read: Collection, html: str) -> None:
-    assert [(c.title, c.member.name if c.member else None) for c in read.columns] == [
+def test_a_data_set_that_was_not_run_says_so_and_the_papers_cells_stay(read: Collection, html: str) -> None:
+    assert [(c.title, c.run.name if c.run else None) for c in read.columns] == [
         ("MNIST (5,000 digits)", "zeta"),
         ("CIFAR-10", "alpha"),
         ("ASSIRA", None),
     ]
     assert "<b>Not recorded.</b> <code>salientry run tiny dataset=assira</code>" in html
-    here = html[html.index('id="tables"') : html.index('id="figure2"')]
-    for part in re.split(r"<h3 ", here)[1:]:
-        rows = re.findall(r"<tr><th>([^<]+)</th>(\s*<td>.*?)</tr>", part, re.S)
-        assert rows
-        for title, cells in rows:
-            assert "not recorded" in cells, title
-            assert title == "different images" or not re.search(r"<td>\s*</td>", cells), title
-    for column in ("MNIST", "CIFAR-10", "ASSIRA"):
-        assert targets.cell(targets.printed()["table6"]["SPD"], column).text in here
-    assert html.count('<tr><th style="white-space: normal; text-align: left">not recorded: ') == 2 * 4
+    for r in printed_rows("assira"):
+        cells = rows(html, r["table"])[r["title"].rpartition(" · ")[2]]
+        assert any(printed_text(r) in c for c in cells), r["title"]
+    for number in TABLES:
+        for title, cells in rows(html, number).items():
+            assert any("not recorded" in c or "not run" in c for c in cells), title
     assert html.count("ASSIRA: not recorded: salientry run tiny dataset=assira.") >= 6 + 2
 
 
-def test_reduced_settings_are_marked_where_they_are(read: Collection, html: str) -> None:
-    marked = set(re.findall(r'<small title="([^"]+)">\* reduced</small>', html))
-    assert LONGER in marked
-    assert not [m for m in marked if CW in m]
-    assert re.search(r"SPD, CIFAR-10</caption>\s*<tr><th></th><th>FGSM</th><th>C&amp;W\*</th>", html)
+def test_reduced_settings_are_marked_where_they_are(html: str) -> None:
+    cells = rows(html, 4)["C&W"]
+    assert ["reduced settings" in c for c in cells] == [False] * 4 + [True] + [False] * 7
+    part = html[html.index('<h2 id="figure2"') : html.index('<h2 id="figure2-strict"')]
+    table = part[part.index("SPD, CIFAR-10</b>") :].split("</table>")[0]
+    assert re.findall(r"<th[^>]*>([^<]+)</th>", table.split("</thead>")[0]) == ["trained on", "FGSM", "C&amp;W*"]
 
 
 def test_the_grids_are_those_of_the_runs(read: Collection, html: str) -> None:
-    for p, start, end in (("published", "figure2", "figure2-strict"), ("strict", "figure2-strict", "figure1")):
+    for p, start, end in (("published", "figure2", "figure2-strict"), ("strict", "figure2-strict", "pictures")):
         here = html[html.index(f'<h2 id="{start}"') : html.index(f'<h2 id="{end}"')]
         assert here.count("<img src=") == 1
-        for c in (c for c in read.columns if c.member):
-            for defence in ("SPD", "SMD", "ID", "JSD"):
-                table = here[here.index(f"<caption>{defence}, {c.title}</caption>") :].split("</table>")[0]
-                cells = c.member.found.grid.of(p, defence)  # type: ignore[union-attr]
-                labels = c.member.found.grid.labels  # type: ignore[union-attr]
-                assert [unescape(id) for _, id, _ in NUMBER.findall(table)] == [cells[a, b].id for a in labels for b in labels]
+        for c in (c for c in read.columns if c.run):
+            labels, level = c.run.scores.labels, "accuracy" if p == "published" else "tpr@0.05"  # type: ignore[union-attr]
+            for d in ("SPD", "SMD", "ID", "JSD"):
+                table = here[here.index(f"{d}, {c.title}</b>") :].split("</table>")[0]
+                shown = [unescape(id) for _, id, _ in NUMBER.findall(table)]
+                assert [i for i in shown if "/combined/" not in i] == [f"{p}/{d}/{a}/{b}/{level}" for a in labels for b in labels]
 
 
 def test_each_part_has_its_anchor_and_nothing_comes_from_elsewhere(read: Collection, html: str) -> None:
     ids = re.findall(r'\sid="([^"]+)"', html)
     assert len(ids) == len(set(ids))
-    assert {f"table{k}" for k in range(1, 7)} | {f"figure{k}" for k in (1, 2, 5, 6, 7, 8)} | {"figure2-strict", "claims", "again"} <= set(
-        ids
-    )
+    assert {f"table{k}" for k in range(1, 7)} | {"figure2", "figure2-strict", "pictures", "claims", "again"} <= set(ids)
     links = re.findall(r'(?:src|href)="(?!data:)([^"]+)"', html)
     assert {x[1:] for x in links if x.startswith("#")} <= set(ids)
     others = {x.split("#")[0] for x in links if not x.startswith("#")}
@@ -211,31 +194,33 @@ def test_each_part_has_its_anchor_and_nothing_comes_from_elsewhere(read: Collect
     assert "<script" not in html
 
 
-def test_all_claims_have_a_verdict_for_each_data_set(read: Collection, html: str) -> None:
-    rows = dict(re.findall(r"<tr><th>(C\d+)</th>(.*?)</tr>", html[html.index('id="claims"') :], re.S))
-    assert list(rows) == [f"C{k}" for k in range(1, 22)]
-    for c in (c for c in read.columns if c.member):
-        for said in c.said:
-            for word in set(said.verdicts.values()):
-                assert word in rows[said.claim], said.claim
-    assert all("not recorded" in row for row in rows.values())
+def test_all_claims_have_a_verdict_for_each_data_set(html: str) -> None:
+    part = html[html.index('id="claims"') : html.index('id="again"')]
+    found = re.findall(r"<tr><th>(C\d+)</th>(.*?)</tr>", part, re.S)
+    assert [k for k, _ in found] == [f"C{k}" for k in range(1, 22)]
+    for k, row in found:
+        cells = re.findall(r"<td[^>]*>(.*?)</td>", row, re.S)
+        assert unescape(cells[0]) == sentences()["claims"][k]
+        assert len(cells) == 1 + 2 + 2 + 1 and all(cells)
+        assert "not recorded" in cells[-1]
 
 
 def test_another_seed_is_no_column_and_stands_below(read: Collection, html: str) -> None:
     assert [m.name for m in read.others] == ["again"]
-    assert "MNIST (5,000 digits) again with another seed: again" in html[html.index('id="again"') :]
+    assert "MNIST (5,000 digits) again: again" in html[html.index('id="again"') :]
 
 
 def test_pictures_stand_where_they_lie_and_are_missed_where_not(html: str) -> None:
-    parts = [html[html.index(f'<h2 id="figure{k}"') :].split("<h2 ")[1] for k in (1, 5, 7, 6, 8)]
-    assert [p.count("data:image/png") for p in parts] == [1, 1, 1, 0, 0]
-    assert all("salientry run tiny dataset=assira" in p for p in parts[3:])
+    part = html[html.index('<h2 id="pictures"') :].split("<h2 ")[1]
+    assert part.count("data:image/png") == 3
+    assert all(f"{name}, MNIST (5,000 digits)" in part for name in ("Figure 1", "Figure 5", "Figure 7"))
+    assert "salientry run tiny dataset=assira" in part
 
 
 def test_the_order_of_the_folders_does_not_matter(read: Collection) -> None:
-    turned = Collection(read.folder, sorted(reversed(read.members), key=lambda m: m.order))
+    turned = Collection(read.folder, sorted(reversed(read.members), key=place))
     assert [m.name for m in turned.members] == [m.name for m in read.members]
-    renamed = sorted((replace(m, name=m.name[::-1]) for m in read.members), key=lambda m: m.order)
+    renamed = sorted((replace(m, name=m.name[::-1]) for m in read.members), key=place)
     assert [m.name[::-1] for m in renamed] == [m.name for m in read.members]
 
 
@@ -250,7 +235,7 @@ def test_verify_adds_up_and_finds_what_was_forged(copy: Path) -> None:
     body["numbers"][3]["value"] = 0.123
     (copy / "report.json").write_text(json.dumps(body))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collection.verifying, "verify", lambda _: 1)  # each was just verified
+        patch.setattr(report, "verify", lambda _: 1)  # each was just verified
         with pytest.raises(VerificationFailed, match=re.escape(f"{body['numbers'][3]['of']}: {body['numbers'][3]['id']}")):
             collection.verify(copy)
         (copy / "report.json").write_text('{"numbers": [1]}')

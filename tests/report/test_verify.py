@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +14,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from salientry.errors import DataDamaged, UsageError, VerificationFailed
-from salientry.report import appendix, detection, grid, page
-from salientry.report.compute import computed
-from salientry.report.numbers import Ledger
-from salientry.report.records import Records
-from salientry.report.verify import listed, problems, verify
+from salientry.report import grid, report
+from salientry.report.report import Made, listed, problems, verify
+from salientry.results.scores import Scores
+from salientry.results.transfer import amiss, cells
+from salientry.store import write_text
 from tests.tiny import finish
 
 from .surgery import CW, Opened, sealed
@@ -55,9 +58,9 @@ def column(folder: Path, detector: str, of: str, protocol: str = "strict", train
 
 def follow(folder: Path) -> None:
     """Write the numbers that follow from the records, without a page."""
-    found = computed(Records(folder))
-    (folder / "report.json").write_text(json.dumps({"numbers": found.ledger.json()}))
-    appendix.write(folder, found.ledger, found.tables)
+    one = Made(Scores.read(folder), "")
+    (folder / "report.json").write_text(json.dumps({"numbers": one.ours}))
+    write_text(folder / grid.NAME, grid.csv(one.scores, one.rows))
 
 
 def test_an_honest_report_verifies(reported: Path) -> None:
@@ -66,7 +69,7 @@ def test_an_honest_report_verifies(reported: Path) -> None:
 
 def test_one_flipped_score_is_found(reported: Path) -> None:
     name = column(reported, "SMD", "strict/test/FGSM")
-    counts = Records(reported).sets["strict/test/FGSM"].counts
+    counts = Scores.read(reported).images["strict/test/FGSM"]["counts"]
     at = int(np.flatnonzero(counts)[0])
 
     def flip(scores: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
@@ -81,7 +84,7 @@ def test_one_flipped_score_is_found(reported: Path) -> None:
 
 
 def test_one_flipped_score_under_a_new_checksum_is_found_in_the_numbers(reported: Path) -> None:
-    counts = Records(reported).sets["strict/test/FGSM"].counts
+    counts = Scores.read(reported).images["strict/test/FGSM"]["counts"]
     at = int(np.flatnonzero(counts)[0])
 
     def flip(s: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
@@ -132,7 +135,7 @@ def test_a_lost_file_of_scores_is_named(reported: Path) -> None:
     (reported / "scores" / "strict-FGSM.safetensors").unlink()
     for again in (False, True):
         if again:
-            page.write(reported)
+            report.write(reported)
             assert "scores/strict-FGSM.safetensors is missing" in (reported / "report.html").read_text()
         with pytest.raises(VerificationFailed, match=r"scores/strict-FGSM\.safetensors is missing: its scores"):
             verify(reported)
@@ -145,12 +148,12 @@ def test_a_lost_file_of_scores_is_named(reported: Path) -> None:
 def test_a_missing_mandatory_control_is_found_and_its_numbers_are_not_printed(reported: Path, what: str, says: str) -> None:
     o = Opened(reported)
     o.without(what)
-    (page.write if what == "Null" else follow)(o.close())
+    (report.write if what == "Null" else follow)(o.close())
     numbers = [n["id"] for n in json.loads((reported / "report.json").read_text())["numbers"]]
     heads = ("SMD", "SPD", "ID", "JSD", "IDPlus", "spoiled", "fusion", "Margin", "Margin2", "BlackShare")
     assert not [i for i in numbers if i.startswith(tuple(f"strict/{h}/" for h in heads))]
     assert [i for i in numbers if i.startswith("published/SMD/")]
-    assert what != "Null" or "NOT PRINTED" in (reported / "report.html").read_text()
+    assert what != "Null" or "Not printed:" in (reported / "report.html").read_text()
     assert any(f"control {says}" in p for p in problems(reported))
     lines, whole = listed(reported, "figure2")
     assert whole, "each says why"
@@ -160,13 +163,64 @@ def test_a_missing_mandatory_control_is_found_and_its_numbers_are_not_printed(re
     assert says in line
 
 
+# --- grid.csv: the paper's Appendix G ---------------------------------------------------------------------------------
+
+
+def test_the_grid_file_holds_what_the_numbers_are(finished: Path) -> None:
+    lines = list(csv.DictReader(io.StringIO((finished / "grid.csv").read_text())))
+    numbers = {n["id"]: n for n in json.loads((finished / "report.json").read_text())["numbers"]}
+    spoken = {(line["protocol"], line["defence"], line["form"], line["trained_on"], line["tested_on"]) for line in lines}
+    assert len(spoken) == len(lines)
+    manners = (("published", "paired"), ("published", "replica"), ("strict", "paired"))
+    both = ("FGSM", CW)
+    assert {(p, d, f, a, b) for p, f in manners for d in ("SPD", "SMD", "ID", "JSD") for a in both for b in both} <= spoken
+    for line in lines:
+        if not line["id"]:
+            assert line["why"] and not line["value"]
+            continue
+        n = numbers[line["id"]]
+        assert line["measure"] in ("accuracy", "tpr@0.05") and line["id"].endswith(line["measure"])
+        assert [float(line[k]) for k in ("value", "lo", "hi")] == pytest.approx([n["value"], n["lo"], n["hi"]], abs=1e-9)
+        assert int(line["n"]) == n["n"]
+        assert [float(v) for v in line["seeds"].split()] == pytest.approx(n["runs"], abs=1e-9)
+        assert line["std"] == "", "one seed has no spread"
+        rank = numbers[re.sub(r"[^/]+$", "auroc", line["id"])]
+        assert float(line["auroc"]) == pytest.approx(rank["value"], abs=1e-9)
+        assert set(line["heads"].split()) <= set(n["keys"])
+
+
+def test_the_spread_of_two_seeds(finished: Path) -> None:
+    one, id = Made(Scores.read(finished), ""), "published/SPD/FGSM/FGSM/accuracy"
+    two = [r | {"seeds": (0.5, 0.7)} if r["id"] == id else r for r in one.rows]
+    line = next(line for line in grid.csv(one.scores, two).splitlines() if f",{id}," in line)
+    assert ",0.500000000 0.700000000,0.141421356," in line
+
+
+@pytest.mark.parametrize("what", ["changed", "missing", "longer"])
+def test_a_changed_grid_file_is_found(reported: Path, what: str) -> None:
+    file = reported / "grid.csv"
+    raw = bytearray(file.read_bytes())
+    if what == "changed":
+        at = raw.rindex(b"0.")
+        raw[at + 2] = ord("8") if raw[at + 2] != ord("8") else ord("7")
+        file.write_bytes(raw)
+        says = [f"grid.csv is not what follows from the records: line {raw[:at].count(10) + 1}"]
+    elif what == "missing":
+        file.unlink()
+        says = ["grid.csv is missing"]
+    else:
+        file.write_bytes(raw + b"x\n")
+        says = [f"grid.csv is not what follows from the records: line {raw.count(10) + 1}"]
+    assert problems(reported) == says
+
+
 # --- cells ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_cells_of_figure_2_add_up(finished: Path) -> None:
     lines, whole = listed(finished, "figure2")
     assert whole
-    assert lines[0] == "32 of 32 cells are finite (4 defences x 2^2 attacks x 2 protocols)"
+    assert lines[0] == "32 of 32 cells are finite (4 detectors x 2^2 attacks x 2 protocols)"
     assert lines[-1] == "16 distinct heads"  # 4 defences, 2 attacks, 2 protocols, 1 seed
     assert not [line for line in lines if "none:" in line]
     o = Opened(finished)
@@ -200,20 +254,13 @@ def test_two_rows_with_one_head_are_amiss(reported: Path) -> None:
 
 
 def test_a_cell_that_is_no_number_for_no_reason_is_amiss(finished: Path) -> None:
-    records, ledger = Records(finished), Ledger()
-    found = grid.grid(records, ledger, detection.tables(records, ledger))
-    assert not grid.amiss(ledger, found)
-    id = found.cells[0].id
-    assert id is not None
-    ledger.numbers[id] = replace(ledger.numbers[id], value=None)
-    (said,) = grid.amiss(ledger, found)
+    one = Made(Scores.read(finished), "")
+    found, finite = cells(one.scores, one.frame), set(one.frame["id"])
+    assert not amiss(found, finite)
+    (said,) = amiss([replace(found[0], id=None), *found[1:]], finite)
     assert said.startswith("AMISS: published/SPD trained on FGSM, tested on FGSM is no number")
-    twice = replace(found, cells=[replace(found.cells[1], heads=("a" * 64, "a" * 64))])
-    assert len(grid.amiss(ledger, twice)) == 1, "two seeds, one head"
-    without = replace(found, cells=[replace(found.cells[1], id=None, why="")])
-    assert len(grid.amiss(ledger, without)) == 1
-    said_why = replace(found, cells=[replace(found.cells[1], id=None, why="lost")])
-    assert not grid.amiss(ledger, said_why)
+    assert len(amiss([replace(found[1], heads=("a" * 64, "a" * 64))], finite)) == 1, "two seeds, one head"
+    assert not amiss([replace(found[1], id=None, why="lost")], finite)
 
 
 @pytest.mark.parametrize("field", ["attacks", "gates", "strength", "class_names", "networks", "skipped", "recipe", "detectors"])
@@ -221,25 +268,25 @@ def test_a_description_that_is_not_what_was_written_is_damaged_wherever_it_was_c
     body = json.loads((reported / "records.json").read_text())
     (reported / "records.json").write_text(json.dumps(body | {field: 0.5}))
     with pytest.raises(DataDamaged, match="not what was written"):
-        Records(reported)
+        Scores.read(reported)
     del body["own"]
     (reported / "records.json").write_text(json.dumps(body))
-    assert Records(reported).sets, "older records do not say"
+    assert Scores.read(reported).images, "older records do not say"
 
 
 def test_records_of_another_schema_and_no_records_are_refused(reported: Path, tmp_path: Path) -> None:
     body = json.loads((reported / "records.json").read_text())
     (reported / "records.json").write_text(json.dumps(body | {"schema": 99}))
     with pytest.raises(UsageError, match="schema 99; this version reads 3 and 4"):
-        Records(reported)
+        Scores.read(reported)
     (reported / "records.json").write_text('{"schema": 3}')
     with pytest.raises(DataDamaged, match=r"records\.json is damaged"):
-        Records(reported)
+        Scores.read(reported)
     (reported / "records.json").write_text("[]")
     with pytest.raises(UsageError, match="schema None"):
-        Records(reported)
+        Scores.read(reported)
     with pytest.raises(UsageError, match=r"there is no records\.json"):
-        Records(tmp_path / "nowhere")
+        Scores.read(tmp_path / "nowhere")
 
 
 def test_another_run_seed_moves_every_detection_interval(finished: Path, tmp_path: Path) -> None:
@@ -260,13 +307,12 @@ def test_another_run_seed_moves_every_detection_interval(finished: Path, tmp_pat
     assert len(shares) > 40
     assert set(ranks) <= moved
     assert len(moved & set(shares)) > 0.6 * len(shares)
-    x, y = Records(finished), Records(other)
-    for g in x.groups:
-        twin = next(h for h in y.groups if h.name == g.name)
-        ours, its = x.twins(g, "test"), y.twins(g, "test")
-        assert ours is not None and its is not None
-        mine, theirs = g.scores(ours)[0], twin.scores(its)[0]
-        assert (mine != theirs).any(), g.name
+    x, y = Scores.read(finished), Scores.read(other)
+    for g in x.trained:
+        twin = y.one(g.protocol, g.detector, g.trained_on, g.scheme)
+        ours, its = x.like(g), y.like(g)
+        assert twin is not None and ours is not None and its is not None
+        assert (g.scores(ours["name"])[0] != twin.scores(its["name"])[0]).any(), g.title
 
 
 def test_a_damaged_report_is_said_to_be(reported: Path) -> None:

@@ -1,0 +1,172 @@
+"""The one format of numbers, and tables as HTML, Markdown and CSV."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from itertools import groupby
+
+from markupsafe import Markup
+
+from .spec import Filled, Line, Number
+
+THIN = "\u202f"
+Parts = Sequence[str | tuple[Number, str]] | None
+
+
+def short(value: float, percent: bool = False) -> str:
+    """``.135``, or ``13.5 %``; a dash where there is none, and the minus sign of typography."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if percent:
+        return f"{round(100 * value, 1) + 0.0:.1f}{THIN}%".replace("-", "−")  # adding 0 takes the sign off a zero
+    text = f"{round(value, 3) + 0.0:.3f}"
+    return (text.replace("0.", ".", 1) if abs(value) < 1 else text).replace("-", "−")
+
+
+def percent(level: str) -> str:
+    """``0.05`` as ``5 %``."""
+    return f"{100 * float(level):g}{THIN}%"
+
+
+def parts(n: Number, how: str = "") -> tuple[str, str, str]:
+    """A number, its interval and its seeds, as text; empty where one is not printed.
+
+    ``how``, several with commas between: ``bare`` without an interval, ``percent``, ``count`` (a whole number), ``p`` (a p-value),
+    ``seeds`` (the values of two to four seeds, which no interval covers), ``dN`` (N decimals, as the paper prints).
+    """
+    ways = set(how.split(",")) if how else set()
+    share = "percent" in ways
+    digits = next((int(w[1:]) for w in ways if w[:1] == "d" and w[1:].isdigit()), 3)
+
+    def one(v: float) -> str:
+        return short(v, share) if digits <= 3 or share or not math.isfinite(v) else f"{v:.{digits}f}".replace("-", "−")
+
+    if "count" in ways:
+        return f"{n.value:,.0f}", "", ""
+    if "p" in ways:
+        return "–" if not math.isfinite(n.value) else "<10⁻⁴" if n.value < 1e-4 else short(n.value), "", ""
+    ends = "" if "bare" in ways or not (math.isfinite(n.lo) and math.isfinite(n.hi)) else f"[{one(n.lo)}, {one(n.hi)}]"
+    seeds = " · ".join(one(s) for s in n.seeds) if "seeds" in ways and len(n.seeds) > 1 else ""
+    return one(n.value), ends, seeds
+
+
+def text(n: Number | None, how: str = "") -> str:
+    """A number in running text and in Markdown: ``.135 [.117, .155]``; nothing where there is none."""
+    return "" if n is None else " ".join(p for p in parts(n, how)[:2] if p)
+
+
+_SHOWN: ContextVar[set[tuple[str, str]] | None] = ContextVar("shown", default=None)
+
+
+@contextlib.contextmanager
+def shown() -> Iterator[set[tuple[str, str]]]:
+    """Collects (run, id) of every number that is put on a page meanwhile."""
+    found: set[tuple[str, str]] = set()
+    before = _SHOWN.set(found)
+    try:
+        yield found
+    finally:
+        _SHOWN.reset(before)
+
+
+def mark(n: Number | None, how: str = "") -> Markup:
+    """A number in a page, marked with its id."""
+    if n is None:
+        return Markup('<span class="none">–</span>')
+    if (noted := _SHOWN.get()) is not None:
+        noted.add((n.of, n.id))
+    value, ends, seeds = parts(n, how)
+    of = Markup('data-of="{}" ').format(n.of) if n.of else Markup("")
+    out = Markup('<span class="num" {}data-id="{}" title="n = {}">{}').format(of, n.id, n.n, value)
+    out += Markup(" <small>{}</small>").format(ends) if ends else Markup("")
+    return out + Markup("</span>") + (Markup('<small class="seeds">seeds {}</small>').format(seeds) if seeds else Markup(""))
+
+
+def _html(found: Parts, empty: str) -> Markup:
+    if found is None:
+        return Markup('<span class="none">{}</span>').format(empty) if empty else Markup("")
+    out, small = Markup(""), False
+    for p in found:
+        if isinstance(p, str):
+            before, line, after = p.partition("\n")
+            out += Markup("{}{}{}").format(before, (Markup("</small><small>") if small else Markup("<small>")) if line else "", after)
+            small = small or bool(line)
+        else:
+            out += mark(*p)
+    return out + (Markup("</small>") if small else Markup(""))
+
+
+def _shade(found: Parts, low: float | None) -> Markup:
+    """Background and ink of a cell, from white to dark blue."""
+    first = next((p[0] for p in found or () if not isinstance(p, str)), None)
+    if low is None or first is None or not math.isfinite(first.value):
+        return Markup("")
+    x = min(max((first.value - low) / (1 - low), 0.0), 1.0)
+    r, g, b = (round(255 + x * (end - 255)) for end in (30, 74, 122))
+    return Markup(' style="background: rgb({},{},{}); color: {}"').format(r, g, b, "#fff" if x > 0.55 else "#1d2430")
+
+
+def html(found: Filled) -> Markup:
+    """The table, without its heading."""
+    table, depth, wide = found.table, max((len(x.heads) for x in found.leaves), default=1), len(found.table.rows)
+    heads = [*table.heads, *[""] * wide][:wide]
+    head = Markup("")
+    for level in range(depth):
+        head += Markup("<tr>")
+        if level == 0:
+            head += Markup("").join(Markup('<th rowspan="{}">{}</th>').format(depth, h) for h in heads)
+        paths = [(x.heads[: level + 1], len(x.heads) == level + 1) for x in found.leaves]
+        for (path, last), same in groupby(paths):
+            if len(path) == level + 1:
+                head += Markup('<th colspan="{}" rowspan="{}">{}</th>').format(len(list(same)), depth - level if last else 1, path[-1])
+        head += (Markup('<th rowspan="{}"></th>').format(depth) if table.warned and level == 0 else Markup("")) + Markup("</tr>")
+    body = Markup("\n").join(_row(found, line, before) for line, before in zip(found.lines, [None, *found.lines], strict=False))
+    return Markup('<div class="scroll"><table{}><thead>{}</thead><tbody>\n{}\n</tbody></table></div>').format(
+        Markup(' class="grid"') if table.shaded is not None else Markup(""), head, body
+    )
+
+
+def _row(found: Filled, line: Line, before: Line | None) -> Markup:
+    table = found.table
+    new = len(table.rows) > 1 and (before is None or before.labels[0] != line.labels[0])
+    classes = " ".join(c for c, on in (("first", new), ("baseline", line.baseline)) if on)
+    labels = [label if k or new or len(table.rows) == 1 else "" for k, label in enumerate(line.labels)]
+    out = Markup("<tr{}>").format(Markup(' class="{}"').format(classes) if classes else "")
+    out += Markup("").join(Markup("<th>{}</th>").format(x) for x in labels)
+    out += Markup("").join(Markup("<td{}>{}</td>").format(_shade(c, table.shaded), _html(c, table.empty)) for c in line.cells)
+    if table.warned:
+        words = (Markup('<span class="warning" title="{}">{}</span>').format(why, word) for word, why in line.warnings)
+        out += Markup("<td>{}</td>").format(Markup("").join(words))
+    return out + Markup("</tr>")
+
+
+def plain(found: Parts, empty: str = "") -> str:
+    """A cell as text."""
+    return empty if found is None else "".join(p if isinstance(p, str) else text(*p) for p in found)
+
+
+def row(*cells: str) -> str:
+    """A line of a Markdown table."""
+    return "| " + " | ".join(str(c).replace("|", "\\|") for c in cells) + " |"
+
+
+def markdown(found: Filled) -> str:
+    """The table in Markdown: one line of heads, groups before their columns."""
+    table = found.table
+    heads = [*table.heads, *[""] * len(table.rows)][: len(table.rows)] + [": ".join(x.heads) for x in found.leaves]
+    lines = [row(*heads), row(*["---"] * len(heads))]
+    return "\n".join(lines + [row(*line.labels, *(plain(c, table.empty) for c in line.cells)) for line in found.lines])
+
+
+def delimited(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A file of comma-separated values."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(lines)
+    return out.getvalue()

@@ -1,0 +1,126 @@
+"""A table is filled with the numbers that it asks for, each in its place, or says why not."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from salientry.report.render import html, mark, markdown, parts, short, shown
+from salientry.report.spec import Across, Column, Context, Table, fill, find, number_of
+
+NAN = math.nan
+PLACE = dict.fromkeys(("title", "trained_on", "tested_on", "attack", "group", "protocol", "measure"))
+
+
+def number(value: float, lo: float = NAN, hi: float = NAN, **place: Any) -> dict[str, Any]:
+    at = "/".join(str(v) for v in place.values())
+    return PLACE | place | {"id": at, "value": value, "lo": lo, "hi": hi, "n": 7, "seeds": (), "run": "", "kind": "k"}
+
+
+NUMBERS = [
+    number(0.5, 0.4, 0.6, title="B", trained_on="FGSM", tested_on="FGSM", measure="tpr@0.05"),
+    number(0.125, 0.1, 0.2, title="A", trained_on="FGSM", tested_on="FGSM", measure="tpr@0.05"),
+    number(0.75, title="A", trained_on="FGSM", tested_on="BIM", measure="tpr@0.05"),
+    number(-0.001, title="A", trained_on="FGSM", measure="more"),
+]
+TABLE = Table("t", "s", ("title",), (Across("tested_on", (Column("", "{tpr@LEVEL}; more {more|bare}"),)),), {"kind": "k"})
+
+
+def text(table: Table, **changes: Any) -> list[list[str]]:
+    found = markdown(fill(table, NUMBERS, Context(("0.05", "0.01"), **changes)))
+    return [[c.strip() for c in line.strip("|").split(" | ")] for line in found.split("\n")]
+
+
+def test_each_number_stands_in_its_row_and_column() -> None:
+    assert text(TABLE) == [["", "FGSM", "BIM"], ["---"] * 3, ["B", ".500 [.400, .600]", ""], ["A", ".125 [.100, .200]", ".750"]]
+
+
+def test_what_is_of_no_test_attack_stands_in_a_column_of_its_own() -> None:
+    columns = (*TABLE.columns, Column("more", "{more|bare}", {"tested_on": None}))
+    assert [line[-1] for line in text(Table("t", "s", ("title",), columns, {"kind": "k"}))] == ["more", "---", "", "−.001"]
+
+
+def test_a_part_of_a_cell_without_its_number_is_left_out_and_without_the_first_the_cell_is_empty() -> None:
+    cell = Column("", "{tpr@LEVEL}; more {more|bare}")
+    rows = [dict(r, tested_on="FGSM") for r in NUMBERS if r["tested_on"] != "BIM"]
+    found = fill(Table("t", "s", ("title",), (cell,), {"kind": "k"}, empty="not run"), rows)
+    assert markdown(found).split("\n")[2:] == ["| B | .500 [.400, .600] |", "| A | .125 [.100, .200]; more −.001 |"]
+    lacking = fill(Table("t", "s", ("title",), (cell,), {"kind": "k"}, order={"title": ["A", "C"]}, empty="not run"), rows)
+    assert markdown(lacking).split("\n")[3] == "| C | not run |"
+
+
+def test_two_numbers_in_one_cell_are_an_error_that_names_both() -> None:
+    table = Table("t", "s", ("title",), (Column("found", "{tpr@LEVEL}"),), {"kind": "k"})
+    with pytest.raises(ValueError, match=r"t, found: A/FGSM/FGSM/tpr@0\.05 and A/FGSM/BIM/tpr@0\.05 would stand in one cell"):
+        fill(table, NUMBERS)
+
+
+def test_rows_and_columns_come_in_the_order_that_is_asked_for() -> None:
+    across = Across("tested_on", (Column("", "{tpr@LEVEL|bare}"),), {"BIM": "second", "FGSM": "first"})
+    table = Table("t", "s", ("title",), (across,), {"kind": "k"}, order={"title": {"A": "the first", "B": "the second"}})
+    assert text(table) == [["", "second", "first"], ["---"] * 3, ["the first", ".750", ".125"], ["the second", "", ".500"]]
+
+
+def test_what_was_trained_and_tested_on_different_attacks_is_off_the_diagonal() -> None:
+    assert "BIM" not in text(Table("t", "s", ("title",), TABLE.columns, {"kind": "k"}, diagonal=True))[0]
+
+
+def test_where_can_be_one_of_several_none_or_a_question() -> None:
+    assert find(NUMBERS, title=("C", "B")) == number_of(NUMBERS[0])
+    assert find(NUMBERS, tested_on=None) == number_of(NUMBERS[3])
+    assert find(NUMBERS, title=lambda t: t > "A") == number_of(NUMBERS[0])
+    assert find(NUMBERS, title="C") is None
+
+
+def test_a_column_of_a_second_level_is_left_out_where_there_is_one_level() -> None:
+    table = Table("t", "s", ("title",), (*TABLE.columns, Column("at SECOND", "{tpr@SECOND}")), {"kind": "k"})
+    assert text(table)[0][-1] == "at 1\u202f%"
+    assert markdown(fill(table, NUMBERS, Context(("0.05",)))).split("\n")[0] == "|  | FGSM | BIM |"
+
+
+def test_warnings_stand_in_the_last_column_and_reduced_attacks_have_a_star() -> None:
+    table = Table("t", "s", ("title",), TABLE.columns, {"kind": "k", "trained_on": "FGSM"}, warned=True)
+    context = Context(
+        ("0.05",), frozenset({"BIM"}), lambda at: [("did not train", f"{at['title']} on {at['trained_on']}")] * (at["title"] == "A")
+    )
+    body = str(html(fill(table, NUMBERS, context)))
+    assert body.count('<span class="warning" title="A on FGSM">did not train</span>') == 1
+    assert '<th colspan="1" rowspan="1">BIM*</th>' in body
+
+
+def test_a_page_notes_each_number_that_it_shows_and_escapes_its_id() -> None:
+    with shown() as noted:
+        body = str(mark(number_of(number(0.5, title='a"<b>', measure="m") | {"run": "r"})))
+    assert noted == {("r", 'a"<b>/m')}
+    assert 'data-of="r" data-id="a&#34;&lt;b&gt;/m"' in body
+
+
+@pytest.mark.parametrize(
+    ("value", "how", "shows"),
+    [
+        (0.1349, "", ".135"),
+        (-0.0001, "", ".000"),
+        (-0.0206, "", "−.021"),
+        (1.0, "", "1.000"),
+        (12.34567, "", "12.346"),
+        (0.5, "percent", "50.0\u202f%"),
+        (-0.00001, "percent", "0.0\u202f%"),
+        (1234.0, "count", "1,234"),
+        (0.00001, "p", "<10⁻⁴"),
+        (0.04321, "p", ".043"),
+        (0.98765, "d4", "0.9877"),
+        (NAN, "", "–"),
+    ],
+)  # fmt: skip
+def test_the_one_format_of_numbers(value: float, how: str, shows: str) -> None:
+    assert parts(number_of(number(value)), how)[0] == shows
+
+
+def test_ends_and_seeds_stand_beside_a_number() -> None:
+    n = number_of(number(0.5, 0.25, 0.75) | {"seeds": (0.4, 0.6)})
+    assert parts(n, "seeds") == (".500", "[.250, .750]", ".400 · .600")
+    assert parts(n, "bare") == (".500", "", "")
+    assert parts(n._replace(seeds=(0.5,)), "seeds")[2] == "", "one seed is the value"
+    assert short(0.25, percent=True) == "25.0\u202f%"
