@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
@@ -20,9 +20,6 @@ from ..store import JSON, read_json, write_text
 from . import render
 from .page import Block
 from .spec import number_of
-
-if TYPE_CHECKING:
-    from .report import Made
 
 ASKED = {
     ("published", "replica"): "published, trained as the paper trains",
@@ -113,9 +110,9 @@ def _edge(value: float) -> str:
 # --- on a page ------------------------------------------------------------------------------------------------------------
 
 
-def blocks(one: Made) -> list[Block]:
-    """The section of one run's page: a table of all claims, then each line with its number."""
-    v, s = Verdicts([(one.scores, one.frame)]), one.scores
+def blocks(s: Scores, frame: Any) -> list[Block]:
+    """The section of one run's page, of its scores and numbers: a table of all claims, then each line with its number."""
+    v = Verdicts([(s, frame)])
     if not v.lines:
         return []
     words = sentences()["claims"]
@@ -157,9 +154,9 @@ def _answer(v: Verdicts, rows: Rows, manner: tuple[str, str]) -> Markup:
     )
 
 
-def together(columns: Sequence[tuple[str, Made | None, str]]) -> Block:
-    """One word a claim and data set: title, its run (None: there is none, and why)."""
-    found = {c[0]: Verdicts([(c[1].scores, c[1].frame)]) for c in columns if c[1]}
+def together(columns: Sequence[tuple[str, tuple[Scores, Any] | None, str]]) -> Block:
+    """One word a claim and data set: title, its run's scores and numbers (None: there is none, and why)."""
+    found = {c[0]: Verdicts([c[1]]) for c in columns if c[1]}
     top = Markup("").join(Markup('<th colspan="2">{}</th>').format(t) for t, *_ in columns)
     below = Markup("<th>published</th><th>strict</th>") * len(columns)
     lines = Markup("")
@@ -168,7 +165,7 @@ def together(columns: Sequence[tuple[str, Made | None, str]]) -> Block:
         for name, one, why in columns:
             none = Markup('<td colspan="2"><span class="none">{}</span></td>').format(why.split(":")[0] or "the paper has no such data set")
             there = one is not None and bool(found[name].lines)
-            cells += _cells(map(Markup.escape, found[name].short(k, one.scores.dataset, one.scores.run_seed))) if there and one else none
+            cells += _cells(map(Markup.escape, found[name].short(k, one[0].dataset, one[0].run_seed))) if there and one else none
         lines += Markup("<tr><th>{}</th><td>{}</td>{}</tr>\n").format(k, sentence, cells)
     head = Markup('<tr><th rowspan="2">claim</th><th rowspan="2"></th>{}</tr><tr>{}</tr>').format(top, below)
     table = Markup('<div class="scroll"><table class="text"><thead>{}</thead><tbody>{}</tbody></table></div>').format(head, lines)

@@ -193,7 +193,11 @@ def page(found: Collection) -> str:
         Section("tables", "The paper's tables", list(paper_tables.tables(sources)), paper_tables.NOTE),
         *(Section("figure2" if p == "published" else "figure2-strict", f"Figure 2, {p}", _grids(columns, p), SAYS[p]) for p in BOTH),
         Section("pictures", "Figures 1, 5 to 8: pictures", list(_pictures(found))),
-        Section("claims", "What the text claims: C1 to C21", [claims.together([(c.title, c.run, c.why) for c in columns])]),
+        Section(
+            "claims",
+            "What the text claims: C1 to C21",
+            [claims.together([(c.title, (c.run.scores, c.run.frame) if c.run else None, c.why) for c in columns])],
+        ),
         Section("again", "Other runs of the same data sets", list(_others(found)) or [Block("", Markup("<p>There are none.</p>"))]),
         Section("run", "How this page was made", [_made(found)]),
     ]

@@ -76,7 +76,7 @@ class Made:
     @property
     def shown(self) -> Shown:
         """What its page shows."""
-        return Shown(self.scores, self.make, self.command, blocks(self))
+        return Shown(self.scores, self.make, self.command, blocks(self.scores, self.frame))
 
     @property
     def text(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -434,9 +436,11 @@ Parts = tuple[nn.Module, nn.Module, dict[str, Any], Tensor, Tensor]
 
 
 @pytest.fixture(scope="module")
-def parts(finished_store: Path, finished: Path) -> Parts:
+def parts(finished_store: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:
     """Classifier, saliency model and strict detectors of the tiny run, trained on digits; 64 test images that are right, their classes."""
-    run = Run(finished_store)
+    store = tmp_path_factory.mktemp("parts") / "store"
+    shutil.copytree(finished_store, store, copy_function=os.link)  # others count what is in it
+    run = Run(store)
     outputs = tiny(run)
     fitted = [s.detector for s in outputs.scores if s.detector.step.name == "fit_detector"]
     facts = {h: run.record(h)["facts"] for h in fitted}

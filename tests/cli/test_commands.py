@@ -376,7 +376,7 @@ def test_one_flipped_score_is_found(left: Path) -> None:
 def test_cells_of_figure_2(left: Path, tmp_path: Path) -> None:
     told = Told("report", left, "--cells", "figure2")
     assert told.code == 0, told.err
-    assert told.lines[0] == "32 of 32 cells are finite (4 defences x 2^2 attacks x 2 protocols)"
+    assert told.lines[0] == "32 of 32 cells are finite (4 detectors x 2^2 attacks x 2 protocols)"
     body = json.loads((left / "records.json").read_text())
     wanted = [{"detector": d, "protocol": "strict", "trained_on": "FGSM", "scheme": "paired"} for d in ("SPD", "ID")]
     a, b = (next(d for d in body["detectors"] if w.items() <= d["facts"].items()) for w in wanted)

@@ -28,6 +28,7 @@ from salientry.recipes.fast import config as table_config
 from salientry.recipes.paper import build
 from salientry.report.report import Made, verify, write
 from salientry.results import steps
+from salientry.results.detection import together
 from salientry.results.names import NATURAL, attack_title, translated
 from salientry.results.scores import Scores
 from salientry.saliency import Fill
@@ -350,8 +351,10 @@ def test_a_role_without_images_borrows_them_and_every_detector_is_stamped(tmp_pa
     assert heads["lent"] == "train"
     assert list(heads["id"]) == list(fit.ids[:60]), "as many as the smallest role has"
     assert not set(heads["id"]) & set(one.scores.natural("test")["id"])
-    for g in one.scores.of("strict"):
-        place = {"protocol": "strict", "title": g.title, "trained_on": g.trained_on}
+    measured = [g for t in together(one.scores) if not t.missing for g in t.trained]
+    assert {g.protocol for g in measured} == {"published", "strict"}
+    for g in measured:
+        place = {"protocol": g.protocol, "title": g.title, "trained_on": g.trained_on}
         assert "trained on the classifier's images" in [word for word, _ in one.make.context.warned(place)]
     assert "trained on the classifier&#39;s images" in (tmp_path / "out" / "report.html").read_text()
     assert one.make.context.levels == ["0.05"]

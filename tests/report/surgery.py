@@ -100,6 +100,7 @@ class Opened:
         for d in self.body["detectors"]:
             if d["facts"]["trained_on"] == "combined" and new not in d["facts"]["of"]:
                 d["facts"]["of"] = [*d["facts"]["of"], new]
+        self.body["attacks"] += [a | {"label": new, "attack": new, "title": new} for a in self.body["attacks"] if a["label"] == old]
         for s in list(self.body["scores"]):
             for i in {s["detector"], detectors.get(s["detector"], s["detector"])}:
                 for j in {s["set"], sets.get(s["set"], s["set"])}:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import warnings
@@ -213,13 +214,15 @@ def attacked(finished_store: Path, finished: Path, tmp_path_factory: pytest.Temp
     """Records of the white box alone, on the tiny run's networks."""
 
     def attack(folder: Path) -> None:
-        run = Run(finished_store)
+        shutil.copytree(finished_store, folder / "store", copy_function=os.link)  # others count what is in it
+        run = Run(folder / "store")
         every = tiny(run, whitebox=True)
         outputs = Outputs(classifier=every.classifier, white_box=every.white_box, hardened=every.hardened)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # 80 calibration images
             outcome = run.compute(list(outputs))
         export(run, outputs, outcome, folder / "out", ABOUT | {"out": str(folder / "out")})
+        shutil.rmtree(folder / "store")
 
     return Path(shutil.copytree(shared("attacked", attack) / "out", tmp_path_factory.mktemp("attacked") / "out"))
 
