@@ -29,7 +29,7 @@ class OneLine(TyperGroup):
         """Run the command that the arguments name."""
         print_anything()
         try:
-            code = super().main(*args, **(extra | {"standalone_mode": False}))
+            code = super().main(*args, **(extra | {"standalone_mode": False})) or 0
         except _Misuse as e:
             text = e.format_message()  # type: ignore[attr-defined]
             if "\n" in text:
@@ -92,46 +92,30 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run a recipe, write its report, leave its guard behind. A second call goes on where the first one was."""
-
-    def work() -> int:
+    with guarded(debug):
         from .bars import ProgressDisplay
-        from .running import execute
 
-        if only is not None or compare is not None:
-            from .reproduce import reproduce
-
-            if out is not None:
-                raise UsageError("--only writes no report: leave --out away")
-            with ProgressDisplay() as display:
-                return reproduce(
-                    recipe,
-                    settings or [],
-                    only,
-                    compare,
-                    device=device,
-                    seed=seed,
-                    numerics=numerics,
-                    say=tell,
-                    display=display,
-                    workers=workers,
-                )
+        if out is not None and (only is not None or compare is not None):
+            raise UsageError("--only writes no report: leave --out away")
         command = " ".join(["salientry", *sys.argv[1:]])
         with ProgressDisplay() as display:
-            done = execute(
-                recipe,
-                settings or [],
-                out,
-                device=device,
-                seed=seed,
-                numerics=numerics,
-                command=command,
-                say=tell,
-                display=display,
-                workers=workers,
-            )
-        return 1 if done.failed else 0
+            how: dict[str, Any] = {
+                "device": device,
+                "seed": seed,
+                "numerics": numerics,
+                "say": tell,
+                "display": display,
+                "workers": workers,
+            }
+            if only is not None or compare is not None:
+                from .reproduce import reproduce
 
-    guarded(work, debug)
+                code = reproduce(recipe, settings or [], only, compare, **how)
+            else:
+                from .running import execute
+
+                code = int(bool(execute(recipe, settings or [], out, command=command, **how).failed))
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -145,15 +129,11 @@ def plan(
     debug: Debug = False,
 ) -> None:
     """List a recipe's steps: what is done, what is left, how long it will take (from recorded seconds, of one process)."""
-
-    def work() -> int:
+    with guarded(debug):
         from .running import planned
 
         for line in planned(recipe, settings or [], device=device, seed=seed, numerics=numerics, every=every):
             tell(line)
-        return 0
-
-    guarded(work, debug)
 
 
 @app.command()
@@ -186,8 +166,7 @@ def report(
 
     A folder without records of its own, whose sub-folders have some, becomes one page of all its data sets, and each of them its own.
     """
-
-    def work() -> int:
+    with guarded(debug):
         with needs_pandas():
             from ..report import claims as document
             from ..report import collection
@@ -198,19 +177,19 @@ def report(
         other = "--cells" if cells is not None else "--verify" if verify else "--against" if against is not None else ""
         if claims is not None and not other:
             tell(f"wrote {document.write(folders, claims, timing)}")
-            return 0
+            return
         folder, beside = document.single(folders, claims, timing, other)
         if against is not None:
             from ..results.against import compared
 
             for line in compared((folder, against)):
                 tell(line)
-            return 0
+            return
         if cells is not None:
             lines, whole = listed(folder, cells)
             for line in lines:
                 tell(line)
-            return 0 if whole else 1
+            raise typer.Exit(0 if whole else 1)
         several = [] if packed(folder / "records.json").exists() else collection.runs(folder)
         if several and beside is not None:
             raise UsageError(f"{folder} holds several runs, each with its own white box: give it alone, not with {beside}")
@@ -221,9 +200,6 @@ def report(
             tell(f"wrote {collection.write(folder) if several else write(folder, beside=beside)}")
             for shard in [f"{p}/{s}" for p in several for s in absent(p)] or ([] if several else absent(folder)):
                 tell(f"warning: {shard} is missing: what is computed from it is left out (`salientry run` writes it again)", err=True)
-        return 0
-
-    guarded(work, debug)
 
 
 @app.command()
@@ -243,8 +219,7 @@ def check(
     """Judge pictures, one line each, and those that cannot be judged with a line of why. Exit code 0: clean, 1: at least one flagged,
     2: error, of one picture or of all.
     """
-
-    def work() -> int:
+    with guarded(debug, error_code=2):
         from .checking import judge
 
         broken: list[Error] = []
@@ -258,9 +233,7 @@ def check(
         )
         for v in verdicts:
             tell(json.dumps(v.json()) if as_json else v.line())
-        return 2 if broken else int(any(v.flagged for v in verdicts))
-
-    guarded(work, debug, error_code=2)
+        raise typer.Exit(2 if broken else int(any(v.flagged for v in verdicts)))
 
 
 @app.command()
@@ -269,15 +242,11 @@ def datasets(
     debug: Debug = False,
 ) -> None:
     """List the data sets: what each is, whether it is here, what is missing and where it goes; and how your own images come in."""
-
-    def work() -> int:
+    with guarded(debug):
         from .datasets import described
 
         for line in described(verify):
             tell(line)
-        return 0
-
-    guarded(work, debug)
 
 
 @app.command()
@@ -321,14 +290,10 @@ def attack(
     DIR gets attacks.json, images.json, and for each attack float32 arrays, columns.safetensors and, with --png, pictures. The same
     command goes on where it was; a DIR of another classifier, other images, settings or another seed is refused, never reused.
     """
-
-    def work() -> int:
+    with guarded(debug):
         from .attacking import execute
 
         execute(classifier, weights, attack, data, out, settings=settings or [], png=png, limit=limit, seed=seed, device=device, say=tell)
-        return 0
-
-    guarded(work, debug)
 
 
 @app.command("export")
@@ -338,15 +303,11 @@ def export_(folder: Moved, store: Home = None, debug: Debug = False) -> None:
     Packed are weights, ids, seeds, scores, values, choices and figures by image. Left out, listed in the manifest, and made again by a run
     that needs them: rows with more than 128 numbers for each of more than 32 images (images, maps, gradients, the data's pixels).
     """
-
-    def work() -> int:
+    with guarded(debug):
         from .transfer import exported
 
         for line in exported(folder, store):
             tell(line)
-        return 0
-
-    guarded(work, debug)
 
 
 @app.command("import")
@@ -357,15 +318,11 @@ def import_(folder: Moved, store: Home = None, debug: Debug = False) -> None:
     makes again only the images that something missing, or its records, need: the same ones to the last bit on a machine that computes
     alike, else perhaps other last digits.
     """
-
-    def work() -> int:
+    with guarded(debug):
         from .transfer import imported
 
         for line in imported(folder, store):
             tell(line)
-        return 0
-
-    guarded(work, debug)
 
 
 def _version(wanted: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import typer
 
@@ -47,14 +47,15 @@ def needs_pandas() -> Iterator[None]:
         raise UsageError("the tables of a report need pandas, which is not installed: pip install 'salientry[report]'") from None
 
 
-def guarded(work: Callable[[], int], debug: bool, error_code: int | None = None) -> None:
-    """Run a command: an error becomes one line and an exit code; so do interrupts and a full disk."""
+@contextlib.contextmanager
+def guarded(debug: bool, error_code: int | None = None) -> Iterator[None]:
+    """A command's work: an error becomes one line and an exit code; so do interrupts and a full disk."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: warn(message)
-            code = work()
-    except BrokenPipeError:
-        raise  # whoever read our lines has seen enough
+            yield
+    except (BrokenPipeError, typer.Exit):
+        raise  # whoever read our lines has seen enough; or the command says how it ended
     except Exception as e:
         if debug:
             raise
@@ -65,7 +66,6 @@ def guarded(work: Callable[[], int], debug: bool, error_code: int | None = None)
         exec("")  # CPython: an interrupt inside exec("...") (a dataclass being made) ends the process by the signal, though it was caught
         typer.echo("interrupted: what was complete is kept; the same command goes on from there", err=True)
         raise typer.Exit(130) from None
-    raise typer.Exit(code)
 
 
 def say_error(text: str) -> None:

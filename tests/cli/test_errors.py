@@ -461,7 +461,8 @@ def test_an_interrupt_while_python_runs_text_has_its_exit_code_too(home: Path) -
 import sys, typer
 from salientry.cli.lines import guarded
 try:
-    guarded(lambda: exec("raise KeyboardInterrupt"), False)
+    with guarded(False):
+        exec("raise KeyboardInterrupt")
 except typer.Exit as e:
     sys.exit(e.exit_code)
 """
