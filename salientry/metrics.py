@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,11 +61,6 @@ def roc(natural: Array, adversarial: Array) -> tuple[Floats, Floats]:
     fpr = 1 - np.searchsorted(np.sort(natural), scores, "left") / len(natural)
     tpr = 1 - np.searchsorted(np.sort(adversarial), scores, "left") / len(adversarial)
     return np.concatenate([[0.0], fpr]), np.concatenate([[0.0], tpr])
-
-
-def flag_rate(scores: Array, threshold: float) -> float:
-    """Share of the scores above the threshold. NaN without scores."""
-    return float((scores > threshold).mean()) if len(scores) else float("nan")
 
 
 def log_losses(scores: Array, adversarial: bool) -> Floats:
@@ -291,12 +286,6 @@ def balanced_mean(resamples: Resamples, ids: Array, adversarial_ids: Array, runs
     return interval(values, draws, len(adversarial_ids))
 
 
-def log_loss(resamples: Resamples, ids: Array, adversarial_ids: Array, runs: Sequence[tuple[Array, Array]]) -> Interval:
-    """Balanced log loss of scores that are logits, ln 2 for a detector that knows nothing; (natural, adversarial) scores per seed."""
-    losses = [(log_losses(n, False), log_losses(a, True)) for n, a in runs]
-    return balanced_mean(resamples, ids, adversarial_ids, losses)
-
-
 def balanced_accuracy(resamples: Resamples, ids: Array, adversarial_ids: Array, runs: Sequence[tuple[Array, Array]]) -> Interval:
     """Mean of the two classes' accuracies; ``runs``: (natural flagged, adversarial flagged) of each seed."""
     wn, wa = resamples.of(ids), resamples.of(adversarial_ids)
@@ -366,9 +355,3 @@ def permutation_p(first: Array, second: Array) -> float:
     orders = np.array(list(itertools.permutations(range(len(first)))))
     every = np.abs(spearman(np.asarray(first)[None], np.asarray(second)[orders]))
     return float((every >= found - 1e-12).mean()) if math.isfinite(found) else float("nan")
-
-
-def bootstrap(statistic: Callable[[Array], float], ids: Array, resamples: int = RESAMPLES) -> Floats:
-    """The slow, obvious bootstrap that the vectorised ones are tested against: row indices of a resample to a number."""
-    drawn = Resamples(ids, resamples)
-    return np.array([statistic(np.repeat(np.arange(len(ids)), w.astype(int))) for w in drawn.of(ids)])

@@ -1,4 +1,4 @@
-"""What older stores call things that have another name today: one translation, where they are read."""
+"""What older stores and records call things that have another name today: one translation, where they are read."""
 
 from __future__ import annotations
 
@@ -6,17 +6,9 @@ from typing import Any
 
 ROLES = {"fit": "train", "detect": "detector_train", "select": "validation", "calibrate": "calibration"}
 GROUPS = {"floor": "baseline"}
-FACTS = {"family": "group", "form": "scheme"}
+FACTS = {"family": "group", "form": "scheme", "training_scheme": "scheme"}
 COLUMNS = {"exists": "class_presence", "opinion": "second_net_logprobs"}
 FIRST_ROLES = {now: first for first, now in ROLES.items()}  # in keys, and in the names of a store's folders
-
-
-def untranslated(facts: dict[str, Any]) -> dict[str, Any]:
-    """Facts under their first names."""
-    first = {now: before for before, now in FACTS.items()}
-    out = {first.get(k, k): v for k, v in facts.items()}
-    out |= {k: FIRST_ROLES.get(out[k], out[k]) for k in ("role", "lent") if k in out}
-    return out | ({"family": "floor"} if out.get("family") == "baseline" else {})
 
 
 def translated_columns(columns: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +17,7 @@ def translated_columns(columns: dict[str, Any]) -> dict[str, Any]:
 
 
 def translated(facts: dict[str, Any]) -> dict[str, Any]:
-    """Facts of images or of a module under today's names."""
+    """Facts of images, of a detector or of a module under today's names."""
     out = {FACTS.get(k, k): v for k, v in facts.items()}
     words = {"role": ROLES, "lent": ROLES, "group": GROUPS}
     return out | {k: known.get(out[k], out[k]) for k, known in words.items() if k in out}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sklearn.metrics import log_loss, roc_auc_score, roc_curve
 
 from salientry import metrics
 from salientry.inference import exact_difference, t_interval
-from salientry.metrics import Interval, Resamples, auroc, auroc_draws, bootstrap, rate_draws, roc
+from salientry.metrics import Interval, Resamples, auroc, auroc_draws, rate_draws, roc
 
 Floats = NDArray[np.float64]
 few = st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=12).map(np.array)
@@ -29,6 +30,12 @@ def tied(rng: np.random.Generator, n: int) -> Floats:
 
 def mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else math.nan
+
+
+def bootstrap(statistic: Callable[[NDArray[np.int64]], float], ids: NDArray[np.str_], resamples: int = metrics.RESAMPLES) -> Floats:
+    """The slow, obvious bootstrap that the vectorised ones are tested against: row indices of a resample to a number."""
+    drawn = Resamples(ids, resamples)
+    return np.array([statistic(np.repeat(np.arange(len(ids)), w.astype(int))) for w in drawn.of(ids)])
 
 
 def ends(found: Interval) -> tuple[float, float, float]:
@@ -71,12 +78,6 @@ def test_roc_runs_from_corner_to_corner_with_the_area_of_auroc(natural: Floats, 
     assert np.trapezoid(tpr, fpr) == pytest.approx(auroc(natural, adversarial), abs=1e-12)
     known = roc_curve(np.r_[np.zeros(len(natural)), np.ones(len(adversarial))], np.r_[natural, adversarial], drop_intermediate=False)
     np.testing.assert_allclose((fpr, tpr), known[:2], atol=1e-12)
-
-
-def test_a_flag_is_strictly_above_the_threshold() -> None:
-    scores = np.array([0.0, 1.0, 1.0, 2.0])
-    assert [metrics.flag_rate(scores, t) for t in (-1, 0, 0.5, 1, 2)] == [1, 0.75, 0.75, 0.25, 0]
-    assert math.isnan(metrics.flag_rate(scores[:0], 0))
 
 
 # --- the draw ----------------------------------------------------------------------------------------------------
@@ -405,11 +406,16 @@ def test_log_loss_is_scikit_learns_with_equal_classes() -> None:
     rng = np.random.default_rng(20)
     ids = some_ids(60)
     natural, adversarial = rng.normal(size=60) - 1, rng.normal(size=20) + 1
-    found = metrics.log_loss(Resamples(ids), ids, ids[:20], [(natural, adversarial)])
+
+    def losses(natural: Floats, adversarial: Floats) -> Interval:
+        runs = [(metrics.log_losses(natural, False), metrics.log_losses(adversarial, True))]
+        return metrics.balanced_mean(Resamples(ids), ids, ids[:20], runs)
+
+    found = losses(natural, adversarial)
     scores, labels = np.r_[natural, adversarial], np.r_[np.zeros(60), np.ones(20)]
     truth = log_loss(labels, 1 / (1 + np.exp(-scores)), sample_weight=np.r_[np.full(60, 1 / 60), np.full(20, 1 / 20)])
     assert found.value == pytest.approx(truth, abs=1e-12) and found.lo < truth < found.hi
-    nothing = metrics.log_loss(Resamples(ids), ids, ids[:20], [(np.zeros(60), np.zeros(20))])
+    nothing = losses(np.zeros(60), np.zeros(20))
     assert ends(nothing) == pytest.approx((math.log(2),) * 3, abs=1e-6)
     assert np.isfinite(metrics.log_losses(np.array([-600.0, 600.0]), True)).all()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -187,24 +187,30 @@ def descend(
                 state = {k: v[go] for k, v in state.items()}
 
 
-Way = Callable[[Defended, Tensor, Tensor, Tensor], Iterator[Point]]  # a target, naturals, labels and a start -> the points of a descent
-
-
 def unnoticed(
-    way: Way, target: Defended, x: Tensor, y: Tensor, ball: Ball, seeds: Tensor, start: Start = "natural", restarts: int = 0
+    attack: Any,
+    rule: Rule,
+    target: Defended,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    seeds: Tensor,
+    whole: bool = True,
+    state: Callable[[Tensor], dict[str, Tensor]] | None = None,
 ) -> Tensor:
     """(N, C, H, W) of each image the first point that is another class, in budget and not noticed; where there is none, the one of
     another class with the lowest score; where there is none, the last.
 
-    Images that are left start again, up to ``restarts`` times: from a random point of half the ball, of a quarter, an eighth ... On a black
-    background a start far out is all noise, and ends as badly each time.
+    Images that are left start again, up to ``attack.restarts`` times: from a random point of half the ball, of a quarter, an
+    eighth ... On a black background a start far out is all noise, and ends as badly each time.
     """
     out, lowest = x.clone(), x.new_full((len(x),), float("inf"))
     rows = torch.arange(len(x), device=x.device)
-    for again in range(restarts + 1):
-        begin = started("random" if again else start, x[rows], seeds[rows] + AGAIN * again, ball, 0.5 ** max(again, 1))
+    for again in range(attack.restarts + 1):
+        begin = started("random" if again else attack.start, x[rows], seeds[rows] + AGAIN * again, ball, 0.5 ** max(again, 1))
         won = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        for p in way(target.take(rows), x[rows], y[rows], begin):
+        kept = state(x[rows]) if state else None
+        for p in descend(target.take(rows), x[rows], y[rows], ball, rule, attack.steps, attack.gradient, begin, whole, kept):
             at = rows[p.rows]
             rank = torch.where(p.fooled & ball.inside(p.image, p.x), p.scores, float("inf"))
             better = (rank < lowest[at]) | lowest[at].isinf()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from ..attacks._gradient import check_settings
 from ._border import bordered
 from ._defended import Defended, Stop
-from ._descent import Ball, Norm, Point, Start, check_descent, decayed, descend, length, margin, unnoticed, wide
+from ._descent import Ball, Norm, Point, Start, check_descent, decayed, length, margin, unnoticed, wide
 
 BETA1, BETA2, TINY = 0.9, 0.99, 1e-12
 
@@ -75,9 +74,8 @@ class Joint:
             move = first / (1 - BETA1 ** (t + 1)) / ((second / (1 - BETA2 ** (t + 1))).sqrt() + TINY)
             return size * decayed(t, self.steps) * move
 
-        def way(target: Defended, x: Tensor, y: Tensor, begin: Tensor) -> Iterator[Point]:
+        def state(x: Tensor) -> dict[str, Tensor]:
             zero = torch.zeros_like(x)
-            state = {"weight": x.new_ones(len(x)), "first": zero, "second": zero}
-            return descend(target, x, y, ball, rule, self.steps, self.gradient, begin, state=state)
+            return {"weight": x.new_ones(len(x)), "first": zero, "second": zero}
 
-        return unnoticed(way, target, x, y, ball, seeds, self.start, self.restarts)
+        return unnoticed(self, rule, target, x, y, ball, seeds, state=state)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ._border import bordered
 from ._defended import Defended, Stop
-from ._descent import Ball, Norm, Point, Start, check_descent, decayed, descend, length, margin, unnoticed, wide
+from ._descent import Ball, Norm, Point, Start, check_descent, decayed, length, margin, unnoticed, wide
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,7 @@ class Orthogonal:
             slope = without(up, down) * wide(~p.fooled) + without(down, up) * wide(p.fooled)
             return size * decayed(t, self.steps) * ball.mostly(slope)
 
-        def way(target: Defended, x: Tensor, y: Tensor, begin: Tensor) -> Iterator[Point]:
-            return descend(target, x, y, ball, rule, self.steps, self.gradient, begin)
-
-        return unnoticed(way, target, x, y, ball, seeds, self.start, self.restarts)
+        return unnoticed(self, rule, target, x, y, ball, seeds)
 
 
 def without(slope: Tensor, other: Tensor) -> Tensor:

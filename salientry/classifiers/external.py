@@ -13,8 +13,6 @@ from ..learned import fingerprint
 from ..preflight import no_logits, probabilities
 from ._of_libraries import configured, processed
 
-Output = Literal["auto", "logits"]
-
 
 class External(nn.Module):
     """Your ``nn.Module`` as a classifier: images (N, C, H, W) in [0, 1] to logits (N, K). It is put into eval mode.

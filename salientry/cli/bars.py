@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
 from typing import TypeVar
 
 from rich.console import Console
@@ -17,7 +16,7 @@ T = TypeVar("T")
 QUIET = 15.0  # seconds between lines when nobody watches
 
 
-class ProgressDisplay:
+class ProgressDisplay(Progress):
     """A bar for the expected seconds of the whole run, and one for each step that is being computed."""
 
     def __init__(self, name: str = "run") -> None:
@@ -30,28 +29,21 @@ class ProgressDisplay:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.watched, self.spoke, self.began = console.is_terminal, time.monotonic(), time.monotonic()
         self.name = name
-        self.whole = self.progress.add_task(name, total=None)
+        self.whole = self.add_task(name, total=None)
         self.seconds: dict[str, float] = {}
         self.passed: dict[str, float] = {}  # expected seconds that lie behind, by key
-
-    def __enter__(self) -> ProgressDisplay:
-        self.progress.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.progress.stop()
 
     def expect(self, seconds: dict[str, float]) -> None:
         """Told how long each missing result is expected to take, by its key."""
         self.seconds, self.passed = seconds, {}
-        self.progress.update(self.whole, total=sum(seconds.values()) or None)
+        self.update(self.whole, total=sum(seconds.values()) or None)
 
     def count(self, done: int, of: int) -> None:
         """Told after each batch."""
-        self.progress.update(self.whole, completed=done, total=of)
+        self.update(self.whole, completed=done, total=of)
         if self._speaks():
             print(f"{self.name}: {done} of {of} batches", file=sys.stderr, flush=True)
 
@@ -65,7 +57,7 @@ class ProgressDisplay:
         """Told before each step; returns who hears its progress."""
         name = f"{handle.step.name if handle.step else ''} {handle.slug}"[:34]
         key, mine = handle.fingerprint, self.seconds.get(handle.fingerprint, 0.0)
-        step = self.progress.add_task(name, total=None)
+        step = self.add_task(name, total=None)
         if self._speaks():
             behind = sum(self.passed.values())
             left = f", about {(self.spoke - self.began) / behind * (sum(self.seconds.values()) - behind):.0f} s left" if behind else ""
@@ -73,11 +65,11 @@ class ProgressDisplay:
 
         def report(done: int, of: int) -> None:
             self.passed[key] = mine * done / max(of, 1)
-            self.progress.update(self.whole, completed=sum(self.passed.values()))
+            self.update(self.whole, completed=sum(self.passed.values()))
             if done < of:
-                self.progress.update(step, completed=done, total=of)
-            elif step in self.progress.task_ids:
-                self.progress.remove_task(step)
+                self.update(step, completed=done, total=of)
+            elif step in self.task_ids:
+                self.remove_task(step)
 
         return report
 

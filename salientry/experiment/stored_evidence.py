@@ -74,16 +74,14 @@ class Columns:
         return out
 
 
-def stored_set(rows: list[Rows], needs: frozenset[str], which: NDArray[Any] | None = None, at: NDArray[Any] | None = None) -> EvidenceSet:
-    """The evidence of stored images: of all rows one after the other, or of those that ``which`` and ``at`` name."""
-    parts, classes = _read(rows, needs, which, at)
-    return EvidenceSet(parts, classes)
+def stored_set(rows: list[Rows], needs: frozenset[str]) -> EvidenceSet:
+    """The evidence of stored images, of all rows one after the other."""
+    which = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
+    return EvidenceSet(*_read(rows, needs, which, np.concatenate([np.arange(len(r)) for r in rows])))
 
 
-def _read(rows: list[Rows], needs: frozenset[str], which: NDArray[Any] | None, at: NDArray[Any] | None) -> tuple[dict[str, Part], Tensor]:
-    if which is None or at is None:
-        which = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
-        at = np.concatenate([np.arange(len(r)) for r in rows])
+def _read(rows: list[Rows], needs: frozenset[str], which: NDArray[Any], at: NDArray[Any]) -> tuple[dict[str, Part], Tensor]:
+    """The parts of the images at these places, and their labels."""
     names = ["image", *names_in(rows[0], needs)]
     label = Columns(rows, which, at, "label")[:] if "label" in rows[0] else torch.zeros(len(at), dtype=torch.int64)
     return {n: Columns(rows, which, at, n) for n in names}, label.to(torch.int64)

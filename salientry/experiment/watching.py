@@ -6,7 +6,6 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -18,7 +17,7 @@ Told = Callable[[float, float], Any]  # share done, seconds left
 EARLY = 0.02  # below this share what was expected says more than what has passed
 
 
-class Watch:
+class Watch(Progress):
     """Hears of the steps of a run.
 
     Args:
@@ -28,7 +27,7 @@ class Watch:
 
     def __init__(self, progress: Told | bool | None) -> None:
         console = Console(file=sys.stderr)
-        self.tell = progress if callable(progress) else None
+        self.told = progress if callable(progress) else None
         shown = console.is_terminal if progress is None else progress is True
         columns = (
             TextColumn("{task.description:<30}"),
@@ -37,22 +36,15 @@ class Watch:
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
         )
-        self.bar = Progress(*columns, console=console, transient=True, disable=not shown)
-        self.task = self.bar.add_task("fit_guard", total=1.0, left="")
+        super().__init__(*columns, console=console, transient=True, disable=not shown)
+        self.whole = self.add_task("fit_guard", total=1.0, left="")
         self.began, self.side_by_side = time.monotonic(), 1
         self.behind, self.ahead = 0.0, dict[str, float]()  # expected seconds of one process
 
-    def __enter__(self) -> Watch:
-        self.bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.bar.stop()
-
     def say(self, text: str) -> None:
         """A line for people, above the bar; nothing where there is none."""
-        if not self.bar.disable:
-            self.bar.console.print(text, markup=False, highlight=False)
+        if not self.disable:
+            self.console.print(text, markup=False, highlight=False)
 
     def expect(self, seconds: dict[str, float], workers: int) -> None:
         """Told how long what is missing is expected to take, by key; again when parts were left out."""
@@ -77,9 +69,9 @@ class Watch:
         share = self.behind / (self.behind + ahead) if self.behind + ahead else 1.0
         passed = time.monotonic() - self.began
         left = passed * (1 - share) / share if share > EARLY else ahead / self.side_by_side
-        self.bar.update(self.task, description=f"fit_guard {name}", completed=share, left=f"about {_minutes(left)} left")
-        if self.tell:
-            self.tell(share, left)
+        self.update(self.whole, description=f"fit_guard {name}", completed=share, left=f"about {_minutes(left)} left")
+        if self.told:
+            self.told(share, left)
 
 
 def _minutes(seconds: float) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-ROLES = {"fit": "train", "detect": "detector_train", "select": "validation", "calibrate": "calibration"}
-GROUPS = {"floor": "baseline"}
-FACTS = {"family": "group", "form": "scheme", "training_scheme": "scheme"}  # of records, older and newer ones, to a column of the frame
+from ..renamed import ROLES
+
 TITLES = {"IDPlus": "ID+", "Fused": "fusion"}
 ORDINARY = ("paired", "replica", "all", "trunk")  # the other training schemes are controls, and fusions without a part
 NATURAL = "any/test/natural"
@@ -18,13 +17,6 @@ ATTACKS: dict[str, dict[str, Any]] = {  # what older records do not say of their
     "DeepFool": {"norm": "l2", "strength": "strong"},
     "JSMA": {"norm": "l0", "strength": None},
 }
-
-
-def translated(facts: dict[str, Any]) -> dict[str, Any]:
-    """Facts of an image set or a detector under the names of the frame: ``scheme``, ``group``, ``baseline``, the image sets' names."""
-    out = {FACTS.get(k, k): v for k, v in facts.items()}
-    words = {"role": ROLES, "lent": ROLES, "group": GROUPS}
-    return out | {k: known.get(out[k], out[k]) for k, known in words.items() if k in out}
 
 
 def set_name(name: str) -> str:

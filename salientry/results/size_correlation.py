@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from ..metrics import Floats, Interval, permutation_p, rate_draws, spearman
-from .cells import FOUND, Cells, Drawn
-from .paper_numbers import attacks_of, bold
-from .place import KEY, Row, row, select
+from .cells import Cells, Drawn
+from .paper_numbers import attacks_of
+from .place import KEY, Row, row
 from .scores import Scores
 from .trained import Images
 
@@ -70,27 +70,3 @@ def _ranked(drawn: list[Drawn], sizes: list[tuple[float, Floats]]) -> tuple[Inte
         return Interval(nan, nan, nan, n, tuple(runs)), nan
     lo, hi = np.quantile(draws, (0.025, 0.975))
     return Interval(value, min(float(lo), value), max(float(hi), value), n, tuple(runs)), permutation_p(accuracy, size)
-
-
-def smallest_p(points: int) -> float:
-    """The smallest exact p that so many attacks can give."""
-    orders = np.arange(float(points))
-    return permutation_p(orders, orders)
-
-
-def bold_cells(s: Scores, numbers: pd.DataFrame) -> pd.DataFrame:
-    """Whether ID and JSD find exactly the attacks that are bold in Table 2, by our sizes: a row for each, published, and training attack.
-
-    Columns: detector, scheme, attack, bold, id (of the accuracy on the attack that it was trained on), found (``yes``, ``no``, or
-    ``undecided`` where the interval holds .75).
-    """
-    out = []
-    mine = select(numbers, kind="detection", protocol="published", measure="accuracy", detector=["ID", "JSD"], scheme=["replica", "paired"])
-    sizes = {m: select(numbers, kind="attack", protocol="published", measure=m).set_index("attack")["value"] for m in ("rms", "linf")}
-    for r in mine[mine["tested_on"] == mine["trained_on"]].to_dict("records"):
-        a, edge = r["trained_on"], FOUND["published"]
-        if a in attacks_of(s) and a in sizes["rms"].index:
-            found = "yes" if r["lo"] > edge else "no" if r["hi"] < edge else "undecided"
-            mark = bold(float(sizes["rms"][a]), float(sizes["linf"][a]))
-            out.append({"detector": r["detector"], "scheme": r["scheme"], "attack": a, "bold": mark, "id": r["id"], "found": found})
-    return pd.DataFrame(out, columns=["detector", "scheme", "attack", "bold", "id", "found"])

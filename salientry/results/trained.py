@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metrics import of_mixture
+from ..renamed import translated
 from ..rows import ids_from
-from .names import detector_title, set_name, translated
+from .names import detector_title, set_name
 
 Array = NDArray[Any]
 Images = dict[str, Any]  # an image set: facts, and (N,) columns

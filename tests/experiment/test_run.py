@@ -20,7 +20,6 @@ from salientry.keys import digest
 from salientry.learned import with_recipe
 from salientry.machine import machine
 from salientry.progress import PROGRESS
-from salientry.renamed import untranslated
 from salientry.rows import Rows, id_bytes
 from salientry.types import Pool, Roles
 
@@ -270,7 +269,6 @@ def test_older_results_are_read_under_todays_names(tmp_path: Path) -> None:
     assert (rows.column("class_presence") == np.arange(23)).all() and rows.column("second_net_logprobs").shape == (23, 2)
     assert "exists" not in rows and "sum" in rows
     assert run.record(h)["facts"] == {"group": "baseline", "scheme": "paired", "lent": "train", "attack": "FGSM"}
-    assert untranslated(run.record(h)["facts"]) == facts
 
 
 def test_wrong_use_is_said(tmp_path: Path) -> None:

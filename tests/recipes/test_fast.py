@@ -26,10 +26,11 @@ from salientry.metrics import auroc
 from salientry.recipes.fast import CONFIGS, SMALL_BIM, fast
 from salientry.recipes.fast import config as table_config
 from salientry.recipes.paper import build
+from salientry.renamed import translated
 from salientry.report.report import Made, verify, write
 from salientry.results import steps
 from salientry.results.detection import together
-from salientry.results.names import NATURAL, attack_title, translated
+from salientry.results.names import NATURAL, attack_title
 from salientry.results.scores import Scores
 from salientry.saliency import Fill
 from tests.datasets import test_assira

@@ -14,7 +14,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from salientry.errors import DataDamaged, UsageError
-from salientry.results.names import attack_title, kind_title, set_name, translated
+from salientry.renamed import translated
+from salientry.results.names import attack_title, kind_title, set_name
 from salientry.results.scores import Scores
 from tests.report.surgery import CW, Opened, mixed, sealed
 

@@ -131,9 +131,9 @@ def each(value: Any) -> dict[str, Any]:
     return dict.fromkeys(("published", "strict", "any"), value)
 
 
-def unknown(claim: str, words: str, manner: Manner, why: str, line: str = "not run", over: tuple[str, ...] = ()) -> Question:
+def unknown(claim: str, words: str, manner: Manner, why: str) -> Question:
     """A question to which there is no answer in the records."""
-    return Question(claim, line, words, over, each(True), each(0.0), {manner: Answer(None, why=why)})
+    return Question(claim, "not run", words, (), each(True), each(0.0), {manner: Answer(None, why=why)})
 
 
 def names(labels: Iterable[str]) -> str:
