@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from salientry.report.figures import INK, PAPER, STYLE
+from salientry.report.spec import Number
 from salientry.results.names import attack_title
 from salientry.store import read_arrays, read_json
 
@@ -44,19 +45,17 @@ PLOTTED = {  # name in the report: family, words beside the point, where they st
 
 @dataclass(frozen=True)
 class Point:
-    """A detector: ids of what it finds, and of how many more images it flags when they carry noise."""
+    """A detector: what it finds, and how many more images it flags when they carry noise."""
 
     name: str
-    found: str
-    noise: str
+    found: Number
+    noise: Number
 
 
 def points(r: Recorded) -> list[Point]:
     """The plot's points, as far as the run has them."""
-    made = [
-        Point(d, f"strict/{d}/{COMBINED}/{COMBINED}/tpr@0.05", f"strict/{d}/{COMBINED}/noise/excess-flags-on-unchanged") for d in PLOTTED
-    ]
-    return [p for p in made if p.found in r.numbers and p.noise in r.numbers]
+    two = ((d, r.detected(d, COMBINED), r.detected(d, COMBINED, "noise/excess-flags-on-unchanged", tested_on=None)) for d in PLOTTED)
+    return [Point(d, found, noise) for d, found, noise in two if found and noise]
 
 
 def plot(r: Recorded) -> bytes:
@@ -68,7 +67,7 @@ def plot(r: Recorded) -> bytes:
         for p in points(r):
             family, words, offset = PLOTTED[p.name]
             _, colour, marker = FAMILIES[family]
-            at = r.numbers[p.noise]["value"], r.numbers[p.found]["value"]
+            at = p.noise.value, p.found.value
             ax.plot(*at, marker, ms=7.5, color=colour, mec=PAPER, mew=0.8, zorder=3, clip_on=False, gid=f"point {p.name}")
             side = "left" if offset[0] > 0 else "right"
             ax.annotate(words, at, offset, textcoords="offset points", color=colour, ha=side, fontsize=10.5)

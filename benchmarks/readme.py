@@ -10,25 +10,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from salientry.inference import beside
 from salientry.report import claims
-from salientry.results.paper_numbers import COLUMNS as NAMED
-from salientry.results.paper_numbers import cell as printed
-from salientry.results.paper_numbers import printed as paper
+from salientry.report.render import markdown, row, text
+from salientry.report.spec import Across, Column, Number, Table, fill
+from salientry.results.claims import MANNERS
 from salientry.results.paper_numbers import printed_text
 
 from . import pictures
-from .recorded import RESULTS, Recorded, first, recorded, row, rule
-from .tables import budgets, fast, lacking, settings, smoke, white_boxes
+from .recorded import FOLDERS, ROOT, TIMING, Recorded, first, recorded, verdicts
+from .tables import OVER, budgets, fast, lacking, settings, smoke, white_boxes
 
-ROOT = RESULTS.parent
 CLAIMS = ROOT / "docs" / "claims.md"
 PLOT, MAPS = "docs/images/detection.svg", "docs/images/maps.png"
-ATTACKS = {"CarliniWagner": "C&W", "BIM": "small BIM"}  # of the headline
+ATTACKS = ("CarliniWagner", "BIM")  # of the headline
 SHOWN = {
     "SPD": "SPD, the map times the image",
     "SMD": "SMD, the map",
@@ -36,20 +35,21 @@ SHOWN = {
     "ID": "ID, the image",
     "ID+": "ID+, the image, better trained",
     "fusion": "fusion of everything",
-    "Margin2": "floor: margin of the logits",
-    "PooledActivations": "floor: activations",
-    "BlackShare": "floor: black pixels counted",
+    "Margin2": "baseline: margin of the logits",
+    "PooledActivations": "baseline: activations",
+    "BlackShare": "baseline: black pixels counted",
 }
 GAINS = {
     "fusion with the map minus without": "the map adds to everything else",
     "logits with the map minus without": "the map adds to the logits alone",
-    "SPD minus the best floor": "SPD minus the best floor",
+    "SPD minus the best floor": "SPD minus the best baseline",
 }
 ALT = (
     "Plot of 14 detectors on CIFAR-10: share of attacked images detected against extra flags on harmless noise. The logit margin "
     "stands highest of those that do not react to noise; the fusion and ID+ detect more and flag much noise."
 )
 SHORT = {"holds only against a baseline that did not train": "only against an untrained baseline"}
+ORDER = ("holds", "does not hold", "undecided", *SHORT, "not at the paper's size", "not run")
 
 
 def good() -> str:
@@ -57,11 +57,14 @@ def good() -> str:
     cifar, mnist = (next(r for r in first(recorded("fast")) if r.dataset == d) for d in ("cifar10", "mnist"))
     white = next(r for r in recorded("whitebox") if r.dataset == "cifar10")
     points = {p.name: p for p in pictures.points(cifar)}
-    found, noise = ({d: _percent(cifar, getattr(p, kind)) for d, p in points.items()} for kind in ("found", "noise"))
-    passed = {i: n for i, n in white.numbers.items() if re.fullmatch(r"white box/[^/]+/8/255/union", i)}
-    assert {n["value"] for n in passed.values()} == {1.0}, "the sentence below says that every attacked detector is passed"
-    black = next(i for i in mnist.numbers if re.fullmatch(r"strict/BlackShare/(CarliniWagner[^/]*)/\1/tpr@0\.05", i))
-    n, images = cifar.n(points["SMD"].found), white.n(next(iter(passed)))
+    found, noise = ({d: _percent(getattr(p, kind)) for d, p in points.items()} for kind in ("found", "noise"))
+    seeds = len(points["SPD"].found.seeds)
+    passed = [
+        white.find("white box", title=t, budget="8/255", attack="union") for t in white.make.values("white box", "title", attack="union")
+    ]
+    assert {n.value for n in passed if n} == {1.0}, "the sentence below says that every attacked detector is passed"
+    black = mnist.detected("BlackShare", mnist.attack("CarliniWagner") or "")
+    n, images = points["SMD"].found.n, next(n.n for n in passed if n)
     return "\n".join(
         [
             f"![{ALT}]({PLOT})",
@@ -72,17 +75,22 @@ def good() -> str:
             f"- What finds more, the fusion of all detectors ({found['fusion']}) and an image detector ({found['ID+']}), also flags "
             f"{noise['fusion']} and {noise['ID+']} more of the natural images once they carry harmless noise: largely a noise alarm.",
             f"- **Limits:** an attacker who also has the guard got past each of {len(passed)} detectors with all {images} images they "
-            f"tried (changes of at most 8/255); on MNIST just counting black pixels finds {_percent(mnist, black)} of C&W's images, so "
+            f"tried (changes of at most 8/255); on MNIST just counting black pixels finds {_percent(black)} of C&W's images, so "
             "digits prove little; and the promised rate of false alarms holds for images like those it was calibrated on, not for others.",
             "",
-            f"Made by `{cifar.run['command']}` and `{white.run['command']}` (MNIST: `{mnist.run['command']}`); every number with its 95 % "
-            "interval: [docs/RESULTS.md](docs/RESULTS.md#the-readmes-plot).",
+            f"Two shares are the least and the most of {seeds} seeds. Made by "
+            f"`{cifar.run['command']}` and `{white.run['command']}` (MNIST: `{mnist.run['command']}`); every number with its 95 % "
+            "interval, over images, given these nets: [docs/RESULTS.md](docs/RESULTS.md#the-readmes-plot).",
         ]
     )
 
 
-def _percent(r: Recorded, id: str) -> str:
-    return f"{100 * r.numbers[id]['value']:.0f} %"
+def _percent(n: Number | None) -> str:
+    """A share; of several seeds the least and the most, which is what a sentence may say."""
+    assert n is not None
+    low, high, _ = beside(n.seeds, n.value, n.value)
+    ends = dict.fromkeys(f"{100 * v:.0f}" for v in (low, high))
+    return " to ".join(ends) + " %"
 
 
 def plotted() -> str:
@@ -90,68 +98,86 @@ def plotted() -> str:
     r = next(r for r in first(recorded("fast")) if r.dataset == "cifar10")
     points = pictures.points(r)
     lines = [
-        row("", f"attacked images found (n = {r.n(points[0].found)})", f"more flags on harmless noise (n = {r.n(points[0].noise)})"),
-        rule(3),
-        *(row(f"{p.name}: {pictures.FAMILIES[pictures.PLOTTED[p.name][0]][0]}", r.cell(p.found), r.cell(p.noise)) for p in points),
+        row("", f"attacked images found (n = {points[0].found.n})", f"more flags on harmless noise (n = {points[0].noise.n})"),
+        row(*["---"] * 3),
+        *(
+            row(f"{p.name}: {pictures.FAMILIES[pictures.PLOTTED[p.name][0]][0]}", text(p.found, "seeds"), text(p.noise, "seeds"))
+            for p in points
+        ),
     ]
-    return "\n".join([*lines, "", f"95 % intervals over images. {r.source}."])
+    return "\n".join([*lines, "", f"{OVER} {r.source}."])
 
 
 def results() -> str:
     """Everything at a glance: a table of what is found, with two columns for each data set, and one of the rest, with one."""
     runs = first(recorded("fast"))
-    return "\n".join(
-        [*_found(runs), "", *_rest(runs), "", "95 % intervals over images, given one classifier, one U-Net of each kind, one split."]
-    )
+    return "\n".join([*_found(runs), "", *_rest(runs), "", OVER])
 
 
 def _found(runs: list[Recorded]) -> list[str]:
-    """Strict: share found, and how many more are flagged of images with noise of the attack's size."""
-    places = [(r, found, words) for r in runs for kind, words in ATTACKS.items() if (found := r.attack(kind))]
-    heads = [f"{r.title}: {t} (n = {r.n(f'strict/SPD/{a}/{a}/tpr@0.05'):,})" for r, (t, a), words in places]
-    lines = [row("found at 5 % false alarms; *noise*: more flags on noise of that size", *heads), rule(len(heads) + 1)]
-    for name, words in SHOWN.items():
-        cells = []
-        for r, (_, a), _ in places:
-            rate = r.cell(f"strict/{name}/{a}/{a}/tpr@0.05")
-            noise = r.cell(f"strict/{name}/{a}/noise/excess-flags-on-unchanged", False)
-            cells.append(f"{rate}; *noise* {noise}" if rate and noise else rate or "not run")
-        lines.append(row(words, *cells))
-    return lines + [row(words, *(r.cell(f"headline/{a}/{g}") or "not run" for r, (_, a), _ in places)) for g, words in GAINS.items()]
+    """Strict: share found, and how many more are flagged of images with noise of the attack's size; then differences."""
+    places: dict[str, str] = {}
+    for r in runs:
+        for kind in ATTACKS:
+            if (a := r.attack(kind)) and (n := r.detected("SPD", a)):
+                title = next(t for t, label in r.headline.items() if label == a)
+                places[f"{r.dataset} {a}"] = f"{r.title}: {title} (n = {n.n:,})"
+    rows = [x | {"place": f"{r.dataset} {x['trained_on']}"} for r in runs for x in r.rows]
+    cell = "{tpr@0.05|seeds}; *noise* {noise/excess-flags-on-unchanged|bare}"
+    head = "found at 5 % false alarms; *noise*: more flags on noise of that size"
+    found = Table(
+        "",
+        "",
+        ("title",),
+        (Across("place", (Column("", cell),), places),),
+        {"kind": "detection", "protocol": "strict"},
+        (head,),
+        {"title": SHOWN},
+        True,
+        "not run",
+    )
+    gains = Table(
+        "",
+        "",
+        ("title",),
+        (Across("place", (Column("", "{difference|seeds}"),), places),),
+        {"kind": "headline", "protocol": "strict"},
+        (),
+        {"title": GAINS},
+        empty="not run",
+    )
+    return [*markdown(fill(found, rows)).split("\n"), *markdown(fill(gains, rows)).split("\n")[2:]]
 
 
 def _rest(runs: list[Recorded]) -> list[str]:
     """The paper's own comparison, the white box, verdicts, and what made it."""
     white = {r.folder.name: r for r in recorded("whitebox")}
-    lines = [row("", *(r.title for r in runs)), rule(len(runs) + 1)]
-    lines.append(row("the classifier is right", *(_with_n(r, "any/natural/accuracy") for r in runs)))
-    for form, words in (("replica", "trained as the paper trains"), ("paired", "with batch norm")):
-        lines.append(row(f"C&W, SPD minus ID, accuracy, {words}", *(_sign(r, form) for r in runs)))
-    for d in ("SPD", "ID"):
-        lines.append(row(f"{d}, one for all attacks, accuracy", *(_one_for_all(r, d) for r in runs)))
+    said = verdicts()
+    lines = [row("", *(r.title for r in runs)), row(*["---"] * (1 + len(runs)))]
+    lines.append(row("the classifier is right", *(r.cell("accuracy", n=True) for r in runs)))
+    for scheme, words in (("replica", "trained as the paper trains"), ("paired", "with batch norm")):
+        lines.append(row(f"C&W, SPD minus ID, accuracy, {words}", *(_sign(r, scheme) for r in runs)))
+    for scheme, words in ((" (replica)", "trained as the paper trains"), ("", "with batch norm")):
+        for d in ("SPD", "ID"):
+            lines.append(row(f"{d}, one for all attacks, accuracy, {words}", *(_one_for_all(r, d, scheme) for r in runs)))
     for name, words in (("classifier alone", "no detector"), ("SPD", "SPD"), ("fusion", "the fusion")):
         lines.append(row(f"white box gets past {words}", *(_past(white.get(r.folder.name), name) for r in runs)))
-    for manner, words in (("published", "published, paired"), ("replica", "published, replica"), ("strict", "strict")):
-        lines.append(row(f"the paper's 21 claims, {words}", *(verdicts(r, manner) for r in runs)))
+    for manner in MANNERS:
+        words = f"the paper's 21 claims, {claims.ASKED[manner]}, all run seeds together"
+        lines.append(row(words, *(counted(said, r.dataset, manner) for r in runs)))
     lines.append(row("commands", *("; ".join(f"`{x.run['command']}`" for x in (r, white.get(r.folder.name)) if x) for r in runs)))
     return [*lines, row("made with", *(r.source.split("`, ", 1)[1] for r in runs))]
 
 
-def _with_n(r: Recorded, id: str) -> str:
-    return f"{r.cell(id)} (n = {r.n(id):,})" if id in r.numbers else "not run"
+def _sign(r: Recorded, scheme: str) -> str:
+    a = r.attack("CarliniWagner")
+    return r.cell("headline", n=True, protocol="published", scheme=scheme, trained_on=a, tested_on=a, title="SPD minus ID")
 
 
-def _sign(r: Recorded, form: str) -> str:
-    label = (r.attack("CarliniWagner") or ("", ""))[1]
-    return _with_n(r, f"headline/published/{form}/{label}/{label}/SPD minus ID")
-
-
-def _one_for_all(r: Recorded, detector: str) -> str:
-    id = f"published/{detector}/combined/combined/accuracy"
-    column = NAMED.get(r.dataset)
-    cell = printed(paper()["table6"][detector], column) if column else None
-    theirs = f"; the paper {printed_text(cell | {'value': cell['found']})}" if cell else ""
-    return _with_n(r, id) + theirs
+def _one_for_all(r: Recorded, detector: str, scheme: str) -> str:
+    place = {"protocol": "published", "trained_on": "combined", "tested_on": "combined", "measure": "accuracy"}
+    theirs = next((x for x in r.make.of("paper table") if (x["table"], x["source"], x["detector"]) == (6, "paper", detector)), None)
+    return r.cell("detection", n=True, title=detector + scheme, **place) + (f"; the paper {printed_text(theirs)}" if theirs else "")
 
 
 def _past(r: Recorded | None, name: str) -> str:
@@ -159,25 +185,19 @@ def _past(r: Recorded | None, name: str) -> str:
     if r is None:
         return "not run"
     sizes = [b for b in budgets(r) if not b.startswith("L2")]
-    ids = {b: f"white box/{name}/{b}" + ("" if name == "classifier alone" else "/union") for b in (*sizes[1:2], sizes[-1])}
-    if not all(i in r.numbers for i in ids.values()):
+    attack = None if name == "classifier alone" else "union"
+    found = {b: r.find("white box", title=name, budget=b, attack=attack, measure="success") for b in (*sizes[1:2], sizes[-1])}
+    if not all(found.values()):
         return lacking(r, name)
-    return "; ".join(f"{b}: {r.cell(i)}" for b, i in ids.items()) + f" (n = {r.n(next(iter(ids.values())))})"
+    return "; ".join(f"{b}: {text(n)}" for b, n in found.items()) + f" (n = {next(n.n for n in found.values() if n)})"
 
 
-def verdicts(r: Recorded, manner: str) -> str:
-    """How many of the 21 claims got which verdict, by the table of docs/claims.md, which another test compares with the records."""
-    lines = [line.strip("| ").split(" | ") for line in CLAIMS.read_text().splitlines() if line.startswith("| ")]
-    head = next(cells for cells in lines if cells[0] == "claim")
-    wanted = f"{r.dataset}, seed {r.seed}: {'strict' if manner == 'strict' else 'published'}"
-    if wanted not in head:
-        raise SystemExit(f"docs/claims.md has no column {wanted!r}: python -m benchmarks.readme --write --claims")
-    said = [cells[head.index(wanted)] for cells in lines if re.match(r"\[C\d+\]", cells[0])]
-    assert len(said) == 21, "21 claims"
-    words = [dict(p.split(": ") for p in s.split("; ")) if ": " in s else {"paired": s, "replica": s} for s in said]
-    counted = Counter(w["replica" if manner == "replica" else "paired"] for w in words)
-    order = ("holds", "does not hold", "undecided", *SHORT, "not run")
-    return ", ".join(f"{SHORT.get(w, w)} {counted[w]}" for w in order if counted[w])
+def counted(said: claims.Verdicts, dataset: str, manner: tuple[str, str]) -> str:
+    """How many of the 21 claims got which verdict."""
+    words = Counter(
+        r["verdict"] for r in said.words if (r["dataset"], r["run_seed"], (r["protocol"], r["scheme"])) == (dataset, None, manner)
+    )
+    return ", ".join(f"{SHORT.get(w, w)} {words[w]}" for w in ORDER if words[w])
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
@@ -214,9 +234,8 @@ def main() -> None:
         print(f"wrote {MAPS}")
         return
     if given.claims:
-        folders = sorted(p.parent.relative_to(ROOT) for p in RESULTS.rglob("records.json.xz"))
         with contextlib.chdir(ROOT):  # it names the folders as they were given
-            claims.write(folders, CLAIMS, Path("results/benchmarks/guard.json"))
+            claims.write(list(FOLDERS), CLAIMS, TIMING)
     for name in PARTS if given.write else ():
         path = ROOT / name
         path.write_text(filled(name, path.read_text()))

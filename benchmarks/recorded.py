@@ -1,31 +1,26 @@
-"""The recorded runs in results/: their numbers by id, as printed in report.json, and what made them."""
+"""The recorded runs in results/: their numbers, computed again from the records, the verdicts on them, and what made them."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from salientry.report.collection import ORDER as COLUMNS
-from salientry.results.names import attack_title
-from salientry.results.paper_numbers import COLUMNS as NAMED
-from salientry.store import read_json
+from salientry.report import claims, collection, report
+from salientry.report.collection import ORDER
+from salientry.report.page import Maker
+from salientry.report.render import text
+from salientry.report.spec import Number
+from salientry.report.words import attack_title, said
+from salientry.results.paper_numbers import column_of
 
-RESULTS = Path(__file__).parents[1] / "results"
-
-
-def short(v: float) -> str:
-    """``.135``; −.000 is .000."""
-    text = f"{v:.3f}".replace("-0.000", "0.000")
-    return (text.replace("0.", ".", 1) if abs(v) < 1 else text).replace("-", "−")
-
-
-def text(value: Any, lo: Any = None, hi: Any = None) -> str:
-    """``.135 [.117, .155]``; nothing for no number."""
-    if value is None:
-        return ""
-    return short(value) + ("" if lo is None or hi is None else f" [{short(lo)}, {short(hi)}]")
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+FOLDERS = tuple(sorted(p.parent.relative_to(ROOT) for p in RESULTS.rglob("records.json.xz")))
+TIMING = Path("results/benchmarks/guard.json")
 
 
 def made(run: dict[str, Any]) -> str:
@@ -34,58 +29,47 @@ def made(run: dict[str, Any]) -> str:
     return f"{m['hardware']} {m['device']}, torch {m['torch']}, Python {m['python']}"
 
 
-def row(*cells: str) -> str:
-    """A line of a table."""
-    return "| " + " | ".join(cells) + " |"
-
-
-def rule(columns: int) -> str:
-    """The line below its head."""
-    return "| --- |" + " --- |" * (columns - 1)
-
-
 @dataclass(frozen=True)
 class Recorded:
-    """One folder with report.json and run.json."""
+    """One recorded run."""
 
     folder: Path
+    one: report.Made
 
-    @functools.cached_property
-    def body(self) -> dict[str, Any]:
-        body: dict[str, Any] = read_json(self.folder / "report.json")
-        return body
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return self.one.rows
 
-    @functools.cached_property
-    def numbers(self) -> dict[str, dict[str, Any]]:
-        return {n["id"]: n for n in self.body["numbers"]}
+    @property
+    def make(self) -> Maker:
+        return self.one.make
 
-    @functools.cached_property
+    @property
     def run(self) -> dict[str, Any]:
-        run: dict[str, Any] = read_json(self.folder / "run.json")
-        return run
+        return self.one.scores.run
 
     @property
     def dataset(self) -> str:
-        return str(self.body["recipe"]["parameters"].get("dataset", "digits"))
+        return str(self.one.scores.body["recipe"]["parameters"].get("dataset", "digits"))
 
     @property
     def title(self) -> str:
         """The data set as the paper writes it."""
-        return "MNIST, 5,000 digits" if self.dataset == "digits" else NAMED.get(self.dataset, self.dataset)
+        return said("dataset", self.dataset)
 
     @property
     def seed(self) -> int:
-        return int(self.body["recipe"]["seed"])
+        return self.one.scores.run_seed
 
     @property
     def again(self) -> bool:
         """A second run of a data set, or of the headline's rows alone."""
-        return self.seed != 0 or self.body["recipe"]["parameters"].get("rows") == "headline"
+        return collection.again(self.one)
 
-    @property
+    @functools.cached_property
     def seeds(self) -> str:
         """Of the detectors."""
-        most = max(len(n["runs"]) for n in self.numbers.values())
+        most = max(len(r["seeds"]) for r in self.rows)
         return "detector seed 0" if most < 2 else f"detector seeds 0 {'and' if most == 2 else 'to'} {most - 1}"
 
     @property
@@ -96,28 +80,46 @@ class Recorded:
     @functools.cached_property
     def headline(self) -> dict[str, str]:
         """The attacks of the headline, title to label."""
-        found = [i.split("/")[1] for i in self.numbers if i.startswith("headline/") and i.endswith("/SPD minus the best floor")]
-        return {attack_title(a): a for a in found if a != "combined"}
+        labels = self.make.values("headline", "trained_on", protocol="strict", measure="difference")
+        return {attack_title(a): a for a in labels if a != "combined"}
 
-    def attack(self, kind: str) -> tuple[str, str] | None:
-        """Title and label of the headline's attack of a kind (``BIM``)."""
-        return next(((t, a) for t, a in self.headline.items() if a.split("-")[0] == kind), None)
+    def attack(self, kind: str) -> str | None:
+        """Label of the headline's attack of a kind (``BIM``)."""
+        return next((a for a in self.headline.values() if a.split("-")[0] == kind), None)
 
-    def cell(self, id: str, interval: bool = True) -> str:
-        """A number of the report, empty where it has none."""
-        n = self.numbers.get(id)
-        return "" if n is None else text(n["value"], n["lo"], n["hi"]) if interval else text(n["value"])
+    def find(self, kind: str, **where: Any) -> Number | None:
+        return self.make.find(kind, **where)
 
-    def n(self, id: str) -> int:
-        return int(self.numbers[id]["n"])
+    def cell(self, kind: str, how: str = "", n: bool = False, **where: Any) -> str:
+        """A number as text, with its n; "not run" where there is none."""
+        found = self.find(kind, **where)
+        return "not run" if found is None else text(found, how) + (f" (n = {found.n:,})" if n else "")
+
+    def detected(self, title: str, attack: str, measure: str = "tpr@0.05", **where: Any) -> Number | None:
+        """A detector's number, strict, trained and tested on an attack."""
+        return self.find(
+            "detection", **{"protocol": "strict", "title": title, "trained_on": attack, "tested_on": attack, "measure": measure} | where
+        )
 
 
-def recorded(kind: str) -> list[Recorded]:
+def verdicts() -> claims.Verdicts:
+    """On all recorded runs; each with the white box beside it. Computes all numbers, once."""
+    with contextlib.chdir(ROOT):  # the document names the folders as they are given
+        return claims.judged(FOLDERS, TIMING)[1]
+
+
+@functools.cache
+def recorded(kind: str) -> Sequence[Recorded]:
     """The runs in results/KIND, the paper's data sets in its order."""
-    found = [Recorded(p.parent) for p in sorted((RESULTS / kind).glob("*/records.json.xz"))]
-    return sorted(found, key=lambda r: (COLUMNS.index(c) if (c := NAMED.get(r.dataset)) else len(COLUMNS), r.dataset, r.seed))
+    verdicts()
+    runs = claims.judged(FOLDERS, TIMING)[0]
+    known = {s.folder: report.Made(s, s.run["command"], "", frame) for s, frame in runs}
+    folders = [f for f in FOLDERS if f.parent.name == kind]
+    with contextlib.chdir(ROOT):
+        found = [Recorded(f, known.get(f) or report.made(f)) for f in folders]
+    return sorted(found, key=lambda r: (ORDER.index(c) if (c := column_of(r.dataset)) in ORDER else len(ORDER), r.dataset, r.seed))
 
 
-def first(runs: list[Recorded]) -> list[Recorded]:
+def first(runs: Sequence[Recorded]) -> list[Recorded]:
     """One of each data set."""
     return list({r.dataset: r for r in reversed(runs) if not r.again}.values())[::-1]

@@ -3,60 +3,94 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, is_dataclass
-from fractions import Fraction
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from salientry.attacks import BIM, FGSM
 from salientry.keys import label
+from salientry.protocol import EvaluationProtocol
 from salientry.recipes.fast import CONFIGS
 from salientry.recipes.paper_config import Config
-from salientry.results.warnings import GAIN
+from salientry.recipes.smoke import REDUCED
+from salientry.report.detection_tables import GAINS, NOISE, TRANSPLANT
+from salientry.report.render import markdown, percent, row, short, text
+from salientry.report.spec import Across, Column, Table, fill, number_of
+from salientry.report.white_tables import success
+from salientry.report.words import attack_title, own_trunk
+from salientry.results.place import identify
 from salientry.store import read_json
 
-from .recorded import RESULTS, Recorded, first, made, recorded, row, rule, text
+from .recorded import RESULTS, Recorded, first, made, recorded
 
 SMOKE = RESULTS / "smoke"
 ROWS = ("SMD", "SPD", "ID", "JSD", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin2", "Opinion", "BlackShare")
-ATTACKS = {"FGSM": "FGSM", "BIM": "BIM", "CarliniWagner": "C&W", "JSMA": "JSMA"}
+SMOKE_ATTACKS = tuple(map(label, (FGSM(), BIM(), *REDUCED)))
 PARTS = ("the map", "the image", "logits", "activations", "the second net", "pixel statistics")
+MAPS = ("SPD", "SMD", "SPD (trunk)", "SMD (trunk)")
+DETECTORS = (*MAPS, "ID", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin2", "Opinion", "BlackShare")
+ATTACKED = ("SPD", "SMD", "JSD", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin", "Opinion", "BlackShare")
+MORE = (Column("noise", NOISE.replace("}", "|bare}")), Column("transplant", TRANSPLANT.replace("}", "|bare}")))
+OVER = (
+    "In square brackets 95 % intervals over images, of the mean over detector seeds, given these nets: one classifier, one U-Net of each "
+    "kind, one split. They say nothing of other seeds: in round brackets stands each seed's own value, where they differ."
+)
+
+
+def lines(table: Table, rows: Sequence[dict[str, Any]]) -> str:
+    """A table in Markdown."""
+    return markdown(fill(table, rows))
+
+
+# --- digits ---------------------------------------------------------------------------------------------------------------
+
+
+def of_smoke(places: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The numbers of the recorded digits in these places: their ids are put together as everywhere."""
+    known: dict[str, list[Any]] = read_json(SMOKE / "numbers.json")
+    empty = dict.fromkeys(("tested_on", "attack", "part", "group", "scheme"))
+    out = []
+    for r in (empty | p for p in places):
+        if (found := known.get(id := identify(r))) is not None:
+            ends = {c: math.nan if v is None else v for c, v in zip(("value", "lo", "hi"), found, strict=False)}
+            out.append(r | ends | {"id": id, "n": found[3], "seeds": tuple(found[4])})
+    return out
 
 
 def smoke() -> str:
     """Strict, trained on all attacks: what is found, what is flagged falsely, what controls do; and what each part adds."""
-    numbers: dict[str, list[Any]] = read_json(SMOKE / "numbers.json")
-    labels = {
-        t: next(i.split("/")[3] for i in numbers if i.startswith(f"strict/SMD/combined/{a}") and i.endswith("/tpr@0.05"))
-        for a, t in ATTACKS.items()
-    }
-    heads = [f"{t} found (n = {numbers[f'strict/SMD/combined/{a}/tpr@0.05'][3]})" for t, a in labels.items()]
-    lines = [
-        row("strict, TPR at 5 %", *heads, "naturals flagged", "more flags: noise", "… another image's perturbation"),
-        rule(len(heads) + 4),
-    ]
-    for name in ROWS:
-        head = f"strict/{name}/combined"
-        found = [text(*numbers[f"{head}/{a}/tpr@0.05"][:3]) for a in labels.values()]
-        more = [f"{head}/fpr@0.05", *(f"{head}/{c}/excess-flags-on-unchanged" for c in ("noise", "Transplant"))]
-        lines.append(row(name, *found, *(text(numbers[i][0]) for i in more)))
-    alone, whole = (text(*numbers[f"strict/fusion/{f}/mean over attacks/tpr"][:3]) for f in ("logits alone", "all parts"))
-    lines += [
-        "",
+    place = {"kind": "detection", "protocol": "strict", "trained_on": "combined"}
+    measures = ("fpr@0.05", "noise/excess-flags-on-unchanged", "Transplant/excess-flags-on-unchanged")
+    places = [place | {"title": t, "tested_on": a, "measure": "tpr@0.05"} for t in ROWS for a in SMOKE_ATTACKS]
+    rows = of_smoke([*places, *(place | {"title": t, "measure": m} for t in ROWS for m in measures)])
+    n = {a: next(r["n"] for r in rows if r["tested_on"] == a) for a in SMOKE_ATTACKS}
+    columns = (
+        Across("tested_on", (Column("", "{tpr@0.05|seeds}"),), {a: f"{attack_title(a)} found (n = {n[a]})" for a in SMOKE_ATTACKS}),
+        Column("naturals flagged", "{fpr@0.05|bare}"),
+        Column("more flags: noise", MORE[0].cell),
+        Column("… another image's perturbation", MORE[1].cell),
+    )
+    found = Table("", "", ("title",), columns, heads=("strict, TPR at 5 %",), order={"title": ROWS})
+    at = {"kind": "fusion", "protocol": "strict", "tested_on": "mean over attacks", "measure": "tpr"}
+    alone, whole = (text(number_of(of_smoke([at | {"part": p}])[0])) for p in ("logits alone", "all parts"))
+    parts = [
         row("part", f"added to the logits alone, which find {alone}", f"added to everything else; all together find {whole}"),
-        rule(3),
+        row(*["---"] * 3),
     ]
     for p in PARTS:
-        ids = [f"strict/fusion/{p} adds to the logits/mean over attacks/tpr", f"strict/fusion/{p} adds/mean over attacks/tpr"]
-        lines.append(row(p, *(text(*numbers[i][:3]) if i in numbers else "" for i in ids)))
+        two = [of_smoke([at | {"part": f"{p} adds{to}"}]) for to in (" to the logits", "")]
+        parts.append(row(p, *(text(number_of(r[0])) if r else "" for r in two)))
     run = json.loads((SMOKE / "run.json").read_text())
     source = f"`{run['command']}`, run seed 0, detector seeds 0 and 1, {made(run)}"
-    return "\n".join([*lines, "", f"95 % intervals over images. {source}."])
+    return "\n".join([lines(found, rows), "", *parts, "", f"{OVER} {source}."])
 
 
 def settings() -> str:
     """What differs between the data sets of ``fast``, in words."""
     values = {f.name: [getattr(c, f.name) for c in CONFIGS.values()] for f in fields(Config)}
-    lines = [row(name, *map(_told, of)) for name, of in values.items() if any(v != of[0] for v in of)]
-    return "\n".join([row("setting", *CONFIGS), rule(1 + len(CONFIGS)), *lines])
+    told = [row(name, *map(_told, of)) for name, of in values.items() if any(v != of[0] for v in of)]
+    return "\n".join([row("setting", *CONFIGS), row(*["---"] * (1 + len(CONFIGS))), *told])
 
 
 def _told(value: Any) -> str:
@@ -64,12 +98,19 @@ def _told(value: Any) -> str:
         return ", ".join(map(_told, value)) or "none"
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, EvaluationProtocol):
+        return "thresholds that flag " + ", ".join(map(percent, map(str, value.levels)))
     return f"`{label(value)}`" if is_dataclass(value) else f"{value:.3g}".removeprefix("0") if isinstance(value, float) else f"{value:,}"
 
 
-MAPS = ("SPD", "SMD", "SPD (trunk)", "SMD (trunk)")
-DETECTORS = (*MAPS, "ID", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin2", "Opinion", "BlackShare")
-GAINS = ("SPD minus the best floor", "SPD minus ID+", "fusion with the map minus without", "logits with the map minus without")
+# --- the paper's data sets ------------------------------------------------------------------------------------------------
+
+
+def strict(titles: Sequence[str] | dict[str, str], attacks: dict[Any, str], head: str, by: str = "trained_on", more: bool = True) -> Table:
+    """Detectors by the attacks that they were trained and tested on: what is found and, where asked, more flags."""
+    columns = (Column("found", "{tpr@0.05|seeds}"), *MORE) if more else (Column("", "{tpr@0.05|seeds}"),)
+    where = {"kind": "detection", "protocol": "strict"}
+    return Table("", "", ("title",), (Across(by, columns, attacks),), where, (head,), {"title": titles}, diagonal=True)
 
 
 def fast() -> str:
@@ -84,55 +125,49 @@ def fast() -> str:
 
 def detection(r: Recorded) -> str:
     """Strict, trained and tested on the attacks of the headline; then what the map is worth beside the rest."""
-    rows = r.headline
-    heads = [h for t, a in rows.items() for h in (f"{t}: found (n = {r.n(f'strict/SPD/{a}/{a}/tpr@0.05')})", "… noise", "… transplant")]
-    lines = [row("strict, found at 5 %", *heads), rule(len(heads) + 1)]
-    for name in DETECTORS:
-        cells = []
-        for a in rows.values():
-            cells.append(r.cell(f"strict/{name}/{a}/{a}/tpr@0.05"))
-            cells += [r.cell(f"strict/{name}/{a}/{c}/excess-flags-on-unchanged", False) for c in ("noise", "Transplant")]
-        lines += [row(name, *cells)] if any(cells) else []
-    lines += ["", row("difference in the share found", *rows), rule(len(rows) + 1)]
-    lines += [row(g, *(r.cell(f"headline/{a}/{g}") for a in rows.values())) for g in GAINS]
-    lines += own_maps(r)
-    return "\n".join([*lines, "", f"95 % intervals over images, given one classifier, one U-Net of each kind and one split. {r.source}."])
+    attacks = {a: f"{t} (n = {n.n})" for t, a in r.headline.items() if (n := r.detected("SPD", a))}
+    found = lines(strict(DETECTORS, attacks, "strict, found at 5 %"), r.rows)
+    gains = lines(
+        replace(
+            GAINS, heads=("difference in the share found",), columns=(Across("trained_on", (Column("", "{difference|seeds}"),), attacks),)
+        ),
+        r.rows,
+    )
+    return "\n".join([found, "", gains, *own_maps(r), "", f"{OVER} {r.source}."])
 
 
 def own_maps(r: Recorded) -> list[str]:
     """Class by class, what the own map keeps and destroys beyond that of another image of the class: the least, the most, who passes."""
     gains = {"keeps more": "kept-gain", "destroys more": "destroyed-gain"}
-    lines = ["", row("own map against that of another image called the same", *gains, "classes that pass by themselves"), rule(4)]
-    for words, head in (("map from a second net", "any/map/class "), ("map from the classifier's trunk", "any/map/trunk/class ")):
-        classes = [i.removeprefix(head).split("/")[0] for i in r.numbers if i.startswith(head) and i.endswith("/kept-gain")]
-        found = {k: [r.numbers[f"{head}{k}/{g}"] for g in gains.values()] for k in classes}
-        passing = [k for k, of in found.items() if all(n["value"] >= GAIN and n["lo"] > 0 for n in of)]
-        spans = [sorted(of[i]["value"] for of in found.values()) for i in range(len(gains))]
-        lines += [row(words, *(f"{text(s[0])} to {text(s[-1])}" for s in spans), f"{len(passing)} of {len(found)}")] if found else []
-    return lines
+    out = ["", row("own map against that of another image called the same", *gains, "classes that pass by themselves"), row(*["---"] * 4)]
+    for saliency in r.make.values("map", "saliency"):
+        parts = [p for p in r.make.values("map", "part", saliency=saliency) if p.startswith("class ")]
+        found = {p: [r.find("map", saliency=saliency, part=p, measure=g) for g in gains.values()] for p in parts}
+        spans = [sorted(of[i].value for of in found.values() if of[i]) for i in range(2)]  # type: ignore[union-attr]
+        passing = sum(all(n is not None and n.value >= 0.05 and n.lo > 0 for n in of) for of in found.values())
+        words = "map from the classifier's trunk" if own_trunk(saliency) else "map from a second net"
+        out += [row(words, *(f"{short(s[0])} to {short(s[-1])}" for s in spans), f"{passing} of {len(found)}")] if found else []
+    return out
 
 
 def another(r: Recorded, again: Recorded) -> str:
     """The same rows of two runs: what an interval over images does not know."""
-    rows = {t: (a, again.headline[t]) for t, a in r.headline.items() if t in again.headline}
-    heads = [f"{t}, run seed {x.seed}" for t in rows for x in (r, again)]
-    lines = [row("found at 5 %", *heads), rule(len(heads) + 1)]
-    ids = {name: "strict/" + name + "/{0}/{0}/tpr@0.05" for name in DETECTORS} | {g: "headline/{0}/" + g for g in GAINS}
-    for name, id in ids.items():
-        found = [x.cell(id.format(a)) for labels in rows.values() for x, a in zip((r, again), labels, strict=True)]
-        lines += [row(name, *found)] if any(found) else []
-    right = " and ".join(x.cell("any/natural/accuracy", False) for x in (r, again))
-    return "\n".join([*lines, "", f"The classifiers have {right} right. Run seed {again.seed}: {again.source}."])
+    attacks = {t: (a, again.headline[t]) for t, a in r.headline.items() if t in again.headline}
+    places = {f"{x.seed} {a}": f"{t}, run seed {x.seed}" for t, two in attacks.items() for x, a in zip((r, again), two, strict=True)}
+    rows = [n | {"place": f"{x.seed} {n['trained_on']}"} for x in (r, again) for n in x.rows]
+    found = lines(strict(DETECTORS, places, "found at 5 %", "place", more=False), rows)
+    gains = lines(replace(GAINS, columns=(Across("place", (Column("", "{difference|seeds}"),), places),)), rows)
+    right = " and ".join(x.cell("accuracy", "bare") for x in (r, again))
+    below = f"The classifiers have {right} right. Brackets as above. Run seed {again.seed}: {again.source}."
+    return "\n".join([found, *gains.split("\n")[2:], "", below])
 
 
-ATTACKED = ("SPD", "SMD", "JSD", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin", "Opinion", "BlackShare")
+# --- the white box --------------------------------------------------------------------------------------------------------
 
 
 def budgets(r: Recorded) -> list[str]:
     """Of a white box: Linf from small to large, then L2."""
-    head = "white box/classifier alone/"
-    found = [i.removeprefix(head) for i in r.numbers if i.startswith(head)]
-    return sorted(found, key=lambda b: (b.startswith("L2"), Fraction(b.removeprefix("L2 "))))
+    return r.make.values("white box", "budget", measure="success", title="classifier alone")
 
 
 def white_boxes() -> str:
@@ -142,31 +177,41 @@ def white_boxes() -> str:
 
 def white_box(r: Recorded) -> str:
     """Who knows classifier, map, detector and threshold: success by budget, what it costs, alarms; then the paper's own attack."""
-    sizes = budgets(r)
-    alarm = next(i for i in r.numbers if i.startswith("white box/") and "/alarm/" in i).split("/", 3)[3]
-    n = r.n(f"white box/classifier alone/{sizes[0]}")
-    lines = [row(f"got past, n = {n}", *sizes, "L2 over the classifier's alone", f"alarm, {alarm}"), rule(len(sizes) + 3)]
-    lines.append(row("no detector", *(r.cell(f"white box/classifier alone/{b}") for b in sizes), "1", ""))
-    for name in ATTACKED:
-        ids = [f"white box/{name}/{b}/union" for b in sizes]
-        blank = [lacking(r, name), *[""] * (len(ids) - 1)]
-        cells = [r.cell(i) for i in ids] if any(i in r.numbers for i in ids) else blank
-        lines.append(row(name, *cells, r.cell(f"white box/{name}/cost"), r.cell(f"white box/{name}/alarm/{alarm}")))
-    eps = min((i.split("/")[3] for i in r.numbers if i.startswith("white box/table 3/as printed/") and "/T=5/" in i), key=_nearest)
+    sizes, (alarm,) = budgets(r), r.make.values("white box", "budget", measure="alarm")
+    first_size = r.find("white box", title="classifier alone", budget=sizes[0])
+    assert first_size is not None
+    columns = (
+        Across("budget", (Column("", "{success}", {"attack": "union"}),), sizes),
+        Column("L2 over the classifier's alone", "{cost}"),
+        Column(f"alarm, {alarm}", "{alarm}"),
+    )
+    told = {t: t for t in ATTACKED}
+    table = replace(success(sizes, [alarm]), columns=columns, heads=(f"got past, n = {first_size.n}",), order={"title": told}, warned=False)
+    body = lines(table, r.make.of("white box")).split("\n")
+    alone = [text(r.find("white box", title="classifier alone", budget=b)) for b in sizes]
+    body[2:2] = [row("no detector", *alone, "1", "")]
+    body = [
+        row(t, lacking(r, t), *[""] * (len(sizes) + 1)) if (t := line.split(" | ")[0].strip("| ")) in told and not _attacked(r, t) else line
+        for line in body
+    ]
+    eps = min(r.make.values("table 3", "eps", part="as printed", step=5), key=lambda e: abs(e - 0.2))  # the paper's budget on small images
+    size = next(n["budget"] for n in r.make.of("table 3") if n["eps"] == eps)
     words = ("flagged, as printed", "wrong and unflagged, as printed", "… with the true gradient")
-    lines += ["", row(f"the paper's attack, 5 passes, eps {eps}", *words), rule(4)]
+    body += ["", row(f"the paper's attack, 5 passes, eps {size}", *words), row(*["---"] * 4)]
     for d in ("SPD", "SMD", "ID", "JSD"):
-        at = f"white box/table 3/{{}}/{eps}/{d}/T=5/{{}}"
-        found = [at.format("as printed", k) for k in ("detector", "joint")] + [at.format("true gradient", "joint")]
-        lines.append(row(d, *([r.cell(i) for i in found] if found[0] in r.numbers else ["not run", "", ""])))
-    return "\n".join([*lines, "", f"95 % intervals over images, given these nets. `{r.run['command']}`, run seed {r.seed}, {made(r.run)}."])
+        at = {"title": d, "eps": eps, "step": 5}
+        cells = [
+            r.find("table 3", part=p, measure=k, **at)
+            for p, k in (("as printed", "detector"), ("as printed", "joint"), ("true gradient", "joint"))
+        ]
+        body.append(row(d, *(map(text, cells) if cells[0] else ("not run", "", ""))))
+    return "\n".join([*body, "", f"95 % intervals over images, given these nets. `{r.run['command']}`, run seed {r.seed}, {made(r.run)}."])
 
 
-def lacking(r: Recorded, name: str) -> str:
+def _attacked(r: Recorded, title: str) -> bool:
+    return r.find("white box", title=title, attack="union") is not None
+
+
+def lacking(r: Recorded, title: str) -> str:
     """Why a white box says nothing of a detector: it was not attacked, or no attack on it is believed."""
-    return "attack too weak, nothing to report" if any(i.startswith(f"white box/{name}/") for i in r.numbers) else "not run"
-
-
-def _nearest(eps: str) -> Fraction:
-    """To .2, the paper's budget on small images."""
-    return abs(Fraction(eps) - Fraction(1, 5))
+    return "not run" if r.find("white box", title=title) is None else "attack too weak, nothing to report"

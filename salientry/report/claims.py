@@ -11,11 +11,12 @@ from typing import Any
 from markupsafe import Markup
 
 from ..errors import UsageError
-from ..results.claims import MANNERS, claims, sentences, verdicts
+from ..results.claims import MANNERS, NOT_RUN, OPEN, claims, sentences, verdicts
 from ..results.names import attack_title
 from ..results.numbers import numbers
 from ..results.paper_numbers import attacks_of
 from ..results.scores import Scores
+from ..results.warnings import COLLAPSED
 from ..store import JSON, read_json, write_text
 from . import render
 from .page import Block
@@ -34,7 +35,8 @@ and each natural beside its own adversarial. Strict: 8-bit images that were righ
 In brackets: 95 % interval over images, given these nets and this split. *Holds*, *does not hold*: the whole interval lies on that side of
 the boundary, after Holm's correction over the list; *undecided*: it holds the boundary, or the run seeds disagree. *Not at the paper's
 size*: the heads had fewer steps than the paper's, or other nets; what then does not hold or did not train says nothing of the paper's.
-*Not run*: the records, or one of the run seeds, lack what it asks."""
+*Not run*: the records, or one of the run seeds, lack what it asks. Run seeds of a data set are judged together on the attacks that all of
+them have."""
 Rows = list[dict[str, Any]]
 
 
@@ -58,15 +60,26 @@ class Verdicts:
 
     def word(self, claim: str, dataset: str, seed: int | None, manner: tuple[str, str]) -> str:
         """The verdict on a claim."""
-        for r in self.words:
-            if (r["claim"], r["dataset"], r["run_seed"]) == (claim, dataset, seed) and (r["protocol"], r["scheme"]) == manner:
-                return str(r["verdict"])
-        return "not run"
+        return next((str(r["verdict"]) for r in self._asked(claim, dataset, manner) if r["run_seed"] == seed), NOT_RUN)
+
+    def _asked(self, claim: str, dataset: str, manner: tuple[str, str]) -> Rows:
+        return [r for r in self.words if (r["claim"], r["dataset"], (r["protocol"], r["scheme"])) == (claim, dataset, manner)]
+
+    def full(self, claim: str, dataset: str, seed: int | None, manner: tuple[str, str]) -> str:
+        """The verdict with the training budget and the nets that it stands on, or with each run seed's where together there is none."""
+        word, rows = self.word(claim, dataset, seed, manner), self._asked(claim, dataset, manner)
+        each = {f"seed {r['run_seed']}": r["verdict"] for r in rows if r["run_seed"] is not None} if seed is None else {}
+        if word in (NOT_RUN, OPEN) and len(set(each.values())) > 1:
+            return f"{word} ({'; '.join(f'{k}: {v}' for k, v in each.items())})"
+        size = next((r["size"] for r in rows if r["run_seed"] == seed), "")
+        return f"{word} ({size})" if size else word
 
     def short(self, claim: str, dataset: str, seed: int | None) -> tuple[str, str]:
         """Published, with batch norm's verdict where it is another one than the paper's manner's; and strict."""
-        replica, paired, strict = (self.word(claim, dataset, seed, m) for m in MANNERS)
-        return replica if paired == replica else f"as the paper trains: {replica}; batch norm: {paired}", strict
+        words = {self.word(claim, dataset, seed, m) for m in MANNERS[:2]}
+        first, second, strict = (self.full(claim, dataset, seed, m) for m in MANNERS)
+        alike = first == second or (len(words) == 1 and words.isdisjoint((NOT_RUN, OPEN)))
+        return first if alike else f"as the paper trains: {first}; batch norm: {second}", strict
 
     def of(self, claim: str, dataset: str, seed: int | None) -> Rows:
         """The lines of a claim."""
@@ -89,16 +102,18 @@ def _plain(frame: Any) -> Rows:
 def _details(v: Verdicts, r: Mapping[str, Any]) -> Iterator[str]:
     """What stands beside a verdict, as text."""
     if r["id"] is not None and math.isfinite(r["boundary"] if r["boundary"] is not None else math.nan):
+        edge = _edge(r["boundary"])
         beyond = "" if r["fails"] is None or r["fails"] != r["fails"] else f", does not hold beyond {_edge(r['fails'])}"
-        yield f"boundary {_edge(r['boundary'])}{beyond}"
+        if not any(f"{side} {edge}" in r["words"] for side in ("above", "below")):
+            yield f"boundary {edge}{beyond}"
     if r.get("p") is not None and r["p"] == r["p"]:
         yield f"p {render.parts(number_of(dict(r, value=r['p'], lo=math.nan, hi=math.nan, seeds=())), 'p')[0]} (Holm)"
     yield from (r[c] for c in ("size", "why") if r.get(c))
-    for words, id in (("AUROC", r.get("auroc")), *dict(r.get("beside") or {}).items(), ("where it trained", r.get("trained"))):
+    for words, id in (("AUROC", r.get("auroc")), *dict(r.get("beside") or {}).items(), ("without these", r.get("trained"))):
         if (n := v.number(r, id)) is not None:
             yield f"{words} {render.text(number_of(n))}"
     if r.get("weak"):
-        yield f"did not train: {'; '.join(r['weak'])}"
+        yield f"AUROC below {_edge(COLLAPSED)} on its own training pairs: {'; '.join(r['weak'])}"
     if r.get("silent"):
         yield f"no better than chance on its own attack: {'; '.join(r['silent'])}"
 
@@ -212,7 +227,8 @@ def single(folders: list[Path], claims: Path | None, timing: Path | None, other:
 
 def text(folders: list[Path], timing: Path | None = None) -> str:
     """The document: runs, a table of all verdicts, a section for each claim, and what the paper's text contradicts itself in."""
-    runs, v = judged(tuple(folders), timing)
+    found, v = judged(tuple(folders), timing)
+    runs = [s for s, _ in found]
     typed = " ".join(["salientry report", *map(str, folders), *(["--timing", str(timing)] if timing else []), "--claims FILE"])
     said = sentences()
     parts = [
@@ -229,11 +245,12 @@ def text(folders: list[Path], timing: Path | None = None) -> str:
 
 
 @functools.lru_cache(1)
-def judged(folders: tuple[Path, ...], timing: Path | None = None) -> tuple[list[Scores], Verdicts]:
-    """The records of some folders, and the verdicts on them."""
+def judged(folders: tuple[Path, ...], timing: Path | None = None) -> tuple[list[tuple[Scores, Any]], Verdicts]:
+    """The records of some folders with their numbers, and the verdicts on them."""
     body = None if timing is None else read_json(timing)
     runs = Scores.read_all(folders)
-    return runs, Verdicts([(s, numbers(s)) for s in runs], body)
+    found = [(s, numbers(s)) for s in runs]
+    return found, Verdicts(found, body)
 
 
 @functools.cache

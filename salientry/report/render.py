@@ -37,7 +37,8 @@ def parts(n: Number, how: str = "") -> tuple[str, str, str]:
     """A number, its interval and its seeds, as text; empty where one is not printed.
 
     ``how``, several with commas between: ``bare`` without an interval, ``percent``, ``count`` (a whole number), ``p`` (a p-value),
-    ``seeds`` (the values of two to four seeds, which no interval covers), ``dN`` (N decimals, as the paper prints).
+    ``seeds`` (the values of several seeds where they differ: the interval knows nothing of other seeds), ``dN`` (N decimals, as the
+    paper prints).
     """
     ways = set(how.split(",")) if how else set()
     share = "percent" in ways
@@ -49,15 +50,20 @@ def parts(n: Number, how: str = "") -> tuple[str, str, str]:
     if "count" in ways:
         return f"{n.value:,.0f}", "", ""
     if "p" in ways:
-        return "–" if not math.isfinite(n.value) else "<10⁻⁴" if n.value < 1e-4 else short(n.value), "", ""
+        return "–" if not math.isfinite(n.value) else "<10⁻⁴" if n.value < 1e-4 else "<.001" if n.value < 1e-3 else short(n.value), "", ""
     ends = "" if "bare" in ways or not (math.isfinite(n.lo) and math.isfinite(n.hi)) else f"[{one(n.lo)}, {one(n.hi)}]"
-    seeds = " · ".join(one(s) for s in n.seeds) if "seeds" in ways and len(n.seeds) > 1 else ""
-    return one(n.value), ends, seeds
+    seeds = [one(s) for s in n.seeds] if "seeds" in ways else []
+    return one(n.value), ends, " · ".join(seeds) if len(set(seeds)) > 1 else ""
 
 
 def text(n: Number | None, how: str = "") -> str:
-    """A number in running text and in Markdown: ``.135 [.117, .155]``; nothing where there is none."""
-    return "" if n is None else " ".join(p for p in parts(n, how)[:2] if p)
+    """A number in running text and in Markdown: ``.135 [.117, .155]``, with seeds ``.777 [.754, .798] (.653 · .882 · .796)``; nothing
+    where there is none.
+    """
+    if n is None:
+        return ""
+    value, ends, seeds = parts(n, how)
+    return " ".join(p for p in (value, ends, f"({seeds})" if seeds else "") if p)
 
 
 _SHOWN: ContextVar[set[tuple[str, str]] | None] = ContextVar("shown", default=None)

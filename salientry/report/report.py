@@ -46,16 +46,18 @@ class Made:
         scores: of the run.
         command: that made the records.
         name: of the run, where several stand on a page.
+        computed: all its numbers, where they are known already.
     """
 
     scores: Scores
     command: str
     name: str = ""
+    computed: Any = None
 
     @functools.cached_property
     def frame(self) -> Any:
         """All numbers, a row each."""
-        return numbers(self.scores)
+        return numbers(self.scores) if self.computed is None else self.computed
 
     @functools.cached_property
     def rows(self) -> list[dict[str, Any]]:
