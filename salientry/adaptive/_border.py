@@ -48,6 +48,13 @@ def step_by_step(passes: Passes) -> Passes:
     return cast(Passes, call)
 
 
+@bordered
+def last_pass(attack: Any, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
+    """(N, C, H, W) images after the last of an attack's ``passes``; ``seeds`` are not used. It is such an attack's ``__call__``."""
+    *_, last = attack.passes(target, x, y)
+    return cast(Tensor, last)
+
+
 def given(target: Defended, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Images and labels as the target computes with them."""
     x = as_images(x, dtype=dtype_of(target.classifier))

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from ..attacks._gradient import log_odds_against
-from ._border import bordered, step_by_step
+from ._border import last_pass, step_by_step
 from ._defended import Defended, Stop
 from ._descent import Ball, Point, check_descent, descend, step_of, wide
 
@@ -53,6 +53,7 @@ class Alternating:
     REVISION = 2
 
     norm = "linf"
+    __call__ = last_pass
 
     def __post_init__(self) -> None:
         check_descent(self.eps, self.steps, "linf", self.gradient, self.step_size)
@@ -77,12 +78,6 @@ class Alternating:
             if t and t % 2 == 0:
                 yield p.image
 
-    @bordered
-    def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
-        """(N, C, H, W) images after the last pass; ``seeds`` are not used."""
-        *_, last = self.passes(target, x, y)
-        return last
-
 
 @dataclass(frozen=True)
 class SingleStep:
@@ -104,6 +99,7 @@ class SingleStep:
     REVISION = 2
 
     norm, steps, project = "linf", 1, True
+    __call__ = last_pass
 
     def __post_init__(self) -> None:
         check_descent(self.eps, 1, "linf", self.gradient)
@@ -120,9 +116,3 @@ class SingleStep:
 
         *_, last = descend(target, x, y, ball, rule, 1, self.gradient)
         yield last.image
-
-    @bordered
-    def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
-        """(N, C, H, W); ``seeds`` are not used."""
-        (found,) = self.passes(target, x, y)
-        return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..attacks._gradient import check_settings, log_odds_against
-from ._border import bordered, step_by_step
+from ._border import last_pass, step_by_step
 from ._defended import Defended, Stop
 from ._descent import Ball, Point, check_descent, descend, step_of
 
@@ -44,6 +44,7 @@ class Simultaneous:
     REVISION = 2
 
     norm = "linf"
+    __call__ = last_pass
 
     def __post_init__(self) -> None:
         check_descent(self.eps, self.steps, "linf", self.gradient, self.step_size)
@@ -67,9 +68,3 @@ class Simultaneous:
         for t, p in enumerate(descend(target, x, y, ball, rule, self.steps, self.gradient)):
             if t:
                 yield p.image
-
-    @bordered
-    def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
-        """(N, C, H, W) images after the last step; ``seeds`` are not used."""
-        *_, last = self.passes(target, x, y)
-        return last

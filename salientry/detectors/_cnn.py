@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..evidence_set import Fittable
 from ..learned import seeded, with_facts
 from ..training import Schedule, train
 from ..types import Pairs
@@ -67,16 +68,16 @@ FULL_RESOLUTION = SmallCNN(strides=(1, 2, 2), epochs=6)
 REPLICA = SmallCNN(norm="none", epochs=10, lr=1e-3, schedule="constant", batch=50, dropout=0.6)
 
 
-def build(settings: Any, view: tuple[int, ...], parts: tuple[nn.Module, ...]) -> Fitted:
-    """An unfitted detector with a CNN head."""
+def build(settings: Any, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
+    """An unfitted detector with a CNN head for views of this shape."""
     return assembled(settings, settings.head.build(view[0]), view, parts)
 
 
-def fit(settings: Any, pairs: Pairs, parts: tuple[nn.Module, ...], seed: int) -> Fitted:
-    """Build and train with binary cross-entropy, naturals 0, adversarials 1."""
+def fit(settings: Any, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
+    """Build and train on pairs of views with binary cross-entropy, naturals 0, adversarials 1."""
+    pairs = evidence.pairs(labels, settings, *parts)
     with seeded(seed):
-        fitted = build(settings, pairs.shape, parts)
-        return improve(fitted, pairs, settings.head, seed)
+        return improve(settings.build(pairs.shape, *parts), pairs, settings.head, seed)
 
 
 def improve(fitted: Fitted, pairs: Pairs, head: SmallCNN, seed: int) -> Fitted:

@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
+from ..evidence_set import Fittable
 from ..types import Pairs
 from ._fitted import Fitted, assembled
 
 LEAST = 1e-3  # slope of a monotone head
+L2 = 1e-3  # weight of the squared slopes
 
 
 class Logistic(nn.Module):
@@ -60,22 +62,24 @@ def standardise(module: Any, x: Tensor) -> None:
     module.std.copy_(x.std(0).clamp_min(1e-6))
 
 
-def build(settings: Any, view: tuple[int, ...], parts: tuple[nn.Module, ...], monotone: bool = True) -> Fitted:
+def build(settings: Any, view: tuple[int, ...], *parts: nn.Module, monotone: bool = True) -> Fitted:
     """An unfitted detector with a logistic head."""
     return assembled(settings, Logistic(view[0], monotone), view, parts)
 
 
-def fit(settings: Any, pairs: Pairs, parts: tuple[nn.Module, ...], l2: float = 1e-3, bounded: bool = False) -> Fitted:
-    """Logistic regression by L-BFGS, in float64 on the processor: deterministic, no seed.
+def fit(settings: Any, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int, bounded: bool = False) -> Fitted:
+    """Slopes and offset by logistic regression: L-BFGS, in float64 on the processor.
 
     Args:
         settings: of the detector.
-        pairs: its training views.
+        evidence: naturals and their adversarial twins.
+        labels: which are which.
         parts: fitted detectors that it stands on.
-        l2: weight of the squared slopes.
+        seed: not used: nothing is drawn.
         bounded: slopes are searched for within their bound (L-BFGS-B, Byrd et al. 1995), the optimum of a convex problem. Else they
             are clamped in the loss, where a slope below the bound has no gradient and never comes back: as baselines' keys ask.
     """
+    pairs = evidence.pairs(labels, settings, *parts)
     fitted: Fitted = settings.build(pairs.shape, *parts)
     x, y = columns_of(pairs)
     head, device = fitted.head.double().cpu(), x.device
@@ -85,7 +89,7 @@ def fit(settings: Any, pairs: Pairs, parts: tuple[nn.Module, ...], l2: float = 1
 
     def closure() -> Tensor:
         head.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(head(x), y) + l2 * head.slope.square().sum()  # type: ignore[operator]
+        loss = F.binary_cross_entropy_with_logits(head(x), y) + L2 * head.slope.square().sum()  # type: ignore[operator]
         loss.backward()
         return loss
 

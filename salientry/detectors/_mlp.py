@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..evidence_set import Fittable
 from ..learned import seeded, with_facts
 from ..training import shuffled, train
-from ..types import Pairs
 from ._fitted import Fitted, assembled
 from ._logistic import columns_of, standardise
 
@@ -33,16 +33,17 @@ class MLP(nn.Module):
         return scores
 
 
-def build(settings: Any, view: tuple[int, ...], parts: tuple[nn.Module, ...]) -> Fitted:
+def build(settings: Any, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
     """An unfitted baseline for D = view[0] columns."""
     return assembled(settings, MLP(view[0], settings.width), view, parts)
 
 
-def fit(settings: Any, pairs: Pairs, parts: tuple[nn.Module, ...], seed: int) -> Fitted:
+def fit(settings: Any, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
     """Build and train with binary cross-entropy, naturals 0, adversarials 1."""
+    pairs = evidence.pairs(labels, settings, *parts)
     x, y = columns_of(pairs)
     with seeded(seed):
-        fitted = build(settings, pairs.shape, parts).to(x.device)
+        fitted: Fitted = settings.build(pairs.shape, *parts).to(x.device)
     standardise(fitted.head, x)
     order = shuffled(len(x), settings.batch, seed)
     curve = train(

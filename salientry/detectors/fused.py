@@ -41,8 +41,8 @@ class Fused:
         """
         if not parts or len(parts) != view[0]:
             raise UsageError(f"a fusion of {view[0]} scores needs as many fitted detectors; found {len(parts)}")
-        return _logistic.build(self, view, parts)
+        return _logistic.build(self, view, *parts)
 
     def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
         """Slopes and offset by logistic regression within the slopes' bound; the seed is not used."""
-        return _logistic.fit(self, evidence.pairs(labels, self, *parts), parts, bounded=True)
+        return _logistic.fit(self, evidence, labels, *parts, seed=seed, bounded=True)

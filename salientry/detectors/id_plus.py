@@ -8,9 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from ..evidence import Evidence
-from ..evidence_set import Fittable
 from . import _cnn
-from ._fitted import Fitted
 from ._high_pass import laplacian
 
 
@@ -32,15 +30,8 @@ class IDPlus:
     title = "ID+"
     description = "the pixels' fine structure"
     reads, seeded, candidate = "the image", True, True
+    build, fit = _cnn.build, _cnn.fit
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """The image's Laplacian (N, C, H, W)."""
         return laplacian(evidence.image)
-
-    def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
-        """An unfitted detector for views of this shape."""
-        return _cnn.build(self, view, parts)
-
-    def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
-        """Build and train on pairs of views."""
-        return _cnn.fit(self, evidence.pairs(labels, self, *parts), parts, seed)

@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..evidence import Evidence
-from ..evidence_set import Fittable
 from . import _cnn
-from ._fitted import Fitted
 
 PART = {"pred": "gradient", "sum": "gradient_sum", "prob": "gradient_prob", "full": "gradient_full"}
 
@@ -38,6 +36,7 @@ class JSD:
     group = "image"
     description = "the pixels and the classifier's gradient"
     reads, seeded, candidate = "the image", True, False
+    build, fit = _cnn.build, _cnn.fit
 
     def __post_init__(self) -> None:
         if self.target not in PART:
@@ -52,11 +51,3 @@ class JSD:
         """Image and gradient (N, 2 C, H, W); (N, C + K C, H, W) for ``full``."""
         gradient: Any = getattr(evidence, PART[self.target])
         return torch.cat([evidence.image, gradient], 1)
-
-    def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
-        """An unfitted detector for views of this shape."""
-        return _cnn.build(self, view, parts)
-
-    def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
-        """Build and train on pairs of views."""
-        return _cnn.fit(self, evidence.pairs(labels, self, *parts), parts, seed)

@@ -37,6 +37,7 @@ class Mahalanobis:
     group = "baseline"
     description = "the distance of the classifier's activations to their classes"
     reads, seeded, candidate = "activations", False, False
+    build = _logistic.build
 
     def __post_init__(self) -> None:
         if not 0 <= self.shrinkage <= 1:
@@ -53,10 +54,6 @@ class Mahalanobis:
         distances: Tensor = gaussians(evidence)
         return distances
 
-    def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
-        """An unfitted detector on these Gaussians."""
-        return _logistic.build(self, view, parts)
-
     def fit(self, evidence: Any, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
         """Gaussians by class from the training naturals, then slopes and offset by logistic regression; the seed is not used.
 
@@ -66,7 +63,7 @@ class Mahalanobis:
         if not parts and evidence.training is None:
             raise UsageError("Mahalanobis is fitted on naturals that the classifier was trained on; there are none")
         gaussians = parts or (gaussians_of(evidence.training, self.layers, self.shrinkage),)
-        return _logistic.fit(self, evidence.pairs(labels, self, *gaussians), gaussians, bounded=True)
+        return _logistic.fit(self, evidence, labels, *gaussians, seed=seed, bounded=True)
 
 
 class ClassGaussians(nn.Module):

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from ..evidence import Evidence
-from ..evidence_set import Fittable
 from . import _logistic
 from ._fitted import Fitted
 
@@ -23,6 +22,7 @@ class Margin2:
     group = "baseline"
     description = "the gap between the two best classes"
     reads, seeded, candidate = "logits", False, True
+    fit = _logistic.fit
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 2): margin and its square."""
@@ -32,8 +32,4 @@ class Margin2:
 
     def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
         """An unfitted baseline."""
-        return _logistic.build(self, view, parts, monotone=False)
-
-    def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
-        """Slope and offset by logistic regression; the seed is not used."""
-        return _logistic.fit(self, evidence.pairs(labels, self, *parts), parts)
+        return _logistic.build(self, view, *parts, monotone=False)

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ..evidence import Evidence
-from ..evidence_set import Fittable
 from . import _mlp
-from ._fitted import Fitted
 
 
 @dataclass(frozen=True)
@@ -31,15 +29,8 @@ class PooledActivations:
     group = "baseline"
     description = "the classifier's inner activations"
     reads, seeded, candidate = "activations", True, True
+    build, fit = _mlp.build, _mlp.fit
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, F), layer by layer."""
         return evidence.features
-
-    def build(self, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
-        """An unfitted baseline for view[0] columns."""
-        return _mlp.build(self, view, parts)
-
-    def fit(self, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
-        """Build and train with binary cross-entropy."""
-        return _mlp.fit(self, evidence.pairs(labels, self, *parts), parts, seed)

@@ -15,13 +15,9 @@ from ..protocol import REPLICA as UNPAIRED
 from .paper_config import Config
 
 FOOLING = EvaluationProtocol("fooling", bits=None, only_positives=True, paired=False)  # float32 as published, but only what fools counts
-RUNGS = {  # training scheme -> what changed against the one before
-    "ladder 0": "as published: float32, all adversarials, the head's own 0, heads on the classifier's images, no batch norm, unpaired",
-    "ladder 1": "only adversarials that fool count",
-    "ladder 2": "8-bit images",
-    "ladder 4": "heads on images that the classifier has not seen",
-    "ladder 5": "batch norm and a one-cycle rate",
-}  # 3 is the head of 2 at its calibrated threshold, 6 the strict detector itself: paired batches
+# Training schemes; ``results.steps`` says what changes from each to the next. 3 is the head of 2 at its calibrated threshold, 6 the strict
+# detector itself: paired batches.
+RUNGS = ("ladder 0", "ladder 1", "ladder 2", "ladder 4", "ladder 5")
 
 
 def ladder(config: Config, image_sets: ImageSets, variant: EvidenceVariant, outputs: Outputs) -> None:

@@ -3,7 +3,7 @@
 ::
 
     salientry run fast dataset=cifar10             # or: dataset=mnist, dataset=assira
-    salientry config fast dataset=cifar10            # what is left
+    salientry plan fast dataset=cifar10            # what is left
     salientry run fast dataset=cifar10 rows=headline seeds=2 --seed 1 --out second      # another classifier, another U-Net
 
 Hardware:  2 cores, no GPU, 6 GiB

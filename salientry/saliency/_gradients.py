@@ -58,7 +58,7 @@ def gradient(classifier: nn.Module, x: Tensor, k: Tensor, alive: bool, of: str =
     return found
 
 
-def build(settings: Any, shape: Shape, parts: tuple[nn.Module, ...], draw: Draw) -> GradientMaps:
+def build(settings: Any, shape: Shape, *parts: nn.Module) -> GradientMaps:
     """Maps of the classifier among the parts, not scaled yet.
 
     Raises:
@@ -66,12 +66,14 @@ def build(settings: Any, shape: Shape, parts: tuple[nn.Module, ...], draw: Draw)
     """
     if len(parts) != 1:
         raise UsageError(f"{type(settings).__name__} maps are made of a classifier's gradient; found {len(parts)} classifiers")
-    module = GradientMaps(parts[0], draw)
+    module = GradientMaps(parts[0], settings.draw)
     return with_recipe(module, settings, shape, *parts) if "recipe" in vars(parts[0]) else module.eval()
 
 
-def fit(settings: Any, images: Images, classifier: nn.Module, shape: Shape) -> GradientMaps:
-    """A copy of the classifier, and the scale: of the given naturals' values (predicted classes) that are not 0, the 99 % quantile."""
+def fit(settings: Any, images: Images, labels: Tensor, classifier: nn.Module, shape: Shape, *parts: nn.Module, seed: int) -> GradientMaps:
+    """A copy of the classifier, and the scale: of the given naturals' values (predicted classes) that are not 0, the 99 % quantile.
+    Neither labels nor the seed are used.
+    """
     module: GradientMaps = settings.build(shape, copy.deepcopy(classifier).eval().requires_grad_(False))
     seen = []
     for at in torch.split(torch.arange(len(images)), at_once(BATCH, images[torch.arange(1)].numel())):

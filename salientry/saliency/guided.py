@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..types import Images, Shape
 from . import _gradients
 
 
@@ -18,16 +17,9 @@ class GuidedBackprop:
 
     """
 
-    def build(self, shape: Shape, *parts: nn.Module) -> _gradients.GradientMaps:
-        """Maps of one classifier, its scale still 1."""
-        return _gradients.build(self, shape, parts, self._draw)
+    build, fit = _gradients.build, _gradients.fit
 
-    def fit(
-        self, images: Images, labels: Tensor, classifier: nn.Module, shape: Shape, *parts: nn.Module, seed: int
-    ) -> _gradients.GradientMaps:
-        """Set the scale on naturals; neither labels nor the seed are used."""
-        return _gradients.fit(self, images, classifier, shape)
-
-    def _draw(self, classifier: nn.Module, x: Tensor, k: Tensor, alive: bool) -> Tensor:
+    def draw(self, classifier: nn.Module, x: Tensor, k: Tensor, alive: bool) -> Tensor:
+        """The raw map (N, C, H, W)."""
         with _gradients.guided(classifier):
             return _gradients.gradient(classifier, x, k, alive)

@@ -90,13 +90,13 @@ def test_no_slope_of_a_fusion_could_be_better(seed: int) -> None:
     free = head.weights.detach() > 1.001e-3
     assert float(gradient[free].abs().max()) < 1e-5
     assert bool((gradient[~free] > -1e-5).all())
-    clamped, _ = loss_and_gradient(_logistic.fit(Fused(), pairs, tuple(parts)).head, pairs)
+    clamped, _ = loss_and_gradient(_logistic.fit(Fused(), pairs, pairs.labels, *parts, seed=0).head, pairs)
     assert loss <= clamped + 1e-6
 
 
 def test_a_slope_that_went_below_the_bound_comes_back() -> None:
     pairs, parts = correlated(0), [torch.nn.Identity() for _ in range(5)]
-    clamped, bounded = (_logistic.fit(Fused(), pairs, tuple(parts), bounded=b).head for b in (False, True))
+    clamped, bounded = (_logistic.fit(Fused(), pairs, pairs.labels, *parts, seed=0, bounded=b).head for b in (False, True))
     assert loss_and_gradient(clamped, pairs)[1].min() < -1e-3, "a slope at the bound wants to rise, and cannot"
     assert [h.weights.detach()[3].item() for h in (clamped, bounded)] == pytest.approx([1e-3, 0.149], abs=2e-3)
     assert loss_and_gradient(bounded, pairs)[0] < loss_and_gradient(clamped, pairs)[0] - 5e-4
