@@ -185,10 +185,10 @@ NUMBERS = (
     ),
     _fault(
         "an image at the threshold is flagged",
-        "metrics.py",
-        "(scores > threshold).mean()",
-        "(scores >= threshold).mean()",
-        "test_metrics.py",
+        "results/trained.py",
+        "r.scores[name][0] > r.thresholds[level]",
+        "r.scores[name][0] >= r.thresholds[level]",
+        "results/test_scores.py",
     ),
     _fault(
         "an interval of 900 resamples",

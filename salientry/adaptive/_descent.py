@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
@@ -15,6 +15,7 @@ from ..attacks._gradient import check_settings
 from ..errors import UsageError
 from ..learned import frozen
 from ..randomness import uniform
+from ._border import bordered
 from ._defended import STOPS, Defended, Look, Stop
 
 Norm = Literal["linf", "l2"]
@@ -187,30 +188,24 @@ def descend(
                 state = {k: v[go] for k, v in state.items()}
 
 
-def unnoticed(
-    attack: Any,
-    rule: Rule,
-    target: Defended,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    seeds: Tensor,
-    whole: bool = True,
-    state: Callable[[Tensor], dict[str, Tensor]] | None = None,
-) -> Tensor:
-    """(N, C, H, W) of each image the first point that is another class, in budget and not noticed; where there is none, the one of
-    another class with the lowest score; where there is none, the last.
+@bordered
+def unnoticed(attack: Any, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
+    """(N, C, H, W) 8-bit images: of each the first point that is another class than ``y``, in the ball and not noticed; where there is
+    none, the one of another class with the lowest score; where there is none, the last (which in an L2 ball may be rounded out of it).
 
     Images that are left start again, up to ``attack.restarts`` times: from a random point of half the ball, of a quarter, an
     eighth ... On a black background a start far out is all noise, and ends as badly each time.
+
+    It is the ``__call__`` of attacks with a ``rule(point, t, ball)``; ``whole`` is a :class:`Point`'s, ``state(x)`` what the rule keeps.
     """
-    out, lowest = x.clone(), x.new_full((len(x),), float("inf"))
+    ball, out, lowest = Ball(attack.eps, attack.norm), x.clone(), x.new_full((len(x),), float("inf"))
     rows = torch.arange(len(x), device=x.device)
     for again in range(attack.restarts + 1):
         begin = started("random" if again else attack.start, x[rows], seeds[rows] + AGAIN * again, ball, 0.5 ** max(again, 1))
         won = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        kept = state(x[rows]) if state else None
-        for p in descend(target.take(rows), x[rows], y[rows], ball, rule, attack.steps, attack.gradient, begin, whole, kept):
+        kept = attack.state(x[rows]) if hasattr(attack, "state") else None
+        rule, where = partial(attack.rule, ball=ball), (target.take(rows), x[rows], y[rows], ball)
+        for p in descend(*where, rule, attack.steps, attack.gradient, begin, attack.whole, kept):
             at = rows[p.rows]
             rank = torch.where(p.fooled & ball.inside(p.image, p.x), p.scores, float("inf"))
             better = (rank < lowest[at]) | lowest[at].isinf()

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ..attacks._gradient import check_settings
-from ._border import bordered
-from ._defended import Defended, Stop
+from ._defended import Stop
 from ._descent import Ball, Norm, Point, Start, check_descent, decayed, length, margin, unnoticed, wide
 
 BETA1, BETA2, TINY = 0.9, 0.99, 1e-12
@@ -50,32 +49,28 @@ class Joint:
     start: Start = "natural"
     restarts: int = 0
 
+    whole = True
+    __call__ = unnoticed
+
     def __post_init__(self) -> None:
         check_descent(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)
         check_settings(confidence=(self.confidence, 0, 1000))
 
-    @bordered
-    def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
-        """(N, C, H, W) 8-bit images: in the ball, of another class than ``y`` and unnoticed where the attack succeeded; elsewhere the
-        least noticed of another class, or the last (which in an L2 ball may be rounded out of it).
-        """
-        ball, k = Ball(self.eps, self.norm), self.confidence
-        size = self.step_size or self.eps / 4 / (x[0].numel() ** 0.5 if self.norm == "l2" else 1)
+    def rule(self, p: Point, t: int, ball: Ball) -> Tensor:
+        """(n, C, H, W) the step after t steps."""
+        m, s, k = margin(p.look.logits, p.y), p.scores, self.confidence
+        up, down = p.look.classifier_slope(lambda z: margin(z, p.y)), -p.detector_slope()
+        up, down = up / length(up).clamp_min(TINY), down / length(down).clamp_min(TINY)
+        w = p.state["weight"]
+        slope = up * wide(m < k) + down * wide(s > p.target.threshold - k) * w.view(-1, 1, 1, 1)
+        p.state["weight"] = torch.where(p.fooled & p.noticed, 1.15 * w, torch.where(p.fooled, w, w / 1.15)).clamp(1e-3, 1e3)
+        first = p.state["first"] = p.state["first"].lerp(slope, 1 - BETA1)
+        second = p.state["second"] = p.state["second"] * BETA2 + (1 - BETA2) * slope.square()
+        move = first / (1 - BETA1 ** (t + 1)) / ((second / (1 - BETA2 ** (t + 1))).sqrt() + TINY)
+        size = self.step_size or self.eps / 4 / (p.x[0].numel() ** 0.5 if self.norm == "l2" else 1)
+        return size * decayed(t, self.steps) * move
 
-        def rule(p: Point, t: int) -> Tensor:
-            m, s = margin(p.look.logits, p.y), p.scores
-            up, down = p.look.classifier_slope(lambda z: margin(z, p.y)), -p.detector_slope()
-            up, down = up / length(up).clamp_min(TINY), down / length(down).clamp_min(TINY)
-            w = p.state["weight"]
-            slope = up * wide(m < k) + down * wide(s > p.target.threshold - k) * w.view(-1, 1, 1, 1)
-            p.state["weight"] = torch.where(p.fooled & p.noticed, 1.15 * w, torch.where(p.fooled, w, w / 1.15)).clamp(1e-3, 1e3)
-            first = p.state["first"] = p.state["first"].lerp(slope, 1 - BETA1)
-            second = p.state["second"] = p.state["second"] * BETA2 + (1 - BETA2) * slope.square()
-            move = first / (1 - BETA1 ** (t + 1)) / ((second / (1 - BETA2 ** (t + 1))).sqrt() + TINY)
-            return size * decayed(t, self.steps) * move
-
-        def state(x: Tensor) -> dict[str, Tensor]:
-            zero = torch.zeros_like(x)
-            return {"weight": x.new_ones(len(x)), "first": zero, "second": zero}
-
-        return unnoticed(self, rule, target, x, y, ball, seeds, state=state)
+    def state(self, x: Tensor) -> dict[str, Tensor]:
+        """What the rule keeps for each image: the weight w, and Adam's two sums."""
+        zero = torch.zeros_like(x)
+        return {"weight": x.new_ones(len(x)), "first": zero, "second": zero}

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ._border import bordered
-from ._defended import Defended, Stop
+from ._defended import Stop
 from ._descent import Ball, Norm, Point, Start, check_descent, decayed, length, margin, unnoticed, wide
 
 
@@ -44,22 +43,17 @@ class Orthogonal:
     start: Start = "natural"
     restarts: int = 0
 
+    whole = True
+    __call__ = unnoticed
+
     def __post_init__(self) -> None:
         check_descent(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)
 
-    @bordered
-    def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
-        """(N, C, H, W) 8-bit images: in the ball, of another class than ``y`` and unnoticed where the attack succeeded; elsewhere the
-        least noticed of another class, or the last (which in an L2 ball may be rounded out of it).
-        """
-        ball, size = Ball(self.eps, self.norm), self.step_size or self.eps / 4
-
-        def rule(p: Point, t: int) -> Tensor:
-            up, down = p.look.classifier_slope(lambda z: margin(z, p.y)), -p.detector_slope()
-            slope = without(up, down) * wide(~p.fooled) + without(down, up) * wide(p.fooled)
-            return size * decayed(t, self.steps) * ball.mostly(slope)
-
-        return unnoticed(self, rule, target, x, y, ball, seeds)
+    def rule(self, p: Point, t: int, ball: Ball) -> Tensor:
+        """(n, C, H, W) the step after t steps."""
+        up, down = p.look.classifier_slope(lambda z: margin(z, p.y)), -p.detector_slope()
+        slope = without(up, down) * wide(~p.fooled) + without(down, up) * wide(p.fooled)
+        return (self.step_size or self.eps / 4) * decayed(t, self.steps) * ball.mostly(slope)
 
 
 def without(slope: Tensor, other: Tensor) -> Tensor:

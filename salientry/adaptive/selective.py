@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ._border import bordered
-from ._defended import Defended, Stop
+from ._defended import Stop
 from ._descent import Ball, Norm, Point, Start, check_descent, decayed, margin, unnoticed, wide
 
 
@@ -45,19 +44,14 @@ class Selective:
     start: Start = "natural"
     restarts: int = 0
 
+    whole = False
+    __call__ = unnoticed
+
     def __post_init__(self) -> None:
         check_descent(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)
 
-    @bordered
-    def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
-        """(N, C, H, W) 8-bit images: in the ball, of another class than ``y`` and unnoticed where the attack succeeded; elsewhere the
-        least noticed of another class, or the last (which in an L2 ball may be rounded out of it).
-        """
-        ball, size = Ball(self.eps, self.norm), self.step_size or self.eps / 4
-
-        def rule(p: Point, t: int) -> Tensor:
-            fooled = wide(p.fooled)
-            slope = p.look.classifier_slope(lambda z: margin(z, p.y)) * (1 - fooled) - p.detector_slope() * fooled
-            return size * decayed(t, self.steps) * ball.mostly(slope)
-
-        return unnoticed(self, rule, target, x, y, ball, seeds, whole=False)
+    def rule(self, p: Point, t: int, ball: Ball) -> Tensor:
+        """(n, C, H, W) the step after t steps."""
+        fooled = wide(p.fooled)
+        slope = p.look.classifier_slope(lambda z: margin(z, p.y)) * (1 - fooled) - p.detector_slope() * fooled
+        return (self.step_size or self.eps / 4) * decayed(t, self.steps) * ball.mostly(slope)

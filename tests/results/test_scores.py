@@ -17,6 +17,7 @@ from salientry.errors import DataDamaged, UsageError
 from salientry.renamed import translated
 from salientry.results.names import attack_title, kind_title, set_name
 from salientry.results.scores import Scores
+from salientry.results.trained import Fitted, Trained
 from tests.report.surgery import CW, Opened, mixed, sealed
 
 
@@ -84,6 +85,12 @@ def test_older_and_newer_words_are_read_alike() -> None:
     assert {n: set_name(n) for n in names} == names
     assert {set_name(n): set_name(set_name(n)) for n in names} == {n: n for n in names.values()}
     assert set_name("strict/test/MatchedNoise of FGSM") == "strict/test/MatchedNoise of FGSM"
+
+
+def test_a_flag_is_strictly_above_the_threshold() -> None:
+    one = Fitted({}, "key", {"own": 1.0}, None, None, {"a set": (np.array([0.0, 1.0, 1.0, 2.0]), ("key",))})
+    (flags,) = Trained("strict", "SPD", "saliency", "paired", "FGSM", [one]).flags("a set", "own")
+    assert flags.tolist() == [False, False, False, True]
 
 
 def test_titles() -> None:
