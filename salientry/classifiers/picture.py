@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..learned import seeded, with_recipe
-from ..training import shuffled, train
+from ..training import shuffled
 from ..types import Images, Shape
-from .residual import ResidualBlock, StagedNet, convolution
+from .residual import ResidualBlock, StagedNet, convolution, descended
 
 
 class PictureNet(StagedNet):
@@ -89,19 +89,7 @@ class PictureCNN:
                 x = F.interpolate(x, size=(self.small, self.small), mode="bilinear", antialias=True)
             return F.cross_entropy(module(self.changed(x, draws)), labels[at])
 
-        train(
-            module,
-            sized,
-            loss,
-            epochs=self.small_epochs + self.epochs,
-            steps=len(order(0)),
-            lr=self.lr,
-            schedule="triangle",
-            optimiser="sgd",
-            weight_decay=self.weight_decay,
-        )
-        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        return module
+        return descended(module, sized, loss, self, self.small_epochs + self.epochs, len(order(0)))
 
     def changed(self, x: Tensor, draws: torch.Generator) -> Tensor:
         """Each image (N, C, H, W) magnified, turned, moved and perhaps mirrored in one resampling, its border reflected; then lit."""

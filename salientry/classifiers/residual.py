@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -121,19 +123,16 @@ class ResidualCNN:
         def loss(at: Tensor) -> Tensor:
             return F.cross_entropy(module(augmented(images[at], self.crop, self.flip, draws)), labels[at])
 
-        train(
-            module,
-            order,
-            loss,
-            epochs=self.epochs,
-            steps=len(order(0)),
-            lr=self.lr,
-            schedule="triangle",
-            optimiser="sgd",
-            weight_decay=self.weight_decay,
-        )
-        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        return module
+        return descended(module, order, loss, self, self.epochs, len(order(0)))
+
+
+def descended(
+    module: nn.Module, batches: Callable[[int], list[Any]], loss: Callable[[Any], Tensor], settings: Any, epochs: int, steps: int
+) -> nn.Module:
+    """The net trained by SGD with a triangular rate; ``settings`` say its peak and the weight decay."""
+    how: dict[str, Any] = {"lr": settings.lr, "schedule": "triangle", "optimiser": "sgd", "weight_decay": settings.weight_decay}
+    train(module, batches, loss, epochs=epochs, steps=steps, **how)
+    return module.to(memory_format=torch.contiguous_format)  # type: ignore[no-any-return, call-overload]
 
 
 def augmented(x: Tensor, crop: int, flip: bool, draws: torch.Generator) -> Tensor:

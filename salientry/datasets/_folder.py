@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..errors import DataDamaged, DataMissing, Error, UsageError
 from ..files import opened, refuse_bomb
@@ -47,11 +45,6 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def batch(self, start: int, stop: int) -> Tensor:
-        """(n, C, H, W) float32 in [0, 1]."""
-        found = torch.from_numpy(self.read(slice(start, stop)))
-        return found.float() / 255 if found.dtype == torch.uint8 else found
 
 
 def pictures(path: Path, limit: int | None = None) -> Pictures:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..metrics import Interval, auroc_interval, difference, interval, rate, rate_draws
-from .detection import FEWEST, NAN, control, missing_controls, where
+from .detection import FEWEST, NAN, control, missing_controls, rate_gap, where
 from .names import NATURAL, ORDINARY
 from .place import Row, row
 from .scores import Scores
@@ -68,10 +68,9 @@ def _adds(s: Scores, more: Trained, fewer: Trained, tests: list[Images], of: Row
     of = of | {"part": f"{of['member']} adds{'' if of['base'] == 'whole' else ' to the logits'}"}
     keys, out, deltas = sorted({*more.keys, *fewer.keys}), [], []
     for x in tests:
+        out.append(row("fusion", "tpr", rate_gap(s, more, fewer, x), keys, **of, tested_on=x["attack"]))
         flags = [[f[x["counts"]] for f in g.flags(x["name"], g.level)] for g in (more, fewer)]
-        pairs = list(zip(*flags, strict=True))
-        out.append(row("fusion", "tpr", difference(s.draws, x["id"][x["counts"]], pairs), keys, **of, tested_on=x["attack"]))
-        deltas.append([a.astype(float) - b for a, b in pairs])
+        deltas.append([a.astype(float) - b for a, b in zip(*flags, strict=True)])
     return [*out, row("fusion", "tpr", _mean(s, tests, deltas), keys, **of, tested_on="mean over attacks")]
 
 

@@ -136,6 +136,15 @@ def detected(numbers: list[Row], s: Scores, g: Trained, x: Images, t: Together) 
         add(f"gap-to-floor@{t.levels[0]}", difference(s.draws, ids, [(np.mean(flags[t.levels[0]], 0), np.mean(theirs, 0))]))
 
 
+def rate_gap(s: Scores, first: Trained, second: Trained, x: Images) -> Interval:
+    """Detection rate of one detector minus that of the other, paired by image; seed by seed where both have as many."""
+    c = x["counts"]
+    flags = [[f[c] for f in g.flags(x["name"], g.level)] for g in (first, second)]
+    if len(flags[0]) != len(flags[1]):
+        flags = [[np.mean(f, 0)] for f in flags]
+    return difference(s.draws, x["id"][c], list(zip(*flags, strict=True)))
+
+
 def _sides(natural: list[np.ndarray], attacked: list[np.ndarray], c: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(n, a[c]) for n, a in zip(natural, attacked, strict=True)]
 

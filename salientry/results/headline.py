@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
-from ..metrics import Interval, balanced_accuracy, difference, rate
-from .detection import FEWEST, Together, together
+from ..metrics import balanced_accuracy, difference, rate
+from .detection import FEWEST, Together, rate_gap, together
 from .place import Row, row
 from .scores import Scores
 from .trained import Images, Trained
@@ -48,17 +46,8 @@ def _gains(s: Scores, t: Together, attacked: Images) -> Iterator[Row]:
     }
     for title, (a, b) in pairs.items():
         if a is not None and b is not None:
-            gap, keys = _difference(s, a, b, attacked), sorted({*a.keys, *b.keys})
-            yield row("headline", "difference", gap, keys, protocol="strict", trained_on=t.trained_on, title=title)
-
-
-def _difference(s: Scores, a: Trained, b: Trained, attacked: Images) -> Interval:
-    """Detection rate of one minus that of the other; seed by seed where both have as many."""
-    evaluated = attacked["counts"]
-    flags = [[f[evaluated] for f in g.flags(attacked["name"], g.level)] for g in (a, b)]
-    if len(flags[0]) != len(flags[1]):
-        flags = [[np.mean(f, 0)] for f in flags]
-    return difference(s.draws, attacked["id"][evaluated], list(zip(*flags, strict=True)))
+            found, keys = rate_gap(s, a, b, attacked), sorted({*a.keys, *b.keys})
+            yield row("headline", "difference", found, keys, protocol="strict", trained_on=t.trained_on, title=title)
 
 
 def _without(s: Scores, trained_on: str, attacked: Images) -> Iterator[Row]:

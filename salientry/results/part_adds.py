@@ -12,11 +12,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..metrics import Floats, auroc_difference, balanced_mean, difference, log_losses
-from .detection import FEWEST, missing_controls
+from ..metrics import Floats, auroc_difference, balanced_mean, log_losses
+from .detection import FEWEST, missing_controls, rate_gap
 from .names import NATURAL
 from .place import Row, row
-from .scores import Images, Scores, Trained
+from .scores import Scores, Trained
 
 OTHERS, LOGITS = "the others", "the logits"
 
@@ -53,14 +53,9 @@ def _added(s: Scores, more: Trained, fewer: Trained, place: Row) -> Iterator[Row
         if x is own:
             both = list(zip(with_, without, strict=True))
             yield row("part adds", "auroc", auroc_difference(s.draws, natural, ids, both), keys, **place)
-            yield row("part adds", f"tpr@{more.level}", difference(s.draws, ids, _flags(more, fewer, x)), keys, **place)
+            yield row("part adds", f"tpr@{more.level}", rate_gap(s, more, fewer, x), keys, **place)
 
 
 def _gain(more: np.ndarray, fewer: np.ndarray, adversarial: bool) -> Floats:
     """(N,) what the part changes in the log loss of each image."""
     return np.asarray(log_losses(more, adversarial) - log_losses(fewer, adversarial))
-
-
-def _flags(more: Trained, fewer: Trained, x: Images) -> list[tuple[np.ndarray, np.ndarray]]:
-    pairs = zip(more.flags(x["name"], more.level), fewer.flags(x["name"], fewer.level), strict=True)
-    return [(a[x["counts"]], b[x["counts"]]) for a, b in pairs]
