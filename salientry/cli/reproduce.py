@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import DataDamaged, UsageError, VerificationFailed
 from ..experiment.records import export, revisions_of
 from ..experiment.reproduce import ScoredDetector, compute_again, scored_detectors
-from ..experiment.run import Outcome, Run
+from ..experiment.run import Run
 from ..metrics import auroc
 from ..results.names import NATURAL
 from ..results.scores import Fitted, Scores
@@ -114,7 +114,9 @@ def reproduce(
             compute_again(run, detector, Path(aside) / "anew")
         outcome = running.computed(run, wanted, say, display, workers)
         if outcome.failed:
-            return _skipped(outcome, say)
+            for _, message in outcome.failed:
+                say(f"GATE FAILED: {message}; the detector stands on it and was not computed")
+            return 1
         export(run, wanted, outcome, Path(aside) / "records", about)
         lines = compared(recorded, Scores.read(Path(aside) / "records"), detector.key)
     say(f"{'attacked test set':40} {'n':>6} {'recorded':>9} {'now':>9} {'difference':>11}")
@@ -152,12 +154,6 @@ def _changed(today: dict[str, int], recorded: Scores | None) -> str:
     """The settings classes that had another revision in the records, with both; empty where there is none."""
     then = today if recorded is None else dict(recorded.body.get("revisions", {}))  # older records hold none: 1 everywhere
     return ", ".join(f"{name} ({then.get(name, 1)}, now {new})" for name, new in today.items() if then.get(name, 1) != new)
-
-
-def _skipped(outcome: Outcome, say: Say) -> int:
-    for _, message in outcome.failed:
-        say(f"GATE FAILED: {message}; the detector stands on it and was not computed")
-    return 1
 
 
 # --- which one -------------------------------------------------------------------------------------------------

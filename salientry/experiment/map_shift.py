@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..batches import Batch
@@ -41,7 +42,7 @@ def map_shift(
     """
     own = maps_for(saliency, natural, natural.column("predicted"))
     here, label = natural.column("predicted"), natural.column("label")
-    found: dict[str, Any] = {"other": _distance(own, own.roll(-1, 0)), "same class": _distance(own, own[_next_of_class(here)])}
+    found: dict[str, Any] = {"other": _distance(own, own.roll(-1, 0)), "same class": _distance(own, own[fellows(here, 1)])}
     if split:
         found["true label"] = _distance(own, maps_for(saliency, natural, label))
     maps: dict[str, Tensor] = {}
@@ -81,10 +82,10 @@ def _distance(a: Tensor, b: Tensor) -> Any:
     return (a - b).flatten(1).square().mean(1).sqrt().cpu().numpy()
 
 
-def _next_of_class(classes: Any) -> Any:
-    """(N,) for each image the next one of its class, around the end; itself where it is alone."""
-    out = np.arange(len(classes))
+def fellows(classes: Any, step: int) -> NDArray[np.int64]:
+    """(N,) of each image the one so many places further in its class, around the end; itself where it is alone."""
+    found = np.empty(len(classes), np.int64)
     for k in np.unique(classes):
         mine = np.flatnonzero(classes == k)
-        out[mine] = np.roll(mine, -1)
-    return out
+        found[mine] = np.roll(mine, -step)
+    return found

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..batches import DEVICE, Batch
@@ -16,6 +15,7 @@ from ..learned import facts_of
 from ..metrics import Resamples, difference, rate
 from ..rows import Rows
 from .handles import Chosen, step
+from .map_shift import fellows, maps_for
 from .steps import borders
 
 
@@ -54,8 +54,8 @@ def sanity(rows: Rows, classifier: nn.Module, saliency: nn.Module, fill: Any = N
     predicted = rows.column("predicted")
     out: list[dict[str, Tensor]] = []
     with torch.no_grad():
-        maps = torch.cat([saliency(b.image, b.predicted)["map"] for b in (Batch(rows, at) for at in borders(rows))])
-        others = maps.roll(1, 0) if within is None else maps[torch.from_numpy(fellows(predicted)).to(maps.device)]
+        maps = maps_for(saliency, rows, predicted)
+        others = maps.roll(1, 0) if within is None else maps[torch.from_numpy(fellows(predicted, -1)).to(maps.device)]
         for at in borders(rows):
             b = Batch(rows, at)
             x, k, m, o = b.image, b.predicted, maps[at], others[at]
@@ -68,15 +68,6 @@ def sanity(rows: Rows, classifier: nn.Module, saliency: nn.Module, fill: Any = N
     if within is not None:
         found, told = found | {"predicted": predicted}, told | {"within": within}
     return Rows(rows.ids, found, rows.facts | told)
-
-
-def fellows(predicted: NDArray[Any]) -> NDArray[np.int64]:
-    """(N,) of each image the one before it that is called the same; of the first of a class its last."""
-    found = np.empty(len(predicted), np.int64)
-    for k in np.unique(predicted):
-        at = np.flatnonzero(predicted == k)
-        found[at] = np.roll(at, 1)
-    return found
 
 
 @step("gate", chooses=True)

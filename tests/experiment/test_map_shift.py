@@ -83,9 +83,9 @@ def test_every_distance_is_the_root_mean_square_of_the_right_two_maps(rows: dict
 
 
 def test_an_image_alone_in_its_class_is_compared_with_itself() -> None:
-    from salientry.experiment.map_shift import _next_of_class
+    from salientry.experiment.map_shift import fellows
 
-    assert _next_of_class(np.array([1, 0, 1, 2, 1, 0])).tolist() == [2, 5, 4, 3, 0, 1]
+    assert fellows(np.array([1, 0, 1, 2, 1, 0]), 1).tolist() == [2, 5, 4, 3, 0, 1]
 
 
 def test_controls_are_measured_as_used_and_with_the_class_held(rows: dict[str, Rows]) -> None:

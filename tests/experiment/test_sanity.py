@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.experiment.sanity import SanityCheck, fellows, sanity, sanity_check
+from salientry.experiment.map_shift import fellows
+from salientry.experiment.sanity import SanityCheck, sanity, sanity_check
 from salientry.learned import with_facts
 from salientry.rows import Rows
 from salientry.saliency import Fill
@@ -60,11 +61,11 @@ def measured(maps: MAPS, within: str | None) -> Rows:
 
 def test_every_image_meets_another_one_that_is_called_the_same() -> None:
     predicted = np.random.default_rng(0).integers(0, 5, 200)
-    other = fellows(predicted)
+    other = fellows(predicted, -1)
     assert (predicted[other] == predicted).all()
     assert sorted(other) == list(range(200)), "each is once the other one"
     assert (other != np.arange(200)).all()
-    assert fellows(np.array([3, 1, 3, 1, 3])).tolist() == [4, 3, 0, 1, 2]
+    assert fellows(np.array([3, 1, 3, 1, 3]), -1).tolist() == [4, 3, 0, 1, 2]
 
 
 def test_a_class_that_looks_like_what_is_filled_in_has_no_map_though_all_images_together_pass() -> None:
