@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UsageError
+from .modules import FLOATS
 
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 DEVICES = ("cpu", "cuda", "mps", "xpu")  # that autocast knows
 

@@ -148,7 +148,7 @@ def test_papers_are_linked_each_under_one_number() -> None:
         "JSMA": "1511.07528",
     }
     known |= {"ID": "1704.04960", "JSD": "1803.08773", "learnt saliency map": "1705.07857", "minimal": "1811.09600"}
-    known |= {"selective, orthogonal": "2106.15023", "joint": "1705.07263"}
+    known |= {"selective, orthogonal": "2106.15023", "joint": "1705.07263", "Mahalanobis": "1807.03888"}
     assert dict(re.findall(r"\[([^\]]+)\]\(https://arxiv\.org/abs/([\d.]+)\)", README)) == known
     assert set(ATTACKS) <= {re.sub(r"\W", "", name).lower() for name in known} | {"cw"}
 

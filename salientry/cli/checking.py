@@ -78,7 +78,7 @@ def read_picture(path: Path, shape: Shape, resize: Resize | None = None) -> torc
     if pixels.shape[1:] != size:
         raise UsageError(
             f"{path} is {pixels.shape[2]} x {pixels.shape[1]} pixels; the guard's images are {shape.width} x {shape.height}"
-            " (a guard that was saved with resize= brings pictures to its size)"
+            " (one of fit_guard(..., resize='squash') or resize='crop' brings pictures to its size)"
         )
     return torch.from_numpy(pixels.copy()).float() / 255
 
