@@ -15,7 +15,7 @@ from ..errors import DataDamaged, Error, StoreError, UsageError, VerificationFai
 from ..results.paper_numbers import COLUMNS, column_of, printed_rows
 from ..store import JSON, packed, read_json, write_json, write_text
 from . import claims, detection_tables, figures, paper_tables, render, report
-from .first import first
+from .first import first, reading
 from .page import Block, Section, html, listed, nested, side_by_side
 from .report import Made
 from .sections import BOTH, LINES, LINES_SAY, SAYS, figure2
@@ -210,7 +210,7 @@ def page(found: Collection) -> str:
         "Salientry · " + ", ".join(c.title for c in papers),
         heading,
         f"{lead}, each computed from the score records of its run",
-        [],
+        [reading()],
         parts,
         links,
     )

@@ -43,7 +43,7 @@ GAINS = Table(
     rows=("title",),
     where={"kind": "headline", "measure": "difference", "protocol": "strict"},
     heads=("difference",),
-    columns=(Across("trained_on", (Column("", "{difference}"),)),),
+    columns=(Across("trained_on", (Column("", "{difference|seeds}"),)),),
 )
 SIGN = Table(
     "SPD beside ID, as the paper measures",

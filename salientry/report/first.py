@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from markupsafe import Markup
 
+from ..inference import LEAST_SEEDS
+from ..metrics import RESAMPLES
 from ..results.names import attack_title
 from ..results.paper_numbers import printed_text
 from . import render
@@ -13,14 +15,33 @@ from .page import Block, Maker, listed
 from .sections import Shown, best_baseline
 from .spec import Number
 
+READING = (
+    "<b>SMD</b> sees the learnt map alone, <b>SPD</b> map times image, <b>ID</b> the image, <b>JSD</b> image and gradient, <b>ID+</b> the "
+    "image without its smooth part at full resolution; <b>(trunk)</b>: the map is drawn from the classifier's own layers; "
+    "<b>(replica)</b>: the head is trained as the paper trains, without batch norm, naturals and adversarials drawn independently. Grey "
+    "rows are <b>baselines</b>: they need little or no training, and a detector that does not beat the best of them on the same attack has "
+    "shown nothing of its own. Margin: gap of the two largest logits; Margin2: that and its square; SortedLogits: a small MLP on all "
+    "logits; PooledActivations: one on the means of the classifier's own layers; Exists: the class selector's doubt; Opinion: the saliency "
+    "encoder disagrees; BlackShare: share of pixels that are not black; HighFrequency: energy of the Laplacian.",
+    "<b>An interval</b>, in square brackets, is a 95 % interval over images, given these nets: this classifier, this saliency model, these "
+    f"detectors, this split. It comes from {RESAMPLES:,} resamples of natural images, the same draw for every seed and detector; a share "
+    "at 0 or 1, and a difference between two detectors that say the same of every image, have exact (Clopper-Pearson) bounds. It says "
+    f"nothing of other seeds. Below {LEAST_SEEDS} detector seeds none are resampled: the value is their mean, each seed's own stands below "
+    f"it where they differ, and a sentence quotes the least and the most of them. From {LEAST_SEEDS} seeds up the interval is Student's "
+    "t interval over the seeds, on these images.",
+    "<b>A verdict</b> on a claim of the paper holds or does not hold when the whole interval lies on one side of its boundary, after "
+    "Holm's correction for all the questions of the list, and is else undecided. <b>Not at the paper's size</b>: the heads had fewer "
+    "training steps than the paper's, or the nets are others; what does not hold then says nothing of the paper's own nets.",
+)
 DETECTORS = ("SPD", "SMD", "ID+", "fusion")
 FOUR = ("SPD", "SMD", "ID", "JSD")
 COMBINED = {"trained_on": "combined", "tested_on": "combined"}
 NOTE = (
     "In brackets 95 % intervals over images, given these networks and this split; with two to four seeds each seed's value is given, and "
-    "no interval speaks of other seeds. Found: share of the 8-bit images that fool, at a threshold that flags at most {} of naturals, by a "
-    "detector trained on all attacks; attacks that do not know the detector. More flags: on noise of the attacks' size that changes no "
-    "prediction. An attacker who knows it: share of images that end wrong and unflagged."
+    "no interval speaks of other seeds: in a sentence two values are the least and the most of the seeds. Found: share of the 8-bit images "
+    "that fool, at a threshold that flags at most {} of naturals, by a detector trained on all attacks; attacks that do not know the "
+    "detector. More flags: on noise of the attacks' size that changes no prediction. An attacker who knows it: share of images that end "
+    "wrong and unflagged."
 )
 
 
@@ -30,6 +51,16 @@ def first(r: Shown, counted: Iterable[str] = ()) -> list[Block | None]:
     body = Markup("<ul>{}</ul>").format(Markup("").join(Markup("<li>{}</li>").format(s) for s in said))
     table = _table(r)
     return [Block("What this run says", body), table, *([] if table else [Block("", Markup(""), _alone(r))])]
+
+
+def reading(r: Shown | None = None) -> Block:
+    """How to read a page: detectors, intervals, verdicts; what the thresholds stand on, of one run."""
+    more = []
+    if r is not None and r.scores.whole:
+        n = len(r.scores.natural("calibration")["id"])
+        more.append(f"Thresholds stand on {n:,} natural calibration images; the promise about false alarms is for naturals like those.")
+    words = Markup("").join(Markup('<p class="note">{}</p>').format(Markup(w)) for w in (*READING, *more))
+    return Block("How to read this page", words, fold=True)
 
 
 def _alone(r: Shown) -> str:
@@ -56,7 +87,7 @@ def _title(a: str) -> str:
     return "all attacks, each on its share" if a == "combined" else attack_title(a)
 
 
-def _each(numbers: Iterable[tuple[str, Number | None]], how: str = "") -> Markup:
+def _each(numbers: Iterable[tuple[str, Number | None]], how: str = "range") -> Markup:
     return Markup(", ").join(Markup("{} {}").format(t, render.mark(n, how)) for t, n in numbers if n)
 
 
@@ -109,7 +140,7 @@ def _ours(m: Maker) -> list[Markup]:
                 "Its white-box attack on {}: {} flagged; of the images that were right {} end wrong and unflagged as printed, {} with the "
             )
             words += "true gradient."
-            out.append(Markup(words).format(d, render.mark(flagged), render.mark(passed), render.mark(true)))
+            out.append(Markup(words).format(d, *(render.mark(n, "range") for n in (flagged, passed, true))))
     return out
 
 
@@ -119,9 +150,9 @@ def _fusion(r: Shown) -> list[Markup]:
     logits = m.find("fusion", part="the map adds to the logits", tested_on="mean over attacks")
     out = []
     if gain:
-        more = Markup(" Added to the logits alone they find {} more.").format(render.mark(logits)) if logits else Markup("")
+        more = Markup(" Added to the logits alone they find {} more.").format(render.mark(logits, "range")) if logits else Markup("")
         words = Markup("The map's two detectors, added to a fusion of everything else, find {} more, mean over the attacks.{}")
-        out.append(words.format(render.mark(gain), more))
+        out.append(words.format(render.mark(gain, "range"), more))
     if r.scores.body["choice"]:
         chosen = {"IDPlus": "ID+", "Fused": "the fusion"}.get(r.scores.body["choice"][0]["chosen"], r.scores.body["choice"][0]["chosen"])
         out.append(

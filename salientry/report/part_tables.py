@@ -1,4 +1,4 @@
-"""Tables of what parts add, and of what detectors read: fusions, spoiled inputs, the ladder between the protocols, budgets, exchanges."""
+"""Tables of what parts add, and of what detectors read: fusions, input ablations, the ladder between the protocols, budgets, exchanges."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .detection_tables import MORE, NOISE
 from .spec import Across, Column, Table
 
 SPOILED = Table(
-    "Inputs and labels spoiled",
+    "Input and label ablations",
     "Trained and tested in that form, seed 0, strict: what a detector keeps when its map is another image's, or was never trained, it does "
     "not owe to where the classifier looks. With labels exchanged the share found must stay near the false-positive rate.",
     rows=("detector", "trained_on", "scheme"),

@@ -12,9 +12,11 @@ from itertools import groupby
 
 from markupsafe import Markup
 
+from ..inference import LEAST_SEEDS, beside
 from .spec import Filled, Line, Number
 
 THIN = "\u202f"
+LONG = 40  # letters of a row's label beyond which it is broken into lines
 Parts = Sequence[str | tuple[Number, str]] | None
 
 
@@ -38,7 +40,7 @@ def parts(n: Number, how: str = "") -> tuple[str, str, str]:
 
     ``how``, several with commas between: ``bare`` without an interval, ``percent``, ``count`` (a whole number), ``p`` (a p-value),
     ``seeds`` (the values of several seeds where they differ: the interval knows nothing of other seeds), ``dN`` (N decimals, as the
-    paper prints).
+    paper prints), ``range`` (of two to four seeds the least and the most in place of mean and interval: what a sentence may say).
     """
     ways = set(how.split(",")) if how else set()
     share = "percent" in ways
@@ -49,6 +51,9 @@ def parts(n: Number, how: str = "") -> tuple[str, str, str]:
 
     if "count" in ways:
         return f"{n.value:,.0f}", "", ""
+    if "range" in ways and 1 < len(n.seeds) < LEAST_SEEDS:
+        low, high = map(one, beside(n.seeds, n.lo, n.hi)[:2])
+        return low if low == high else f"{low} to {high}", "", ""
     if "p" in ways:
         return "–" if not math.isfinite(n.value) else "<10⁻⁴" if n.value < 1e-4 else "<.001" if n.value < 1e-3 else short(n.value), "", ""
     ends = "" if "bare" in ways or not (math.isfinite(n.lo) and math.isfinite(n.hi)) else f"[{one(n.lo)}, {one(n.hi)}]"
@@ -141,13 +146,15 @@ def _row(found: Filled, line: Line, before: Line | None) -> Markup:
     table = found.table
     new = len(table.rows) > 1 and (before is None or before.labels[0] != line.labels[0])
     classes = " ".join(c for c, on in (("first", new), ("baseline", line.baseline)) if on)
-    labels = [label if k or new or len(table.rows) == 1 else "" for k, label in enumerate(line.labels)]
+    last = len(line.labels) - 1
+    same = [before is not None and k < last and before.labels[: k + 1] == line.labels[: k + 1] for k in range(last + 1)]
+    labels = ["" if gone else label for gone, label in zip(same, line.labels, strict=True)]
     out = Markup("<tr{}>").format(Markup(' class="{}"').format(classes) if classes else "")
-    out += Markup("").join(Markup("<th>{}</th>").format(x) for x in labels)
+    out += Markup("").join(Markup('<th class="long">{}</th>' if len(x) > LONG else "<th>{}</th>").format(x) for x in labels)
     out += Markup("").join(Markup("<td{}>{}</td>").format(_shade(c, table.shaded), _html(c, table.empty)) for c in line.cells)
     if table.warned:
         words = (Markup('<span class="warning" title="{}">{}</span>').format(why, word) for word, why in line.warnings)
-        out += Markup("<td>{}</td>").format(Markup("").join(words))
+        out += Markup('<td class="warnings">{}</td>').format(Markup(" ").join(words))
     return out + Markup("</tr>")
 
 

@@ -25,7 +25,7 @@ from ..results.warnings import passing_classes, warnings
 from ..store import JSON, one_of, packed, read_json, write_json, write_text
 from . import grid, page
 from .claims import blocks
-from .first import first
+from .first import first, reading
 from .page import Maker, ordered
 from .sections import Shown
 from .spec import Context
@@ -91,8 +91,9 @@ class Made:
         ).format(recipe, s.dataset, s.run_seed, images, len(self.ours))
         heading = "Is the classifier being fooled, and who notices?" if whole else "What does an attacker pay who knows the detector?"
         counted = counts(s)
-        told = ["; ".join(counted.lines()) + "."] if counted else []
-        return page.html(f"Salientry · {recipe}", heading, lead, first(self.shown, told), sections(self.shown))
+        told = "; ".join(counted.lines()) + "." if counted else ""
+        top = [*first(self.shown, [told[:1].upper() + told[1:]] if told else []), reading(self.shown)]
+        return page.html(f"Salientry · {recipe}", heading, lead, top, sections(self.shown))
 
 
 def _entry(r: Mapping[str, Any]) -> dict[str, JSON]:

@@ -104,7 +104,7 @@ def figure2(runs: Sequence[tuple[str, Maker, list[str]]], protocol: str) -> str 
 
 
 def controls_section(r: Shown) -> Section:
-    """What is no attack; inputs and labels spoiled."""
+    """What is no attack; input and label ablations."""
     m = r.make
     return Section("controls", "Controls", [m.table(detection.controls(False)), m.table(detection.controls(True)), m.table(parts.SPOILED)])
 

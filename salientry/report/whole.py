@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup
 
-from ..metrics import RESAMPLES, roc
+from ..metrics import roc
 from ..results.detection import FEWEST, Together, together
 from ..results.names import attack_title
 from ..results.paper_numbers import bold
@@ -16,15 +16,6 @@ from .page import Block, Section, listed, nested
 from .sections import BOTH, SAYS, Shown, attacks_section, controls_section, detection_section, maps_section, parts_section
 from .spec import Across, Column, Table
 from .words import said
-
-READING = (
-    "<b>SMD</b> sees the learnt map alone, <b>SPD</b> map times image, <b>ID</b> the image, <b>JSD</b> image and gradient, <b>ID+</b> the "
-    "image without its smooth part at full resolution. Grey rows are <b>baselines</b>: they need little or no training, and a detector "
-    "that does not beat the best of them on the same attack has shown nothing of its own. Margin: gap of the two largest logits; Margin2: "
-    "that and its square; SortedLogits: a small MLP on all logits; PooledActivations: one on the means of the classifier's own layers; "
-    "Exists: the class selector's doubt; Opinion: the saliency encoder disagrees; BlackShare: share of pixels that are not black; "
-    "HighFrequency: energy of the Laplacian."
-)
 
 
 def sections(r: Shown) -> list[Section]:
@@ -118,13 +109,6 @@ def _everything(r: Shown) -> Section:
         blocks.append(figure(f"Learning curves, {p}", learning(r, p), "loss by epoch of every head", "A line at ln 2 is chance.", True))
     nets = ((n["name"], ", ".join(n["layers"]), f"{n['weights']:,}") for n in r.scores.body["networks"])
     blocks.append(listed("Figure 3: the networks that ran", ("network", "layers", "weights"), nets, fold=True))
-    words = (
-        f"Intervals: 95 %, {RESAMPLES:,} resamples of natural images, the same draw for every seed and detector; a share at 0 or 1 has the "
-        "exact (Clopper-Pearson) bound. Seeds are not resampled. An interval says: given this classifier, this saliency model, this "
-        f"split. Calibrated on {len(r.scores.natural('calibration')['id']):,} natural images; the promise about false alarms is for "
-        "naturals like those."
-    )
-    blocks.append(Block("How to read it", Markup("<p class=note>" + READING + "</p>") + Markup('<p class="note">{}</p>').format(words)))
     return Section("numbers", "Every number", blocks)
 
 

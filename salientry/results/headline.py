@@ -12,7 +12,7 @@ from typing import Any
 
 from ..metrics import balanced_accuracy, difference, rate
 from .detection import FEWEST, Together, rate_gap, together
-from .place import Row, row
+from .place import NOISE, Row, row
 from .scores import Scores
 from .trained import Images, Trained
 
@@ -60,14 +60,14 @@ def _without(s: Scores, trained_on: str, attacked: Images) -> Iterator[Row]:
     found = [f[evaluated] for f in g.flags(attacked["name"], level)]
     yield row("headline", f"tpr@{level}", rate(s.draws, attacked["id"][evaluated], found), g.keys, **place)
     yield row("headline", f"fpr@{level}", rate(s.draws, natural["id"], g.flags(natural["name"], level)), g.keys, **place)
-    for kind in ("MatchedNoise", "Transplant"):
+    for kind, measure in (("MatchedNoise", NOISE), ("Transplant", "Transplant/excess-flags-on-unchanged")):
         i = s.like(g, control=kind)
         if i is None or not g.on(i["name"]):
             continue
         same = ~i["changed"]
         pairs = zip(g.flags(i["name"], level), g.flags(natural["name"], level), strict=False)
         more = difference(s.draws, i["id"][same], [(a[same], b[same]) for a, b in pairs])
-        yield row("headline", "excess-flags-on-unchanged", more, [*g.keys, i["key"]], part=kind, **place)
+        yield row("headline", measure, more, [*g.keys, i["key"]], **place)
 
 
 def _signs(s: Scores) -> Iterator[Row]:

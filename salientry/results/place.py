@@ -20,6 +20,7 @@ COLUMNS = (
     *("class_number", "base", "member", "adds", "trained_at", "tested_at", "slope", "beyond", "untrained"),
     *("table", "row", "cell", "std", "decimals", "percent", "suspect", "p", "claim", "line"),
 )
+NOISE = "noise/excess-flags-on-unchanged"  # the measure of a detector's own noise control
 PROTOCOL_IN_NO_ID = ("C4", "C15", "C16")
 FLOATS = ("value", "lo", "hi")
 
@@ -75,7 +76,8 @@ def _claim(r: Row) -> str:
 def _headline(r: Row) -> str:
     if r["protocol"] == "published":
         return joined("headline/published", r["scheme"], r["trained_on"], r["tested_on"], r["title"])
-    return joined("headline", r["trained_on"], r["title"], r.get("part"), None if r["measure"] == "difference" else r["measure"])
+    measure = {"difference": None, NOISE: "MatchedNoise/excess-flags-on-unchanged"}.get(r["measure"], r["measure"])
+    return joined("headline", r["trained_on"], r["title"], measure)
 
 
 def _shift(r: Row) -> str:
