@@ -225,14 +225,15 @@ def rate(resamples: Resamples, ids: Array, runs: Sequence[Array]) -> Interval:
 def difference(resamples: Resamples, ids: Array, runs: Sequence[tuple[Array, Array]]) -> Interval:
     """Mean of (first minus second) over the same images, paired, one pair of arrays per seed.
 
-    Of flags that are the same on every image the bootstrap would say [0, 0]; they get the exact bound of no discordant pair.
+    Of shares in [0, 1], flags or their means over seeds, that are the same on every image the bootstrap would say [0, 0]; they get the
+    exact bound of no discordant pair, which holds for whatever lies in [0, 1].
     """
     weights = resamples.of(ids)
     deltas = [np.asarray(a, np.float64) - np.asarray(b, np.float64) for a, b in runs]
     values = [float(d.mean()) if len(d) else float("nan") for d in deltas]
     found = interval(values, [rate_draws(d, weights) for d in deltas], len(ids))
-    flags = len(ids) > 0 and all(np.asarray(v).dtype == np.bool_ for pair in runs for v in pair)
-    same = [flags and not d.any() for d in deltas]
+    shares = len(ids) > 0 and all(np.all((np.asarray(v) >= 0) & (np.asarray(v) <= 1)) for pair in runs for v in pair)
+    same = [shares and not d.any() for d in deltas]
     return _uncertain(found, same, ids)
 
 

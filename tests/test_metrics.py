@@ -384,6 +384,9 @@ def test_equal_flags_are_no_certainty() -> None:
     assert mixed.each[0] == bound and mixed.each[1][0] < mixed.runs[1] < mixed.each[1][1]
     twice = metrics.difference(Resamples(ids), np.repeat(ids, 3), [(np.repeat(flags, 3), np.repeat(flags, 3))])
     assert ends(twice) == (0, *bound), "three rows of an image are one image"
+    means = np.mean([flags, other], 0)
+    assert ends(metrics.difference(drawn, ids, [(means, means)])) == (0, *bound), "the mean flag of two seeds lies in [0, 1]"
+    assert ends(metrics.difference(drawn, ids, [(3 * means, 3 * means)])) == (0, 0, 0), "what may be larger has no such bound"
 
 
 def test_from_five_seeds_up_the_interval_is_over_seeds() -> None:
