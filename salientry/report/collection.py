@@ -265,7 +265,7 @@ def _pictures(found: Collection) -> Iterator[Block | None]:
         else:
             words = Markup('<p class="note"><code>{}</code> draws them into its folder.</p>').format(c.run.command)
             yield from (
-                replace(b, title=f"{b.title}, {c.title}", body=b.body + ("" if b.title else words))
+                replace(b, title=", ".join(t for t in (b.title, c.title) if t), body=b.body + ("" if b.title else words))
                 for b in figures.pictures(c.run.scores)
                 if b
             )

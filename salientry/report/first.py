@@ -137,9 +137,9 @@ def _ours(m: Maker) -> list[Markup]:
         )
         if flagged and passed and true:
             words = (
-                "Its white-box attack on {}: {} flagged; of the images that were right {} end wrong and unflagged as printed, {} with the "
+                "The paper's white-box attack on {}: {} flagged; of the images that were right {} end wrong and unflagged as printed, {} "
+                "with the true gradient."
             )
-            words += "true gradient."
             out.append(Markup(words).format(d, *(render.mark(n, "range") for n in (flagged, passed, true))))
     return out
 

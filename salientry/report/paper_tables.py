@@ -49,7 +49,8 @@ def tables(sources: Sequence[Source]) -> list[Block]:
         for trunk in sorted(maps):
             title = f"Table {number}: {name}" + (", maps from the classifier's trunk" if trunk else "")
             anchor = f"table{number}" + ("-trunk" if trunk else "")
-            out.append(Block(title, _table(number, trunk, sources), _says(number, sources), fold=trunk, anchor=anchor))
+            if rows := _rows(number, trunk, sources):
+                out.append(Block(title, _table(number, rows, sources), _says(number, sources), fold=trunk, anchor=anchor))
     return out
 
 
@@ -60,7 +61,7 @@ def _says(number: int, sources: Sequence[Source]) -> Markup:
     return Markup(" ").join(Markup("{}").format(w) for w in (*whys, MEANS[number], *bold, *(f"Doubted: {d}." for d in doubts)))
 
 
-def _table(number: int, trunk: bool, sources: Sequence[Source]) -> Markup:
+def _table(number: int, rows: list[tuple[str, list[Markup]]], sources: Sequence[Source]) -> Markup:
     groups = TABLES[number][1]
     extra = ["p, ours", "p, paper"] if number == 1 else []
     span = 4 * len(groups) + len(extra)
@@ -75,11 +76,9 @@ def _table(number: int, trunk: bool, sources: Sequence[Source]) -> Markup:
             Markup('<th colspan="4">{}</th>').format(g) + Markup('<th colspan="2">two-sided</th>') for _ in sources for g in groups.values()
         )
     )
-    rows = Markup("\n").join(
-        Markup("<tr><th>{}</th>{}</tr>").format(title, Markup("").join(cells)) for title, cells in _rows(number, trunk, sources)
-    )
+    lines = Markup("\n").join(Markup("<tr><th>{}</th>{}</tr>").format(title, Markup("").join(cells)) for title, cells in rows)
     head = Markup('<tr><th rowspan="3"></th>{}</tr><tr>{}</tr><tr>{}</tr>').format(top, middle, last)
-    return Markup('<div class="scroll"><table><thead>{}</thead><tbody>\n{}\n</tbody></table></div>').format(head, rows)
+    return Markup('<div class="scroll"><table><thead>{}</thead><tbody>\n{}\n</tbody></table></div>').format(head, lines)
 
 
 def _rows(number: int, trunk: bool, sources: Sequence[Source]) -> list[tuple[str, list[Markup]]]:

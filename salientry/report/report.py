@@ -105,7 +105,10 @@ def _entry(r: Mapping[str, Any]) -> dict[str, JSON]:
 
 def context(s: Scores, frame: Any) -> Context:
     """Levels, reduced attacks and warnings of a run."""
-    known = {level for g in s.trained for r in g.seeds for level in r.thresholds if level != "own"}
+    calibrated = [r.thresholds for g in s.trained for r in g.seeds] or [
+        i["thresholds"] for i in s.white_box.values() if i.get("thresholds")
+    ]
+    known = {level for thresholds in calibrated for level in thresholds if level != "own"}
     found: list[dict[str, Any]] = warnings(s, frame).to_dict("records")  # type: ignore[assignment]
     best = {("strict", t.baseline.title, t.trained_on) for t in together(s) if t.protocol == "strict" and t.baseline} if s.whole else set()
     passing = {scheme: passing_classes(frame, scheme) for scheme in (None, "trunk")}

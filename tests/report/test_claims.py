@@ -237,6 +237,10 @@ def test_the_page_of_the_white_box_alone_is_written_and_verified(attacked: Path,
         "Adversarial training (C14)",
     ):
         assert f"{title}</h3>" in page
+    assert re.search(r"<th[^>]*>at [\d.]+\u202f%</th>", page) and "its own 0</th>" not in page, (
+        "the attacked thresholds are calibrated ones"
+    )
+    assert not re.search(r"<tbody>\s*</tbody>", page), "no table is empty"
     assert verify(tmp_path / "alone") > 500
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -35,6 +36,15 @@ def text(table: Table, **changes: Any) -> list[list[str]]:
 
 def test_each_number_stands_in_its_row_and_column() -> None:
     assert text(TABLE) == [["", "FGSM", "BIM"], ["---"] * 3, ["B", ".500 [.400, .600]", ""], ["A", ".125 [.100, .200]", ".750"]]
+
+
+def test_a_label_is_not_repeated_and_a_long_one_is_broken() -> None:
+    table = Table("t", "s", ("trained_on", "title", "tested_on"), (Column("", "{tpr@LEVEL}"),), {"kind": "k"})
+    more = [number(0.5, trained_on="FGSM", title="B" * 50, tested_on=a, measure="tpr@0.05") for a in ("BIM", "JSMA")]
+    body = str(html(fill(table, [*NUMBERS[1:3], *more], Context(("0.05", "0.01")))))
+    rows = re.findall(r"<th[^>]*>([^<]*)</th>", body.partition("<tbody>")[2])
+    assert rows == ["FGSM", "A", "FGSM", "", "", "BIM", "", "B" * 50, "BIM", "", "", "JSMA"]
+    assert f'<th class="long">{"B" * 50}</th>' in body
 
 
 def test_what_is_of_no_test_attack_stands_in_a_column_of_its_own() -> None:
@@ -123,4 +133,8 @@ def test_ends_and_seeds_stand_beside_a_number() -> None:
     assert parts(n, "seeds") == (".500", "[.250, .750]", ".400 · .600")
     assert parts(n, "bare") == (".500", "", "")
     assert parts(n._replace(seeds=(0.5,)), "seeds")[2] == "", "one seed is the value"
+    assert parts(n._replace(seeds=(0.5001, 0.5002)), "seeds")[2] == "", "they do not differ in print"
+    assert parts(n._replace(seeds=(0.6, 0.4, 0.5)), "range") == (".400 to .600", "", ""), "what a sentence may say of several seeds"
+    assert parts(n._replace(seeds=(0.5, 0.5)), "range") == (".500", "", "")
+    assert parts(n._replace(seeds=(0.4, 0.5, 0.5, 0.5, 0.6)), "range")[:2] == (".500", "[.250, .750]"), "from five up an interval speaks"
     assert short(0.25, percent=True) == "25.0\u202f%"
