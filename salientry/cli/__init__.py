@@ -194,7 +194,7 @@ def report(
         if several and beside is not None:
             raise UsageError(f"{folder} holds several runs, each with its own white box: give it alone, not with {beside}")
         if verify:
-            total = collection.verify(folder) if several else checked(folder)
+            total = collection.verify(folder, tell) if several else checked(folder, tell)
             tell(f"{total} numbers follow from the records in {folder}")
         else:
             tell(f"wrote {collection.write(folder) if several else write(folder, beside=beside)}")

@@ -178,6 +178,8 @@ def _key(only: str, known: Mapping[str, ScoredDetector], recorded: Scores | None
         raise UsageError(f"detector {only!r} of the records stands on another revision of {changed}: its numbers cannot be compared")
     if recorded and only and any(k.startswith(only.lower()) for k in known):
         gone = f"; files of scores that are missing: {', '.join(recorded.absent)}" if recorded.absent else ""
+        if recorded.not_kept:
+            gone += f"; {len(recorded.not_kept.gone)} files of scores are not kept: `{recorded.not_kept.command}` makes them"
         raise UsageError(f"the records have no scores of detector {only!r}{made}{gone}; near: {_near(only, there)}")
     raise UsageError(f"no detector of {_call(about)} has a key that begins with {only!r}{made}; near: {_near(only, known)}")
 
@@ -210,7 +212,7 @@ def _call(about: Mapping[str, Any]) -> str:
 
 def _scored(records: Scores) -> dict[str, Fitted]:
     """The records' detectors that have scores, by key."""
-    return {one.key: one for group in records.trained for one in group.seeds}
+    return {one.key: one for group in records.trained for one in group.seeds if one.kept}
 
 
 def _described(detector: ScoredDetector, records: Scores | None) -> str:
@@ -241,9 +243,9 @@ def compared(recorded: Scores | None, now: Scores, key: str) -> list[Compared]:
 def _aurocs(records: Scores, key: str) -> dict[str, tuple[float, int]]:
     """AUROC and the number of adversarials that count, by the name of the set."""
     one = _scored(records)[key]
-    natural, found = one.scores[NATURAL][0], dict[str, tuple[float, int]]()
-    for name, (scores, _) in one.scores.items():
+    natural, found = one.of(NATURAL), dict[str, tuple[float, int]]()
+    for name in one.scores:
         i = records.images[name]
         if i["role"] == "test" and i["attack"] is not None and i["control"] is None and not i["mixture"]:
-            found[name] = auroc(natural, scores[i["counts"]]), int(i["counts"].sum())
+            found[name] = auroc(natural, one.of(name)[i["counts"]]), int(i["counts"].sum())
     return found

@@ -53,6 +53,7 @@ WHITE_BOX: dict[str, tuple[str, Callable[[str], bool]]] = {  # step -> kind of i
     "binarization": ("binarization", lambda c: c in ("found", "valid", "by_chance")),
     "planted_weaknesses": ("planted", lambda c: "/" in c or c == "right"),
 }
+NOT_KEPT = ("not_kept.json", "numbers.parquet")  # of records that are not kept whole
 KINDS = tuple(kind for kind, _ in WHITE_BOX.values())
 SANITY_COLUMNS = ("area", "fake_area", "kept", "kept_other", "destroyed", "destroyed_other", "emptied")
 
@@ -233,8 +234,8 @@ def put(found: Gathered, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     with writing(out / "scores"):
         (out / "scores").mkdir(exist_ok=True)
-        for old in (*out.glob("records.safetensors*"), *(out / "scores").glob("*.safetensors*")):
-            old.unlink()
+        for old in (*out.glob("records.safetensors*"), *(out / "scores").glob("*.safetensors*"), *map(out.joinpath, NOT_KEPT)):
+            old.unlink(missing_ok=True)
     write_arrays(out / f"records{found.end}", {k: [v] for k, v in found.arrays.items() if not k.startswith("score/")})
     for shard, columns in found.shards.items():
         write_arrays(out / shard, {c: [found.arrays[c]] for c in columns})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,15 +153,16 @@ def write(folder: Path | str) -> Path:
     return found.folder / PAGE
 
 
-def verify(folder: Path | str) -> int:
-    """The number of verified numbers of all runs; what stands in this folder's own ``report.json`` must be theirs.
+def verify(folder: Path | str, say: Callable[[str], None] | None = None) -> int:
+    """The number of verified numbers of all runs; what stands in this folder's own ``report.json`` must be theirs. ``say`` hears which
+    of them could not be computed again.
 
     Raises:
         UsageError: when there are no runs.
         VerificationFailed: names what is wrong, and in which run.
     """
     there = runs(folder)
-    total = sum(report.verify(p) for p in there)
+    total = sum(report.verify(p, say) for p in there)
     own = packed(Path(folder) / "report.json")
     if own.exists():
         printed: dict[str, dict[str, JSON]] = {p.name: {n["id"]: n for n in read_json(p / "report.json")["numbers"]} for p in there}

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ..errors import DataDamaged, StoreError, VerificationFailed
+from ..results import kept
 from ..results.counts import counts
 from ..results.detection import missing_controls, together
 from ..results.names import ORDINARY, own_trunk
@@ -69,6 +70,13 @@ class Made:
     def ours(self) -> list[dict[str, JSON]]:
         """Our numbers as they stand in ``report.json``."""
         return [_entry(r) | {"command": self.command} for r in self.rows if r["source"] != "paper"]
+
+    @property
+    def again(self) -> list[dict[str, JSON]]:
+        """Where not all scores are kept: the numbers that follow from those that are. Less than the recorded keys is no such number."""
+        s, keys = self.scores, {n["id"]: n["keys"] for n in self.ours}
+        alone = Made(Scores.read(s.folder, alone=True, beside=s.beside.folder if s.beside else None), "")
+        return [n for n in alone.ours if n["keys"] == keys.get(n["id"])]
 
     @functools.cached_property
     def make(self) -> Maker:
@@ -178,8 +186,8 @@ def remembered(folder: Path) -> Path | None:
 
 
 def absent(folder: Path | str) -> list[str]:
-    """The files of scores that the records name and that are not there."""
-    return [s for s in read_json(Path(folder) / "records.json")["shards"] if not (Path(folder) / s).exists()]
+    """The files of scores that the records name and that are not there, but for those that are said not to be kept."""
+    return kept.missing(Path(folder), read_json(Path(folder) / "records.json")["shards"])[0]
 
 
 # --- verifying ------------------------------------------------------------------------------------------------------------
@@ -189,8 +197,13 @@ def problems(folder: Path | str) -> list[str]:
     """Everything that is wrong with a report, one line each; empty when it holds.
 
     Every number is computed again from the score records alone and compared with ``report.json`` and ``grid.csv``; every column
-    is compared with its checksum; a detector whose scores do not vary, and a missing mandatory control, are problems too.
+    is compared with its checksum; a detector whose scores do not vary, and a missing mandatory control, are problems too. Where some
+    scores are not kept, the numbers that stand on the others are computed again and compared with the recorded ones.
     """
+    return _checked(Path(folder))[0]
+
+
+def _checked(folder: Path) -> tuple[list[str], str]:  # the problems, and in one line what could not be computed again
     beside = _body(folder).get("beside") if packed(Path(folder) / "report.json").exists() else None
     s = Scores.read(folder, verify=True, beside=None if beside is None else Path(folder) / beside)
     out = [f"{name} in {file} is not what was recorded" for name, file in s.damaged.items()]
@@ -198,13 +211,13 @@ def problems(folder: Path | str) -> list[str]:
     for g in s.trained:
         at = f"{g.protocol}/{g.title}/{g.trained_on}"
         for f in g.seeds:
-            mine = {n: v for n, (v, _) in f.scores.items() if not s.images[n]["mixture"]}
+            mine = {n: v for n, (v, _) in f.scores.items() if v is not None and not s.images[n]["mixture"]}
             out += [f"{at}, seed {f.facts['seed']}: scores of {n} are not finite" for n, v in mine.items() if not np.isfinite(v).all()]
     ordinary = [g for g in s.trained if g.scheme in ORDINARY]  # a control may blind a detector wholly
     for g in ordinary:
         for f in g.seeds:
-            scores = [v for v, _ in f.scores.values()]
-            if all(np.ptp(v) == 0 for v in scores) and len({float(v[0]) for v in scores if len(v)}) <= 1:
+            scores = [v for v, _ in f.scores.values() if v is not None]
+            if scores and all(np.ptp(v) == 0 for v in scores) and len({float(v[0]) for v in scores if len(v)}) <= 1:
                 out.append(f"{g.protocol}/{g.title}/{g.trained_on}, seed {f.facts['seed']}: its scores do not vary")
     for protocol, attack in dict.fromkeys((g.protocol, g.trained_on) for g in ordinary):
         there = [g for g in s.of(protocol) if g.trained_on == attack]
@@ -212,19 +225,30 @@ def problems(folder: Path | str) -> list[str]:
     printed, found = _printed(folder), Made(s, "")
     later = LATER if _body(folder).get("schema") == 1 else ()  # kinds that reports of earlier versions do not hold
     expected = [_entry(r) for r in found.rows if r["source"] != "paper" and r["kind"] not in later]
-    return out + differences(printed, expected) + grid.problems(s.folder, grid.csv(s, found.rows))
+    out += differences(printed, expected) + grid.problems(s.folder, grid.csv(s, found.rows))
+    if s.not_kept is None:
+        return out, ""
+    known = {r["id"]: r for r in found.ours}
+    again = found.again
+    out += differences([known[r["id"]] for r in again], again)
+    if len(again) < s.not_kept.again:
+        out.append(f"{len(again)} numbers follow from the scores that are kept; {s.not_kept.again} did when the others were removed")
+    left = f"{len(again)} computed again from the scores that are kept, {len(known) - len(again)} as recorded: they stand on"
+    return out, f"{left} {len(s.not_kept.gone)} files of scores that are not kept (`{s.not_kept.command}` makes them)"
 
 
-def verify(folder: Path | str) -> int:
-    """The number of verified numbers.
+def verify(folder: Path | str, say: Callable[[str], None] | None = None) -> int:
+    """The number of verified numbers; ``say`` hears which of them could not be computed again, where scores are not kept.
 
     Raises:
         VerificationFailed: names what is wrong.
     """
-    found = problems(folder)
+    found, left = _checked(Path(folder))
     if found:
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         raise VerificationFailed(f"{folder}: {len(found)} problems: " + "; ".join(found[:5]) + more)
+    if left and say is not None:
+        say(f"{folder}: {left}")
     return len(_printed(folder))
 
 

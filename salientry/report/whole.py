@@ -114,6 +114,14 @@ def _everything(r: Shown) -> Section:
 
 def _lacking(r: Shown, t: Together) -> Block | None:
     """What is not printed, and why."""
+    if r.scores.not_kept and t.protocol == "strict" and not t.missing and not all(g.kept for g in t.trained):
+        words = Markup('<p class="note">No ROC curves: the scores of these detectors are not kept; <code>{}</code> makes them.</p>')
+        return nested("", [Block("", words.format(r.scores.not_kept.command)), _few(r, t)], fold=False)
+    return _few(r, t)
+
+
+def _few(r: Shown, t: Together) -> Block | None:
+    """Mandatory controls that are missing, attacks of which too few images count."""
     if t.missing:
         return Block("", Markup("<p><b>Not printed:</b> mandatory controls are missing: {}.</p>").format(", ".join(t.missing)))
     few = [(i, int(i["counts"].sum())) for i in r.scores.attacked(t.protocol) if i["counts"].sum() < FEWEST]
@@ -124,12 +132,14 @@ def _lacking(r: Shown, t: Together) -> Block | None:
 def roc_curves(r: Shown, t: Together) -> str | None:
     """Heads and the best baseline on the attack that they were trained on; false positives on a logarithmic axis."""
     s, drawn = r.scores, []
+    if not all(g.kept for g in t.trained):
+        return None
     best = {t.baseline.title if t.baseline else "", "Margin2"}
     panel = f"trained and tested on {said('trained_on', t.trained_on)}"
     for g in (g for g in t.trained if g.group != "baseline" or g.title in best):
         images, natural = s.like(g), s.natural("test")
         for k, f in enumerate(g.on(natural["name"], images["name"]) if images else []):
-            fpr, tpr = roc(f.scores[natural["name"]][0], f.scores[images["name"]][0][images["counts"]])  # type: ignore[index]
+            fpr, tpr = roc(f.of(natural["name"]), f.of(images["name"])[images["counts"]])  # type: ignore[index]
             x = np.maximum(fpr, 0.5 / len(natural["id"]))
             drawn.append(Series(panel, g.title, list(x), list(tpr), dashed=g.group == "baseline", thin=k > 0))
     y = ("found", 0.0, 1.02)
@@ -165,6 +175,8 @@ def _run(r: Shown) -> Section:
     steps = run.get("steps", [])
     count = len(steps)
     facts["time"] = f"{run.get('core_seconds', '?')} s of one thread in {count} results; peak memory {run.get('peak_mb', '?')} MB"
+    if (known := r.scores.not_kept) is not None:
+        facts["not kept"] = f"{len(known.gone)} files of scores, named in not_kept.json; the numbers that stand on them are as recorded"
     if run.get("skipped"):
         facts["skipped"] = f"{len(run['skipped'])} steps: {run['skipped'][0]['why']}"
     about = listed("", ("", ""), ((k, Markup("<code>{}</code>").format(v)) for k, v in facts.items()))

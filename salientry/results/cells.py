@@ -25,8 +25,8 @@ class Drawn:
     Attributes:
         id: of its number.
         auroc: of its AUROC.
-        runs: the value of each seed.
-        draws: (resamples,).
+        runs: the value of each seed; none where the scores are not kept.
+        draws: (resamples,), likewise.
         n: adversarials.
         keys: what it stands on.
     """
@@ -70,11 +70,14 @@ class Cells:
         id, auroc = (self._ids.get((protocol, scheme, detector, trained, tested, m)) for m in (measure, "auroc"))
         if id is None or auroc is None:
             return "it is not printed: its controls, its scores or enough adversarials are missing"
+        of = int(s["counts"].sum()), (*g.keys, s["key"])
+        if not g.kept:
+            return Drawn(id, auroc, (), np.zeros(0), *of)
         runs, draws = self._rate(g, s)
         if g.level == "own":
             false, wrong = self._natural(g)
             runs, draws = [(1 - b + a) / 2 for a, b in zip(runs, false, strict=True)], (1 - wrong + draws) / 2
-        return Drawn(id, auroc, tuple(runs), draws, int(s["counts"].sum()), (*g.keys, s["key"]))
+        return Drawn(id, auroc, tuple(runs), draws, *of)
 
     def _natural(self, g: Trained) -> tuple[list[float], Floats]:
         if id(g) not in self._naturals:
@@ -93,6 +96,8 @@ class Cells:
             found = self.cell(protocol, scheme, *at)
             if isinstance(found, str):
                 return f"{at[0]} trained on {at[1]}, tested on {at[2]}: {found}"
+            if not found.runs:
+                return f"{at[0]} trained on {at[1]}: its scores are not kept in these records"
             drawn.append((weight, found))
         seeds = {len(d.runs) for _, d in drawn}
         runs = [sum(w * d.runs[k] for w, d in drawn) for k in range(seeds.pop())] if len(seeds) == 1 else []

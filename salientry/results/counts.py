@@ -51,12 +51,12 @@ def counts(s: Scores) -> Counts | None:
         return None
     attacked, noisy = ([f"strict/test/{of}{a}" for a in one.of] for of in ("", "MatchedNoise of "))
     first = one.seeds[0]
-    if not all(n in s.images and n in first.scores for n in (NATURAL, *attacked, *noisy)):
+    if not first.kept or not all(n in s.images and n in first.scores for n in (NATURAL, *attacked, *noisy)):
         return None
 
     def flagged(names: list[str], rows: Callable[[Images], Array]) -> tuple[int, int]:
         """Of the rows of these sets that are asked for, by the first seed, which is the guard's."""
-        found = [(first.scores[n][0] > first.thresholds[one.level])[rows(s.images[n])] for n in names]
+        found = [(first.of(n) > first.thresholds[one.level])[rows(s.images[n])] for n in names]
         return sum(int(f.sum()) for f in found), sum(map(len, found))
 
     return Counts(

@@ -79,7 +79,8 @@ def pair_aurocs(s: Scores, g: Trained, role: str) -> tuple[list[float], int]:
 
 def _validation(s: Scores, g: Trained) -> float:
     """What baselines are chosen by, never on test images."""
-    found = float(np.mean(pair_aurocs(s, g, "validation")[0]))
+    place = g.protocol, g.title, g.trained_on
+    found = float(np.mean(pair_aurocs(s, g, "validation")[0])) if g.kept else s.validation.get(place, NAN)
     return found if np.isfinite(found) else -1.0
 
 

@@ -25,17 +25,22 @@ from .scores import Scores
 WHITE_BOX = (white_box, paper_attacks)
 WHOLE = (detection, images, transfer, ablations, steps, headline, worst_case, part_adds)  # of records with natural test images
 LATER = ("worst case", "undetected", "false positives", "part adds")  # kinds that reports of earlier versions do not hold
+OF_SCORES = ("correlation", "claim")  # kinds of these that stand on scores as well
+NOT_OF_SCORES = ("white box", "planted", "table 3", "hardened", "paper table")  # kinds that stand on none
 OF_NUMBERS = (paper_numbers, size_correlation, claims)  # what stands on the other numbers
 
 
 def numbers(s: Scores) -> pd.DataFrame:
-    """One row a number: see :mod:`salientry.results.place` for the columns.
+    """One row a number: see :mod:`salientry.results.place` for the columns. Where some scores are not kept: what stands on scores as
+    it was computed before.
 
     Raises:
         UsageError: when the records lack natural images of a role.
+        DataDamaged: when recorded numbers are not what was written.
     """
     of = {"dataset": s.dataset, "run_seed": s.run_seed}
-    rows = [of | r for module in (*WHITE_BOX, *(WHOLE if s.whole else ())) for r in module.rows(s)]
+    rows = [of | r for module in (*WHITE_BOX, *(WHOLE if s.whole and not s.not_kept else ())) for r in module.rows(s)]
+    rows += [r for r in s.recorded if r["kind"] not in OF_SCORES]
     first = frame(rows)
     found = frame([*rows, *(of | r for module in OF_NUMBERS for r in module.rows(s, first))])
     twice = found["id"][found["id"].duplicated()]

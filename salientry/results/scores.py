@@ -21,6 +21,7 @@ from ..errors import DataDamaged, Error, StoreError, UsageError
 from ..files import own_sha256, read_object
 from ..metrics import Resamples
 from ..store import packed, read_arrays, read_json
+from . import kept
 from .names import NATURAL, ORDINARY, attack_facts, set_name
 from .trained import Array, Fitted, Images, Trained, images_of, trained_of, with_mixtures
 
@@ -60,12 +61,15 @@ class Scores:
         trained: detectors, their seeds together.
         beside: records of the white box on the same classifier, in another folder.
         absent: files of scores that are named but not there; what is computed from them goes with them.
+        not_kept: what is not kept of them and is not there (:mod:`salientry.results.kept`); None where all is. Then the detectors in it
+            have no scores, and all numbers are those that were computed before.
         damaged: columns that are not what their checksum says, with their file (only with ``verify``).
     """
 
     def __init__(self, folder: Path, body: dict[str, Any], arrays: dict[str, Array], beside: Scores | None = None) -> None:
         self.folder, self.body, self.beside = folder, body, beside
         self.absent: list[str] = []
+        self.not_kept: kept.NotKept | None = None
         self.damaged: dict[str, str] = {}
         self.run = read_object(folder / "run.json") if packed(folder / "run.json").exists() else {}
         self.class_names: list[str] = body.get("class_names", [])
@@ -75,13 +79,14 @@ class Scores:
         self.trained = with_mixtures(self.images, trained_of(body, arrays))
 
     @classmethod
-    def read(cls, folder: Path | str, beside: Path | str | None = None, verify: bool = False) -> Scores:
+    def read(cls, folder: Path | str, beside: Path | str | None = None, verify: bool = False, alone: bool = False) -> Scores:
         """Read the records in a folder.
 
         Args:
             folder: holds ``records.json``.
             beside: a folder with the records of the white box on the same classifier, where these hold none.
             verify: compare every column with its checksum; ``damaged`` then names those that are not what was recorded.
+            alone: leave out the detectors whose scores are not kept, so that all numbers are computed, of the others.
 
         Raises:
             UsageError: when there are none, or of another schema; when those beside are of another classifier.
@@ -96,16 +101,16 @@ class Scores:
                 raise DataDamaged(f"{folder}/records.json is damaged: it lacks {', '.join(lacking)}")
             file = there if there.exists() else folder / "records.safetensors"
             arrays = read_arrays(file)
-            absent = [shard for shard in body["shards"] if not (folder / shard).exists()]
+            absent, not_kept = kept.missing(folder, body["shards"])
+            gone = {*absent, *(not_kept.gone if not_kept else ())}
             for shard in body["shards"]:
-                arrays |= {} if shard in absent else read_arrays(folder / shard)
+                arrays |= {} if shard in gone else read_arrays(folder / shard)
             shard_of = {s["column"]: s["shard"] for s in body["scores"]}
-            gone = {column for column, shard in shard_of.items() if shard in absent}
-            if missing := (set(body["sha256"]) - gone) ^ set(arrays):
+            if missing := (set(body["sha256"]) - {c for c, shard in shard_of.items() if shard in gone}) ^ set(arrays):
                 raise DataDamaged(f"the arrays and records.json do not fit together: {', '.join(sorted(missing)[:3])}")
-            body["scores"] = [s for s in body["scores"] if s["shard"] not in absent]
+            body["scores"] = [s for s in body["scores"] if s["shard"] not in (gone if alone else absent)]
             found = cls(folder, body, arrays, other)
-            found.absent = absent
+            found.absent, found.not_kept = absent, None if alone else not_kept
             if verify:
                 found.damaged = {k: shard_of.get(k, file.name) for k, v in arrays.items() if _sha256(v) != body["sha256"][k]}
         except Error:
@@ -131,8 +136,19 @@ class Scores:
     # --- as tables ---
 
     @functools.cached_property
+    def recorded(self) -> list[dict[str, Any]]:
+        """Rows of the numbers that were computed while all scores were there; none where they are."""
+        return kept.numbers(self.not_kept) if self.not_kept else []
+
+    @functools.cached_property
+    def validation(self) -> dict[tuple[str, ...], float]:
+        """Recorded AUROC on validation pairs, by protocol, title and training attack of a detector; empty where all scores are kept."""
+        rows = (r for r in self.recorded if r["measure"] == "select-auroc")
+        return {(r["protocol"], r["title"], r["trained_on"]): r["value"] for r in rows}
+
+    @functools.cached_property
     def frame(self) -> pd.DataFrame:
-        """One row a fitted detector (one seed) and image set."""
+        """One row a fitted detector (one seed) and image set; None for scores that are not kept."""
         import pandas as pd
 
         rows = [

@@ -31,6 +31,9 @@ def rows(s: Scores, numbers: pd.DataFrame) -> Iterator[Row]:
     labels = [a for a in s.labels if a in named] if s.whole else []
     if not FEWEST_POINTS <= len(labels) <= MOST_POINTS:
         return
+    if s.not_kept:
+        yield from (r for r in s.recorded if r["kind"] == "correlation")
+        return
     cells = Cells(s, numbers)
     for d in DETECTORS:
         for over in (DIAGONAL, *labels):

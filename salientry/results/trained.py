@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import UsageError
 from ..metrics import of_mixture
 from ..renamed import translated
 from ..rows import ids_from
@@ -20,14 +21,33 @@ Images = dict[str, Any]  # an image set: facts, and (N,) columns
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A fitted detector, one seed. ``scores``: by the image set's name, with the key of the step that made them."""
+    """A fitted detector, one seed. ``scores``: by the image set's name, None where they are not kept, with the key of the step that made
+    them.
+    """
 
     facts: dict[str, Any]
     key: str
     thresholds: dict[str, float]
     thresholds_key: str | None
     curve: list[float] | None
-    scores: dict[str, tuple[Array, tuple[str, ...]]]
+    scores: dict[str, tuple[Array | None, tuple[str, ...]]]
+
+    @property
+    def kept(self) -> bool:
+        """Whether its scores are there."""
+        return all(v is not None for v, _ in self.scores.values())
+
+    def of(self, name: str) -> Array:
+        """(N,) scores of an image set.
+
+        Raises:
+            UsageError: when they are not kept.
+        """
+        found = self.scores[name][0]
+        if found is None:
+            at = f"{self.facts['protocol']}/{self.facts['detector']}/{self.facts['trained_on']}"
+            raise UsageError(f"the scores of {at} are not kept in these records: not_kept.json says what makes them")
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,17 +82,22 @@ class Trained:
         each = ((r.key, r.thresholds_key, *(k for _, keys in r.scores.values() for k in keys)) for r in self.seeds)
         return sorted({k for keys in each for k in keys if k})
 
+    @property
+    def kept(self) -> bool:
+        """Whether the scores of all its seeds are there."""
+        return all(r.kept for r in self.seeds)
+
     def on(self, *names: str) -> list[Fitted]:
         """The seeds that scored all of these image sets: some controls are seed 0's."""
         return [r for r in self.seeds if all(n in r.scores for n in names)]
 
     def scores(self, name: str, *others: str) -> list[Array]:
         """(N,) scores of an image set, of each seed that scored it (and the others)."""
-        return [r.scores[name][0] for r in self.on(name, *others)]
+        return [r.of(name) for r in self.on(name, *others)]
 
     def flags(self, name: str, level: str, *others: str) -> list[NDArray[np.bool_]]:
         """(N,) whether the scores lie above the threshold, likewise."""
-        return [r.scores[name][0] > r.thresholds[level] for r in self.on(name, *others)]
+        return [r.of(name) > r.thresholds[level] for r in self.on(name, *others)]
 
 
 def images_of(s: dict[str, Any], arrays: dict[str, Array]) -> Images:
@@ -98,7 +123,8 @@ def trained_of(body: dict[str, Any], arrays: dict[str, Array]) -> list[Trained]:
         facts["of"] = facts.get("of") or [facts["trained_on"]]
         fitted[d["index"]] = Fitted(facts, d["key"], d["thresholds"] or {"own": 0.0}, d["thresholds_key"], d["learning_curve"], {})
     for s in body["scores"]:
-        fitted[s["detector"]].scores[names[s["set"]]] = np.array(arrays[s["column"]]), (s["key"],)
+        values = arrays.get(s["column"])
+        fitted[s["detector"]].scores[names[s["set"]]] = None if values is None else np.array(values), (s["key"],)
     groups: dict[tuple[str, ...], list[Fitted]] = {}
     for f in fitted.values():
         if f.scores:
@@ -125,5 +151,7 @@ def with_mixtures(images: dict[str, Images], trained: list[Trained]) -> list[Tra
             images[head + called] = facts | columns | named | {"name": head + called, "mixture": True}
             for f in (f for g in trained if (g.trained_on, g.of) == (called, of) for f in g.on(*parts)):
                 each = [f.scores[p] for p in parts]
-                f.scores[head + called] = of_mixture([a for a, _ in each]), tuple(k for _, keys in each for k in keys)
+                values = [a for a, _ in each if a is not None]
+                mixed = of_mixture(values) if len(values) == len(each) else None
+                f.scores[head + called] = mixed, tuple(k for _, keys in each for k in keys)
     return trained

@@ -55,7 +55,8 @@ def questions(s: Scores, numbers: pd.DataFrame, labels: list[str] | None = None,
         labels: the attacks to ask of, where they are not all of the paper's that the run has.
         timing: a file of ``benchmarks.guard``, for C4.
     """
-    book, column = Book(numbers, s.dataset, s.run_seed), column_of(s.dataset)
+    further = (r for r in s.recorded if r["kind"] == "claim")
+    book, column = Book(numbers, s.dataset, s.run_seed, further), column_of(s.dataset)
     if column is None:
         return [unknown(f"C{k + 1}", "", EVERY, f"the paper has no data set {s.dataset}") for k in range(TOTAL)], book
     found = white.questions(s, numbers, book, column)

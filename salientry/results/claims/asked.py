@@ -11,7 +11,7 @@ import pandas as pd
 
 from ...metrics import Interval
 from ..names import TITLES, attack_title
-from ..place import Row, row
+from ..place import Row, identify, row
 
 MANNERS = (("published", "replica"), ("published", "paired"), ("strict", "paired"))  # protocol and scheme; the paper's own manner first
 PUBLISHED, STRICT = ("published", "paired"), ("strict", "paired")
@@ -89,10 +89,11 @@ class Question:
 class Book:
     """Numbers by id: those of a run, and what questions add to them."""
 
-    def __init__(self, numbers: pd.DataFrame, dataset: str, run_seed: int) -> None:
+    def __init__(self, numbers: pd.DataFrame, dataset: str, run_seed: int, further: Iterable[Row] = ()) -> None:
         columns = ["id", "value", "lo", "hi", "n", "seeds", "keys", "protocol"]
         self.known: dict[str, Any] = {r["id"]: r for r in numbers.loc[numbers["source"] == "run", columns].to_dict("records")}
         self.added: dict[str, Row] = {}
+        self._further = {r["id"]: r for r in further}  # recorded ones, beside those of the frame
         self._of: dict[str, Any] = {"dataset": dataset, "run_seed": run_seed}
 
     def __contains__(self, id: object) -> bool:
@@ -101,6 +102,13 @@ class Book:
     def __getitem__(self, id: str) -> dict[str, Any]:
         found: dict[str, Any] = self.known[id]
         return found
+
+    def there(self, claim: str, line: str, protocol: str, **place: Any) -> str | None:
+        """The id of a number that was computed before; None where it was not."""
+        id = identify({"kind": "claim", "measure": "value", "claim": claim, "line": line, "protocol": protocol} | place)
+        if id not in self.known and id in self._further:
+            self.added[id] = self.known[id] = self._further[id]
+        return id if id in self.known else None
 
     def put(self, claim: str, line: str, found: Interval | float, keys: Iterable[str], protocol: str, **place: Any) -> str:
         """Enter a number; its id comes back. The same number may be asked for twice."""

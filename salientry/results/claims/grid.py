@@ -252,10 +252,10 @@ class Grid:
         if len(terms) == 1:
             found = self.cells.cell(*manner, *terms[0][1:])
             return (None, found) if isinstance(found, str) else (found.id, "")
+        place: dict[str, Any] = {"scheme": manner[1], "part": "/".join(p for p in (self.on, part) if p) or None}
+        if id := self.book.there(spec.claim, spec.line, manner[0], **place):
+            return id, ""
         mean = self.cells.mean(*manner, terms)
         if isinstance(mean, str):
             return None, mean
-        parts = "/".join(p for p in (self.on, part) if p) or None
-        return self.book.put(
-            spec.claim, spec.line, mean[0], sorted({k[:KEY] for k in (*mean[1], *keys)}), manner[0], scheme=manner[1], part=parts
-        ), ""
+        return self.book.put(spec.claim, spec.line, mean[0], sorted({k[:KEY] for k in (*mean[1], *keys)}), manner[0], **place), ""

@@ -114,9 +114,12 @@ def _footnote(s: Scores, cells: Cells, book: Book, g: Trained, weak: set[tuple[s
     evaluated, name = i["counts"], i["name"]
 
     def minus(one: Trained, title: str) -> str:
+        place = {"scheme": "paired", "part": f"{title} minus ID"}
+        if id := book.there("C17", a, "strict", **place):
+            return id
         mine, theirs = (h.flags(name, h.level)[0][evaluated] for h in (one, image))
         gap = difference(s.draws, i["id"][evaluated], [(mine, theirs)])
-        return book.put("C17", a, gap, sorted({*one.keys, *image.keys, i["key"]}), "strict", scheme="paired", part=f"{title} minus ID")
+        return book.put("C17", a, gap, sorted({*one.keys, *image.keys, i["key"]}), "strict", **place)
 
     premise, less = minus(both, "JSD"), minus(g, "JSD zeroed")
     marks = grouped((d, a) for d in IMAGE if (*STRICT, d, a) in weak)
