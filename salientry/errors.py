@@ -3,7 +3,7 @@
 ::
 
     Error                      1   something that the run found and that must not pass silently
-    ├── GateFailed             1   a sanity check of a trained part; what stands on it is skipped
+    ├── MapCheckFailed             1   a sanity check of a trained part; what stands on it is skipped
     ├── AttackTooWeak          1   an attack that hardly fools the classifier: nothing can be learnt from it
     ├── VerificationFailed     1   a report whose numbers do not follow from its records
     ├── UsageError             2   a name, a setting or a value that cannot be used   (also a ValueError)
@@ -36,7 +36,7 @@ class Error(Exception):
     exit_code = 1
 
 
-class GateFailed(Error):
+class MapCheckFailed(Error):
     """A trained part did not pass its sanity check. The message names each figure and its bound."""
 
 

@@ -235,8 +235,8 @@ class Guard(nn.Module):
     @property
     def components(self) -> tuple[str, ...]:
         """What the detector goes by, in words: of a fusion what each of its parts does."""
-        heard = _members(self.detector) or [self.detector]
-        return tuple(getattr(d.settings, "description", type(d.settings).__name__) for d in heard)
+        asked = _members(self.detector) or [self.detector]
+        return tuple(getattr(d.settings, "description", type(d.settings).__name__) for d in asked)
 
     def summary(self) -> str:
         """How good it was when it was fitted, on one screen: accuracy of the classifier, what was kept and what left out, natural

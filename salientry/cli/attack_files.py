@@ -102,7 +102,7 @@ class _Pixels:
         return np.concatenate([self.data.read(piece) for piece in pieces])
 
 
-def looked(data: Pictures, classifier: nn.Module, device: str, seed: int) -> AttackJob:
+def prepared(data: Pictures, classifier: nn.Module, device: str, seed: int) -> AttackJob:
     """Ask the classifier about every image.
 
     Raises:

@@ -27,7 +27,7 @@ from ..files import read_object
 from ..keys import default_of, encode
 from ..store import JSON, one_of, write_json
 from ..types import Attack, Shape
-from .attack_files import SIZES, claim, looked, measure_files, propose, told_size
+from .attack_files import SIZES, claim, measure_files, prepared, propose, told_size
 
 Say = Callable[[str], Any]
 
@@ -163,7 +163,7 @@ def execute(
         why = "floats that are no whole numbers of 255ths" if not images.eight_bit else f"of {images.shape[0]} channels"
         raise UsageError(f"--png wants 8-bit images of 1 or 3 channels; those in {data} are {why}")
     with exact(device):
-        job = looked(images, attacked(classifier, weights, images.shape), device, seed)
+        job = prepared(images, attacked(classifier, weights, images.shape), device, seed)
         claim(out, job, attacks)
         head: dict[str, JSON] = {"salientry": __version__, "classifier": classifier, "data": str(data), "device": device, "limit": limit}
         head |= {"identity": job.identity, "shape": list(images.shape), "n": int(job.right.sum())}

@@ -30,7 +30,7 @@ class ProgressDisplay(Progress):
             TimeRemainingColumn(),
         )
         super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self.watched, self.spoke, self.began = console.is_terminal, time.monotonic(), time.monotonic()
+        self.watched, self.printed, self.began = console.is_terminal, time.monotonic(), time.monotonic()
         self.name = name
         self.whole = self.add_task(name, total=None)
         self.seconds: dict[str, float] = {}
@@ -49,8 +49,8 @@ class ProgressDisplay(Progress):
 
     def _speaks(self) -> bool:
         """Whether a line is due: nobody watches, and the last one is a while ago."""
-        due = not self.watched and time.monotonic() - self.spoke > QUIET
-        self.spoke = time.monotonic() if due else self.spoke
+        due = not self.watched and time.monotonic() - self.printed > QUIET
+        self.printed = time.monotonic() if due else self.printed
         return due
 
     def on_step(self, handle: Handle, index: int, total: int) -> Callable[[int, int], None]:
@@ -60,7 +60,7 @@ class ProgressDisplay(Progress):
         step = self.add_task(name, total=None)
         if self._speaks():
             behind = sum(self.passed.values())
-            left = f", about {(self.spoke - self.began) / behind * (sum(self.seconds.values()) - behind):.0f} s left" if behind else ""
+            left = f", about {(self.printed - self.began) / behind * (sum(self.seconds.values()) - behind):.0f} s left" if behind else ""
             print(f"step {index + 1} of {total} ({name}){left}", file=sys.stderr, flush=True)
 
         def report(done: int, of: int) -> None:

@@ -195,7 +195,7 @@ def _method(slug: str) -> str:
 
 @dataclass(frozen=True)
 class Done:
-    """A finished run: its report's folder and the gates that failed."""
+    """A finished run: its report's folder and the checks of maps that failed."""
 
     out: Path
     failed: list[str]

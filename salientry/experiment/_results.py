@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ..batches import DEVICE, Batch
-from ..errors import DataDamaged, Error, GateFailed, UsageError
+from ..errors import DataDamaged, Error, MapCheckFailed, UsageError
 from ..keys import digest, encode
 from ..learned import facts_of, frozen, rebuild, recipe_of, with_facts
 from ..machine import machine
@@ -164,7 +164,7 @@ def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], devic
     """A finished result as what its step returned.
 
     Raises:
-        GateFailed: when it is a sanity check that did not pass.
+        MapCheckFailed: when it is a sanity check that did not pass.
         DataDamaged: when the store's files do not fit together.
     """
     body = store.body(path)
@@ -175,7 +175,7 @@ def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], devic
         return body["value"]
     if kind == "chosen":
         if body["failed"]:
-            raise GateFailed(body["failed"])
+            raise MapCheckFailed(body["failed"])
         chosen = h.args[body["argument"]]
         return value(chosen if body.get("index") is None else chosen[body["index"]])
     arrays = store.arrays(path)

@@ -40,7 +40,7 @@ def attack_settings(run: Run, outputs: Outputs) -> list[dict[str, JSON]]:
 def networks(run: Run, outputs: Outputs, lost: set[str]) -> list[dict[str, JSON]]:
     """The classifier, the saliency model and one head of each kind, layer by layer, with their numbers of weights."""
     out: dict[str, dict[str, JSON]] = {"classifier": _described("classifier", run.get(outputs.classifier))}
-    for h in outputs.gates:
+    for h in outputs.map_checks:
         if h.fingerprint not in lost:
             out["saliency model"] = _described("saliency model", run.get(h))
     for s in outputs.scores:

@@ -27,7 +27,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ..errors import Error, GateFailed
+from ..errors import Error, MapCheckFailed
 from ..progress import PROGRESS, Progress
 from .handles import Handle
 from .schedule import Computation, Schedule
@@ -199,15 +199,15 @@ def _keep_memory() -> None:
 def _compute(i: int) -> tuple[float, str | None]:
     """Compute a step: its seconds, and why a sanity check failed."""
     maker, todo = _graph()
-    spoke = 0.0
+    sent = 0.0
 
     def say(share: tuple[int, int] | None, noted: list[Noted]) -> None:
         _here["said"].put((os.getpid(), i, share, noted))
 
     def progress(done: int, of: int) -> None:
-        nonlocal spoke
-        if time.monotonic() - spoke > BETWEEN:
-            spoke = time.monotonic()
+        nonlocal sent
+        if time.monotonic() - sent > BETWEEN:
+            sent = time.monotonic()
             say((done, of), [])
 
     say(None, [])
@@ -217,7 +217,7 @@ def _compute(i: int) -> tuple[float, str | None]:
         warnings.simplefilter("always")
         try:
             maker.get(todo[i])
-        except GateFailed as e:
+        except MapCheckFailed as e:
             failed = str(e)
         except BaseException as e:
             raise _portable(e, RuntimeError)  # noqa: B904  # its traceback travels

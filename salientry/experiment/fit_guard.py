@@ -75,7 +75,7 @@ def fit_guard(
     level: float = 0.05,
     store: Path | str | None = None,
     seed: int = 0,
-    gate_action: str = "drop",
+    on_failed_maps: str = "drop",
     resize: Resize | None = None,
     workers: int | None = None,
     progress: Told | bool | None = None,
@@ -101,7 +101,7 @@ def fit_guard(
         level: false-positive rate that the threshold promises, with 95 % confidence.
         store: folder of intermediate results, so that an interrupted call resumes; default a temporary one.
         seed: of everything that is drawn.
-        gate_action: when the maps fail their sanity check, ``"drop"`` goes on without them, ``"mark"`` with them, ``"stop"`` raises.
+        on_failed_maps: when the maps fail their sanity check, ``"drop"`` goes on without them, ``"mark"`` with them, ``"stop"`` raises.
         resize: how ``salientry check`` is to bring pictures of another size to these images' size: ``"squash"`` or ``"crop"``, as in
             :class:`~salientry.datasets.Folder`; None: it refuses them.
         workers: processes that compute side by side; None: one a core when it is expected to take more than half a minute on the
@@ -114,7 +114,7 @@ def fit_guard(
     Raises:
         UsageError: for images, labels or a classifier that cannot be used, or too few images for ``level``.
         AttackTooWeak: when no attack fools the classifier.
-        GateFailed: when the saliency model's maps are none, and nothing does without them or ``gate_action`` is ``"stop"``.
+        MapCheckFailed: when the saliency model's maps are none, and nothing does without them or ``on_failed_maps`` is ``"stop"``.
 
     Example:
         >>> from salientry import fit_guard
@@ -122,7 +122,7 @@ def fit_guard(
         >>> guard(new_images).flagged                                # doctest: +SKIP
         tensor([False, False,  True])
     """
-    wanted = _checked(classifier, detector, attacks, saliency, level, gate_action, resize, workers)
+    wanted = _checked(classifier, detector, attacks, saliency, level, on_failed_maps, resize, workers)
     with tempfile.TemporaryDirectory() as scratch, Watch(progress) as watch, _alike(classifier):
         pixels, given = taken(images, labels, Path(scratch))
         roles = _roles(len(pixels), level)
@@ -141,18 +141,18 @@ def fit_guard(
         parts = Parts(image_sets, [_probed(d, pixels, seen.classes) for d in wanted], attacks, level)
         parts.check_features(net, pixels.shape[1:])
         parts.check_classes(run.get(data["train"]).column("label"), seen.classes)
-        parts.draw(data["train"], saliency, gate_action)
-        chosen, calibrated, scored = _computed(parts, _Engine(parts, watch, workers, _seconds(net, Pixels(pixels)), pixels), gate_action)
+        parts.draw(data["train"], saliency, on_failed_maps)
+        chosen, calibrated, scored = _computed(parts, _Engine(parts, watch, workers, _seconds(net, Pixels(pixels)), pixels), on_failed_maps)
         return _assembled(parts, classifier, seen, pixels, chosen, calibrated, scored, resize)
 
 
-def _computed(parts: Parts, engine: _Engine, gate_action: str) -> tuple[Handle, Handle, Handle]:
+def _computed(parts: Parts, engine: _Engine, on_failed_maps: str) -> tuple[Handle, Handle, Handle]:
     """Compute everything, and leave out on the way what turns out to be none."""
-    if gate_action == "stop" and parts.drawer is not None:
-        engine.compute([parts.drawer])  # a map that is none is told before the attacks take their time
-        parts.check_gate(gate_action)
-    engine.compute([*([parts.drawer] if parts.drawer else []), *parts.settled])
-    parts.check_gate(gate_action)
+    if on_failed_maps == "stop" and parts.saliency_model is not None:
+        engine.compute([parts.saliency_model])  # a map that is none is told before the attacks take their time
+        parts.check_maps(on_failed_maps)
+    engine.compute([*([parts.saliency_model] if parts.saliency_model else []), *parts.adversarials])
+    parts.check_maps(on_failed_maps)
     parts.check_attacks()
     chosen, calibrated, scored = parts.built()
     engine.compute([calibrated, scored])
@@ -206,7 +206,7 @@ class _Engine:
 
     def expected(self) -> dict[str, float]:
         """Seconds of everything that is missing, by key."""
-        todo = self.parts.run.missing([*self.parts.settled, *self.parts.built()])
+        todo = self.parts.run.missing([*self.parts.adversarials, *self.parts.built()])
         return expected(todo, len(self.pixels), int(np.prod(self.pixels.shape[1:])), self.forward)
 
     def compute(self, wanted: list[Handle]) -> None:
@@ -240,7 +240,7 @@ def _assembled(
     resize: Resize | None,
 ) -> Guard:
     """The guard, with what is known of it noted beside its detector."""
-    run, drawer = parts.run, parts.drawer
+    run, saliency_model = parts.run, parts.saliency_model
     choice = run.record(chosen)["value"] if chosen.step is not None and chosen.step.chooses else None
     frozen, fitted = run.get(calibrated), run.get(chosen)
     threshold = frozen.value[str(parts.level)]
@@ -251,7 +251,7 @@ def _assembled(
     }
     fitted = with_facts(fitted, fit=fit, **({"choice": choice} if choice else {}))
     shape = Shape(pixels.shape[1], pixels.shape[2], pixels.shape[3], seen.classes)
-    net = None if drawer is None else run.get(drawer)
+    net = None if saliency_model is None else run.get(saliency_model)
     return Guard(classifier, net, fitted, threshold, parts.level, scores_of(frozen, natural_set("calibration")), shape, resize)
 
 
@@ -261,7 +261,7 @@ def _checked(
     attacks: Any,
     saliency: Any,
     level: float,
-    gate_action: str,
+    on_failed_maps: str,
     resize: str | None,
     workers: int | None,
 ) -> tuple[Any, ...]:
@@ -275,7 +275,7 @@ def _checked(
     if attacks is not None and (not isinstance(attacks, Sequence) or isinstance(attacks, str) or not attacks):
         raise UsageError(f"attacks must be a sequence of settings, like (DeepFool(),); found {attacks!r}")
     _check_settings(attack=attacks or (), saliency=() if saliency is None else (saliency,))
-    one_of("gate action", gate_action, ("drop", "stop", "mark"))
+    one_of("on_failed_maps", on_failed_maps, ("drop", "stop", "mark"))
     one_of("way to resize", resize or "squash", ("squash", "crop"))
     if not 0 < level < 1:
         raise UsageError(f"a false-positive rate lies strictly between 0 and 1; found {level!r}")

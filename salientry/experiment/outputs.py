@@ -40,7 +40,7 @@ class Outputs:
     Attributes:
         classifier: the classifier under attack.
         sanity: per-image figures of maps.
-        gates: sanity checks of saliency models.
+        map_checks: sanity checks of saliency models.
         strength: whether each attack attacks.
         scores: scores of image sets, each by one detector.
         shifts: how far maps move.
@@ -58,7 +58,7 @@ class Outputs:
 
     classifier: Handle
     sanity: list[Handle] = field(default_factory=list)
-    gates: list[Handle] = field(default_factory=list)
+    map_checks: list[Handle] = field(default_factory=list)
     strength: list[Handle] = field(default_factory=list)
     scores: list[Scored] = field(default_factory=list)
     shifts: list[Handle] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Outputs:
 
     def __iter__(self) -> Iterator[Handle]:
         """Every handle, in the order in which they should be computed."""
-        yield from [self.classifier, *self.gates, *self.sanity, *self.strength, *(s.scores for s in self.scores), *self.shifts]
+        yield from [self.classifier, *self.map_checks, *self.sanity, *self.strength, *(s.scores for s in self.scores), *self.shifts]
         yield from [*self.gradients, *self.choice, *self.swaps, *self.white_box, *self.hardened]
         yield from (h for h in (self.recipe, self.gallery) if h)
         if self.guard:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ..errors import AttackTooWeak, GateFailed, UsageError
+from ..errors import AttackTooWeak, MapCheckFailed, UsageError
 from ..evidence import FROM_SALIENCY
 from ..keys import label, name_of
 from ..layers import choose_layers, has_features
@@ -43,7 +43,7 @@ class Parts:
         wanted: settings of detectors.
         attacks: settings of attacks.
         level: what the threshold promises.
-        drawer: the saliency model before its sanity check, and after it; None without maps.
+        saliency_model: the saliency model before its sanity check, and after it; None without maps.
         left_out: part and reason, as they were told.
     """
 
@@ -51,7 +51,7 @@ class Parts:
     wanted: list[Any]
     attacks: list[Any]
     level: float
-    drawer: Handle | None = None
+    saliency_model: Handle | None = None
     left_out: list[str] = field(default_factory=list)
 
     @property
@@ -60,7 +60,7 @@ class Parts:
         return self.image_sets.run
 
     @property
-    def settled(self) -> list[Handle]:
+    def adversarials(self) -> list[Handle]:
         """The adversarials that are learnt and chosen from."""
         return [self.image_sets.attacked(a, role, STRICT) for a in self.attacks for role in ("detector_train", "validation")]
 
@@ -111,24 +111,26 @@ class Parts:
         if any(c.needs & FROM_SALIENCY for c in self.wanted):
             f, bounds = self.image_sets.classifier, SanityCheck(action="mark" if action == "mark" else "stop")
             made = self.run.do(fit_saliency, fit, f, saliency)
-            self.drawer = self.run.do(sanity_check, self.run.do(sanity, self.image_sets.natural["validation"], f, made), made, bounds)
+            self.saliency_model = self.run.do(
+                sanity_check, self.run.do(sanity, self.image_sets.natural["validation"], f, made), made, bounds
+            )
 
-    def check_gate(self, action: str) -> None:
+    def check_maps(self, action: str) -> None:
         """Leave out maps that are none.
 
         Raises:
-            GateFailed: when they are to stop it, or nothing is left.
+            MapCheckFailed: when they are to stop it, or nothing is left.
         """
-        if self.drawer is None:
+        if self.saliency_model is None:
             return
         try:
-            self.run.get(self.drawer)
-        except GateFailed as e:
+            self.run.get(self.saliency_model)
+        except MapCheckFailed as e:
             if action == "stop":
                 raise
-            self.drawer = None
-            way = "more images or other `saliency` settings may help, and gate_action='mark' uses such maps all the same"
-            self._without("the maps", FROM_SALIENCY, str(e), way, GateFailed)
+            self.saliency_model = None
+            way = "more images or other `saliency` settings may help, and on_failed_maps='mark' uses such maps all the same"
+            self._without("the maps", FROM_SALIENCY, str(e), way, MapCheckFailed)
 
     def _without(self, part: str, needs: frozenset[str] | set[str], why: str, way: str, error: type[Exception]) -> None:
         kept = [c for c in self.wanted if not c.needs & needs]
@@ -172,7 +174,7 @@ class Parts:
 
     def built(self) -> tuple[Handle, Handle, Handle]:
         """The detector, its calibration, and its scores of *validation* naturals and of each attack's images of that role."""
-        run, image_sets, attacks, variant = self.run, self.image_sets, tuple(self.attacks), EvidenceVariant(self.drawer)
+        run, image_sets, attacks, variant = self.run, self.image_sets, tuple(self.attacks), EvidenceVariant(self.saliency_model)
         rules, called = replace(STRICT, levels=(self.level,)), "combined" if len(attacks) > 1 else ""
         fits = {c: trained(image_sets, c, rules, TrainingSet(attacks, called), variant) for c in self.wanted}
         chosen, reader = next(iter(fits.values())), Reader.of(self.wanted)

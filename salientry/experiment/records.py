@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import GateFailed
+from ..errors import MapCheckFailed
 from ..files import own_sha256
 from ..keys import revisions_in
 from ..learned import with_facts
@@ -194,7 +194,7 @@ def gather(run: Run, outputs: Outputs, outcome: Outcome, about: dict[str, JSON])
             rows = run.get(h)
             collected.add_set(rows, h.fingerprint, tuple(c for c in rows.names if wanted(c)), kind)
     gates = []
-    for h in outputs.gates:
+    for h in outputs.map_checks:
         body = run.record(h)
         gates.append(body["value"] | {"key": h.fingerprint, "failed": body["failed"]})
     arrays = dict(sorted(collected.arrays.items()))
@@ -295,7 +295,7 @@ def guard_of(run: Run, outputs: Outputs) -> tuple[Any, ...] | None:
         return None
     try:
         f, s, d, calibrated = (run.get(h) for h in parts.handles)
-    except GateFailed:
+    except MapCheckFailed:
         return None
     if "value" in (body := run.record(parts.detector)):
         d = with_facts(d, choice=body["value"])

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from ..batches import DEVICE
-from ..errors import DeviceError, GateFailed, UsageError, theirs
+from ..errors import DeviceError, MapCheckFailed, UsageError, theirs
 from ..keys import digest
 from ..progress import PROGRESS
 from ..renamed import translated
@@ -191,14 +191,14 @@ class Run:
                 continue
             began, failed = time.perf_counter(), None
             told = going.begins(h)
-            heard = PROGRESS.set(told) if told else None
+            listening = PROGRESS.set(told) if told else None
             try:
                 self.get(h)
-            except GateFailed as e:
+            except MapCheckFailed as e:
                 failed = str(e)
             finally:
-                if heard:
-                    PROGRESS.reset(heard)
+                if listening:
+                    PROGRESS.reset(listening)
             if told:
                 told(1, 1)
             going.ends(h, time.perf_counter() - began, failed)

@@ -73,31 +73,33 @@ def prepare(run: Run, config: Config) -> tuple[Experiment, Outputs]:
     config = replace(config, detectors=_entered(run, config, images["test"]))
     f = run.do(train_classifier, images["train"], config.classifier)
     encoder = run.do(fit_encoder, images["train"], config.saliency.encoder)
-    drawer = run.do(fit_saliency, images["train"], f, config.saliency, encoder)
-    looked = {role: run.do(classify, images[role], f) for role in ROLES if getattr(roles, role)}
-    measured, drawers = run.do(sanity, looked["validation"], f, drawer), [drawer]
-    s = run.do(sanity_check, measured, drawer, config.bounds)
+    saliency_model = run.do(fit_saliency, images["train"], f, config.saliency, encoder)
+    classified = {role: run.do(classify, images[role], f) for role in ROLES if getattr(roles, role)}
+    measured, saliency_models = run.do(sanity, classified["validation"], f, saliency_model), [saliency_model]
+    s = run.do(sanity_check, measured, saliency_model, config.bounds)
     fit = config.detector_train if config.ladder else min(roles.calibration, roles.train)
-    natural = looked | {"train": looked["train"].first(fit)}
+    natural = classified | {"train": classified["train"].first(fit)}
     heads = (
-        looked["detector_train"].first(config.detector_train)
+        classified["detector_train"].first(config.detector_train)
         if roles.detector_train
-        else run.do(reuse_split, looked["train"].first(config.detector_train), "detector_train")
+        else run.do(reuse_split, classified["train"].first(config.detector_train), "detector_train")
     )
-    natural |= {"detector_train": heads, "validation": looked["validation"].first(config.validation)}
-    natural |= {"test": looked["test"].first(config.test)} if config.test is not None else {}
-    outputs = Outputs(classifier=f, gates=[s], sanity=[measured, run.do(sanity, looked["validation"], f, drawer, fill=Fill("paper"))])
+    natural |= {"detector_train": heads, "validation": classified["validation"].first(config.validation)}
+    natural |= {"test": classified["test"].first(config.test)} if config.test is not None else {}
+    outputs = Outputs(
+        classifier=f, map_checks=[s], sanity=[measured, run.do(sanity, classified["validation"], f, saliency_model, fill=Fill("paper"))]
+    )
     outputs.compact = config.compact
     outputs.class_names = getattr(config.data, "class_names", ())
     health = None if config.health is None else min(config.health, fit, config.detector_train, config.validation)
-    experiment = Experiment(run, config, ImageSets(run, f, natural, health), EvidenceVariant(s), encoder, looked["validation"])
+    experiment = Experiment(run, config, ImageSets(run, f, natural, health), EvidenceVariant(s), encoder, classified["validation"])
     if config.trunk is not None:
         drawn = run.do(fit_saliency, images["train"], f, config.trunk, run.do(take_trunk, images["train"], f, config.trunk.encoder))
-        outputs.sanity.append(run.do(sanity, looked["validation"], f, drawn))
+        outputs.sanity.append(run.do(sanity, classified["validation"], f, drawn))
         experiment.trunk = EvidenceVariant(run.do(sanity_check, outputs.sanity[-1], drawn, config.bounds))
-        outputs.gates.append(_is(experiment.trunk.saliency))
-        drawers.append(drawn)
-    outputs.sanity += [run.do(sanity, looked["validation"], f, d, within="class") for d in drawers]
+        outputs.map_checks.append(_is(experiment.trunk.saliency))
+        saliency_models.append(drawn)
+    outputs.sanity += [run.do(sanity, classified["validation"], f, d, within="class") for d in saliency_models]
     return experiment, outputs
 
 

@@ -112,14 +112,14 @@ class WhiteBoxExperiment:
 
     # --- who is attacked ---
 
-    def drawer(self, settings: Any) -> Handle | None:
+    def saliency_model(self, settings: Any) -> Handle | None:
         """Who draws this detector's maps."""
         return self.experiment.variant.saliency if settings is None or settings.needs & FROM_SALIENCY else None
 
     def fair(self, settings: Any) -> Target:
         """A strict detector, trained on all attacks, seed 0."""
         judged = self.experiment.evaluated(settings, self.strict, self.experiment.combined, 0)
-        return Target(judged.detector, judged.calibrated.scores, self.drawer(settings))
+        return Target(judged.detector, judged.calibrated.scores, self.saliency_model(settings))
 
     def targets(self) -> Iterator[Target]:
         """SMD, SPD, JSD, ID+, every baseline, and the fusion of everything; or a few of them."""
@@ -131,7 +131,7 @@ class WhiteBoxExperiment:
         if few:
             return
         fused, calibrated = self.experiment.full_fusion(self.experiment.combined, 0)
-        yield Target(fused, calibrated, self.drawer(None))
+        yield Target(fused, calibrated, self.saliency_model(None))
 
     def attack(
         self, target: Target | None, attack: Any, rules: EvaluationProtocol | None = None, independent_rerun: bool = False
@@ -209,9 +209,11 @@ class WhiteBoxExperiment:
 
     def published(self, settings: Any, seed: int) -> Target:
         """A published detector, trained on all attacks."""
-        return Target(self.experiment.evaluated(settings, PUBLISHED, self.experiment.combined, seed).detector, None, self.drawer(settings))
+        return Target(
+            self.experiment.evaluated(settings, PUBLISHED, self.experiment.combined, seed).detector, None, self.saliency_model(settings)
+        )
 
-    def looked(self, attack: Any, target: Target, marks: list[int]) -> Handle:
+    def attacked_in_passes(self, attack: Any, target: Target, marks: list[int]) -> Handle:
         """The paper's Table 3: after some numbers of passes."""
         return self.run.do(passes, self.table, self.classifier, attack, marks, target.fitted, target.saliency)
 
@@ -219,7 +221,7 @@ class WhiteBoxExperiment:
         """Algorithms 1 to 3, the one for ID, Eq. 3, 4 and 5: published protocol."""
         for (attack, seeds), settings in product(self.variants(), self.experiment.config.defences[: 2 if self.config.few else None]):
             marks = [1] if isinstance(attack, SingleStep) else MARKS
-            self.outputs.white_box += [self.looked(attack, self.published(settings, seed), marks) for seed in range(seeds)]
+            self.outputs.white_box += [self.attacked_in_passes(attack, self.published(settings, seed), marks) for seed in range(seeds)]
 
     # --- adversarial training ---
 
@@ -253,7 +255,7 @@ class WhiteBoxExperiment:
             rounds.append(target)
         self.outputs.hardened += [t.fitted for t in rounds[1:]]
         if rules is PUBLISHED:
-            self.outputs.white_box += [self.looked(attack, t, [PASSES]) for t in rounds]
+            self.outputs.white_box += [self.attacked_in_passes(attack, t, [PASSES]) for t in rounds]
         for t in (rounds[0], rounds[-1]):
             self.rerun(self.calibrated(settings, t), attack.eps)
         if rules is self.strict and seed == 0:

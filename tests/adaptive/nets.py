@@ -37,9 +37,9 @@ def defended(name: str, shape: Shape = COLOUR, dtype: torch.dtype = torch.float6
     """An untrained defence in front of an untrained classifier, with a saliency U-Net."""
     net, view = conv(shape, dtype=dtype), VIEWS.get(name, lambda s: (s.channels, s.height, s.width))(shape)
     with seeded(0):  # `settled` leaves some weights as they were built
-        drawer = settled(UNet(SimpleClassifier(base=4, scales=2)).build(shape), 1, dtype)
+        saliency_model = settled(UNet(SimpleClassifier(base=4, scales=2)).build(shape), 1, dtype)
         detector = settled(DEFENCES[name].build(view), 2, dtype)
-    return Defended(net, drawer, detector, threshold, **extra)
+    return Defended(net, saliency_model, detector, threshold, **extra)
 
 
 def subjects(target: Defended, n: int = 4, shape: Shape = COLOUR, seed: int = 3) -> tuple[Tensor, Tensor]:

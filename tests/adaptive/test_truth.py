@@ -445,16 +445,16 @@ def parts(finished_store: Path, finished: Path, tmp_path_factory: pytest.TempPat
     fitted = [s.detector for s in outputs.scores if s.detector.step.name == "fit_detector"]
     facts = {h: run.record(h)["facts"] for h in fitted}
     mine = {f["detector"]: h for h, f in facts.items() if (f["protocol"], f["scheme"], f["trained_on"]) == ("strict", "paired", "combined")}
-    drawer = next(h.args["saliency"] for h in run.order(list(outputs)) if h.step.name == "draw")
+    saliency_model = next(h.args["saliency"] for h in run.order(list(outputs)) if h.step.name == "draw")
     rows = run.get(run.do(right_ones, run.do(classify, run.dataset(Digits(roles=ROLES))["test"], outputs.classifier), 64))
     batch = Batch(rows, np.arange(64))
-    return run.get(outputs.classifier), run.get(drawer), {n: run.get(h) for n, h in mine.items()}, batch.image, batch.predicted
+    return run.get(outputs.classifier), run.get(saliency_model), {n: run.get(h) for n, h in mine.items()}, batch.image, batch.predicted
 
 
 def guarded(parts: Parts, name: str) -> Defended:
     """A trained detector at the threshold that flags a twentieth of these naturals."""
-    net, drawer, detectors, x, _ = parts
-    target = Defended(net, drawer, detectors[name])
+    net, saliency_model, detectors, x, _ = parts
+    target = Defended(net, saliency_model, detectors[name])
     return replace(target, threshold=float(target.seen(x)[1].quantile(0.95)))
 
 
@@ -504,8 +504,8 @@ def test_without_a_budget_nothing_stands(parts: Parts, kind: Any) -> None:
 @pytest.mark.parametrize("name", WEAK)
 def test_detectors_that_are_weak_by_construction_leave_no_image_robust(parts: Parts, name: str) -> None:
     """64 images, the interval of 0 of 64 is printed; an attacker who does not answer to the weakness leaves some."""
-    net, drawer, detectors, x, y = parts
-    answered, blind = weakened(name, net, drawer, detectors["SMD"], detectors["HighFrequency"])
+    net, saliency_model, detectors, x, y = parts
+    answered, blind = weakened(name, net, saliency_model, detectors["SMD"], detectors["HighFrequency"])
     with torch.random.fork_rng(devices=[]), frozen(*answered.modules):
         torch.manual_seed(0)
         natural = answered.seen(x)[1]

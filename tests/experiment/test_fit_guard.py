@@ -26,7 +26,7 @@ from salientry import External, Guard, fit_guard
 from salientry.attacks import BIM, FGSM, DeepFool
 from salientry.datasets import Arrays
 from salientry.detectors import ID, SPD, HighFrequency, Margin, Opinion, PooledActivations, SmallCNN
-from salientry.errors import AttackTooWeak, GateFailed, StoreError, UsageError
+from salientry.errors import AttackTooWeak, MapCheckFailed, StoreError, UsageError
 from salientry.experiment.choice import candidates
 from salientry.experiment.intake import taken
 from salientry.experiment.parts import Parts
@@ -349,13 +349,13 @@ def test_attacks_that_all_hardly_fool_are_an_error(classifier: nn.Module, natura
 
 
 def test_maps_that_are_none_stop_it_with_their_figures(classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path) -> None:
-    with pytest.raises(GateFailed, match=r"failed its sanity check on 60 images: .* is -?\d\.\d+ \[-?\d\.\d+, -?\d\.\d+\], at least"):
-        fit_guard(classifier, *naturals, saliency=USELESS, store=tmp_path, gate_action="stop")
+    with pytest.raises(MapCheckFailed, match=r"failed its sanity check on 60 images: .* is -?\d\.\d+ \[-?\d\.\d+, -?\d\.\d+\], at least"):
+        fit_guard(classifier, *naturals, saliency=USELESS, store=tmp_path, on_failed_maps="stop")
     assert not {"attack_images", "fit_detector"} & {p.name for p in tmp_path.iterdir()}, "told before the attacks take their time"
-    with pytest.raises(GateFailed, match=r"SPD needs the maps, and .*failed its sanity check.*gate_action='mark'.*name a detector"):
+    with pytest.raises(MapCheckFailed, match=r"SPD needs the maps, and .*failed its sanity check.*on_failed_maps='mark'.*name a detector"):
         fit_guard(classifier, *naturals, **ONE, saliency=USELESS, store=tmp_path)
     with pytest.warns(UserWarning, match="calibration images"):
-        marked = fit_guard(classifier, *naturals, **ONE, saliency=USELESS, store=tmp_path, gate_action="mark")
+        marked = fit_guard(classifier, *naturals, **ONE, saliency=USELESS, store=tmp_path, on_failed_maps="mark")
     assert marked.saliency is not None
     assert len(list((tmp_path / "fit_saliency").iterdir())) == 1, "the same maps, judged twice"
 
@@ -370,7 +370,7 @@ def test_maps_that_are_none_are_left_out_and_the_fit_goes_on(
         found = fit_guard(classifier, *naturals, attacks=SEEN, saliency=USELESS, store=tmp_path)
     told = [str(w.message) for w in noted if "left out" in str(w.message)]
     assert len(told) == 1
-    assert re.search(r"left out the maps: .*failed its sanity check on 60 images.*gate_action='mark'", told[0])
+    assert re.search(r"left out the maps: .*failed its sanity check on 60 images.*on_failed_maps='mark'", told[0])
     assert all(w.filename == __file__ for w in noted if "left out" in str(w.message)), "told where it was called"
     assert found.saliency is None
     assert list(facts_of(found.detector)["choice"]["worst"]) == ["Margin", "HighFrequency", "Fused"]
@@ -584,7 +584,7 @@ def test_too_few_images_and_how_many_are_needed(classifier: nn.Module, naturals:
         ({"level": 1.0}, "strictly between 0 and 1; found 1.0"),
         ({"level": -0.1}, "strictly between 0 and 1; found -0.1"),
         ({"seed": -1}, "a seed is 0 or more; found -1"),
-        ({"gate_action": "stpo"}, "unknown gate action 'stpo'; there are: drop, stop, mark"),
+        ({"on_failed_maps": "stpo"}, "unknown on_failed_maps 'stpo'; there are: drop, stop, mark"),
         ({"resize": "stretch"}, "unknown way to resize 'stretch'; there are: squash, crop"),
         ({"detector": SPD}, "detector must be settings"),
         ({"detector": "margn"}, "unknown detector 'margn'; there are: spd, smd, .*margin"),

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from salientry.batches import Batch
-from salientry.errors import DataDamaged, DeviceError, GateFailed, UsageError
+from salientry.errors import DataDamaged, DeviceError, MapCheckFailed, UsageError
 from salientry.experiment.handles import Chosen, Handle, step
 from salientry.experiment.run import Run
 from salientry.keys import digest
@@ -187,7 +187,7 @@ def test_a_failed_gate_skips_what_stands_on_it_and_nothing_else(tmp_path: Path) 
     assert [h.fingerprint for h, _ in outcome.skipped] == [wanted[0].fingerprint]
     assert run.get(wanted[1]) == 41
     assert run.done(wanted[2])
-    with pytest.raises(GateFailed, match="at most 22"):
+    with pytest.raises(MapCheckFailed, match="at most 22"):
         run.get(bad)
     again = Run(tmp_path)
     again.given(41, "forty-one")

@@ -64,7 +64,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, Any], 
     out = tmp_path_factory.mktemp("out")
     run = Run(tmp_path_factory.mktemp("store"))
     experiment, outputs = prepare(run, config())
-    outputs.gates, outputs.sanity = [], []
+    outputs.map_checks, outputs.sanity = [], []
     attacker = WhiteBoxExperiment(experiment, replace(WHITE_BOX, images=20, table=20), outputs)
     trials = {}
     for detector in (*BASELINES, *experiment.config.detectors):
@@ -74,7 +74,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, Any], 
         trials[str(getattr(detector, "name", type(detector).__name__))] = trial
         if detector in BASELINES:
             continue
-        target = Target(trial.detector, trial.calibrated.scores, attacker.drawer(detector))
+        target = Target(trial.detector, trial.calibrated.scores, attacker.saliency_model(detector))
         outputs.white_box.append(attacker.attack(target, Selective(0.3, steps=8)))
     with pytest.warns(UserWarning, match="80 calibration images"):
         outcome = run.compute(outputs.read)

@@ -172,7 +172,7 @@ def test_a_walk_of_one_value_makes_no_image(exported: Path, tmp_path: Path) -> N
     import_results(exported, tmp_path / "store")
     run = Run(tmp_path / "store")
     outputs = tiny(run)
-    wanted = [outputs.classifier, *outputs.gates, *outputs.strength, *outputs.shifts, *outputs.choice]
+    wanted = [outputs.classifier, *outputs.map_checks, *outputs.strength, *outputs.shifts, *outputs.choice]
     assert not run.compute(wanted).made
     assert run.get(outputs.choice[-1]) is not None
 

@@ -94,7 +94,7 @@ def seen(run: Run, outputs: Outputs, images: Handle, needs: Any) -> tuple[Eviden
     """The evidence of images, made by the nets themselves, and the images."""
     rows = run.get(images)
     x = Batch(rows, np.arange(len(rows))).image
-    f, s = run.get(outputs.classifier), run.get(outputs.gates[0])
+    f, s = run.get(outputs.classifier), run.get(outputs.map_checks[0])
     with frozen(f, s):
         look = Evidence(f, s, x, frozenset(needs))
         for part in needs:
@@ -165,7 +165,7 @@ def test_settings_and_networks_are_read_off_what_ran(told: tuple[Run, Outputs], 
     assert (cw["attack"], cw["eps"], cw["settings"]["steps"], cw["defaults"]["steps"]) == ("CarliniWagner", None, 40, 1000)
     assert attacks["FGSM"]["settings"] == attacks["FGSM"]["defaults"] and attacks["FGSM"]["eps"] == ATTACKS[0].eps
     nets = {n["name"]: n for n in networks(run, outputs, set())}
-    for name, h in (("classifier", outputs.classifier), ("saliency model", outputs.gates[0])):
+    for name, h in (("classifier", outputs.classifier), ("saliency model", outputs.map_checks[0])):
         assert nets[name]["weights"] == sum(p.numel() for p in run.get(h).parameters())
     heads = dict[str, set[int]]()
     for s in scored(outputs, "test"):
@@ -179,7 +179,7 @@ def test_settings_and_networks_are_read_off_what_ran(told: tuple[Run, Outputs], 
     assert any(layer.startswith("conv") for layer in nets["SMD (replica)"]["layers"])
     told_ = json.loads((finished / "records.json").read_text())
     assert told_["networks"] == list(nets.values()) and told_["attacks"] == list(attacks.values())
-    lost = {h.fingerprint for h in outputs.gates}
+    lost = {h.fingerprint for h in outputs.map_checks}
     assert "saliency model" not in {n["name"] for n in networks(run, outputs, lost)}
 
 
