@@ -53,7 +53,8 @@ def parts(n: Number, how: str = "") -> tuple[str, str, str]:
         return f"{n.value:,.0f}", "", ""
     if "range" in ways and 1 < len(n.seeds) < LEAST_SEEDS:
         low, high = map(one, beside(n.seeds, n.lo, n.hi)[:2])
-        return low if low == high else f"{low} to {high}", "", ""
+        if low != high:
+            return f"{low} to {high}", "", ""
     if "p" in ways:
         return "–" if not math.isfinite(n.value) else "<10⁻⁴" if n.value < 1e-4 else "<.001" if n.value < 1e-3 else short(n.value), "", ""
     ends = "" if "bare" in ways or not (math.isfinite(n.lo) and math.isfinite(n.hi)) else f"[{one(n.lo)}, {one(n.hi)}]"

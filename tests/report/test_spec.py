@@ -135,6 +135,6 @@ def test_ends_and_seeds_stand_beside_a_number() -> None:
     assert parts(n._replace(seeds=(0.5,)), "seeds")[2] == "", "one seed is the value"
     assert parts(n._replace(seeds=(0.5001, 0.5002)), "seeds")[2] == "", "they do not differ in print"
     assert parts(n._replace(seeds=(0.6, 0.4, 0.5)), "range") == (".400 to .600", "", ""), "what a sentence may say of several seeds"
-    assert parts(n._replace(seeds=(0.5, 0.5)), "range") == (".500", "", "")
+    assert parts(n._replace(seeds=(0.5, 0.5)), "range") == (".500", "[.250, .750]", ""), "where the seeds say the same"
     assert parts(n._replace(seeds=(0.4, 0.5, 0.5, 0.5, 0.6)), "range")[:2] == (".500", "[.250, .750]"), "from five up an interval speaks"
     assert short(0.25, percent=True) == "25.0\u202f%"
