@@ -111,7 +111,7 @@ def _refuse_shared(ids: NDArray[np.str_], role: NDArray[np.int8], called: Sequen
 
 
 def stored(
-    classifier: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, rules: EvaluationProtocol, eps: float | None, is_control: bool
+    classifier: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, protocol: EvaluationProtocol, eps: float | None, is_control: bool
 ) -> Tensor:
     """The image as the protocol stores it.
 
@@ -120,7 +120,7 @@ def stored(
         x: naturals, 8-bit values.
         x_adv: what an attack or a control proposed.
         y: (N,) the label to leave, the classifier's own prediction on ``x``.
-        rules: the protocol.
+        protocol: its storage.
         eps: the attack's budget, or None.
         is_control: controls are rounded plainly.
 
@@ -130,7 +130,7 @@ def stored(
         image that fools ("attack + 8-bit search"): plain rounding undoes most of such attacks and would measure the
         rounding. What failed in float stays failed.
     """
-    if rules.bits is None:
+    if protocol.bits is None:
         return x_adv
     if is_control:
         return eight_bits(x_adv)
@@ -174,14 +174,14 @@ def positive(right: Tensor, changed: Tensor, in_budget: Tensor) -> Tensor:
     return right & changed & in_budget
 
 
-def within(x: Tensor, stored: Tensor, rules: EvaluationProtocol, eps: float | None, norm: str = "linf") -> Tensor:
-    """(N,) whether each stored image is a valid one inside the budget: in [0, 1], on the 8-bit grid if the rules say so,
+def within(x: Tensor, stored: Tensor, protocol: EvaluationProtocol, eps: float | None, norm: str = "linf") -> Tensor:
+    """(N,) whether each stored image is a valid one inside the budget: in [0, 1], on the 8-bit grid if the protocol says so,
     Linf <= floor(255 eps) / 255 (or eps, in float), or with ``norm`` ``"l2"`` the L2 norm over all values <= eps. Minimal-norm attacks
     have no budget.
     """
     valid = ((stored >= 0) & (stored <= 1)).flatten(1).all(1)
     moved = (stored - x).flatten(1)
-    if rules.bits is not None:
+    if protocol.bits is not None:
         levels = stored * 255
         valid &= ((levels - levels.round()).abs() < 1e-3).flatten(1).all(1)
     if eps is None:
@@ -189,14 +189,14 @@ def within(x: Tensor, stored: Tensor, rules: EvaluationProtocol, eps: float | No
     if norm == "l2":
         length: Tensor = torch.linalg.vector_norm(moved, dim=1)
         return valid & (length <= eps + 1e-6)
-    limit = int(255 * eps + 1e-6) / 255 if rules.bits is not None else eps
+    limit = int(255 * eps + 1e-6) / 255 if protocol.bits is not None else eps
     return valid & (moved.abs().amax(1) <= limit + 1e-6)
 
 
-def evaluation_mask(rules: EvaluationProtocol, right: Tensor, changed: Tensor, in_budget: Tensor, is_control: bool) -> Tensor:
+def evaluation_mask(protocol: EvaluationProtocol, right: Tensor, changed: Tensor, in_budget: Tensor, is_control: bool) -> Tensor:
     """(N,) which rows the protocol's numbers speak of: all of them when published; when strict, the positives of an attack,
     and the rows of a control on which the classifier is as right as before.
     """
-    if not rules.only_positives:
+    if not protocol.only_positives:
         return torch.ones_like(right)
     return right & ~changed if is_control else positive(right, changed, in_budget)

@@ -9,7 +9,7 @@ def scoring(h: Handle) -> str:
     """What a handle scores: ``""`` nothing, else ``calibration``, ``test``, ``select``; of a fusion with ``fusion`` before it."""
     if h.step is None or h.step.name != "scores":
         return ""
-    what = "calibration" if "rules" in h.args else "test" if "calibrated" in h.args else "validation"
+    what = "calibration" if "protocol" in h.args else "test" if "calibrated" in h.args else "validation"
     return f"fusion {what}" if "parts" in h.args else what
 
 

@@ -117,7 +117,7 @@ PROTOCOL = (
     _fault(
         "strict adversarials are not rounded",
         "protocol.py",
-        "if rules.bits is None:\n        return x_adv",
+        "if protocol.bits is None:\n        return x_adv",
         "if True:\n        return x_adv",
         "test_protocol.py",
     ),
@@ -167,8 +167,8 @@ PROTOCOL = (
     _fault(
         "thresholds come from another set than the calibration images",
         "experiment/scoring.py",
-        'thresholds_of(scores_of(found, natural_set("calibration")), rules)',
-        "thresholds_of(list(found.values())[-1], rules)",
+        'thresholds_of(scores_of(found, natural_set("calibration")), protocol)',
+        "thresholds_of(list(found.values())[-1], protocol)",
         "experiment/test_steps.py",
     ),
 )

@@ -244,8 +244,8 @@ def test_a_proposal_outside_the_budget_is_stored_at_its_border() -> None:
 
 def test_published_images_are_kept_as_they_come() -> None:
     x, x_adv = torch.rand(3, 1, 2, 2), torch.rand(3, 1, 2, 2)
-    for rules, eps, control in itertools.product((PUBLISHED, REPLICA), (None, 0.1), (False, True)):
-        assert stored(nobody, x, x_adv, torch.zeros(3), rules, eps, control) is x_adv
+    for protocol, eps, control in itertools.product((PUBLISHED, REPLICA), (None, 0.1), (False, True)):
+        assert stored(nobody, x, x_adv, torch.zeros(3), protocol, eps, control) is x_adv
 
 
 def test_controls_are_rounded_to_the_nearest_level() -> None:
@@ -346,8 +346,8 @@ def test_positive_truth_table() -> None:
 def test_counting() -> None:
     table = torch.tensor(list(itertools.product([False, True], repeat=3)))
     right, changed, in_budget = table.T
-    for rules, control in itertools.product((PUBLISHED, REPLICA), (False, True)):
-        assert evaluation_mask(rules, right, changed, in_budget, control).tolist() == [True] * 8
+    for protocol, control in itertools.product((PUBLISHED, REPLICA), (False, True)):
+        assert evaluation_mask(protocol, right, changed, in_budget, control).tolist() == [True] * 8
     assert evaluation_mask(STRICT, right, changed, in_budget, False).tolist() == [False] * 7 + [True]
     unchanged = [bool(r and not c) for r, c, _ in table.tolist()]
     assert evaluation_mask(STRICT, right, changed, in_budget, True).tolist() == unchanged
@@ -391,8 +391,8 @@ def test_within_a_budget(value: float, strict: bool, published: bool) -> None:
 
 @pytest.mark.parametrize("value", [-1 / 255, 256 / 255, float("nan"), float("inf")])
 def test_nothing_outside_the_range_is_within(value: float) -> None:
-    for rules, eps in itertools.product((STRICT, PUBLISHED), (None, 1.0)):
-        assert within(X, with_pixel(value), rules, eps).tolist() == [False]
+    for protocol, eps in itertools.product((STRICT, PUBLISHED), (None, 1.0)):
+        assert within(X, with_pixel(value), protocol, eps).tolist() == [False]
 
 
 def test_without_a_budget_any_valid_image_is_within() -> None:

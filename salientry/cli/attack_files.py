@@ -231,14 +231,14 @@ def _drawn(folder: Path, batch: Batch, names: list[str], pictures: dict[str, str
     return torch.from_numpy(np.stack(found)).to(batch.device).float() / 255
 
 
-def _measured(job: AttackJob, attack: Attack, rules: EvaluationProtocol, images: Callable[[Batch], Tensor]) -> Columns:
+def _measured(job: AttackJob, attack: Attack, protocol: EvaluationProtocol, images: Callable[[Batch], Tensor]) -> Columns:
     """What the classifier says of the images as written, and how far each is from its natural; (N,) each."""
     out: list[dict[str, Tensor]] = []
     with frozen(job.classifier), torch.no_grad():
         for batch in job.batches():
             z = images(batch)
             predicted = job.classifier(z).argmax(1)
-            out.append({"predicted_after": predicted} | measured(batch, z, predicted, rules, attack.eps))
+            out.append({"predicted_after": predicted} | measured(batch, z, predicted, protocol, attack.eps))
             out[-1]["l2"] = out[-1]["rms"] * float(np.sqrt(np.prod(job.data.shape)))
     columns = {k: torch.cat([o[k] for o in out]).cpu().numpy() for k in out[0] if k not in ("right", "counts")}
     return columns | {"success": columns["changed"] & columns["in_budget"] & job.right}

@@ -48,10 +48,10 @@ def select_names(labels: Sequence[str]) -> list[str]:
 
 
 def on_select(
-    image_sets: ImageSets, fitted: Handle, settings: Any, attacks: Sequence[Any], rules: EvaluationProtocol, variant: EvidenceVariant
+    image_sets: ImageSets, fitted: Handle, settings: Any, attacks: Sequence[Any], protocol: EvaluationProtocol, variant: EvidenceVariant
 ) -> Handle:
     """A detector's scores of *validation* naturals and of every attack's images of that role."""
-    sets = [image_sets.natural["validation"], *(image_sets.attacked(a, "validation", rules) for a in attacks)]
+    sets = [image_sets.natural["validation"], *(image_sets.attacked(a, "validation", protocol) for a in attacks)]
     shown = [image_sets.shown(settings, images, "validation", variant) for images in sets]
     return image_sets.run.do(score, fitted, shown, **image_sets.asked(settings))
 
@@ -61,7 +61,7 @@ def choose(
     candidates: dict[Any, Handle],
     fused: Handle,
     attacks: Sequence[Any],
-    rules: EvaluationProtocol,
+    protocol: EvaluationProtocol,
     variant: EvidenceVariant,
     level: float,
 ) -> Choice:
@@ -72,7 +72,7 @@ def choose(
         candidates: settings to detectors trained on all attacks.
         fused: their fusion.
         attacks: with a single one nothing can be left out, and it is tried on its own *validation* images.
-        rules: of the protocol.
+        protocol: its storage and predicate.
         variant: of the evidence.
         level: share of the validation naturals that may be flagged.
     """
@@ -83,12 +83,12 @@ def choose(
         others = [a for a in attacks if a != unseen] or [unseen]
         scored = []
         for settings in candidates:
-            fitted = trained(image_sets, settings, rules, TrainingSet(tuple(others), f"all but {label(unseen)}"), variant)
-            scored.append(on_select(image_sets, fitted, settings, attacks, rules, variant))
-        seen = [image_sets.attacked(a, "validation", rules) for a in others]
+            fitted = trained(image_sets, settings, protocol, TrainingSet(tuple(others), f"all but {label(unseen)}"), variant)
+            scored.append(on_select(image_sets, fitted, settings, attacks, protocol, variant))
+        seen = [image_sets.attacked(a, "validation", protocol) for a in others]
         rates.append(
             run.do(
-                unseen_rates, natural["validation"], image_sets.attacked(unseen, "validation", rules), seen, scored, names, called, level
+                unseen_rates, natural["validation"], image_sets.attacked(unseen, "validation", protocol), seen, scored, names, called, level
             )
         )
     chosen = run.do(choose_detector, [*candidates.values(), fused], [*called, "Fused"], rates, labels)

@@ -55,7 +55,7 @@ class TrialResult:
 def trained(
     image_sets: ImageSets,
     detector: Any,
-    rules: EvaluationProtocol,
+    protocol: EvaluationProtocol,
     training: TrainingSet,
     variant: EvidenceVariant,
     *,
@@ -64,17 +64,17 @@ def trained(
 ) -> Handle:
     """A detector, fitted on images of some attacks; with ``chosen`` its settings are that result, and ``detector`` stands for its kind."""
     role = training.role
-    twins = [image_sets.shown(detector, image_sets.attacked(a, role, rules), role, variant) for a in training.attacks]
+    twins = [image_sets.shown(detector, image_sets.attacked(a, role, protocol), role, variant) for a in training.attacks]
     natural = image_sets.shown(detector, image_sets.natural[role], role, variant)
-    beside = image_sets.beside(detector, training.attacks, role, rules, variant)
+    beside = image_sets.beside(detector, training.attacks, role, protocol, variant)
     settings = {"trained_on": training.called, "scheme": training.scheme, "shuffled": training.shuffled}
-    return image_sets.run.do(fit_detector, natural, twins, chosen or detector, rules, seed=seed, **beside, **settings)
+    return image_sets.run.do(fit_detector, natural, twins, chosen or detector, protocol, seed=seed, **beside, **settings)
 
 
 def evaluate(
     image_sets: ImageSets,
     detector: Any,
-    rules: EvaluationProtocol,
+    protocol: EvaluationProtocol,
     training: TrainingSet,
     tests: Sequence[Handle],
     variant: EvidenceVariant,
@@ -88,7 +88,7 @@ def evaluate(
     Args:
         image_sets: the images.
         detector: its settings.
-        rules: of the protocol.
+        protocol: its storage and predicate.
         training: on what.
         tests: test image sets beside the naturals.
         variant: of the evidence.
@@ -101,16 +101,16 @@ def evaluate(
     def see(images: Handle, role: str) -> Handle:
         return image_sets.shown(detector, images, role, variant)
 
-    fitted = trained(image_sets, detector, rules, training, variant, seed=seed, chosen=chosen)
+    fitted = trained(image_sets, detector, protocol, training, variant, seed=seed, chosen=chosen)
     sets = [see(natural["calibration"], "calibration")]
     if not briefly:
         few = {r: image_sets.few(see(natural[r], r)) for r in ("train", "detector_train", "validation")}
         twins = {
-            r: [image_sets.few(see(image_sets.attacked(a, r, rules), r)) for a in training.attacks]
+            r: [image_sets.few(see(image_sets.attacked(a, r, protocol), r)) for a in training.attacks]
             for r in ("detector_train", "validation")
         }
         sets += [few["train"], few["detector_train"], *twins["detector_train"], few["validation"], *twins["validation"]]
-    calibrated = Scored(fitted, sets, run.do(score, fitted, sets, rules=rules, **asked))
+    calibrated = Scored(fitted, sets, run.do(score, fitted, sets, protocol=protocol, **asked))
     shown = [see(images, "test") for images in (natural["test"], *tests)]
     found = run.do(score, fitted, shown, calibrated=calibrated.scores, **asked)
     return TrialResult(fitted, calibrated, Scored(fitted, shown, found))

@@ -52,7 +52,7 @@ def fit_fusion(
     members: list[nn.Module],
     names: list[str],
     attacked: list[Rows],
-    rules: EvaluationProtocol,
+    protocol: EvaluationProtocol,
     called: str = "all",
     *,
     seed: int,
@@ -64,7 +64,7 @@ def fit_fusion(
         members: the detectors.
         names: of those image sets; not used, it is part of the key.
         attacked: validation rows of each attack of the mixture that the members were trained on.
-        rules: of the protocol.
+        protocol: its storage and predicate.
         called: what tables call this fusion.
         seed: repetition of the members.
     """
@@ -76,7 +76,7 @@ def fit_fusion(
     facts |= {"title": Fused.title, "description": Fused.description}
     parts = [vars(m)["facts"]["detector"] for m in members]
     return with_facts(
-        fused, **facts, of=first["of"], protocol=rules.name, seed=seed % 1000, pairs=len(pairs), members=parts, weights=weights
+        fused, **facts, of=first["of"], protocol=protocol.name, seed=seed % 1000, pairs=len(pairs), members=parts, weights=weights
     )
 
 

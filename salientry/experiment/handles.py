@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import UsageError
 from ..keys import canonical, class_name, digest, label, revision_of
 from ..protocol import deal
-from ..renamed import FIRST_ROLES
+from ..renamed import FIRST_ARGUMENTS, FIRST_ROLES
 from ..rows import Joined, Rows
 from ..store import JSON
 from ..types import ROLES, Pool
@@ -207,7 +207,8 @@ def revisions_used(made_by: Step) -> dict[str, int]:
 def make_handle(made_by: Step, args: dict[str, Any], seed: int | None, numerics: str) -> Handle:
     """The handle of a step on these arguments; its key is made here."""
     name, revision, told = made_by.keyed(args) if made_by.keyed else (made_by.name, made_by.revision, args)
-    if "role" in args:  # keys and folders of a store call roles by their first names
+    told = {FIRST_ARGUMENTS.get(k, k): v for k, v in told.items()}  # keys and folders of a store know arguments and roles
+    if "role" in args:  # by their first names
         told = told | {"role": FIRST_ROLES.get(args["role"], args["role"])}
     parts: list[Any] = [name, revision, canonical(told)]
     parts += [{"seed": seed}] if made_by.seeded else []

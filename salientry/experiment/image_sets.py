@@ -54,27 +54,27 @@ class ImageSets:
         """Those of these images that tell how a detector trained."""
         return images if self.health is None else images.first(self.health)
 
-    def attacked(self, attack: Any, role: str, rules: EvaluationProtocol) -> Handle:
+    def attacked(self, attack: Any, role: str, protocol: EvaluationProtocol) -> Handle:
         """The settled adversarials of an attack; proposed once, whatever the protocol."""
-        key = (attack, role, rules.name)
+        key = (attack, role, protocol.name)
         if key not in self._known:
             natural = self.natural[role]
             proposed = self.run.do(attack_images, natural, self.classifier, attack)
-            self._known[key] = self.run.do(quantize_and_mark, proposed, natural, self.classifier, rules)
+            self._known[key] = self.run.do(quantize_and_mark, proposed, natural, self.classifier, protocol)
         return self._known[key]
 
-    def control(self, control: Any, attack: Any, rules: EvaluationProtocol, role: str = "test") -> Handle:
+    def control(self, control: Any, attack: Any, protocol: EvaluationProtocol, role: str = "test") -> Handle:
         """A stored control of the images of a role, made from the settled adversarials of an attack (which some do not look at)."""
         if getattr(control, "in_float", False):
-            rules = PUBLISHED
-        key = (control, None if isinstance(control, Null | RoundTrip) else attack, rules.name, role)
+            protocol = PUBLISHED
+        key = (control, None if isinstance(control, Null | RoundTrip) else attack, protocol.name, role)
         if key not in self._known:
-            natural, settled = self.natural[role], self.attacked(attack, role, rules)
+            natural, settled = self.natural[role], self.attacked(attack, role, protocol)
             donors = (
                 [self.run.do(shift_by_one, natural), self.run.do(shift_by_one, settled)] if getattr(control, "borrows", False) else None
             )
             proposed = self.run.do(control_images, natural, settled, control, donors)
-            self._known[key] = self.run.do(quantize_and_mark, proposed, natural, self.classifier, rules)
+            self._known[key] = self.run.do(quantize_and_mark, proposed, natural, self.classifier, protocol)
         return self._known[key]
 
     def shown(self, detector: Any, images: Handle, role: str, variant: EvidenceVariant) -> Handle:
@@ -97,14 +97,14 @@ class ImageSets:
         return self._known[key]
 
     def beside(
-        self, detector: Any, attacks: Sequence[Any], role: str, rules: EvaluationProtocol, variant: EvidenceVariant
+        self, detector: Any, attacks: Sequence[Any], role: str, protocol: EvaluationProtocol, variant: EvidenceVariant
     ) -> dict[str, Any]:
         """What this detector is fitted on beside naturals and their twins, as arguments of ``fit_detector``."""
         found: dict[str, Any] = self.asked(detector)
         if "training" in detector.needs:
             found["training"] = self.shown(detector, self.natural["train"], "train", variant)
         if "copies" in detector.needs:
-            copies = [self.control(MatchedNoise(), a, rules, role) for a in attacks]
+            copies = [self.control(MatchedNoise(), a, protocol, role) for a in attacks]
             found["copies"] = [self.shown(detector, images, role, variant) for images in copies]
         return found
 

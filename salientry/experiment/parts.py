@@ -175,17 +175,17 @@ class Parts:
     def built(self) -> tuple[Handle, Handle, Handle]:
         """The detector, its calibration, and its scores of *validation* naturals and of each attack's images of that role."""
         run, image_sets, attacks, variant = self.run, self.image_sets, tuple(self.attacks), EvidenceVariant(self.saliency_model)
-        rules, called = replace(STRICT, levels=(self.level,)), "combined" if len(attacks) > 1 else ""
-        fits = {c: trained(image_sets, c, rules, TrainingSet(attacks, called), variant) for c in self.wanted}
+        protocol, called = replace(STRICT, levels=(self.level,)), "combined" if len(attacks) > 1 else ""
+        fits = {c: trained(image_sets, c, protocol, TrainingSet(attacks, called), variant) for c in self.wanted}
         chosen, reader = next(iter(fits.values())), Reader.of(self.wanted)
         if len(fits) > 1:
-            scored = [on_select(image_sets, t, c, attacks, rules, variant) for c, t in fits.items()]
-            twins = [image_sets.attacked(a, "validation", rules) for a in attacks]
-            fused = run.do(fit_fusion, scored, list(fits.values()), select_names([label(a) for a in attacks]), twins, rules)
-            chosen = choose(image_sets, fits, fused, attacks, rules, variant, self.level).detector
+            scored = [on_select(image_sets, t, c, attacks, protocol, variant) for c, t in fits.items()]
+            twins = [image_sets.attacked(a, "validation", protocol) for a in attacks]
+            fused = run.do(fit_fusion, scored, list(fits.values()), select_names([label(a) for a in attacks]), twins, protocol)
+            chosen = choose(image_sets, fits, fused, attacks, protocol, variant, self.level).detector
         asked, calibration = image_sets.asked(reader), image_sets.shown(reader, image_sets.natural["calibration"], "calibration", variant)
-        calibrated = run.do(score, chosen, [calibration], rules=rules, **asked)
-        sets = [image_sets.natural["validation"], *(image_sets.attacked(a, "validation", rules) for a in attacks)]
+        calibrated = run.do(score, chosen, [calibration], protocol=protocol, **asked)
+        sets = [image_sets.natural["validation"], *(image_sets.attacked(a, "validation", protocol) for a in attacks)]
         return (
             chosen,
             calibrated,

@@ -54,9 +54,9 @@ def _as_recorded(args: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     step by itself.
     """
     if (parts := args.get("parts")) is None:
-        return ("calibrate", 2, args) if "rules" in args else ("score", 2, args) if "calibrated" in args else ("score_sets", 1, args)
+        return ("calibrate", 2, args) if "protocol" in args else ("score", 2, args) if "calibrated" in args else ("score_sets", 1, args)
     rest = {k: v for k, v in args.items() if k not in ("parts", "detector")} | {"scored": parts, "fused": args["detector"]}
-    return ("calibrate_fusion" if "rules" in args else "score_fusion", 1, rest)
+    return ("calibrate_fusion" if "protocol" in args else "score_fusion", 1, rest)
 
 
 @step("scores", keyed=_as_recorded)
@@ -64,7 +64,7 @@ def score(
     detector: nn.Module,
     sets: list[Rows] | None = None,
     parts: list[Found] | None = None,
-    rules: EvaluationProtocol | None = None,
+    protocol: EvaluationProtocol | None = None,
     calibrated: Found | None = None,
     classifier: nn.Module | None = None,
 ) -> Found:
@@ -74,12 +74,12 @@ def score(
         detector: fitted.
         sets: the images, with the stored evidence that the detector needs; None: every set that its parts scored.
         parts: for a fusion what each of its members scored these sets; None: the detector is shown the images.
-        rules: whose levels; the thresholds are frozen here, on the naturals for calibration among the sets; None: there are none.
+        protocol: whose levels; the thresholds are frozen here, on the naturals for calibration among the sets; None: there are none.
         calibrated: an input so that thresholds are frozen before an attacked test image is scored; it is not used.
         classifier: for a detector that asks it about other images.
 
     Returns:
-        (N,) scores of each set by its :func:`set_name`; a threshold for each level by rules, ``own`` is the head's own 0.
+        (N,) scores of each set by its :func:`set_name`; a threshold for each level of the protocol, ``own`` is the head's own 0.
 
     Raises:
         UsageError: for two sets of one name, or nothing to calibrate on.
@@ -93,7 +93,7 @@ def score(
             found = {name: _shown(detector, rows, classifier) for name, rows in zip(_names(sets), sets, strict=True)}
         else:
             raise UsageError("nothing to score: neither image sets nor the scores of a fusion's parts were given")
-    return Found(None if rules is None else thresholds_of(scores_of(found, natural_set("calibration")), rules), found)
+    return Found(None if protocol is None else thresholds_of(scores_of(found, natural_set("calibration")), protocol), found)
 
 
 def _names(sets: list[Rows]) -> list[str]:
@@ -129,8 +129,8 @@ def scores_of(found: Found | dict[str, Any], name: str) -> NDArray[Any]:
     return np.asarray(arrays[name])
 
 
-def thresholds_of(scores: NDArray[Any], rules: EvaluationProtocol) -> dict[str, float]:
-    """A threshold for each level of the rules, from the scores of calibration naturals; ``own`` is the head's own 0."""
-    for level in rules.levels:
+def thresholds_of(scores: NDArray[Any], protocol: EvaluationProtocol) -> dict[str, float]:
+    """A threshold for each level of the protocol, from the scores of calibration naturals; ``own`` is the head's own 0."""
+    for level in protocol.levels:
         warn_if_small(len(scores), level)
-    return {"own": 0.0} | {str(level): pac_threshold(scores, level) for level in rules.levels}
+    return {"own": 0.0} | {str(level): pac_threshold(scores, level) for level in protocol.levels}

@@ -161,14 +161,14 @@ def control_images(natural: Batch, settled: Batch, control: Any, donors: list[Ba
     return {"image": control(x, x_adv, seeds=natural.seeds(seed, CONTROL_STREAM))}
 
 
-def _storage_facts(rules: EvaluationProtocol, classifier: nn.Module, proposed: Rows, **_: Any) -> dict[str, JSON]:
-    searched = rules.bits and proposed.facts.get("eps") is None and "control" not in proposed.facts
-    storage = "float32" if rules.bits is None else f"{rules.bits} bits, searched" if searched else f"{rules.bits} bits"
-    return {"protocol": rules.name, "storage": storage} | _classifier_facts(classifier)
+def _storage_facts(protocol: EvaluationProtocol, classifier: nn.Module, proposed: Rows, **_: Any) -> dict[str, JSON]:
+    searched = protocol.bits and proposed.facts.get("eps") is None and "control" not in proposed.facts
+    storage = "float32" if protocol.bits is None else f"{protocol.bits} bits, searched" if searched else f"{protocol.bits} bits"
+    return {"protocol": protocol.name, "storage": storage} | _classifier_facts(classifier)
 
 
 @step("settle", each_image=True, facts=_storage_facts, revision=2)
-def quantize_and_mark(proposed: Batch, natural: Batch, classifier: nn.Module, rules: EvaluationProtocol) -> Columns:
+def quantize_and_mark(proposed: Batch, natural: Batch, classifier: nn.Module, protocol: EvaluationProtocol) -> Columns:
     """Storage and predicate of a protocol: every row stays, ``counts`` marks the ones that its numbers speak of.
 
     Columns: ``image`` (8-bit protocols), ``logits``, ``predicted``, ``features`` of the image as stored; ``right`` (the natural was
@@ -176,16 +176,16 @@ def quantize_and_mark(proposed: Batch, natural: Batch, classifier: nn.Module, ru
     8-bit image was searched, ``plain``: whether mere rounding would have left it changed.
     """
     own, eps, is_control = natural.predicted, proposed.facts.get("eps"), "control" in proposed.facts
-    z = stored(classifier, natural.image, proposed.image, own, rules, eps, is_control)
+    z = stored(classifier, natural.image, proposed.image, own, protocol, eps, is_control)
     seen = _passed(classifier, z)
-    found = _answer(seen) | measured(natural, z, seen.predicted, rules, eps, is_control)
-    if rules.bits is not None and eps is None and not is_control:
+    found = _answer(seen) | measured(natural, z, seen.predicted, protocol, eps, is_control)
+    if protocol.bits is not None and eps is None and not is_control:
         found |= {"plain": classifier(eight_bits(proposed.image)).argmax(1) != own}
-    return found | ({"image": (z * 255).round().to(torch.uint8)} if rules.bits is not None else {})
+    return found | ({"image": (z * 255).round().to(torch.uint8)} if protocol.bits is not None else {})
 
 
 def measured(
-    natural: Batch, z: Tensor, predicted: Tensor, rules: EvaluationProtocol, eps: float | None, is_control: bool = False
+    natural: Batch, z: Tensor, predicted: Tensor, protocol: EvaluationProtocol, eps: float | None, is_control: bool = False
 ) -> Columns:
     """What came of images as they are stored, by a protocol's predicate.
 
@@ -193,19 +193,19 @@ def measured(
         natural: naturals that were classified; those without a label are taken for right.
         z: (n, C, H, W) in their place.
         predicted: (n,) what the classifier says of ``z``.
-        rules: of the protocol.
+        protocol: its storage and predicate.
         eps: the attack's budget; None: it has none.
         is_control: whether they are a control's.
     """
     x, own = natural.image, natural.predicted
     moved = (z - x).flatten(1)
     right = own == natural.label if "label" in natural else torch.ones_like(own, dtype=torch.bool)
-    changed, in_budget = predicted != own, within(x, z, rules, None if is_control else eps)
+    changed, in_budget = predicted != own, within(x, z, protocol, None if is_control else eps)
     found = {
         "right": right,
         "changed": changed,
         "in_budget": in_budget,
-        "counts": evaluation_mask(rules, right, changed, in_budget, is_control),
+        "counts": evaluation_mask(protocol, right, changed, in_budget, is_control),
     }
     return found | {"rms": moved.square().mean(1).sqrt(), "linf": moved.abs().amax(1), "l0": (moved != 0).float().mean(1)}
 
@@ -223,7 +223,7 @@ def fit_detector(
     natural: Rows,
     attacked: list[Rows],
     settings: Any,
-    rules: EvaluationProtocol,
+    protocol: EvaluationProtocol,
     parts: list[nn.Module] | None = None,
     training: Rows | None = None,
     copies: list[Rows] | None = None,
@@ -240,7 +240,7 @@ def fit_detector(
         natural: rows that were classified, and drawn if the detector reads maps.
         attacked: the same, settled, of one attack or several (row i of attack i modulo their number).
         settings: of the detector.
-        rules: of the protocol.
+        protocol: its storage and predicate.
         parts: what the detector stands on.
         training: naturals that the classifier was trained on, for a detector that needs them.
         copies: harmless copies of the naturals, one set an attack, likewise.
@@ -250,7 +250,7 @@ def fit_detector(
         shuffled: train on shuffled labels: a control.
         seed: repetition.
     """
-    pairs, needs = StoredPairs(natural, attacked, settings, parts or [], rules.paired, shuffled), settings.needs
+    pairs, needs = StoredPairs(natural, attacked, settings, parts or [], protocol.paired, shuffled), settings.needs
     given = {"training": [training] if training is not None else None, "copies": copies}
     beside = {name: stored_set(rows, needs) for name, rows in given.items() if rows}
     evidence = StoredEvidence(pairs, needs, classifier=classifier, **beside)
@@ -258,7 +258,11 @@ def fit_detector(
     labels = [a.facts["attack"] for a in attacked]
     facts = {"detector": name_of(settings), "settings": label(settings), "group": settings.group, "of": labels}
     facts |= {"title": getattr(settings, "title", name_of(settings)), "description": getattr(settings, "description", "")}
-    facts |= {"scheme": scheme or ("paired" if rules.paired else "replica"), "trained_on": trained_on or labels[0], "protocol": rules.name}
+    facts |= {
+        "scheme": scheme or ("paired" if protocol.paired else "replica"),
+        "trained_on": trained_on or labels[0],
+        "protocol": protocol.name,
+    }
     return with_facts(fitted, **facts, seed=seed % 1000, pairs=len(pairs))
 
 

@@ -28,7 +28,7 @@ from .steps import BATCH, Columns, borders
 from .stored_evidence import StoredPairs
 
 CALIBRATED, LOOKS, CLEAR = 400, 25, 0.25  # naturals that set a weak detector's threshold; looks that judge one that draws; its clearance
-AFRESH = 7  # another stream of random numbers: an attack that is run once more, independently
+RERUN = 7  # another stream of random numbers: an attack that is run once more, independently
 
 
 @step("right_ones", stored=False)
@@ -54,7 +54,7 @@ def _facts(attack: Any, classifier: Any = None, detector: nn.Module | None = Non
         "eps": attack.eps,
         "norm": attack.norm,
     }
-    calibrated, rules = given.get("calibrated"), given.get("rules")
+    calibrated, protocol = given.get("calibrated"), given.get("protocol")
     return (
         told
         | settings
@@ -62,8 +62,8 @@ def _facts(attack: Any, classifier: Any = None, detector: nn.Module | None = Non
             "detector_protocol": known.get("protocol"),
             "level": level,
             "thresholds": {"own": 0.0} if calibrated is None else calibrated.value,
-            "protocol": rules.name if rules else None,
-            "afresh": given.get("afresh", False),
+            "protocol": protocol.name if protocol else None,
+            "independent_rerun": given.get("independent_rerun", False),
             "sharpness": target.sharpness if target.smoothed else None,
             "ramp": target.slope_of is not detector and not isinstance(detector, FittedExternal),
         }
@@ -90,12 +90,12 @@ def attack_defended(
     natural: Batch,
     classifier: nn.Module,
     attack: Any,
-    rules: EvaluationProtocol,
+    protocol: EvaluationProtocol,
     detector: nn.Module | None = None,
     saliency: nn.Module | None = None,
     calibrated: Found | None = None,
     level: str = "own",
-    afresh: bool = False,
+    independent_rerun: bool = False,
     *,
     seed: int,
 ) -> Columns:
@@ -105,12 +105,12 @@ def attack_defended(
         natural: classified naturals; the label to leave is the classifier's own.
         classifier: to be fooled.
         attack: of ``adaptive``.
-        rules: storage.
+        protocol: its storage.
         detector: not to be noticed by; None: the classifier alone.
         saliency: draws its maps.
         calibrated: its thresholds; None: its own 0.
         level: which threshold the attack aims at.
-        afresh: once more, with other random numbers where it draws some.
+        independent_rerun: once more, with other random numbers where it draws some.
         seed: repetition.
 
     Returns:
@@ -119,15 +119,15 @@ def attack_defended(
     """
     x, own = natural.image, natural.predicted
     target = Defended(classifier, saliency, detector, _threshold(calibrated, level))
-    out = attack(target, x, own, seeds=natural.seeds(seed, ATTACK_STREAM + (AFRESH if afresh else 0)))
-    stored = out if rules.bits is None else eight_bits(out)
+    out = attack(target, x, own, seeds=natural.seeds(seed, ATTACK_STREAM + (RERUN if independent_rerun else 0)))
+    stored = out if protocol.bits is None else eight_bits(out)
     logits, scores = target.seen(stored)
     changed, moved = logits.argmax(1) != own, (stored - x).flatten(1)
     budget = attack.eps if getattr(attack, "project", True) else None
-    inside, right = within(x, stored, rules, budget, attack.norm), own == natural.label
-    found = {"image": stored if rules.bits is None else (stored * 255).round().to(torch.uint8)}
+    inside, right = within(x, stored, protocol, budget, attack.norm), own == natural.label
+    found = {"image": stored if protocol.bits is None else (stored * 255).round().to(torch.uint8)}
     found |= {"predicted": logits.argmax(1), "score": scores, "natural_score": target.seen(x)[1]}
-    found |= {"right": right, "changed": changed, "in_budget": inside, "counts": evaluation_mask(rules, right, changed, inside, False)}
+    found |= {"right": right, "changed": changed, "in_budget": inside, "counts": evaluation_mask(protocol, right, changed, inside, False)}
     return found | {"rms": moved.square().mean(1).sqrt(), "linf": moved.abs().amax(1), "l2": moved.norm(dim=1)}
 
 
@@ -220,7 +220,7 @@ def harden(
     attacked: list[Rows],
     detector: nn.Module,
     settings: Hardening,
-    rules: EvaluationProtocol,
+    protocol: EvaluationProtocol,
     round: int,
     against: str,
     *,
@@ -233,7 +233,7 @@ def harden(
         attacked: the same rows, by each black-box attack and by each white-box attack so far.
         detector: of the round before.
         settings: of the round.
-        rules: of the protocol.
+        protocol: its storage and predicate.
         round: 1, 2, ...
         against: what tables call the attack.
         seed: repetition.

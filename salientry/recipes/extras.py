@@ -31,10 +31,10 @@ def ladder(config: Config, image_sets: ImageSets, variant: EvidenceVariant, outp
         for kind in (SPD, ID):
             rungs = [(UNPAIRED, "train", config.replica), (FOOLING, "train", config.replica), (loose, "train", config.replica)]
             rungs += [(loose, "detector_train", config.replica), (loose, "detector_train", config.head)]
-            for scheme, (rules, role, head) in zip(RUNGS, rungs, strict=True):
-                training, tests = TrainingSet((attack,), scheme=scheme, role=role), [image_sets.attacked(attack, "test", rules)]
+            for scheme, (protocol, role, head) in zip(RUNGS, rungs, strict=True):
+                training, tests = TrainingSet((attack,), scheme=scheme, role=role), [image_sets.attacked(attack, "test", protocol)]
                 for seed in range(min(config.seeds, 2)):
-                    outputs.scores += evaluate(image_sets, kind(head), rules, training, tests, variant, seed=seed, briefly=True).outputs
+                    outputs.scores += evaluate(image_sets, kind(head), protocol, training, tests, variant, seed=seed, briefly=True).outputs
 
 
 def sweep(config: Config, image_sets: ImageSets, variant: EvidenceVariant, outputs: Outputs) -> None:

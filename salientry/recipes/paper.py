@@ -148,22 +148,22 @@ class Experiment:
                 )
         outputs.gradients.append(self.run.do(gradient_sizes, self.image_sets.natural["test"], self.image_sets.classifier))
 
-    def tests(self, rules: EvaluationProtocol, attacks: tuple[Any, ...], every: bool) -> list[Handle]:
+    def tests(self, protocol: EvaluationProtocol, attacks: tuple[Any, ...], every: bool) -> list[Handle]:
         """Test images of all attacks, then controls as large as the ``attacks``; ``every`` control, or the mandatory ones."""
         config, image_sets = self.config, self.image_sets
-        found = [image_sets.attacked(a, "test", rules) for a in config.tested]
-        found += [image_sets.control(Null(), attacks[0], rules)]
-        found += [image_sets.control(MatchedNoise(), a, rules) for a in attacks]
+        found = [image_sets.attacked(a, "test", protocol) for a in config.tested]
+        found += [image_sets.control(Null(), attacks[0], protocol)]
+        found += [image_sets.control(MatchedNoise(), a, protocol) for a in attacks]
         if every:
-            found += [image_sets.control(RoundTrip(), attacks[0], rules)]
+            found += [image_sets.control(RoundTrip(), attacks[0], protocol)]
             for a in attacks:
                 kinds = [MatchedNoise(kind="gaussian"), Transplant(), *([Shuffled()] if getattr(a, "sparse", False) else [])]
-                found += [*(image_sets.control(k, a, rules) for k in kinds), image_sets.attacked(a, "test", PUBLISHED)]
+                found += [*(image_sets.control(k, a, protocol) for k in kinds), image_sets.attacked(a, "test", PUBLISHED)]
         return list({h.fingerprint: h for h in found}.values())
 
-    def trainings(self, rules: EvaluationProtocol) -> Iterator[TrainingSet]:
+    def trainings(self, protocol: EvaluationProtocol) -> Iterator[TrainingSet]:
         """On each attack alone, and on all of them."""
-        yield from (TrainingSet((a,)) for a in (self.config.rows if rules.name == "strict" else self.config.attacks))
+        yield from (TrainingSet((a,)) for a in (self.config.rows if protocol.name == "strict" else self.config.attacks))
         yield self.combined
 
     def is_headline(self, training: TrainingSet) -> bool:
@@ -193,12 +193,12 @@ class Experiment:
         return self.run.do(choose_recipe, tried, twins, scored, select_names([label(a) for a in rows]))
 
     def evaluated(
-        self, detector: Any, rules: EvaluationProtocol, training: TrainingSet, seed: int, variant: EvidenceVariant | None = None
+        self, detector: Any, protocol: EvaluationProtocol, training: TrainingSet, seed: int, variant: EvidenceVariant | None = None
     ) -> TrialResult:
         """A trial with the controls that its place in the experiment asks for."""
-        tests = self.tests(rules, training.attacks, every=rules.name == "strict" and seed == 0)
+        tests = self.tests(protocol, training.attacks, every=protocol.name == "strict" and seed == 0)
         chosen = self.recipe if isinstance(detector, IDPlus) else None
-        return evaluate(self.image_sets, detector, rules, training, tests, variant or self.variant, seed=seed, chosen=chosen)
+        return evaluate(self.image_sets, detector, protocol, training, tests, variant or self.variant, seed=seed, chosen=chosen)
 
     def ablation(self, detector: Any, training: TrainingSet, variant: EvidenceVariant) -> TrialResult:
         """A trial of a detector that is blinded: it is tested on its training attack alone."""
@@ -210,22 +210,24 @@ class Experiment:
         """The grids: trained on each attack, and on all, tested on each."""
         config = self.config
         replicas = [type(d)(head=config.replica) for d in config.defences]
-        for rules in (PUBLISHED, config.strict):
-            strict = rules is config.strict
-            for training in (*self.trainings(rules), *([] if strict or config.printed is None else [TrainingSet((config.printed,))])):
+        for protocol in (PUBLISHED, config.strict):
+            strict = protocol is config.strict
+            for training in (*self.trainings(protocol), *([] if strict or config.printed is None else [TrainingSet((config.printed,))])):
                 fair = (IDPlus(config.recipes[0]),) if strict and self.is_headline(training) else ()
                 trials = [
-                    (d, rules, seed)
+                    (d, protocol, seed)
                     for d in (*config.defences, *fair, *(o for o in config.others if o.seeded))
                     for seed in range(config.seeds)
                 ]
-                trials += [(o, rules, 0) for o in config.others if not o.seeded] + ([] if strict else [(d, UNPAIRED, 0) for d in replicas])
+                trials += [(o, protocol, 0) for o in config.others if not o.seeded] + (
+                    [] if strict else [(d, UNPAIRED, 0) for d in replicas]
+                )
                 for detector, manner, seed in trials:
                     outputs.scores += self.evaluated(detector, manner, training, seed).outputs
                 if strict and self.trunk and self.is_headline(training):
                     own = replace(training, scheme="trunk")
                     for d, seed in product(config.defences[:2], range(config.seeds)):
-                        outputs.scores += self.evaluated(d, rules, own, seed, self.trunk).outputs
+                        outputs.scores += self.evaluated(d, protocol, own, seed, self.trunk).outputs
         outputs.recipe = self.recipe
 
     def ablate_inputs(self, outputs: Outputs) -> None:
@@ -296,7 +298,7 @@ class Experiment:
                 continue
             members, scored = [trials[d].detector for d in kept], [trials[d] for d in kept]
             fused = run.do(fit_fusion, [selected[d] for d in kept], members, names, twins, config.strict, called, seed=seed)
-            calibrated = run.do(score, fused, parts=[t.calibrated.scores for t in scored], rules=config.strict)
+            calibrated = run.do(score, fused, parts=[t.calibrated.scores for t in scored], protocol=config.strict)
             found = run.do(score, fused, sets, [t.scored.scores for t in scored], calibrated=calibrated)
             scores += [Scored(fused, scored[0].calibrated.sets, calibrated), Scored(fused, sets, found)]
             whole += [fused, calibrated] if called == "all" else []
@@ -311,7 +313,7 @@ class Experiment:
         choice = choose(image_sets, candidates, fused, config.attacks, config.strict, self.variant, level)
         reader = Reader.of(candidates)
         shown = image_sets.shown(reader, image_sets.natural["calibration"], "calibration", self.variant)
-        calibrated = self.run.do(score, choice.detector, [shown], rules=config.strict, **image_sets.asked(reader))
+        calibrated = self.run.do(score, choice.detector, [shown], protocol=config.strict, **image_sets.asked(reader))
         outputs.choice = [*choice.rates, choice.detector]
         outputs.guard = GuardParts(image_sets.classifier, _is(self.variant.saliency), choice.detector, calibrated, level)
 
@@ -322,14 +324,14 @@ class Experiment:
             run.do(fit_saliency, image_sets.natural["validation"], image_sets.classifier, m)
             for m in (Gradient(), GradientInput(), GuidedBackprop(), Gradient(of="prob"))
         ]
-        for rules in (PUBLISHED, config.strict):
-            strict = rules is config.strict
+        for protocol in (PUBLISHED, config.strict):
+            strict = protocol is config.strict
             attacks = config.rows if strict else config.attacks
-            attacked = [image_sets.attacked(a, "test", rules) for a in attacks]
-            noisy = [image_sets.control(MatchedNoise(), a, rules) for a in attacks]
+            attacked = [image_sets.attacked(a, "test", protocol) for a in attacks]
+            noisy = [image_sets.control(MatchedNoise(), a, protocol) for a in attacks]
             sets = (image_sets.natural["test"], attacked, noisy)
             kinds = (MatchedNoise(), Transplant(), Reversed())
-            controls = [image_sets.control(k, a, rules) for a in attacks for k in kinds] if strict and config.headline else None
+            controls = [image_sets.control(k, a, protocol) for a in attacks for k in kinds] if strict and config.headline else None
             for saliency in (self.variant.saliency, *([self.trunk.saliency] if self.trunk else [])):
                 outputs.shifts.append(run.do(map_shift, *sets, saliency, split=strict, controls=controls))
             outputs.shifts += [run.do(map_shift, *sets, m) for m in others if strict]

@@ -134,13 +134,13 @@ class WhiteBoxExperiment:
         yield Target(fused, calibrated, self.saliency_model(None))
 
     def attack(
-        self, target: Target | None, attack: Any, rules: EvaluationProtocol | None = None, independent_rerun: bool = False
+        self, target: Target | None, attack: Any, protocol: EvaluationProtocol | None = None, independent_rerun: bool = False
     ) -> Handle:
         """One attack on the images that the classifier has right."""
         t = target or Target(None, None, None)  # type: ignore[arg-type]
         level = "own" if t.calibrated is None else self.level
         where = (t.fitted, t.saliency, t.calibrated, level, independent_rerun)
-        return self.run.do(attack_defended, self.right, self.classifier, attack, rules or self.strict, *where)
+        return self.run.do(attack_defended, self.right, self.classifier, attack, protocol or self.strict, *where)
 
     # --- the stronger standard ---
 
@@ -235,30 +235,30 @@ class WhiteBoxExperiment:
                 self.hardened(settings, seed, called, attack, PUBLISHED)
             self.hardened(settings, seed, "selective", Selective(a.strict_training, 20), self.strict)
 
-    def hardened(self, settings: Any, seed: int, called: str, attack: Any, rules: EvaluationProtocol) -> None:
+    def hardened(self, settings: Any, seed: int, called: str, attack: Any, protocol: EvaluationProtocol) -> None:
         """All rounds, each looked at by the attack that it is trained against; the last one attacked anew, and as it was before."""
         config, image_sets, variant, n = self.experiment.config, self.experiment.image_sets, self.experiment.variant, self.config.trained_on
         natural = image_sets.natural["detector_train"].first(n)
         seen = image_sets.shown(settings, image_sets.natural["detector_train"], "detector_train", variant).first(n)
         sets = [
-            image_sets.shown(settings, image_sets.attacked(b, "detector_train", rules), "detector_train", variant).first(n)
+            image_sets.shown(settings, image_sets.attacked(b, "detector_train", protocol), "detector_train", variant).first(n)
             for b in config.attacks
         ]
-        target = Target(self.experiment.evaluated(settings, rules, self.experiment.combined, seed).detector, None, variant.saliency)
+        target = Target(self.experiment.evaluated(settings, protocol, self.experiment.combined, seed).detector, None, variant.saliency)
         rounds = [target]
         for k in range(1, self.config.rounds + 1):
             where = (target.fitted, target.saliency)
-            made = self.run.do(attack_defended, natural, self.classifier, attack, rules, *where, seed=k)
+            made = self.run.do(attack_defended, natural, self.classifier, attack, protocol, *where, seed=k)
             sets.append(self.run.do(saliency_map, made, variant.saliency))
-            better = self.run.do(harden, seen, list(sets), target.fitted, Hardening(), rules, k, called, seed=seed)
+            better = self.run.do(harden, seen, list(sets), target.fitted, Hardening(), protocol, k, called, seed=seed)
             target = Target(better, None, variant.saliency)
             rounds.append(target)
         self.outputs.hardened += [t.fitted for t in rounds[1:]]
-        if rules is PUBLISHED:
+        if protocol is PUBLISHED:
             self.outputs.white_box += [self.attacked_in_passes(attack, t, [PASSES]) for t in rounds]
         for t in (rounds[0], rounds[-1]):
             self.rerun(self.calibrated(settings, t), attack.eps)
-        if rules is self.strict and seed == 0:
+        if protocol is self.strict and seed == 0:
             self.outputs.white_box += self.proofs(self.calibrated(settings, rounds[-1]))  # training may have flattened its slope
 
     def calibrated(self, settings: Any, target: Target) -> Target:
@@ -266,7 +266,7 @@ class WhiteBoxExperiment:
         shown = self.experiment.image_sets.shown(
             settings, self.experiment.image_sets.natural["calibration"], "calibration", self.experiment.variant
         )
-        return Target(target.fitted, self.run.do(score, target.fitted, [shown], rules=self.strict), target.saliency)
+        return Target(target.fitted, self.run.do(score, target.fitted, [shown], protocol=self.strict), target.saliency)
 
     def rerun(self, target: Target, eps: float) -> None:
         """By attacks with another loss, more steps and other random numbers that it was not trained on; and what it costs."""

@@ -137,8 +137,8 @@ TRAINING = Table(
     heads=("trained against", "defence", "round"),
     columns=NUMBERS,
 )
-AFRESH = Table(
-    "The first and the last detector attacked afresh",
+RERUNS = Table(
+    "The first and the last detector attacked independently once more",
     "Another loss, more steps, from a random start, at a strict threshold of its own, with the budget it was trained on; two of the three "
     "attacks are of a kind that it never saw. L2: of the first seed.",
     rows=("against", "title"),

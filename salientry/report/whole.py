@@ -44,7 +44,7 @@ def _white_box(r: Shown) -> Section:
     budgets, alarms = (m.values("white box", "budget", measure=k) for k in ("success", "alarm"))
     blocks = [m.table(white_tables.success(budgets, alarms)), m.table(white_tables.alone(budgets)), m.table(white_tables.BELIEF)]
     blocks += [m.table(white_tables.DOUBLED), m.table(white_tables.each(budgets))]
-    others = ("PLANTED", "ALGORITHMS", "SINGLE", "PASSES", "TRAINING", "AFRESH")
+    others = ("PLANTED", "ALGORITHMS", "SINGLE", "PASSES", "TRAINING", "RERUNS")
     return Section("whitebox", "An attacker who knows the detector", [*blocks, *(m.table(getattr(white_tables, t)) for t in others)])
 
 

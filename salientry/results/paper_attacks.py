@@ -5,7 +5,7 @@ Rows of kind ``table 3``, published, the head's own 0: ``title`` the detector, `
 attacked images flagged), ``natural`` (share of naturals that are not), ``balanced`` (the mean of the two), ``joint`` (share of the images
 that the classifier had right which end wrong and unflagged), ``linf`` (median Linf of the perturbation). Rows of kind ``hardened``:
 ``against`` what, and either ``round`` with the same measures, or ``when`` (``before``, ``after`` all rounds) with the success of an attack
-afresh (``attack`` the method, or ``any`` of them) and ``cost``.
+run once more (``attack`` the method, or ``any`` of them) and ``cost``.
 """
 
 from __future__ import annotations
@@ -100,13 +100,13 @@ def _hardened(s: Scores, sets: list[Images]) -> Iterator[Row]:
         place = {"detector": detector, "title": detector_title(detector, "paired"), "against": against}
         last, seeds = max(h["round"] for h in told), sorted({h["seed"] for h in told})
         yield from _rounds([i for i in sets if i["detector"] == detector], against, last, seeds)
-        attacked = [i for i in of_kind(s, "white box") if i["detector"] == detector and i["afresh"]]
+        attacked = [i for i in of_kind(s, "white box") if i["detector"] == detector and i["independent_rerun"]]
         after = [i for i in attacked if i["hardened"] == against and i["round"] == last]
         before = [i for i in attacked if i["hardened"] is None and i["detector_protocol"] == told[0]["protocol"]]
         known = {str(i["attack"]) for i in after}
         before = [i for i in before if str(i["attack"]) in known and i["scheme"] == "paired"]
         for when, some in (("before", before), ("after", after)):
-            yield from (r | place for r in _afresh(s, some, seeds, **place, when=when))
+            yield from (r | place for r in _reruns(s, some, seeds, **place, when=when))
 
 
 def _rounds(sets: list[Images], against: str, last: int, seeds: list[int]) -> Iterator[Row]:
@@ -118,7 +118,7 @@ def _rounds(sets: list[Images], against: str, last: int, seeds: list[int]) -> It
             yield from _after(some, PASSES, "hardened", against=against, round=k) if mine else ()
 
 
-def _afresh(s: Scores, sets: list[Images], seeds: list[int], **place: Any) -> Iterator[Row]:
+def _reruns(s: Scores, sets: list[Images], seeds: list[int], **place: Any) -> Iterator[Row]:
     """Attacks with another loss, more steps and other random numbers, at the strict threshold; of the seeds that all methods attacked."""
     by = {m: found for m in METHODS if (found := by_seed(i for i in sets if i["method"] == m and i["seed"] in seeds))}
     every = [k for k in seeds if all(k in [i["seed"] for i in found] for found in by.values())]

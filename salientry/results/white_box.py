@@ -78,12 +78,12 @@ class Target:
     @property
     def plain(self) -> list[Images]:
         """Attacks with a budget."""
-        return [i for i in self.sets if i["method"] in METHODS and not unlimited(i) and not i["afresh"]]
+        return [i for i in self.sets if i["method"] in METHODS and not unlimited(i) and not i["independent_rerun"]]
 
     @property
     def again(self) -> list[Images]:
         """Independent ones with more steps."""
-        bounded = [i for i in self.sets if i["method"] in METHODS and not unlimited(i) and i["afresh"]]
+        bounded = [i for i in self.sets if i["method"] in METHODS and not unlimited(i) and i["independent_rerun"]]
         return [i for i in bounded if steps(i) > min(steps(p) for p in self.plain)]
 
     @functools.cached_property
@@ -106,7 +106,7 @@ def targets(s: Scores) -> list[Target]:
     sets = [i for i in of_kind(s, "white box") if i["hardened"] is None and i["detector_protocol"] == "strict"]
     sets = [i for i in sets if i["level"] != "own" and i["seed"] == 0]
     tests = [i for i in of_kind(s, "binarization") if i["hardened"] is None]
-    usual = [i for i in sets if i["method"] in METHODS and not unlimited(i) and not i["afresh"]]
+    usual = [i for i in sets if i["method"] in METHODS and not unlimited(i) and not i["independent_rerun"]]
     names = dict.fromkeys((i["detector"], i["scheme"]) for i in usual)
     return [Target(*([i for i in some if (i["detector"], i["scheme"]) == n] for some in (sets, tests))) for n in names]
 

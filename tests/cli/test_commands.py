@@ -316,7 +316,7 @@ def test_a_plan_follows_what_was_done(store: Path, left: Path) -> None:
     assert told.lines[-1] == f"{count} steps: {count} done, 0 left, nothing to do"
     assert all(steps == done and not left for steps, done, left in kinds(told).values())
     assert all(line.startswith("done") for line in Told("plan", "tiny", "--all").lines[:-1])
-    gone = [p.parent for p in store.glob("scores/*/result.json") if "rules" in json.loads(p.read_text())["arguments"]] + sorted(
+    gone = [p.parent for p in store.glob("scores/*/result.json") if "protocol" in json.loads(p.read_text())["arguments"]] + sorted(
         store.glob("gallery/*")
     )
     for folder in gone:

@@ -307,7 +307,7 @@ def test_the_kept_one_works(kept: Guard, fresh: tuple[Tensor, Tensor], classifie
 def test_calibration_images_are_read_once_and_last(kept: Guard, store: Path) -> None:
     """Only the chosen detector is calibrated; no step but that has scores of those images."""
     scored = [json.loads(p.read_text()) for p in (store / "scores").glob("*/result.json")]
-    records = [r for r in scored if "rules" in r["arguments"]]
+    records = [r for r in scored if "protocol" in r["arguments"]]
     assert len(records) == 2  # ``guard`` and ``kept``
     assert all(len(r["arguments"]["sets"]) == 1 for r in records)
     chosen = next((store / "choose_detector").glob("*/result.json"))

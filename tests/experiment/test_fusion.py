@@ -105,7 +105,7 @@ def test_scores_from_stored_scores_are_those_of_the_module_on_the_evidence() -> 
         names = ["any/calibration/natural", "strict/validation/B"]
         by = [{n: p(Evidence(None, None, x)).numpy() for n, x in zip(names, images, strict=True)} for p in pixels]
     with pytest.warns(UserWarning, match="70 calibration images"):
-        found = score.function(fused, parts=scored(by), rules=replace(STRICT, levels=(0.05,)))
+        found = score.function(fused, parts=scored(by), protocol=replace(STRICT, levels=(0.05,)))
     some = score.function(fused, [Rows(IDS[:70], {}, facts("B"))], scored(by), calibrated=found)
     assert list(found.arrays) == names and list(some.arrays) == names[1:]
     for name, expected in zip(names, direct, strict=True):

@@ -56,7 +56,7 @@ def pixels(image_sets: ImageSets, h: Any) -> Any:
 
 
 def test_an_attack_proposes_once_for_both_protocols(image_sets: ImageSets) -> None:
-    published, strict = (image_sets.attacked(ATTACK, "test", rules) for rules in (PUBLISHED, STRICT))
+    published, strict = (image_sets.attacked(ATTACK, "test", protocol) for protocol in (PUBLISHED, STRICT))
     assert published.fingerprint != strict.fingerprint
     assert published.args["proposed"].fingerprint == strict.args["proposed"].fingerprint
     assert image_sets.attacked(DeepFool(steps=6), "test", STRICT) is strict
@@ -81,9 +81,9 @@ def test_a_transplant_is_the_next_images_perturbation(image_sets: ImageSets) -> 
 
 
 def test_the_round_trip_is_told_in_float_whatever_the_protocol(image_sets: ImageSets) -> None:
-    strict, published = (image_sets.control(RoundTrip(), ATTACK, rules) for rules in (STRICT, PUBLISHED))
+    strict, published = (image_sets.control(RoundTrip(), ATTACK, protocol) for protocol in (STRICT, PUBLISHED))
     assert strict is published
-    assert strict.args["rules"] == PUBLISHED
+    assert strict.args["protocol"] == PUBLISHED
     x, z = (pixels(image_sets, h) for h in (image_sets.natural["test"], strict))
     assert z.dtype == np.float32
     moved = np.abs(z - x)

@@ -141,7 +141,7 @@ def test_scores_are_what_the_detector_says_of_the_evidence_and_go_by_the_name_of
         whole = Batch(rows, np.arange(len(rows)))
         direct[name] = Bright()(Evidence(None, None, whole.image, map=whole.map)).numpy()
     with pytest.warns(UserWarning, match="300 calibration images"):
-        found = score.function(Bright(), sets, rules=STRICT)
+        found = score.function(Bright(), sets, protocol=STRICT)
     plain = score.function(Bright(), sets[::-1], calibrated=found)
     assert list(found.arrays) == list(SETS) == list(plain.arrays)[::-1] and plain.value is None
     for name, expected in direct.items():
@@ -157,23 +157,23 @@ def test_what_cannot_be_scored_is_said() -> None:
     with pytest.raises(UsageError, match="two image sets are called any/calibration/natural"):
         score.function(Bright(), [called("any/calibration/natural")] * 2)
     with pytest.raises(UsageError, match="there are no scores of any/calibration/natural; there are: published/detector_train/A"):
-        score.function(Bright(), [called("published/detector_train/A")], rules=STRICT)
+        score.function(Bright(), [called("published/detector_train/A")], protocol=STRICT)
     with pytest.raises(UsageError, match="neither image sets nor the scores of a fusion's parts"):
         score.function(Bright())
 
 
 def test_scoring_keeps_the_keys_that_were_made_when_each_way_of_it_was_a_step(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    net, images, part, rules = (run.given(x, x) for x in ("net", "images", "part", "rules"))
+    net, images, part, protocol = (run.given(x, x) for x in ("net", "images", "part", "protocol"))
     old = [
         digest("score_sets", 1, {"sets": [images], "detector": net}),
-        digest("calibrate", 2, {"sets": [images], "detector": net, "rules": rules}),
+        digest("calibrate", 2, {"sets": [images], "detector": net, "rules": protocol}),
         digest("score", 2, {"sets": [images], "detector": net, "calibrated": part}),
-        digest("calibrate_fusion", 1, {"scored": [part], "fused": net, "rules": rules}),
+        digest("calibrate_fusion", 1, {"scored": [part], "fused": net, "rules": protocol}),
         digest("score_fusion", 1, {"sets": [images], "scored": [part], "fused": net, "calibrated": part}),
     ]
-    ways: list[dict[str, Any]] = [{"sets": [images]}, {"sets": [images], "rules": rules}, {"sets": [images], "calibrated": part}]
-    ways += [{"parts": [part], "rules": rules}, {"sets": [images], "parts": [part], "calibrated": part}]
+    ways: list[dict[str, Any]] = [{"sets": [images]}, {"sets": [images], "protocol": protocol}, {"sets": [images], "calibrated": part}]
+    ways += [{"parts": [part], "protocol": protocol}, {"sets": [images], "parts": [part], "calibrated": part}]
     assert [run.do(score, net, **way).fingerprint for way in ways] == old
 
 

@@ -68,8 +68,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, Any], 
     attacker = WhiteBoxExperiment(experiment, replace(WHITE_BOX, images=20, table=20), outputs)
     trials = {}
     for detector in (*BASELINES, *experiment.config.detectors):
-        for rules in (PUBLISHED, experiment.config.strict):
-            trial = experiment.evaluated(detector, rules, TrainingSet((ATTACK,)), 0)
+        for protocol in (PUBLISHED, experiment.config.strict):
+            trial = experiment.evaluated(detector, protocol, TrainingSet((ATTACK,)), 0)
             outputs.scores += trial.outputs
         trials[str(getattr(detector, "name", type(detector).__name__))] = trial
         if detector in BASELINES:

@@ -165,13 +165,13 @@ def test_the_ladder_changes_one_thing_at_a_time(records: Scores, told: tuple[Pat
             if (facts["detector"], facts["of"]) == ("SPD", [SMALL_LABEL]):
                 heads[facts["scheme"]] = fitted
     assert list(heads) == ["ladder 0", "ladder 1", "ladder 2", "ladder 4", "ladder 5"]
-    rules = {k: h.args["rules"] for k, h in heads.items()}
+    protocols = {k: h.args["protocol"] for k, h in heads.items()}
     roles = {
         k: {u.args["role"] for u in upstream(h).values() if "role" in u.args and u.step and u.step.name == "_take_role"}
         for k, h in heads.items()
     }
     norm = {k: h.args["settings"].head.norm for k, h in heads.items()}
-    assert [(r.bits, r.only_positives, r.paired) for r in rules.values()] == [
+    assert [(r.bits, r.only_positives, r.paired) for r in protocols.values()] == [
         (None, False, False),
         (None, True, False),
         (8, True, False),
@@ -377,7 +377,7 @@ def test_the_headline_rows_alone_are_the_same_results_under_the_same_keys(tmp_pa
     every, few = ({h.fingerprint for h in run.order(list(fast(run, rows=rows)))} for rows in ("all", "headline"))
     assert len(few) < 0.5 * len(every)
     heads = [s.detector for s in fast(run, rows="headline").scores if "settings" in s.detector.args]
-    fitted = {h.fingerprint for h in heads if h.args["rules"].name == "strict"}
+    fitted = {h.fingerprint for h in heads if h.args["protocol"].name == "strict"}
     shared = fitted & every
     assert len(shared) > 0.6 * len(fitted), "all but what is trained on all attacks at once is the same work"
     with pytest.raises(UsageError, match="unknown choice of rows 'some'; there are: all, headline"):

@@ -122,7 +122,7 @@ def test_stored_scores_are_those_of_the_nets_on_the_images(told: tuple[Run, Outp
     done: set[str] = set()
     for s in scored(outputs, "test"):
         fit = s.detector
-        kind = f"{fit.slug.split('-')[0]} {fit.args['rules'].name} {fit.args['rules'].paired}"
+        kind = f"{fit.slug.split('-')[0]} {fit.args['protocol'].name} {fit.args['protocol'].paired}"
         if kind in done or fit.args.get("scheme"):
             continue
         done.add(kind)

@@ -84,9 +84,9 @@ def test_every_trial_has_the_mandatory_controls_and_the_first_seeds_all_of_them(
         fit = s.detector
         if fit.args.get("scheme"):
             continue  # spoiled: tested on its own attack alone
-        rules, found = fit.args["rules"], controls(s)
+        protocol, found = fit.args["protocol"], controls(s)
         assert {"Null", "MatchedNoise"} <= found
-        if rules.name == "strict" and fit.seed == 0:
+        if protocol.name == "strict" and fit.seed == 0:
             trained = [a.args["proposed"].args["attack"] for a in map(settled, fit.args["attacked"])]
             sparse = any(isinstance(a, CarliniWagner | JSMA) for a in trained)
             assert found == every | ({"Shuffled"} if sparse else set())

@@ -271,7 +271,7 @@ def test_a_hardened_detector_that_an_attack_is_too_weak_for_was_not_run() -> Non
     s = Scores.read(ROOT / "whitebox" / "digits")
     hardened = [i for i in s.white_box.values() if i["hardened"] == "selective" and i["detector"] == "SPD"]
     for i in hardened:
-        if i["kind"] == "white box" and i["afresh"]:
+        if i["kind"] == "white box" and i["independent_rerun"]:
             i["score"] = np.full_like(i["score"], 1e9)
         if i["kind"] == "binarization":
             i["found"] = np.zeros_like(i["found"])

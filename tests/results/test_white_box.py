@@ -75,12 +75,12 @@ def test_the_union_is_the_plain_count(digits: Scores) -> None:
     spd = [i for i in spd if i["method"] in METHODS and i["eps"] != 1.0]
     union = success(found, "SPD", "union")
     assert len(union) > 2
-    fewest = min(i["settings"]["steps"] for i in spd if not i["afresh"])
+    fewest = min(i["settings"]["steps"] for i in spd if not i["independent_rerun"])
     for at, value in union.items():
         like = next(i for i in spd if budget(i["norm"], i["eps"]) == at)
         won = np.zeros(len(like["id"]), bool)
         for i in spd:
-            if i["norm"] == like["norm"] and i["eps"] <= like["eps"] and (not i["afresh"] or i["settings"]["steps"] > fewest):
+            if i["norm"] == like["norm"] and i["eps"] <= like["eps"] and (not i["independent_rerun"] or i["settings"]["steps"] > fewest):
                 won |= i["right"] & i["changed"] & i["in_budget"] & (i["score"] <= i["thresholds"]["0.05"])
         assert value == pytest.approx(won.mean())
         assert value <= alone[at], "the classifier alone is never harder"

@@ -70,7 +70,7 @@ def _recovers(s: Scores, numbers: pd.DataFrame, d: str) -> Question:
     last = {against: max(h["round"] for h in told) for (of, against), told in trainings(s).items() if of == d}
     theirs = _first(numbers, kind="hardened", detector=d, against=THEIRS, round=last.get(THEIRS, -1), measure="detector")
     best = _first(numbers, kind="hardened", detector=d, against="selective", when="after", attack="any")
-    told = "share of images that an attack afresh gets past classifier and hardened strict detector" if best else ""
+    told = "share of images that an independent attack gets past classifier and hardened strict detector" if best else ""
     strict = _answer(best.get("id"), d, told)
     if best and above and (wrong := disbelieved(s, d, "selective")):
         strict = replace(strict, doubted="attack too weak: " + "; ".join(wrong))
