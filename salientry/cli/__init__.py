@@ -148,7 +148,7 @@ def report(
         ),
     ],
     verify: Annotated[
-        bool, typer.Option("--verify", help="Compute every number again from the score records; exit 1 on a difference.")
+        bool, typer.Option("--verify", help="Compute every number again from the scores that are kept; exit 1 on a difference.")
     ] = False,
     cells: Annotated[
         str | None,
@@ -194,8 +194,11 @@ def report(
         if several and beside is not None:
             raise UsageError(f"{folder} holds several runs, each with its own white box: give it alone, not with {beside}")
         if verify:
-            total = collection.verify(folder, tell) if several else checked(folder, tell)
-            tell(f"{total} numbers follow from the records in {folder}")
+            left: list[str] = []
+            total = collection.verify(folder, left.append) if several else checked(folder, left.append)
+            for line in left:
+                tell(line)
+            tell(f"{total} numbers {'agree with' if left else 'follow from'} the records in {folder}")
         else:
             tell(f"wrote {collection.write(folder) if several else write(folder, beside=beside)}")
             for shard in [f"{p}/{s}" for p in several for s in absent(p)] or ([] if several else absent(folder)):
