@@ -8,7 +8,7 @@ ROLES = {"fit": "train", "detect": "detector_train", "select": "validation", "ca
 GROUPS = {"floor": "baseline"}
 FACTS = {"family": "group", "form": "scheme", "afresh": "independent_rerun", "training_scheme": "scheme"}
 COLUMNS = {"exists": "class_presence", "opinion": "second_net_logprobs"}
-FIRST_ARGUMENTS = {"protocol": "rules", "independent_rerun": "afresh"}  # of steps: what keys call them
+FIRST_ARGUMENTS = {"protocol": "rules", "independent_rerun": "afresh", "adversarials": "settled"}  # of steps: what keys call them
 FIRST_ROLES = {now: first for first, now in ROLES.items()}  # in keys, and in the names of a store's folders
 
 

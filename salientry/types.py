@@ -138,7 +138,7 @@ class Attack(Protocol):
 
 @runtime_checkable
 class Control(Protocol):
-    """An image that a detector should not flag, made from a natural and its settled adversarial."""
+    """An image that a detector should not flag, made from a natural and its stored adversarial."""
 
     def __call__(self, x: Tensor, x_adv: Tensor, *, seeds: Tensor) -> Tensor: ...
 

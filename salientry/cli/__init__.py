@@ -152,7 +152,9 @@ def report(
     ] = False,
     cells: Annotated[
         str | None,
-        typer.Option(help="figure2: list the finite cells of the grids, the reasons for the others, attacks and heads; exit 1 if amiss."),
+        typer.Option(
+            help="figure2: list the finite cells of the grids, the reasons for the others, attacks and detectors; exit 1 if amiss."
+        ),
     ] = None,
     claims: Annotated[Path | None, typer.Option(help="Write a verdict on each claim of the paper to this file (Markdown).")] = None,
     against: Annotated[

@@ -68,7 +68,7 @@ def side_by_side(maker: Maker, work: Computation, count: int, seconds: Mapping[s
         seconds: how long a step is expected to take, by key.
 
     Raises:
-        Unsendable: when the graph cannot be sent; nothing that was settled is lost.
+        Unsendable: when the graph cannot be sent; nothing that was finished is lost.
         Error: whatever a step raised, but for a failed sanity check; or a worker died.
     """
     try:
@@ -121,10 +121,10 @@ class _Crew:
 
 
 def _lead(pool: ProcessPoolExecutor, crew: _Crew, said: Any, work: Computation, schedule: Schedule, count: int) -> None:
-    """Hand out steps until all are settled, and pass on what the workers say."""
+    """Hand out steps until all are finished, and pass on what the workers say."""
     registry: dict[str | tuple[str, type[Warning], int], int] = {}  # so that a warning is shown as often as in one process
     running: dict[Future[tuple[float, str | None]], tuple[int, Progress | None]] = {}
-    while len(work.settled) < len(work.todo):
+    while len(work.finished) < len(work.todo):
         while len(running) < count and (i := schedule.next()) is not None:
             told = work.begins(work.todo[i])
             with _no_interrupt():  # Ctrl-C is meant for the caller, who ends them

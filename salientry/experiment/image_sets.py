@@ -55,7 +55,7 @@ class ImageSets:
         return images if self.health is None else images.first(self.health)
 
     def attacked(self, attack: Any, role: str, protocol: EvaluationProtocol) -> Handle:
-        """The settled adversarials of an attack; proposed once, whatever the protocol."""
+        """The stored adversarials of an attack; proposed once, whatever the protocol."""
         key = (attack, role, protocol.name)
         if key not in self._known:
             natural = self.natural[role]
@@ -64,16 +64,18 @@ class ImageSets:
         return self._known[key]
 
     def control(self, control: Any, attack: Any, protocol: EvaluationProtocol, role: str = "test") -> Handle:
-        """A stored control of the images of a role, made from the settled adversarials of an attack (which some do not look at)."""
+        """A stored control of the images of a role, made from the stored adversarials of an attack (which some do not look at)."""
         if getattr(control, "in_float", False):
             protocol = PUBLISHED
         key = (control, None if isinstance(control, Null | RoundTrip) else attack, protocol.name, role)
         if key not in self._known:
-            natural, settled = self.natural[role], self.attacked(attack, role, protocol)
+            natural, adversarials = self.natural[role], self.attacked(attack, role, protocol)
             donors = (
-                [self.run.do(shift_by_one, natural), self.run.do(shift_by_one, settled)] if getattr(control, "borrows", False) else None
+                [self.run.do(shift_by_one, natural), self.run.do(shift_by_one, adversarials)]
+                if getattr(control, "borrows", False)
+                else None
             )
-            proposed = self.run.do(control_images, natural, settled, control, donors)
+            proposed = self.run.do(control_images, natural, adversarials, control, donors)
             self._known[key] = self.run.do(quantize_and_mark, proposed, natural, self.classifier, protocol)
         return self._known[key]
 

@@ -51,7 +51,7 @@ def mixed_parts(natural: Rows, attacked: Rows, saliency: nn.Module, detector: nn
 
     Args:
         natural: test naturals that were classified.
-        attacked: the same, settled.
+        attacked: the stored adversarials of the same images.
         saliency: who draws.
         detector: SMD, SPD or their like, fitted.
 

@@ -26,7 +26,7 @@ def map_shift(
 
     Args:
         natural: test naturals that were classified.
-        attacked: the same, settled, one of each attack.
+        attacked: the stored adversarials, one of each attack.
         noisy: the same under noise as large as each attack.
         saliency: who draws.
         split: also take the shift apart into change of class and change of pixels, and tell the leak of the true label.

@@ -187,7 +187,7 @@ class Run:
     def _one_by_one(self, going: Computation) -> None:
         """The engine of this process."""
         for h in going.todo:
-            if h.fingerprint in going.settled or going.skips(h):
+            if h.fingerprint in going.finished or going.skips(h):
                 continue
             began, failed = time.perf_counter(), None
             told = going.begins(h)

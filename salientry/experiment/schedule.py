@@ -104,7 +104,7 @@ class Computation:
         outcome: so far.
         lost: failed sanity checks and what stands on them, with the reason.
         listener: of the caller.
-        settled: made, failed or skipped by now.
+        finished: made, failed or skipped by now.
         begun: how many were begun or skipped.
     """
 
@@ -113,7 +113,7 @@ class Computation:
     outcome: Outcome
     lost: dict[str, str]
     listener: Listener | None
-    settled: set[str] = field(default_factory=set)
+    finished: set[str] = field(default_factory=set)
     begun: int = 0
 
     def skips(self, h: Handle) -> bool:
@@ -122,7 +122,7 @@ class Computation:
         if reason:
             self.lost[h.fingerprint] = reason
             self.outcome.skipped.append((h, reason))
-            self.settled.add(h.fingerprint)
+            self.finished.add(h.fingerprint)
             self.begun += 1
         return bool(reason)
 
@@ -137,7 +137,7 @@ class Computation:
             self.lost[h.fingerprint] = failed
             self.outcome.failed.append((h, failed))
         self.outcome.made.append((h, seconds))
-        self.settled.add(h.fingerprint)
+        self.finished.add(h.fingerprint)
 
     def ordered(self) -> Outcome:
         """The outcome in the order of the plan, whoever was first."""

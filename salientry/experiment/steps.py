@@ -140,8 +140,8 @@ def attack_images(natural: Batch, classifier: nn.Module, attack: Any, *, seed: i
     return {"image": found.to(torch.float32)}  # a float64 network is attacked in float64
 
 
-def _control_facts(control: Any, settled: Rows, **_: Any) -> dict[str, JSON]:
-    return {"control": label(control), "of": settled.facts["attack"]}
+def _control_facts(control: Any, adversarials: Rows, **_: Any) -> dict[str, JSON]:
+    return {"control": label(control), "of": adversarials.facts["attack"]}
 
 
 @step("borrow", stored=False)
@@ -152,12 +152,12 @@ def shift_by_one(rows: Rows) -> Rows:
 
 
 @step("control_images", each_image=True, facts=_control_facts)
-def control_images(natural: Batch, settled: Batch, control: Any, donors: list[Batch] | None = None, *, seed: int) -> Columns:
-    """What a control makes of a natural and its settled adversarial; with donors (another natural, its adversarial) of the
+def control_images(natural: Batch, adversarials: Batch, control: Any, donors: list[Batch] | None = None, *, seed: int) -> Columns:
+    """What a control makes of a natural and its stored adversarial; with donors (another natural, its adversarial) of the
     natural and their perturbation.
     """
     x = natural.image
-    x_adv = settled.image if donors is None else x + (donors[1].image - donors[0].image)
+    x_adv = adversarials.image if donors is None else x + (donors[1].image - donors[0].image)
     return {"image": control(x, x_adv, seeds=natural.seeds(seed, CONTROL_STREAM))}
 
 
@@ -238,7 +238,7 @@ def fit_detector(
 
     Args:
         natural: rows that were classified, and drawn if the detector reads maps.
-        attacked: the same, settled, of one attack or several (row i of attack i modulo their number).
+        attacked: the stored adversarials, of one attack or several (row i of attack i modulo their number).
         settings: of the detector.
         protocol: its storage and predicate.
         parts: what the detector stands on.

@@ -119,7 +119,7 @@ class StoredPairs:
 
     Args:
         natural: rows that were classified (and drawn).
-        attacked: the same rows, attacked and settled; those that count are the positives. Of several attacks, row i is of the
+        attacked: the same rows, attacked and stored; those that count are the positives. Of several attacks, row i is of the
             attack i modulo their number: as many adversarials as naturals, whatever the number of attacks.
         detector: whose view.
         parts: what the view stands on.
