@@ -1,9 +1,9 @@
 """Cut recorded runs to what the headline rows stand on: `python -m benchmarks.cut FOLDER...`, all run seeds of a data set in one call.
 
 Of the files of scores in each folder those of strict detectors trained on the headline's attacks, or on all attacks, stay; of a run with
-another seed than 0 the latter alone. The numbers that stand on the others are computed first and go into numbers.parquet, with those that
-verdicts over these runs add; not_kept.json names what is removed, and the command that makes it again (salientry/results/kept.py).
-`salientry report FOLDER --verify` computes again what follows from the files that stay.
+another seed than 0 the latter alone; a run whose files of scores are small together stays whole. The numbers that stand on the others are
+computed first and go into numbers.parquet, with those that verdicts over these runs add; not_kept.json names what is removed, and the
+command that makes it again (salientry/results/kept.py). `salientry report FOLDER --verify` computes again what follows from what stays.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from salientry.results.numbers import NOT_OF_SCORES, numbers
 from salientry.results.place import Row, select
 from salientry.results.scores import Scores
 
+SMALL = 2_000_000  # bytes
+
 
 def cut(folders: Sequence[Path]) -> None:
     """Do it.
@@ -31,6 +33,9 @@ def cut(folders: Sequence[Path]) -> None:
     assert not any(s.not_kept or s.absent for s, _ in runs), "only whole records can be cut"
     _, further = verdicts(runs)
     for s, frame in runs:
+        if sum((s.folder / f).stat().st_size for f in s.body["shards"]) < SMALL:
+            print(f"{s.folder}: whole, for it is small")
+            continue
         mine = [r for r in further if (r["dataset"], r["run_seed"]) == (s.dataset, s.run_seed)]
         known: list[Row] = [r for r in frame.to_dict("records") if r["kind"] not in NOT_OF_SCORES]  # type: ignore[misc]
         rows = [{c: v for c, v in r.items() if v is not None} for r in (*known, *mine)]
