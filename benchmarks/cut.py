@@ -23,17 +23,18 @@ from salientry.results.scores import Scores
 SMALL = 2_000_000  # bytes
 
 
-def cut(folders: Sequence[Path]) -> None:
+def cut(folders: Sequence[Path], small: int = SMALL) -> None:
     """Do it.
 
     Args:
         folders: with whole records; all runs of a data set, so that the numbers of the verdicts on them together are kept.
+        small: a run whose files of scores have fewer bytes stays whole.
     """
     runs = [(s, numbers(s)) for s in map(Scores.read, folders)]
     assert not any(s.not_kept or s.absent for s, _ in runs), "only whole records can be cut"
     _, further = verdicts(runs)
     for s, frame in runs:
-        if sum((s.folder / f).stat().st_size for f in s.body["shards"]) < SMALL:
+        if sum((s.folder / f).stat().st_size for f in s.body["shards"]) < small:
             print(f"{s.folder}: whole, for it is small")
             continue
         mine = [r for r in further if (r["dataset"], r["run_seed"]) == (s.dataset, s.run_seed)]

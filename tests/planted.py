@@ -186,8 +186,8 @@ NUMBERS = (
     _fault(
         "an image at the threshold is flagged",
         "results/trained.py",
-        "r.scores[name][0] > r.thresholds[level]",
-        "r.scores[name][0] >= r.thresholds[level]",
+        "r.of(name) > r.thresholds[level]",
+        "r.of(name) >= r.thresholds[level]",
         "results/test_scores.py",
     ),
     _fault(

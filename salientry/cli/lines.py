@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -48,10 +50,30 @@ def needs_pandas() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _interrupts_come_through() -> Iterator[None]:
+    """Python prints and drops an interrupt that meets a callback (of a weak reference, while a module is imported): it comes again."""
+    before = sys.unraisablehook
+
+    def again(dropped: sys.UnraisableHookArgs) -> None:
+        if dropped.exc_type is KeyboardInterrupt:
+            timer = threading.Timer(0.05, _thread.interrupt_main)
+            timer.daemon = True
+            timer.start()
+        else:
+            before(dropped)
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+@contextlib.contextmanager
 def guarded(debug: bool, error_code: int | None = None) -> Iterator[None]:
     """A command's work: an error becomes one line and an exit code; so do interrupts and a full disk."""
     try:
-        with warnings.catch_warnings():
+        with _interrupts_come_through(), warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: warn(message)
             yield
     except (BrokenPipeError, typer.Exit):

@@ -470,6 +470,31 @@ except typer.Exit as e:
     assert (done.returncode, done.stderr.count("\n")) == (130, 1)
 
 
+def test_an_interrupt_that_meets_a_callback_is_not_lost(home: Path) -> None:
+    """Python prints an exception in a weak reference's callback and goes on, an interrupt too: importing modules has such callbacks."""
+    script = """
+import signal, sys, time, typer, weakref
+from salientry.cli.lines import guarded
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Thing:
+    pass
+
+try:
+    with guarded(False):
+        thing = Thing()
+        reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+        del thing
+        time.sleep(30)
+        print("went on")
+except typer.Exit as e:
+    sys.exit(e.exit_code)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (130, "", 1)
+
+
 def test_a_reader_who_has_seen_enough_is_no_error(home: Path) -> None:
     """``salientry plan smoke | head -1``"""
     process = subprocess.Popen(

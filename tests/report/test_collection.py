@@ -235,7 +235,7 @@ def test_verify_adds_up_and_finds_what_was_forged(copy: Path) -> None:
     body["numbers"][3]["value"] = 0.123
     (copy / "report.json").write_text(json.dumps(body))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "verify", lambda _: 1)  # each was just verified
+        patch.setattr(report, "verify", lambda *_: 1)  # each was just verified
         with pytest.raises(VerificationFailed, match=re.escape(f"{body['numbers'][3]['of']}: {body['numbers'][3]['id']}")):
             collection.verify(copy)
         (copy / "report.json").write_text('{"numbers": [1]}')

@@ -26,7 +26,7 @@ def two(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     out = tmp_path_factory.mktemp("kept")
     for name in ("whole", "cut"):
         shutil.copytree(finished, out / name)
-    cut([out / "cut"])
+    cut([out / "cut"], small=0)
     return out / "whole", out / "cut"
 
 
