@@ -186,7 +186,9 @@ def white_box(r: Recorded) -> str:
         Column(f"alarm, {alarm}", "{alarm}"),
     )
     told = {t: t for t in ATTACKED}
-    table = replace(success(sizes, [alarm]), columns=columns, heads=(f"got past, n = {first_size.n}",), order={"title": told}, warned=False)
+    table = replace(
+        success(sizes, [alarm], ""), columns=columns, heads=(f"got past, n = {first_size.n}",), order={"title": told}, warned=False
+    )
     body = lines(table, r.make.of("white box")).split("\n")
     alone = [text(r.find("white box", title="classifier alone", budget=b)) for b in sizes]
     body[2:2] = [row("no detector", *alone, "1", "")]

@@ -7,13 +7,14 @@ from .spec import Across, Column, Table
 METHODS = ("Selective", "Orthogonal", "Joint")
 
 
-def success(budgets: list[str], alarms: list[str]) -> Table:
-    """Who gets past classifier and detector."""
+def success(budgets: list[str], alarms: list[str], effort: str) -> Table:
+    """Who gets past classifier and detector; ``effort``: steps and restarts of the attacks."""
     return Table(
         "An attacker who knows classifier, map, detector and threshold",
         "Share of images on which any believed attack of that budget or a smaller one succeeded: wrong, in budget, 8 bits and not flagged "
         "at the frozen threshold; below it the same at the smaller false-positive rate, a lower bound. L2: median of the smallest "
-        "perturbation that gets past both, over the classifier's alone. Alarm: images that keep their right answer and are flagged.",
+        "perturbation that gets past both, over the classifier's alone. Alarm: images that keep their right answer and are flagged. "
+        f"Each attack: {effort} (a restart begins at a random point, for the images that are left).",
         rows=("title",),
         where={"kind": "white box"},
         heads=("detector",),

@@ -6,6 +6,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ..metrics import roc
+from ..results import white_box
 from ..results.detection import FEWEST, Together, together
 from ..results.names import attack_title
 from ..results.paper_numbers import bold
@@ -42,7 +43,8 @@ def sections(r: Shown) -> list[Section]:
 def _white_box(r: Shown) -> Section:
     m = r.make
     budgets, alarms = (m.values("white box", "budget", measure=k) for k in ("success", "alarm"))
-    blocks = [m.table(white_tables.success(budgets, alarms)), m.table(white_tables.alone(budgets)), m.table(white_tables.BELIEF)]
+    effort = white_box.effort(white_box.targets(r.scores))
+    blocks = [m.table(white_tables.success(budgets, alarms, effort)), m.table(white_tables.alone(budgets)), m.table(white_tables.BELIEF)]
     blocks += [m.table(white_tables.DOUBLED), m.table(white_tables.each(budgets))]
     others = ("PLANTED", "ALGORITHMS", "SINGLE", "PASSES", "TRAINING", "RERUNS")
     return Section("whitebox", "An attacker who knows the detector", [*blocks, *(m.table(getattr(white_tables, t)) for t in others)])

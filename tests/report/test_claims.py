@@ -241,6 +241,7 @@ def test_the_page_of_the_white_box_alone_is_written_and_verified(attacked: Path,
         "the attacked thresholds are calibrated ones"
     )
     assert not re.search(r"<tbody>\s*</tbody>", page), "no table is empty"
+    assert re.search(r"Each attack: \d+ steps, (no restart|\d restarts?); without a budget \d+ steps", page)
     assert verify(tmp_path / "alone") > 500
 
 
