@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .datasets.folder import Resize
 from .detectors.external import ExternalDetector, FittedExternal, standing_in
-from .errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier
+from .errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier, brief
 from .evidence import Evidence
 from .keys import decode, encode
 from .learned import device_of, facts_of, fingerprint, frozen, rebuild, recipe_of, with_facts
@@ -183,7 +183,7 @@ def _sound(folder: Path) -> Iterator[None]:
     except Error:
         raise
     except Exception as e:
-        raise DataDamaged(f"{folder}/guard.json is damaged: {type(e).__name__}: {next(iter(str(e).splitlines()), '')}") from e
+        raise DataDamaged(f"{folder}/guard.json is damaged: {brief(e)}") from e
 
 
 @torch.no_grad()
@@ -202,8 +202,7 @@ def _recognise(classifier: nn.Module, shape: Shape, known: str, expected: Tensor
     try:
         found = probe(classifier, shape)
     except RuntimeError as e:
-        why = next(iter(str(e).splitlines()), "")
-        raise WrongClassifier(f"the guard in {folder} is for images {shape}; this classifier cannot read them: {why}") from None
+        raise WrongClassifier(f"the guard in {folder} is for images {shape}; this classifier cannot read them: {brief(e)}") from None
     gap = float((found - expected).abs().max()) if found.shape == expected.shape else float("inf")
     if weights == known and gap <= TOLERANCE * max(float(expected.abs().max()), 1.0):
         return

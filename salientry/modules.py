@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import UsageError
+from .errors import UsageError, brief
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # what a network can be asked in
 OWN = frozenset(vars(nn.Module()))  # attributes that every module has
@@ -180,9 +180,8 @@ def _copied(module: nn.Module) -> nn.Module:
             memo = dict(start)
             twin = _inner_first(module, parts, memo)
         except Exception as e:
-            why = next(iter(str(e).splitlines()), "")
             raise UsageError(
-                f"{type(module).__name__} cannot be copied ({type(e).__name__}: {why}), and a guard or an attack runs a copy of your "
+                f"{type(module).__name__} cannot be copied ({brief(e)}), and a guard or an attack runs a copy of your "
                 "network that shares its weights: give it a __deepcopy__, or make what is in the way when it is first used"
             ) from e
         if module not in _TOLD:

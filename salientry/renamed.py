@@ -7,14 +7,15 @@ from typing import Any
 ROLES = {"fit": "train", "detect": "detector_train", "select": "validation", "calibrate": "calibration"}
 GROUPS = {"floor": "baseline"}
 FACTS = {"family": "group", "form": "scheme", "afresh": "independent_rerun", "training_scheme": "scheme"}
-COLUMNS = {"exists": "class_presence", "opinion": "second_net_logprobs"}
+COLUMNS = {"exists": "class_presence", "opinion": "second_net_logprobs", "counts": "evaluated"}
 FIRST_ARGUMENTS = {"protocol": "rules", "independent_rerun": "afresh", "adversarials": "settled"}  # of steps: what keys call them
 FIRST_ROLES = {now: first for first, now in ROLES.items()}  # in keys, and in the names of a store's folders
 
 
 def translated_columns(columns: dict[str, Any]) -> dict[str, Any]:
-    """Columns of a store under today's names."""
-    return {COLUMNS.get(k, k): v for k, v in columns.items()}
+    """Columns of a store or of records under today's names; ``attack/column`` too."""
+    parts = {k: k.rpartition("/") for k in columns}
+    return {head + slash + COLUMNS.get(name, name): columns[k] for k, (head, slash, name) in parts.items()}
 
 
 def translated(facts: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import lzma
 import math
@@ -146,6 +147,11 @@ def _columns(path: Path, header: JSON) -> dict[str, tuple[np.dtype[Any], tuple[i
 
 
 # --- results ---------------------------------------------------------------------------------------------------
+
+
+def sha256_of_array(array: Any) -> str:
+    """Of an array's bytes, row by row."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 class Store:

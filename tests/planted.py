@@ -153,7 +153,7 @@ PROTOCOL = (
     _fault(
         "detectors train on adversarials that do not count",
         "experiment/stored_evidence.py",
-        'of_mixture([a.column("counts") for a in attacked])',
+        'of_mixture([a.column("evaluated") for a in attacked])',
         "of_mixture([np.ones(len(a), bool) for a in attacked])",
         "experiment/test_steps.py",
     ),

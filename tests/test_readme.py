@@ -184,7 +184,7 @@ def flagged(records: Scores, detector: str, scheme: str, kind: str) -> list[floa
         hits = total = 0
         for k, attack in enumerate(chosen.of):
             s = records.images[f"strict/test/{'MatchedNoise of ' if kind == 'noise' else ''}{attack}"]
-            wanted = (s["counts"] if kind == "found" else ~s["changed"]) & (np.arange(s["n"]) % len(chosen.of) == k)
+            wanted = (s["evaluated"] if kind == "found" else ~s["changed"]) & (np.arange(s["n"]) % len(chosen.of) == k)
             above = run.scores[s["name"]][0] > run.thresholds["0.05"]
             before = run.scores[NATURAL][0] > run.thresholds["0.05"]
             hits += int(above[wanted].sum()) - (int(before[wanted].sum()) if kind == "noise" else 0)
@@ -218,7 +218,7 @@ def test_the_readmes_numbers_and_plot_are_those_of_the_scores() -> None:
     assert "the least and the most of 3 seeds" in sentences
     assert np.abs(share["Margin2"]["noise"]).max() < 0.01, "it does not react to harmless noise"
     labels = records.labels
-    attacked = [records.images[f"strict/test/{a}"]["counts"] for a in labels]
+    attacked = [records.images[f"strict/test/{a}"]["evaluated"] for a in labels]
     assert f"of {sum(int(c[k :: len(labels)].sum()) for k, c in enumerate(attacked))} attacked images" in sentences
     drawn = dict(re.findall(r'<g id="point ([^"]+)">.*?<use [^>]*?x="([\d.]+)" y="[\d.]+"', (ROOT / readme.PLOT).read_text(), re.S))
     high = dict(re.findall(r'<g id="point ([^"]+)">.*?<use [^>]*?x="[\d.]+" y="([\d.]+)"', (ROOT / readme.PLOT).read_text(), re.S))
@@ -249,7 +249,7 @@ def test_the_readmes_limits_are_those_of_the_scores() -> None:
     (cw,) = (a for a in digits.labels if a.startswith("CarliniWagner"))
     black, s = digits.one("strict", "BlackShare", cw), digits.images[f"strict/test/{cw}"]
     assert black is not None
-    found = black.flags(s["name"], "0.05")[0][s["counts"]].mean()
+    found = black.flags(s["name"], "0.05")[0][s["evaluated"]].mean()
     assert f"counting black pixels finds {100 * found:.0f} % of C&W's images" in words
 
 

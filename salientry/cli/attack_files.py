@@ -240,7 +240,7 @@ def _measured(job: AttackJob, attack: Attack, protocol: EvaluationProtocol, imag
             predicted = job.classifier(z).argmax(1)
             out.append({"predicted_after": predicted} | measured(batch, z, predicted, protocol, attack.eps))
             out[-1]["l2"] = out[-1]["rms"] * float(np.sqrt(np.prod(job.data.shape)))
-    columns = {k: torch.cat([o[k] for o in out]).cpu().numpy() for k in out[0] if k not in ("right", "counts")}
+    columns = {k: torch.cat([o[k] for o in out]).cpu().numpy() for k in out[0] if k not in ("right", "evaluated")}
     return columns | {"success": columns["changed"] & columns["in_budget"] & job.right}
 
 

@@ -247,5 +247,5 @@ def _aurocs(records: Scores, key: str) -> dict[str, tuple[float, int]]:
     for name in one.scores:
         i = records.images[name]
         if i["role"] == "test" and i["attack"] is not None and i["control"] is None and not i["mixture"]:
-            found[name] = auroc(natural, one.of(name)[i["counts"]]), int(i["counts"].sum())
+            found[name] = auroc(natural, one.of(name)[i["evaluated"]]), int(i["evaluated"].sum())
     return found

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataDamaged, DataMissing, Error, UsageError
+from ..errors import DataDamaged, DataMissing, Error, UsageError, brief
 from ..files import opened, refuse_bomb
 from ..randomness import image_ids
 from ._picture import read_pixels
@@ -249,9 +249,7 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     except Error:
         raise
     except Exception as e:  # what a damaged file makes the readers raise is anyone's guess
-        raise DataDamaged(
-            f"{path} cannot be read as an .npz of plain arrays: {next(iter(str(e).splitlines()), type(e).__name__)}"
-        ) from None
+        raise DataDamaged(f"{path} cannot be read as an .npz of plain arrays: {brief(e)}") from None
 
 
 def _refuse_larger(archive: zipfile.ZipFile, told: zipfile.ZipInfo) -> None:

@@ -41,7 +41,7 @@ def fold_of(ids: Any) -> Any:
 
 def _pairs(scored: list[Found], attacked: list[Rows], keep: Any) -> Views:
     """Validation naturals and their twins of the mixture, where they count and ``keep`` says so."""
-    counts = of_mixture([r.column("counts") for r in attacked]) & keep
+    counts = of_mixture([r.column("evaluated") for r in attacked]) & keep
     twins = of_mixture([stacked(scored, set_name(r.facts)) for r in attacked])
     return Views(_here(stacked(scored, NATURAL)[: len(counts)][counts]), _here(twins[counts]))
 
@@ -126,7 +126,7 @@ def unseen_rates(
     Raises:
         UsageError: when no image of the unseen attack counts.
     """
-    name, counts = unseen.facts["attack"], unseen.column("counts")
+    name, counts = unseen.facts["attack"], unseen.column("evaluated")
     if not counts.any():
         raise UsageError(f"none of the {len(unseen)} validation images of {name} counts: nothing can be chosen by its rate")
     every, there = stacked(scored, NATURAL), stacked(scored, set_name(unseen.facts))
@@ -160,7 +160,7 @@ def choose_recipe(candidates: list[Any], attacked: list[Rows], scored: list[Foun
         mine = scored[i * len(attacked) : (i + 1) * len(attacked)]
         found.append({})
         for rows, name, one in zip(attacked, called, mine, strict=True):
-            c = rows.column("counts")
+            c = rows.column("evaluated")
             natural, there = scores_of(one, NATURAL), scores_of(one, set_name(rows.facts))
             found[-1][name] = auroc(natural[: len(c)][c], there[c])
     means = [float(np.mean(list(f.values()))) for f in found]

@@ -59,7 +59,7 @@ def mixed_parts(natural: Rows, attacked: Rows, saliency: nn.Module, detector: nn
         Columns of scores (N,): ``nnn`` ... ``aaa``: natural or adversarial *pixels* (what SPD multiplies with the map), *image* that the
         map is drawn from, *class* that it is drawn for; ``n other``, ``a other``: all natural (adversarial), but with the map of the
         next image of that kind, drawn for its own class; ``n flat``, ``a flat``: with a map that is everywhere the mean of the own one.
-        ``n area``, ``a area``: that mean. ``counts`` of the adversarials.
+        ``n area``, ``a area``: that mean. ``evaluated`` of the adversarials.
     """
     pixels = {k: rows for k, rows in zip("na", (natural, attacked), strict=True)}
     classes = {k: rows.column("predicted") for k, rows in pixels.items()}
@@ -73,7 +73,7 @@ def mixed_parts(natural: Rows, attacked: Rows, saliency: nn.Module, detector: nn
         found[f"{k} area"] = area.flatten().cpu().numpy()
     told = {k: facts_of(detector)[k] for k in ("detector", "scheme", "trained_on", "protocol", "seed")}
     facts = natural.facts | told | {"attack": attacked.facts["attack"]}
-    return Rows(natural.ids, found | {"counts": attacked.column("counts")}, facts)
+    return Rows(natural.ids, found | {"evaluated": attacked.column("evaluated")}, facts)
 
 
 def _scores(detector: nn.Module, rows: Rows, maps: Tensor) -> Any:

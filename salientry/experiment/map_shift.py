@@ -64,7 +64,7 @@ def map_shift(
         found[f"other, {FIXED}"] = _distance(own, maps_for(saliency, natural.take(np.roll(np.arange(len(natural)), -1)), here))
     facts = {"saliency": facts_of(saliency).get("saliency", "?"), "protocol": attacked[0].facts["protocol"]}
     facts |= {"attacks": list(maps), "role": natural.facts["role"]}
-    return Rows(natural.ids, found | {f"{r.facts['attack']}/counts": r.column("counts") for r in attacked}, natural.facts | facts)
+    return Rows(natural.ids, found | {f"{r.facts['attack']}/evaluated": r.column("evaluated") for r in attacked}, natural.facts | facts)
 
 
 def maps_for(saliency: nn.Module, rows: Rows, classes: Any) -> Tensor:

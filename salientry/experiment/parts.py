@@ -150,7 +150,7 @@ class Parts:
             AttackTooWeak: when none is left.
         """
         counted = {
-            a: [self.run.get(self.image_sets.attacked(a, r, STRICT)).column("counts") for r in ("detector_train", "validation")]
+            a: [self.run.get(self.image_sets.attacked(a, r, STRICT)).column("evaluated") for r in ("detector_train", "validation")]
             for a in self.attacks
         }
         few = {a: f"{label(a)} ({int(d.sum())} of {len(d)} images)" for a, (d, _) in counted.items()}
@@ -198,7 +198,7 @@ class Parts:
         found = []
         for a in self.attacks:
             rows = self.run.get(self.image_sets.attacked(a, "validation", STRICT))
-            counts = rows.column("counts")
+            counts = rows.column("evaluated")
             hits = scores_of(scored, set_name(rows.facts))[counts] > threshold
             found.append({"attack": label(a), "found": [int(hits.sum()), int(counts.sum())], "unseen": rates.get(label(a))})
         return {"natural": [int((natural > threshold).sum()), len(natural)], "attacks": found, "left_out": self.left_out}

@@ -8,7 +8,7 @@ and thresholds rounded to 12 binary digits, before anything is computed from the
 * in version 3 roles were called ``fit``, ``detect``, ``select`` and ``calibrate``, a ``scheme`` was a ``form``, a ``group`` a ``family``
   and a baseline a ``floor`` (:mod:`salientry.renamed`).
 * ``sets``: image sets. Columns ``set/<i>/<name>``: ``id``, ``label``, ``predicted``, and for attacked ones ``right``,
-  ``changed``, ``in_budget``, ``counts``, ``rms``, ``linf``, ``l0``, ``plain``; facts: data set, role, classifier, attack or
+  ``changed``, ``in_budget``, ``evaluated``, ``rms``, ``linf``, ``l0``, ``plain``; facts: data set, role, classifier, attack or
   control and of what, storage, protocol. Its ``kind`` is ``images``, or ``sanity``, ``shift``, ``gradients``, ``swap``: other figures by
   image, of ``sanity`` also each class by itself (``within``, with a column ``predicted``); or ``white box``, ``passes``,
   ``binarization``, ``planted``: attacks on classifier and detector together, and their proofs.
@@ -25,7 +25,6 @@ and thresholds rounded to 12 binary digits, before anything is computed from the
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,7 @@ from ..files import own_sha256
 from ..keys import revisions_in
 from ..learned import with_facts
 from ..rows import Rows, id_bytes
-from ..store import JSON, write_arrays, write_json, writing
+from ..store import JSON, sha256_of_array, write_arrays, write_json, writing
 from .describe import attack_settings, networks
 from .handles import Found, Handle, handles_in, revisions_used
 from .outputs import Outputs
@@ -46,7 +45,7 @@ from .run import Outcome, Run
 from .scoring import Scored, natural_set, scores_of, set_name
 
 SCHEMA = 4
-SET_COLUMNS = ("label", "predicted", "right", "changed", "in_budget", "counts", "rms", "linf", "l0", "plain")
+SET_COLUMNS = ("label", "predicted", "right", "changed", "in_budget", "evaluated", "rms", "linf", "l0", "plain")
 WHITE_BOX: dict[str, tuple[str, Callable[[str], bool]]] = {  # step -> kind of its image set, and which of its columns are recorded
     "attack_defended": ("white box", lambda c: c in (*SET_COLUMNS[:6], "score", "natural_score", "rms", "linf", "l2")),
     "passes": ("passes", lambda c: "@" in c or c in ("label", "right", "natural_score")),
@@ -185,7 +184,7 @@ def gather(run: Run, outputs: Outputs, outcome: Outcome, about: dict[str, JSON])
         for h in handles:
             if h.fingerprint not in lost:
                 rows = run.get(h)
-                names = rows.names if kind != "gradients" else ("logit", "probability", "sum", "counts", "predicted")
+                names = rows.names if kind != "gradients" else ("logit", "probability", "sum", "evaluated", "predicted")
                 collected.add_set(rows, h.fingerprint, names, kind)
     for h in outputs.white_box:
         if h.fingerprint not in lost:
@@ -219,7 +218,7 @@ def gather(run: Run, outputs: Outputs, outcome: Outcome, about: dict[str, JSON])
         "revisions": revisions_of(run, outputs),
         "networks": networks(run, outputs, lost),
         "skipped": sorted({f"{h.step.name} {h.slug}" for h, _ in outcome.skipped if h.step}),
-        "sha256": {k: hashlib.sha256(np.ascontiguousarray(v).tobytes()).hexdigest() for k, v in arrays.items()},
+        "sha256": {k: sha256_of_array(v) for k, v in arrays.items()},
     }
     return Gathered(body, about | _journal(run, outputs, outcome), arrays, shards, _gallery(run, outputs, lost), collected.end)
 

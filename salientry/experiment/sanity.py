@@ -103,7 +103,7 @@ def gallery(natural: Rows, attacked: list[Rows], others: list[nn.Module], count:
     Columns: ``natural.image``, ``natural.map``, ``natural.predicted``, ``label``, and ``<attack>.image`` ... of each attack; the maps
     of other saliency models are ``natural.<model>`` and ``<attack>.<model>``.
     """
-    everywhere = np.logical_and.reduce([a.column("counts") for a in attacked])
+    everywhere = np.logical_and.reduce([a.column("evaluated") for a in attacked])
     at = np.flatnonzero(everywhere)[:count]
     columns: dict[str, Any] = {"label": natural.column("label", at)}
     models = {str(facts_of(m).get("saliency", "?")): m for m in others}

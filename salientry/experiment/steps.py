@@ -169,10 +169,10 @@ def _storage_facts(protocol: EvaluationProtocol, classifier: nn.Module, proposed
 
 @step("settle", each_image=True, facts=_storage_facts, revision=2)
 def quantize_and_mark(proposed: Batch, natural: Batch, classifier: nn.Module, protocol: EvaluationProtocol) -> Columns:
-    """Storage and predicate of a protocol: every row stays, ``counts`` marks the ones that its numbers speak of.
+    """Storage and predicate of a protocol: every row stays, ``evaluated`` marks the ones that its numbers speak of.
 
     Columns: ``image`` (8-bit protocols), ``logits``, ``predicted``, ``features`` of the image as stored; ``right`` (the natural was
-    classified right), ``changed`` (the prediction is another), ``in_budget``, ``counts``; ``rms``, ``linf``, ``l0``; where the
+    classified right), ``changed`` (the prediction is another), ``in_budget``, ``evaluated``; ``rms``, ``linf``, ``l0``; where the
     8-bit image was searched, ``plain``: whether mere rounding would have left it changed.
     """
     own, eps, is_control = natural.predicted, proposed.facts.get("eps"), "control" in proposed.facts
@@ -205,7 +205,7 @@ def measured(
         "right": right,
         "changed": changed,
         "in_budget": in_budget,
-        "counts": evaluation_mask(protocol, right, changed, in_budget, is_control),
+        "evaluated": evaluation_mask(protocol, right, changed, in_budget, is_control),
     }
     return found | {"rms": moved.square().mean(1).sqrt(), "linf": moved.abs().amax(1), "l0": (moved != 0).float().mean(1)}
 

@@ -136,7 +136,7 @@ class StoredPairs:
         assert all((natural.ids == a.ids).all() for a in attacked), "naturals and twins are aligned"
         self.natural, self.attacked, self.detector, self.parts, self.paired = natural, attacked, detector, parts, paired
         self.shuffled = shuffled
-        self.rows = np.flatnonzero(of_mixture([a.column("counts") for a in attacked]))
+        self.rows = np.flatnonzero(of_mixture([a.column("evaluated") for a in attacked]))
         if len(self.rows) < FEWEST_PAIRS:
             names = ", ".join(str(a.facts.get("attack")) for a in attacked)
             raise UsageError(f"{len(self.rows)} of {len(natural)} images of {names} count; {FEWEST_PAIRS} are needed to train on")

@@ -114,7 +114,7 @@ def attack_defended(
         seed: repetition.
 
     Returns:
-        Columns ``image`` (as stored), ``predicted``, ``score``, ``natural_score``; ``right``, ``changed``, ``in_budget``, ``counts`` (by
+        Columns ``image`` (as stored), ``predicted``, ``score``, ``natural_score``; ``right``, ``changed``, ``in_budget``, ``evaluated`` (by
         the protocol's predicate; whether it is noticed, the score says); ``rms``, ``linf``, ``l2``.
     """
     x, own = natural.image, natural.predicted
@@ -127,7 +127,12 @@ def attack_defended(
     inside, right = within(x, stored, protocol, budget, attack.norm), own == natural.label
     found = {"image": stored if protocol.bits is None else (stored * 255).round().to(torch.uint8)}
     found |= {"predicted": logits.argmax(1), "score": scores, "natural_score": target.seen(x)[1]}
-    found |= {"right": right, "changed": changed, "in_budget": inside, "counts": evaluation_mask(protocol, right, changed, inside, False)}
+    found |= {
+        "right": right,
+        "changed": changed,
+        "in_budget": inside,
+        "evaluated": evaluation_mask(protocol, right, changed, inside, False),
+    }
     return found | {"rms": moved.square().mean(1).sqrt(), "linf": moved.abs().amax(1), "l2": moved.norm(dim=1)}
 
 

@@ -68,7 +68,7 @@ def _measure(t: Together) -> str:
 
 
 def _count(s: Scores, protocol: str, attack: str) -> int:
-    return int(s.images[f"{protocol}/test/{attack}"]["counts"].sum())
+    return int(s.images[f"{protocol}/test/{attack}"]["evaluated"].sum())
 
 
 def _five(n: Mapping[str, Any] | None) -> list[str]:

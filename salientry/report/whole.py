@@ -126,7 +126,7 @@ def _few(r: Shown, t: Together) -> Block | None:
     """Mandatory controls that are missing, attacks of which too few images count."""
     if t.missing:
         return Block("", Markup("<p><b>Not printed:</b> mandatory controls are missing: {}.</p>").format(", ".join(t.missing)))
-    few = [(i, int(i["counts"].sum())) for i in r.scores.attacked(t.protocol) if i["counts"].sum() < FEWEST]
+    few = [(i, int(i["evaluated"].sum())) for i in r.scores.attacked(t.protocol) if i["evaluated"].sum() < FEWEST]
     words = (f"{attack_title(i['attack'])} has no column: {n} of its images count." for i, n in few)
     return Block("", Markup('<p class="note">{}</p>').format(" ".join(words))) if few else None
 
@@ -141,7 +141,7 @@ def roc_curves(r: Shown, t: Together) -> str | None:
     for g in (g for g in t.trained if g.group != "baseline" or g.title in best):
         images, natural = s.like(g), s.natural("test")
         for k, f in enumerate(g.on(natural["name"], images["name"]) if images else []):
-            fpr, tpr = roc(f.of(natural["name"]), f.of(images["name"])[images["counts"]])  # type: ignore[index]
+            fpr, tpr = roc(f.of(natural["name"]), f.of(images["name"])[images["evaluated"]])  # type: ignore[index]
             x = np.maximum(fpr, 0.5 / len(natural["id"]))
             drawn.append(Series(panel, g.title, list(x), list(tpr), dashed=g.group == "baseline", thin=k > 0))
     y = ("found", 0.0, 1.02)

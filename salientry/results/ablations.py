@@ -36,7 +36,7 @@ SPOILED = {
 
 def rows(s: Scores) -> list[Row]:
     """All that the records hold."""
-    swaps = [r for x in s.images.values() if x["kind"] == "swap" and x["counts"].sum() >= FEWEST for r in _swap(s, x)]
+    swaps = [r for x in s.images.values() if x["kind"] == "swap" and x["evaluated"].sum() >= FEWEST for r in _swap(s, x)]
     return [*_fusion(s), *_spoiled(s), *swaps]
 
 
@@ -45,14 +45,14 @@ def _fusion(s: Scores) -> list[Row]:
     fused = {g.scheme: g for g in s.trained if g.detector == "Fused" and g.trained_on == "combined"}
     if "all" not in fused or missing_controls(s, [fused["all"]]):
         return []
-    tests = [x for x in s.attacked("strict") if x["counts"].sum() >= FEWEST and x["attack"] in s.labels]
+    tests = [x for x in s.attacked("strict") if x["evaluated"].sum() >= FEWEST and x["attack"] in s.labels]
     out: list[Row] = []
     for g in fused.values():
         base = "logits" if g.scheme.startswith("logits ") else "whole"
         member = g.scheme.removeprefix("logits ").removeprefix("without ").removeprefix("with ")
         of = where(g) | {"base": base, "member": member, "adds": False}
         label = "all parts" if g.scheme == "all" else g.scheme
-        detected = [[f[x["counts"]] for f in g.flags(x["name"], g.level)] for x in tests]
+        detected = [[f[x["evaluated"]] for f in g.flags(x["name"], g.level)] for x in tests]
         out.append(row("fusion", "tpr", _mean(s, tests, detected), g.keys, **of, part=label, tested_on="mean over attacks"))
         if g.scheme != "all":
             control(out, s, g, "MatchedNoise", g.level)
@@ -69,7 +69,7 @@ def _adds(s: Scores, more: Trained, fewer: Trained, tests: list[Images], of: Row
     keys, out, deltas = sorted({*more.keys, *fewer.keys}), [], []
     for x in tests:
         out.append(row("fusion", "tpr", rate_gap(s, more, fewer, x), keys, **of, tested_on=x["attack"]))
-        flags = [[f[x["counts"]] for f in g.flags(x["name"], g.level)] for g in (more, fewer)]
+        flags = [[f[x["evaluated"]] for f in g.flags(x["name"], g.level)] for g in (more, fewer)]
         deltas.append([a.astype(float) - b for a, b in zip(*flags, strict=True)])
     return [*out, row("fusion", "tpr", _mean(s, tests, deltas), keys, **of, tested_on="mean over attacks")]
 
@@ -78,11 +78,11 @@ def _mean(s: Scores, tests: list[Images], values: list[list[Any]]) -> Interval:
     """The mean over attacks of each seed's mean value, images resampled together. ``values``: by attack and seed, (n,) each."""
     if not tests:
         return Interval(NAN, NAN, NAN, 0)
-    weights = [s.draws.of(x["id"][x["counts"]]) for x in tests]
+    weights = [s.draws.of(x["id"][x["evaluated"]]) for x in tests]
     seeds = range(len(values[0]))
     means = [float(np.mean([np.mean(v[k], dtype=float) for v in values])) for k in seeds]
     draws = [np.mean(np.stack([rate_draws(v[k], w) for v, w in zip(values, weights, strict=True)]), 0) for k in seeds]
-    return interval(means, draws, min(int(x["counts"].sum()) for x in tests))
+    return interval(means, draws, min(int(x["evaluated"].sum()) for x in tests))
 
 
 def _spoiled(s: Scores) -> list[Row]:
@@ -96,9 +96,9 @@ def _spoiled(s: Scores) -> list[Row]:
         mine = [g for g in spoiled if (g.detector, g.trained_on) == (detector, attack)]
         for g in [ordinary, *mine] if ordinary else mine:
             x = s.like(g)
-            if x is None or not g.on(x["name"]) or x["counts"].sum() < FEWEST:
+            if x is None or not g.on(x["name"]) or x["evaluated"].sum() < FEWEST:
                 continue
-            c, of = x["counts"], where(g) | {"protocol": "strict", "tested_on": attack}
+            c, of = x["evaluated"], where(g) | {"protocol": "strict", "tested_on": attack}
             runs = [(g.scores(NATURAL, x["name"])[0], g.scores(x["name"])[0][c])]
             out.append(row("spoiled", "auroc", auroc_interval(s.draws, s.natural("test")["id"], x["id"][c], runs), g.keys, **of))
             found = rate(s.draws, x["id"][c], [f[c] for f in g.flags(x["name"], g.level)[:1]])
@@ -114,7 +114,7 @@ def _swap(s: Scores, x: Images) -> list[Row]:
     if g is None:
         return []
     fitted = next(r for r in g.seeds if r.facts["seed"] == x["seed"])
-    c, keys, of = x["counts"], [fitted.key, x["key"]], where(g) | {"protocol": "strict", "tested_on": x["attack"]}
+    c, keys, of = x["evaluated"], [fitted.key, x["key"]], where(g) | {"protocol": "strict", "tested_on": x["attack"]}
     ids = x["id"][c]
 
     def flags(name: str) -> Array:

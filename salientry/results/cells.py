@@ -70,7 +70,7 @@ class Cells:
         id, auroc = (self._ids.get((protocol, scheme, detector, trained, tested, m)) for m in (measure, "auroc"))
         if id is None or auroc is None:
             return "it is not printed: its controls, its scores or enough adversarials are missing"
-        of = int(s["counts"].sum()), (*g.keys, s["key"])
+        of = int(s["evaluated"].sum()), (*g.keys, s["key"])
         if not g.kept:
             return Drawn(id, auroc, (), np.zeros(0), *of)
         runs, draws = self._rate(g, s)
@@ -86,8 +86,8 @@ class Cells:
 
     def _rate(self, g: Trained, s: Images) -> tuple[list[float], Floats]:
         """Share flagged of what counts: of each seed, and the seeds' mean in each resample."""
-        flags = [f[s["counts"]] for f in g.flags(s["name"], g.level)]
-        return [float(f.mean()) for f in flags], rate_draws(np.mean(flags, 0), self.scores.draws.of(s["id"][s["counts"]]))
+        flags = [f[s["evaluated"]] for f in g.flags(s["name"], g.level)]
+        return [float(f.mean()) for f in flags], rate_draws(np.mean(flags, 0), self.scores.draws.of(s["id"][s["evaluated"]]))
 
     def mean(self, protocol: str, scheme: str, terms: list[Term]) -> tuple[Interval, list[str]] | str:
         """A weighted sum of cells with its interval and keys, or why there is none: one cell that is missing is enough."""

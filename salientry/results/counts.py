@@ -63,8 +63,8 @@ def counts(s: Scores) -> Counts | None:
         detector_title(chosen, "paired"),
         one.level,
         len(attacked),
-        flagged(attacked, lambda x: x["counts"]),
-        flagged([NATURAL], lambda x: x["counts"]),
+        flagged(attacked, lambda x: x["evaluated"]),
+        flagged([NATURAL], lambda x: x["evaluated"]),
         flagged(noisy, lambda x: ~x["changed"]),
     )
 

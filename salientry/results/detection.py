@@ -69,10 +69,10 @@ def missing_controls(s: Scores, trained: list[Trained]) -> list[str]:
 def pair_aurocs(s: Scores, g: Trained, role: str) -> tuple[list[float], int]:
     """AUROC of each seed on the pairs of a role that it was trained on or chosen by, and how many pairs count."""
     pairs = s.like(g, role)
-    count = 0 if pairs is None else int(pairs["counts"].sum())
+    count = 0 if pairs is None else int(pairs["evaluated"].sum())
     if pairs is None or not g.on(pairs["name"]):
         return [NAN for _ in g.seeds], count
-    c = pairs["counts"]
+    c = pairs["evaluated"]
     both = zip(g.scores(f"any/{role}/natural"), g.scores(pairs["name"]), strict=True)
     return [auroc(n[: len(c)][c], a[c]) for n, a in both], count
 
@@ -117,7 +117,7 @@ def where(g: Trained) -> Row:
 
 def detected(numbers: list[Row], s: Scores, g: Trained, x: Images, t: Together) -> None:
     """A detector on one attack."""
-    c, natural = x["counts"], s.natural("test")["id"]
+    c, natural = x["evaluated"], s.natural("test")["id"]
     ids = x["id"][c]
     if len(ids) < FEWEST:
         return
@@ -139,7 +139,7 @@ def detected(numbers: list[Row], s: Scores, g: Trained, x: Images, t: Together) 
 
 def rate_gap(s: Scores, first: Trained, second: Trained, x: Images) -> Interval:
     """Detection rate of one detector minus that of the other, paired by image; seed by seed where both have as many."""
-    c = x["counts"]
+    c = x["evaluated"]
     flags = [[f[c] for f in g.flags(x["name"], g.level)] for g in (first, second)]
     if len(flags[0]) != len(flags[1]):
         flags = [[np.mean(f, 0)] for f in flags]
@@ -183,7 +183,7 @@ def _others(numbers: list[Row], s: Scores, g: Trained, level: str) -> None:
     own, floats = s.like(g), s.like(g, protocol="published")
     if g.protocol != "strict" or own is None or floats is None or not g.on(floats["name"]):
         return
-    c = own["counts"] & floats["changed"]
+    c = own["evaluated"] & floats["changed"]
     if c.sum() >= FEWEST:
         names = floats["name"], own["name"]
         runs = [(a[c], b[c]) for a, b in zip(g.flags(names[0], level, names[1]), g.flags(names[1], level, names[0]), strict=True)]

@@ -28,7 +28,7 @@ def rows(s: Scores) -> Iterator[Row]:
         return
     for t in sorted(wanted, key=lambda t: t.trained_on == "combined"):
         attacked = s.like(t.trained[0])
-        if attacked is not None and attacked["counts"].sum() >= FEWEST:
+        if attacked is not None and attacked["evaluated"].sum() >= FEWEST:
             yield from _gains(s, t, attacked)
             yield from _without(s, t.trained_on, attacked)
     yield from _signs(s)
@@ -56,7 +56,7 @@ def _without(s: Scores, trained_on: str, attacked: Images) -> Iterator[Row]:
     if g is None:
         return
     place: dict[str, Any] = {"protocol": "strict", "trained_on": trained_on, "title": WITHOUT, "detector": "Fused", "scheme": g.scheme}
-    evaluated, level = attacked["counts"], g.level
+    evaluated, level = attacked["evaluated"], g.level
     found = [f[evaluated] for f in g.flags(attacked["name"], level)]
     yield row("headline", f"tpr@{level}", rate(s.draws, attacked["id"][evaluated], found), g.keys, **place)
     yield row("headline", f"fpr@{level}", rate(s.draws, natural["id"], g.flags(natural["name"], level)), g.keys, **place)

@@ -49,7 +49,7 @@ def _attack(numbers: list[Row], s: Scores, x: Images) -> None:
         add(measure, rate(s.draws, ids, [values]))
     for k in ("rms", "linf", "l0"):
         add(f"{k}-spread", float(np.std(x[k], ddof=1)))
-    add("counts", float(x["counts"].sum()))
+    add("counts", float(x["evaluated"].sum()))
     add("natural-wrong", float((~right).sum()))
     add("unchanged", float((right & ~changed).sum()))
     add("over-budget", float((right & changed & ~x["in_budget"]).sum()))

@@ -42,7 +42,7 @@ def _added(s: Scores, more: Trained, fewer: Trained, place: Row) -> Iterator[Row
     keys = sorted({*more.keys, *fewer.keys})
     place |= {"protocol": "strict", "trained_on": more.trained_on}
     for x in [x for x in s.attacked("strict") if x["attack"] in more.of and len(more.of) > 1] + ([own] if own else []):
-        c = x["counts"]
+        c = x["evaluated"]
         ids = x["id"][c]
         if len(ids) < FEWEST or any(len(g.on(x["name"], NATURAL)) < len(g.seeds) for g in (more, fewer)):
             continue

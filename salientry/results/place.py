@@ -22,7 +22,7 @@ COLUMNS = (
 )
 NOISE = "noise/excess-flags-on-unchanged"  # the measure of a detector's own noise control
 PROTOCOL_IN_NO_ID = ("C4", "C15", "C16")
-FLOATS = ("value", "lo", "hi")
+MEASURED = ("value", "lo", "hi")
 
 
 def row(kind: str, measure: str, found: Interval | float, keys: Iterable[str], n: int | None = None, **place: Any) -> Row:
@@ -40,7 +40,7 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
 
     every = list(rows)
     extra = [c for c in dict.fromkeys(c for r in every for c in r) if c not in COLUMNS]
-    columns = {c: pd.Series([r.get(c) for r in every], dtype=float if c in FLOATS else object) for c in (*COLUMNS, *extra)}
+    columns = {c: pd.Series([r.get(c) for r in every], dtype=float if c in MEASURED else object) for c in (*COLUMNS, *extra)}
     return pd.DataFrame(columns)
 
 

@@ -4,23 +4,20 @@
 a tuple), seed, set, scores (N,), thresholds (level to float; ``own`` is the head's own 0), detector_key, keys (of the steps behind the
 row), curve (mean loss of each pass), and whatever else the records say of the detector. ``sets``: a row for each image set, indexed by
 its name: kind, protocol, role, attack, control, of, key, n, and the per-image columns as arrays (id, label, predicted, right, changed,
-in_budget, counts, ...). A mixture of attacks that a detector was trained on is an image set as any other.
+in_budget, evaluated, ...). A mixture of attacks that a detector was trained on is an image set as any other.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..errors import DataDamaged, Error, StoreError, UsageError
 from ..files import own_sha256, read_object
 from ..metrics import Resamples
-from ..store import packed, read_arrays, read_json
+from ..store import packed, read_arrays, read_json, sha256_of_array
 from . import kept
 from .names import NATURAL, ORDINARY, attack_facts, set_name
 from .trained import Array, Fitted, Images, Trained, images_of, trained_of, with_mixtures
@@ -112,7 +109,7 @@ class Scores:
             found = cls(folder, body, arrays, other)
             found.absent, found.not_kept = absent, None if alone else not_kept
             if verify:
-                found.damaged = {k: shard_of.get(k, file.name) for k, v in arrays.items() if _sha256(v) != body["sha256"][k]}
+                found.damaged = {k: shard_of.get(k, file.name) for k, v in arrays.items() if sha256_of_array(v) != body["sha256"][k]}
         except Error:
             raise
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as e:
@@ -259,7 +256,3 @@ def _body(folder: Path) -> dict[str, Any]:
     if "own" in body and own_sha256(body) != body["own"]:  # older records hold none
         raise DataDamaged(f"{folder}/records.json is not what was written: its fields have another sha256 than it says")
     return body
-
-
-def _sha256(array: Array) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

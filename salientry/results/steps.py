@@ -94,9 +94,9 @@ def _ladder(s: Scores, detector: str, attack: str) -> Iterator[Row]:
     ids = s.natural("test")["id"]
     for k, (change, scheme, protocol, calibrated) in enumerate(STEPS):
         g, x = s.one(protocol, detector, attack, scheme), s.images.get(f"{protocol}/test/{attack}")
-        if g is None or x is None or x["counts"].sum() < FEWEST:
+        if g is None or x is None or x["evaluated"].sum() < FEWEST:
             continue
-        c, level = x["counts"], g.level if calibrated else "own"
+        c, level = x["evaluated"], g.level if calibrated else "own"
         lost = sum(bool(r.curve) and float(np.asarray(r.curve)[-1]) > UNTRAINED for r in g.seeds)
         of = where(g) | {"tested_on": attack, "step": k, "part": change, "untrained": f"{lost}/{len(g.seeds)}" if lost else ""}
         flags = [(n, f[c]) for n, f in zip(g.flags(NATURAL, level), g.flags(x["name"], level), strict=True)]

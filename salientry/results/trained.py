@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..metrics import of_mixture
-from ..renamed import translated
+from ..renamed import translated, translated_columns
 from ..rows import ids_from
 from .names import detector_title, set_name
 
@@ -101,7 +101,7 @@ class Trained:
 
 
 def images_of(s: dict[str, Any], arrays: dict[str, Array]) -> Images:
-    """An image set of ``records.json`` with its columns. Sets without ``counts`` count whole.
+    """An image set of ``records.json`` with its columns. Sets without ``evaluated`` count whole.
 
     Raises:
         ValueError: when columns and facts do not fit together.
@@ -110,8 +110,8 @@ def images_of(s: dict[str, Any], arrays: dict[str, Array]) -> Images:
     columns = {c: np.array(arrays[head + c]) for c in s["columns"]} | {"id": ids_from(arrays[head + "id"])}
     if not isinstance(s["facts"], dict) or not {"kind", "role"} <= set(s["facts"]) or any(len(v) != s["n"] for v in columns.values()):
         raise ValueError(f"image set {s['name']!r} is not what its columns and facts say")
-    absent = {"attack": None, "control": None, "of": None, "counts": np.ones(s["n"], bool), "mixture": False}
-    return absent | translated(s["facts"]) | columns | {"name": set_name(s["name"]), "key": s["key"], "n": s["n"]}
+    absent = {"attack": None, "control": None, "of": None, "evaluated": np.ones(s["n"], bool), "mixture": False}
+    return absent | translated(s["facts"]) | translated_columns(columns) | {"name": set_name(s["name"]), "key": s["key"], "n": s["n"]}
 
 
 def trained_of(body: dict[str, Any], arrays: dict[str, Array]) -> list[Trained]:

@@ -37,10 +37,10 @@ def rows(s: Scores) -> list[Row]:
 def _detected(s: Scores, g: Trained, tested: str) -> tuple[Array, Array] | None:
     """Ids (n,) and mean over seeds of the flags on the adversarials that count."""
     x = s.images.get(f"{g.protocol}/test/{tested}")
-    if x is None or not g.on(x["name"]) or x["counts"].sum() < FEWEST:
+    if x is None or not g.on(x["name"]) or x["evaluated"].sum() < FEWEST:
         return None
     level = "own" if g.protocol == "published" else g.level
-    return x["id"][x["counts"]], np.mean([f[x["counts"]] for f in g.flags(x["name"], level)], 0)
+    return x["id"][x["evaluated"]], np.mean([f[x["evaluated"]] for f in g.flags(x["name"], level)], 0)
 
 
 def _norms(s: Scores, protocol: str, detector: str) -> Row | None:
@@ -112,7 +112,7 @@ def _cell(s: Scores, known: dict[Any, str], each: dict[tuple[str, str], Together
         why = f"mandatory controls are missing: {', '.join(t.missing)}"
     elif x is None or len(g.on(x["name"])) < len(g.seeds):
         why = "its scores are not in the records"
-    elif (count := int(x["counts"].sum())) < FEWEST:
+    elif (count := int(x["evaluated"].sum())) < FEWEST:
         why = f"{count} adversarials count, {FEWEST} are needed"
     else:
         id = known.get((protocol, detector, a, b, "accuracy" if protocol == "published" else f"tpr@{t.levels[0]}"))
@@ -130,7 +130,7 @@ def cell_lines(s: Scores, numbers: pd.DataFrame) -> list[str]:
             out.append(f"  none: {c.protocol}/{c.detector} trained on {c.trained_on}, tested on {c.tested_on}: {c.why or 'not finite'}")
     for protocol in PROTOCOLS:
         for x in s.attacked(protocol):
-            sizes = x["rms"][x["counts"]]
+            sizes = x["rms"][x["evaluated"]]
             size = f"median RMS {np.median(sizes):.4f}" if len(sizes) else "no size"
             out.append(f"  {protocol}/{x['attack']}: prediction changed {x['changed'].mean():.3f}, {len(sizes)} count, {size}")
     return [*out, f"{len({h for c in found for h in c.heads})} distinct heads", *amiss(found, finite)]

@@ -37,7 +37,7 @@ def rows(s: Scores) -> list[Row]:
 def _fools(s: Scores, attacked: list[Images]) -> Iterator[Row]:
     for x in attacked:
         if x["right"].any():
-            found = rate(s.draws, x["id"][x["right"]], [x["counts"][x["right"]]])
+            found = rate(s.draws, x["id"][x["right"]], [x["evaluated"][x["right"]]])
             yield row("undetected", "fools", found, [x["key"]], protocol="strict", tested_on=x["attack"], attack=x["attack"])
 
 
@@ -47,7 +47,7 @@ def _worst(s: Scores, g: Trained, attacked: list[Images]) -> Iterator[Row]:
         names = [x["name"] for x in sets]
         if len(sets) < 2 or len(g.on(*names)) < len(g.seeds) or any(not np.array_equal(x["id"], sets[0]["id"]) for x in sets):
             continue
-        evaluated = [x["counts"] for x in sets]
+        evaluated = [x["evaluated"] for x in sets]
         each = [worst_case(flags, evaluated) for flags in zip(*(g.flags(n, g.level) for n in names), strict=True)]
         some = each[0][1]
         if some.sum() >= FEWEST:
@@ -66,8 +66,8 @@ def _worst(s: Scores, g: Trained, attacked: list[Images]) -> Iterator[Row]:
 def _undetected(s: Scores, g: Trained, attacked: list[Images]) -> Iterator[Row]:
     for x in attacked:
         right = x["right"]
-        if len(g.on(x["name"])) == len(g.seeds) and x["counts"].sum() >= FEWEST:
-            missed = [(x["counts"] & ~f)[right] for f in g.flags(x["name"], g.level)]
+        if len(g.on(x["name"])) == len(g.seeds) and x["evaluated"].sum() >= FEWEST:
+            missed = [(x["evaluated"] & ~f)[right] for f in g.flags(x["name"], g.level)]
             found = rate(s.draws, x["id"][right], missed)
             yield row("undetected", f"undetected@{g.level}", found, [*g.keys, x["key"]], **where(g), tested_on=x["attack"])
 

@@ -106,7 +106,7 @@ def test_a_run_ends_with_how_many_images_its_guard_flags(ran: tuple[Path, Told])
         if name in ("strict/test/MatchedNoise of FGSM", f"strict/test/MatchedNoise of {CW}"):
             kind, rows = "noise", arrays[f"set/{s['set']:03d}/changed"] == 0
         elif name in ("strict/test/FGSM", f"strict/test/{CW}"):
-            kind, rows = "attacked", arrays[f"set/{s['set']:03d}/counts"] == 1
+            kind, rows = "attacked", arrays[f"set/{s['set']:03d}/evaluated"] == 1
         elif name == "any/test/natural":
             kind, rows = "natural", np.ones(len(scores), bool)
         else:

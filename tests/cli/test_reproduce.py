@@ -75,7 +75,7 @@ def test_a_detector_that_is_computed_anew_agrees_with_the_records(store: Path, l
     assert set(found) >= {"strict/test/FGSM", f"strict/test/{CW}", "strict/test/DeepFool-steps=2"}
     for name, (n, recorded, now, difference) in found.items():
         opened = Opened(left)
-        counts, natural = opened.column(name, "counts"), opened.score(detector, "any/test/natural")
+        counts, natural = opened.column(name, "evaluated"), opened.score(detector, "any/test/natural")
         if not counts.any():
             assert (n, recorded, now) == (0, pytest.approx(np.nan, nan_ok=True), pytest.approx(np.nan, nan_ok=True))
             continue

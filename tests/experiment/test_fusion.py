@@ -35,7 +35,7 @@ NATURAL = Rows(IDS, {}, {})
 
 def attacked(seed: int = 0) -> list[Rows]:
     draws = np.random.default_rng(seed)
-    return [Rows(IDS, {"counts": draws.random(N) < 0.8}, facts(a)) for a in ATTACKS]
+    return [Rows(IDS, {"evaluated": draws.random(N) < 0.8}, facts(a)) for a in ATTACKS]
 
 
 def facts(attack: str) -> dict[str, str]:
@@ -68,8 +68,8 @@ def test_it_is_fitted_on_select_rows_that_count_each_of_the_attack_of_its_turn_a
         own = {"any/calibration/natural": np.full(9, np.nan, np.float32)} | {k: a.copy() for k, a in v.items()}
         own |= dict.fromkeys(("strict/test/A", "published/validation/A"), np.full(N, np.nan, np.float32))
         for k, rows in enumerate(attacked()):
-            own[SETS[k + 1]][(mixture != k) | ~rows.column("counts")] = np.nan
-        counted = np.choose(mixture, [r.column("counts") for r in attacked()])
+            own[SETS[k + 1]][(mixture != k) | ~rows.column("evaluated")] = np.nan
+        counted = np.choose(mixture, [r.column("evaluated") for r in attacked()])
         own[SETS[0]][~counted] = np.nan
         poisoned.append(own)
     again = fitted(poisoned)
@@ -175,7 +175,7 @@ def test_rates_are_above_a_threshold_that_few_select_naturals_exceed(level: floa
     called = ["M0", "M1", "M2"]
     found = unseen_rates.function(NATURAL, unseen, seen, scored(values), NAMES, called, level)
     assert list(found) == [*called, "Fused"]
-    counts = unseen.column("counts")
+    counts = unseen.column("evaluated")
     for c, v in zip(called, values, strict=True):
         natural, there = v[SETS[0]], v[SETS[3]][counts]
         allowed = [t for t in natural if (natural > t).mean() <= level]  # the least strict of all thresholds that promise the level
@@ -189,7 +189,7 @@ def test_rates_are_above_a_threshold_that_few_select_naturals_exceed(level: floa
 
 
 def test_an_unseen_attack_of_which_nothing_counts_is_an_error() -> None:
-    nothing = Rows(IDS, {"counts": np.zeros(N, bool)}, facts("C"))
+    nothing = Rows(IDS, {"evaluated": np.zeros(N, bool)}, facts("C"))
     with pytest.raises(UsageError, match="none of the 300 validation images of C counts"):
         unseen_rates.function(NATURAL, nothing, attacked()[:2], scored(arrays()), NAMES, ["M0", "M1", "M2"], 0.05)
 
@@ -222,7 +222,7 @@ def test_the_recipe_with_the_best_mean_auroc_on_select_pairs_is_chosen() -> None
     n = 40
     natural = np.zeros(n + 10)  # more naturals than attacked ones
     counts = np.arange(n) < 30
-    rows = [Rows(np.array([f"{i:016x}" for i in range(n)]), {"counts": counts}, facts(a)) for a in "AB"]
+    rows = [Rows(np.array([f"{i:016x}" for i in range(n)]), {"evaluated": counts}, facts(a)) for a in "AB"]
     names = ["select/natural", "select/A", "select/B"]
 
     def scored(own: str, share: float) -> Found:

@@ -31,14 +31,14 @@ def test_the_first_that_every_attack_fooled_with_the_maps_of_every_model() -> No
 
     def made(**facts: Any) -> Rows:
         columns = {"image": draws.random((N, 2, 3, 3)).astype(np.float32), "map": draws.random((N, 1, 3, 3)).astype(np.float32)}
-        flags = {"predicted": draws.integers(0, 4, N), "label": draws.integers(0, 4, N), "counts": draws.random(N) < 0.6}
+        flags = {"predicted": draws.integers(0, 4, N), "label": draws.integers(0, 4, N), "evaluated": draws.random(N) < 0.6}
         return Rows(ids, columns | flags, facts)
 
     rows = {"natural": made(role="test"), "A": made(attack="A"), "B": made(attack="B")}
     models = {"One": 0.5, "Two": 0.25}
     nets: list[nn.Module] = [with_facts(Times(f), saliency=name) for name, f in models.items()]
     found = gallery.function(rows["natural"], [rows["A"], rows["B"]], nets, 4)
-    at = [i for i in range(N) if rows["A"].column("counts")[i] and rows["B"].column("counts")[i]][:4]
+    at = [i for i in range(N) if rows["A"].column("evaluated")[i] and rows["B"].column("evaluated")[i]][:4]
     assert found.ids.tolist() == ids[at].tolist()
     np.testing.assert_array_equal(found.column("label"), rows["natural"].column("label")[at])
     for name, of in rows.items():

@@ -66,7 +66,7 @@ def test_an_attack_proposes_once_for_both_protocols(image_sets: ImageSets) -> No
     with warnings.catch_warnings():
         rows = [image_sets.run.get(h) for h in (published, strict)]
     assert rows[0].column("image").dtype == np.float32 and rows[1].column("image").dtype == np.uint8
-    assert rows[0].column("counts").all() and 0 < rows[1].column("counts").sum() < N
+    assert rows[0].column("evaluated").all() and 0 < rows[1].column("evaluated").sum() < N
 
 
 def test_a_transplant_is_the_next_images_perturbation(image_sets: ImageSets) -> None:

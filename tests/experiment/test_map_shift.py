@@ -42,7 +42,7 @@ def rows() -> dict[str, Rows]:
             "image": draws.random((N, 2, SIDE, SIDE)).astype(np.float32),
             "predicted": draws.integers(0, CLASSES, N),
             "label": labels,
-            "counts": draws.random(N) < 0.5,
+            "evaluated": draws.random(N) < 0.5,
         }
         return Rows(ids, columns, facts | {"protocol": "strict"})
 
@@ -61,7 +61,7 @@ def test_every_distance_is_the_root_mean_square_of_the_right_two_maps(rows: dict
     expected = {"other": rms(own, np.roll(own, -1, 0)), "same class": rms(own, own[same])}
     maps = {}
     for a in "AB":
-        z, there, counts = (rows[a].column(c) for c in ("image", "predicted", "counts"))
+        z, there, counts = (rows[a].column(c) for c in ("image", "predicted", "evaluated"))
         maps[a] = by_hand(z, there)
         noise = rows[f"{a} noise"]
         expected[f"{a}/shift"] = rms(own, maps[a])
@@ -70,11 +70,11 @@ def test_every_distance_is_the_root_mean_square_of_the_right_two_maps(rows: dict
             expected[f"{a}/pixels"] = rms(own, by_hand(z, k))
             expected[f"{a}/class"] = rms(own, by_hand(x, there))
             expected[f"{a}/true label"] = rms(maps[a], by_hand(z, y))
-        np.testing.assert_array_equal(found.column(f"{a}/counts"), counts)
+        np.testing.assert_array_equal(found.column(f"{a}/evaluated"), counts)
     expected["A|B"] = rms(maps["A"], maps["B"])
     if split:
         expected["true label"] = rms(own, by_hand(x, y))
-    assert set(found.names) == {*expected, "A/counts", "B/counts"}
+    assert set(found.names) == {*expected, "A/evaluated", "B/evaluated"}
     for name, value in expected.items():
         np.testing.assert_allclose(found.column(name), value, atol=1e-6, err_msg=name)
     assert found.facts["saliency"] == "Known"

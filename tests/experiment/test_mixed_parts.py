@@ -40,7 +40,7 @@ def test_every_score_is_of_the_parts_that_its_name_says() -> None:
             {
                 "image": draws.random((N, 1, 2, 2)).astype(np.float32),
                 "predicted": draws.integers(0, 4, N),
-                "counts": draws.random(N) < 0.5,
+                "evaluated": draws.random(N) < 0.5,
             },
             facts,
         )
@@ -60,9 +60,9 @@ def test_every_score_is_of_the_parts_that_its_name_says() -> None:
         expected[f"{kind} other"] = (x[kind] * np.roll(own, -1, 0)).sum((1, 2, 3))
         expected[f"{kind} area"] = own.mean((1, 2, 3))
         expected[f"{kind} flat"] = (x[kind] * own.mean((1, 2, 3), keepdims=True)).sum((1, 2, 3))
-    assert set(found.names) == {*expected, "counts"}
+    assert set(found.names) == {*expected, "evaluated"}
     for name, value in expected.items():
         np.testing.assert_allclose(found.column(name), value, rtol=1e-5, err_msg=name)
-    np.testing.assert_array_equal(found.column("counts"), attacked.column("counts"))
+    np.testing.assert_array_equal(found.column("evaluated"), attacked.column("evaluated"))
     assert torch.is_grad_enabled()
     assert (found.facts["detector"], found.facts["attack"], found.facts["seed"]) == ("SPD", "A", 0)

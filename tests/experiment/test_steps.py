@@ -35,7 +35,7 @@ def rows_of(values: Any, **columns: Any) -> Rows:
 
 def made(attacks: int, paired: bool = True, shuffled: bool = False, count: int = N, share: float = 0.8) -> StoredPairs:
     draws = np.random.default_rng(attacks)
-    attacked = [rows_of(np.arange(count) + 1000 * (k + 1), counts=draws.random(count) < share) for k in range(attacks)]
+    attacked = [rows_of(np.arange(count) + 1000 * (k + 1), evaluated=draws.random(count) < share) for k in range(attacks)]
     return StoredPairs(rows_of(np.arange(count)), attacked, SEEN, [], paired, shuffled)
 
 
@@ -48,7 +48,7 @@ def joined(pairs: StoredPairs, size: int, seed: int | None) -> tuple[Any, Any]:
 def test_each_image_meets_the_attack_of_its_turn_and_only_what_counts_is_there(attacks: int) -> None:
     pairs = made(attacks)
     natural, twins = joined(pairs, 100, None)
-    counted = [i for i in range(N) if pairs.attacked[i % attacks].column("counts")[i]]
+    counted = [i for i in range(N) if pairs.attacked[i % attacks].column("evaluated")[i]]
     assert natural.tolist() == counted
     assert twins.tolist() == [i + 1000 * (i % attacks + 1) for i in counted]
     assert len(pairs) == len(counted) < N
@@ -108,7 +108,7 @@ def test_too_few_that_count_are_no_training_set() -> None:
 
 def test_twins_of_other_images_are_refused() -> None:
     with pytest.raises(AssertionError, match="aligned"):
-        StoredPairs(rows_of(np.arange(30)), [rows_of(np.arange(30), counts=np.ones(30, bool)).take(np.arange(30)[::-1])], SEEN, [], True)
+        StoredPairs(rows_of(np.arange(30)), [rows_of(np.arange(30), evaluated=np.ones(30, bool)).take(np.arange(30)[::-1])], SEEN, [], True)
 
 
 class Bright(nn.Module):

@@ -33,7 +33,7 @@ def rows_of(offset: int, count: int = N, **columns: Any) -> Rows:
 
 
 def twins(k: int) -> Rows:
-    return rows_of(1000 * (k + 1), counts=np.random.default_rng(k).random(N) < 0.8)
+    return rows_of(1000 * (k + 1), evaluated=np.random.default_rng(k).random(N) < 0.8)
 
 
 def made(attacks: int, needs: frozenset[str] = frozenset({"logits"}), shuffled: bool = False, **given: Any) -> StoredEvidence:

@@ -190,9 +190,11 @@ def test_a_step_of_the_ladder_is_the_mean_of_both_classes_at_its_own_threshold(r
     assert g is not None
     s, name = records.images[f"strict/test/{SMALL_LABEL}"], f"strict/test/{SMALL_LABEL}"
     for k, level in ((2, "own"), (3, "0.05")):
-        by_hand = [(1 - n.mean() + a[s["counts"]].mean()) / 2 for n, a in zip(g.flags(NATURAL, level), g.flags(name, level), strict=True)]
+        by_hand = [
+            (1 - n.mean() + a[s["evaluated"]].mean()) / 2 for n, a in zip(g.flags(NATURAL, level), g.flags(name, level), strict=True)
+        ]
         assert by[k, "accuracy"] == pytest.approx(np.mean(by_hand))
-    ranks = [auroc(n, a[s["counts"]]) for n, a in zip(g.scores(NATURAL), g.scores(name), strict=True)]
+    ranks = [auroc(n, a[s["evaluated"]]) for n, a in zip(g.scores(NATURAL), g.scores(name), strict=True)]
     assert by[2, "auroc"] == by[3, "auroc"] == pytest.approx(np.mean(ranks))
 
 
@@ -222,7 +224,7 @@ def test_the_swap_is_counted_from_its_scores(records: Scores, found: Made) -> No
     assert {(t, a) for t, a, _ in swaps} >= {(d + f, SMALL_LABEL) for d in ("SMD", "SPD") for f in ("", " (trunk)")}
     s, g = records.images[f"swap/strict/SPD/paired/{SMALL_LABEL}"], records.one("strict", "SPD", SMALL_LABEL)
     assert g is not None
-    c, threshold = s["counts"], g.seeds[0].thresholds["0.05"]
+    c, threshold = s["evaluated"], g.seeds[0].thresholds["0.05"]
 
     def share(name: str) -> float:
         return float((s[name][c] > threshold).mean())
@@ -241,7 +243,7 @@ def test_the_first_table_gives_each_detector_its_own_numbers(records: Scores, fo
     m, name = found.make, f"strict/test/{SMALL_LABEL}"
     own = {"protocol": "strict", "trained_on": SMALL_LABEL}
     s = records.images[name]
-    c = s["counts"]
+    c = s["evaluated"]
 
     def detected(detector: str, scheme: str = "paired") -> float:
         g = records.one("strict", detector, SMALL_LABEL, scheme)

@@ -51,7 +51,8 @@ class Opened:
         return next(s for s in self.body["sets"] if s["name"] == name)
 
     def column(self, name: str, column: str) -> Any:
-        return self.arrays[f"set/{self.set(name)['index']:03d}/{column}"]
+        head = f"set/{self.set(name)['index']:03d}/"
+        return self.arrays[head + ("counts" if column == "evaluated" and f"{head}counts" in self.arrays else column)]  # older records' word
 
     def detector(self, detector: str, protocol: str, trained_on: str, form: str = "paired") -> dict[str, Any]:
         """Of seed 0."""

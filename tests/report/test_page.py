@@ -164,9 +164,9 @@ def test_labels_are_text_and_never_markup(opened: Opened) -> None:
 def test_too_few_adversarials_are_counted_and_not_rated(opened: Opened) -> None:
     """With 49 that count there is an n and no rate."""
     index = opened.set("strict/test/FGSM")["index"]
-    for column in ("right", "counts"):
+    for column in ("right", "evaluated"):
         value = opened.arrays[f"set/{index:03d}/{column}"].astype(bool)
-        opened.arrays[f"set/{index:03d}/{column}"] = value & (np.cumsum(opened.column("strict/test/FGSM", "counts")) <= 49)
+        opened.arrays[f"set/{index:03d}/{column}"] = value & (np.cumsum(opened.column("strict/test/FGSM", "evaluated")) <= 49)
     folder = opened.close()
     body = report.write(folder).read_text()
     ledger = {n["id"]: n for n in json.loads((folder / "report.json").read_text())["numbers"]}

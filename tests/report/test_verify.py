@@ -69,7 +69,7 @@ def test_an_honest_report_verifies(reported: Path) -> None:
 
 def test_one_flipped_score_is_found(reported: Path) -> None:
     name = column(reported, "SMD", "strict/test/FGSM")
-    counts = Scores.read(reported).images["strict/test/FGSM"]["counts"]
+    counts = Scores.read(reported).images["strict/test/FGSM"]["evaluated"]
     at = int(np.flatnonzero(counts)[0])
 
     def flip(scores: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
@@ -84,7 +84,7 @@ def test_one_flipped_score_is_found(reported: Path) -> None:
 
 
 def test_one_flipped_score_under_a_new_checksum_is_found_in_the_numbers(reported: Path) -> None:
-    counts = Scores.read(reported).images["strict/test/FGSM"]["counts"]
+    counts = Scores.read(reported).images["strict/test/FGSM"]["evaluated"]
     at = int(np.flatnonzero(counts)[0])
 
     def flip(s: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
@@ -227,7 +227,7 @@ def test_the_cells_of_figure_2_add_up(finished: Path) -> None:
     for protocol in ("published", "strict"):
         for attack in ("FGSM", CW, "DeepFool-steps=2"):
             changed = o.column(f"{protocol}/test/{attack}", "changed").astype(bool).mean()
-            count = int(o.column(f"{protocol}/test/{attack}", "counts").sum())
+            count = int(o.column(f"{protocol}/test/{attack}", "evaluated").sum())
             (line,) = [line for line in lines if line.startswith(f"  {protocol}/{attack}:")]
             assert f"prediction changed {changed:.3f}, {count} count" in line
 

@@ -387,14 +387,14 @@ def test_jsd_with_its_gradient_zeroed(recorded: tuple[Scores, pd.DataFrame]) -> 
 
     def found(share_of_id: float) -> dict[str, Any]:
         s = run()
-        evaluated = s.images[f"strict/test/{CW}"]["counts"]
+        evaluated = s.images[f"strict/test/{CW}"]["evaluated"]
         for d, scheme, share in (("JSD", "gradient zeroed", 1 / 2), ("JSD", "paired", 1 / 3), ("ID", "paired", share_of_id)):
             values = np.full(len(evaluated), -1e6)
             values[np.flatnonzero(evaluated)[: round(share * evaluated.sum())]] = 1e6
             put(head(s, d, "strict", CW, scheme), f"strict/test/{CW}", values)
         return line(again(s), "C17", STRICT, f"JSD zeroed on {CW}")
 
-    n = recorded[0].images[f"strict/test/{CW}"]["counts"].sum()
+    n = recorded[0].images[f"strict/test/{CW}"]["evaluated"].sum()
     r = found(1.0)
     assert (r["verdict"], r["value"]) == (HOLDS, pytest.approx(round(n / 2) / n - 1))
     r = found(0.0)

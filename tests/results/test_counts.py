@@ -32,7 +32,7 @@ def test_every_image_that_scores_above_the_threshold_is_counted_and_no_other(ope
         values = opened.arrays[s["column"]]
         values[:] = threshold + 1 if "MatchedNoise" in names[s["set"]] else threshold  # the threshold itself is not above it
         if names[s["set"]] == "strict/test/FGSM":
-            values[opened.column("strict/test/FGSM", "counts").argmax()] = threshold + 1
+            values[opened.column("strict/test/FGSM", "evaluated").argmax()] = threshold + 1
     folder = opened.close()
     found = counts(Scores.read(folder))
     assert found is not None

@@ -84,7 +84,7 @@ def test_shares_are_of_all_images_that_the_classifier_had_right() -> None:
         right = [i for i in range(x["n"]) if x["right"][i]]
         fools = of(kind="undetected", measure="fools", tested_on=x["attack"])
         assert fools["value"] == pytest.approx(np.mean([x["changed"][i] and x["in_budget"][i] for i in right])) and fools["n"] == len(right)
-        missed = [[x["counts"][i] and not flagged(g, k, x["name"], i) for i in right] for k in range(len(g.seeds))]
+        missed = [[x["evaluated"][i] and not flagged(g, k, x["name"], i) for i in right] for k in range(len(g.seeds))]
         row = of(kind="undetected", title="SPD", trained_on=g.trained_on, tested_on=x["attack"])
         assert row["seeds"] == pytest.approx([np.mean(m) for m in missed]) and row["measure"] == "undetected@0.05"
 
@@ -110,18 +110,18 @@ def test_what_a_part_adds(part: str, against: str) -> None:
     more, fewer = (s.one("strict", "Fused", trained_on, scheme) for scheme in pair)
     assert more is not None and fewer is not None
     x = s.images[f"strict/test/{trained_on}"]
-    labels = np.r_[np.zeros(s.natural("test")["n"]), np.ones(int(x["counts"].sum()))]
+    labels = np.r_[np.zeros(s.natural("test")["n"]), np.ones(int(x["evaluated"].sum()))]
     weights = np.where(labels == 1, 1 / labels.sum(), 1 / (1 - labels).sum())
 
     def sides(g: Trained, k: int) -> np.ndarray:
-        return np.r_[g.seeds[k].scores[NATURAL][0], g.seeds[k].scores[x["name"]][0][x["counts"]]].astype(float)
+        return np.r_[g.seeds[k].scores[NATURAL][0], g.seeds[k].scores[x["name"]][0][x["evaluated"]]].astype(float)
 
     losses, areas, rates = [], [], []
     for k in range(len(more.seeds)):
         a, b = sides(more, k), sides(fewer, k)
         losses.append(np.subtract(*(log_loss(labels, 1 / (1 + np.exp(-v)), sample_weight=weights) for v in (a, b))))
         areas.append(roc_auc_score(labels, a) - roc_auc_score(labels, b))
-        rates.append(np.mean([[flagged(g, k, x["name"], i) for i in np.flatnonzero(x["counts"])] for g in (more, fewer)], 1) @ [1, -1])
+        rates.append(np.mean([[flagged(g, k, x["name"], i) for i in np.flatnonzero(x["evaluated"])] for g in (more, fewer)], 1) @ [1, -1])
     place = {"kind": "part adds", "part": part, "against": against, "trained_on": trained_on, "tested_on": trained_on}
     for measure, truth, tolerance in (("log loss", losses, 1e-6), ("auroc", areas, 1e-9), ("tpr@0.05", rates, 1e-9)):
         row = of(measure=measure, **place)

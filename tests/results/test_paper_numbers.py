@@ -184,7 +184,7 @@ def test_what_the_headline_compares(recorded: tuple[Scores, pd.DataFrame]) -> No
     s, f = recorded
     flags = {d: s.one("strict", d, CW) for d in ("SPD", "IDPlus")}
     i = s.images[f"strict/test/{CW}"]
-    rates = {d: np.mean([x[i["counts"]].mean() for x in g.flags(i["name"], g.level)]) for d, g in flags.items() if g is not None}
+    rates = {d: np.mean([x[i["evaluated"]].mean() for x in g.flags(i["name"], g.level)]) for d, g in flags.items() if g is not None}
     gap = select(f, kind="headline", trained_on=CW, title="SPD minus ID+").iloc[0]
     assert gap["value"] == pytest.approx(rates["SPD"] - rates["IDPlus"])
     signs = select(f, kind="headline", protocol="published", measure="difference")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -47,19 +48,19 @@ def test_image_sets_are_rows_with_their_columns(finished: Path) -> None:
     raw, s = Opened(finished), Scores.read(finished)
     for one in raw.body["sets"]:
         row = s.sets.loc[set_name(one["name"])]
-        assert row["n"] == one["n"] == len(row["id"]) == len(row["counts"])
+        assert row["n"] == one["n"] == len(row["id"]) == len(row["evaluated"])
         assert all((row[c] == raw.arrays[f"set/{one['index']:03d}/{c}"]).all() for c in one["columns"])
         assert row["key"] == one["key"]
     assert s.sets.loc["any/test/natural", "attack"] is None
-    assert s.sets.loc["any/test/natural", "counts"].all()
+    assert s.sets.loc["any/test/natural", "evaluated"].all()
     assert s.sets.loc["strict/test/FGSM", "attack"] == "FGSM"
     assert (s.dataset, s.run_seed, s.whole) == ("digits", 0, True)
 
 
 def test_a_mixture_of_attacks_is_an_image_set_as_any_other(finished: Path) -> None:
     raw, s = Opened(finished), Scores.read(finished)
-    counts = mixed([raw.column(f"strict/test/{a}", "counts") for a in ("FGSM", CW)])
-    assert (s.images["strict/test/combined"]["counts"] == counts).all()
+    counts = mixed([raw.column(f"strict/test/{a}", "evaluated") for a in ("FGSM", CW)])
+    assert (s.images["strict/test/combined"]["evaluated"] == counts).all()
     assert s.images["strict/test/combined"]["attack"] == "combined"
     d = raw.detector("ID", "strict", "combined")
     one = s.one("strict", "ID", "combined")
@@ -193,3 +194,14 @@ def test_records_of_the_white_box_go_beside_those_of_the_same_classifier() -> No
     assert [s.dataset for s in joined] == ["assira"]
     assert joined[0].beside is not None
     assert joined[0].white_box == joined[0].beside.white_box != {}
+
+
+def test_older_records_call_what_is_evaluated_counts(finished: Path, opened: Opened) -> None:
+    for s in opened.body["sets"]:
+        s["columns"] = [re.sub(r"(^|/)evaluated$", r"\1counts", c) for c in s["columns"]]
+    opened.arrays = {re.sub(r"/evaluated$", "/counts", k): v for k, v in opened.arrays.items()}
+    older, newer = Scores.read(opened.close()).images, Scores.read(finished).images
+    assert any("set/" in k and k.endswith("/counts") for k in opened.arrays) and older.keys() == newer.keys()
+    for name, s in newer.items():
+        assert (older[name]["evaluated"] == s["evaluated"]).all()
+    assert not newer["strict/test/FGSM"]["evaluated"].all(), "the absent column would do"

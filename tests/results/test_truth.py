@@ -289,7 +289,7 @@ def test_the_gap_is_to_the_baseline_that_is_best_on_validation_pairs(raw: Opened
         d["facts"]["detector"] for d in raw.body["detectors"] if d["facts"].get("group", d["facts"].get("family")) in ("floor", "baseline")
     }
     role = "validation" if any(s["name"] == "any/validation/natural" for s in raw.body["sets"]) else "select"
-    counts = raw.column(f"strict/{role}/FGSM", "counts").astype(bool)
+    counts = raw.column(f"strict/{role}/FGSM", "evaluated").astype(bool)
 
     def validation(name: str) -> float:
         d = raw.detector(name, "strict", "FGSM")

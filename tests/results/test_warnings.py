@@ -30,7 +30,7 @@ def told(folder: Path, code: str) -> list[dict[str, Any]]:
 
 def test_collapsed_by_the_pairs_of_its_training(opened: Opened) -> None:
     d = opened.detector("ID", "strict", "FGSM")
-    counts = opened.column("strict/detector_train/FGSM", "counts").astype(bool)
+    counts = opened.column("strict/detector_train/FGSM", "evaluated").astype(bool)
     natural, attacked = opened.score(d, "any/detector_train/natural"), opened.score(d, "strict/detector_train/FGSM")
     attacked[:] = natural[: len(attacked)]
     folder = opened.close()

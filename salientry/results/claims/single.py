@@ -111,7 +111,7 @@ def _footnote(s: Scores, cells: Cells, book: Book, g: Trained, weak: set[tuple[s
     image, both = s.one("strict", "ID", a), s.one("strict", "JSD", a)
     if i is None or not g.on(i["name"]) or image is None or both is None:
         return Answer(None, why="its scores are not in the records")
-    evaluated, name = i["counts"], i["name"]
+    evaluated, name = i["evaluated"], i["name"]
 
     def minus(one: Trained, title: str) -> str:
         place = {"scheme": "paired", "part": f"{title} minus ID"}
