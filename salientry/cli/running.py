@@ -165,9 +165,9 @@ def _recorded(run: Run, order: list[Handle]) -> dict[tuple[str, str], float]:
     here: dict[tuple[str, str], list[float]] = {}
     others = set[str]()
     for result in run.store.root.glob("*/[!.]*/result.json"):
-        with contextlib.suppress(StoreError, DataDamaged, KeyError, TypeError):  # of other runs: whoever needs it will say so
+        with contextlib.suppress(StoreError, DataDamaged, KeyError, TypeError, ValueError):  # of other runs: whoever needs it will say so
             body = read_json(result)
-            here.setdefault((body["step"], _seedless(body["slug"])), []).append(body["seconds"])
+            here.setdefault((body["step"], _seedless(body["slug"])), []).append(float(body["seconds"]))
             others |= {body["facts"].get("dataset", dataset)} - {dataset}
     found = here | found if others else found | here
     named = {step for step, slug in found if not slug}  # what short steps take, which have no other name there

@@ -26,7 +26,7 @@ from salientry import files
 from salientry.cli import running
 from salientry.datasets import MNIST, Digits
 from salientry.datasets.mnist import SHA256
-from salientry.errors import UsageError
+from salientry.errors import DataDamaged, UsageError
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.run import Run
 from tests.tiny import recorded
@@ -538,3 +538,14 @@ def test_results_without_checksums_are_told(store: Path, left: Path) -> None:
         unlinked(done)
         done.touch()
     assert "note: 2 of them have no checksums, an earlier version wrote them" in Told("run", "tiny", "--out", left).out
+
+
+@pytest.mark.parametrize("odd", ["x", None, []])
+def test_a_plan_bears_results_with_odd_seconds(store: Path, odd: Any) -> None:
+    """They are a mean of what lies in the store; a damaged result is nobody's expectation, and is said where it is needed."""
+    path = sorted(store.glob("fit_detector/*-*"))[0] / "result.json"
+    body = json.loads(path.read_text()) | {"seconds": odd}
+    path.unlink()  # it is a link
+    path.write_text(json.dumps(body))
+    told = Told("plan", "tiny")
+    assert told.code in (0, DataDamaged.exit_code), told.err
