@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from salientry.errors import UsageError
 from salientry.report.report import Made
 from salientry.results import kept
 from salientry.results.claims import verdicts
@@ -24,14 +25,19 @@ SMALL = 2_000_000  # bytes
 
 
 def cut(folders: Sequence[Path], small: int = SMALL) -> None:
-    """Do it.
+    """Compute the numbers, write them, and remove the files of scores that do not stay.
 
     Args:
         folders: with whole records; all runs of a data set, so that the numbers of the verdicts on them together are kept.
         small: a run whose files of scores have fewer bytes stays whole.
+
+    Raises:
+        UsageError: when files of scores are missing; nothing was removed.
     """
     runs = [(s, numbers(s)) for s in map(Scores.read, folders)]
-    assert not any(s.not_kept or s.absent for s, _ in runs), "only whole records can be cut"
+    for s, _ in runs:
+        if s.not_kept or s.absent:
+            raise UsageError(f"{s.folder}: some of its files of scores are not there; only whole records can be cut")
     _, further = verdicts(runs)
     for s, frame in runs:
         if sum((s.folder / f).stat().st_size for f in s.body["shards"]) < small:

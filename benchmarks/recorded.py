@@ -16,6 +16,7 @@ from salientry.report.render import text
 from salientry.report.spec import Number
 from salientry.report.words import attack_title, said
 from salientry.results.paper_numbers import column_of
+from salientry.results.scores import Scores
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -102,18 +103,21 @@ class Recorded:
         )
 
 
-def verdicts() -> claims.Verdicts:
-    """On all recorded runs; each with the white box beside it. Computes all numbers, once."""
+def _judged() -> tuple[list[tuple[Scores, Any]], claims.Verdicts]:
+    """All recorded runs, each with the white box beside it, with their numbers, and the verdicts on them; computed once."""
     with contextlib.chdir(ROOT):  # the document names the folders as they are given
-        return claims.judged(FOLDERS, TIMING)[1]
+        return claims.judged(FOLDERS, TIMING)
+
+
+def verdicts() -> claims.Verdicts:
+    """On all recorded runs."""
+    return _judged()[1]
 
 
 @functools.cache
 def recorded(kind: str) -> Sequence[Recorded]:
     """The runs in results/KIND, the paper's data sets in its order."""
-    verdicts()
-    runs = claims.judged(FOLDERS, TIMING)[0]
-    known = {s.folder: report.Made(s, s.run["command"], "", frame) for s, frame in runs}
+    known = {s.folder: report.Made(s, s.run["command"], "", frame) for s, frame in _judged()[0]}
     folders = [f for f in FOLDERS if f.parent.name == kind]
     with contextlib.chdir(ROOT):
         found = [Recorded(f, known.get(f) or report.made(f)) for f in folders]

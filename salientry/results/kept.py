@@ -7,14 +7,13 @@ an error. When all of them are there again, everything is computed from them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataDamaged, StoreError
-from ..files import read_bytes, read_object, write_json
+from ..files import read_object, sha256_of, write_json
 from . import place
 
 NAME, NUMBERS = "not_kept.json", "numbers.parquet"
@@ -79,7 +78,7 @@ def numbers(known: NotKept) -> list[place.Row]:
 
     file = known.folder / NUMBERS
     try:
-        found = own(file)
+        found = sha256_of(file)
     except StoreError:
         raise DataDamaged(f"{file} is missing: it holds the numbers of the records that are not kept") from None
     if found != known.numbers:
@@ -104,17 +103,12 @@ def write(folder: Path, command: str, files: Sequence[str], rows: Sequence[place
     columns = dict.fromkeys(c for r in rows for c in r)
     table = pyarrow.table({c: pyarrow.array([_plain(r.get(c)) for r in rows]) for c in columns})
     pyarrow.parquet.write_table(table, folder / NUMBERS, compression="zstd", compression_level=22, write_statistics=False)
-    told = [{"name": f, "sha256": own(folder / f), "bytes": (folder / f).stat().st_size} for f in files]
-    body = {"command": command, "again": 0, "numbers": own(folder / NUMBERS), "files": told}
+    told = [{"name": f, "sha256": sha256_of(folder / f), "bytes": (folder / f).stat().st_size} for f in files]
+    body = {"command": command, "again": 0, "numbers": sha256_of(folder / NUMBERS), "files": told}
     write_json(folder / NAME, body)
     for f in files:
         (folder / f).unlink()
     write_json(folder / NAME, body | {"again": count()})
-
-
-def own(file: Path) -> str:
-    """The sha256 of a file."""
-    return hashlib.sha256(read_bytes(file)).hexdigest()
 
 
 def _plain(value: Any) -> Any:
