@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import dataclasses
 import hashlib
 import importlib
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from .errors import DataDamaged, UsageError
 from .renamed import FIRST_ROLES
 
 JSON = Any
-_AS_OF: contextvars.ContextVar[Mapping[str, int] | None] = contextvars.ContextVar("revisions", default=None)
 
 
 # Settings classes that were renamed or moved since keys were first made: what keys and older files call them, and their fields.
@@ -49,22 +47,8 @@ def class_name(kind: type) -> str:
 
 
 def revision_of(kind: type) -> int:
-    """A settings class's ``REVISION``, 1 where it has none: today's, or inside :func:`as_of` that of then."""
-    then = _AS_OF.get()
-    return int(getattr(kind, "REVISION", 1)) if then is None else then.get(class_name(kind), 1)
-
-
-@contextlib.contextmanager
-def as_of(revisions: Mapping[str, int]) -> Iterator[None]:
-    """Keys that are made inside are those of the time when settings classes had these revisions, and those not named had revision 1.
-
-    Records say which they were made with (``revisions`` in records.json; nothing: 1 everywhere).
-    """
-    token = _AS_OF.set(revisions)
-    try:
-        yield
-    finally:
-        _AS_OF.reset(token)
+    """A settings class's ``REVISION``, 1 where it has none."""
+    return int(getattr(kind, "REVISION", 1))
 
 
 def revisions_in(value: Any) -> dict[str, int]:

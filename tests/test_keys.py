@@ -21,11 +21,12 @@ from salientry.controls import CONTROLS
 from salientry.datasets import DATASETS, Digits
 from salientry.detectors import DETECTORS, SMD, SmallCNN
 from salientry.errors import DataDamaged
-from salientry.keys import FIRST_NAMES, NAMES_NOW, as_of, canonical, changed_fields, decode, digest, encode, label, revisions_in
+from salientry.keys import FIRST_NAMES, NAMES_NOW, canonical, changed_fields, decode, digest, encode, label, revisions_in
 from salientry.saliency import SimpleClassifier, UNet
 from salientry.types import Roles, Shape
 
 from . import examples
+from .revisions import as_of
 
 # --- keys --------------------------------------------------------------------------------------------------------
 

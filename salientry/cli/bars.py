@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from ..experiment.handles import Handle
+from ..experiment.watching import columns
 
 T = TypeVar("T")
 QUIET = 15.0  # seconds between lines when nobody watches
@@ -21,15 +22,8 @@ class ProgressDisplay(Progress):
 
     def __init__(self, name: str = "run") -> None:
         console = Console(file=sys.stderr)
-        columns = (
-            TextColumn("{task.description:<34}"),
-            BarColumn(None),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
+        shown = columns(TextColumn("left"), TimeRemainingColumn())
+        super().__init__(*shown, console=console, transient=True, disable=not console.is_terminal)
         self.watched, self.printed, self.began = console.is_terminal, time.monotonic(), time.monotonic()
         self.name = name
         self.whole = self.add_task(name, total=None)

@@ -26,6 +26,7 @@ from ..experiment.outputs import Outputs
 from ..experiment.records import gather, guard_of, put
 from ..experiment.run import Outcome, Run
 from ..guard import Guard
+from ..results import kept
 from ..store import SUMS, one_of, read_json, write_json, writing
 from ..types import Shape
 from .bars import ProgressDisplay
@@ -305,13 +306,16 @@ def _up_to_date(out: Path, run: Run, outputs: Outputs, about: dict[str, Any]) ->
     if not isinstance(there, dict):
         return False
     same = there.get("manifest") == [h.fingerprint for h in list(outputs)] and there.get("salientry") == __version__
-    return bool(same and all(there.get(k) == v for k, v in about.items()) and _has_shards(out))
+    return bool(same and all(there.get(k) == v for k, v in about.items()) and _has_scores(out))
 
 
-def _has_shards(out: Path) -> bool:
-    """Whether every file of scores that the records name is there."""
+def _has_scores(out: Path) -> bool:
+    """Whether every file of scores that the records name is there, or is said not to be kept and its numbers are there."""
     try:
-        return all((out / shard).is_file() for shard in read_json(out / "records.json")["shards"])
+        lost, not_kept = kept.missing(out, read_json(out / "records.json")["shards"])
+        if not_kept is not None:
+            kept.checked(not_kept)
+        return not lost
     except (DataDamaged, KeyError, TypeError):
         return False
 

@@ -9,12 +9,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from .handles import Handle
 
 Told = Callable[[float, float], Any]  # share done, seconds left
 EARLY = 0.02  # below this share what was expected says more than what has passed
+
+
+def columns(*left: ProgressColumn) -> tuple[ProgressColumn, ...]:
+    """Of every progress display: what is done, a bar, its share, the time that has passed; ``left``: what says how much is left."""
+    return TextColumn("{task.description:<34}"), BarColumn(None), TaskProgressColumn(), TimeElapsedColumn(), *left
 
 
 class Watch(Progress):
@@ -29,14 +34,7 @@ class Watch(Progress):
         console = Console(file=sys.stderr)
         self.told = progress if callable(progress) else None
         shown = console.is_terminal if progress is None else progress is True
-        columns = (
-            TextColumn("{task.description:<30}"),
-            BarColumn(None),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-        )
-        super().__init__(*columns, console=console, transient=True, disable=not shown)
+        super().__init__(*columns(TextColumn("{task.fields[left]}")), console=console, transient=True, disable=not shown)
         self.whole = self.add_task("fit_guard", total=1.0, left="")
         self.began, self.side_by_side = time.monotonic(), 1
         self.behind, self.ahead = 0.0, dict[str, float]()  # expected seconds of one process

@@ -68,6 +68,22 @@ def missing(folder: Path, shards: Sequence[str]) -> tuple[list[str], NotKept | N
     return lost, known if gone & set(shards) else None
 
 
+def checked(known: NotKept) -> Path:
+    """``numbers.parquet``.
+
+    Raises:
+        DataDamaged: when it is missing, or not what was written.
+    """
+    file = known.folder / NUMBERS
+    try:
+        found = sha256_of(file)
+    except StoreError:
+        raise DataDamaged(f"{file} is missing: it holds the numbers of the records that are not kept") from None
+    if found != known.numbers:
+        raise DataDamaged(f"{file} is not what was written: {NAME} says another sha256")
+    return file
+
+
 def numbers(known: NotKept) -> list[place.Row]:
     """The numbers that were computed from all records, and those that verdicts on them and over several runs add.
 
@@ -76,14 +92,7 @@ def numbers(known: NotKept) -> list[place.Row]:
     """
     import pyarrow.parquet
 
-    file = known.folder / NUMBERS
-    try:
-        found = sha256_of(file)
-    except StoreError:
-        raise DataDamaged(f"{file} is missing: it holds the numbers of the records that are not kept") from None
-    if found != known.numbers:
-        raise DataDamaged(f"{file} is not what was written: {NAME} says another sha256")
-    rows = [{c: v for c, v in r.items() if v is not None} for r in pyarrow.parquet.read_table(file).to_pylist()]
+    rows = [{c: v for c, v in r.items() if v is not None} for r in pyarrow.parquet.read_table(checked(known)).to_pylist()]
     return [r | {c: tuple(r[c]) for c in TUPLES} | {"each": tuple(map(tuple, r["each"]))} for r in rows]
 
 

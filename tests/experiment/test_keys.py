@@ -26,12 +26,13 @@ from salientry.attacks import FGSM
 from salientry.errors import UsageError
 from salientry.experiment.handles import Handle, Step, make_handle, step
 from salientry.experiment.run import Run
-from salientry.keys import as_of, default_of, digest, first_name
+from salientry.keys import default_of, digest, first_name
 from salientry.recipes.fast import fast
 from salientry.recipes.smoke import smoke
 from salientry.recipes.whitebox import whitebox
 from salientry.types import Roles
 from tests.datasets import test_assira
+from tests.revisions import as_of
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "keys.json"
 RESULTS = Path(__file__).parents[2] / "results"

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cut import cut
+from salientry.cli import running
 from salientry.errors import DataDamaged, UsageError
+from salientry.experiment.records import Gathered, put
 from salientry.report import report
 from salientry.report.claims import Verdicts
 from salientry.report.report import Made, problems, verify
 from salientry.results.numbers import numbers
 from salientry.results.scores import Scores
+from salientry.store import read_arrays
 
 from .oracle import ROOT
 
@@ -94,6 +97,38 @@ def test_scores_that_are_not_kept_say_so_and_come_back(two: tuple[Path, Path], t
         shutil.copy(two[0] / f, tmp_path / "again" / f)
     found = Made(Scores.read(tmp_path / "again"), "")
     assert found.scores.not_kept is None and not found.scores.recorded
+
+
+def test_cut_records_are_up_to_date_while_their_numbers_are_there(two: tuple[Path, Path], tmp_path: Path) -> None:
+    assert running._has_scores(two[0]) and running._has_scores(two[1])
+    copy = tmp_path / "copy"
+    shutil.copytree(two[1], copy)
+    shard = min((copy / "scores").iterdir())
+    shard.rename(tmp_path / shard.name)
+    assert not running._has_scores(copy), "a file that should be kept is not there"
+    (tmp_path / shard.name).rename(shard)
+    assert running._has_scores(copy)
+    (copy / "numbers.parquet").unlink()
+    assert not running._has_scores(copy), "the numbers of the removed files are not there"
+
+
+def test_new_records_in_a_folder_of_cut_ones_are_whole(two: tuple[Path, Path], tmp_path: Path) -> None:
+    """Their numbers are computed from their own scores, not read from what was kept of others."""
+    whole, copy = Scores.read(two[0]), tmp_path / "copy"
+    shutil.copytree(two[1], copy)
+    (copy / "notes.txt").write_text("mine")
+    shard = whole.body["shards"][0]
+    scores = {c: v for f in whole.body["shards"] for c, v in read_arrays(two[0] / f).items()}
+    arrays = read_arrays(two[0] / "records.safetensors") | scores
+    body = {k: v for k, v in json.loads((two[0] / "records.json").read_text()).items() if k != "own"}
+    body |= {"shards": [shard], "scores": [s | {"shard": shard} for s in body["scores"]]}
+    put(Gathered(body, whole.run, arrays, {shard: list(scores)}, None, ".safetensors"), copy)
+    assert not (copy / "not_kept.json").exists() and not (copy / "numbers.parquet").exists()
+    assert [p.name for p in (copy / "scores").iterdir()] == [Path(shard).name]
+    assert (copy / "notes.txt").read_text() == "mine"
+    found = Scores.read(copy)
+    assert found.not_kept is None and not found.absent
+    assert numbers(found).map(repr).equals(numbers(whole).map(repr))
 
 
 def test_recorded_runs_are_small() -> None:
