@@ -2,7 +2,7 @@
 # make test      the same environment, then the tests that `./check` runs
 # make nightly   all tests, with coverage, all figures drawn; then what is slow and rarely breaks
 # make fuzz      600 calls of the command line with odd and damaged input
-# make mutants   plants faults in a copy, one at a time, and shows that the tests of `./check` catch each
+# make mutants   inserts faults in a copy, one at a time, and shows that the tests of `./check` catch each
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -15,7 +15,7 @@ All subjects are called in turn in one loop, in another order each round, so tha
 follows an untimed one of the same subject, so caches are as in a stream of images. A ratio is one of medians; intervals (95 %)
 resample rounds. p99 of fewer than 100 calls is their largest, nearly. Beside the times: multiplications and additions an image, counted
 by torch (convolutions and matrix products), the rate of float32 matrix products on this machine, before and after, and the load.
-Writes results/benchmarks/guard.json unless told otherwise.
+Writes results/benchmarks/guard.json unless another file is named.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ CALLS = {1: 500, 256: 20}  # timed calls of each subject
 WARM_UP = 3  # rounds that are thrown away
 RESAMPLES = 1000
 SIDE, PRODUCTS = 1024, 15  # of the matrices; how often they are multiplied
-IDLE, DRIFT = 0.5, 0.1  # load average of a quiet machine; change of its matmul rate that is told
+IDLE, DRIFT = 0.5, 0.1  # load average of a quiet machine; change of its matmul rate that is reported
 
 Call = Callable[[Tensor], Any]
 set_threads = torch.set_num_threads

@@ -19,13 +19,13 @@ from salientry.store import read_arrays, read_json
 from .recorded import Recorded
 
 COMBINED = "combined"  # trained on all of a run's attacks, tried on all of them
-FAMILIES = {  # words, colour, marker: told apart without colour, too
+GROUPS = {  # words, colour, marker: also distinguished without colour
     "map": ("saliency map", "#0072B2", "o"),
     "image": ("image", "#C24E00", "s"),
     "baseline": ("baseline", "#00785A", "^"),
     "fusion": ("fusion of all", "#1d2430", "D"),
 }
-PLOTTED = {  # name in the report: family, words beside the point, where they stand
+PLOTTED = {  # name in the report: group, words beside the point, where they stand
     "SMD": ("map", "SMD", (9, -4)),
     "SPD": ("map", "SPD", (9, -5)),
     "SMD (trunk)": ("map", "SMD, trunk", (9, -9)),
@@ -65,13 +65,13 @@ def plot(r: Recorded) -> bytes:
         figure = Figure(figsize=(640 / 72 * 0.75, 440 / 72 * 0.75))
         ax = figure.add_axes((0.085, 0.13, 0.87, 0.79))
         for p in points(r):
-            family, words, offset = PLOTTED[p.name]
-            _, colour, marker = FAMILIES[family]
+            group, words, offset = PLOTTED[p.name]
+            _, colour, marker = GROUPS[group]
             at = p.noise.value, p.found.value
             ax.plot(*at, marker, ms=7.5, color=colour, mec=PAPER, mew=0.8, zorder=3, clip_on=False, gid=f"point {p.name}")
             side = "left" if offset[0] > 0 else "right"
             ax.annotate(words, at, offset, textcoords="offset points", color=colour, ha=side, fontsize=10.5)
-        for words, colour, marker in FAMILIES.values():
+        for words, colour, marker in GROUPS.values():
             ax.plot([], [], marker, ms=7.5, color=colour, label=words)
         ax.set_xlim(-0.03, 1.0)
         ax.set_ylim(-0.02, 1.02)
@@ -101,12 +101,12 @@ def maps(folder: Path) -> bytes:
     """The first picture of a report's gallery, what C&W made of it, and where the classifier looks in both: a PNG."""
     attack = next(a for a in read_json(folder / "gallery.json")["attacks"] if a.startswith("CarliniWagner"))
     arrays: dict[str, Any] = read_arrays(folder / "gallery.safetensors")
-    told = [f"the classifier says {int(arrays[f'{kind}.predicted'][0])}" for kind in ("natural", attack)]
+    answers = [f"the classifier says {int(arrays[f'{kind}.predicted'][0])}" for kind in ("natural", attack)]
     tiles: list[tuple[str, str, Any, dict[str, Any]]] = [
-        ("a digit", told[0], arrays["natural.image"], {"cmap": "gray", "vmax": 255}),
-        (f"attacked ({attack_title(attack)})", told[1], arrays[f"{attack}.image"], {"cmap": "gray", "vmax": 255}),
-        ("saliency map before", "where it looks for a " + told[0][-1], arrays["natural.map"], {"cmap": "magma", "vmax": 1}),
-        ("saliency map after", "where it looks for a " + told[1][-1], arrays[f"{attack}.map"], {"cmap": "magma", "vmax": 1}),
+        ("a digit", answers[0], arrays["natural.image"], {"cmap": "gray", "vmax": 255}),
+        (f"attacked ({attack_title(attack)})", answers[1], arrays[f"{attack}.image"], {"cmap": "gray", "vmax": 255}),
+        ("saliency map before", "where it looks for a " + answers[0][-1], arrays["natural.map"], {"cmap": "magma", "vmax": 1}),
+        ("saliency map after", "where it looks for a " + answers[1][-1], arrays[f"{attack}.map"], {"cmap": "magma", "vmax": 1}),
     ]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.2, 2.45))

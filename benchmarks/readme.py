@@ -101,7 +101,7 @@ def plotted() -> str:
         row("", f"attacked images found (n = {points[0].found.n})", f"more flags on harmless noise (n = {points[0].noise.n})"),
         row(*["---"] * 3),
         *(
-            row(f"{p.name}: {pictures.FAMILIES[pictures.PLOTTED[p.name][0]][0]}", text(p.found, "seeds"), text(p.noise, "seeds"))
+            row(f"{p.name}: {pictures.GROUPS[pictures.PLOTTED[p.name][0]][0]}", text(p.found, "seeds"), text(p.noise, "seeds"))
             for p in points
         ),
     ]

@@ -73,9 +73,9 @@ def smoke() -> str:
     )
     found = Table("", "", ("title",), columns, heads=("strict, TPR at 5 %",), order={"title": ROWS})
     at = {"kind": "fusion", "protocol": "strict", "tested_on": "mean over attacks", "measure": "tpr"}
-    alone, whole = (text(number_of(of_smoke([at | {"part": p}])[0])) for p in ("logits alone", "all parts"))
+    alone, everything = (text(number_of(of_smoke([at | {"part": p}])[0])) for p in ("logits alone", "all parts"))
     parts = [
-        row("part", f"added to the logits alone, which find {alone}", f"added to everything else; all together find {whole}"),
+        row("part", f"added to the logits alone, which find {alone}", f"added to everything else; all together find {everything}"),
         row(*["---"] * 3),
     ]
     for p in PARTS:
@@ -89,13 +89,13 @@ def smoke() -> str:
 def settings() -> str:
     """What differs between the data sets of ``fast``, in words."""
     values = {f.name: [getattr(c, f.name) for c in CONFIGS.values()] for f in fields(Config)}
-    told = [row(name, *map(_told, of)) for name, of in values.items() if any(v != of[0] for v in of)]
-    return "\n".join([row("setting", *CONFIGS), row(*["---"] * (1 + len(CONFIGS))), *told])
+    rows = [row(name, *map(_setting_text, of)) for name, of in values.items() if any(v != of[0] for v in of)]
+    return "\n".join([row("setting", *CONFIGS), row(*["---"] * (1 + len(CONFIGS))), *rows])
 
 
-def _told(value: Any) -> str:
+def _setting_text(value: Any) -> str:
     if isinstance(value, tuple):
-        return ", ".join(map(_told, value)) or "none"
+        return ", ".join(map(_setting_text, value)) or "none"
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, EvaluationProtocol):
@@ -185,15 +185,17 @@ def white_box(r: Recorded) -> str:
         Column("L2 over the classifier's alone", "{cost}"),
         Column(f"alarm, {alarm}", "{alarm}"),
     )
-    told = {t: t for t in ATTACKED}
+    order = {t: t for t in ATTACKED}
     table = replace(
-        success(sizes, [alarm], ""), columns=columns, heads=(f"got past, n = {first_size.n}",), order={"title": told}, warned=False
+        success(sizes, [alarm], ""), columns=columns, heads=(f"got past, n = {first_size.n}",), order={"title": order}, warned=False
     )
     body = lines(table, r.make.of("white box")).split("\n")
     alone = [text(r.find("white box", title="classifier alone", budget=b)) for b in sizes]
     body[2:2] = [row("no detector", *alone, "1", "")]
     body = [
-        row(t, lacking(r, t), *[""] * (len(sizes) + 1)) if (t := line.split(" | ")[0].strip("| ")) in told and not _attacked(r, t) else line
+        row(t, lacking(r, t), *[""] * (len(sizes) + 1))
+        if (t := line.split(" | ")[0].strip("| ")) in order and not _attacked(r, t)
+        else line
         for line in body
     ]
     eps = min(r.make.values("table 3", "eps", part="as printed", step=5), key=lambda e: abs(e - 0.2))  # the paper's budget on small images

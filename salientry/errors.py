@@ -89,7 +89,7 @@ class DeviceError(Error):
 
 @contextlib.contextmanager
 def theirs(doing: str, *modules: Any) -> Iterator[None]:
-    """Whatever somebody else's code raises inside is told as that code's error, in one line with the place.
+    """Whatever somebody else's code raises inside is reported as that code's error, in one line with the place.
 
     Args:
         doing: what did not work: "the classifier fails on these images".

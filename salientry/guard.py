@@ -24,7 +24,7 @@ from .layers import choose_layers
 from .learned import device_of, facts_of
 from .modules import private, versions
 from .store import one_of
-from .summary import told
+from .summary import guard_summary
 from .types import Shape
 
 
@@ -67,8 +67,8 @@ class Verdict:
 class _Asked:
     """The classifier that was given; what is run in its place; what it was like when that was made."""
 
-    def __init__(self, given: nn.Module, needs: Collection[str] = (), shape: Shape | None = None, told: bool = False) -> None:
-        self.given, self.told = given, told
+    def __init__(self, given: nn.Module, needs: Collection[str] = (), shape: Shape | None = None, warned: bool = False) -> None:
+        self.given, self.warned = given, warned
         self.weights, self.then = versions(given, buffers=False), versions(given)
         self.master = private(given) if shape else given
         if shape and {"features", "activations"} & set(needs):
@@ -203,8 +203,8 @@ class Guard(nn.Module):
         """
         asked = self._asked
         weights = versions(asked.given, buffers=False) != asked.weights
-        if not asked.told and (weights or versions(asked.given) != asked.then):
-            asked.told = True
+        if not asked.warned and (weights or versions(asked.given) != asked.then):
+            asked.warned = True
             what = "weights were written to or parts of it replaced. The guard runs it as it is now, but its"
             moved = "buffers were written to (did it run in training mode?). The guard runs it as it was. If it is to be used as it is, its"
             warnings.warn(
@@ -214,7 +214,7 @@ class Guard(nn.Module):
             )
         if weights:
             with plainly(grad=False):
-                found = _Asked(asked.given, self.detector.needs, self.shape, told=True)  # type: ignore[arg-type]
+                found = _Asked(asked.given, self.detector.needs, self.shape, warned=True)  # type: ignore[arg-type]
                 found.master.to(self.calibration.device)
             self._asked = found
 
@@ -242,7 +242,7 @@ class Guard(nn.Module):
         """How good it was when it was fitted, on one screen: accuracy of the classifier, what was kept and what left out, natural
         images flagged, and the share of each attack's images that is found, with n.
         """
-        return told(facts_of(self.detector).get("fit"), self.threshold, self.level, len(self.calibration))
+        return guard_summary(facts_of(self.detector).get("fit"), self.threshold, self.level, len(self.calibration))
 
     def __str__(self) -> str:
         return self.summary()

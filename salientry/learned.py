@@ -24,7 +24,7 @@ def with_recipe(module: M, spec: Any, *args: Any) -> M:
 
 
 def recipe_of(module: nn.Module) -> JSON:
-    """The recipe of :func:`with_recipe` as JSON; modules among the arguments are told by the same rule."""
+    """The recipe of :func:`with_recipe` as JSON; modules among the arguments are written by the same rule."""
     spec, args = vars(module)["recipe"]
     return {"build": encode(spec), "args": [{"module": recipe_of(a)} if isinstance(a, nn.Module) else encode(a) for a in args]}
 

@@ -267,7 +267,7 @@ def auroc_difference(
     resamples: Resamples, natural_ids: Array, adversarial_ids: Array, runs: Sequence[tuple[tuple[Array, Array], tuple[Array, Array]]]
 ) -> Interval:
     """AUROC of the first minus AUROC of the second of two detectors on the same images, paired; a pair of (natural, adversarial)
-    scores per seed. Where no resample tells them apart the bound is that of no discordant pair among the smaller class.
+    scores per seed. Where no resample distinguishes them the bound is that of no discordant pair among the smaller class.
     """
     wn, wa = resamples.of(natural_ids), resamples.of(adversarial_ids)
     values, draws = [], []

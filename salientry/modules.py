@@ -87,9 +87,9 @@ def versions(module: nn.Module, buffers: bool = True) -> tuple[tuple[int, int], 
 def feed(h: Any, name: str, value: Any) -> None:
     """Add a named value to a hash: a tensor's bytes, what a container holds, and of anything else its type."""
     if isinstance(value, Tensor) and value.is_quantized:
-        whole = value.qscheme() == torch.per_tensor_affine
-        scales = value.q_scale() if whole else value.q_per_channel_scales()
-        zeros = value.q_zero_point() if whole else value.q_per_channel_zero_points()
+        per_tensor = value.qscheme() == torch.per_tensor_affine
+        scales = value.q_scale() if per_tensor else value.q_per_channel_scales()
+        zeros = value.q_zero_point() if per_tensor else value.q_per_channel_zero_points()
         feed(h, name, [value.int_repr(), torch.as_tensor(scales, dtype=torch.float64), torch.as_tensor(zeros)])
     elif isinstance(value, Tensor):
         h.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())

@@ -22,7 +22,7 @@ from .rows import at_once
 from .types import Images
 
 MOST = 256  # images that are looked at
-FEWEST = 50  # labels from which chance is told from knowledge
+FEWEST = 50  # labels from which chance and knowledge can be distinguished
 ENOUGH = 32  # images on which a network's logits do not all lie in [0, 1] by accident
 ENOUGH_ONE = 8  # the same for a network with one output
 SHUFFLES = 999
@@ -59,7 +59,7 @@ class Preflight:
         """Share of the images whose label it gives."""
         return None if self.right is None else self.right / self.count
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """The accuracy in words; empty without labels."""
         if self.right is None:
             return ""
@@ -170,7 +170,7 @@ def _the_same(ask: Ask, x: Tensor, first: Tensor, share: float) -> None:
 
 
 def probabilities(z: Tensor, one: bool = False) -> str:
-    """What outputs (N, K) look like that are no logits; empty when they are, or nobody can tell yet.
+    """What outputs (N, K) look like that are no logits; empty when they are, or it cannot be decided yet.
 
     Softmax rows lie in [0, 1] and sum to 1. Sigmoids lie in [0, 1]; logits do not, over enough images.
 
@@ -214,7 +214,7 @@ def _known(z: Tensor, labels: NDArray[np.int64], channels: int, tried: Try) -> P
         return found
     advice = _mistakes(predicted, labels, z.shape[1], channels, tried) or USUAL
     if lucky:
-        raise UsageError(f"{found.told()}: it knows no more of these images than chance does. {advice}")
+        raise UsageError(f"{found.summary()}: it knows no more of these images than chance does. {advice}")
     return replace(found, advice=advice)
 
 

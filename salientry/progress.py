@@ -1,4 +1,4 @@
-"""Progress: the library never prints, it tells whoever listens."""
+"""Progress: the library never prints, it calls whoever listens."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ PROGRESS: contextvars.ContextVar[Progress] = contextvars.ContextVar("progress")
 
 
 def ticking(items: Iterable[T], total: int) -> Iterator[T]:
-    """Hand the items on and tell whoever listens how far it is: ``PROGRESS.get()(done, total)``. The library never prints."""
-    tell: Progress = PROGRESS.get(lambda done, total: None)
+    """Hand the items on and call whoever listens with how far it is: ``PROGRESS.get()(done, total)``. The library never prints."""
+    report: Progress = PROGRESS.get(lambda done, total: None)
     for i, item in enumerate(items):
-        tell(i, total)
+        report(i, total)
         yield item

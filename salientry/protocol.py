@@ -61,7 +61,7 @@ def stratified_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     return np.asarray(shuffled[np.argsort(place, kind="stable")])
 
 
-def deal(pools: Sequence[Pool], roles: Roles) -> tuple[NDArray[np.str_], NDArray[np.int8], NDArray[np.int32]]:
+def assign_roles(pools: Sequence[Pool], roles: Roles) -> tuple[NDArray[np.str_], NDArray[np.int8], NDArray[np.int32]]:
     """Who owns which image, by a fixed seed, stratified by class.
 
     Args:
@@ -98,12 +98,12 @@ def deal(pools: Sequence[Pool], roles: Roles) -> tuple[NDArray[np.str_], NDArray
 
 
 def _refuse_shared(ids: NDArray[np.str_], role: NDArray[np.int8], called: Sequence[str]) -> None:
-    dealt = role >= 0
-    pairs = np.unique(np.stack([ids[dealt], role[dealt].astype("<U2")], 1), axis=0)
+    assigned = role >= 0
+    pairs = np.unique(np.stack([ids[assigned], role[assigned].astype("<U2")], 1), axis=0)
     names, count = np.unique(pairs[:, 0], return_counts=True)
     if (count > 1).any():
         one = names[count > 1][0]
-        copies = ", ".join(f"{called[i] or f'image {i}'} in {ROLES[role[i]]}" for i in np.flatnonzero(dealt & (ids == one)).tolist())
+        copies = ", ".join(f"{called[i] or f'image {i}'} in {ROLES[role[i]]}" for i in np.flatnonzero(assigned & (ids == one)).tolist())
         raise DataDamaged(f"{int((count > 1).sum())} images are in two roles at once (the first has id {one}: {copies}); remove the copies")
 
 

@@ -54,7 +54,7 @@ def at_once(wanted: int, values: int) -> int:
     return max(1, min(wanted, ROOM // max(1, values)))
 
 
-class Joined:
+class Concatenated:
     """Sources one after another as one."""
 
     def __init__(self, parts: Sequence[Sliceable]) -> None:

@@ -69,8 +69,8 @@ def read_sealed(folder: Path, name: str, schema: int, again: str) -> dict[str, A
     said = body.pop("sha256", None)
     if digest(body) != said:
         raise DataDamaged(f"{path} is not what was saved: the sha256 of its fields is {digest(body)}, {said} expected")
-    told = body.get("arrays")
-    if not isinstance(told, dict) or not re.fullmatch(rf"{name}-[0-9a-f]{{12}}\.safetensors", str(told.get("file"))):
+    entry = body.get("arrays")
+    if not isinstance(entry, dict) or not re.fullmatch(rf"{name}-[0-9a-f]{{12}}\.safetensors", str(entry.get("file"))):
         raise DataDamaged(f"{path} does not say where its arrays are")
     return dict(body)
 

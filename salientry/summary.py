@@ -5,7 +5,7 @@ from __future__ import annotations
 from .store import JSON
 
 
-def told(facts: JSON, threshold: float, level: float, calibration: int) -> str:
+def guard_summary(facts: JSON, threshold: float, level: float, calibration: int) -> str:
     """Lines of text.
 
     Args:

@@ -62,7 +62,7 @@ class Pool:
     Attributes:
         images: uint8 (N, C, H, W): an array, or what is read by slices like one.
         labels: int64 (N,).
-        roles: which roles are dealt out of it.
+        roles: which roles take their images from it.
         pinned: so many images at its start may take the first of those roles only.
         classes: how many there are; None: the highest label and one.
         names: what errors call each image, (N,); empty: its number.

@@ -706,9 +706,9 @@ def amiss(case: Case, code: int | None, out: str, err: str) -> str:
         return f"exit code {code}"
     if "Traceback" in out + err or "defect of Salientry" in err:
         return "a traceback"
-    told = [c for c in out + err if (ord(c) < 32 and c not in "\n\r\t") or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000]
-    if told:
-        return f"control characters {told[:3]!r}"
+    odd = [c for c in out + err if (ord(c) < 32 and c not in "\n\r\t") or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000]
+    if odd:
+        return f"control characters {odd[:3]!r}"
     taken = code == 0 or (code == 1 and "error:" not in err)
     if case.refused and taken:
         return "it was taken"

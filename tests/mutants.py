@@ -1,6 +1,6 @@
-"""Plant faults, one at a time, in a copy of the package, and see whether the tests that `./check` runs catch each. `make mutants`.
+"""Insert faults, one at a time, in a copy of the package, and see whether the tests that `./check` runs catch each. `make mutants`.
 
-`python -m tests.mutants [WORD ...]` plants only those in whose sentence one of the words occurs. The working tree is only read.
+`python -m tests.mutants [WORD ...]` inserts only those in whose sentence one of the words occurs. The working tree is only read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from .planted import FAULTS, Fault
+from .faults import FAULTS, Fault
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("salientry", "tests", "benchmarks", "pyproject.toml", "README.md", "docs", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile")
@@ -78,7 +78,7 @@ def judged(tree: Path, tests: tuple[str, ...], limit: float = LIMIT) -> Outcome:
     return Outcome(done.returncode, failed.split(" - ")[0].removeprefix("FAILED ").strip(), time.perf_counter() - began)
 
 
-def planted(tree: Path, fault: Fault, limit: float = LIMIT) -> Outcome:
+def with_fault(tree: Path, fault: Fault, limit: float = LIMIT) -> Outcome:
     """Change one place in a tree, run its tests, change it back."""
     file = tree / fault.file
     sound = file.read_text()
@@ -95,7 +95,7 @@ def shown(fault: Fault, outcome: Outcome) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Plant them all and print a table."""
+    """Insert them all and print a table."""
     faults = tuple(f for f in FAULTS if not words or any(w in f.says for w in words))
     if wrong := stale(faults):
         print("\n".join(wrong), file=sys.stderr)
@@ -116,12 +116,12 @@ def main(words: list[str]) -> int:
             if outcome.code != 0:
                 print(f"the tests fail without any fault: {outcome.said}", file=sys.stderr)
                 return 1
-        print(f"{len(every)} files of tests pass without a fault; planting {len(faults)}", flush=True)
+        print(f"{len(every)} files of tests pass without a fault; inserting {len(faults)}", flush=True)
         caught = 0
-        for fault, outcome in zip(faults, pool.map(lambda f: planted(tree(), f), faults), strict=True):
+        for fault, outcome in zip(faults, pool.map(lambda f: with_fault(tree(), f), faults), strict=True):
             caught += outcome.caught
             print(shown(fault, outcome), flush=True)
-    print(f"{caught} of {len(faults)} planted faults were caught")
+    print(f"{caught} of {len(faults)} inserted faults were caught")
     return 0 if caught == len(faults) and faults else 1
 
 

@@ -134,7 +134,7 @@ def test_rounds_call_every_subject_alike() -> None:
     assert len({tuple(r) for r in rounds}) > 1
 
 
-def test_a_busy_machine_is_told() -> None:
+def test_a_busy_machine_is_reported() -> None:
     assert bench.doubts(0.1, 2.2, 2, {"1": 50.0}, {"1": 48.0}) == []
     assert bench.doubts(None, None, 2, {"1": 50.0}, {"1": 48.0}) == []
     before, beside, rate = bench.doubts(3.0, 4.0, 2, {"1": 50.0}, {"1": 30.0})

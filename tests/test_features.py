@@ -71,7 +71,7 @@ class TokensFirst(Net):
 
 
 class TokensFirstAndDead(TokensFirst):
-    """The same, and what the layer gives does not depend on the images: no order of rows can be told."""
+    """The same, and what the layer gives does not depend on the images: no order of rows can be recovered."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,13 +147,13 @@ EVERY = pytest.mark.parametrize("name", sorted(NETS))
 @EVERY
 def test_layers_whose_rows_are_not_the_images_are_left_out_and_named(name: str) -> None:
     net = private(NETS[name]())
-    told = choose_layers(net, IMAGE)
+    note = choose_layers(net, IMAGE)
     called = {"embed", "mix", "out"} if "embed" in NETS[name].good else {"conv", "norm", "out"}
     called |= {"mix"} if name == "Across" else set()
     bad = sorted(called - set(NETS[name].good))
     assert vars(net)["layers"] == tuple(n for n, _ in net.named_children() if n in NETS[name].good or n not in called)
-    assert all(f"{b} (" in told for b in bad) and told.startswith(f"{len(bad)} of 5 layers") == bool(bad)
-    assert (told == "") == (not bad)
+    assert all(f"{b} (" in note for b in bad) and note.startswith(f"{len(bad)} of 5 layers") == bool(bad)
+    assert (note == "") == (not bad)
 
 
 @EVERY

@@ -340,9 +340,9 @@ class WithALock(Written):
 
 def test_what_cannot_be_copied_is_shared_and_named_once() -> None:
     net = Around(WithALock())
-    with pytest.warns(UserWarning, match=r"net\.lock \(lock\).* of Around cannot be copied: .* shares them") as told:
+    with pytest.warns(UserWarning, match=r"net\.lock \(lock\).* of Around cannot be copied: .* shares them") as caught:
         twin = private(net)
-    assert len(told) == 1 and "calls" not in str(told[0].message)
+    assert len(caught) == 1 and "calls" not in str(caught[0].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert private(twin)(X).shape == private(net)(X).shape == (6, 3)

@@ -1,4 +1,4 @@
-"""The faults that `make mutants` plants stand where they should, and it can tell a caught one from one that was missed."""
+"""The faults that `make mutants` inserts stand where they should, and it can tell a caught one from one that was missed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests import mutants
-from tests.mutants import Outcome, planted, shown, stale
-from tests.planted import FAULTS, Fault
+from tests.faults import FAULTS, Fault
+from tests.mutants import Outcome, shown, stale, with_fault
 
 TEST = "from code import double\n\ndef test_double():\n    assert double(3) == 6\n"
 SIGN = Fault("the sign is wrong", "code.py", "2 * x", "-2 * x", ("test_code.py",))
@@ -23,7 +23,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_planted_fault_has_its_place_and_its_tests() -> None:
+def test_every_fault_has_its_place_and_its_tests() -> None:
     assert stale(FAULTS) == []
     assert len(FAULTS) >= 25
     assert len({f.says for f in FAULTS}) == len(FAULTS)
@@ -45,15 +45,15 @@ def test_a_place_that_moved_is_named(tree: Path) -> None:
 
 def test_a_fault_is_caught_when_its_tests_fail_and_the_tree_is_as_before(tree: Path) -> None:
     before = {p.name: p.read_bytes() for p in tree.iterdir() if p.is_file()}
-    outcome = planted(tree, SIGN)
+    outcome = with_fault(tree, SIGN)
     assert (outcome.code, outcome.caught) == (1, True)
     assert outcome.said == "test_code.py::test_double"
     assert shown(SIGN, outcome).startswith("caught ")
     assert {p.name: p.read_bytes() for p in tree.iterdir() if p.is_file()} == before
 
 
-def test_a_fault_that_no_test_sees_is_told(tree: Path) -> None:
-    outcome = planted(tree, Fault("harmless", "code.py", "2 * x", "x * 2", ("test_code.py",)))
+def test_a_fault_that_no_test_sees_is_reported(tree: Path) -> None:
+    outcome = with_fault(tree, Fault("harmless", "code.py", "2 * x", "x * 2", ("test_code.py",)))
     assert (outcome.code, outcome.caught) == (0, False)
     assert shown(SIGN, outcome).startswith("NOT CAUGHT")
 
@@ -61,14 +61,14 @@ def test_a_fault_that_no_test_sees_is_told(tree: Path) -> None:
 @pytest.mark.nightly
 def test_tests_that_cannot_run_catch_nothing(tree: Path) -> None:
     (tree / "test_code.py").write_text("def helper(): pass\n")
-    assert not planted(tree, SIGN).caught
+    assert not with_fault(tree, SIGN).caught
     (tree / "test_code.py").write_text("import nowhere\n")
-    assert not planted(tree, SIGN).caught
+    assert not with_fault(tree, SIGN).caught
 
 
 @pytest.mark.nightly
 def test_a_fault_that_never_ends_is_caught(tree: Path) -> None:
-    outcome = planted(tree, Fault("hangs", "code.py", "return 2 * x", "while True: pass", ("test_code.py",)), limit=5)
+    outcome = with_fault(tree, Fault("hangs", "code.py", "return 2 * x", "while True: pass", ("test_code.py",)), limit=5)
     assert outcome.caught
     assert "not done after 5 s" in outcome.said
 
@@ -84,7 +84,7 @@ def test_the_command_ends_with_1_when_one_was_missed(
     for faults, code, last in (((SIGN,), 0, "1 of 1"), ((SIGN, harmless), 1, "1 of 2")):
         monkeypatch.setattr(mutants, "FAULTS", faults)
         assert mutants.main([]) == code
-        assert capsys.readouterr().out.splitlines()[-1] == f"{last} planted faults were caught"
+        assert capsys.readouterr().out.splitlines()[-1] == f"{last} inserted faults were caught"
     (tree / "test_code.py").write_text("def test_none():\n    raise AssertionError\n")
     assert mutants.main([]) == 1
     assert "the tests fail without any fault" in capsys.readouterr().err

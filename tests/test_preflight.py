@@ -35,11 +35,11 @@ class Nearest(nn.Module):
         return self.after(-self.scale * (x[:, None] - self.templates).flatten(2).norm(dim=2))
 
 
-def test_a_good_classifier_passes_and_its_accuracy_is_told() -> None:
+def test_a_good_classifier_passes_and_its_accuracy_is_reported() -> None:
     seen = preflight(Nearest(), IMAGES, LABELS)
     assert (seen.classes, seen.count, seen.right, seen.accuracy, seen.advice) == (4, 200, 200, 1.0, "")
-    assert "right on 200 of 200 images (100.0%); shuffled labels give 2" in seen.told()
-    assert preflight(Nearest(), IMAGES).told() == ""
+    assert "right on 200 of 200 images (100.0%); shuffled labels give 2" in seen.summary()
+    assert preflight(Nearest(), IMAGES).summary() == ""
     many = IMAGES.repeat(3, 1, 1, 1)
     assert preflight(Nearest(), many, LABELS.repeat(3)).count == MOST
 
@@ -134,7 +134,7 @@ def test_rounding_that_differs_with_the_batch_is_no_fault() -> None:
     preflight(Nearest(after=lambda z: z * (1 + 3e-3 * len(z) / 8)).bfloat16(), IMAGES, LABELS)
 
 
-def test_probabilities_are_told_on_enough_images_and_can_be_trusted() -> None:
+def test_probabilities_are_reported_on_enough_images_and_can_be_trusted() -> None:
     z = torch.rand(31, 3)
     assert probabilities(z) == ""
     assert "sigmoid" in probabilities(torch.cat([z, z]))
@@ -153,11 +153,11 @@ def test_what_its_forward_raises_is_its_error_with_the_place(error: BaseExceptio
 
     with pytest.raises(UsageError) as e:
         preflight(Nearest(after=raising), IMAGES, LABELS)
-    told = str(e.value)
-    assert told.startswith(f"the classifier fails on images of 3 x 6 x 6 (channels, height, width): {type(error).__name__}")
-    assert "test_preflight.py:" in told
-    assert "raising" in told
-    assert "\n" not in told
+    message = str(e.value)
+    assert message.startswith(f"the classifier fails on images of 3 x 6 x 6 (channels, height, width): {type(error).__name__}")
+    assert "test_preflight.py:" in message
+    assert "raising" in message
+    assert "\n" not in message
 
 
 def test_an_interrupt_stays_one() -> None:

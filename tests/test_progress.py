@@ -8,13 +8,13 @@ SHAPE = Shape(1, 8, 8, 3)
 # --- progress ----------------------------------------------------------------------------------------------------
 
 
-def test_progress_is_told_to_who_listens() -> None:
-    told: list[tuple[int, int]] = []
-    token = PROGRESS.set(lambda done, total: told.append((done, total)))
+def test_progress_is_reported_to_who_listens() -> None:
+    calls: list[tuple[int, int]] = []
+    token = PROGRESS.set(lambda done, total: calls.append((done, total)))
     try:
         assert list(ticking("abc", 3)) == ["a", "b", "c"]
     finally:
         PROGRESS.reset(token)
-    assert told == [(0, 3), (1, 3), (2, 3)]
+    assert calls == [(0, 3), (1, 3), (2, 3)]
     assert list(ticking("ab", 2)) == ["a", "b"]
-    assert len(told) == 3
+    assert len(calls) == 3

@@ -18,7 +18,7 @@ from salientry.protocol import (
     SCALES,
     SPLIT_SEED,
     STRICT,
-    deal,
+    assign_roles,
     eight_bits,
     evaluation_mask,
     positive,
@@ -51,7 +51,7 @@ def some_labels(n: int, classes: int = 4, seed: int = 0) -> NDArray[np.int64]:
 
 def test_every_role_gets_its_number_and_every_image_one_role() -> None:
     labels = some_labels(120)
-    ids, role, rank = deal([pool(labels)], SMALL)
+    ids, role, rank = assign_roles([pool(labels)], SMALL)
     assert np.array_equal(ids, image_ids(pool(labels).images)) and len(set(ids)) == 120
     assert [int((role == r).sum()) for r in range(5)] == list(astuple(SMALL))
     assert int((role == -1).sum()) == 20
@@ -63,7 +63,7 @@ def test_every_role_gets_its_number_and_every_image_one_role() -> None:
 
 def test_equal_classes_are_dealt_equally() -> None:
     labels = np.arange(100) % 4
-    _, role, rank = deal([pool(labels)], SMALL)
+    _, role, rank = assign_roles([pool(labels)], SMALL)
     for r, want in enumerate(astuple(SMALL)):
         assert np.bincount(labels[role == r]).tolist() == [want // 4] * 4
         mine = labels[role == r][np.argsort(rank[role == r])]
@@ -99,21 +99,21 @@ def test_the_order_inside_a_class_is_random() -> None:
 
 def test_the_split_is_frozen() -> None:
     assert SPLIT_SEED == 20_200_425
-    _, role, rank = deal([pool(np.arange(24) % 3)], Roles(9, 3, 3, 3, 3))
+    _, role, rank = assign_roles([pool(np.arange(24) % 3)], Roles(9, 3, 3, 3, 3))
     assert role.tolist() == [0, 0, 4, -1, 2, 2, 2, 3, 0, 0, 1, 3, 4, 0, 0, 3, 0, 0, 1, -1, 1, 0, 4, -1]
     assert rank.tolist() == [4, 5, 2, 0, 1, 2, 0, 0, 3, 0, 1, 1, 1, 1, 2, 2, 6, 7, 2, 0, 0, 8, 0, 0]
 
 
 def test_the_split_depends_on_labels_and_sizes_alone() -> None:
     labels = some_labels(120)
-    _, role, rank = deal([pool(labels)], SMALL)
+    _, role, rank = assign_roles([pool(labels)], SMALL)
     np.random.seed(3)
     torch.manual_seed(3)
-    other_pixels = deal([pool(labels, first=1000)], SMALL)
+    other_pixels = assign_roles([pool(labels, first=1000)], SMALL)
     assert np.array_equal(other_pixels[1], role) and np.array_equal(other_pixels[2], rank)
-    renamed = deal([pool(labels + 5)], SMALL)
+    renamed = assign_roles([pool(labels + 5)], SMALL)
     assert np.array_equal(renamed[1], role) and np.array_equal(renamed[2], rank)
-    fewer = deal([pool(labels)], replace(SMALL, test=4))
+    fewer = assign_roles([pool(labels)], replace(SMALL, test=4))
     assert np.array_equal(fewer[1] == 4, (role == 4) & (rank < 4)), "a smaller last role is a prefix of the larger one"
 
 
@@ -122,17 +122,17 @@ def test_pools_keep_to_their_roles() -> None:
         pool(some_labels(100), 0, ("train", "detector_train", "validation")),
         pool(some_labels(50, seed=1), 100, ("calibration", "test")),
     )
-    ids, role, _ = deal([training, test], SMALL)
+    ids, role, _ = assign_roles([training, test], SMALL)
     assert len(ids) == 150
     assert set(role[:100]) == {-1, 0, 1, 2} and set(role[100:]) == {-1, 3, 4}
     assert [int((role == r).sum()) for r in range(5)] == list(astuple(SMALL))
-    alone = deal([replace(test, roles=("calibration", "test"))], SMALL)
+    alone = assign_roles([replace(test, roles=("calibration", "test"))], SMALL)
     assert np.array_equal(alone[1], role[100:]), "a pool is dealt as if it were alone"
 
 
 def test_copies_in_two_roles_are_called_by_their_names_or_numbers() -> None:
     p = pool(some_labels(120))
-    _, role, _ = deal([p], SMALL)
+    _, role, _ = assign_roles([p], SMALL)
     one, other = int(np.flatnonzero(role == 1)[0]), int(np.flatnonzero(role == 4)[0])
     images = p.images[:].copy()
     images[other] = images[one]
@@ -141,39 +141,39 @@ def test_copies_in_two_roles_are_called_by_their_names_or_numbers() -> None:
         (tuple(f"pictures/{i}.png" for i in range(120)), [f"pictures/{one}.png in detector_train", f"pictures/{other}.png in test"]),
     ):
         with pytest.raises(DataDamaged) as e:
-            deal([replace(p, images=images, names=names)], SMALL)
+            assign_roles([replace(p, images=images, names=names)], SMALL)
         for word in (*words, "remove the copies"):
             assert word in str(e.value)
         assert str(e.value).count(" in ") == 3
 
 
 def test_a_pool_that_is_too_small_is_refused() -> None:
-    deal([pool(some_labels(100))], SMALL)
+    assign_roles([pool(some_labels(100))], SMALL)
     with pytest.raises(UsageError, match="train, detector_train, validation, calibration, test want 100 images; there are 99"):
-        deal([pool(some_labels(99))], SMALL)
+        assign_roles([pool(some_labels(99))], SMALL)
     with pytest.raises(UsageError, match="calibration, test want 32 images; there are 31"):
-        deal([pool(some_labels(68), 0, ROLES[:3]), pool(some_labels(31), 100, ROLES[3:])], SMALL)
+        assign_roles([pool(some_labels(68), 0, ROLES[:3]), pool(some_labels(31), 100, ROLES[3:])], SMALL)
 
 
 def test_a_copy_in_two_roles_is_refused_and_in_one_role_is_not() -> None:
     labels = some_labels(120)
     p = pool(labels)
-    _, role, _ = deal([p], SMALL)
+    _, role, _ = assign_roles([p], SMALL)
     for a, b, refused in ((0, 4, True), (3, 4, True), (0, 0, False), (4, 4, False), (-1, 4, False), (-1, -1, False)):
         one, other = np.flatnonzero(role == a)[0], np.flatnonzero(role == b)[1]
         images = p.images.copy()
         images[other] = images[one]
         if refused:
             with pytest.raises(DataDamaged, match=f"^1 images are in two roles at once .*{image_ids(images[[one]])[0]}"):
-                deal([replace(p, images=images)], SMALL)
+                assign_roles([replace(p, images=images)], SMALL)
         else:
-            deal([replace(p, images=images)], SMALL)
+            assign_roles([replace(p, images=images)], SMALL)
 
 
 def test_a_copy_across_pools_is_refused() -> None:
     training, test = pool(some_labels(68), 0, ROLES[:3]), pool(some_labels(32), 67, ROLES[3:])  # image 67 is in both
     with pytest.raises(DataDamaged, match="two roles"):
-        deal([training, test], SMALL)
+        assign_roles([training, test], SMALL)
 
 
 # --- storage -----------------------------------------------------------------------------------------------------
@@ -420,7 +420,7 @@ def test_pinned_images_take_the_first_role_or_none() -> None:
     labels = np.arange(60) % 3
     for wanted, there in ((30, 20), (12, 12)):
         roles = Roles(train=0, detector_train=0, validation=0, calibration=wanted, test=20)
-        _, role, rank = deal([Pool(images, labels, ("calibration", "test"), pinned=20)], roles)
+        _, role, rank = assign_roles([Pool(images, labels, ("calibration", "test"), pinned=20)], roles)
         calibrate, test = ROLES.index("calibration"), ROLES.index("test")
         assert (role[:20] == calibrate).sum() == there
         assert not (role[:20] == test).any(), "a pinned image is never tested on"
@@ -428,7 +428,7 @@ def test_pinned_images_take_the_first_role_or_none() -> None:
         assert (role == test).sum() == 20
         assert sorted(rank[role == calibrate]) == list(range(wanted))
     with pytest.raises(UsageError, match="want 60 images; there are 52"):
-        deal(
+        assign_roles(
             [Pool(images, labels, ("calibration", "test"), pinned=20)],
             Roles(train=0, detector_train=0, validation=0, calibration=12, test=48),
         )

@@ -94,10 +94,10 @@ def test_the_attack_on_ones_own_classifier_runs_and_gives_what_is_printed(tmp_pa
     command, *printed = [line.strip() for line in words.splitlines() if line.startswith("    ")]
     try:
         exec(preparation, {})
-        told = CliRunner().invoke(app, command.split()[2:])
+        result = CliRunner().invoke(app, command.split()[2:])
     finally:
         sys.modules.pop("my_net", None)
-    assert told.exit_code == 0, told.output
+    assert result.exit_code == 0, result.output
 
     def shape(lines: list[str]) -> list[str]:
         return [re.sub(r"\d+", "0", " ".join(line.split())) for line in lines]
@@ -105,7 +105,7 @@ def test_the_attack_on_ones_own_classifier_runs_and_gives_what_is_printed(tmp_pa
     def numbers(lines: list[str]) -> list[float]:
         return [float(n) for line in lines for n in re.findall(r"[\d.]*\d", " ".join(line.split()[:-1]))]  # not the seconds
 
-    found = told.stdout.splitlines()
+    found = result.stdout.splitlines()
     assert shape(found) == shape(printed)
     np.testing.assert_allclose(numbers(found), numbers(printed), rtol=0.05, atol=0.05)
     pictures = sorted(p.name for p in (tmp_path / "attacked" / "fgsm" / "png").iterdir())
@@ -175,8 +175,8 @@ def test_pictures_are_small_and_on_a_light_ground() -> None:
 
 def test_what_the_demo_costs_is_what_was_recorded() -> None:
     run = read_json(ROOT / "results" / "smoke" / "run.json")
-    told = f"{run['results']:,} results, {run['core_seconds']:.0f} s of one thread, at most {run['peak_mb']:,.0f} MB a process"
-    assert told in " ".join(USING.split())
+    result = f"{run['results']:,} results, {run['core_seconds']:.0f} s of one thread, at most {run['peak_mb']:,.0f} MB a process"
+    assert result in " ".join(USING.split())
     assert f"{run['core_seconds'] / 60:.0f} minutes of one core" in " ".join(README.split())
 
 
@@ -228,10 +228,10 @@ def test_the_readmes_numbers_and_plot_are_those_of_the_scores() -> None:
     high = dict(re.findall(r'<g id="point ([^"]+)">.*?<use [^>]*?x="[\d.]+" y="([\d.]+)"', (ROOT / readme.PLOT).read_text(), re.S))
     assert list(drawn) == list(pictures.PLOTTED)
     for places, kind in ((drawn, "noise"), (high, "found")):
-        told, at = np.array([np.mean(share[d][kind]) for d in drawn]), np.array([float(places[d]) for d in drawn])
-        slope, start = np.polyfit(told, at, 1)
+        result, at = np.array([np.mean(share[d][kind]) for d in drawn]), np.array([float(places[d]) for d in drawn])
+        slope, start = np.polyfit(result, at, 1)
         assert slope > 100 if kind == "noise" else slope < -100
-        np.testing.assert_allclose(at, start + slope * told, atol=0.1)
+        np.testing.assert_allclose(at, start + slope * result, atol=0.1)
 
 
 @pytest.mark.nightly
@@ -311,10 +311,10 @@ def test_results_count_21_verdicts_for_each_data_set() -> None:
     for r in first(recorded("fast")):
         column = [h.strip("| ") for h in head].index(f"{r.dataset}: strict")
         said = [line[column].strip("| ").split(" (")[0] for line in lines]
-        told = {words: int(n) for words, n in (part.rsplit(" ", 1) for part in readme.counted(found, r.dataset, MANNERS[-1]).split(", "))}
-        assert sum(told.values()) == 21
+        result = {words: int(n) for words, n in (part.rsplit(" ", 1) for part in readme.counted(found, r.dataset, MANNERS[-1]).split(", "))}
+        assert sum(result.values()) == 21
         for word in set(said):
-            assert told[readme.SHORT.get(word, word)] == said.count(word)
+            assert result[readme.SHORT.get(word, word)] == said.count(word)
 
 
 @pytest.mark.slow
@@ -341,6 +341,6 @@ from salientry.report.report import verify
 
 print(verify(sys.argv[1]))
 """
-    told = subprocess.run([sys.executable, "-c", code, str(ROOT / "results/fast/cifar10")], capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stderr
-    assert int(told.stdout) > 10_000
+    result = subprocess.run([sys.executable, "-c", code, str(ROOT / "results/fast/cifar10")], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 10_000

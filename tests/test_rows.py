@@ -10,7 +10,7 @@ import pytest
 
 from salientry import rows
 from salientry.errors import UsageError
-from salientry.rows import Column, Joined, Rows, id_bytes, ids_from, slices
+from salientry.rows import Column, Concatenated, Rows, id_bytes, ids_from, slices
 from salientry.store import Store, write_arrays
 
 
@@ -69,7 +69,7 @@ def test_a_source_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: py
 
 def test_joined_sources_are_their_concatenation() -> None:
     parts = [np.arange(n * 2, dtype=np.int32).reshape(n, 2) + 100 * n for n in (3, 1, 0, 5)]
-    joined, whole = Joined(parts), np.concatenate(parts)
+    joined, whole = Concatenated(parts), np.concatenate(parts)
     assert (joined.shape, joined.dtype, len(joined)) == (whole.shape, whole.dtype, 9)
     for start in range(-10, 12):
         for stop in range(-10, 12):
@@ -77,7 +77,7 @@ def test_joined_sources_are_their_concatenation() -> None:
     assert np.array_equal(joined[:], whole)
     for other in (np.zeros((3, 3), np.int32), np.zeros((3, 2), np.int64)):
         with pytest.raises(UsageError, match=r"must be alike; found int32 \(3, 2\), int"):
-            Joined([parts[0], other])
+            Concatenated([parts[0], other])
 
 
 def test_a_column_is_what_its_rows_say() -> None:

@@ -215,10 +215,10 @@ def test_an_owners_step_is_noticed_once() -> None:
     assert same(guard(X), first)
     with torch.no_grad():
         net[6].bias += torch.arange(5.0)
-    with pytest.warns(UserWarning, match="the classifier has changed since this guard was made.*fit the guard again") as told:
+    with pytest.warns(UserWarning, match="the classifier has changed since this guard was made.*fit the guard again") as caught:
         second = guard(X)
-    assert told[0].filename == __file__ and not torch.equal(second.predicted, first.predicted)
-    assert same(guard(X), second)  # and not told again
+    assert caught[0].filename == __file__ and not torch.equal(second.predicted, first.predicted)
+    assert same(guard(X), second)  # and not reported again
 
 
 def test_a_pass_of_the_owner_in_training_mode_is_noticed_and_moves_nothing() -> None:

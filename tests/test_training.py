@@ -145,15 +145,15 @@ def test_a_step_that_is_not_a_number_shows_in_the_curve() -> None:
     assert all(map(math.isnan, curve))
 
 
-def test_progress_is_told() -> None:
-    told: list[tuple[int, int]] = []
+def test_progress_is_reported() -> None:
+    calls: list[tuple[int, int]] = []
     module = Weights(torch.tensor(1.0))
-    token = PROGRESS.set(lambda done, total: told.append((done, total)))
+    token = PROGRESS.set(lambda done, total: calls.append((done, total)))
     try:
         train(module, lambda epoch: range(3), lambda b: module.w, epochs=2, steps=3, lr=0.1)
     finally:
         PROGRESS.reset(token)
-    assert told == [(i, 6) for i in range(6)]
+    assert calls == [(i, 6) for i in range(6)]
 
 
 # --- batches -----------------------------------------------------------------------------------------------------

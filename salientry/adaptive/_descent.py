@@ -102,7 +102,7 @@ class Point:
         look: at it.
         target: for these rows.
         stop: where the slope of the score ends.
-        whole: whether the rule wants the detector on every image; else it is asked only where the answer is another.
+        score_all: whether the detector is run on every image, or only on those whose class has changed.
         state: whatever a rule keeps for each image, (n, ...).
         done: the consumer's word: (n,) which images need not go on.
     """
@@ -114,7 +114,7 @@ class Point:
     look: Look
     target: Defended
     stop: Stop
-    whole: bool
+    score_all: bool
     state: dict[str, Tensor] = field(default_factory=dict)
     done: Tensor | None = None
 
@@ -127,7 +127,7 @@ class Point:
     def _asked(self) -> tuple[Tensor, Look]:
         """The rows on which the detector is asked, and the look at them."""
         every = torch.arange(len(self.x), device=self.x.device)
-        rows = every if self.whole else every[self.fooled]
+        rows = every if self.score_all else every[self.fooled]
         return rows, self.look if len(rows) == len(every) else Look(self.target.take(rows), self.image[rows], self.stop)
 
     @cached_property
@@ -165,7 +165,7 @@ def descend(
     steps: int,
     stop: Stop,
     start: Tensor | None = None,
-    whole: bool = True,
+    score_all: bool = True,
     state: dict[str, Tensor] | None = None,
 ) -> Iterator[Point]:
     """Every point of the way, the start (the natural images) first; images that the consumer marks as done stay behind."""
@@ -174,7 +174,7 @@ def descend(
     with frozen(*target.modules):
         for t in range(steps + 1):
             image = ball.stored(here, x)
-            p = Point(rows, x, y, image, Look(target, image, stop), target, stop, whole, state)
+            p = Point(rows, x, y, image, Look(target, image, stop), target, stop, score_all, state)
             yield p
             if t == steps:
                 return
@@ -196,7 +196,7 @@ def unnoticed(attack: Any, target: Defended, x: Tensor, y: Tensor, *, seeds: Ten
     Images that are left start again, up to ``attack.restarts`` times: from a random point of half the ball, of a quarter, an
     eighth ... On a black background a start far out is all noise, and ends as badly each time.
 
-    It is the ``__call__`` of attacks with a ``rule(point, t, ball)``; ``whole`` is a :class:`Point`'s, ``state(x)`` what the rule keeps.
+    It is the ``__call__`` of attacks with a ``rule(point, t, ball)``; ``score_all`` as in :class:`Point`, ``state(x)`` what the rule keeps.
     """
     ball, out, lowest = Ball(attack.eps, attack.norm), x.clone(), x.new_full((len(x),), float("inf"))
     rows = torch.arange(len(x), device=x.device)
@@ -205,7 +205,7 @@ def unnoticed(attack: Any, target: Defended, x: Tensor, y: Tensor, *, seeds: Ten
         won = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         kept = attack.state(x[rows]) if hasattr(attack, "state") else None
         rule, where = partial(attack.rule, ball=ball), (target.take(rows), x[rows], y[rows], ball)
-        for p in descend(*where, rule, attack.steps, attack.gradient, begin, attack.whole, kept):
+        for p in descend(*where, rule, attack.steps, attack.gradient, begin, attack.score_all, kept):
             at = rows[p.rows]
             rank = torch.where(p.fooled & ball.inside(p.image, p.x), p.scores, float("inf"))
             better = (rank < lowest[at]) | lowest[at].isinf()

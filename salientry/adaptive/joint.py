@@ -49,7 +49,7 @@ class Joint:
     start: Start = "natural"
     restarts: int = 0
 
-    whole = True
+    score_all = True
     __call__ = unnoticed
 
     def __post_init__(self) -> None:

@@ -43,7 +43,7 @@ class Orthogonal:
     start: Start = "natural"
     restarts: int = 0
 
-    whole = True
+    score_all = True
     __call__ = unnoticed
 
     def __post_init__(self) -> None:

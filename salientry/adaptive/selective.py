@@ -44,7 +44,7 @@ class Selective:
     start: Start = "natural"
     restarts: int = 0
 
-    whole = False
+    score_all = False
     __call__ = unnoticed
 
     def __post_init__(self) -> None:

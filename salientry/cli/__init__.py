@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import Error, UsageError
-from .lines import guarded, needs_pandas, print_anything, say_error, tell, told
+from .lines import error_text, guarded, needs_pandas, print_anything, print_line, say_error
 
 _Misuse = cast(type[Exception], typer.BadParameter.__base__)  # typer's UsageError, which lives elsewhere in each of its versions
 
@@ -35,7 +35,7 @@ class OneLine(TyperGroup):
             if "\n" in text:
                 typer.echo(text, err=True)  # the help when nothing at all was asked for
             else:
-                tell(f"error: {text}", err=True)
+                print_line(f"error: {text}", err=True)
             code = UsageError.exit_code
         if extra.get("standalone_mode", True):
             sys.exit(code)
@@ -103,7 +103,7 @@ def run(
                 "device": device,
                 "seed": seed,
                 "numerics": numerics,
-                "say": tell,
+                "say": print_line,
                 "display": display,
                 "workers": workers,
             }
@@ -133,7 +133,7 @@ def plan(
         from .running import planned
 
         for line in planned(recipe, settings or [], device=device, seed=seed, numerics=numerics, every=every):
-            tell(line)
+            print_line(line)
 
 
 @app.command()
@@ -178,20 +178,20 @@ def report(
 
         other = "--cells" if cells is not None else "--verify" if verify else "--against" if against is not None else ""
         if claims is not None and not other:
-            tell(f"wrote {document.write(folders, claims, timing)}")
+            print_line(f"wrote {document.write(folders, claims, timing)}")
             return
         folder, beside = document.single(folders, claims, timing, other)
         if against is not None:
             from ..results.against import compared
 
             for line in compared((folder, against)):
-                tell(line)
+                print_line(line)
             return
         if cells is not None:
-            lines, whole = listed(folder, cells)
+            lines, complete = listed(folder, cells)
             for line in lines:
-                tell(line)
-            raise typer.Exit(0 if whole else 1)
+                print_line(line)
+            raise typer.Exit(0 if complete else 1)
         several = [] if packed(folder / "records.json").exists() else collection.runs(folder)
         if several and beside is not None:
             raise UsageError(f"{folder} holds several runs, each with its own white box: give it alone, not with {beside}")
@@ -199,12 +199,12 @@ def report(
             left: list[str] = []
             total = collection.verify(folder, left.append) if several else checked(folder, left.append)
             for line in left:
-                tell(line)
-            tell(f"{total} numbers {'agree with' if left else 'follow from'} the records in {folder}")
+                print_line(line)
+            print_line(f"{total} numbers {'agree with' if left else 'follow from'} the records in {folder}")
         else:
-            tell(f"wrote {collection.write(folder) if several else write(folder, beside=beside)}")
+            print_line(f"wrote {collection.write(folder) if several else write(folder, beside=beside)}")
             for shard in [f"{p}/{s}" for p in several for s in absent(p)] or ([] if several else absent(folder)):
-                tell(f"warning: {shard} is missing: what is computed from it is left out (`salientry run` writes it again)", err=True)
+                print_line(f"warning: {shard} is missing: what is computed from it is left out (`salientry run` writes it again)", err=True)
 
 
 @app.command()
@@ -231,13 +231,13 @@ def check(
 
         def refused(e: Error) -> None:
             broken.append(e)
-            say_error(told(e)[0])
+            say_error(error_text(e)[0])
 
         verdicts = judge(
             guard, images, classifier=classifier, weights=weights, detector=detector, overlay=overlay, device=device, refused=refused
         )
         for v in verdicts:
-            tell(json.dumps(v.json()) if as_json else v.line())
+            print_line(json.dumps(v.json()) if as_json else v.line())
         raise typer.Exit(2 if broken else int(any(v.flagged for v in verdicts)))
 
 
@@ -251,7 +251,7 @@ def datasets(
         from .datasets import described
 
         for line in described(verify):
-            tell(line)
+            print_line(line)
 
 
 @app.command()
@@ -298,7 +298,9 @@ def attack(
     with guarded(debug):
         from .attacking import execute
 
-        execute(classifier, weights, attack, data, out, settings=settings or [], png=png, limit=limit, seed=seed, device=device, say=tell)
+        execute(
+            classifier, weights, attack, data, out, settings=settings or [], png=png, limit=limit, seed=seed, device=device, say=print_line
+        )
 
 
 @app.command("export")
@@ -312,7 +314,7 @@ def export_(folder: Moved, store: Home = None, debug: Debug = False) -> None:
         from .transfer import exported
 
         for line in exported(folder, store):
-            tell(line)
+            print_line(line)
 
 
 @app.command("import")
@@ -327,7 +329,7 @@ def import_(folder: Moved, store: Home = None, debug: Debug = False) -> None:
         from .transfer import imported
 
         for line in imported(folder, store):
-            tell(line)
+            print_line(line)
 
 
 def _version(wanted: bool) -> None:

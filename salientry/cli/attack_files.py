@@ -72,7 +72,7 @@ class AttackJob:
         return batches(self.natural, self.data.shape)
 
 
-def told_size(shape: tuple[int, ...]) -> str:
+def size_text(shape: tuple[int, ...]) -> str:
     """A shape for people."""
     return f"{shape[0]} x {shape[1]} x {shape[2]} (channels, height, width)"
 
@@ -111,7 +111,7 @@ def prepared(data: Pictures, classifier: nn.Module, device: str, seed: int) -> A
     classifier = classifier.to(device)
     columns: dict[str, Any] = {"image": _Pixels(data)} | ({} if data.labels is None else {"label": data.labels})
     rows, found = Rows(data.ids, columns), []
-    with theirs(f"the classifier fails on images of {told_size(data.shape)}", classifier):
+    with theirs(f"the classifier fails on images of {size_text(data.shape)}", classifier):
         seen = preflight(classifier, RowImages(rows), None if data.labels is None else torch.from_numpy(data.labels), data.names)
         with frozen(classifier), torch.no_grad():
             for batch in batches(rows, data.shape):
@@ -125,7 +125,7 @@ def prepared(data: Pictures, classifier: nn.Module, device: str, seed: int) -> A
     images = digest(data.ids.tolist(), data.names, None if data.labels is None else data.labels.tolist())
     identity = {"classifier": fingerprint(classifier), "answers": answers, "images": images, "count": len(data), "seed": seed}
     if seen.advice:
-        warnings.warn(f"{seen.told()}. {seen.advice}", stacklevel=2)
+        warnings.warn(f"{seen.summary()}. {seen.advice}", stacklevel=2)
     return AttackJob(data, rows.widen({"predicted": predicted}, {}), classifier, seed, identity)
 
 

@@ -27,7 +27,7 @@ from ..files import read_object
 from ..keys import default_of, encode
 from ..store import JSON, one_of, write_json
 from ..types import Attack, Shape
-from .attack_files import SIZES, claim, measure_files, prepared, propose, told_size
+from .attack_files import SIZES, claim, measure_files, prepared, propose, size_text
 
 Say = Callable[[str], Any]
 
@@ -110,7 +110,7 @@ def attacked(name: str, weights: Path | None, shape: tuple[int, ...]) -> nn.Modu
     built = next((a for a in args if isinstance(a, Shape)), None)
     size = None if built is None else (built.channels, built.height, built.width)
     if size is not None and size != tuple(shape):
-        raise UsageError(f"classifier {name!r} was built for images of {told_size(size)}; these are {told_size(shape)}")
+        raise UsageError(f"classifier {name!r} was built for images of {size_text(size)}; these are {size_text(shape)}")
     return module if isinstance(module, External) else External(module)
 
 
@@ -168,7 +168,7 @@ def execute(
         head: dict[str, JSON] = {"salientry": __version__, "classifier": classifier, "data": str(data), "device": device, "limit": limit}
         head |= {"identity": job.identity, "shape": list(images.shape), "n": int(job.right.sum())}
         head["accuracy"] = None if images.labels is None else float(job.right.mean())
-        say(f"{len(images)} images of {told_size(images.shape)} from {data}")
+        say(f"{len(images)} images of {size_text(images.shape)} from {data}")
         if images.classes:
             more = ", ..." if len(images.classes) > 10 else ""
             say(f"labels: {', '.join(f'{i} = {c}' for i, c in enumerate(images.classes[:10]))}{more}")

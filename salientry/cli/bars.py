@@ -26,18 +26,18 @@ class ProgressDisplay(Progress):
         super().__init__(*shown, console=console, transient=True, disable=not console.is_terminal)
         self.watched, self.printed, self.began = console.is_terminal, time.monotonic(), time.monotonic()
         self.name = name
-        self.whole = self.add_task(name, total=None)
+        self.total = self.add_task(name, total=None)
         self.seconds: dict[str, float] = {}
         self.passed: dict[str, float] = {}  # expected seconds that lie behind, by key
 
     def expect(self, seconds: dict[str, float]) -> None:
-        """Told how long each missing result is expected to take, by its key."""
+        """Take in how many seconds each missing result is expected to need, by its key."""
         self.seconds, self.passed = seconds, {}
-        self.update(self.whole, total=sum(seconds.values()) or None)
+        self.update(self.total, total=sum(seconds.values()) or None)
 
     def count(self, done: int, of: int) -> None:
-        """Told after each batch."""
-        self.update(self.whole, completed=done, total=of)
+        """Called after each batch."""
+        self.update(self.total, completed=done, total=of)
         if self._speaks():
             print(f"{self.name}: {done} of {of} batches", file=sys.stderr, flush=True)
 
@@ -48,7 +48,7 @@ class ProgressDisplay(Progress):
         return due
 
     def on_step(self, handle: Handle, index: int, total: int) -> Callable[[int, int], None]:
-        """Told before each step; returns who hears its progress."""
+        """Called before each step; returns the callback for its progress."""
         name = f"{handle.step.name if handle.step else ''} {handle.slug}"[:34]
         key, mine = handle.fingerprint, self.seconds.get(handle.fingerprint, 0.0)
         step = self.add_task(name, total=None)
@@ -59,7 +59,7 @@ class ProgressDisplay(Progress):
 
         def report(done: int, of: int) -> None:
             self.passed[key] = mine * done / max(of, 1)
-            self.update(self.whole, completed=sum(self.passed.values()))
+            self.update(self.total, completed=sum(self.passed.values()))
             if done < of:
                 self.update(step, completed=done, total=of)
             elif step in self.task_ids:

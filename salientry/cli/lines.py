@@ -21,14 +21,14 @@ def shown(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def tell(text: str, err: bool = False) -> None:
+def print_line(text: str, err: bool = False) -> None:
     """Print one line."""
     typer.echo(shown(text), err=err)
 
 
 def warn(message: object) -> None:
     """Print a warning as one line."""
-    tell(f"warning: {' '.join(str(message).splitlines())}", err=True)
+    print_line(f"warning: {' '.join(str(message).splitlines())}", err=True)
 
 
 def print_anything() -> None:
@@ -81,7 +81,7 @@ def guarded(debug: bool, error_code: int | None = None) -> Iterator[None]:
     except Exception as e:
         if debug:
             raise
-        text, found = told(e)
+        text, found = error_text(e)
         say_error(text)
         raise typer.Exit(error_code or found) from None
     except KeyboardInterrupt:
@@ -92,10 +92,10 @@ def guarded(debug: bool, error_code: int | None = None) -> Iterator[None]:
 
 def say_error(text: str) -> None:
     """Print an error as one line."""
-    tell(f"error: {' '.join(text.splitlines())}", err=True)
+    print_line(f"error: {' '.join(text.splitlines())}", err=True)
 
 
-def told(e: Exception) -> tuple[str, int]:
+def error_text(e: Exception) -> tuple[str, int]:
     """What to say of an error, and its exit code."""
     if isinstance(e, Error):
         return " ".join([str(e), *(f"({note})" for note in getattr(e, "__notes__", []))]), e.exit_code
@@ -104,4 +104,4 @@ def told(e: Exception) -> tuple[str, int]:
     return f"{type(e).__name__}: {e} (a defect of Salientry; what was complete is kept; --debug shows where it is)", DEFECT
 
 
-__all__ = ["guarded", "print_anything", "say_error", "shown", "tell", "told", "warn"]
+__all__ = ["error_text", "guarded", "print_anything", "print_line", "say_error", "shown", "warn"]

@@ -107,7 +107,7 @@ def planned(name: str, settings: list[str], *, device: str, seed: int, numerics:
     done, skipped = (sum(p.word == word for p in found) for word in ("done", "skip"))
     because = f", {skipped} skipped because a sanity check failed" if skipped else ""
     because += f", {len(order) - len(found)} that nobody needs" if len(order) > len(found) else ""
-    total = f"{len(order)} steps: {done} done, {len(left)} left{because}, {_told_seconds(left) if left else 'nothing to do'}"
+    total = f"{len(order)} steps: {done} done, {len(left)} left{because}, {_seconds_text(left) if left else 'nothing to do'}"
     return [*([p.line() for p in found] if every else _by_kind(found)), total]
 
 
@@ -145,12 +145,12 @@ def _by_kind(found: list[_Planned]) -> list[str]:
         left = [p for p in mine if p.word == "left"]
         skipped, failed = sum(p.word == "skip" for p in mine), sum(p.failed for p in mine)
         notes = [f"{skipped} skipped"] * bool(skipped) + [f"{failed} FAILED"] * bool(failed)
-        rest = ", ".join([*([_told_seconds(left)] if left else []), *notes]) or "-"
+        rest = ", ".join([*([_seconds_text(left)] if left else []), *notes]) or "-"
         lines.append(f"{kind:22} {len(mine):6} {sum(p.word == 'done' for p in mine):6} {len(left):6}   {rest}")
     return lines
 
 
-def _told_seconds(left: list[_Planned]) -> str:
+def _seconds_text(left: list[_Planned]) -> str:
     """How long they will take, summed over the processes that compute them."""
     unknown = sum(p.seconds is None for p in left)
     return f"about {sum(p.seconds or 0.0 for p in left):.0f} s" + (f" and {unknown} steps of unknown length" if unknown else "")

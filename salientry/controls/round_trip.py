@@ -12,7 +12,7 @@ from ._border import bordered
 @dataclass(frozen=True)
 class RoundTrip:
     """Naturals through atanh and tanh, as the C&W attack sends every image: it moves nearly every pixel by less than 1e-6. A detector
-    that sees it has learnt a float trace. 8-bit storage undoes it, so it is told in float.
+    that sees it has learnt a float trace. 8-bit storage undoes it, so it is measured on float images.
     """
 
     in_float = True

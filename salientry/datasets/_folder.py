@@ -169,12 +169,12 @@ def refuse_unlike(root: Path, names: Sequence[str], shapes: list[tuple[int, ...]
         UsageError: names those that differ from most.
     """
     usual = Counter(shapes).most_common(1)[0][0]
-    others = [f"{n} is {_told(s)}" for n, s in zip(names, shapes, strict=True) if s != usual]
+    others = [f"{n} is {_size_text(s)}" for n, s in zip(names, shapes, strict=True) if s != usual]
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         raise UsageError(
             f"the pictures in {root} must be of one size, all grey or all colour; "
-            f"most are {_told(usual)}, but {', '.join(others[:3])}{more}{hint}"
+            f"most are {_size_text(usual)}, but {', '.join(others[:3])}{more}{hint}"
         )
 
 
@@ -200,7 +200,7 @@ def refuse_two_labels(ids: NDArray[np.str_], labels: NDArray[np.int64], called: 
         )
 
 
-def _told(shape: tuple[int, ...]) -> str:
+def _size_text(shape: tuple[int, ...]) -> str:
     return f"{shape[2]} x {shape[1]} {'grey' if shape[0] == 1 else 'colour'}"
 
 
@@ -241,8 +241,8 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
                 inside = {i.filename.removesuffix(".npy"): i for i in archive.infolist()}
                 wanted = [inside[k] for k in ("images", "labels") if k in inside]
                 refuse_bomb(path, sum(i.file_size for i in wanted), sum(i.compress_size for i in wanted))
-                for told in wanted:
-                    _refuse_larger(archive, told)
+                for member in wanted:
+                    _refuse_larger(archive, member)
             f.seek(0)
             with np.load(f, allow_pickle=False) as arrays:
                 return {k: arrays[k] for k in ("images", "labels") if k in arrays} or dict.fromkeys(arrays.files, np.zeros(0))
@@ -252,14 +252,14 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
         raise DataDamaged(f"{path} cannot be read as an .npz of plain arrays: {brief(e)}") from None
 
 
-def _refuse_larger(archive: zipfile.ZipFile, told: zipfile.ZipInfo) -> None:
+def _refuse_larger(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
     """Raise unless an array's own header says the size that the archive says: room is made for it before it is read."""
-    with archive.open(told) as f:
+    with archive.open(member) as f:
         version = np.lib.format.read_magic(f)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         shape, _, dtype = read(f)
-        if not dtype.hasobject and math.prod(shape) * dtype.itemsize != told.file_size - f.tell():
-            raise ValueError(f"{told.filename} says that its shape is {shape}, and is {told.file_size} bytes long")
+        if not dtype.hasobject and math.prod(shape) * dtype.itemsize != member.file_size - f.tell():
+            raise ValueError(f"{member.filename} says that its shape is {shape}, and is {member.file_size} bytes long")
 
 
 def _pixels(path: Path, images: NDArray[np.generic]) -> Pixels:

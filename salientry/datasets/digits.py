@@ -41,7 +41,7 @@ class Digits:
         return {PLACES[0]: self._located()}
 
     def read(self) -> tuple[Pool, ...]:
-        """One pool; every role is dealt out of it."""
+        """One pool; every role takes its images from it."""
         path = self._find()
         try:
             lines = unpacked(path, read_bytes(path)).decode().splitlines()

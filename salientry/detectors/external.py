@@ -114,7 +114,7 @@ class ExternalDetector:
         return _again, ({n: getattr(self, n) for n in names} | {"group": self.group},)
 
     def probed(self, shape: Shape) -> ExternalDetector:
-        """The same, identified by its scores on noise too, where it reads images alone: code and state do not tell everything.
+        """The same, identified by its scores on noise too, where it reads images alone: code and state do not say everything.
 
         Raises:
             UsageError: when it fails on images of this shape, or the score of an image is another among others.

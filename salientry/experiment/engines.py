@@ -75,20 +75,20 @@ def side_by_side(maker: Maker, work: Computation, count: int, seconds: Mapping[s
         payload = pickle.dumps((maker, work.todo))
     except Exception as e:  # pickling runs code of whoever wrote the settings
         raise Unsendable(f"{type(e).__name__}: {e}") from e
-    context, crew = multiprocessing.get_context("spawn"), _Crew()
+    context, workers = multiprocessing.get_context("spawn"), _Workers()
     (theirs, line), said = context.Pipe(duplex=False), context.SimpleQueue()
     with theirs, line, ProcessPoolExecutor(count, context, _begin, (payload, os.getcwd(), theirs, said)) as pool:
         try:
-            _lead(pool, crew, said, work, Schedule(work, seconds), count)
+            _lead(pool, workers, said, work, Schedule(work, seconds), count)
         except BrokenProcessPool:
-            crew.dismiss(pool)
-            raise crew.died(work) from None
+            workers.terminate_all(pool)
+            raise workers.died(work) from None
         except BaseException:
-            crew.dismiss(pool)
+            workers.terminate_all(pool)
             raise
 
 
-class _Crew:
+class _Workers:
     """The workers' processes, and what each was last heard to compute."""
 
     def __init__(self) -> None:
@@ -96,11 +96,11 @@ class _Crew:
         self.processes: dict[int | None, BaseProcess] = {}
         self.steps: dict[int | None, int] = {}
 
-    def joined(self) -> None:
+    def update(self) -> None:
         """Note who is there."""
         self.processes |= {p.pid: p for p in multiprocessing.active_children() if p not in self.others}
 
-    def dismiss(self, pool: ProcessPoolExecutor) -> None:
+    def terminate_all(self, pool: ProcessPoolExecutor) -> None:
         """End them at once: what is half done takes no place in the store."""
         for process in self.processes.values():
             process.terminate()
@@ -120,30 +120,30 @@ class _Crew:
         return Error(f"a worker process died ({how}) {at}; what was complete is kept: the same call goes on from there")
 
 
-def _lead(pool: ProcessPoolExecutor, crew: _Crew, said: Any, work: Computation, schedule: Schedule, count: int) -> None:
+def _lead(pool: ProcessPoolExecutor, workers: _Workers, said: Any, work: Computation, schedule: Schedule, count: int) -> None:
     """Hand out steps until all are finished, and pass on what the workers say."""
     registry: dict[str | tuple[str, type[Warning], int], int] = {}  # so that a warning is shown as often as in one process
     running: dict[Future[tuple[float, str | None]], tuple[int, Progress | None]] = {}
     while len(work.finished) < len(work.todo):
         while len(running) < count and (i := schedule.next()) is not None:
-            told = work.begins(work.todo[i])
+            on_progress = work.starts(work.todo[i])
             with _no_interrupt():  # Ctrl-C is meant for the caller, who ends them
-                running[pool.submit(_compute, i)] = i, told
-            crew.joined()
+                running[pool.submit(_compute, i)] = i, on_progress
+            workers.update()
         done, _ = wait(running, 2 * BETWEEN, FIRST_COMPLETED)
         listeners = dict(running.values())
         while not said.empty():
             pid, i, share, noted = said.get()
-            crew.steps[pid] = i
+            workers.steps[pid] = i
             for warned, filename, lineno in noted:
                 warnings.warn_explicit(warned, type(warned), filename, lineno, registry=registry)
             if share and (hears := listeners.get(i)):
                 hears(*share)
         for future in done:
-            i, told = running.pop(future)
+            i, on_progress = running.pop(future)
             took, failed = future.result()
-            if told:
-                told(1, 1)
+            if on_progress:
+                on_progress(1, 1)
             work.ends(work.todo[i], took, failed)
             schedule.ends(i)
 

@@ -93,7 +93,7 @@ def evaluate(
         tests: test image sets beside the naturals.
         variant: of the evidence.
         seed: repetition.
-        briefly: without the scores that tell how it trained.
+        briefly: without the scores that show how it trained.
         chosen: see :func:`trained`.
     """
     run, natural, asked = image_sets.run, image_sets.natural, image_sets.asked(detector)

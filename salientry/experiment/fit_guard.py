@@ -38,11 +38,11 @@ from .engines import cores
 from .handles import Handle
 from .image_sets import ImageSets
 from .intake import Pixels, taken
-from .parts import Parts, expected, told
+from .parts import Parts, expected, warn_caller
 from .run import Run
 from .scoring import natural_set, scores_of
 from .steps import classify
-from .watching import Told, Watch, no_main
+from .watching import ProgressCallback, Watch, no_main
 
 SHARES = (0.45, 0.25, 0.1)  # of the images: fit, detect, select; the rest calibrates
 WORTH = 30.0  # expected seconds from which worker processes gain more than it costs to start them
@@ -78,7 +78,7 @@ def fit_guard(
     on_failed_maps: str = "drop",
     resize: Resize | None = None,
     workers: int | None = None,
-    progress: Told | bool | None = None,
+    progress: ProgressCallback | bool | None = None,
 ) -> Guard:
     """Fit a guard for your own classifier.
 
@@ -92,7 +92,7 @@ def fit_guard(
             convention is another. It is asked first: see :mod:`salientry.preflight`.
         images: natural images that the classifier was **not** trained on, or the detector learns where the classifier is overfit;
             stored as 8 bits. A tensor (N, C, H, W), floats in [0, 1] or uint8; a ``Dataset``, a ``DataLoader`` or another iterable of
-            (images, labels); a ``Folder`` or its path. Only a few are in memory at a time. Roles are dealt here.
+            (images, labels); a ``Folder`` or its path. Only a few are in memory at a time. Roles are assigned here.
         labels: (N,) whole numbers, or one-hot (N, K); None when they come with the images.
         detector: its settings, a name of ``DETECTORS`` or your own (``detectors.ExternalDetector``); of several the best; default: many.
         attacks: what it is trained against; default :func:`default_attacks`.
@@ -128,9 +128,9 @@ def fit_guard(
         roles = _roles(len(pixels), level)
         seen = preflight(classifier, Pixels(pixels), given)
         known = as_labels(given, len(pixels), seen.classes).cpu().numpy()
-        watch.say(seen.told())
+        watch.say(seen.summary())
         if seen.advice:
-            told(f"{seen.told()}. {seen.advice}")
+            warn_caller(f"{seen.summary()}. {seen.advice}")
         attacks = list(default_attacks(pixels.shape[1]) if attacks is None else attacks)
         saliency = saliency or default_saliency(min(pixels.shape[2:]), roles.train)
         run = Run(store or scratch, seed=seed, device=str(device_of(classifier)))
@@ -149,7 +149,7 @@ def fit_guard(
 def _computed(parts: Parts, engine: _Engine, on_failed_maps: str) -> tuple[Handle, Handle, Handle]:
     """Compute everything, and leave out on the way what turns out to be none."""
     if on_failed_maps == "stop" and parts.saliency_model is not None:
-        engine.compute([parts.saliency_model])  # a map that is none is told before the attacks take their time
+        engine.compute([parts.saliency_model])  # a map that fails its check is reported before the attacks take their time
         parts.check_maps(on_failed_maps)
     engine.compute([*([parts.saliency_model] if parts.saliency_model else []), *parts.adversarials])
     parts.check_maps(on_failed_maps)
@@ -161,7 +161,7 @@ def _computed(parts: Parts, engine: _Engine, on_failed_maps: str) -> tuple[Handl
 
 @torch.no_grad()
 def _answers(net: nn.Module, images: Pixels) -> str:
-    """Sha256 of the logits on some of the images and on noise: what tells networks apart whose difference is no weight (a number in
+    """Sha256 of the logits on some of the images and on noise: what distinguishes networks whose difference is no weight (a number in
     an attribute, code, a frozen script). To the last bit: where a machine rounds otherwise, the work is done again, never taken
     from another network's.
     """
@@ -193,7 +193,7 @@ def _float32() -> Iterator[None]:
 
 
 class _Engine:
-    """Computes, and tells how far it is: in worker processes where that is worth it."""
+    """Computes, and reports its progress: in worker processes where that is worth it."""
 
     def __init__(self, parts: Parts, watch: Watch, workers: int | None, forward: float, pixels: NDArray[np.uint8]) -> None:
         self.parts, self.watch, self.forward, self.pixels = parts, watch, forward, pixels
@@ -245,7 +245,7 @@ def _assembled(
     frozen, fitted = run.get(calibrated), run.get(chosen)
     threshold = frozen.value[str(parts.level)]
     fit = parts.noted(run.get(scored), threshold, choice) | {
-        "classifier": seen.told(),
+        "classifier": seen.summary(),
         "detector": choice["chosen"] if choice else name_of(parts.wanted[0]),
         "candidates": f"{len(parts.wanted)} and their fusion" if choice else "one",
     }
@@ -293,7 +293,7 @@ def _named(detector: Any) -> Any:
 
 
 def _probed(detector: Any, pixels: NDArray[np.uint8], classes: int) -> Any:
-    """A stranger's detector tried on noise, which tells it apart from another one of the same code."""
+    """A user's own detector tried on noise, which distinguishes it from another one of the same code."""
     shape = Shape(pixels.shape[1], pixels.shape[2], pixels.shape[3], classes)
     return detector.probed(shape) if isinstance(detector, ExternalDetector) else detector
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from ..errors import UsageError
 from ..keys import canonical, class_name, digest, label, revision_of
-from ..protocol import deal
+from ..protocol import assign_roles
 from ..renamed import FIRST_ARGUMENTS, FIRST_ROLES
-from ..rows import Joined, Rows
+from ..rows import Concatenated, Rows
 from ..store import JSON
 from ..types import ROLES, Pool
 
@@ -206,17 +206,17 @@ def revisions_used(made_by: Step) -> dict[str, int]:
 
 def make_handle(made_by: Step, args: dict[str, Any], seed: int | None, numerics: str) -> Handle:
     """The handle of a step on these arguments; its key is made here."""
-    name, revision, told = made_by.keyed(args) if made_by.keyed else (made_by.name, made_by.revision, args)
-    told = {FIRST_ARGUMENTS.get(k, k): v for k, v in told.items()}  # keys and folders of a store know arguments and roles
+    name, revision, named = made_by.keyed(args) if made_by.keyed else (made_by.name, made_by.revision, args)
+    named = {FIRST_ARGUMENTS.get(k, k): v for k, v in named.items()}  # keys and folders of a store know arguments and roles
     if "role" in args:  # by their first names
-        told = told | {"role": FIRST_ROLES.get(args["role"], args["role"])}
-    parts: list[Any] = [name, revision, canonical(told)]
+        named = named | {"role": FIRST_ROLES.get(args["role"], args["role"])}
+    parts: list[Any] = [name, revision, canonical(named)]
     parts += [{"seed": seed}] if made_by.seeded else []
     parts += [{"uses": uses}] if (uses := revisions_used(made_by)) else []
     parts += [{"numerics": numerics}] if numerics != "float32" else []
     if not made_by.stored:
         inner = next(handles_in(args))
-        slug = "-".join([inner.slug, *(str(v) for v in told.values() if not isinstance(v, Handle))])
+        slug = "-".join([inner.slug, *(str(v) for v in named.values() if not isinstance(v, Handle))])
     else:
         slug = "-".join(getattr(v, "name", label(v)) for v in args.values() if not isinstance(v, Handle | list | tuple | dict))
         slug = slug or next((v.slug for v in args.values() if isinstance(v, Handle)), made_by.name)
@@ -233,8 +233,8 @@ def _safe(slug: str) -> str:
 def read_data(settings: Any) -> Rows:
     """A data set as rows, with the role of each image and its rank in that role. Pixels are read piece by piece when written."""
     pools: Sequence[Pool] = settings.read()
-    ids, role, rank = deal(pools, settings.roles)
-    images: Any = Joined([p.images for p in pools])
+    ids, role, rank = assign_roles(pools, settings.roles)
+    images: Any = Concatenated([p.images for p in pools])
     labels = np.concatenate([p.labels for p in pools])
     facts = {"dataset": type(settings).__name__.lower(), "classes": _classes(pools)}
     return Rows(ids, {"image": images, "label": labels, "role": role.astype(np.int16), "rank": rank}, facts)

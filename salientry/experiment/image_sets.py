@@ -41,7 +41,7 @@ class ImageSets:
         run: where they are written down.
         classifier: who is attacked.
         natural: classified naturals by role; roles are cut to what is attacked.
-        health: how many of a role tell how a detector trained; None: all.
+        health: how many of a role show how a detector trained; None: all.
     """
 
     run: Run
@@ -51,7 +51,7 @@ class ImageSets:
     _known: dict[Any, Handle] = field(default_factory=dict)
 
     def few(self, images: Handle) -> Handle:
-        """Those of these images that tell how a detector trained."""
+        """Those of these images that show how a detector trained."""
         return images if self.health is None else images.first(self.health)
 
     def attacked(self, attack: Any, role: str, protocol: EvaluationProtocol) -> Handle:

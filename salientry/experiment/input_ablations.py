@@ -71,8 +71,8 @@ def mixed_parts(natural: Rows, attacked: Rows, saliency: nn.Module, detector: nn
         found[f"{k} other"] = _scores(detector, pixels[k], own.roll(-1, 0))
         found[f"{k} flat"] = _scores(detector, pixels[k], area.expand_as(own))
         found[f"{k} area"] = area.flatten().cpu().numpy()
-    told = {k: facts_of(detector)[k] for k in ("detector", "scheme", "trained_on", "protocol", "seed")}
-    facts = natural.facts | told | {"attack": attacked.facts["attack"]}
+    about = {k: facts_of(detector)[k] for k in ("detector", "scheme", "trained_on", "protocol", "seed")}
+    facts = natural.facts | about | {"attack": attacked.facts["attack"]}
     return Rows(natural.ids, found | {"evaluated": attacked.column("evaluated")}, facts)
 
 

@@ -16,7 +16,7 @@ from ..datasets import Folder
 from ..errors import UsageError, theirs
 from ..files import replacing
 from ..inputs import as_images, as_labels
-from ..rows import Joined, slices
+from ..rows import Concatenated, slices
 from ..types import Roles
 
 PIECE = 2**20  # values in memory at once of what comes as one tensor
@@ -56,7 +56,7 @@ def taken(images: Any, labels: Any, folder: Path) -> tuple[NDArray[np.uint8], Te
     if hasattr(images, "read") and hasattr(images, "roles"):
         pools = images.read()
         _once(labels)
-        return _written(folder, (torch.from_numpy(p) for p in slices(Joined([p.images for p in pools])))), _joined(
+        return _written(folder, (torch.from_numpy(p) for p in slices(Concatenated([p.images for p in pools])))), _concatenated(
             [p.labels for p in pools]
         )
     if isinstance(images, np.ndarray):
@@ -85,7 +85,7 @@ def _tensor(labels: Any) -> Any:
     return torch.from_numpy(labels) if isinstance(labels, np.ndarray) else labels
 
 
-def _joined(labels: list[NDArray[np.int64]]) -> Tensor:
+def _concatenated(labels: list[NDArray[np.int64]]) -> Tensor:
     return torch.from_numpy(np.concatenate(labels).astype(np.int64))
 
 
@@ -100,9 +100,9 @@ def _written(folder: Path, pieces: Iterator[Tensor]) -> NDArray[np.uint8]:
         for i, piece in enumerate(pieces):
             x = _eight_bits(piece)
             if shape is not None and x.shape[1:] != shape:
-                told = " and ".join(" x ".join(map(str, s)) for s in (tuple(shape), tuple(x.shape[1:])))
+                sizes = " and ".join(" x ".join(map(str, s)) for s in (tuple(shape), tuple(x.shape[1:])))
                 raise UsageError(
-                    f"all images must be of one size; batch {i} differs from those before it: {told} (channels, height, width)"
+                    f"all images must be of one size; batch {i} differs from those before it: {sizes} (channels, height, width)"
                 )
             shape, count = x.shape[1:], count + len(x)
             f.write(np.ascontiguousarray(x.cpu().numpy()).data)

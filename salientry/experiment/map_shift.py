@@ -29,7 +29,7 @@ def map_shift(
         attacked: the stored adversarials, one of each attack.
         noisy: the same under noise as large as each attack.
         saliency: who draws.
-        split: also take the shift apart into change of class and change of pixels, and tell the leak of the true label.
+        split: also take the shift apart into change of class and change of pixels, and measure the leak of the true label.
         controls: stored controls of the same images, made from those attacks: their shifts as used, and with the natural's class held.
 
     Returns:

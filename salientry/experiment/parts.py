@@ -44,7 +44,7 @@ class Parts:
         attacks: settings of attacks.
         level: what the threshold promises.
         saliency_model: the saliency model before its sanity check, and after it; None without maps.
-        left_out: part and reason, as they were told.
+        left_out: part and reason, as in the warnings.
     """
 
     image_sets: ImageSets
@@ -67,7 +67,7 @@ class Parts:
     def leave_out(self, part: str, why: str, way: str) -> None:
         """Go on without a part, and say so once."""
         self.left_out.append(f"{part}: {why}; {way}")
-        told(f"left out {self.left_out[-1]}")
+        warn_caller(f"left out {self.left_out[-1]}")
 
     # --- what cannot be built ---
 
@@ -88,7 +88,7 @@ class Parts:
                 "features", {"features", "activations"}, why, "wrap what it computes in such layers, or name another detector", UsageError
             )
         elif text and any(c.needs & {"features", "activations"} for c in self.wanted):
-            told(text)
+            warn_caller(text)
 
     def check_classes(self, labels: NDArray[np.int64], classes: int) -> None:
         """Leave out maps where too few classes have enough images to learn them from.
@@ -210,7 +210,7 @@ def _enough(counts: list[NDArray[np.bool_]]) -> bool:
     return all(of_mixture(m).sum() >= FEWEST_PAIRS for m in mixtures)
 
 
-def told(text: str) -> None:
+def warn_caller(text: str) -> None:
     """Warn in the name of the line that called the package."""
     here, level, frame = Path(__file__).parents[1], 1, sys._getframe()
     while (above := frame.f_back) is not None and Path(frame.f_code.co_filename).is_relative_to(here):

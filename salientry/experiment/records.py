@@ -126,8 +126,8 @@ def _set_name(facts: dict[str, JSON]) -> str:
     if facts["kind"] == "shift":
         return f"shift/{facts['protocol']}/{facts['saliency']}"
     if facts["kind"] in KINDS:
-        told = [facts[k] for k in ("detector_protocol", "detector", "scheme", "seed", "round", "attack", "level")]
-        return "/".join([facts["kind"], *(str(t) for t in told if t is not None), *(["afresh"] if facts["independent_rerun"] else [])])
+        place = [facts[k] for k in ("detector_protocol", "detector", "scheme", "seed", "round", "attack", "level")]
+        return "/".join([facts["kind"], *(str(t) for t in place if t is not None), *(["afresh"] if facts["independent_rerun"] else [])])
     if facts["kind"] == "gradients":
         return f"gradients/{facts.get('attack', 'natural')}"
     return set_name(facts)

@@ -142,10 +142,10 @@ class Run:
 
         Args:
             wanted: handles, also in lists.
-            listener: told before each step; what it returns hears the step's progress.
+            listener: called before each step; what it returns is called with the step's progress.
             workers: processes that compute side by side, 0 for one per core (on a device that is not the processor: one).
                 With 1 everything is computed here. The results are the same to the last bit.
-            seconds: how long a step is expected to take, by key, so that the longest way is begun first.
+            seconds: how long a step is expected to take, by key, so that the longest chain is started first.
 
         Raises:
             UsageError: for a negative number of workers, or more than 64 and four a core.
@@ -156,11 +156,11 @@ class Run:
         if workers > (most := max(MOST_WORKERS, 4 * cores())):
             raise UsageError(f"workers must be {most} or fewer, there are {cores()} cores; found {workers}")
         self.store.sweep()
-        going = self._begun(wanted, listener)
-        count = min(workers or (cores() if self.device == "cpu" else 1), width(going))
+        work = self._start(wanted, listener)
+        count = min(workers or (cores() if self.device == "cpu" else 1), width(work))
         if count > 1:
             try:
-                side_by_side(self, going, count, seconds or {})
+                side_by_side(self, work, count, seconds or {})
             except Unsendable as e:
                 warnings.warn(
                     f"computing in one process: the steps cannot be sent to others ({e}); a class or function that is defined in a "
@@ -169,10 +169,10 @@ class Run:
                 )
             finally:
                 self.store.sweep()  # half-written folders of workers that were stopped
-        self._one_by_one(going)
-        return going.ordered()
+        self._one_by_one(work)
+        return work.ordered()
 
-    def _begun(self, wanted: Any, listener: Listener | None) -> Computation:
+    def _start(self, wanted: Any, listener: Listener | None) -> Computation:
         """What there is to do, and what of it is lost already."""
         outcome, lost = Outcome(), dict[str, str]()
         outcome.reused = [h for h in self.order(wanted) if self.done(h)]
@@ -184,14 +184,14 @@ class Run:
         todo = missing(list(handles_in(wanted)), there)
         return Computation(todo, {h.fingerprint: standing_on(h, there) for h in todo}, outcome, lost, listener)
 
-    def _one_by_one(self, going: Computation) -> None:
+    def _one_by_one(self, work: Computation) -> None:
         """The engine of this process."""
-        for h in going.todo:
-            if h.fingerprint in going.finished or going.skips(h):
+        for h in work.todo:
+            if h.fingerprint in work.finished or work.skips(h):
                 continue
             began, failed = time.perf_counter(), None
-            told = going.begins(h)
-            listening = PROGRESS.set(told) if told else None
+            on_progress = work.starts(h)
+            listening = PROGRESS.set(on_progress) if on_progress else None
             try:
                 self.get(h)
             except MapCheckFailed as e:
@@ -199,9 +199,9 @@ class Run:
             finally:
                 if listening:
                     PROGRESS.reset(listening)
-            if told:
-                told(1, 1)
-            going.ends(h, time.perf_counter() - began, failed)
+            if on_progress:
+                on_progress(1, 1)
+            work.ends(h, time.perf_counter() - began, failed)
 
     def get(self, h: Handle) -> Any:
         """The result: from memory, from the store, or computed now."""

@@ -64,10 +64,10 @@ def sanity(rows: Rows, classifier: nn.Module, saliency: nn.Module, fill: Any = N
             columns = {name: classifier(fill(x, mask, draws)).argmax(1) == k for name, mask in removed.items()}
             out.append(columns | {"area": m.flatten(1).mean(1), "fake_area": fake.flatten(1).mean(1)})
     found = {k: torch.cat([o[k] for o in out]).cpu().numpy() for k in out[0]}
-    told = {"saliency": facts_of(saliency).get("saliency", "?"), "fill": label(fill)}
+    about = {"saliency": facts_of(saliency).get("saliency", "?"), "fill": label(fill)}
     if within is not None:
-        found, told = found | {"predicted": predicted}, told | {"within": within}
-    return Rows(rows.ids, found, rows.facts | told)
+        found, about = found | {"predicted": predicted}, about | {"within": within}
+    return Rows(rows.ids, found, rows.facts | about)
 
 
 @step("gate", chooses=True)

@@ -96,7 +96,7 @@ Listener = Callable[[Handle, int, int], Progress]
 
 @dataclass
 class Computation:
-    """A computation on its way.
+    """A computation in progress.
 
     Attributes:
         todo: what is missing, inputs first.
@@ -105,7 +105,7 @@ class Computation:
         lost: failed sanity checks and what stands on them, with the reason.
         listener: of the caller.
         finished: made, failed or skipped by now.
-        begun: how many were begun or skipped.
+        begun: how many were started or skipped.
     """
 
     todo: list[Handle]
@@ -114,7 +114,7 @@ class Computation:
     lost: dict[str, str]
     listener: Listener | None
     finished: set[str] = field(default_factory=set)
-    begun: int = 0
+    started: int = 0
 
     def skips(self, h: Handle) -> bool:
         """Whether it stands on something lost; it is then noted as skipped."""
@@ -123,13 +123,13 @@ class Computation:
             self.lost[h.fingerprint] = reason
             self.outcome.skipped.append((h, reason))
             self.finished.add(h.fingerprint)
-            self.begun += 1
+            self.started += 1
         return bool(reason)
 
-    def begins(self, h: Handle) -> Progress | None:
-        """Tell the caller that a step is about to be computed; returns who hears its progress."""
-        self.begun += 1
-        return self.listener(h, self.begun - 1, len(self.todo)) if self.listener else None
+    def starts(self, h: Handle) -> Progress | None:
+        """Report to the caller that a step is about to be computed; returns the callback for its progress."""
+        self.started += 1
+        return self.listener(h, self.started - 1, len(self.todo)) if self.listener else None
 
     def ends(self, h: Handle, seconds: float, failed: str | None) -> None:
         """A step is computed."""

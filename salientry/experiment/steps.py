@@ -55,7 +55,7 @@ def fit_encoder(rows: Rows, settings: Any, *, seed: int) -> nn.Module:
 
 @step("take_trunk")
 def take_trunk(rows: Rows, classifier: nn.Module, settings: Any) -> nn.Module:
-    """The encoder that the attacked classifier is itself: nothing is trained; the rows tell the images' shape."""
+    """The encoder that the attacked classifier is itself: nothing is trained; the rows give the images' shape."""
     module: nn.Module = settings.around(classifier, shape_of(RowImages(rows), rows.facts["classes"]))
     return module
 

@@ -94,8 +94,8 @@ def export_results(store: Path | str, folder: Path | str, limit: int = LIMIT) ->
         for old in _cuts(folder):
             old.unlink()
     packed, left_out, left_out_size = dict[str, dict[str, str]](), dict[str, list[str]](), 0
-    with writing(folder), tempfile.TemporaryFile(dir=folder) as whole:
-        with tarfile.open(fileobj=whole, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+    with writing(folder), tempfile.TemporaryFile(dir=folder) as archive:
+        with tarfile.open(fileobj=archive, mode="w|", format=tarfile.PAX_FORMAT) as tar:
             for name, sums in looked:
                 if sums is None:
                     step, _, result = name.partition("/")
@@ -103,16 +103,16 @@ def export_results(store: Path | str, folder: Path | str, limit: int = LIMIT) ->
                     left_out_size += sum(f.stat().st_size for f in _files(store / name))
                     continue
                 for file in _files(store / name):
-                    told = tarfile.TarInfo(f"{name}/{file.name}")  # no owner, no clock
-                    told.size = file.stat().st_size
+                    member = tarfile.TarInfo(f"{name}/{file.name}")  # no owner, no clock
+                    member.size = file.stat().st_size
                     with opened(file) as f:
-                        tar.addfile(told, f)
+                        tar.addfile(member, f)
                 packed[name] = sums
-        files = _cut(whole, folder, limit)
+        files = _cut(archive, folder, limit)
     size = sum(f["bytes"] for f in files)
     rule = f"rows with an array of more than {WIDE} numbers for each of more than {FEW} images"
-    told_left = {"rule": rule, "bytes": left_out_size, "results": left_out}
-    manifest = {"format": FORMAT, "results": len(packed), "bytes": size, "files": files, "left_out": told_left, "sums": packed}
+    without = {"rule": rule, "bytes": left_out_size, "results": left_out}
+    manifest = {"format": FORMAT, "results": len(packed), "bytes": size, "files": files, "left_out": without, "sums": packed}
     write_json(folder / "manifest.json", manifest | {"sha256": digest(manifest)})
     return Exported(len(packed), size, len(files), {k: len(v) for k, v in left_out.items()}, left_out_size)
 
@@ -157,12 +157,12 @@ def _cuts(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if CUT.fullmatch(p.name))
 
 
-def _cut(whole: IO[bytes], folder: Path, limit: int) -> list[dict[str, Any]]:
+def _cut(archive: IO[bytes], folder: Path, limit: int) -> list[dict[str, Any]]:
     """A file in pieces of at most ``limit`` bytes: their names, sizes and sha256."""
     assert limit > 0
     found = list[dict[str, Any]]()
-    whole.seek(0)
-    while data := whole.read(limit):
+    archive.seek(0)
+    while data := archive.read(limit):
         name = f"results.tar.{len(found):04d}"
         write_bytes(folder / name, data)
         found.append({"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
@@ -185,7 +185,7 @@ def import_results(folder: Path | str, store: Path | str) -> Imported:
     manifest = _manifest(folder)
     files = [_checked(folder, f) for f in manifest["files"]]
     try:
-        with tempfile.TemporaryFile() as whole, tarfile.open(fileobj=_joined(files, whole), mode="r:") as tar:
+        with tempfile.TemporaryFile() as archive, tarfile.open(fileobj=_concatenated(files, archive), mode="r:") as tar:
             found = _results_in(tar, folder)
             if len(found) != manifest["results"]:
                 raise DataDamaged(f"{folder} holds {len(found)} results; its manifest says {manifest['results']}")
@@ -194,10 +194,10 @@ def import_results(folder: Path | str, store: Path | str) -> Imported:
             fresh = [name for name in found if not place.done(place.root / name)]
             for name in fresh:
                 with place.placing(place.root / name) as (result, sums):
-                    for file, told in found[name].items():
+                    for file, member in found[name].items():
                         with replacing(result / file) as f:
                             out = Hashing(f)
-                            shutil.copyfileobj(_opened(tar, told), out)
+                            shutil.copyfileobj(_opened(tar, member), out)
                         sums[file] = out.sha256
                     if sums != manifest["sums"].get(name, sums):  # an export of an earlier version has none
                         raise DataDamaged(f"{folder}: {name} is not what was exported; copy the whole folder again")
@@ -239,27 +239,27 @@ def _is_manifest(body: dict[str, Any]) -> bool:
     )
 
 
-def _checked(folder: Path, told: JSON) -> Path:
+def _checked(folder: Path, entry: JSON) -> Path:
     """A file of an export that is what the manifest says."""
-    path = folder / str(told["name"])
-    if not CUT.fullmatch(told["name"]):
-        raise DataDamaged(f"{folder}/manifest.json names {told['name']!r}, which is no file of an export")
+    path = folder / str(entry["name"])
+    if not CUT.fullmatch(entry["name"]):
+        raise DataDamaged(f"{folder}/manifest.json names {entry['name']!r}, which is no file of an export")
     if not path.is_file():
         raise DataDamaged(f"{path} is missing: copy the whole folder again")
-    if (found := sha256_of(path)) != told["sha256"]:
+    if (found := sha256_of(path)) != entry["sha256"]:
         size = path.stat().st_size
-        raise DataDamaged(f"{path} is damaged: {size} bytes, sha256 {found}; {told['bytes']} bytes, {told['sha256']} expected")
+        raise DataDamaged(f"{path} is damaged: {size} bytes, sha256 {found}; {entry['bytes']} bytes, {entry['sha256']} expected")
     return path
 
 
 def _results_in(tar: tarfile.TarFile, folder: Path) -> dict[str, dict[str, tarfile.TarInfo]]:
     """Results and their files. Every name must be that of a file of a result, so that nothing is ever written elsewhere."""
     found: dict[str, dict[str, tarfile.TarInfo]] = {}
-    for told in tar:
-        match = FILE.fullmatch(told.name)
-        if match is None or not told.isreg() or told.issparse():
-            raise DataDamaged(f"{folder} holds {told.name!r}, which is no file of a result: nothing was imported")
-        found.setdefault(match[1], {})[match[2]] = told
+    for member in tar:
+        match = FILE.fullmatch(member.name)
+        if match is None or not member.isreg() or member.issparse():
+            raise DataDamaged(f"{folder} holds {member.name!r}, which is no file of a result: nothing was imported")
+        found.setdefault(match[1], {})[match[2]] = member
     for name, files in found.items():
         try:
             body = parsed(_opened(tar, files[BODY]).read(), f"{name}/{BODY}")
@@ -269,17 +269,17 @@ def _results_in(tar: tarfile.TarFile, folder: Path) -> dict[str, dict[str, tarfi
     return found
 
 
-def _opened(tar: tarfile.TarFile, told: tarfile.TarInfo) -> IO[bytes]:
-    file = tar.extractfile(told)
+def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    file = tar.extractfile(member)
     assert file is not None, "a regular file"
     return file
 
 
-def _joined(files: list[Path], whole: IO[bytes]) -> IO[bytes]:
+def _concatenated(files: list[Path], archive: IO[bytes]) -> IO[bytes]:
     """Files one after another, written into one that is read from its beginning."""
     for path in files:
         with opened(path) as f:
             while data := f.read(LIMIT):
-                whole.write(data)
-    whole.seek(0)
-    return whole
+                archive.write(data)
+    archive.seek(0)
+    return archive

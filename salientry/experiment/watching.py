@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColum
 
 from .handles import Handle
 
-Told = Callable[[float, float], Any]  # share done, seconds left
+ProgressCallback = Callable[[float, float], Any]  # share done, seconds left
 EARLY = 0.02  # below this share what was expected says more than what has passed
 
 
@@ -30,12 +30,12 @@ class Watch(Progress):
             terminal.
     """
 
-    def __init__(self, progress: Told | bool | None) -> None:
+    def __init__(self, progress: ProgressCallback | bool | None) -> None:
         console = Console(file=sys.stderr)
-        self.told = progress if callable(progress) else None
+        self.callback = progress if callable(progress) else None
         shown = console.is_terminal if progress is None else progress is True
         super().__init__(*columns(TextColumn("{task.fields[left]}")), console=console, transient=True, disable=not shown)
-        self.whole = self.add_task("fit_guard", total=1.0, left="")
+        self.total_task = self.add_task("fit_guard", total=1.0, left="")
         self.began, self.side_by_side = time.monotonic(), 1
         self.behind, self.ahead = 0.0, dict[str, float]()  # expected seconds of one process
 
@@ -45,17 +45,17 @@ class Watch(Progress):
             self.console.print(text, markup=False, highlight=False)
 
     def expect(self, seconds: dict[str, float], workers: int) -> None:
-        """Told how long what is missing is expected to take, by key; again when parts were left out."""
+        """Take in how many seconds what is missing is expected to need, by key; again when parts were left out."""
         self.ahead, self.side_by_side = dict(seconds), workers
         self._show("")
 
     def on_step(self, handle: Handle, index: int, total: int) -> Callable[[int, int], None]:
-        """Told before each step; returns who hears its progress."""
-        key, whole = handle.fingerprint, self.ahead.get(handle.fingerprint, 0.0)
+        """Called before each step; returns the callback for its progress."""
+        key, expected = handle.fingerprint, self.ahead.get(handle.fingerprint, 0.0)
         name = handle.step.name if handle.step else ""
 
         def report(done: int, of: int) -> None:
-            left = whole * (1 - done / max(of, 1))
+            left = expected * (1 - done / max(of, 1))
             self.behind += self.ahead.get(key, 0.0) - left
             self.ahead[key] = left
             self._show(name)
@@ -67,9 +67,9 @@ class Watch(Progress):
         share = self.behind / (self.behind + ahead) if self.behind + ahead else 1.0
         passed = time.monotonic() - self.began
         left = passed * (1 - share) / share if share > EARLY else ahead / self.side_by_side
-        self.update(self.whole, description=f"fit_guard {name}", completed=share, left=f"about {_minutes(left)} left")
-        if self.told:
-            self.told(share, left)
+        self.update(self.total_task, description=f"fit_guard {name}", completed=share, left=f"about {_minutes(left)} left")
+        if self.callback:
+            self.callback(share, left)
 
 
 def _minutes(seconds: float) -> str:

@@ -46,7 +46,7 @@ def right_ones(rows: Rows, count: int) -> Rows:
 def _facts(attack: Any, classifier: Any = None, detector: nn.Module | None = None, level: str = "own", **given: Any) -> dict[str, JSON]:
     """What was attacked, and how; of the detector all that tables call it by."""
     known, target = {} if detector is None else facts_of(detector), Defended(classifier, detector=detector)
-    told = {k: known.get(k) for k in ("detector", "scheme", "group", "trained_on", "seed", "round", "hardened")}
+    about = {k: known.get(k) for k in ("detector", "scheme", "group", "trained_on", "seed", "round", "hardened")}
     settings = {
         "attack": label(attack),
         "method": type(attack).__name__,
@@ -56,7 +56,7 @@ def _facts(attack: Any, classifier: Any = None, detector: nn.Module | None = Non
     }
     calibrated, protocol = given.get("calibrated"), given.get("protocol")
     return (
-        told
+        about
         | settings
         | {
             "detector_protocol": known.get("protocol"),
@@ -213,7 +213,7 @@ def known_weak_detectors(
 # --- adversarial training ---------------------------------------------------------------------------------------
 
 
-def _joined(sets: list[StoredPairs]) -> Views:
+def _concatenated(sets: list[StoredPairs]) -> Views:
     """The views of several sets of pairs as one."""
     known = [[torch.cat(v) for v in zip(*s.batches(500, None), strict=True)] for s in sets]
     return Views(*(torch.cat([k[i] for k in known]) for i in (0, 1)))
@@ -244,7 +244,7 @@ def harden(
         seed: repetition.
     """
     d: Any = detector
-    pairs = _joined([StoredPairs(natural, [a], d.settings, [], True) for a in attacked])
+    pairs = _concatenated([StoredPairs(natural, [a], d.settings, [], True) for a in attacked])
     with torch.enable_grad():
         trained = settings(d, pairs, seed=seed)
     return with_facts(trained, scheme=f"hardened against {against}", hardened=against, round=round, pairs=len(pairs))

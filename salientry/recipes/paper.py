@@ -137,7 +137,7 @@ class Experiment:
         extras.swap_parts(self.config, self.image_sets, {"": self.variant} | ({"trunk": self.trunk} if self.trunk else {}), outputs)
 
     def attack(self, outputs: Outputs) -> None:
-        """The attacks must attack: told in float, before anything is judged on them."""
+        """The attacks must attack: measured on float images, before anything is judged on them."""
         config = self.config
         for a in config.tested:
             strong = a in (*config.attacks, *config.headline) and getattr(a, "must_fool", True)
@@ -372,7 +372,7 @@ def further_detectors(given: Any) -> tuple[Any, ...]:
 
 
 def _entered(run: Run, config: Config, images: Handle) -> tuple[Any, ...]:
-    """The further detectors as settings; a stranger's is tried on noise, which tells it apart from another one of the same code.
+    """The further detectors as settings; a user's own is tried on noise, which distinguishes it from another one of the same code.
 
     Raises:
         UsageError: for two detectors of one name, or one that fails.

@@ -30,7 +30,7 @@ class Config:
         strict: the strict protocol's rules.
         seeds: repetitions of each detector that draws.
         test: how many test images are used; None: all.
-        health: how many images of each role tell how a detector trained, fewer where a role has fewer; None: all.
+        health: how many images of each role show how a detector trained, fewer where a role has fewer; None: all.
         beside: attacks that detectors are tested on only.
         headline: attacks whose rows carry the questions about the map: strict only; trained on even where they are not among ``attacks``.
             Where there are some, ID+ is trained on them (and on all attacks at once) alone.

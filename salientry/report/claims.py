@@ -268,14 +268,14 @@ def _runs(runs: Sequence[Scores]) -> Iterator[str]:
     for s in runs:
         reduced = {a["label"] for a in s.body["attacks"] if a["reduced"]}
         named = attacks_of(s)
-        attacks = ", ".join(attack_title(a) + "*" * (a in reduced) for a in (s.labels if s.whole else []) if a in named)
+        attacks = ", ".join(attack_title(a) + "*" * (a in reduced) for a in (s.labels if s.has_naturals else []) if a in named)
         stars = stars or "*" in attacks
         both = [s] if s.beside is None else [s, s.beside]
         commands, folders = (
             " and ".join(f"`{w}`" for w in words) for words in zip(*((b.run.get("command", "?"), str(b.folder)) for b in both), strict=True)
         )
-        images = len(s.natural("test")["id"]) if s.whole else max(i["n"] for i in s.images.values())
-        title = f"{s.dataset}, seed {s.run_seed}" + ("" if s.whole else ", white box alone")
+        images = len(s.natural("test")["id"]) if s.has_naturals else max(i["n"] for i in s.images.values())
+        title = f"{s.dataset}, seed {s.run_seed}" + ("" if s.has_naturals else ", white box alone")
         yield render.row(title, folders, commands, f"{images:,}", attacks or "none")
     if stars:
         yield "\n\\* reduced settings"

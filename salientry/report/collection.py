@@ -39,7 +39,7 @@ def place(m: Made) -> tuple[Any, ...]:
     """The paper's data sets in its order, then others; of each the first seed in front."""
     column = column_of(m.scores.dataset)
     at = ORDER.index(column) if column in ORDER else len(ORDER)
-    return at, m.scores.dataset.startswith("digits"), title(m), not m.scores.whole, again(m), m.scores.run_seed, m.name
+    return at, m.scores.dataset.startswith("digits"), title(m), not m.scores.has_naturals, again(m), m.scores.run_seed, m.name
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def _dataset(c: Column) -> Section:
 
 
 def _grids(columns: list[Column], protocol: str) -> list[Block | None]:
-    there = [(f", {c.title}", c.run.make, c.run.scores.labels) for c in columns if c.run and c.run.scores.whole]
+    there = [(f", {c.title}", c.run.make, c.run.scores.labels) for c in columns if c.run and c.run.scores.has_naturals]
     tables = [side_by_side(d, [_grid(c, protocol, d) for c in columns], "") for d in detection_tables.DEFENCES]
     none = [Block("", Markup('<p class="note">{}: {}.</p>').format(c.title, c.why)) for c in columns if c.run is None]
     note = "Rows: trained on; columns: tested on; each attack at the paper's budget for the data set. The paper prints no numbers here."
@@ -254,7 +254,7 @@ def _grids(columns: list[Column], protocol: str) -> list[Block | None]:
 
 
 def _grid(c: Column, protocol: str, detector: str) -> Block | None:
-    if c.run is None or not c.run.scores.whole:
+    if c.run is None or not c.run.scores.has_naturals:
         return None
     return c.run.make.table(detection_tables.grid(detector, protocol, c.run.scores.labels), title=f"{detector}, {c.title}")
 
@@ -275,7 +275,7 @@ def _pictures(found: Collection) -> Iterator[Block | None]:
 def _others(found: Collection) -> Iterator[Block | None]:
     for m in found.others:
         attacks = m.make.values("headline", "trained_on", protocol="strict")
-        accuracy = m.make.num("accuracy", "percent") if m.scores.whole else Markup("white box alone")
+        accuracy = m.make.num("accuracy", "percent") if m.scores.has_naturals else Markup("white box alone")
         says = Markup('{}, run seed {}; the classifier has {} right. <a href="{}/{}">Its own page</a>').format(
             m.command, m.scores.run_seed, accuracy, m.name, PAGE
         )

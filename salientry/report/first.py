@@ -56,7 +56,7 @@ def first(r: Shown, counted: Iterable[str] = ()) -> list[Block | None]:
 def reading(r: Shown | None = None) -> Block:
     """How to read a page: detectors, intervals, verdicts; what the thresholds stand on, of one run."""
     more = []
-    if r is not None and r.scores.whole:
+    if r is not None and r.scores.has_naturals:
         n = len(r.scores.natural("calibration")["id"])
         more.append(f"Thresholds stand on {n:,} natural calibration images; the promise about false alarms is for naturals like those.")
     words = Markup("").join(Markup('<p class="note">{}</p>').format(Markup(w)) for w in (*READING, *more))
@@ -64,7 +64,7 @@ def reading(r: Shown | None = None) -> Block:
 
 
 def _alone(r: Shown) -> str:
-    return "" if r.scores.whole else "These records hold the white box alone."
+    return "" if r.scores.has_naturals else "These records hold the white box alone."
 
 
 def _black(m: Maker) -> list[Markup]:
@@ -93,7 +93,7 @@ def _each(numbers: Iterable[tuple[str, Number | None]], how: str = "range") -> M
 
 def _classifier(r: Shown) -> list[Markup]:
     m = r.make
-    if not r.scores.whole:
+    if not r.scores.has_naturals:
         return []
     left = [(attack_title(a), m.find("attack", attack=a, protocol="strict", measure="accuracy")) for a in r.labels]
     words = Markup("The classifier has {} of {:,} test images right; of all of them {} leave it right: {}.")
@@ -107,12 +107,12 @@ def _paper(m: Maker) -> list[Markup]:
     three = {(x["row"], x["cell"]): x for x in m.of("paper table") if (x["table"], x["source"]) == (3, "paper")}
     if not six:
         return []
-    told = ", ".join(f"{d} {printed_text(six[d])}" for d in FOUR if d in six)
+    sizes = ", ".join(f"{d} {printed_text(six[d])}" for d in FOUR if d in six)
     out = [
         Markup(
             "<b>The paper says</b> that a detector which sees where the classifier looks (SPD, SMD) finds what a detector of the image "
             "(ID) does not: one detector for six attacks, accuracy {} (in brackets the standard deviation over runs)."
-        ).format(told)
+        ).format(sizes)
     ]
     white = [
         f"{k} {printed_text(three[k, 'detector'])}"

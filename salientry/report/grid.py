@@ -40,7 +40,7 @@ def csv(s: Scores, numbers: Sequence[Mapping[str, Any]]) -> str:
     known = by_place(numbers)
     lines = [
         _line(s, known, t, g, attack)
-        for t in (together(s) if s.whole else [])
+        for t in (together(s) if s.has_naturals else [])
         for g in sorted(t.trained, key=lambda g: (GROUPS.index(g.group) if g.group in GROUPS else len(GROUPS), g.scheme == "replica"))
         if g.detector in DEFENCES and not t.missing
         for attack in _tested(s, g)

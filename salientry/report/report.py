@@ -25,12 +25,12 @@ from ..results.transfer import amiss, cell_lines, cells
 from ..results.warnings import passing_classes, warnings
 from ..store import JSON, one_of, packed, read_json, write_json, write_text
 from . import grid, page
+from .all_sections import sections
 from .claims import blocks
 from .first import first, reading
 from .page import Maker, ordered
 from .sections import Shown
 from .spec import Context
-from .whole import sections
 from .words import WARNINGS
 
 SCHEMA = 2
@@ -92,15 +92,15 @@ class Made:
     def text(self) -> str:
         """The page."""
         s = self.scores
-        recipe, whole = s.body["recipe"]["recipe"], s.whole
-        images = f" · {len(s.natural('test')['id']):,} test images" if whole else ""
+        recipe, full = s.body["recipe"]["recipe"], s.has_naturals
+        images = f" · {len(s.natural('test')['id']):,} test images" if full else ""
         lead = Markup(
             "Salientry, recipe <b>{}</b> on {}, run seed {}{} · {:,} numbers, each computed from the records beside this page"
         ).format(recipe, s.dataset, s.run_seed, images, len(self.ours))
-        heading = "Is the classifier being fooled, and who notices?" if whole else "What does an attacker pay who knows the detector?"
+        heading = "Is the classifier being fooled, and who notices?" if full else "What does an attacker pay who knows the detector?"
         counted = counts(s)
-        told = "; ".join(counted.lines()) + "." if counted else ""
-        top = [*first(self.shown, [told[:1].upper() + told[1:]] if told else []), reading(self.shown)]
+        counted_text = "; ".join(counted.lines()) + "." if counted else ""
+        top = [*first(self.shown, [counted_text[:1].upper() + counted_text[1:]] if counted_text else []), reading(self.shown)]
         return page.html(f"Salientry · {recipe}", heading, lead, top, sections(self.shown))
 
 
@@ -118,7 +118,11 @@ def context(s: Scores, frame: Any) -> Context:
     ]
     known = {level for thresholds in calibrated for level in thresholds if level != "own"}
     found: list[dict[str, Any]] = warnings(s, frame).to_dict("records")  # type: ignore[assignment]
-    best = {("strict", t.baseline.title, t.trained_on) for t in together(s) if t.protocol == "strict" and t.baseline} if s.whole else set()
+    best = (
+        {("strict", t.baseline.title, t.trained_on) for t in together(s) if t.protocol == "strict" and t.baseline}
+        if s.has_naturals
+        else set()
+    )
     passing = {scheme: passing_classes(frame, scheme) for scheme in (None, "trunk")}
 
     def concerns(w: Mapping[str, Any], place: Mapping[str, Any]) -> bool:

@@ -52,7 +52,7 @@ class Shown:
     @property
     def labels(self) -> list[str]:
         """Attacks that detectors are trained and tested on."""
-        return self.scores.labels if self.scores.whole else []
+        return self.scores.labels if self.scores.has_naturals else []
 
 
 # --- detection ----------------------------------------------------------------------------------------------------------

@@ -95,10 +95,10 @@ def _other_parameters(first: Scores, second: Scores) -> list[str]:
 def _made(s: Scores) -> str:
     """Run seed, processor and versions."""
     machine: dict[str, Any] = s.run.get("machine", {})
-    told = [str(machine[k]) for k in ("processor", "instructions") if k in machine] or ["processor not recorded"]
+    parts = [str(machine[k]) for k in ("processor", "instructions") if k in machine] or ["processor not recorded"]
     versions = [f"salientry {s.run['salientry']}"] if "salientry" in s.run else []
     versions += [f"torch {machine['torch']}"] if "torch" in machine else []
-    return ", ".join([f"run seed {s.run_seed}", *told, *versions])
+    return ", ".join([f"run seed {s.run_seed}", *parts, *versions])
 
 
 def _header() -> list[str]:

@@ -47,7 +47,7 @@ def counts(s: Scores) -> Counts | None:
     choice = s.body["choice"]
     chosen = choice[0]["chosen"] if choice else "Fused"
     one = next((g for scheme in ("all", "paired") if (g := s.one("strict", chosen, "combined", scheme))), None)
-    if one is None or not s.whole:
+    if one is None or not s.has_naturals:
         return None
     attacked, noisy = ([f"strict/test/{of}{a}" for a in one.of] for of in ("", "MatchedNoise of "))
     first = one.seeds[0]

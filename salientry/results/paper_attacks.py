@@ -90,19 +90,19 @@ def _after(seeds: list[Images], t: int, kind: str, **place: Any) -> Iterator[Row
 
 def trainings(s: Scores) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """(detector, against what) to the records of its hardened detectors: round, seed, fingerprint of the weights."""
-    told = (s.beside or s).body.get("hardened", [])
-    modes = dict.fromkeys((h["detector"], h["hardened"]) for h in told)
-    return {m: [h for h in told if (h["detector"], h["hardened"]) == m] for m in modes}
+    hardened = (s.beside or s).body.get("hardened", [])
+    modes = dict.fromkeys((h["detector"], h["hardened"]) for h in hardened)
+    return {m: [h for h in hardened if (h["detector"], h["hardened"]) == m] for m in modes}
 
 
 def _hardened(s: Scores, sets: list[Images]) -> Iterator[Row]:
-    for (detector, against), told in trainings(s).items():
+    for (detector, against), hardened in trainings(s).items():
         place = {"detector": detector, "title": detector_title(detector, "paired"), "against": against}
-        last, seeds = max(h["round"] for h in told), sorted({h["seed"] for h in told})
+        last, seeds = max(h["round"] for h in hardened), sorted({h["seed"] for h in hardened})
         yield from _rounds([i for i in sets if i["detector"] == detector], against, last, seeds)
         attacked = [i for i in of_kind(s, "white box") if i["detector"] == detector and i["independent_rerun"]]
         after = [i for i in attacked if i["hardened"] == against and i["round"] == last]
-        before = [i for i in attacked if i["hardened"] is None and i["detector_protocol"] == told[0]["protocol"]]
+        before = [i for i in attacked if i["hardened"] is None and i["detector_protocol"] == hardened[0]["protocol"]]
         known = {str(i["attack"]) for i in after}
         before = [i for i in before if str(i["attack"]) in known and i["scheme"] == "paired"]
         for when, some in (("before", before), ("after", after)):

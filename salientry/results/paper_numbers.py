@@ -73,7 +73,7 @@ def budget(column: str, attack: str) -> float | None:
 def attacks_of(s: Scores) -> dict[str, str]:
     """Our attacks' labels, in order, to the paper's names. An attack with another budget than the paper's is left out."""
     out, column = {}, column_of(s.dataset)
-    for i in s.attacked("published") if column and s.whole else []:
+    for i in s.attacked("published") if column and s.has_naturals else []:
         name, eps = ATTACKS.get(s.attacks.get(str(i["attack"]), {}).get("method", "")), i.get("eps")
         if name and (eps is None or math.isclose(float(eps), budget(str(column), name) or 0.0, rel_tol=1e-6)):
             out[str(i["attack"])] = name
@@ -124,9 +124,9 @@ def rows(s: Scores, numbers: pd.DataFrame) -> list[Row]:
     """The paper's rows of this data set, then ours beside them. ``numbers``: the other numbers of the run."""
     if (column := column_of(s.dataset)) is None:
         return []
-    last = {d: max(h["round"] for h in told) for (d, against), told in trainings(s).items() if against == THEIRS}
+    last = {d: max(h["round"] for h in rounds) for (d, against), rounds in trainings(s).items() if against == THEIRS}
     tables = [_white_box(last, numbers, column)]
-    if s.whole:
+    if s.has_naturals:
         tables += _black_box(attacks_of(s), set(numbers["id"]), column, _learnt(s))
     theirs = _theirs(s.dataset, tables)
     return [*theirs, *beside(theirs, numbers)]

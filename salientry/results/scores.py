@@ -124,11 +124,11 @@ class Scores:
     def read_all(cls, folders: Sequence[Path]) -> list[Scores]:
         """The records of some folders; those of the white box alone go beside the ones of the same classifier, where there are any."""
         every = [cls.read(f) for f in folders]
-        alone = {s.classifier: s for s in every if not s.whole and s.classifier}
-        known = {s.classifier for s in every if s.whole and s.classifier}
+        alone = {s.classifier: s for s in every if not s.has_naturals and s.classifier}
+        known = {s.classifier for s in every if s.has_naturals and s.classifier}
         for s in every:
-            s.beside = alone.get(s.classifier) if s.whole and s.classifier else None
-        return [s for s in every if s.whole or s.classifier not in known]
+            s.beside = alone.get(s.classifier) if s.has_naturals and s.classifier else None
+        return [s for s in every if s.has_naturals or s.classifier not in known]
 
     # --- as tables ---
 
@@ -169,14 +169,14 @@ class Scores:
     # --- asking ---
 
     @property
-    def whole(self) -> bool:
+    def has_naturals(self) -> bool:
         """Whether they hold natural test images; else they are of the white box alone."""
         return NATURAL in self.images
 
     @property
     def dataset(self) -> str:
         """Name of the data set."""
-        named = [self.natural("test")] if self.whole else [s for s in self.images.values() if "dataset" in s]
+        named = [self.natural("test")] if self.has_naturals else [s for s in self.images.values() if "dataset" in s]
         return str(named[0]["dataset"])
 
     @functools.cached_property

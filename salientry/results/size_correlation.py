@@ -28,7 +28,7 @@ DIAGONAL = "diagonal"
 def rows(s: Scores, numbers: pd.DataFrame) -> Iterator[Row]:
     """All four detectors: the diagonal, then each training attack's other attacks."""
     named = attacks_of(s)
-    labels = [a for a in s.labels if a in named] if s.whole else []
+    labels = [a for a in s.labels if a in named] if s.has_naturals else []
     if not FEWEST_POINTS <= len(labels) <= MOST_POINTS:
         return
     if s.not_kept:

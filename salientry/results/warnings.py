@@ -41,7 +41,7 @@ COLUMNS = ("kind", "code", "count", "text", "protocol", "title", "scheme", "grou
 def warnings(s: Scores, numbers: pd.DataFrame) -> pd.DataFrame:
     """One row a warning; ``numbers``: of these records."""
     found = [*_maps(numbers), *_white_box(s, numbers)]
-    if s.whole:
+    if s.has_naturals:
         found += _detectors(s, numbers)
     return pd.DataFrame(found, columns=list(COLUMNS)).astype(object).where(lambda f: f.notna(), None)
 

@@ -68,8 +68,8 @@ class Target:
     def reading(self) -> str:
         """What stands in for a part that has no slope; empty where nothing does."""
         i = self.sets[0]
-        told = ["a softplus stands for ReLU in its slope"] if i["sharpness"] else []
-        return "; ".join(told + (["a ramp stands for the count of black values in its slope"] if i["ramp"] else []))
+        changed = ["a softplus stands for ReLU in its slope"] if i["sharpness"] else []
+        return "; ".join(changed + (["a ramp stands for the count of black values in its slope"] if i["ramp"] else []))
 
     def of(self, method: str) -> list[Images]:
         """What a method did, without a budget too."""

@@ -63,7 +63,7 @@ def test_what_is_attacked_is_not_touched_meanwhile(name: str) -> None:
 
 
 @EVERY
-def test_a_classifier_without_a_gradient_is_told(name: str) -> None:
+def test_a_classifier_without_a_gradient_is_reported(name: str) -> None:
     class Elsewhere(nn.Module):
         def __init__(self, net: nn.Module) -> None:
             super().__init__()

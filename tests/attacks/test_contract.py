@@ -340,7 +340,7 @@ class Opaque(nn.Module):
 
 
 @pytest.mark.parametrize("how", ["elsewhere", "no_grad", "detached in place"])
-def test_a_network_without_a_gradient_is_told_with_the_way_out(name: str, how: str) -> None:
+def test_a_network_without_a_gradient_is_reported_with_the_way_out(name: str, how: str) -> None:
     shape = examples.SHAPES["odd"]
     classifier, x = examples.conv(shape), examples.images(shape, 4)
     y = examples.predicted(classifier, x)

@@ -123,7 +123,7 @@ def test_a_saved_wrapper_fits_the_wrapper(module: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "note"),
     [
         (lambda d: {f"module.{k}": v for k, v in d.items()}, "the prefix 'module.'"),
         (lambda d: {f"_orig_mod.{k}": v for k, v in d.items()}, "the prefix '_orig_mod.'"),
@@ -135,12 +135,12 @@ def test_a_saved_wrapper_fits_the_wrapper(module: str, tmp_path: Path) -> None:
     ids=["DataParallel", "compile", "both", "state_dict", "model", "wrapped and prefixed"],
 )
 @pytest.mark.parametrize("name", ["network", "wrapped"])
-def test_what_trainers_write_is_taken_with_a_note(module: str, tmp_path: Path, body: Any, told: str, name: str) -> None:
+def test_what_trainers_write_is_taken_with_a_note(module: str, tmp_path: Path, body: Any, note: str, name: str) -> None:
     other = load_classifier(f"{module}:network")
     for p in other.parameters():
         p.data.mul_(-1).add_(0.1)
     torch.save(body(dict(other.state_dict())), tmp_path / "w.pt")
-    with pytest.warns(UserWarning, match=f"w.pt fits: .*{told}"):
+    with pytest.warns(UserWarning, match=f"w.pt fits: .*{note}"):
         found = load_classifier(f"{module}:{name}", tmp_path / "w.pt")
     x = examples.images(SHAPE, 4)
     assert torch.allclose(found(x), other(x - 0.5 if name == "wrapped" else x), atol=1e-5)

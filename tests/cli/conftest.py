@@ -11,7 +11,7 @@ from salientry.cli import app, running
 from tests.tiny import tiny
 
 
-class Told:
+class Cli:
     """What a call of the command line said, and its exit code."""
 
     def __init__(self, *arguments: object) -> None:
@@ -33,13 +33,13 @@ class Told:
 
 
 @pytest.fixture(scope="session")
-def ran(finished: Path, finished_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Told]:
+def ran(finished: Path, finished_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cli]:
     """The folder that `salientry run tiny` leaves behind, and what it said. The store is finished, so nothing is computed."""
     out = tmp_path_factory.mktemp("ran") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SALIENTRY_HOME", str(finished_store))
         patch.setattr(running, "recipe_named", lambda name: tiny)
-        return out, Told("run", "tiny", "--out", out)
+        return out, Cli("run", "tiny", "--out", out)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def store(finished: Path, finished_store: Path, home: Path, monkeypatch: pytest.
 
 
 @pytest.fixture
-def left(ran: tuple[Path, Told], home: Path, tmp_path: Path) -> Path:
+def left(ran: tuple[Path, Cli], home: Path, tmp_path: Path) -> Path:
     """A copy of the folder that the tiny run left."""
     shutil.copytree(ran[0], tmp_path / "left")
     return tmp_path / "left"

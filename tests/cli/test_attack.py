@@ -26,7 +26,7 @@ from salientry.cli.attacking import chosen, show
 from salientry.errors import UsageError
 from salientry.types import Shape
 
-from .conftest import Told
+from .conftest import Cli
 
 NET = """
 import os, signal
@@ -101,9 +101,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "net_under_attack.py").write_text(NET)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        told = Told("attack", *BOTH, "--png", "--out", "out")
-    assert told.code == 0, told.err
-    (folder / "told.txt").write_text(told.out)
+        result = Cli("attack", *BOTH, "--png", "--out", "out")
+    assert result.code == 0, result.err
+    (folder / "printed.txt").write_text(result.out)
     return folder
 
 
@@ -114,8 +114,8 @@ def here(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path / "here"
 
 
-def told(*arguments: object) -> Told:
-    return Told("attack", *arguments)
+def attack_cli(*arguments: object) -> Cli:
+    return Cli("attack", *arguments)
 
 
 def network(folder: Path) -> nn.Module:
@@ -157,7 +157,7 @@ def test_every_number_is_that_of_the_files(prepared: Path, attack: str, eps: flo
     assert (columns["label"] == labels).all()
     drawn = np.stack([np.asarray(Image.open(out / attack / "png" / f"{n}.png"))[None] for n in names])
     kinds = {"float32": ("", adversarials(out / attack)), "png": ("png_", drawn.astype(np.float32) / 255)}
-    row = cells((prepared / "told.txt").read_text(), attack)
+    row = cells((prepared / "printed.txt").read_text(), attack)
     assert row[1] == str(right.sum())
     for i, (kind, (prefix, z)) in enumerate(kinds.items()):
         after = net(torch.from_numpy(z)).argmax(1).numpy()
@@ -196,7 +196,7 @@ def test_what_was_written_is_what_is_measured(here: Path) -> None:
     arrays["image"] = np.load("images.npz")["images"][:100].astype(np.float32) / 255
     save_file(arrays, path)
     before = json.loads((here / "out" / "attacks.json").read_text())["attacks"]["fgsm"]
-    assert told(*BOTH, "--out", "out").code == 0
+    assert attack_cli(*BOTH, "--out", "out").code == 0
     after = json.loads((here / "out" / "attacks.json").read_text())["attacks"]["fgsm"]
     changed = load_file(here / "out" / "fgsm" / "columns.safetensors")["changed"]
     assert not changed[:100].any()
@@ -210,8 +210,8 @@ def test_what_was_written_is_what_is_measured(here: Path) -> None:
 
 def test_a_second_call_computes_nothing_and_says_the_same(here: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in Path("out").rglob("*") if p.name.startswith("images-") or p.suffix == ".png"}
-    again = told(*BOTH, "--out", "out")
-    assert again.out == (here / "told.txt").read_text()  # the seconds are those of the first call, pictures stay measured
+    again = attack_cli(*BOTH, "--out", "out")
+    assert again.out == (here / "printed.txt").read_text()  # the seconds are those of the first call, pictures stay measured
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
@@ -219,7 +219,7 @@ def test_a_removed_file_is_computed_again_to_the_last_bit(here: Path) -> None:
     before = files(Path("out"))
     Path("out/deepfool/images-000000100.safetensors").unlink()
     Path("out/deepfool/png/000007.png").unlink()
-    assert told(*BOTH, "--out", "out", "--png").code == 0
+    assert attack_cli(*BOTH, "--out", "out", "--png").code == 0
     assert files(Path("out")) == before
 
 
@@ -236,7 +236,7 @@ def test_killed_at_work_the_same_command_goes_on(here: Path) -> None:
     assert "deepfool/images-000000200.safetensors" not in left
     whole = files(Path("out"))
     assert {k: whole[k] for k in left} == left, "what is there is whole"
-    assert told(*BOTH, "--out", "killed", "--png").code == 0
+    assert attack_cli(*BOTH, "--out", "killed", "--png").code == 0
     assert files(Path("killed")) == whole
 
 
@@ -258,13 +258,13 @@ def test_other_results_are_refused_and_nothing_is_touched(here: Path, arguments:
     given = np.load("images.npz")
     np.savez("relabelled.npz", images=given["images"], labels=np.append(given["labels"][:-1], 2))
     before = {p: p.read_bytes() for p in Path("out").rglob("*") if p.is_file()}
-    told(*BOTH, "--out", "out", *arguments).refused(2, *words, "another --out")
+    attack_cli(*BOTH, "--out", "out", *arguments).refused(2, *words, "another --out")
     assert {p: p.read_bytes() for p in Path("out").rglob("*") if p.is_file()} == before
 
 
 def test_attacks_come_together_in_one_folder(here: Path) -> None:
     for name in ("fgsm", "deepfool"):
-        assert told(*OURS, "--data", "images.npz", "--attack", name, "--limit", "9", "--out", "two").code == 0
+        assert attack_cli(*OURS, "--data", "images.npz", "--attack", name, "--limit", "9", "--out", "two").code == 0
     assert list(json.loads(Path("two/attacks.json").read_text())["attacks"]) == ["fgsm", "deepfool"]
 
 
@@ -272,22 +272,22 @@ def test_files_of_others_in_its_place_are_damage(here: Path) -> None:
     path = Path("out/fgsm/images-000000100.safetensors")
     whole = path.read_bytes()
     path.write_bytes(whole[:-50])
-    told(*BOTH, "--out", "out").refused(3, str(path), "truncated")
+    attack_cli(*BOTH, "--out", "out").refused(3, str(path), "truncated")
     shutil.copy("out/fgsm/images-000000000.safetensors", path)
-    told(*BOTH, "--out", "out").refused(3, str(path), "not of this attack on these images")
+    attack_cli(*BOTH, "--out", "out").refused(3, str(path), "not of this attack on these images")
     shutil.copy("out/deepfool/images-000000100.safetensors", path)
-    told(*BOTH, "--out", "out").refused(3, str(path), "not of this attack on these images")
+    attack_cli(*BOTH, "--out", "out").refused(3, str(path), "not of this attack on these images")
     path.write_bytes(whole)
     picture = Path("out/fgsm/png/000003.png")
     before = picture.read_bytes()
     Image.fromarray(255 - np.asarray(Image.open(picture))).save(picture)  # a picture like any other, but another one
-    told(*BOTH, "--out", "out").refused(3, str(picture), "not the picture that was written")
+    attack_cli(*BOTH, "--out", "out").refused(3, str(picture), "not the picture that was written")
     picture.write_bytes(before)
-    assert told(*BOTH, "--out", "out").code == 0
+    assert attack_cli(*BOTH, "--out", "out").code == 0
     Image.new("L", (7, 6)).save(picture)
-    told(*BOTH, "--out", "out").refused(3, str(picture), "not the picture that was written")
+    attack_cli(*BOTH, "--out", "out").refused(3, str(picture), "not the picture that was written")
     picture.write_bytes(b"none")
-    told(*BOTH, "--out", "out").refused(3, str(picture), "cannot be read")
+    attack_cli(*BOTH, "--out", "out").refused(3, str(picture), "cannot be read")
 
 
 # --- what goes in ----------------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def folder_of(path: Path, **classes: int) -> Path:
 
 def test_sub_folders_are_classes_and_pictures_keep_their_names(here: Path) -> None:
     folder_of(Path("pictures"), zebra=3, ant=5)
-    found = told("--classifier", "net_under_attack:colour", "--data", "pictures", "--attack", "fgsm", "--out", "o", "--png")
+    found = attack_cli("--classifier", "net_under_attack:colour", "--data", "pictures", "--attack", "fgsm", "--out", "o", "--png")
     assert found.code == 0, found.err
     assert "labels: 0 = ant, 1 = zebra" in found.lines
     assert load_file("o/fgsm/columns.safetensors")["label"].tolist() == [0] * 5 + [1] * 3
@@ -320,7 +320,7 @@ def test_sub_folders_are_classes_and_pictures_keep_their_names(here: Path) -> No
 def test_a_flat_folder_has_no_labels(here: Path) -> None:
     """Then success is a changed prediction, among all."""
     folder_of(Path("."), pictures=6)
-    found = told("--classifier", "net_under_attack:colour", "--data", "pictures", "--attack", "fgsm", "--out", "o")
+    found = attack_cli("--classifier", "net_under_attack:colour", "--data", "pictures", "--attack", "fgsm", "--out", "o")
     assert found.code == 0, found.err
     assert "accuracy" not in found.out
     body, columns = json.loads(Path("o/attacks.json").read_text()), load_file("o/fgsm/columns.safetensors")
@@ -337,17 +337,17 @@ def test_two_sources_never_share_a_picture() -> None:
 def test_floats_of_whole_255ths_are_8_bit_images(here: Path) -> None:
     given = np.load("images.npz")
     np.savez("floats.npz", images=given["images"] / 255, labels=given["labels"])
-    assert told(*BOTH, "--data", "floats.npz", "--out", "floats").code == 0
+    assert attack_cli(*BOTH, "--data", "floats.npz", "--out", "floats").code == 0
     assert {k: v for k, v in files(Path("out")).items() if "images-" in k} == {
         k: v for k, v in files(Path("floats")).items() if "images-" in k
     }
     np.savez("between.npz", images=given["images"] / 256)
-    told(*BOTH, "--data", "between.npz", "--out", "between", "--png").refused(2, "8-bit", "255ths")
-    assert told(*BOTH, "--data", "between.npz", "--out", "between").code == 0
+    attack_cli(*BOTH, "--data", "between.npz", "--out", "between", "--png").refused(2, "8-bit", "255ths")
+    assert attack_cli(*BOTH, "--data", "between.npz", "--out", "between").code == 0
 
 
 def test_a_limit_takes_images_from_everywhere(here: Path) -> None:
-    assert told(*BOTH, "--limit", "5", "--out", "few").code == 0
+    assert attack_cli(*BOTH, "--limit", "5", "--out", "few").code == 0
     assert json.loads(Path("few/images.json").read_text())["names"] == ["000000", "000050", "000100", "000150", "000200"]
 
 
@@ -357,14 +357,14 @@ def test_a_name_is_built_for_the_images_and_for_as_many_classes_as_the_weights_h
     save_classifier(net, "saved")
     rest = ("--data", "images.npz", "--attack", "fgsm", "--limit", "30")
     for i, named in enumerate([("compact", "--weights", "four.pt"), ("compact", "--weights", "saved/classifier.safetensors"), ("saved",)]):
-        assert told("--classifier", *named, *rest, "--out", str(i)).code == 0
+        assert attack_cli("--classifier", *named, *rest, "--out", str(i)).code == 0
     assert files(Path("0")) == files(Path("1")) == files(Path("2"))
-    told("--classifier", "compact", *rest, "--out", "x").refused(2, "needs --weights FILE")
-    told("--classifier", "compact", "--weights", "net.pt", *rest, "--out", "x").refused(2, "do not fit compact", "output layer")
-    told("--classifier", "compact", "--weights", "none.pt", *rest, "--out", "x").refused(3, "no weights at none.pt")
-    told("--classifier", "compact", "--weights", "images.npz", *rest, "--out", "x").refused(3, "cannot be read as weights")
+    attack_cli("--classifier", "compact", *rest, "--out", "x").refused(2, "needs --weights FILE")
+    attack_cli("--classifier", "compact", "--weights", "net.pt", *rest, "--out", "x").refused(2, "do not fit compact", "output layer")
+    attack_cli("--classifier", "compact", "--weights", "none.pt", *rest, "--out", "x").refused(3, "no weights at none.pt")
+    attack_cli("--classifier", "compact", "--weights", "images.npz", *rest, "--out", "x").refused(3, "cannot be read as weights")
     np.savez("larger.npz", images=np.zeros((2, 1, 7, 7), np.uint8))
-    told("--classifier", "saved", "--data", "larger.npz", "--attack", "fgsm", "--out", "x").refused(
+    attack_cli("--classifier", "saved", "--data", "larger.npz", "--attack", "fgsm", "--out", "x").refused(
         2, "built for images of 1 x 6 x 6", "1 x 7 x 7"
     )
 
@@ -381,7 +381,7 @@ def test_a_name_is_built_for_the_images_and_for_as_many_classes_as_the_weights_h
     ],
 )
 def test_classifiers_that_cannot_be_attacked(here: Path, classifier: str, words: list[str]) -> None:
-    told("--classifier", classifier, "--data", "images.npz", "--attack", "fgsm", "--out", "x").refused(2, *words)
+    attack_cli("--classifier", classifier, "--data", "images.npz", "--attack", "fgsm", "--out", "x").refused(2, *words)
 
 
 IMAGES = np.zeros((4, 1, 6, 6), np.uint8)
@@ -406,13 +406,13 @@ IMAGES = np.zeros((4, 1, 6, 6), np.uint8)
 )
 def test_arrays_that_are_no_images(here: Path, arrays: dict[str, Any], code: int, words: list[str]) -> None:
     np.savez("bad.npz", **arrays)
-    told(*BOTH, "--data", "bad.npz", "--out", "x").refused(code, *words)
+    attack_cli(*BOTH, "--data", "bad.npz", "--out", "x").refused(code, *words)
     assert not Path("x").exists()
 
 
 def test_data_that_is_not_there_or_damaged(here: Path) -> None:
     def refused(where: str, code: int, *words: str) -> None:
-        told(*BOTH, "--data", where, "--out", "x").refused(code, where, *words)
+        attack_cli(*BOTH, "--data", where, "--out", "x").refused(code, where, *words)
 
     refused("none", 3, "no images at none")
     refused("net.pt", 2, "neither a folder of pictures nor an .npz file")
@@ -438,8 +438,8 @@ def test_data_that_is_not_there_or_damaged(here: Path) -> None:
     refused("mixed", 3, "half.png cannot be read as a picture")
     Path("mixed/half.png").unlink()
     Image.new("L", (6, 6)).save("mixed/grey.png")  # taken among pictures in colour, as one of them
-    told(*OURS, "--data", "mixed", "--attack", "fgsm", "--out", "x").refused(2, "the classifier fails on images of 3 x 6 x 6")
-    told(*BOTH, "--data", "mixed", "--out", "mixed/out").refused(2, "lies in --data")
+    attack_cli(*OURS, "--data", "mixed", "--attack", "fgsm", "--out", "x").refused(2, "the classifier fails on images of 3 x 6 x 6")
+    attack_cli(*BOTH, "--data", "mixed", "--out", "mixed/out").refused(2, "lies in --data")
 
 
 @pytest.mark.parametrize(
@@ -460,7 +460,7 @@ def test_data_that_is_not_there_or_damaged(here: Path) -> None:
     ],
 )
 def test_wrong_use(here: Path, arguments: tuple[str, str], code: int, words: list[str]) -> None:
-    told(*BOTH, "--out", "x", *arguments).refused(code, *words)
+    attack_cli(*BOTH, "--out", "x", *arguments).refused(code, *words)
     assert not Path("x").exists()
 
 
@@ -515,7 +515,7 @@ assert not {"torch", "numpy", "PIL", "rich.progress"} & set(sys.modules)
 def test_images_that_an_attack_leaves_as_they_were_are_counted_and_said(here: Path) -> None:
     """Where the network rounds its answer the gradient is 0."""
     args = ("--classifier", "net_under_attack:Rounds", "--data", "images.npz", "--attack", "fgsm,deepfool", "--out", "rounds")
-    said = told(*args)
+    said = attack_cli(*args)
     assert said.code == 0, said.err
     body = json.loads(Path("rounds/attacks.json").read_text())
     with np.load("images.npz") as given:
@@ -525,4 +525,4 @@ def test_images_that_an_attack_leaves_as_they_were_are_counted_and_said(here: Pa
     assert 0 < still == dark.sum() < right.sum()
     assert f"fgsm left {still} of {right.sum()} images as they were: the gradient in them is 0" in said.out
     assert "deepfool left" not in said.out, "an attack without a budget may give up"
-    assert " left " not in (here / "told.txt").read_text()
+    assert " left " not in (here / "printed.txt").read_text()

@@ -35,7 +35,7 @@ from salientry.types import Shape
 from tests.report.surgery import sealed
 from tests.tiny import ATTACKS, NET, ROLES, recorded
 
-from .conftest import Told
+from .conftest import Cli
 
 SHAPE = Shape(1, 28, 28, 10)
 CW = label(ATTACKS[-1])
@@ -75,24 +75,24 @@ def picture(path: Path, seed: int = 0, size: tuple[int, ...] = (28, 28)) -> Path
 # --- run -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_leaves_records_report_guard_and_two_pictures(ran: tuple[Path, Told], finished: Path) -> None:
-    out, told = ran
-    assert told.code == 0, told.err
+def test_a_run_leaves_records_report_guard_and_two_pictures(ran: tuple[Path, Cli], finished: Path) -> None:
+    out, result = ran
+    assert result.code == 0, result.err
     assert {p.name for p in out.iterdir()} >= LEFT
     assert recorded(out) == recorded(finished)
     body = json.loads((out / "run.json").read_text())
     assert body["processors"] == [processor()] and body["machine"]["cores"] >= body["machine"]["threads"] == 1
     assert body["salientry"] == salientry.__version__
     assert (body["recipe"], body["parameters"], body["out"]) == ("tiny", {}, str(out))
-    assert "0 steps computed" in told.lines[0]
-    assert any(str(out / "report.html") in line for line in told.lines)
-    assert any(line == f"try it: salientry check {out / 'guard'} {out / 'natural.png'} {out / 'attacked.png'}" for line in told.lines)
-    assert not re.search("FLAGGED|clean ", told.out), "two pictures say less than the counts of all"
+    assert "0 steps computed" in result.lines[0]
+    assert any(str(out / "report.html") in line for line in result.lines)
+    assert any(line == f"try it: salientry check {out / 'guard'} {out / 'natural.png'} {out / 'attacked.png'}" for line in result.lines)
+    assert not re.search("FLAGGED|clean ", result.out), "two pictures say less than the counts of all"
 
 
-def test_a_run_ends_with_how_many_images_its_guard_flags(ran: tuple[Path, Told]) -> None:
+def test_a_run_ends_with_how_many_images_its_guard_flags(ran: tuple[Path, Cli]) -> None:
     """Counted by hand: each score of the records against the threshold in guard.json, attack by attack."""
-    out, told = ran
+    out, result = ran
     body = json.loads((out / "records.json").read_text())
     threshold = json.loads((out / "guard" / "guard.json").read_text())["threshold"]
     (choice,) = body["choice"]
@@ -118,21 +118,21 @@ def test_a_run_ends_with_how_many_images_its_guard_flags(ran: tuple[Path, Told])
         "noise": r"natural images with harmless noise of the same size: ([\d,]+) of ([\d,]+) flagged",
     }
     for kind, words in said.items():
-        (found,) = (m for line in told.lines if (m := re.fullmatch(words, line)))
+        (found,) = (m for line in result.lines if (m := re.fullmatch(words, line)))
         assert [int(n.replace(",", "")) for n in found.groups()] == [sum(flagged[kind]), len(flagged[kind])], kind
     assert len(flagged["natural"]) == 100
     assert 100 < len(flagged["attacked"]) <= 200
     assert 0 < len(flagged["noise"]) <= 200
 
 
-def test_the_two_pictures_are_the_first_of_the_gallery(ran: tuple[Path, Told]) -> None:
+def test_the_two_pictures_are_the_first_of_the_gallery(ran: tuple[Path, Cli]) -> None:
     gallery = load_file(ran[0] / "gallery.safetensors")
     for name, column in (("natural", "natural.image"), ("attacked", f"{CW}.image")):
         assert (np.asarray(Image.open(ran[0] / f"{name}.png")) == gallery[column][0, 0]).all()
     assert (gallery["natural.image"][0] != gallery[f"{CW}.image"][0]).any()
 
 
-def test_the_guard_left_behind_is_that_of_the_records(ran: tuple[Path, Told]) -> None:
+def test_the_guard_left_behind_is_that_of_the_records(ran: tuple[Path, Cli]) -> None:
     """It is the one that was chosen on select images, with its strict threshold; its scores are the recorded ones."""
     out = ran[0]
     guard = Guard.load(out / "guard", load_classifier(str(out / "classifier")))
@@ -155,10 +155,10 @@ def test_the_guard_left_behind_is_that_of_the_records(ran: tuple[Path, Told]) ->
 def test_a_second_call_computes_and_writes_nothing(store: Path, left: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in left.rglob("*") if p.is_file()}
     results = len(list(store.glob("*/*/DONE")))
-    told = Told("run", "tiny", "--out", left)
-    assert told.code == 0, told.err
-    assert told.lines[0] == f"0 steps computed, {results} re-used from {store}"
-    assert f"the report in {left} is of this very run" in told.lines
+    result = Cli("run", "tiny", "--out", left)
+    assert result.code == 0, result.err
+    assert result.lines[0] == f"0 steps computed, {results} re-used from {store}"
+    assert f"the report in {left} is of this very run" in result.lines
     assert {p: p.stat().st_mtime_ns for p in left.rglob("*") if p.is_file()} == before
 
 
@@ -167,27 +167,27 @@ def test_a_lost_file_of_scores_is_found_and_written_again(store: Path, left: Pat
     before = json.loads((left / "report.json").read_text())["numbers"]
     lost = left / "scores" / "strict-FGSM.safetensors"
     lost.unlink()
-    Told("report", left, "--verify").refused(1, "scores/strict-FGSM.safetensors is missing")
-    written = Told("report", left)
+    Cli("report", left, "--verify").refused(1, "scores/strict-FGSM.safetensors is missing")
+    written = Cli("report", left)
     assert written.code == 0, written.err
     assert "scores/strict-FGSM.safetensors" in written.err, "it says what it left out"
     fewer = json.loads((left / "report.json").read_text())["numbers"]
     assert {n["id"] for n in fewer} < {n["id"] for n in before}
-    told = Told("run", "tiny", "--out", left)
-    assert told.code == 0, told.err
-    assert told.lines[0].startswith("0 steps computed")
-    assert "is of this very run" not in told.out
+    result = Cli("run", "tiny", "--out", left)
+    assert result.code == 0, result.err
+    assert result.lines[0].startswith("0 steps computed")
+    assert "is of this very run" not in result.out
     assert recorded(left) == recorded(finished)
     after = json.loads((left / "report.json").read_text())["numbers"]
     assert [n | {"command": ""} for n in after] == [n | {"command": ""} for n in before]
-    assert Told("report", left, "--verify").code == 0
-    assert "is of this very run" in Told("run", "tiny", "--out", left).out
+    assert Cli("report", left, "--verify").code == 0
+    assert "is of this very run" in Cli("run", "tiny", "--out", left).out
 
 
 def test_damaged_records_are_written_again(store: Path, left: Path, finished: Path) -> None:
     (left / "records.json").write_text("{ half")
-    told = Told("run", "tiny", "--out", left)
-    assert told.code == 0, told.err
+    result = Cli("run", "tiny", "--out", left)
+    assert result.code == 0, result.err
     assert recorded(left) == recorded(finished)
 
 
@@ -196,11 +196,11 @@ def test_what_a_killed_call_did_not_write_is_written_again(store: Path, left: Pa
     (left / "report.html").unlink()
     for name in ("guard/guard.json", "natural.png", "report.json"):
         (left / name).write_text("half")
-    told = Told("run", "tiny", "--out", left)
-    assert told.code == 0, told.err
-    assert "is of this very run" not in told.out
-    assert Told("report", left, "--verify").code == 0
-    assert Told("check", left / "guard", left / "natural.png").code in (0, 1)
+    result = Cli("run", "tiny", "--out", left)
+    assert result.code == 0, result.err
+    assert "is of this very run" not in result.out
+    assert Cli("report", left, "--verify").code == 0
+    assert Cli("check", left / "guard", left / "natural.png").code in (0, 1)
 
 
 def test_a_failed_gate_is_exit_code_1_and_what_does_not_stand_on_it_is_reported(
@@ -208,13 +208,13 @@ def test_a_failed_gate_is_exit_code_1_and_what_does_not_stand_on_it_is_reported(
 ) -> None:
     """``left`` is of an earlier run that left a guard: that guard is not of this run, so it must go."""
     monkeypatch.setattr(running, "recipe_named", lambda name: impossible)
-    told = Told("run", "impossible", "least=2.5", "--out", left)
-    assert told.code == 1, told.err
-    assert "Traceback" not in told.out + told.err
-    (failed,) = [line for line in told.lines if line.startswith("GATE FAILED")]
+    result = Cli("run", "impossible", "least=2.5", "--out", left)
+    assert result.code == 1, result.err
+    assert "Traceback" not in result.out + result.err
+    (failed,) = [line for line in result.lines if line.startswith("GATE FAILED")]
     for word in ("sanity check on 100 images", "kept - kept with another image's map is ", "at least 2.5 wanted", "skipped"):
         assert word in failed
-    assert "try it" not in told.out
+    assert "try it" not in result.out
     assert not (left / "guard" / "guard.json").exists()
     assert not (left / "natural.png").exists()
     body = json.loads((left / "records.json").read_text())
@@ -230,16 +230,16 @@ def test_a_failed_gate_is_exit_code_1_and_what_does_not_stand_on_it_is_reported(
     for detector in ("ID", "Margin"):
         assert [n for n in numbers if n["id"].startswith(f"strict/{detector}/") and n["value"] is not None]
     assert "at least 2.5 wanted" in (left / "report.html").read_text()
-    verified = Told("report", left, "--verify")
+    verified = Cli("report", left, "--verify")
     assert verified.code == 0, verified.err
     assert verified.out.startswith(f"{len(numbers)} numbers follow")
-    again = Told("run", "impossible", "least=2.5", "--out", left)
+    again = Cli("run", "impossible", "least=2.5", "--out", left)
     assert again.code == 1, "a sanity check that failed does not pass the second time"
     assert failed in again.lines
     assert "is of this very run" in again.out
-    planned = Told("plan", "impossible", "least=2.5")
+    planned = Cli("plan", "impossible", "least=2.5")
     assert planned.code == 0
-    every = Told("plan", "impossible", "least=2.5", "--all")
+    every = Cli("plan", "impossible", "least=2.5", "--all")
     skipped = [line for line in every.lines if line.startswith("skip")]
     assert len(skipped) > 20
     assert every.lines[-1] == planned.lines[-1]
@@ -251,8 +251,8 @@ def test_a_failed_gate_is_exit_code_1_and_what_does_not_stand_on_it_is_reported(
 
 def test_the_report_goes_to_a_folder_of_the_recipes_name(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "recipe_named", lambda name: stops_at_once)
-    told = Told("run", "other")
-    assert told.code == 2
+    result = Cli("run", "other")
+    assert result.code == 2
     assert {p.name for p in Path().iterdir()} == {"home"}, "a start that failed leaves no empty folder"
 
 
@@ -263,26 +263,26 @@ def stops_at_once(run: Run, seeds: int = 1) -> Outputs:
 # --- plan ----------------------------------------------------------------------------------------------------------
 
 
-def kinds(told: Told) -> dict[str, list[int]]:
+def kinds(result: Cli) -> dict[str, list[int]]:
     """Steps, done and left by kind of step."""
-    assert told.code == 0, told.err
-    assert told.lines[0].split() == ["step", "steps", "done", "left", "seconds", "left"]
-    return {line.split()[0]: [int(n) for n in line.split()[1:4]] for line in told.lines[1:-1]}
+    assert result.code == 0, result.err
+    assert result.lines[0].split() == ["step", "steps", "done", "left", "seconds", "left"]
+    return {line.split()[0]: [int(n) for n in line.split()[1:4]] for line in result.lines[1:-1]}
 
 
 def test_a_plan_says_what_is_done_what_is_left_and_how_long(home: Path) -> None:
     """A line for each kind of step; with --all one for each step."""
-    told = Told("plan", "smoke", "seeds=1", "validation=60")
-    found = kinds(told)
-    assert len(told.lines) < 50
+    result = Cli("plan", "smoke", "seeds=1", "validation=60")
+    found = kinds(result)
+    assert len(result.lines) < 50
     assert all(done == 0 and steps == left > 0 for steps, done, left in found.values())
     count = sum(steps for steps, _, _ in found.values())
-    assert told.lines[-1].startswith(f"{count} steps: 0 done, {count} left, about ")
-    total = float(told.lines[-1].split("about ")[1].split()[0])
+    assert result.lines[-1].startswith(f"{count} steps: 0 done, {count} left, about ")
+    total = float(result.lines[-1].split("about ")[1].split()[0])
     assert total > 10, "recorded seconds come with the package"
-    assert sum(float(line.split("about ")[1].split()[0]) for line in told.lines[1:-1]) == pytest.approx(total, abs=len(found))
-    every = Told("plan", "smoke", "seeds=1", "validation=60", "--all")
-    assert every.lines[-1] == told.lines[-1]
+    assert sum(float(line.split("about ")[1].split()[0]) for line in result.lines[1:-1]) == pytest.approx(total, abs=len(found))
+    every = Cli("plan", "smoke", "seeds=1", "validation=60", "--all")
+    assert every.lines[-1] == result.lines[-1]
     assert len(every.lines) == count + 1
     assert all(line.startswith("left") for line in every.lines[:-1])
     assert {k: sum(line.split()[3] == k for line in every.lines[:-1]) for k in found} == {k: n for k, (n, _, _) in found.items()}
@@ -295,16 +295,16 @@ def test_a_plan_says_what_is_done_what_is_left_and_how_long(home: Path) -> None:
 @pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
 def test_a_plan_knows_each_data_set_s_own_seconds(home: Path, recipe: str, dataset: str) -> None:
     """Before anything was run here it expects about what the recorded run took; the data sets differ by a factor of two and more."""
-    total = float(Told("plan", recipe, f"dataset={dataset}").lines[-1].split("about ")[1].split()[0])
+    total = float(Cli("plan", recipe, f"dataset={dataset}").lines[-1].split("about ")[1].split()[0])
     took = read_json(Path(__file__).parents[2] / "results" / recipe / dataset / "run.json")["core_seconds"]
     assert 0.6 * took < total < 1.6 * took
 
 
 def test_a_plan_grows_with_the_recipe(home: Path) -> None:
-    one, two = (kinds(Told("plan", "smoke", f"seeds={n}")) for n in (1, 2))
+    one, two = (kinds(Cli("plan", "smoke", f"seeds={n}")) for n in (1, 2))
     assert one["train_classifier"] == two["train_classifier"] == [1, 0, 1]
     assert sum(n for n, _, _ in one.values()) < sum(n for n, _, _ in two.values())
-    reduced, full = (Told("plan", "smoke", "seeds=1", f"full_cw={v}", "--all").lines for v in ("false", "true"))
+    reduced, full = (Cli("plan", "smoke", "seeds=1", f"full_cw={v}", "--all").lines for v in ("false", "true"))
     assert len(reduced) == len(full)
     assert any("CarliniWagner-steps=60" in line for line in reduced)
     assert not any("CarliniWagner-steps=60" in line for line in full)
@@ -312,27 +312,27 @@ def test_a_plan_grows_with_the_recipe(home: Path) -> None:
 
 def test_a_plan_follows_what_was_done(store: Path, left: Path) -> None:
     count = len(list(store.glob("*/*/DONE")))
-    told = Told("plan", "tiny")
-    assert told.lines[-1] == f"{count} steps: {count} done, 0 left, nothing to do"
-    assert all(steps == done and not left for steps, done, left in kinds(told).values())
-    assert all(line.startswith("done") for line in Told("plan", "tiny", "--all").lines[:-1])
+    result = Cli("plan", "tiny")
+    assert result.lines[-1] == f"{count} steps: {count} done, 0 left, nothing to do"
+    assert all(steps == done and not left for steps, done, left in kinds(result).values())
+    assert all(line.startswith("done") for line in Cli("plan", "tiny", "--all").lines[:-1])
     gone = [p.parent for p in store.glob("scores/*/result.json") if "protocol" in json.loads(p.read_text())["arguments"]] + sorted(
         store.glob("gallery/*")
     )
     for folder in gone:
         shutil.rmtree(folder)
-    told = Told("plan", "tiny")
-    assert told.lines[-1].startswith(f"{count} steps: {count - len(gone)} done, {len(gone)} left, about ")
-    assert {k: left for k, (_, _, left) in kinds(told).items() if left} == {"scores": len(gone) - 1, "gallery": 1}
-    every = Told("plan", "tiny", "--all")
+    result = Cli("plan", "tiny")
+    assert result.lines[-1].startswith(f"{count} steps: {count - len(gone)} done, {len(gone)} left, about ")
+    assert {k: left for k, (_, _, left) in kinds(result).items() if left} == {"scores": len(gone) - 1, "gallery": 1}
+    every = Cli("plan", "tiny", "--all")
     assert {line.split()[3] for line in every.lines[:-1] if line.startswith("left")} == {"scores", "gallery"}
-    ran = Told("run", "tiny", "--out", left)
+    ran = Cli("run", "tiny", "--out", left)
     assert f"{len(gone)} steps computed, {count - len(gone)} re-used" in ran.out
-    assert Told("plan", "tiny").lines[-1] == f"{count} steps: {count} done, 0 left, nothing to do"
+    assert Cli("plan", "tiny").lines[-1] == f"{count} steps: {count} done, 0 left, nothing to do"
 
 
 def test_a_plan_computes_nothing(home: Path) -> None:
-    Told("plan", "smoke")
+    Cli("plan", "smoke")
     assert not [p for p in home.rglob("*") if p.is_file()]
 
 
@@ -340,7 +340,7 @@ def test_a_damaged_result_of_another_run_does_not_stop_a_plan(store: Path) -> No
     for name, text in (("a", "{ half"), ("b", "[]"), ("c", "{}")):
         (store / "scores" / f"Other-{name}").mkdir()
         (store / "scores" / f"Other-{name}" / "result.json").write_text(text)
-    assert Told("plan", "tiny").code == 0
+    assert Cli("plan", "tiny").code == 0
 
 
 # --- report --------------------------------------------------------------------------------------------------------
@@ -353,14 +353,14 @@ def test_a_report_is_written_from_the_records_alone(left: Path, tmp_path: Path) 
     for name in ("records.json", "records.safetensors"):
         shutil.copy(left / name, bare)
     shutil.copytree(left / "scores", bare / "scores")
-    told = Told("report", bare)
-    assert (told.code, told.out) == (0, f"wrote {bare / 'report.html'}\n"), told.err
+    result = Cli("report", bare)
+    assert (result.code, result.out) == (0, f"wrote {bare / 'report.html'}\n"), result.err
 
     def numbers(found: list[dict[str, object]]) -> list[dict[str, object]]:
         return [{k: v for k, v in n.items() if k != "command"} for n in found]
 
     assert numbers(json.loads((bare / "report.json").read_text())["numbers"]) == numbers(before)
-    verified = Told("report", bare, "--verify")
+    verified = Cli("report", bare, "--verify")
     assert (verified.code, verified.out) == (0, f"{len(before)} numbers follow from the records in {bare}\n"), verified.err
 
 
@@ -370,22 +370,22 @@ def test_one_flipped_score_is_found(left: Path) -> None:
     arrays = load_file(path)
     arrays[name][0] = -arrays[name][0] - 1
     save_file(arrays, path)
-    Told("report", left, "--verify").refused(1, f"{name} in {score['shard']} is not what was recorded", str(left))
+    Cli("report", left, "--verify").refused(1, f"{name} in {score['shard']} is not what was recorded", str(left))
 
 
 def test_cells_of_figure_2(left: Path, tmp_path: Path) -> None:
-    told = Told("report", left, "--cells", "figure2")
-    assert told.code == 0, told.err
-    assert told.lines[0] == "32 of 32 cells are finite (4 detectors x 2^2 attacks x 2 protocols)"
+    result = Cli("report", left, "--cells", "figure2")
+    assert result.code == 0, result.err
+    assert result.lines[0] == "32 of 32 cells are finite (4 detectors x 2^2 attacks x 2 protocols)"
     body = json.loads((left / "records.json").read_text())
     wanted = [{"detector": d, "protocol": "strict", "trained_on": "FGSM", "scheme": "paired"} for d in ("SPD", "ID")]
     a, b = (next(d for d in body["detectors"] if w.items() <= d["facts"].items()) for w in wanted)
     a["key"] = b["key"]
     (left / "records.json").write_text(sealed(body))
-    told = Told("report", left, "--cells", "figure2")
-    assert told.code == 1
-    assert told.lines[-1].startswith("AMISS: one head")
-    Told("report", left, "--cells", "figure3").refused(2, "figure3", "there are: figure2")
+    result = Cli("report", left, "--cells", "figure2")
+    assert result.code == 1
+    assert result.lines[-1].startswith("AMISS: one head")
+    Cli("report", left, "--cells", "figure3").refused(2, "figure3", "there are: figure2")
 
 
 # --- check ---------------------------------------------------------------------------------------------------------
@@ -394,23 +394,23 @@ def test_cells_of_figure_2(left: Path, tmp_path: Path) -> None:
 def test_check_prints_a_line_an_image_and_its_exit_code_says_clean_or_flagged(left: Path) -> None:
     pictures = [left / "natural.png", left / "attacked.png"]
     threshold(left / "guard", 1e6)
-    told = Told("check", left / "guard", *pictures)
-    assert told.code == 0, told.err
-    assert [line.split(":")[0] for line in told.lines] == [f"clean   {p}" for p in pictures]
+    result = Cli("check", left / "guard", *pictures)
+    assert result.code == 0, result.err
+    assert [line.split(":")[0] for line in result.lines] == [f"clean   {p}" for p in pictures]
     threshold(left / "guard", -1e6)
-    told = Told("check", left / "guard", *pictures)
-    assert told.code == 1
-    assert [line.split(":")[0] for line in told.lines] == [f"FLAGGED {p}" for p in pictures]
-    assert not told.err
+    result = Cli("check", left / "guard", *pictures)
+    assert result.code == 1
+    assert [line.split(":")[0] for line in result.lines] == [f"FLAGGED {p}" for p in pictures]
+    assert not result.err
 
 
 def test_one_flagged_image_among_clean_ones_is_exit_code_1(left: Path) -> None:
-    scores = [json.loads(line)["score"] for line in Told("check", left / "guard", *_both(left), "--json").lines]
+    scores = [json.loads(line)["score"] for line in Cli("check", left / "guard", *_both(left), "--json").lines]
     assert scores[0] != scores[1]
     threshold(left / "guard", sum(scores) / 2)
-    told = Told("check", left / "guard", *_both(left), "--json")
-    assert told.code == 1
-    assert [json.loads(line)["flagged"] for line in told.lines] == [s > sum(scores) / 2 for s in scores]
+    result = Cli("check", left / "guard", *_both(left), "--json")
+    assert result.code == 1
+    assert [json.loads(line)["flagged"] for line in result.lines] == [s > sum(scores) / 2 for s in scores]
 
 
 def _both(left: Path) -> list[Path]:
@@ -418,12 +418,12 @@ def _both(left: Path) -> list[Path]:
 
 
 def test_json_says_what_the_guard_says(left: Path) -> None:
-    told = Told("check", left / "guard", *_both(left), "--json")
+    result = Cli("check", left / "guard", *_both(left), "--json")
     guard = Guard.load(left / "guard", load_classifier(str(left / "classifier")))
     pixels = torch.stack([torch.from_numpy(np.array(Image.open(p))) for p in _both(left)])[:, None].float() / 255
     verdict = guard(pixels)
-    assert len(told.lines) == 2
-    for i, line in enumerate(told.lines):
+    assert len(result.lines) == 2
+    for i, line in enumerate(result.lines):
         body = json.loads(line)
         assert set(body) == {"image", "flagged", "score", "threshold", "p_value", "predicted", "contributions"}
         assert body["image"] == str(_both(left)[i])
@@ -432,7 +432,7 @@ def test_json_says_what_the_guard_says(left: Path) -> None:
         assert body["threshold"] == guard.threshold
         assert body["p_value"] == pytest.approx(float(verdict.p_value[i]), abs=1e-6)
         assert body["predicted"] == int(verdict.predicted[i])
-    assert told.code == int(bool(verdict.flagged.any()))
+    assert result.code == int(bool(verdict.flagged.any()))
 
 
 def test_a_line_names_class_score_threshold_and_p_value() -> None:
@@ -454,12 +454,12 @@ def test_check_says_what_spoke(left: Path) -> None:
     threshold(left / "guard", -1e6)
     guard = Guard.load(left / "guard", load_classifier(str(left / "classifier")))
     pixels = torch.stack([torch.from_numpy(np.array(Image.open(p))) for p in _both(left)])[:, None].float() / 255
-    told, verdict = Told("check", left / "guard", *_both(left), "--json"), guard(pixels)
-    for i, line in enumerate(told.lines):
+    result, verdict = Cli("check", left / "guard", *_both(left), "--json"), guard(pixels)
+    for i, line in enumerate(result.lines):
         contributions = json.loads(line)["contributions"]
         assert set(contributions) == set(guard.components)
         assert sum(contributions.values()) == pytest.approx(float(verdict.contributions[i].sum()), abs=1e-4)
-    for line, body in zip(Told("check", left / "guard", *_both(left)).lines, told.lines, strict=True):
+    for line, body in zip(Cli("check", left / "guard", *_both(left)).lines, result.lines, strict=True):
         loud = sorted(
             (k for k, v in json.loads(body)["contributions"].items() if v > 0), key=lambda k: -json.loads(body)["contributions"][k]
         )
@@ -468,8 +468,8 @@ def test_check_says_what_spoke(left: Path) -> None:
 
 
 def test_overlays_are_pictures_of_the_map_in_red(left: Path, tmp_path: Path) -> None:
-    told = Told("check", left / "guard", left / "natural.png", "--overlay", tmp_path / "deep" / "maps")
-    assert told.code in (0, 1), told.err
+    result = Cli("check", left / "guard", left / "natural.png", "--overlay", tmp_path / "deep" / "maps")
+    assert result.code in (0, 1), result.err
     drawn = np.asarray(Image.open(tmp_path / "deep" / "maps" / "natural-map.png")).astype(int)
     assert drawn.shape == (224, 224, 3)
     guard = Guard.load(left / "guard", load_classifier(str(left / "classifier")))
@@ -485,7 +485,7 @@ def test_overlays_are_pictures_of_the_map_in_red(left: Path, tmp_path: Path) -> 
 def test_pictures_of_one_name_keep_their_own_overlays(left: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     shutil.copy(left / "attacked.png", tmp_path / "other" / "natural.png")
-    Told("check", left / "guard", left / "natural.png", tmp_path / "other" / "natural.png", "--overlay", tmp_path / "maps")
+    Cli("check", left / "guard", left / "natural.png", tmp_path / "other" / "natural.png", "--overlay", tmp_path / "maps")
     a, b = ((tmp_path / "maps" / n).read_bytes() for n in ("natural-map.png", "natural-2-map.png"))
     assert a != b
 
@@ -495,8 +495,8 @@ def test_a_guard_without_a_map_says_so_when_one_is_wanted(left: Path, tmp_path: 
     Guard(guard.classifier, None, ID().build((1, 28, 28)), 0.0, 0.05, guard.calibration, SHAPE).save(
         tmp_path / "id", classifier_at="../left/classifier"
     )
-    assert Told("check", tmp_path / "id", left / "natural.png").code in (0, 1)
-    Told("check", tmp_path / "id", left / "natural.png", "--overlay", tmp_path / "o").refused(2, "no saliency model")
+    assert Cli("check", tmp_path / "id", left / "natural.png").code in (0, 1)
+    Cli("check", tmp_path / "id", left / "natural.png", "--overlay", tmp_path / "o").refused(2, "no saliency model")
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P"])
@@ -530,8 +530,8 @@ def test_pictures_that_do_not_fit_are_errors(left: Path, tmp_path: Path) -> None
         tmp_path: ["is a folder; a picture expected", "names those in it"],
     }
     for path, words in expected.items():
-        Told("check", guard, path).refused(2, str(path), *words)
-        Told("check", guard, left / "natural.png", path, "--json").refused(2, str(path), *words)
+        Cli("check", guard, path).refused(2, str(path), *words)
+        Cli("check", guard, left / "natural.png", path, "--json").refused(2, str(path), *words)
 
 
 def test_another_classifier_is_refused_with_both_hashes(left: Path, tmp_path: Path) -> None:
@@ -540,10 +540,10 @@ def test_another_classifier_is_refused_with_both_hashes(left: Path, tmp_path: Pa
         other = CompactCNN(width=8, epochs=8).build(SHAPE)
     save_classifier(other, tmp_path / "other")
     own = load_classifier(str(left / "classifier"))
-    told = Told("check", left / "guard", left / "natural.png", "--classifier", tmp_path / "other")
-    told.refused(2, "fitted for another classifier", fingerprint(own)[:12], fingerprint(other)[:12])
+    result = Cli("check", left / "guard", left / "natural.png", "--classifier", tmp_path / "other")
+    result.refused(2, "fitted for another classifier", fingerprint(own)[:12], fingerprint(other)[:12])
     save_classifier(CompactCNN().build(Shape(3, 28, 28, 10)), tmp_path / "colour")
-    Told("check", left / "guard", left / "natural.png", "--classifier", tmp_path / "colour").refused(2, "cannot read them")
+    Cli("check", left / "guard", left / "natural.png", "--classifier", tmp_path / "colour").refused(2, "cannot read them")
 
 
 MODULE = """
@@ -572,16 +572,16 @@ def test_a_classifier_of_ones_own_is_named_with_its_weights(left: Path, tmp_path
     shutil.copytree(left / "guard", tmp_path / "alone")
     weights = next(left.glob("classifier/classifier*.safetensors"))
     named = ["--classifier", "nets_for_this_test:network", "--weights", weights]
-    usual = Told("check", left / "guard", *_both(left), "--json")
-    told = Told("check", tmp_path / "alone", *_both(left), "--json", *named)
-    assert (told.code, told.out) == (usual.code, usual.out), told.err
-    Told("check", tmp_path / "alone", left / "natural.png", *named[:2]).refused(2, "fitted for another classifier")  # untrained
-    Told("check", tmp_path / "alone", left / "natural.png", "--classifier", "nets_for_this_test:shifted", "--weights", weights).refused(
+    usual = Cli("check", left / "guard", *_both(left), "--json")
+    result = Cli("check", tmp_path / "alone", *_both(left), "--json", *named)
+    assert (result.code, result.out) == (usual.code, usual.out), result.err
+    Cli("check", tmp_path / "alone", left / "natural.png", *named[:2]).refused(2, "fitted for another classifier")  # untrained
+    Cli("check", tmp_path / "alone", left / "natural.png", "--classifier", "nets_for_this_test:shifted", "--weights", weights).refused(
         2, "fitted for another classifier"
     )
-    Told("check", tmp_path / "alone", left / "natural.png").refused(2, "alone/../classifier", "--classifier")
+    Cli("check", tmp_path / "alone", left / "natural.png").refused(2, "alone/../classifier", "--classifier")
     for name, word in {"broken": "no such layer", "quits": "SystemExit", "number": "gave int", "absent": "absent"}.items():
-        Told("check", left / "guard", left / "natural.png", "--classifier", f"nets_for_this_test:{name}").refused(2, word)
+        Cli("check", left / "guard", left / "natural.png", "--classifier", f"nets_for_this_test:{name}").refused(2, word)
 
 
 def test_a_module_that_cannot_be_imported_is_no_clean_image(left: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -589,15 +589,15 @@ def test_a_module_that_cannot_be_imported_is_no_clean_image(left: Path, tmp_path
     monkeypatch.syspath_prepend(str(tmp_path))
     for i, text in enumerate(["def f(:", "raise RuntimeError('no licence')", "import sys; sys.exit(0)", "import nothing_like_this"]):
         (tmp_path / f"wrong_{i}_for_this_test.py").write_text(text)
-        told = Told("check", left / "guard", left / "natural.png", "--classifier", f"wrong_{i}_for_this_test:f")
-        told.refused(2, f"cannot import classifier 'wrong_{i}_for_this_test:f'")
+        result = Cli("check", left / "guard", left / "natural.png", "--classifier", f"wrong_{i}_for_this_test:f")
+        result.refused(2, f"cannot import classifier 'wrong_{i}_for_this_test:f'")
 
 
 def test_a_guard_that_names_no_classifier_asks_for_one(left: Path, tmp_path: Path) -> None:
     guard = Guard.load(left / "guard", load_classifier(str(left / "classifier")))
     guard.save(tmp_path / "bare")
-    Told("check", tmp_path / "bare", left / "natural.png").refused(2, "keeps no classifier", "--classifier module:callable --weights FILE")
-    assert Told("check", tmp_path / "bare", left / "natural.png", "--classifier", left / "classifier").code in (0, 1)
+    Cli("check", tmp_path / "bare", left / "natural.png").refused(2, "keeps no classifier", "--classifier module:callable --weights FILE")
+    assert Cli("check", tmp_path / "bare", left / "natural.png", "--classifier", left / "classifier").code in (0, 1)
 
 
 def test_a_guard_runs_no_code_that_its_file_names(left: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -606,7 +606,7 @@ def test_a_guard_runs_no_code_that_its_file_names(left: Path, tmp_path: Path, mo
     monkeypatch.chdir(left / "guard")
     monkeypatch.syspath_prepend(str(tmp_path))
     Guard.load(".", load_classifier("../classifier")).save(".", "trap_for_this_test:f")
-    Told("check", ".", "../natural.png").refused(2, "where there is none")
+    Cli("check", ".", "../natural.png").refused(2, "where there is none")
     assert not (tmp_path / "sprung").exists()
 
 

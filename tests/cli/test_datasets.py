@@ -19,7 +19,7 @@ from tests.datasets import test_cifar10 as tiny_cifar10
 from tests.datasets import test_folder as tiny_folder
 from tests.datasets import test_mnist as tiny_mnist
 
-from .conftest import Told
+from .conftest import Cli
 
 
 @pytest.fixture
@@ -30,11 +30,11 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def parts(told: Told) -> dict[str, dict[str, str]]:
+def parts(result: Cli) -> dict[str, dict[str, str]]:
     """Data set to what is said of it, by the first word of the line."""
-    assert (told.code, told.err) == (0, "")
+    assert (result.code, result.err) == (0, "")
     found: dict[str, dict[str, str]] = {}
-    for block in told.out.split("\n\n")[1:-1]:
+    for block in result.out.split("\n\n")[1:-1]:
         head, *lines = block.splitlines()
         name, about = head.split(": ", 1)
         found[name] = {"about": about} | dict(
@@ -52,8 +52,8 @@ def put(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tiny_cifar10.put(folder / cifar10.FOLDER, monkeypatch, name, tiny_cifar10.batch(name))
 
 
-def test_every_data_set_is_told_with_its_roles_and_its_home(data: Path) -> None:
-    found = parts(Told("datasets"))
+def test_every_data_set_is_reported_with_its_roles_and_its_home(data: Path) -> None:
+    found = parts(Cli("datasets"))
     assert list(found) == list(DATASETS)
     for name, kind in DATASETS.items():
         roles = kind().roles
@@ -65,7 +65,7 @@ def test_every_data_set_is_told_with_its_roles_and_its_home(data: Path) -> None:
 
 
 def test_what_is_missing_is_named_with_its_place(data: Path) -> None:
-    found = parts(Told("datasets", "--verify"))
+    found = parts(Cli("datasets", "--verify"))
     for name, kind in DATASETS.items():
         files = kind().files()
         assert set(files.values()) == {None}
@@ -76,47 +76,47 @@ def test_what_is_missing_is_named_with_its_place(data: Path) -> None:
 
 def test_files_put_where_it_says_are_found(data: Path) -> None:
     """The places that are printed are the places that are read."""
-    for name, said in parts(Told("datasets")).items():
+    for name, said in parts(Cli("datasets")).items():
         folder = Path(said["goes to"].replace("SALIENTRY_DATA", str(data)))
         folder.mkdir(parents=True)
         kind = "folder" if name == "assira" else "file"
         for file in said["missing"].split(", "):
             (folder / file).mkdir() if kind == "folder" else (folder / file).touch()
-        after = parts(Told("datasets"))[name]
+        after = parts(Cli("datasets"))[name]
         count = len(said["missing"].split(", "))
         assert after["here"] == f"{folder} ({count} {kind}{'s' if count > 1 else ''})" and "missing" not in after
         assert after["checksums"] == "not looked at (--verify)"
-        assert parts(Told("datasets", "--verify"))[name]["checksums"].startswith("WRONG: "), "they are empty"
+        assert parts(Cli("datasets", "--verify"))[name]["checksums"].startswith("WRONG: "), "they are empty"
 
 
-def test_what_is_there_is_told_with_its_checksums(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_there_is_reported_with_its_checksums(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(data, monkeypatch)
-    found = parts(Told("datasets", "--verify"))
+    found = parts(Cli("datasets", "--verify"))
     assert found["mnist"]["here"] == f"{data}/MNIST/raw (4 files)" and found["cifar10"]["here"] == f"{data}/{cifar10.FOLDER} (6 files)"
     assert found["mnist"]["checksums"] == found["cifar10"]["checksums"] == "right"
     assert "missing" in found["digits"]
     spoilt = data / cifar10.FOLDER / "data_batch_3"
     spoilt.write_bytes(b"spoilt")
     digest = hashlib.sha256(b"spoilt").hexdigest()
-    found = parts(Told("datasets", "--verify"))
+    found = parts(Cli("datasets", "--verify"))
     assert found["mnist"]["checksums"] == "right"
     assert found["cifar10"]["checksums"].startswith(f"WRONG: {spoilt} has the wrong checksum: 6 bytes with sha256 {digest[:16]}")
-    assert parts(Told("datasets"))["cifar10"]["checksums"] == "not looked at (--verify)"
+    assert parts(Cli("datasets"))["cifar10"]["checksums"] == "not looked at (--verify)"
 
 
 def test_pictures_without_checksums_say_so(data: Path) -> None:
     tiny_assira.draw(data / "asirra", count=3)
-    found = parts(Told("datasets", "--verify"))["assira"]
+    found = parts(Cli("datasets", "--verify"))["assira"]
     assert (found["here"], found["checksums"]) == (f"{data}/asirra (2 folders)", "none known; every picture can be read")
     tiny_assira.listed(data / "asirra")
-    assert parts(Told("datasets", "--verify"))["assira"]["checksums"] == "right"
+    assert parts(Cli("datasets", "--verify"))["assira"]["checksums"] == "right"
 
 
 def test_what_is_there_in_part_says_what_is_not(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(data, monkeypatch)
     (data / cifar10.FOLDER / "data_batch_2").unlink()
     (data / "MNIST" / "raw" / "t10k-labels-idx1-ubyte.gz").unlink()
-    found = parts(Told("datasets", "--verify"))
+    found = parts(Cli("datasets", "--verify"))
     assert found["cifar10"]["missing"] == "data_batch_2; 5 of 6 are here"
     assert found["mnist"]["missing"] == "t10k-labels-idx1-ubyte.gz; 3 of 4 are here"
 
@@ -124,20 +124,20 @@ def test_what_is_there_in_part_says_what_is_not(data: Path, monkeypatch: pytest.
 def test_unpacked_files_are_here_too(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (data / "MNIST").mkdir()
     tiny_mnist.put(data / "MNIST", monkeypatch, False)
-    found = parts(Told("datasets", "--verify"))["mnist"]
+    found = parts(Cli("datasets", "--verify"))["mnist"]
     assert (found["here"], found["checksums"]) == (f"{data}/MNIST (4 files)", "right")
     assert all(p and p.name in mnist.SHA256 for p in DATASETS["mnist"]().files().values())
 
 
 def test_without_a_data_folder_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SALIENTRY_DATA", raising=False)
-    told = Told("datasets")
-    assert told.code == 0 and told.lines[0] == "SALIENTRY_DATA is not set"
+    result = Cli("datasets")
+    assert result.code == 0 and result.lines[0] == "SALIENTRY_DATA is not set"
 
 
 def test_ones_own_data_come_in_as_it_says(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The calls that it prints, on real files."""
-    own = Told("datasets").out.split("\n\n")[-1]
+    own = Cli("datasets").out.split("\n\n")[-1]
     calls = [line.strip() for line in own.splitlines() if line.strip().startswith(("Folder(", "Arrays"))]
     assert len(calls) == 3
     monkeypatch.chdir(tmp_path)

@@ -31,7 +31,7 @@ from salientry.experiment.outputs import Outputs
 from salientry.experiment.run import Run
 from tests.tiny import recorded
 
-from .conftest import Told
+from .conftest import Cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,20 +78,20 @@ def recipe(monkeypatch: pytest.MonkeyPatch, made: Any) -> None:
     ids=lambda v: " ".join(v) if isinstance(v, list) else None,
 )
 def test_wrong_use(home: Path, command: str, arguments: list[str], words: list[str]) -> None:
-    Told(command, *arguments).refused(2, *words)
+    Cli(command, *arguments).refused(2, *words)
     assert not list(home.rglob("*"))
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["--bogus"], ["report"], ["check"], ["check", "folder"], ["report", "a", "b"]])
 def test_wrong_words(home: Path, arguments: list[str]) -> None:
-    Told(*arguments).refused(2)
+    Cli(*arguments).refused(2)
 
 
 def test_no_records_and_no_guard(home: Path, tmp_path: Path) -> None:
     for where in (tmp_path, tmp_path / "nowhere", tmp_path / "a b" / "ü"):
         for option in ([], ["--verify"]):
-            Told("report", where, *option).refused(2, f"no records in {where}", "there is no records.json")
-        Told("check", where, "x.png").refused(2, f"no guard in {where}", "there is no guard.json")
+            Cli("report", where, *option).refused(2, f"no records in {where}", "there is no records.json")
+        Cli("check", where, "x.png").refused(2, f"no guard in {where}", "there is no guard.json")
 
 
 # --- devices: 5 ----------------------------------------------------------------------------------------------------
@@ -104,15 +104,15 @@ def absent() -> str:
 @pytest.mark.parametrize("command", ["run", "plan"])
 def test_no_such_device(home: Path, command: str) -> None:
     there = "no CUDA device is here" if not torch.cuda.is_available() else "CUDA devices"
-    Told(command, "smoke", "--device", absent()).refused(5, f"cannot use device '{absent()}'", there)
-    Told(command, "smoke", "--device", "abacus").refused(5, "cannot use device 'abacus'")
-    Told(command, "smoke", "--device", "").refused(5, "cannot use device ''")
+    Cli(command, "smoke", "--device", absent()).refused(5, f"cannot use device '{absent()}'", there)
+    Cli(command, "smoke", "--device", "abacus").refused(5, "cannot use device 'abacus'")
+    Cli(command, "smoke", "--device", "").refused(5, "cannot use device ''")
 
 
 def test_no_such_device_is_no_flagged_image(left: Path) -> None:
     """Exit code 1 of ``check`` means flagged."""
     for device in (absent(), "abacus"):
-        Told("check", left / "guard", left / "natural.png", "--device", device).refused(2, f"cannot use device '{device}'")
+        Cli("check", left / "guard", left / "natural.png", "--device", device).refused(2, f"cannot use device '{device}'")
 
 
 # --- data: 3 -------------------------------------------------------------------------------------------------------
@@ -121,16 +121,16 @@ def test_no_such_device_is_no_flagged_image(left: Path) -> None:
 def test_a_data_set_that_is_not_here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What to get, and where it goes."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    Told("run", "smoke").refused(3, "pip install 'salientry[digits]'", "mnist_5k.csv.gz", "SALIENTRY_DATA/digits/", "not set")
+    Cli("run", "smoke").refused(3, "pip install 'salientry[digits]'", "mnist_5k.csv.gz", "SALIENTRY_DATA/digits/", "not set")
     monkeypatch.setenv("SALIENTRY_DATA", str(tmp_path))
-    Told("run", "smoke").refused(3, "mnist_5k.csv.gz", "SALIENTRY_DATA/digits/", f"SALIENTRY_DATA is {tmp_path}", "read_data")
+    Cli("run", "smoke").refused(3, "mnist_5k.csv.gz", "SALIENTRY_DATA/digits/", f"SALIENTRY_DATA is {tmp_path}", "read_data")
 
 
 def test_mnist_that_is_not_here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe(monkeypatch, only(MNIST()))
-    Told("run", "any").refused(3, "MNIST is not here", "SALIENTRY_DATA is not set", "MNIST/raw/train-images-idx3-ubyte.gz", "https://")
+    Cli("run", "any").refused(3, "MNIST is not here", "SALIENTRY_DATA is not set", "MNIST/raw/train-images-idx3-ubyte.gz", "https://")
     monkeypatch.setenv("SALIENTRY_DATA", str(tmp_path))
-    Told("run", "any").refused(3, "MNIST/raw/train-images-idx3-ubyte.gz", f"under {tmp_path}", "Get the four files")
+    Cli("run", "any").refused(3, "MNIST/raw/train-images-idx3-ubyte.gz", f"under {tmp_path}", "Get the four files")
 
 
 def test_a_wrong_checksum(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ def test_a_wrong_checksum(home: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     path.write_bytes(b"something else")
     expected = SHA256["train-images-idx3-ubyte.gz"][:16]
     found = hashlib.sha256(b"something else").hexdigest()[:16]
-    Told("run", "any").refused(3, str(path), "wrong checksum", "14 bytes", found, expected, "get it again")
+    Cli("run", "any").refused(3, str(path), "wrong checksum", "14 bytes", found, expected, "get it again")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_damaged_digits(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "digits").mkdir()
     path = tmp_path / "digits" / "mnist_5k.csv.gz"
     path.write_bytes(content)
-    Told("run", "any").refused(3, str(path), *words)
+    Cli("run", "any").refused(3, str(path), *words)
     assert not list(home.rglob("DONE"))
 
 
@@ -179,17 +179,17 @@ def test_a_damaged_result_in_the_store_is_named(store: Path, tmp_path: Path) -> 
     content = unlinked(path)
     path.write_bytes(content[:-8])
     again = f"remove {path.parent}, and the same command computes it again"
-    Told("run", "tiny", "--out", tmp_path / "o").refused(3, str(path), "is damaged: its sha256 is", again)
+    Cli("run", "tiny", "--out", tmp_path / "o").refused(3, str(path), "is damaged: its sha256 is", again)
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    Told("run", "tiny", "--out", tmp_path / "o").refused(3, str(path), "is damaged: its sha256 is", again)
+    Cli("run", "tiny", "--out", tmp_path / "o").refused(3, str(path), "is damaged: its sha256 is", again)
     path.write_bytes(content)
     path = path.with_name("result.json")
     unlinked(path)
     path.write_text("{ half")
-    Told("run", "tiny", "--out", tmp_path / "o").refused(3, str(path), "is damaged: its sha256 is", again)
-    Told("plan", "tiny").refused(3, str(path), "is damaged: its sha256 is", again)
+    Cli("run", "tiny", "--out", tmp_path / "o").refused(3, str(path), "is damaged: its sha256 is", again)
+    Cli("plan", "tiny").refused(3, str(path), "is damaged: its sha256 is", again)
     shutil.rmtree(path.parent)
-    assert Told("run", "tiny", "--out", tmp_path / "o").code == 0, "as it said"
+    assert Cli("run", "tiny", "--out", tmp_path / "o").code == 0, "as it said"
 
 
 def test_damaged_records(left: Path) -> None:
@@ -197,19 +197,19 @@ def test_damaged_records(left: Path) -> None:
     whole, arrays = json_path.read_text(), arrays_path.read_bytes()
     for option in ([], ["--verify"]):
         json_path.write_text(whole[: len(whole) // 2])
-        Told("report", left, *option).refused(3, str(json_path), "is no JSON")
+        Cli("report", left, *option).refused(3, str(json_path), "is no JSON")
         json_path.write_text(json.dumps(json.loads(whole) | {"schema": 99}))
-        Told("report", left, *option).refused(2, "records.json has schema 99; this version reads 3 and 4")
+        Cli("report", left, *option).refused(2, "records.json has schema 99; this version reads 3 and 4")
         json_path.write_text(whole)
         arrays_path.write_bytes(arrays[:-100])
-        Told("report", left, *option).refused(3, str(arrays_path), "truncated", f"{len(arrays) - 100} bytes")
+        Cli("report", left, *option).refused(3, str(arrays_path), "truncated", f"{len(arrays) - 100} bytes")
         arrays_path.write_bytes(b"")
-        Told("report", left, *option).refused(3, str(arrays_path), "no readable safetensors file")
+        Cli("report", left, *option).refused(3, str(arrays_path), "no readable safetensors file")
         arrays_path.unlink()
-        Told("report", left, *option).refused(4, str(arrays_path), "cannot read")
+        Cli("report", left, *option).refused(4, str(arrays_path), "cannot read")
         arrays_path.write_bytes(arrays)
     (left / "report.json").unlink()
-    Told("report", left, "--verify").refused(4, str(left / "report.json"), "cannot read")
+    Cli("report", left, "--verify").refused(4, str(left / "report.json"), "cannot read")
 
 
 def test_a_damaged_file_of_scores_is_not_a_lost_one(left: Path) -> None:
@@ -218,11 +218,11 @@ def test_a_damaged_file_of_scores_is_not_a_lost_one(left: Path) -> None:
     whole, other = path.read_bytes(), (left / "scores" / "published-FGSM.safetensors").read_bytes()
     for option in ([], ["--verify"], ["--cells", "figure2"]):
         path.write_bytes(whole[:-100])
-        Told("report", left, *option).refused(3, str(path), "truncated", f"{len(whole) - 100} bytes")
+        Cli("report", left, *option).refused(3, str(path), "truncated", f"{len(whole) - 100} bytes")
         path.write_bytes(b"")
-        Told("report", left, *option).refused(3, str(path), "no readable safetensors file")
+        Cli("report", left, *option).refused(3, str(path), "no readable safetensors file")
         path.write_bytes(other)
-        Told("report", left, *option).refused(3, "do not fit together")
+        Cli("report", left, *option).refused(3, "do not fit together")
 
 
 def spots(body: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -250,21 +250,21 @@ def test_a_damaged_guard_is_never_a_flagged_and_seldom_a_clean_image(left: Path,
     """Whatever stands in the file: one line and exit code 2, or, where it does not matter, the verdict it had."""
     path, picture = left / name, left / "natural.png"
     whole = json.loads(path.read_text())
-    usual = Told("check", left / "guard", picture)
+    usual = Cli("check", left / "guard", picture)
     harmless: set[tuple[Any, ...]] = set()
     places = [p for p in spots(whole) if not {"facts", "build"} & set(p[:-1]) or p[-1] == "model_confidence"]
     assert len(places) > 5
     for at in places:
         for value in (KeyError, None, float("nan")):
             path.write_text(json.dumps(damaged(whole, at, value)))
-            told = Told("check", left / "guard", picture)
-            if told.code == 2:
-                told.refused(2)
-                assert "defect" not in told.err or "build" in at, (at, value, told.err)  # what is in a net is its own affair
-            elif "score nan" in told.out:
-                assert told.code == 1, "a score that is no number is never clean"
+            result = Cli("check", left / "guard", picture)
+            if result.code == 2:
+                result.refused(2)
+                assert "defect" not in result.err or "build" in at, (at, value, result.err)  # what is in a net is its own affair
+            elif "score nan" in result.out:
+                assert result.code == 1, "a score that is no number is never clean"
             else:
-                assert (told.code, told.out) == (usual.code, usual.out), (at, value)
+                assert (result.code, result.out) == (usual.code, usual.out), (at, value)
                 harmless.add(at)
     assert not {at for at in harmless if at[0] in ("schema", "shape", "threshold")}
 
@@ -275,21 +275,21 @@ def test_damaged_weights(left: Path) -> None:
         whole = path.read_bytes()
         for size in (len(whole) - 4, 100, 0):
             path.write_bytes(whole[:size])
-            Told("check", left / "guard", left / "natural.png").refused(2, path.name)
+            Cli("check", left / "guard", left / "natural.png").refused(2, path.name)
         path.unlink()
-        Told("check", left / "guard", left / "natural.png").refused(2, path.name)
+        Cli("check", left / "guard", left / "natural.png").refused(2, path.name)
         path.write_bytes(whole)
 
 
 def test_weights_of_another_kind(left: Path, tmp_path: Path) -> None:
     (tmp_path / "w.pt").write_text("no weights")
     check = ["check", left / "guard", left / "natural.png", "--weights"]
-    Told(*check, tmp_path / "w.pt").refused(2, "w.pt cannot be read as weights")
-    Told(*check, tmp_path / "nowhere.pt").refused(2, "no weights at", "nowhere.pt")
-    told = Told(*check, *left.glob("guard/guard*.safetensors"))
-    told.refused(2, "do not fit Sequential", "Unexpected key")
-    assert len(told.err) < 600, "a line that somebody reads"
-    Told(*check[:3], "--classifier", "no/such/folder").refused(2, "neither a folder with a classifier.json nor of the form module:callable")
+    Cli(*check, tmp_path / "w.pt").refused(2, "w.pt cannot be read as weights")
+    Cli(*check, tmp_path / "nowhere.pt").refused(2, "no weights at", "nowhere.pt")
+    result = Cli(*check, *left.glob("guard/guard*.safetensors"))
+    result.refused(2, "do not fit Sequential", "Unexpected key")
+    assert len(result.err) < 600, "a line that somebody reads"
+    Cli(*check[:3], "--classifier", "no/such/folder").refused(2, "neither a folder with a classifier.json nor of the form module:callable")
 
 
 # --- writing: 4 ----------------------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_a_report_that_cannot_be_written(home: Path, tmp_path: Path) -> None:
     """A file stands where a folder should be; root may write anywhere else."""
     (tmp_path / "file").write_text("mine")
     for out, why in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "deep", "Not a directory")):
-        Told("run", "smoke", "--out", out).refused(4, f"cannot write {out}", why)
+        Cli("run", "smoke", "--out", out).refused(4, f"cannot write {out}", why)
     assert (tmp_path / "file").read_text() == "mine"
     assert not list(home.rglob("*")), "that is said before anything is computed"
 
@@ -309,15 +309,15 @@ def test_a_store_that_cannot_be_written(home: Path, tmp_path: Path, monkeypatch:
     for where, why in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "deep", "Not a directory")):
         monkeypatch.setenv("SALIENTRY_HOME", str(where))
         for command in ("run", "plan"):
-            Told(command, "smoke").refused(4, f"cannot write {where}", why)
+            Cli(command, "smoke").refused(4, f"cannot write {where}", why)
 
 
 def test_a_page_and_an_overlay_that_cannot_be_written(left: Path) -> None:
     (left / "report.html").unlink()
     (left / "report.html").mkdir()
-    Told("report", left).refused(4, f"cannot write {left / 'report.html'}", "it is a folder; a regular file expected")
+    Cli("report", left).refused(4, f"cannot write {left / 'report.html'}", "it is a folder; a regular file expected")
     for where in (left / "run.json", left / "run.json" / "deep"):
-        Told("check", left / "guard", left / "natural.png", "--overlay", where).refused(2, "cannot write", str(where))
+        Cli("check", left / "guard", left / "natural.png", "--overlay", where).refused(2, "cannot write", str(where))
 
 
 class Full(io.FileIO):
@@ -349,22 +349,22 @@ def test_a_full_disk_loses_nothing_that_was_done(store: Path, finished: Path, tm
     before = {p.parent.relative_to(store): p.stat().st_mtime_ns for p in store.glob("*/*/DONE")}
     assert 20 < len(before) < len(everything) - 20
     disk(monkeypatch, room=10)
-    told = Told("run", "tiny", "--out", tmp_path / "o")
-    told.refused(4, "is full", "what was complete is kept", "run the same command again")
+    result = Cli("run", "tiny", "--out", tmp_path / "o")
+    result.refused(4, "is full", "what was complete is kept", "run the same command again")
     after = {p.parent.relative_to(store): p.stat().st_mtime_ns for p in store.glob("*/*/DONE")}
     assert len(after) == len(before) + 10
     assert {k: after[k] for k in before} == before
     assert not [p for p in store.rglob(".new-*")], "what was half written is gone: it would fill the disk"
-    planned = re.search(r"(\d+) done, (\d+) left(?:, (\d+) that nobody needs)?", Told("plan", "tiny").lines[-1])
+    planned = re.search(r"(\d+) done, (\d+) left(?:, (\d+) that nobody needs)?", Cli("plan", "tiny").lines[-1])
     assert planned is not None and int(planned[1]) == len(after)
     assert int(planned[1]) + int(planned[2]) + int(planned[3] or 0) == len(everything)
-    Told("run", "tiny", "--out", tmp_path / "o").refused(4, "is full")
+    Cli("run", "tiny", "--out", tmp_path / "o").refused(4, "is full")
     monkeypatch.undo()
     monkeypatch.setenv("SALIENTRY_HOME", str(store))
     recipe(monkeypatch, running_tiny)
-    told = Told("run", "tiny", "--out", tmp_path / "o")
-    assert told.code == 0, told.err
-    assert f"{planned[2]} steps computed, {len(after)} re-used" in told.out
+    result = Cli("run", "tiny", "--out", tmp_path / "o")
+    assert result.code == 0, result.err
+    assert f"{planned[2]} steps computed, {len(after)} re-used" in result.out
     left_out = everything - {p.parent.relative_to(store) for p in store.glob("*/*/DONE")}
     assert len(left_out) == int(planned[3] or 0) and {p.parts[0] for p in left_out} <= {"scores"}, "validation scores that were chosen by"
     assert recorded(tmp_path / "o") == recorded(finished)
@@ -383,10 +383,10 @@ def test_a_disk_that_is_full_when_the_report_is_written(
     """Records, seven files of scores, gallery, classifier and guard are the files of arrays in a report; all steps are done already."""
     done = len(list(store.glob("*/*/DONE")))
     disk(monkeypatch, room)
-    told = Told("run", "tiny", "action=mark", "--out", left)
-    assert told.code == 4, told.err
-    assert told.err.startswith("error: the disk that holds ")
-    assert len(told.err.splitlines()) == 1
+    result = Cli("run", "tiny", "action=mark", "--out", left)
+    assert result.code == 4, result.err
+    assert result.err.startswith("error: the disk that holds ")
+    assert len(result.err.splitlines()) == 1
     assert len(list(store.glob("*/*/DONE"))) == done
     assert not (left / "report.html").exists(), "a page of the run before beside the records of this one"
 
@@ -399,17 +399,17 @@ def test_an_error_that_nobody_thought_of_is_one_line_too(home: Path, monkeypatch
         raise RuntimeError("first line\nsecond line")
 
     recipe(monkeypatch, lambda name: broken)
-    Told("run", "any").refused(70, "RuntimeError: first line second line", "--debug")
-    told = Told("run", "any", "--debug")
-    assert isinstance(told.exception, RuntimeError)
+    Cli("run", "any").refused(70, "RuntimeError: first line second line", "--debug")
+    result = Cli("run", "any", "--debug")
+    assert isinstance(result.exception, RuntimeError)
 
 
 def test_debug_lets_the_error_through(home: Path, left: Path) -> None:
     for arguments in (["run", "nope"], ["plan", "nope"], ["report", "nope"], ["check", "nope", left / "natural.png"]):
-        told = Told(*arguments, "--debug")
-        assert told.exception is not None
-        assert type(told.exception).__module__ == "salientry.errors"
-        assert not told.err
+        result = Cli(*arguments, "--debug")
+        assert result.exception is not None
+        assert type(result.exception).__module__ == "salientry.errors"
+        assert not result.err
 
 
 def test_the_traceback_is_shown_on_request_and_only_then(home: Path) -> None:
@@ -428,7 +428,7 @@ def test_an_error_says_in_which_step_it_was(home: Path, monkeypatch: pytest.Monk
             raise UsageError("no digits today")
 
     recipe(monkeypatch, only(Odd()))
-    Told("run", "any").refused(2, "no digits today", "in step read_data")
+    Cli("run", "any").refused(2, "no digits today", "in step read_data")
 
 
 def test_ctrl_c_in_the_middle_keeps_what_was_done(home: Path) -> None:
@@ -452,7 +452,7 @@ def test_ctrl_c_in_the_middle_keeps_what_was_done(home: Path) -> None:
     assert not out
     assert [p.parent.parent.name for p in home.glob("*/*/DONE")] == ["read_data"]
     assert not [p for p in home.rglob(".new-*")]
-    assert re.fullmatch(r"\d+ steps: 1 done, \d+ left, about .*", Told("plan", "smoke").lines[-1])
+    assert re.fullmatch(r"\d+ steps: 1 done, \d+ left, about .*", Cli("plan", "smoke").lines[-1])
 
 
 def test_an_interrupt_while_python_runs_text_has_its_exit_code_too(home: Path) -> None:
@@ -512,9 +512,9 @@ def test_a_result_that_only_the_report_reads_is_made_again(store: Path, left: Pa
     """Its scores are there, so nothing that is computed needs the detector; the records do."""
     path = sorted(store.glob("fit_detector/*-*"))[0]
     shutil.rmtree(path)
-    assert "1 left" in Told("plan", "tiny").lines[-1]
-    told = Told("run", "tiny", "--out", left)
-    assert told.code == 0, told.err
+    assert "1 left" in Cli("plan", "tiny").lines[-1]
+    result = Cli("run", "tiny", "--out", left)
+    assert result.code == 0, result.err
     assert (path / "DONE").exists() and recorded(left) == recorded(finished)
 
 
@@ -525,19 +525,19 @@ def test_an_old_report_stays_until_everything_new_was_read(store: Path, left: Pa
     for path in (next(store.glob("gallery/*/arrays.safetensors")), next(store.glob("scores/*/arrays.safetensors"))):
         content = unlinked(path)
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        Told("run", "tiny", "--out", left).refused(3, f"remove {path.parent}, and the same command computes it again")
+        Cli("run", "tiny", "--out", left).refused(3, f"remove {path.parent}, and the same command computes it again")
         assert {p: p.read_bytes() for p in left.rglob("*") if p.is_file()} == before
         path.write_bytes(content)
     (left / "run.json").write_text("{ half")
-    assert Told("run", "tiny", "--out", left).code == 0
+    assert Cli("run", "tiny", "--out", left).code == 0
 
 
-def test_results_without_checksums_are_told(store: Path, left: Path) -> None:
-    assert "have no checksums" not in Told("run", "tiny", "--out", left).out
+def test_results_without_checksums_are_reported(store: Path, left: Path) -> None:
+    assert "have no checksums" not in Cli("run", "tiny", "--out", left).out
     for done in list(store.glob("scores/*/DONE"))[:2]:
         unlinked(done)
         done.touch()
-    assert "note: 2 of them have no checksums, an earlier version wrote them" in Told("run", "tiny", "--out", left).out
+    assert "note: 2 of them have no checksums, an earlier version wrote them" in Cli("run", "tiny", "--out", left).out
 
 
 @pytest.mark.parametrize("odd", ["x", None, []])
@@ -547,5 +547,5 @@ def test_a_plan_bears_results_with_odd_seconds(store: Path, odd: Any) -> None:
     body = json.loads(path.read_text()) | {"seconds": odd}
     path.unlink()  # it is a link
     path.write_text(json.dumps(body))
-    told = Told("plan", "tiny")
-    assert told.code in (0, DataDamaged.exit_code), told.err
+    result = Cli("plan", "tiny")
+    assert result.code in (0, DataDamaged.exit_code), result.err

@@ -16,7 +16,7 @@ from salientry.cli.lines import shown
 from salientry.datasets._picture import read_pixels, write_pixels
 from salientry.guard import Guard
 
-from .conftest import Told
+from .conftest import Cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,12 +40,12 @@ def test_what_cannot_be_printed_is_escaped(text: str, line: str) -> None:
 def test_a_files_name_forges_no_line(left: Path, name: bytes) -> None:
     path = Path(os.fsdecode(os.path.join(os.fsencode(left), name)))
     shutil.copy(left / "natural.png", path)
-    told = Told("check", left / "guard", path)
-    assert told.code in (0, 1), told.err
-    assert len(told.lines) == 1 and "\x1b" not in told.out and shown(path.name) in told.out
+    result = Cli("check", left / "guard", path)
+    assert result.code in (0, 1), result.err
+    assert len(result.lines) == 1 and "\x1b" not in result.out and shown(path.name) in result.out
     path.write_bytes(b"no picture")
-    Told("check", left / "guard", path).refused(2, "cannot be read as a picture")
-    assert "\x1b" not in Told("check", left / "guard", path).err
+    Cli("check", left / "guard", path).refused(2, "cannot be read as a picture")
+    assert "\x1b" not in Cli("check", left / "guard", path).err
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
@@ -67,10 +67,10 @@ def test_every_readable_picture_gets_its_verdict_when_others_are_broken(left: Pa
     os.mkfifo(left / "pipe.png")
     write_pixels(left / "large.png", np.zeros((1, 30, 28), np.uint8))
     good = [left / "natural.png", left / "attacked.png"]
-    alone = Told("check", left / "guard", *good)
-    told = Told("check", left / "guard", good[0], left / "broken.png", left / "pipe.png", good[1], left / "large.png", left / "none.png")
-    assert told.code == 2 and told.out == alone.out and len(told.lines) == 2
-    errors = told.err.splitlines()
+    alone = Cli("check", left / "guard", *good)
+    result = Cli("check", left / "guard", good[0], left / "broken.png", left / "pipe.png", good[1], left / "large.png", left / "none.png")
+    assert result.code == 2 and result.out == alone.out and len(result.lines) == 2
+    errors = result.err.splitlines()
     assert len(errors) == 4 and all(line.startswith("error: ") for line in errors)
     for line, name in zip(errors, ("broken.png", "pipe.png", "large.png", "none.png"), strict=True):
         assert name in line
@@ -79,24 +79,24 @@ def test_every_readable_picture_gets_its_verdict_when_others_are_broken(left: Pa
 def test_grey_and_colour_files_are_judged_together(left: Path) -> None:
     pixels = read_pixels(left / "natural.png")
     write_pixels(left / "colour.png", pixels.repeat(3, 0))
-    told = Told("check", left / "guard", left / "natural.png", left / "colour.png")
-    assert told.code in (0, 1) and len({line.split(": ", 1)[1] for line in told.lines}) == 1
+    result = Cli("check", left / "guard", left / "natural.png", left / "colour.png")
+    assert result.code in (0, 1) and len({line.split(": ", 1)[1] for line in result.lines}) == 1
     pixels = pixels.repeat(3, 0)
     pixels[0] ^= 1
     write_pixels(left / "red.png", pixels)
-    Told("check", left / "guard", left / "red.png").refused(2, "is a colour picture; the guard's images are grey")
+    Cli("check", left / "guard", left / "red.png").refused(2, "is a colour picture; the guard's images are grey")
 
 
 def test_pictures_of_another_size_are_brought_to_the_guards_when_it_says_how(left: Path) -> None:
     small = read_pixels(left / "natural.png")
     write_pixels(left / "large.png", small.repeat(2, 1).repeat(2, 2))
-    Told("check", left / "guard", left / "large.png").refused(2, "is 56 x 56 pixels; the guard's images are 28 x 28", "resize=")
+    Cli("check", left / "guard", left / "large.png").refused(2, "is 56 x 56 pixels; the guard's images are 28 x 28", "resize=")
     guard = Guard.load(left / "guard", load_classifier(str(left / "classifier")))
     guard.resize = "squash"
     guard.save(left / "guard", "../classifier")
-    told = Told("check", left / "guard", left / "natural.png", left / "large.png")
-    assert told.code in (0, 1) and len(told.lines) == 2
-    plain = [line.split("class ")[1].split(",")[0] for line in told.lines]
+    result = Cli("check", left / "guard", left / "natural.png", left / "large.png")
+    assert result.code in (0, 1) and len(result.lines) == 2
+    plain = [line.split("class ")[1].split(",")[0] for line in result.lines]
     assert plain[0] == plain[1], "the same digit, twice as large"
 
 
@@ -104,13 +104,13 @@ def test_pictures_of_another_size_are_brought_to_the_guards_when_it_says_how(lef
 
 
 def test_too_many_workers_are_refused_and_leave_nothing(home: Path, tmp_path: Path) -> None:
-    Told("run", "smoke", "--workers", "100000", "--out", tmp_path / "deep" / "out").refused(2, "workers must be", "found 100000")
+    Cli("run", "smoke", "--workers", "100000", "--out", tmp_path / "deep" / "out").refused(2, "workers must be", "found 100000")
     assert not (tmp_path / "deep").exists()
 
 
 def test_a_start_that_fails_leaves_no_empty_folder(home: Path, tmp_path: Path) -> None:
-    Told("run", "fast", "dataset=mnist", "--out", tmp_path / "out").refused(3, "SALIENTRY_DATA")
+    Cli("run", "fast", "dataset=mnist", "--out", tmp_path / "out").refused(3, "SALIENTRY_DATA")
     assert not (tmp_path / "out").exists()
     (tmp_path / "mine").mkdir()
-    Told("run", "fast", "dataset=mnist", "--out", tmp_path / "mine").refused(3, "SALIENTRY_DATA")
+    Cli("run", "fast", "dataset=mnist", "--out", tmp_path / "mine").refused(3, "SALIENTRY_DATA")
     assert (tmp_path / "mine").is_dir()

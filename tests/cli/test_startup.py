@@ -12,7 +12,7 @@ import pytest
 
 import salientry
 
-from .conftest import Told
+from .conftest import Cli
 
 HEAVY = ("torch", "numpy", "scipy", "matplotlib", "PIL", "safetensors", "rich.progress")
 OPTIONS = {
@@ -83,31 +83,31 @@ def test_every_exported_name_is_loaded_when_it_is_asked_for() -> None:
 
 
 def test_version() -> None:
-    told = Told("--version")
-    assert (told.code, told.out) == (0, f"salientry {salientry.__version__}\n")
+    result = Cli("--version")
+    assert (result.code, result.out) == (0, f"salientry {salientry.__version__}\n")
 
 
 def test_help_names_the_commands_and_the_exit_codes() -> None:
-    told = Told("--help")
-    assert told.code == 0
+    result = Cli("--help")
+    assert result.code == 0
     for word in (*OPTIONS, "Exit codes", "0 fine", "2 wrong use", "3 data", "4 results", "5 no such device", "SALIENTRY_HOME"):
-        assert word in " ".join(told.out.split()), word
+        assert word in " ".join(result.out.split()), word
 
 
 @pytest.mark.parametrize("command", OPTIONS)
 def test_each_command_says_what_it_takes(command: str) -> None:
-    told = Told(command, "--help")
-    assert told.code == 0
-    said = " ".join(told.out.split())
+    result = Cli(command, "--help")
+    assert result.code == 0
+    said = " ".join(result.out.split())
     for word in OPTIONS[command]:
         assert word in said, word
 
 
 def test_nothing_at_all_shows_the_help() -> None:
-    told = Told()
-    assert told.code == 2
-    assert "Usage: " in told.out + told.err
-    assert "check" in told.out + told.err
+    result = Cli()
+    assert result.code == 2
+    assert "Usage: " in result.out + result.err
+    assert "check" in result.out + result.err
 
 
 def test_the_console_script_and_the_module_are_the_same(tmp_path: Path) -> None:

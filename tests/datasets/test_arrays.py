@@ -13,7 +13,7 @@ from salientry.datasets import DATASETS, Arrays
 from salientry.errors import DataDamaged, DataMissing, Error, UsageError
 from salientry.experiment.run import Run
 from salientry.keys import canonical, digest
-from salientry.protocol import deal
+from salientry.protocol import assign_roles
 from salientry.types import ROLES, Roles
 
 ROLES_ = Roles(4, 2, 2, 2, 2)
@@ -31,7 +31,7 @@ def test_what_goes_in_comes_out() -> None:
     (pool,) = Arrays(images(), labels(), ROLES_).read()
     assert np.array_equal(pool.images, images()) and np.array_equal(pool.labels, labels())
     assert pool.roles == ROLES
-    _, role, _ = deal([pool], ROLES_)
+    _, role, _ = assign_roles([pool], ROLES_)
     assert np.bincount(role).tolist() == [4, 2, 2, 2, 2]
 
 

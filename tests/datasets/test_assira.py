@@ -14,7 +14,7 @@ from salientry.datasets.assira import MANIFEST
 from salientry.errors import DataDamaged, DataMissing, UsageError
 from salientry.experiment.run import Run
 from salientry.keys import decode, digest, encode
-from salientry.protocol import deal
+from salientry.protocol import assign_roles
 from salientry.types import ROLES, Roles
 
 FEW = Roles(train=8, detector_train=0, validation=4, calibration=4, test=4)
@@ -76,7 +76,7 @@ def test_heads_have_no_images_of_their_own(root: Path) -> None:
     roles = ASSIRA().roles
     assert (roles.train, roles.detector_train, roles.validation, roles.calibration, roles.test) == (2133, 0, 237, 315, 315)
     pools = ASSIRA(FEW).read()
-    _, role, _ = deal(pools, FEW)
+    _, role, _ = assign_roles(pools, FEW)
     assert np.bincount(role, minlength=5).tolist() == [8, 0, 4, 4, 4]
     for k in (0, 2, 3, 4):
         assert pools[0].labels[role == k].mean() == 0.5, ROLES[k]
@@ -166,7 +166,7 @@ def test_real_pictures() -> None:
     """Whichever 3,000 or more they are: in proportion, without a picture in two roles, squashed and cropped to one size."""
     settings = ASSIRA()
     (pool,) = settings.read()
-    ids, role, _ = deal([pool], settings.roles)
+    ids, role, _ = assign_roles([pool], settings.roles)
     assert np.bincount(role[role >= 0], minlength=5).tolist() == [2133, 0, 237, 315, 315]
     share = pool.labels.mean()
     assert all(abs(pool.labels[role == r].mean() - share) < 0.01 for r in (0, 2, 3, 4)), "cats and dogs in proportion"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from salientry.datasets import CIFAR10, cifar10
 from salientry.datasets.cifar10 import FOLDER, SEEN, parse_batch
 from salientry.errors import DataDamaged, DataMissing
-from salientry.protocol import deal
+from salientry.protocol import assign_roles
 from salientry.randomness import image_ids
 from salientry.types import ROLES, Roles
 
@@ -62,7 +62,7 @@ def test_five_batches_and_a_test_batch_are_two_pools(folder: Path, monkeypatch: 
         shown = np.asarray(pool.images[:]).transpose(0, 2, 3, 1)
         assert np.array_equal(shown, np.concatenate([pixels(n) for n in names])), "red, green, blue; rows from the top"
         assert np.array_equal(pool.labels, np.concatenate([labels(n) for n in names]))
-    _, role, _ = deal([training, test], ROLES_)
+    _, role, _ = assign_roles([training, test], ROLES_)
     assert (role[: 5 * EACH] < 3).all() and (role[5 * EACH :] >= 3).all()
 
 
@@ -151,18 +151,18 @@ def test_the_first_images_of_the_test_file_are_for_calibration(folder: Path, mon
     monkeypatch.setattr(cifar10, "SEEN", 12)
     training, test = CIFAR10(ROLES_).read()
     assert (training.pinned, test.pinned) == (0, 12)
-    _, role, rank = deal([training, test], ROLES_)
+    _, role, rank = assign_roles([training, test], ROLES_)
     mine = role[5 * EACH :]
     assert (mine[:12] == ROLES.index("calibration")).all()
     assert (mine[12:] == ROLES.index("calibration")).sum() == 8 and (mine == ROLES.index("test")).sum() == 20
-    assert np.array_equal(role[: 5 * EACH], deal([training], ROLES_)[1]), "the training file is dealt as ever"
+    assert np.array_equal(role[: 5 * EACH], assign_roles([training], ROLES_)[1]), "the training file is split as before"
     assert sorted(rank[5 * EACH :][mine == 3].tolist()) == list(range(20))
 
 
 def test_what_is_pinned_hardly_moves_the_classes(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(cifar10, "SEEN", 10)
     _, test = CIFAR10(ROLES_).read()
-    _, role, _ = deal([test], ROLES_)
+    _, role, _ = assign_roles([test], ROLES_)
     for r in (3, 4):
         assert np.bincount(test.labels[role == r], minlength=10).tolist() == [2] * 10
 
@@ -183,7 +183,7 @@ def test_the_real_files() -> None:
     assert (whole.mean((0, 2, 3)) / 255).tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=1e-4), "the known means, red first"
     assert (whole.std((0, 2, 3)) / 255).tolist() == pytest.approx([0.2470, 0.2435, 0.2616], abs=1e-4)
     assert training.labels[:5].tolist() == [6, 9, 9, 4, 1] and test.labels[:5].tolist() == [3, 8, 8, 0, 6]
-    ids, role, rank = deal([training, test], CIFAR10().roles)
+    ids, role, rank = assign_roles([training, test], CIFAR10().roles)
     assert np.bincount(role).tolist() == [40_000, 5_000, 5_000, 5_000, 5_000]
     assert (role[:50_000] < 3).all() and (role[50_000:] >= 3).all()
     assert (role[50_000:53_000] == ROLES.index("calibration")).all()

@@ -12,7 +12,7 @@ import pytest
 from salientry.datasets import Digits
 from salientry.datasets.digits import FILE, PIXELS
 from salientry.errors import DataDamaged, DataMissing
-from salientry.protocol import deal
+from salientry.protocol import assign_roles
 from salientry.randomness import image_ids
 from salientry.types import Pool
 
@@ -69,7 +69,7 @@ def test_every_number_of_the_table_arrives(digits: Pool, packed: Path) -> None:
 
 
 def test_the_default_roles_are_dealt_in_equal_classes(digits: Pool) -> None:
-    ids, role, _ = deal([digits], Digits().roles)
+    ids, role, _ = assign_roles([digits], Digits().roles)
     assert (role >= 0).all()
     assert [np.bincount(digits.labels[role == r]).tolist() for r in range(5)] == [[n] * 10 for n in (200, 100, 40, 80, 80)]
     assert sum(len(set(ids[role == r])) for r in range(5)) == 5000

@@ -17,7 +17,7 @@ from salientry.errors import DataDamaged, DataMissing, Error, UsageError
 from salientry.experiment.run import Run
 from salientry.experiment.steps import classify, train_classifier
 from salientry.keys import canonical, digest
-from salientry.protocol import deal
+from salientry.protocol import assign_roles
 from salientry.randomness import image_ids
 from salientry.types import ROLES, Pool, Roles, Shape
 
@@ -70,7 +70,7 @@ def test_slices_are_those_of_the_whole(root: Path) -> None:
     (pool,) = Folder(root, ROLES_).read()
     for rows in (slice(0, 3), slice(5, 6), slice(9, 40), slice(4, 4), slice(-2, None)):
         assert np.array_equal(pool.images[rows], pixels(pool)[rows])
-    ids, role, _ = deal([pool], ROLES_)
+    ids, role, _ = assign_roles([pool], ROLES_)
     assert ids.tolist() == image_ids(pixels(pool)).tolist()
     assert np.bincount(role).tolist() == [4, 2, 2, 2, 2]
 
@@ -155,7 +155,9 @@ def test_names_and_file_formats_are_no_content(root: Path, change: Callable[[Pat
     (b,) = after.read()
     assert digest(before) == digest(after) and canonical(after) == after.fingerprint
     assert b.images.ids.tolist() == ids and np.array_equal(a.labels, b.labels)  # type: ignore[attr-defined]
-    assert all(np.array_equal(x, y) for x, y in zip(deal([b], ROLES_), deal(Folder(moved, ROLES_).read(), ROLES_), strict=True))
+    assert all(
+        np.array_equal(x, y) for x, y in zip(assign_roles([b], ROLES_), assign_roles(Folder(moved, ROLES_).read(), ROLES_), strict=True)
+    )
 
 
 def changed_pixel(root: Path) -> None:
@@ -384,7 +386,7 @@ def test_copies_in_one_class_are_refused_when_they_have_two_roles(root: Path) ->
     for k in range(1, 13):
         roles = Roles(k, 13 - k, 0, 0, 0)
         try:
-            deal(Folder(root, roles).read(), roles)
+            assign_roles(Folder(root, roles).read(), roles)
         except DataDamaged as e:
             apart += 1
             said = str(e)
@@ -422,5 +424,5 @@ def test_wrong_use(root: Path) -> None:
     with pytest.raises(UsageError, match=r"0\.png is a file; a folder with one sub-folder"):
         Folder(root / "cat" / "0.png", ROLES_)
     with pytest.raises(UsageError, match="want 13 images; there are 12"):
-        deal(Folder(root, Roles(5, 2, 2, 2, 2)).read(), Roles(5, 2, 2, 2, 2))
+        assign_roles(Folder(root, Roles(5, 2, 2, 2, 2)).read(), Roles(5, 2, 2, 2, 2))
     assert Folder not in DATASETS.values(), "a recipe on the command line has no folder to give"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from salientry.datasets import MNIST, _files, mnist
 from salientry.datasets._files import parse_idx
 from salientry.errors import DataDamaged, DataMissing
-from salientry.protocol import deal
+from salientry.protocol import assign_roles
 from salientry.types import Roles
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -61,7 +61,7 @@ def test_the_four_files_are_two_pools(folder: Path, monkeypatch: pytest.MonkeyPa
         assert np.array_equal(pool.labels, expected[f"{part}-labels-idx1-ubyte"])
         assert pool.images.dtype == np.uint8 and pool.labels.dtype == np.int64
     assert training.roles == ("train", "detector_train", "validation") and test.roles == ("calibration", "test")
-    _, role, _ = deal([training, test], Roles(20, 10, 10, 10, 10))
+    _, role, _ = assign_roles([training, test], Roles(20, 10, 10, 10, 10))
     assert (role[:40] < 3).all() and (role[40:] >= 3).all()
 
 
@@ -181,7 +181,7 @@ def test_the_real_files() -> None:
     assert training.images.mean() / 255 == pytest.approx(0.1307, abs=1e-4) and training.images.std() / 255 == pytest.approx(
         0.3081, abs=1e-4
     )
-    ids, role, _ = deal([training, test], MNIST().roles)
+    ids, role, _ = assign_roles([training, test], MNIST().roles)
     assert (role >= 0).all() and len(set(ids)) == 70_000
     assert np.bincount(role).tolist() == [50_000, 5_000, 5_000, 5_000, 5_000]
     assert (role[:60_000] < 3).all() and (role[60_000:] >= 3).all()

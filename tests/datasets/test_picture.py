@@ -128,8 +128,8 @@ def tiff(pixel: bytes) -> bytes:
     entries = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 14), (277, 3, 1, 3)]
     entries += [(278, 3, 1, 1), (279, 4, 1, 6)]
     head = b"II*\0" + (20).to_bytes(4, "little") + b"\x10\0\x10\0\x10\0" + pixel
-    told = b"".join(b"".join(n.to_bytes(s, "little") for n, s in zip(entry, (2, 2, 4, 4), strict=True)) for entry in entries)
-    return head + len(entries).to_bytes(2, "little") + told + bytes(4)
+    tags = b"".join(b"".join(n.to_bytes(s, "little") for n, s in zip(entry, (2, 2, 4, 4), strict=True)) for entry in entries)
+    return head + len(entries).to_bytes(2, "little") + tags + bytes(4)
 
 
 @pytest.mark.parametrize("name", sorted(refused(Path())))

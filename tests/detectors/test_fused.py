@@ -65,7 +65,7 @@ def test_score_is_the_logistic_combination_computed_by_hand() -> None:
         assert torch.equal(each.argmax(1), (z * detector.head.slope.detach()).argmax(1))
 
 
-def test_what_each_adds_is_told_by_the_slope_that_is_used() -> None:
+def test_what_each_adds_is_reported_by_the_slope_that_is_used() -> None:
     """A slope below the floor is the floor, in the sum and in its terms."""
     head = fused(*members()).head
     head.slope.data = torch.tensor([2.0, -3.0, 0.0])

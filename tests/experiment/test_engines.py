@@ -44,9 +44,9 @@ def adds(values: list[Any]) -> float:
 
 
 @step("sleeps")
-def sleeps(seconds: float, begun: str) -> float:
+def sleeps(seconds: float, started: str) -> float:
     """Leaves its process id behind and takes its time."""
-    Path(begun).write_text(str(os.getpid()))
+    Path(started).write_text(str(os.getpid()))
     time.sleep(seconds)
     return seconds
 
@@ -139,11 +139,11 @@ def test_workers_share_the_work_and_tell_of_it(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     one, two = Run(tmp_path / "one"), Run(Path("..") / "two")
-    begun: list[tuple[str, int, int]] = []
+    started: list[tuple[str, int, int]] = []
     ended: list[str] = []
 
     def listener(h: Handle, index: int, of: int) -> Any:
-        begun.append((h.fingerprint, index, of))
+        started.append((h.fingerprint, index, of))
 
         def heard(done: int, total: int) -> None:
             assert 0 <= done <= total
@@ -156,9 +156,9 @@ def test_workers_share_the_work_and_tell_of_it(tmp_path: Path, monkeypatch: pyte
     first = one.compute(mine[0])
     second = two.compute(mine[1], listener, workers=2)
     assert keys(first) == keys(second)
-    assert sorted(ended) == sorted(k for k, _, _ in begun) == sorted(h.fingerprint for h, _ in second.made)
-    assert [i for _, i, _ in begun] == list(range(7))
-    assert {n for _, _, n in begun} == {7}
+    assert sorted(ended) == sorted(k for k, _, _ in started) == sorted(h.fingerprint for h, _ in second.made)
+    assert [i for _, i, _ in started] == list(range(7))
+    assert {n for _, _, n in started} == {7}
     for a, b in zip(*mine, strict=True):
         assert one.get(a) == two.get(b)
     made = [two.get(two.do(draws, i)) for i in range(4)]
@@ -253,15 +253,15 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_no_worker_outlives_its_caller(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "caller.py").write_text(CALLER)
-    begun = [tmp_path / "store" / f"begun{i}" for i in range(2)]
+    started = [tmp_path / "store" / f"begun{i}" for i in range(2)]
     command = [sys.executable, str(tmp_path / "caller.py"), str(tmp_path / "store")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # whoever started the tests in the background made it deaf
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hears
     )
-    wait_for(lambda: all(b.exists() and b.read_text() for b in begun))
-    pids = [int(b.read_text()) for b in begun]
+    wait_for(lambda: all(b.exists() and b.read_text() for b in started))
+    pids = [int(b.read_text()) for b in started]
     assert all(alive(p) for p in pids)
     if number == signal.SIGINT:
         os.killpg(process.pid, number)  # as Ctrl-C does: everyone in the foreground gets it
@@ -311,11 +311,11 @@ def test_what_does_not_arrive_is_computed_here(tmp_path: Path) -> None:
     assert run.get(run.do(draws, 1))["pid"] == os.getpid()
 
 
-def test_an_exception_that_cannot_travel_is_told_as_text() -> None:
+def test_an_exception_that_cannot_travel_is_reported_as_text() -> None:
     odd = Odd(1, 2)
     odd.add_note("in step odd")
-    told = engines._portable(odd, RuntimeError)
-    assert (type(told), str(told), told.__notes__) == (RuntimeError, "Odd: 1 and 2", ["in step odd"])
+    carried = engines._portable(odd, RuntimeError)
+    assert (type(carried), str(carried), carried.__notes__) == (RuntimeError, "Odd: 1 and 2", ["in step odd"])
     usual = UsageError("as it is")
     assert engines._portable(usual, RuntimeError) is usual
 
@@ -336,7 +336,7 @@ def test_what_most_waits_for_comes_first(tmp_path: Path) -> None:
     run = Run(tmp_path)
     a, b, c = (run.do(draws, i) for i in range(3))
     late = run.do(behind, c)
-    going = run._begun([a, b, late], None)
+    going = run._start([a, b, late], None)
     names = {h.fingerprint: n for n, h in {"a": a, "b": b, "c": c, "late": late}.items()}
 
     def order(seconds: dict[str, float]) -> str:

@@ -271,10 +271,10 @@ def kept(classifier: nn.Module, naturals: tuple[Tensor, Tensor], store: Path) ->
         patch.setattr("salientry.experiment.fit_guard.FULL_RESOLUTION", CHEAP)
         with pytest.warns(UserWarning, match="calibration images|hardly fool") as noted:
             found = fit_guard(classifier, *naturals, attacks=(*SEEN, FEEBLE), saliency=SALIENCY, store=store)
-    told = [str(w.message) for w in noted if "hardly fool" in str(w.message)]
-    assert len(told) == 1
-    assert label(FEEBLE) in told[0] and "of 150 images" in told[0] and "DeepFool" not in told[0]
-    assert all(w.filename == __file__ for w in noted if "hardly fool" in str(w.message)), "told where it was called"
+    messages = [str(w.message) for w in noted if "hardly fool" in str(w.message)]
+    assert len(messages) == 1
+    assert label(FEEBLE) in messages[0] and "of 150 images" in messages[0] and "DeepFool" not in messages[0]
+    assert all(w.filename == __file__ for w in noted if "hardly fool" in str(w.message)), "reported where it was called"
     return found
 
 
@@ -351,7 +351,7 @@ def test_attacks_that_all_hardly_fool_are_an_error(classifier: nn.Module, natura
 def test_maps_that_are_none_stop_it_with_their_figures(classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     with pytest.raises(MapCheckFailed, match=r"failed its sanity check on 60 images: .* is -?\d\.\d+ \[-?\d\.\d+, -?\d\.\d+\], at least"):
         fit_guard(classifier, *naturals, saliency=USELESS, store=tmp_path, on_failed_maps="stop")
-    assert not {"attack_images", "fit_detector"} & {p.name for p in tmp_path.iterdir()}, "told before the attacks take their time"
+    assert not {"attack_images", "fit_detector"} & {p.name for p in tmp_path.iterdir()}, "reported before the attacks take their time"
     with pytest.raises(MapCheckFailed, match=r"SPD needs the maps, and .*failed its sanity check.*on_failed_maps='mark'.*name a detector"):
         fit_guard(classifier, *naturals, **ONE, saliency=USELESS, store=tmp_path)
     with pytest.warns(UserWarning, match="calibration images"):
@@ -368,10 +368,10 @@ def test_maps_that_are_none_are_left_out_and_the_fit_goes_on(
     monkeypatch.setattr("salientry.experiment.fit_guard.candidates", lambda *heads: cheap)
     with pytest.warns(UserWarning, match="calibration images|left out") as noted:
         found = fit_guard(classifier, *naturals, attacks=SEEN, saliency=USELESS, store=tmp_path)
-    told = [str(w.message) for w in noted if "left out" in str(w.message)]
-    assert len(told) == 1
-    assert re.search(r"left out the maps: .*failed its sanity check on 60 images.*on_failed_maps='mark'", told[0])
-    assert all(w.filename == __file__ for w in noted if "left out" in str(w.message)), "told where it was called"
+    messages = [str(w.message) for w in noted if "left out" in str(w.message)]
+    assert len(messages) == 1
+    assert re.search(r"left out the maps: .*failed its sanity check on 60 images.*on_failed_maps='mark'", messages[0])
+    assert all(w.filename == __file__ for w in noted if "left out" in str(w.message)), "reported where it was called"
     assert found.saliency is None
     assert list(facts_of(found.detector)["choice"]["worst"]) == ["Margin", "HighFrequency", "Fused"]
     assert "left out: the maps: " in str(found)
@@ -400,10 +400,10 @@ def test_classes_that_do_not_occur_take_only_the_maps_away(
     net = Padded(classifier, 1000)
     with pytest.warns(UserWarning, match="calibration images|left out") as noted:
         found = fit_guard(net, naturals[0][:400], naturals[1][:400], attacks=(DeepFool(),))
-    told = [str(w.message) for w in noted if "left out" in str(w.message)]
-    assert len(told) == 1
-    assert "left out the maps: 4 of 1000 classes have 12 or more of the 180 images" in told[0]
-    assert "give more images" in told[0]
+    messages = [str(w.message) for w in noted if "left out" in str(w.message)]
+    assert len(messages) == 1
+    assert "left out the maps: 4 of 1000 classes have 12 or more of the 180 images" in messages[0]
+    assert "give more images" in messages[0]
     assert found.shape.classes == 1000
     assert found.saliency is None
     with pytest.raises(UsageError, match=r"SPD needs the maps, and 4 of 1000 classes.*name a detector that does without"):
@@ -453,9 +453,9 @@ def test_images_come_as_a_folder(classifier: nn.Module, tmp_path: Path) -> None:
 def test_how_pictures_of_another_size_come_is_kept_in_the_guard(classifier: nn.Module, usual: Guard, tmp_path: Path) -> None:
     assert usual.resize is None
     with pytest.warns(UserWarning, match="calibration images"):
-        told = fit_guard(classifier, X, Y, resize="crop", **FEW)
-    told.save(tmp_path)
-    assert told.resize == Guard.load(tmp_path, classifier).resize == "crop"
+        messages = fit_guard(classifier, X, Y, resize="crop", **FEW)
+    messages.save(tmp_path)
+    assert messages.resize == Guard.load(tmp_path, classifier).resize == "crop"
 
 
 def test_a_stream_of_images_is_never_in_memory(tmp_path: Path) -> None:
@@ -516,7 +516,7 @@ def test_what_a_network_raises_in_the_middle_is_its_error(classifier: nn.Module,
         fit_guard(Falls(classifier, error), X, Y, **FEW)
 
 
-def test_progress_is_told_from_the_first_step_to_the_last_and_nothing_is_printed(
+def test_progress_is_reported_from_the_first_step_to_the_last_and_nothing_is_printed(
     classifier: nn.Module, capsys: pytest.CaptureFixture[str]
 ) -> None:
     heard: list[tuple[float, float]] = []
@@ -766,8 +766,8 @@ class Patched(nn.Module):
 
 @pytest.mark.filterwarnings("ignore:.*calibration images")
 def test_layers_that_are_left_out_are_named_once(classifier: nn.Module, naturals: tuple[Tensor, Tensor]) -> None:
-    with pytest.warns(UserWarning, match=r"1 of 4 layers are left out of the features") as told:
+    with pytest.warns(UserWarning, match=r"1 of 4 layers are left out of the features") as messages:
         guard = fit_guard(Patched(classifier), *naturals, detector=PooledActivations(epochs=1), attacks=(FGSM(0.3),))
-    about = [w for w in told if "left out of the features" in str(w.message)]
+    about = [w for w in messages if "left out of the features" in str(w.message)]
     assert len(about) == 1 and "side ((192, 4) for 3 images)" in str(about[0].message) and about[0].filename == __file__
     assert len(guard(naturals[0][:8])) == 8

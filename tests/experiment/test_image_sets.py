@@ -80,7 +80,7 @@ def test_a_transplant_is_the_next_images_perturbation(image_sets: ImageSets) -> 
     assert image_sets.run.get(control).facts["of"] == "DeepFool-steps=6"
 
 
-def test_the_round_trip_is_told_in_float_whatever_the_protocol(image_sets: ImageSets) -> None:
+def test_the_round_trip_is_reported_in_float_whatever_the_protocol(image_sets: ImageSets) -> None:
     strict, published = (image_sets.control(RoundTrip(), ATTACK, protocol) for protocol in (STRICT, PUBLISHED))
     assert strict is published
     assert strict.args["protocol"] == PUBLISHED

@@ -289,21 +289,21 @@ def test_wrong_use_is_said(tmp_path: Path) -> None:
         run.get(run.do(plus, run.dataset(Numbers())["test"], Add()))
 
 
-def test_progress_is_told_and_threads_are_as_before(tmp_path: Path) -> None:
+def test_progress_is_reported_and_threads_are_as_before(tmp_path: Path) -> None:
     run = Run(tmp_path)
     h = run.do(plus, run.dataset(Numbers())["train"], Add())
-    told: list[tuple[str, int, int]] = []
+    calls: list[tuple[str, int, int]] = []
 
     def listener(handle: Handle, index: int, of: int) -> Any:
         def heard(done: int, total: int) -> None:
             assert handle.step is not None
-            told.append((handle.step.name, done, total))
+            calls.append((handle.step.name, done, total))
 
         return heard
 
     threads = torch.get_num_threads()
     run.compute([h], listener)
-    assert [t for t in told if t[0] == "plus"] == [*(("plus", i, 6) for i in range(6)), ("plus", 1, 1)]  # at last: made
+    assert [t for t in calls if t[0] == "plus"] == [*(("plus", i, 6) for i in range(6)), ("plus", 1, 1)]  # at last: made
     assert torch.get_num_threads() == threads
     assert PROGRESS.get(None) is None
 
@@ -323,7 +323,7 @@ def test_the_record_says_how_it_was_made(tmp_path: Path) -> None:
     assert body["machine"] == machine("cpu")
 
 
-def test_a_handle_is_told_in_a_line_however_long_its_graph(tmp_path: Path) -> None:
+def test_a_handle_is_reported_in_a_line_however_long_its_graph(tmp_path: Path) -> None:
     run = Run(tmp_path)
     h = run.do(total, run.do(plus, run.dataset(Numbers())["train"], Add()))
     for _ in range(40):

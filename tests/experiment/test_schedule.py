@@ -91,9 +91,9 @@ class Shop:
         """What a fresh process computes, by name; the functions that ran say the same."""
         Path(self.log).write_text("")
         again = Run(self.run.store.root)
-        told = [h.step.name for h in again.missing(list(wanted)) if h.step]
+        names = [h.step.name for h in again.missing(list(wanted)) if h.step]
         made = [h.step.name for h, _ in again.compute(list(wanted), workers=workers).made if h.step]
-        assert told == made, "missing() and compute() do not agree"
+        assert names == made, "missing() and compute() do not agree"
         assert all(again.done(h) for h in wanted)
         for h in wanted:
             again.get(h)

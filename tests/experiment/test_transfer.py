@@ -37,8 +37,8 @@ def results(store: Path) -> set[str]:
 
 
 def left_out(folder: Path) -> set[str]:
-    told = json.loads((folder / "manifest.json").read_text())["left_out"]["results"]
-    return {f"{step}/{name}" for step, names in told.items() for name in names}
+    manifest = json.loads((folder / "manifest.json").read_text())["left_out"]["results"]
+    return {f"{step}/{name}" for step, names in manifest.items() for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,9 @@ def forged(folder: Path, members: list[tuple[tarfile.TarInfo, bytes]], **changes
     folder.mkdir()
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
-        for told, content in members:
-            told.size = len(content)
-            tar.addfile(told, io.BytesIO(content))
+        for member, content in members:
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
     data = packed.getvalue()
     name = changes.pop("name", "results.tar.0000")
     (folder / name).write_bytes(data)
@@ -70,10 +70,10 @@ GOOD = "score/SPD-0123456789ab"
 
 
 def member(name: str, body: Any = None, **changes: Any) -> tuple[tarfile.TarInfo, bytes]:
-    told = tarfile.TarInfo(name)
+    member = tarfile.TarInfo(name)
     for k, v in changes.items():
-        setattr(told, k, v)
-    return told, json.dumps({"step": "score", "key": "0123456789ab" + 52 * "0", "kind": "value"} if body is None else body).encode()
+        setattr(member, k, v)
+    return member, json.dumps({"step": "score", "key": "0123456789ab" + 52 * "0", "kind": "value"} if body is None else body).encode()
 
 
 # --- what comes along ----------------------------------------------------------------------------------------------
@@ -98,15 +98,15 @@ def test_left_out_are_the_pixels_and_nothing_else(exported: Path, finished_store
         pictures = body["kind"] in ("rows", "columns") and [k for k in PIXELS & set(arrays) if len(arrays[k]) > 32]
         assert (name in absent) == bool(pictures), name
     assert "gallery" in {n.split("/")[0] for n in results(finished_store) - absent}, "six pictures are figures"
-    told = json.loads((exported / "manifest.json").read_text())
+    manifest = json.loads((exported / "manifest.json").read_text())
     size = sum((finished_store / n / f).stat().st_size for n in absent for f in ("result.json", "arrays.safetensors"))
-    assert told["left_out"]["bytes"] == size
+    assert manifest["left_out"]["bytes"] == size
 
 
 def test_files_are_no_larger_than_the_limit(exported: Path, finished_store: Path, tmp_path: Path) -> None:
-    told = json.loads((exported / "manifest.json").read_text())
-    assert len(told["files"]) > 10
-    assert {f["name"]: f["bytes"] for f in told["files"]} == {p.name: p.stat().st_size for p in exported.glob("results.*")}
+    manifest = json.loads((exported / "manifest.json").read_text())
+    assert len(manifest["files"]) > 10
+    assert {f["name"]: f["bytes"] for f in manifest["files"]} == {p.name: p.stat().st_size for p in exported.glob("results.*")}
     assert max(p.stat().st_size for p in exported.iterdir()) == SMALL
     whole = export_results(finished_store, tmp_path)
     assert LIMIT < 15 * 2**20
@@ -116,8 +116,8 @@ def test_files_are_no_larger_than_the_limit(exported: Path, finished_store: Path
 
 def test_a_plain_tar_reads_it(exported: Path, finished_store: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(b"".join(p.read_bytes() for p in sorted(exported.glob("results.*"))))) as tar:
-        for told in tar:
-            assert tar.extractfile(told).read() == (finished_store / told.name).read_bytes()  # type: ignore[union-attr]
+        for member in tar:
+            assert tar.extractfile(member).read() == (finished_store / member.name).read_bytes()  # type: ignore[union-attr]
 
 
 def test_equal_stores_give_equal_exports(exported: Path, finished_store: Path, tmp_path: Path) -> None:

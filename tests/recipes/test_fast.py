@@ -41,22 +41,22 @@ from tests.tiny_fast import CW, ROLES, SMALL, config, finish
 SMALL_LABEL = "BIM-step_size=0.0375"
 
 
-def _tell(folder: Path) -> None:
+def _make(folder: Path) -> None:
     _, _, outcome = finish(folder / "store", folder / "out")
     assert not outcome.skipped
     write(folder / "out")
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, Outputs]:
-    folder, mine = shared("fast", _tell), tmp_path_factory.mktemp("fast")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, Outputs]:
+    folder, mine = shared("fast", _make), tmp_path_factory.mktemp("fast")
     run = Run(linked(folder / "store", mine / "store"))
     return Path(shutil.copytree(folder / "out", mine / "out")), run, build(run, config())
 
 
 @pytest.fixture(scope="module")
-def records(told: tuple[Path, Run, Outputs]) -> Scores:
-    return Scores.read(told[0])
+def records(finished: tuple[Path, Run, Outputs]) -> Scores:
+    return Scores.read(finished[0])
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def found(records: Scores) -> Made:
 # --- what stands on what ------------------------------------------------------------------------------------------
 
 
-def test_the_settings_of_id_plus_are_chosen_on_select_alone(told: tuple[Path, Run, Outputs]) -> None:
-    _, run, outputs = told
+def test_the_settings_of_id_plus_are_chosen_on_select_alone(finished: tuple[Path, Run, Outputs]) -> None:
+    _, run, outputs = finished
     assert outputs.recipe is not None
     stands = upstream(outputs.recipe).values()
     assert {h.args["role"] for h in stands if "role" in h.args} == {"train", "detector_train", "validation"}
@@ -98,8 +98,8 @@ def test_each_row_has_the_heads_that_its_place_asks_for(records: Scores) -> None
     assert rows["published", "FGSM", "SPD (replica)"] == 1
 
 
-def test_records_are_small_and_scores_keep_twelve_digits(told: tuple[Path, Run, Outputs]) -> None:
-    out, run, outputs = told
+def test_records_are_small_and_scores_keep_twelve_digits(finished: tuple[Path, Run, Outputs]) -> None:
+    out, run, outputs = finished
     assert not list(out.rglob("*.safetensors.xz.tmp"))
     assert (out / "records.safetensors.xz").exists()
     assert all(s.endswith(".safetensors.xz") for s in json.loads((out / "records.json").read_text())["shards"])
@@ -115,9 +115,9 @@ def test_records_are_small_and_scores_keep_twelve_digits(told: tuple[Path, Run, 
     assert (np.diff(rounded(scores)) >= 0).all(), "order is kept"
 
 
-def test_rounding_flags_nothing_that_was_not_flagged(told: tuple[Path, Run, Outputs], records: Scores) -> None:
+def test_rounding_flags_nothing_that_was_not_flagged(finished: tuple[Path, Run, Outputs], records: Scores) -> None:
     """Scores with many ties at the threshold are where it would show: the threshold is one of them."""
-    _, run, outputs = told
+    _, run, outputs = finished
     seen, ties = 0, 0
     for s in outputs.scores:
         if scoring(s.scores) != "test":
@@ -141,8 +141,8 @@ def test_rounding_flags_nothing_that_was_not_flagged(told: tuple[Path, Run, Outp
     assert ties > 0, "no score with ties: this test shows nothing"
 
 
-def test_the_report_of_small_records_verifies_and_a_changed_score_is_found(told: tuple[Path, Run, Outputs], tmp_path: Path) -> None:
-    out = told[0]
+def test_the_report_of_small_records_verifies_and_a_changed_score_is_found(finished: tuple[Path, Run, Outputs], tmp_path: Path) -> None:
+    out = finished[0]
     assert verify(out) > 2000
     shutil.copytree(out, tmp_path / "copy")
     body = json.loads((tmp_path / "copy" / "report.json").read_text())
@@ -156,8 +156,8 @@ def test_the_report_of_small_records_verifies_and_a_changed_score_is_found(told:
 # --- are the numbers true -----------------------------------------------------------------------------------------
 
 
-def test_the_ladder_changes_one_thing_at_a_time(records: Scores, told: tuple[Path, Run, Outputs]) -> None:
-    _, run, outputs = told
+def test_the_ladder_changes_one_thing_at_a_time(records: Scores, finished: tuple[Path, Run, Outputs]) -> None:
+    _, run, outputs = finished
     heads: dict[str, Any] = {}
     for fitted in (s.detector for s in outputs.scores):
         if str(fitted.args.get("scheme", "")).startswith("ladder") and fitted.seed == 0:

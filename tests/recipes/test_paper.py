@@ -27,7 +27,7 @@ from salientry.experiment.run import Run
 from salientry.experiment.scoring import Scored, set_name
 from salientry.keys import label
 from salientry.learned import frozen
-from tests.cli.conftest import Told
+from tests.cli.conftest import Cli
 from tests.graph import scoring, upstream
 from tests.tiny import ATTACKS, tiny
 
@@ -35,7 +35,7 @@ FEEBLE = BIM(eps=0.001, step_size=0.0005)
 
 
 @pytest.fixture(scope="module")
-def told(finished: Path, finished_store: Path) -> tuple[Run, Outputs]:
+def outcome(finished: Path, finished_store: Path) -> tuple[Run, Outputs]:
     run = Run(finished_store)
     return run, tiny(run)
 
@@ -51,8 +51,8 @@ def names(handles: dict[str, Handle]) -> set[str]:
 # --- what stands on what --------------------------------------------------------------------------------------------
 
 
-def test_the_choice_reads_neither_calibration_nor_test_images(told: tuple[Run, Outputs]) -> None:
-    choice = told[1].choice[-1]
+def test_the_choice_reads_neither_calibration_nor_test_images(outcome: tuple[Run, Outputs]) -> None:
+    choice = outcome[1].choice[-1]
     assert choice.step is not None and choice.step.name == "choose_detector"
     stands = upstream(choice)
     assert roles(stands) == {"train", "detector_train", "validation"}
@@ -60,8 +60,8 @@ def test_the_choice_reads_neither_calibration_nor_test_images(told: tuple[Run, O
     assert {"fit_detector", "fit_fusion", "unseen_rates", "scores"} <= names(stands)
 
 
-def test_the_choice_is_calibrated_only_when_it_is_made(told: tuple[Run, Outputs]) -> None:
-    outputs = told[1]
+def test_the_choice_is_calibrated_only_when_it_is_made(outcome: tuple[Run, Outputs]) -> None:
+    outputs = outcome[1]
     parts = outputs.guard
     assert parts is not None
     assert parts.detector.fingerprint == outputs.choice[-1].fingerprint
@@ -70,8 +70,8 @@ def test_the_choice_is_calibrated_only_when_it_is_made(told: tuple[Run, Outputs]
     assert len(parts.calibrated.args["sets"]) == 1
 
 
-def test_thresholds_are_frozen_before_a_test_image_is_scored(told: tuple[Run, Outputs]) -> None:
-    run, outputs = told
+def test_thresholds_are_frozen_before_a_test_image_is_scored(outcome: tuple[Run, Outputs]) -> None:
+    run, outputs = outcome
     tested = 0
     for h in run.order(list(outputs)):
         assert h.step is not None
@@ -116,9 +116,9 @@ def near(found: Any, expected: Tensor) -> None:
     np.testing.assert_allclose(found, expected_, atol=1e-5 * max(1.0, float(np.abs(expected_).max())), rtol=1e-4)
 
 
-def test_stored_scores_are_those_of_the_nets_on_the_images(told: tuple[Run, Outputs]) -> None:
+def test_stored_scores_are_those_of_the_nets_on_the_images(outcome: tuple[Run, Outputs]) -> None:
     """Of each kind of detector one, on naturals and on the first attack, under its thresholds' own images too."""
-    run, outputs = told
+    run, outputs = outcome
     done: set[str] = set()
     for s in scored(outputs, "test"):
         fit = s.detector
@@ -134,8 +134,8 @@ def test_stored_scores_are_those_of_the_nets_on_the_images(told: tuple[Run, Outp
     assert len(done) > 20
 
 
-def test_stored_scores_of_fusions_are_those_of_the_nets_on_the_images(told: tuple[Run, Outputs]) -> None:
-    run, outputs = told
+def test_stored_scores_of_fusions_are_those_of_the_nets_on_the_images(outcome: tuple[Run, Outputs]) -> None:
+    run, outputs = outcome
     for s in list(scored(outputs, "fusion test"))[:3]:
         fused, calibrated = run.get(s.detector), calibration_of(outputs, s)
         for one, images in [(s, s.sets[0]), (s, s.sets[1]), (s, s.sets[-1]), (calibrated, calibrated.sets[0])]:
@@ -144,8 +144,8 @@ def test_stored_scores_of_fusions_are_those_of_the_nets_on_the_images(told: tupl
                 near(run.get(one.scores).arrays[set_name(run.get(images).facts)], fused(look))
 
 
-def test_the_guard_that_is_left_behind_is_the_chosen_one(told: tuple[Run, Outputs]) -> None:
-    run, outputs = told
+def test_the_guard_that_is_left_behind_is_the_chosen_one(outcome: tuple[Run, Outputs]) -> None:
+    run, outputs = outcome
     made = guard_of(run, outputs)
     assert made is not None
     _, _, detector, threshold, level, scores = made
@@ -157,8 +157,8 @@ def test_the_guard_that_is_left_behind_is_the_chosen_one(told: tuple[Run, Output
     assert level == 0.05 and (scores > threshold).mean() <= 0.05
 
 
-def test_settings_and_networks_are_read_off_what_ran(told: tuple[Run, Outputs], finished: Path) -> None:
-    run, outputs = told
+def test_settings_and_networks_are_read_off_what_ran(outcome: tuple[Run, Outputs], finished: Path) -> None:
+    run, outputs = outcome
     attacks = {a["label"]: a for a in attack_settings(run, outputs)}
     assert set(attacks) == {label(a) for a in (*ATTACKS, DeepFool(steps=2))}
     cw = attacks[label(ATTACKS[1])]
@@ -177,8 +177,8 @@ def test_settings_and_networks_are_read_off_what_ran(told: tuple[Run, Outputs], 
     assert {n: {v["weights"]} for n, v in nets.items() if n not in ("classifier", "saliency model")} == heads
     assert nets["Margin"]["layers"] == ["logistic, 1 columns"]
     assert any(layer.startswith("conv") for layer in nets["SMD (replica)"]["layers"])
-    told_ = json.loads((finished / "records.json").read_text())
-    assert told_["networks"] == list(nets.values()) and told_["attacks"] == list(attacks.values())
+    body = json.loads((finished / "records.json").read_text())
+    assert body["networks"] == list(nets.values()) and body["attacks"] == list(attacks.values())
     lost = {h.fingerprint for h in outputs.map_checks}
     assert "saliency model" not in {n["name"] for n in networks(run, outputs, lost)}
 
@@ -205,9 +205,9 @@ def test_an_attack_that_does_not_attack_stops_the_run(home: Path, tmp_path: Path
     with pytest.raises(AttackTooWeak, match=r"BIM-eps=0\.001.* fools \d+\.\d% of the \d+ images .* at least 90% expected") as caught:
         run.compute(list(feeble(run)))
     assert any("in step strong_enough" in note for note in caught.value.__notes__)
-    assert set(home.glob("fit_detector/*")) == before, "told before a detector is trained on it"
+    assert set(home.glob("fit_detector/*")) == before, "reported before a detector is trained on it"
     monkeypatch.setattr(running, "recipe_named", lambda name: feeble)
-    Told("run", "feeble", "--out", tmp_path / "out").refused(1, label(FEEBLE), "at least 90% expected", "in step strong_enough")
+    Cli("run", "feeble", "--out", tmp_path / "out").refused(1, label(FEEBLE), "at least 90% expected", "in step strong_enough")
     assert not (tmp_path / "out" / "report.html").exists()
 
 

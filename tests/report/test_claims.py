@@ -82,8 +82,8 @@ def test_verify_finds_a_changed_claim(opened: Opened) -> None:
     mine = next(n for n in body["numbers"] if n["id"].startswith("paper/C12/strict"))
     mine["value"] += 0.01
     (folder / "report.json").write_text(json.dumps(body))
-    (told,) = problems(folder)
-    assert told.startswith(mine["id"])
+    (result,) = problems(folder)
+    assert result.startswith(mine["id"])
 
 
 # --- the document --------------------------------------------------------------------------------------------------------
@@ -113,8 +113,8 @@ def test_a_document_of_a_run(finished: Path, one: Made, tmp_path: Path) -> None:
     (tmp_path / "timing.json").write_text(json.dumps(timing()))
     out = tmp_path / "new" / "claims.md"
     given = ["report", str(finished), "--claims", str(out), "--timing", str(tmp_path / "timing.json")]
-    told = CliRunner().invoke(app, given)
-    assert (told.exit_code, told.output) == (0, f"wrote {out}\n")
+    result = CliRunner().invoke(app, given)
+    assert (result.exit_code, result.output) == (0, f"wrote {out}\n")
     text = out.read_text()
     assert re.findall(r"^## (C\d+)$", text, re.M) == EVERY
     assert re.findall(r"^\| \[(C\d+)\]", text, re.M) == EVERY
@@ -151,9 +151,9 @@ def test_a_timing_of_another_data_set_is_not_taken(finished: Path, tmp_path: Pat
 )
 def test_options_that_do_not_go_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], says: str) -> None:
     monkeypatch.chdir(tmp_path)
-    told = CliRunner().invoke(app, ["report", *given])
-    assert told.exit_code == 2
-    assert says in told.output
+    result = CliRunner().invoke(app, ["report", *given])
+    assert result.exit_code == 2
+    assert says in result.output
     assert not list(tmp_path.iterdir())
 
 
@@ -248,8 +248,8 @@ def test_the_page_of_the_white_box_alone_is_written_and_verified(attacked: Path,
 def test_it_goes_beside_the_black_box_of_the_same_classifier(attacked: Path, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "black")
     shutil.copytree(attacked, tmp_path / "white")
-    told = CliRunner().invoke(app, ["report", str(tmp_path / "black"), str(tmp_path / "white")])
-    assert told.exit_code == 0, told.output
+    result = CliRunner().invoke(app, ["report", str(tmp_path / "black"), str(tmp_path / "white")])
+    assert result.exit_code == 0, result.output
     assert "An attacker who knows the detector" in (tmp_path / "black" / "report.html").read_text()
     both = verify(tmp_path / "black")
     report.write(tmp_path / "white")

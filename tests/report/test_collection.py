@@ -228,9 +228,9 @@ def test_the_order_of_the_folders_does_not_matter(read: Collection) -> None:
 
 
 def test_verify_adds_up_and_finds_what_was_forged(copy: Path) -> None:
-    told = CliRunner().invoke(app, ["report", str(copy), "--verify"])
+    result = CliRunner().invoke(app, ["report", str(copy), "--verify"])
     total = sum(len(numbers(copy / name)) for name in NAMED)
-    assert (told.exit_code, told.output) == (0, f"{total} numbers follow from the records in {copy}\n")
+    assert (result.exit_code, result.output) == (0, f"{total} numbers follow from the records in {copy}\n")
     body = json.loads((copy / "report.json").read_text())
     body["numbers"][3]["value"] = 0.123
     (copy / "report.json").write_text(json.dumps(body))
@@ -278,10 +278,10 @@ def test_a_damaged_run_is_named_and_nothing_is_written(copy: Path, damage: Calla
     for name in ("zeta", "again"):
         shutil.rmtree(copy / name)
     damage(copy / "alpha")
-    told = CliRunner().invoke(app, ["report", str(copy)])
-    assert told.exit_code in (2, 3, 4)
-    assert told.output.startswith("error: ")
-    assert str(copy / "alpha") in told.output
+    result = CliRunner().invoke(app, ["report", str(copy)])
+    assert result.exit_code in (2, 3, 4)
+    assert result.output.startswith("error: ")
+    assert str(copy / "alpha") in result.output
     assert not list(copy.rglob("report.*"))
 
 
@@ -296,9 +296,9 @@ def test_a_folder_without_any_run(tmp_path: Path) -> None:
 
 
 def test_a_white_box_goes_to_one_run(copy: Path) -> None:
-    told = CliRunner().invoke(app, ["report", str(copy), str(copy / "zeta")])
-    assert told.exit_code == 2
-    assert "holds several runs" in told.output
+    result = CliRunner().invoke(app, ["report", str(copy), str(copy / "zeta")])
+    assert result.exit_code == 2
+    assert "holds several runs" in result.output
 
 
 def test_the_white_box_that_lies_beside_is_found_when_it_is_of_the_same_classifier(tmp_path: Path) -> None:

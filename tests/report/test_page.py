@@ -238,9 +238,9 @@ def test_without_pandas_a_run_keeps_its_records_and_the_report_says_what_to_inst
     shutil.copytree(finished, tmp_path / "out", ignore=shutil.ignore_patterns("report.*"))
     lacking = "import sys; from pathlib import Path; sys.modules['pandas'] = None; "
     run = "from salientry.cli.running import _write_page; _write_page(Path(sys.argv[1]), print)"
-    told = subprocess.run([sys.executable, "-c", lacking + run, str(tmp_path / "out")], capture_output=True, text=True, check=True)
-    assert told.stdout.count("warning: ") == 1
-    assert "pip install 'salientry[report]'" in told.stdout
+    result = subprocess.run([sys.executable, "-c", lacking + run, str(tmp_path / "out")], capture_output=True, text=True, check=True)
+    assert result.stdout.count("warning: ") == 1
+    assert "pip install 'salientry[report]'" in result.stdout
     assert not (tmp_path / "out" / "report.html").exists()
     command = "from salientry.cli import app; app(['report', sys.argv[1]])"
     refused = subprocess.run([sys.executable, "-c", lacking + command, str(tmp_path / "out")], capture_output=True, text=True, check=False)

@@ -13,7 +13,7 @@ import pytest
 from salientry.errors import UsageError
 from salientry.results import against
 from salientry.results.place import frame
-from tests.cli.conftest import Told
+from tests.cli.conftest import Cli
 from tests.report.surgery import Opened
 
 from .oracle import ROOT
@@ -53,15 +53,15 @@ def test_a_line_for_each_measure() -> None:
 
 
 def test_a_run_against_itself_and_against_one_with_other_scores(finished: Path, tmp_path: Path) -> None:
-    told = Told("report", finished, "--against", finished)
-    assert told.code == 0, told.err
-    assert next(line for line in told.lines if line.startswith("all ")).split()[2:] == ["100%", "0.0000", "0.0000", "0%"]
-    assert not any(" against " in line for line in told.lines)
+    result = Cli("report", finished, "--against", finished)
+    assert result.code == 0, result.err
+    assert next(line for line in result.lines if line.startswith("all ")).split()[2:] == ["100%", "0.0000", "0.0000", "0%"]
+    assert not any(" against " in line for line in result.lines)
     other = Opened(Path(shutil.copytree(finished, tmp_path / "other")))
     other.score(other.detector("SPD", "strict", "FGSM"), "strict/test/FGSM")[:] *= -1
-    told = Told("report", finished, "--against", other.close())
-    assert told.code == 0, told.err
-    assert any(line.startswith("strict/SPD/FGSM/FGSM/") for line in told.lines if " against " in line), told.lines
+    result = Cli("report", finished, "--against", other.close())
+    assert result.code == 0, result.err
+    assert any(line.startswith("strict/SPD/FGSM/FGSM/") for line in result.lines if " against " in line), result.lines
 
 
 def test_runs_of_two_data_sets_are_not_compared() -> None:

@@ -54,7 +54,7 @@ def test_image_sets_are_rows_with_their_columns(finished: Path) -> None:
     assert s.sets.loc["any/test/natural", "attack"] is None
     assert s.sets.loc["any/test/natural", "evaluated"].all()
     assert s.sets.loc["strict/test/FGSM", "attack"] == "FGSM"
-    assert (s.dataset, s.run_seed, s.whole) == ("digits", 0, True)
+    assert (s.dataset, s.run_seed, s.has_naturals) == ("digits", 0, True)
 
 
 def test_a_mixture_of_attacks_is_an_image_set_as_any_other(finished: Path) -> None:

@@ -237,9 +237,9 @@ def test_classes_by_themselves(raw: Opened, numbers: dict[str, dict[str, Any]], 
     s = Scores.read(finished)
     frame = numbers_of(s)
     assert passing_classes(frame, None) == passes
-    told = {(w["title"], w["count"]) for w in warnings(s, frame).to_dict("records") if w["code"] == "OWN MAPS"}
+    found = {(w["title"], w["count"]) for w in warnings(s, frame).to_dict("records") if w["code"] == "OWN MAPS"}
     saliency = {g.title for p in ("strict", "published") for g in s.of(p) if g.group == "saliency"}
-    assert told == (set() if all(passes.values()) else {(t, f"{sum(passes.values())}/{len(passes)}") for t in saliency})
+    assert found == (set() if all(passes.values()) else {(t, f"{sum(passes.values())}/{len(passes)}") for t in saliency})
 
 
 # --- controls beside every number ----------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ def opened(finished: Path, tmp_path: Path) -> Opened:
     return Opened(Path(shutil.copytree(finished, tmp_path / "copy")))
 
 
-def told(folder: Path, code: str) -> list[dict[str, Any]]:
+def warned(folder: Path, code: str) -> list[dict[str, Any]]:
     s = Scores.read(folder)
     return [w for w in warnings(s, numbers(s)).to_dict("records") if w["code"] == code]
 
@@ -35,23 +35,23 @@ def test_collapsed_by_the_pairs_of_its_training(opened: Opened) -> None:
     attacked[:] = natural[: len(attacked)]
     folder = opened.close()
     assert ranked(natural[: len(counts)][counts], attacked[counts]) < 0.6
-    (one,) = [w for w in told(folder, "COLLAPSED") if (w["title"], w["trained_on"], w["protocol"]) == ("ID", "FGSM", "strict")]
+    (one,) = [w for w in warned(folder, "COLLAPSED") if (w["title"], w["trained_on"], w["protocol"]) == ("ID", "FGSM", "strict")]
     assert one["count"].split("/")[0] == "1"
     assert one["text"] == MEANING["COLLAPSED"]
     assert one["kind"] == "detection"
 
 
-def test_membership_is_told_from_naturals_alone(opened: Opened) -> None:
+def test_membership_is_reported_from_naturals_alone(opened: Opened) -> None:
     d = opened.detector("Margin", "strict", "FGSM")
     opened.score(d, "any/train/natural")[:] = np.linspace(1, 2, len(opened.score(d, "any/train/natural")))
     opened.score(d, "any/calibration/natural")[:] = -1.0
-    found = told(opened.close(), "MEMBERSHIP")
+    found = warned(opened.close(), "MEMBERSHIP")
     assert ("Margin", "FGSM", "strict") in {(w["title"], w["trained_on"], w["protocol"]) for w in found}
 
 
 def test_noise_that_is_not_as_large_as_the_attack(opened: Opened) -> None:
     opened.column(f"strict/test/MatchedNoise of {CW}", "rms")[:] *= 1.2
-    found = [w for w in told(opened.close(), "NOISE UNMATCHED") if w["trained_on"] == CW]
+    found = [w for w in warned(opened.close(), "NOISE UNMATCHED") if w["trained_on"] == CW]
     assert {w["protocol"] for w in found} == {"strict"}
     assert {w["control"] for w in found} == {"MatchedNoise"}
     assert len(found) > 5
@@ -61,13 +61,13 @@ def test_a_fill_that_hides_nothing(opened: Opened) -> None:
     names = [s["name"] for s in opened.body["sets"] if s["facts"]["kind"] == "sanity" and not s["facts"].get("within")]
     for name in names:
         opened.column(name, "emptied")[:] = True
-    assert len(told(opened.close(), "WEAK FILL")) == len(names) > 0
+    assert len(warned(opened.close(), "WEAK FILL")) == len(names) > 0
 
 
 def test_a_failed_sanity_check_stands_beside_every_detector_that_reads_the_map(opened: Opened) -> None:
     for gate in opened.body["gates"]:
         gate["passed"] = False
-    found = told(opened.close(), "GATE FAILED")
+    found = warned(opened.close(), "GATE FAILED")
     assert {w["group"] for w in found} == {"saliency"}
     assert {w["title"] for w in found} >= {"SPD", "SMD"}
 

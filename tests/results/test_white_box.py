@@ -102,9 +102,9 @@ def test_an_attack_that_misses_planted_images_is_not_reported(changed: Scores) -
     assert not success(after, "SPD", "union")
     mine = [r for r in after if r["kind"] == "white box" and r["title"] == "SPD"]
     assert {r["measure"] for r in mine} == {"naturals flagged", "unbounded", "binarization", "binarization by chance", "doubled"}
-    told = [w for w in white_box.warned(changed, after) if w[0] == "SPD"]
-    assert {w[1] for w in told} == set(METHODS)
-    assert all("0.00 of the planted images" in w[3] for w in told)
+    warned = [w for w in white_box.warned(changed, after) if w[0] == "SPD"]
+    assert {w[1] for w in warned} == set(METHODS)
+    assert all("0.00 of the planted images" in w[3] for w in warned)
     assert success(after, "SMD", "union") == success(rows(changed), "SMD", "union"), "another detector keeps its own"
 
 

@@ -60,7 +60,7 @@ def questions(s: Scores, numbers: pd.DataFrame, labels: list[str] | None = None,
     if column is None:
         return [unknown(f"C{k + 1}", "", EVERY, f"the paper has no data set {s.dataset}") for k in range(TOTAL)], book
     found = white.questions(s, numbers, book, column)
-    if s.whole:
+    if s.has_naturals:
         found += _black_box(s, numbers, book, _attacks(s) if labels is None else labels)
     c4 = unknown("C4", "the guard with SPD, images a second", EVERY, NO_TIMING)
     found.append(single.timed(book, timing, s.dataset) if timing is not None else c4)
@@ -73,13 +73,13 @@ def questions(s: Scores, numbers: pd.DataFrame, labels: list[str] | None = None,
 def _black_box(s: Scores, numbers: pd.DataFrame, book: Book, labels: list[str]) -> list[Question]:
     cells, weak = Cells(s, numbers), _collapsed(numbers)
     on = "" if labels == _attacks(s) else f"on {names(labels)}"
-    grid, whole = Grid(cells, book, weak, on), labels == s.labels
+    grid, every_attack = Grid(cells, book, weak, on), labels == s.labels
     sets = {str(i["attack"]): i for i in s.attacked("published")}
     sizes = {a: tuple(float(np.mean(sets[a][c], dtype=np.float64)) for c in ("rms", "linf")) for a in labels if a in sets}
     plus = [g.trained_on for g in s.trained if (g.protocol, g.scheme, g.detector) == (*STRICT, "IDPlus") and g.trained_on != "combined"]
     strong = [a for a in labels if s.attacks[a]["strength"] == "strong"]
     return [
-        *(grid.ask(spec) for spec in specs(labels, s.attacks, sizes, whole)),  # type: ignore[arg-type]
+        *(grid.ask(spec) for spec in specs(labels, s.attacks, sizes, every_attack)),  # type: ignore[arg-type]
         *([grid.ask(architecture(a)) for a in plus] or [unknown("C18", "ID+ minus ID", EVERY, "no ID+ in the records")]),
         *single.shifts(s, book, labels, on),
         *single.zeroed(s, cells, book, weak),
@@ -111,7 +111,7 @@ def verdicts(runs: Runs, timing: Any = None) -> tuple[pd.DataFrame, list[Row]]:
     added: dict[str, Row] = {}
     for dataset in dict.fromkeys(s.dataset for s, _ in runs):
         mine = [(s, n) for s, n in runs if s.dataset == dataset]
-        asked = [_attacks(s) for s, _ in mine if s.whole]
+        asked = [_attacks(s) for s, _ in mine if s.has_naturals]
         shared = [a for a in asked[0] if all(a in b for b in asked)] if len(asked) > 1 else []
         found = [_of_run(s, n, shared, timing) for s, n in mine]
         for (s, n), (_, book) in zip(mine, found, strict=True):
@@ -130,7 +130,7 @@ def _attacks(s: Scores) -> list[str]:
 def _of_run(s: Scores, numbers: pd.DataFrame, shared: list[str], timing: Any) -> tuple[dict[Any, dict[str, Any]], Book]:
     """The verdicts of one run by what was asked: claim, line, attacks, protocol, scheme."""
     found, book = questions(s, numbers, timing=timing)
-    if shared and s.whole and set(shared) != set(_attacks(s)):
+    if shared and s.has_naturals and set(shared) != set(_attacks(s)):
         known = {_asked(q) for q in found}
         more, other = questions(s, numbers, shared)
         more = [q for q in more if _asked(q) not in known and any(a.id for a in q.answers.values())]

@@ -54,12 +54,12 @@ class Spec:
     rival: str | None = None
 
 
-def specs(labels: list[str], attacks: dict[str, dict[str, Any]], sizes: Sizes, whole: bool) -> list[Spec]:
-    """All of them. ``attacks``: what each is, by label; ``whole``: the labels are all attacks that detectors were trained on."""
+def specs(labels: list[str], attacks: dict[str, dict[str, Any]], sizes: Sizes, every_attack: bool) -> list[Spec]:
+    """All of them. ``attacks``: what each is, by label; ``every_attack``: the labels are all attacks that detectors were trained on."""
     weak, strong = ([a for a in labels if attacks[a]["strength"] == s] for s in ("weak", "strong"))
     norms = {a: attacks[a]["norm"] for a in labels}
     sparse = [a for a in labels if norms[a] == "l0"]
-    found = [*_gradient(labels), *_between(labels), *_transfers(weak, strong), *_drops(labels, sparse), *_norms(norms, whole)]
+    found = [*_gradient(labels), *_between(labels), *_transfers(weak, strong), *_drops(labels, sparse), *_norms(norms, every_attack)]
     return [*found, *_thresholds(labels, sizes), *_minimal(weak, strong), *_combined(labels)]
 
 
@@ -127,7 +127,7 @@ def _drops(labels: list[str], sparse: list[str]) -> list[Spec]:
     return [Spec("C8", f"{d} on JSMA", f"{d} on JSMA, minus on the other unseen attacks: below 0", rows, drop(d), False) for d in DEFENCES]
 
 
-def _norms(norms: dict[str, str], whole: bool) -> list[Spec]:
+def _norms(norms: dict[str, str], every_attack: bool) -> list[Spec]:
     """C9: others of the same norm, minus those of the other norm."""
     norms = {a: n for a, n in norms.items() if n in ("linf", "l2")}  # JSMA's is l0: it has no second attack
     pairs = {same: [(a, b) for a in norms for b in norms if a != b and (norms[a] == norms[b]) == same] for same in (True, False)}
@@ -138,7 +138,7 @@ def _norms(norms: dict[str, str], whole: bool) -> list[Spec]:
         return lambda rows: [(w / len(pairs[s]), d, a, b) for s, w in ((True, 1.0), (False, -1.0)) for a, b in pairs[s]]
 
     words = "{} within a norm minus across norms: above 0"
-    return [Spec("C9", f"{d} within", words.format(d), list(norms), gap(d), True, transfer=d if whole else None) for d in DEFENCES]
+    return [Spec("C9", f"{d} within", words.format(d), list(norms), gap(d), True, transfer=d if every_attack else None) for d in DEFENCES]
 
 
 def _thresholds(labels: list[str], sizes: Sizes) -> list[Spec]:
@@ -241,7 +241,7 @@ class Grid:
         return where if spec.fails is None or where == mine else self.book.side(id, spec.fails) if where != "none" else where
 
     def _silent(self, manner: Manner, detector: str, attack: str) -> bool:
-        """Whether a head tells nothing on its own training attack: the interval is not above chance."""
+        """Whether a detector finds nothing of its own training attack: the interval is not above chance."""
         own = self.cells.cell(*manner, detector, attack, attack)
         return isinstance(own, Drawn) and self.book.side(own.id, CHANCE[manner[0]]) != "above"
 

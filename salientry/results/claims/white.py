@@ -45,8 +45,8 @@ def _fools(s: Scores, numbers: pd.DataFrame, d: str, column: str | None) -> Ques
     printed = _first(numbers, kind="table 3", part=PRINTED, step=PASSES, detector=d, measure="detector")
     target = next((t for t in targets(s) if t.place["detector"] == d), None)
     best = _best(numbers, d, float(printed.get("eps", 1.0)))
-    told = f"share of images that the best of our attacks gets past classifier and detector, budget {best.get('budget')}" if best else ""
-    strict = _answer(best.get("id"), d, told or (WEAK if target and _blank(target) else ""))
+    said = f"share of images that the best of our attacks gets past classifier and detector, budget {best.get('budget')}" if best else ""
+    strict = _answer(best.get("id"), d, said or (WEAK if target and _blank(target) else ""))
     answers = {PUBLISHED: _answer(printed.get("id"), d), STRICT: strict}
     return Question("C13", f"{d} before", words, (), {"published": stands, "strict": not stands}, each(HALF), answers)
 
@@ -67,11 +67,11 @@ def _recovers(s: Scores, numbers: pd.DataFrame, d: str) -> Question:
     """C14: after adversarial training SPD flags most of what attacks it, SMD less than half."""
     above = d == "SPD"
     words = f"after adversarial training {d} flags {'more' if above else 'less'} than half of what that attack makes"
-    last = {against: max(h["round"] for h in told) for (of, against), told in trainings(s).items() if of == d}
+    last = {against: max(h["round"] for h in rounds) for (of, against), rounds in trainings(s).items() if of == d}
     theirs = _first(numbers, kind="hardened", detector=d, against=THEIRS, round=last.get(THEIRS, -1), measure="detector")
     best = _first(numbers, kind="hardened", detector=d, against="selective", when="after", attack="any")
-    told = "share of images that an independent attack gets past classifier and hardened strict detector" if best else ""
-    strict = _answer(best.get("id"), d, told)
+    said = "share of images that an independent attack gets past classifier and hardened strict detector" if best else ""
+    strict = _answer(best.get("id"), d, said)
     if best and above and (wrong := disbelieved(s, d, "selective")):
         strict = replace(strict, doubted="attack too weak: " + "; ".join(wrong))
     answers = {PUBLISHED: _answer(theirs.get("id"), d), STRICT: strict}

@@ -21,7 +21,7 @@ from .words import said
 
 def sections(r: Shown) -> list[Section]:
     """All of them in order; what the records do not hold is left out."""
-    if not r.scores.whole:
+    if not r.scores.has_naturals:
         return [_white_box(r), _paper(r), Section("claims", "What the text claims", [*r.verdicts]), _run(r)]
     return [
         detection_section(r),

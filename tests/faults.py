@@ -1,4 +1,4 @@
-"""The faults that `make mutants` plants. Most are of the log's rounds of mutation, or once stood in the package."""
+"""The faults that `make mutants` inserts. Most are of the log's rounds of mutation, or once stood in the package."""
 
 from __future__ import annotations
 
