@@ -245,6 +245,6 @@ class ViewPairs:
     def pairs(self, labels: Tensor, settings: Any, *parts: nn.Module) -> ViewPairs:
         return self
 
-    def swapped(self) -> ViewPairs:
+    def exchanged(self) -> ViewPairs:
         """Naturals and adversarials with their labels exchanged."""
         return ViewPairs(self.adversarial, self.natural)

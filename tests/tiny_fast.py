@@ -51,7 +51,7 @@ def config(**changes: Any) -> Config:
         fair=(replace(head, strides=(1, 2, 2)), replace(head, strides=(1, 1, 2))),
         strict=replace(STRICT, levels=(0.05,)),
         seeds=2,
-        ladder=True,
+        protocol_steps=True,
         sweep=(0.02, 0.1, 0.2),
         choice=False,
         compact=True,

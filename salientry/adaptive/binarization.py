@@ -16,11 +16,11 @@ from ..randomness import uniform
 from ._defended import Defended
 from ._descent import Ball
 
-PASS = 0.95  # share of the planted images that an attack must find
+PASS = 0.95  # share of the known adversarials that an attack must find
 
 
 class Readout(nn.Module):
-    """A linear two-class answer on the classifier's last features, another one for each image: class 1 where the planted image is.
+    """A linear two-class answer on the classifier's last features, another one for each image: class 1 where the known adversarial is.
 
     Args:
         classifier: whose features.
@@ -61,13 +61,13 @@ def features(classifier: nn.Module, image: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Planted:
-    """What :class:`Binarization` planted.
+class BinaryProblem:
+    """A two-class problem with an adversarial that is known to exist, for each image.
 
     Attributes:
         target: to attack, from label 0, about the naturals.
-        valid: (N,) bool: those in which a planted image is set apart from all inner ones.
-        image: (N, C, H, W) the planted images: class 1, not noticed, in the ball.
+        valid: (N,) bool: those in which the known adversarial is separated from all inner points.
+        image: (N, C, H, W) the known adversarials: class 1, not noticed, in the ball.
         by_chance: (N,) share of fresh corners that succeed too; near 0, or the test asks for nothing.
     """
 
@@ -83,17 +83,18 @@ class Binarization:
     classifier's own features, in which the image and points near it are class 0 and one random corner of the ball is class 1. An attack
     that is worth anything finds class 1; one that is blind does not.
 
-    Departure, so that the detector's half is asked too: of ``corners`` random corners the planted one is the one with the lowest score,
-    and that score is the image's own threshold. So every other corner, and mostly the natural image itself, is noticed: the attack must
-    change the answer *and* bring the score down. A detector without slope, or with a wrong one, is not evaded by chance.
+    Departure, so that the detector's half is asked too: of ``corners`` random corners the known adversarial is the one with the lowest
+    score, and that score is the image's own threshold. So every other corner, and mostly the natural image itself, is noticed: the
+    attack must change the answer *and* bring the score down. A detector without slope, or with a wrong one, is not evaded by chance.
 
-    Departure: the separating direction is the whitened difference between the planted point's features and the inner ones' mean (a ridge
-    regression), in place of a linear solver; the boundary lies ``closeness`` of the way from the nearest inner point to the planted one.
+    Departure: the separating direction is the whitened difference between the known adversarial's features and the inner points' mean (a
+    ridge regression), in place of a linear solver; the boundary lies ``closeness`` of the way from the nearest inner point to the known
+    adversarial.
 
     Attributes:
         eps: Linf radius, in [0, 1] units.
         inner: points in the inner ball, class 0.
-        corners: candidates for the planted one.
+        corners: candidates for the known adversarial.
         share: radius of the inner ball over eps.
         closeness: where the boundary is.
 
@@ -111,7 +112,7 @@ class Binarization:
         check_settings(eps=(self.eps, 1 / 255, 1), inner=(self.inner, 1, 10_000), corners=(self.corners, 2, 5_000))
         check_settings(share=(self.share, 0, 0.999), closeness=(self.closeness, 0, 0.99999))
 
-    def plant(self, target: Defended, x: Tensor, *, seeds: Tensor) -> Planted:
+    def problem(self, target: Defended, x: Tensor, *, seeds: Tensor) -> BinaryProblem:
         """A problem for each natural image (N, C, H, W); everything is drawn from the image's own seed."""
         x, seeds = as_images(x, dtype=dtype_of(target.classifier)), as_seeds(seeds, len(x))
         ball, n = Ball(self.eps), len(x)
@@ -119,8 +120,8 @@ class Binarization:
             corners = [ball.stored(x + self.eps * _signs(x, seeds, k), x) for k in range(2 * self.corners)]
             scores = torch.stack([target.seen(c)[1] for c in corners[: self.corners]], 1)
             at = scores.argmin(1)
-            planted = torch.stack(corners[: self.corners], 1)[torch.arange(n), at]
-            there = features(target.classifier, planted)
+            known = torch.stack(corners[: self.corners], 1)[torch.arange(n), at]
+            there = features(target.classifier, known)
             near = [x, *(ball.stored(x + self.share * self.eps * (2 * _draws(x, seeds, 10_000 + k) - 1), x) for k in range(self.inner))]
             inside = torch.stack([features(target.classifier, i) for i in near], 1)
             weight = _apart(there, inside)
@@ -130,12 +131,12 @@ class Binarization:
             made = replace(target, task=Readout(target.classifier, weight, offset), threshold=threshold)
             chance = torch.stack([_succeeds(made, c) for c in corners[self.corners :]], 1).float().mean(1)
             asks = scores.amax(1) > scores.amin(1)  # else the detector says one thing of all corners, and its half asks nothing
-            return Planted(made, (own > most) & asks & _succeeds(made, planted), planted, chance)
+            return BinaryProblem(made, (own > most) & asks & _succeeds(made, known), known, chance)
 
-    def found(self, attack: Callable[..., Tensor], target: Defended, x: Tensor, *, seeds: Tensor) -> tuple[Tensor, Planted]:
+    def found(self, attack: Callable[..., Tensor], target: Defended, x: Tensor, *, seeds: Tensor) -> tuple[Tensor, BinaryProblem]:
         """(N,) bool: in which problems the attack found an image in the ball that is class 1 and not noticed; and the problems."""
         x = as_images(x, dtype=dtype_of(target.classifier))
-        p = self.plant(target, x, seeds=seeds)
+        p = self.problem(target, x, seeds=seeds)
         out = attack(p.target, x, torch.zeros(len(x), dtype=torch.int64, device=x.device), seeds=seeds)
         near = (out - x).abs().flatten(1).amax(1) <= int(255 * self.eps + 1e-6) / 255 + 1e-6
         with plainly(grad=False), frozen(*p.target.modules):

@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import UsageError
 from ..keys import canonical, class_name, digest, label, revision_of
 from ..protocol import assign_roles
-from ..renamed import FIRST_ARGUMENTS, FIRST_ROLES
+from ..renamed import FIRST_ARGUMENTS, FIRST_ROLES, FIRST_SCHEMES
 from ..rows import Concatenated, Rows
 from ..store import JSON
 from ..types import ROLES, Pool
@@ -218,7 +218,8 @@ def make_handle(made_by: Step, args: dict[str, Any], seed: int | None, numerics:
         inner = next(handles_in(args))
         slug = "-".join([inner.slug, *(str(v) for v in named.values() if not isinstance(v, Handle))])
     else:
-        slug = "-".join(getattr(v, "name", label(v)) for v in args.values() if not isinstance(v, Handle | list | tuple | dict))
+        plain = [v for v in args.values() if not isinstance(v, Handle | list | tuple | dict)]
+        slug = "-".join(getattr(v, "name", FIRST_SCHEMES.get(v, v) if isinstance(v, str) else label(v)) for v in plain)
         slug = slug or next((v.slug for v in args.values() if isinstance(v, Handle)), made_by.name)
     slug += f"-seed{seed}" if made_by.seeded and seed else ""
     return Handle(made_by, args, seed if made_by.seeded else None, digest(*parts), _safe(slug), numerics)

@@ -17,7 +17,7 @@ from .steps import attack_images, control_images, input_gradient, layer_activati
 
 @dataclass(frozen=True)
 class EvidenceVariant:
-    """A manner of showing: the ordinary one, or a control that spoils what a detector reads.
+    """How evidence is made for a detector: the ordinary way, or an ablation of what it reads.
 
     Attributes:
         saliency: who draws the maps.

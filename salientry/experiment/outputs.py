@@ -48,7 +48,7 @@ class Outputs:
         choice: rates on unseen attacks and the chosen detector.
         gallery: pictures.
         guard: what to leave behind for use.
-        swaps: scores of detectors on mixed parts of naturals and adversarials.
+        mixed_parts: scores of detectors on mixed parts of naturals and adversarials.
         recipe: settings that were chosen on *validation*.
         white_box: attacks on classifier and detector together, and their proofs.
         hardened: detectors after each round of adversarial training.
@@ -66,7 +66,7 @@ class Outputs:
     choice: list[Handle] = field(default_factory=list)
     gallery: Handle | None = None
     guard: GuardParts | None = None
-    swaps: list[Handle] = field(default_factory=list)
+    mixed_parts: list[Handle] = field(default_factory=list)
     recipe: Handle | None = None
     white_box: list[Handle] = field(default_factory=list)
     hardened: list[Handle] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Outputs:
     def __iter__(self) -> Iterator[Handle]:
         """Every handle, in the order in which they should be computed."""
         yield from [self.classifier, *self.map_checks, *self.sanity, *self.strength, *(s.scores for s in self.scores), *self.shifts]
-        yield from [*self.gradients, *self.choice, *self.swaps, *self.white_box, *self.hardened]
+        yield from [*self.gradients, *self.choice, *self.mixed_parts, *self.white_box, *self.hardened]
         yield from (h for h in (self.recipe, self.gallery) if h)
         if self.guard:
             yield from self.guard.handles

@@ -6,12 +6,12 @@ missing, a report lacks exactly what is computed from it. Small records are xz-c
 and thresholds rounded to 12 binary digits, before anything is computed from them. Schema version 4:
 
 * in version 3 roles were called ``fit``, ``detect``, ``select`` and ``calibrate``, a ``scheme`` was a ``form``, a ``group`` a ``family``
-  and a baseline a ``floor`` (:mod:`salientry.renamed`).
+  and a baseline a ``floor``; kinds and schemes had other words up to version 4, too (:mod:`salientry.renamed`).
 * ``sets``: image sets. Columns ``set/<i>/<name>``: ``id``, ``label``, ``predicted``, and for attacked ones ``right``,
   ``changed``, ``in_budget``, ``evaluated``, ``rms``, ``linf``, ``l0``, ``plain``; facts: data set, role, classifier, attack or
-  control and of what, storage, protocol. Its ``kind`` is ``images``, or ``sanity``, ``shift``, ``gradients``, ``swap``: other figures by
-  image, of ``sanity`` also each class by itself (``within``, with a column ``predicted``); or ``white box``, ``passes``,
-  ``binarization``, ``planted``: attacks on classifier and detector together, and their proofs.
+  control and of what, storage, protocol. Its ``kind`` is ``images``, or ``sanity``, ``shift``, ``gradients``, ``mixed parts``: other
+  figures by image, of ``sanity`` also each class by itself (``within``, with a column ``predicted``); or ``white box``, ``passes``,
+  ``binarization``, ``weak detector``: attacks on classifier and detector together, and the tests of these attacks.
 * ``detectors``: facts (detector, training scheme, training attacks, protocol, seed), thresholds, keys, learning curve.
 * ``scores``: (set, detector, column ``score/<k>``).
 * ``class_names``: by number; empty where there are none. ``gates``: what the sanity checks saw; ``strength``: share fooled by each
@@ -50,7 +50,7 @@ WHITE_BOX: dict[str, tuple[str, Callable[[str], bool]]] = {  # step -> kind of i
     "attack_defended": ("white box", lambda c: c in (*SET_COLUMNS[:6], "score", "natural_score", "rms", "linf", "l2")),
     "passes": ("passes", lambda c: "@" in c or c in ("label", "right", "natural_score")),
     "binarization": ("binarization", lambda c: c in ("found", "valid", "by_chance")),
-    "planted_weaknesses": ("planted", lambda c: "/" in c or c == "right"),
+    "planted_weaknesses": ("weak detector", lambda c: "/" in c or c == "right"),
 }
 NOT_KEPT = ("not_kept.json", "numbers.parquet")  # of records that are not kept whole
 KINDS = tuple(kind for kind, _ in WHITE_BOX.values())
@@ -74,7 +74,7 @@ class _Collector:
         if name not in self.sets:
             i = len(self.sets)
             found = {c: rows.column(c) for c in columns if c in rows}
-            if kind == "swap" and self.compact:
+            if kind == "mixed parts" and self.compact:
                 found = {c: rounded(v) if v.dtype == np.float32 else v for c, v in found.items()}
             if kind == "images" and "right" not in found:
                 found["right"] = found["predicted"] == found["label"]
@@ -121,8 +121,8 @@ class _Collector:
 def _set_name(facts: dict[str, JSON]) -> str:
     if facts["kind"] == "sanity":
         return f"sanity/{facts['role']}/{facts['saliency']}/{facts['fill']}" + ("/within class" if facts.get("within") else "")
-    if facts["kind"] == "swap":
-        return f"swap/{facts['protocol']}/{facts['detector']}/{facts['scheme']}/{facts['attack']}"
+    if facts["kind"] == "mixed parts":
+        return f"mixed parts/{facts['protocol']}/{facts['detector']}/{facts['scheme']}/{facts['attack']}"
     if facts["kind"] == "shift":
         return f"shift/{facts['protocol']}/{facts['saliency']}"
     if facts["kind"] in KINDS:
@@ -180,7 +180,7 @@ def gather(run: Run, outputs: Outputs, outcome: Outcome, about: dict[str, JSON])
     for scored in outputs.scores:
         if scored.scores.fingerprint not in lost:
             collected.add_scores(scored)
-    for kind, handles in (("shift", outputs.shifts), ("gradients", outputs.gradients), ("swap", outputs.swaps)):
+    for kind, handles in (("shift", outputs.shifts), ("gradients", outputs.gradients), ("mixed parts", outputs.mixed_parts)):
         for h in handles:
             if h.fingerprint not in lost:
                 rows = run.get(h)

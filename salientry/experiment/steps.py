@@ -20,6 +20,7 @@ from ..layers import has_features
 from ..learned import facts_of, with_facts
 from ..protocol import EvaluationProtocol, eight_bits, evaluation_mask, stored, within
 from ..randomness import ATTACK_STREAM, CONTROL_STREAM
+from ..renamed import FIRST_SCHEMES
 from ..rows import Column, Rows, at_once
 from ..store import JSON
 from ..types import shape_of
@@ -214,8 +215,10 @@ def measured(
 
 
 def _first_arguments(args: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
-    """What keys are made of: ``scheme`` was ``form`` once."""
-    return "fit_detector", 2, {"form" if k == "scheme" else k: v for k, v in args.items()}
+    """What keys are made of: ``scheme`` was ``form`` once, and had other words."""
+    named = {"form" if k == "scheme" else k: v for k, v in args.items()}
+    first = named | ({"form": FIRST_SCHEMES.get(args["scheme"], args["scheme"])} if "scheme" in args else {})
+    return "fit_detector", 2, first
 
 
 @step("fit_detector", revision=2, keyed=_first_arguments)

@@ -105,8 +105,8 @@ class StoredEvidence(EvidenceSet):
     @property
     def labels(self) -> Tensor:
         """(N,) int64, 0 natural, 1 adversarial; where labels are shuffled the two of half the pairs have changed places."""
-        swapped = torch.from_numpy(self._stored.swapped[self._stored.rows]).to(DEVICE.get())
-        return torch.cat([swapped, ~swapped]).to(torch.int64)
+        exchanged = torch.from_numpy(self._stored.exchanged[self._stored.rows]).to(DEVICE.get())
+        return torch.cat([exchanged, ~exchanged]).to(torch.int64)
 
     def pairs(self, labels: Tensor, settings: Any, *parts: nn.Module) -> Pairs:
         """Views in pairs, read batch by batch where they are large; the labels are its own."""
@@ -140,9 +140,9 @@ class StoredPairs:
         if len(self.rows) < FEWEST_PAIRS:
             names = ", ".join(str(a.facts.get("attack")) for a in attacked)
             raise UsageError(f"{len(self.rows)} of {len(natural)} images of {names} count; {FEWEST_PAIRS} are needed to train on")
-        self.swapped = np.zeros(len(natural), bool)
+        self.exchanged = np.zeros(len(natural), bool)
         if shuffled:  # exactly half: a head that learns that one side has more of a label has learnt something
-            self.swapped[np.random.default_rng(0).permutation(self.rows)[: len(self.rows) // 2]] = True
+            self.exchanged[np.random.default_rng(0).permutation(self.rows)[: len(self.rows) // 2]] = True
         self._known: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -166,8 +166,8 @@ class StoredPairs:
             mine = at % len(self.attacked) == i
             if mine.any():
                 twins[torch.from_numpy(mine)] = self._view(rows, at[mine])
-        swap = torch.from_numpy(self.swapped[at]).to(natural.device).view(-1, *[1] * (natural.dim() - 1))
-        return torch.where(swap, twins, natural), torch.where(swap, natural, twins)
+        exchange = torch.from_numpy(self.exchanged[at]).to(natural.device).view(-1, *[1] * (natural.dim() - 1))
+        return torch.where(exchange, twins, natural), torch.where(exchange, natural, twins)
 
     def _views(self) -> tuple[Tensor, Tensor] | None:
         """All views at once, where they are small."""

@@ -171,8 +171,8 @@ def binarization(
 ) -> Columns:
     """The binarization test of one attack on one detector: ``found``, ``valid``, ``by_chance`` for each image."""
     target = Defended(classifier, saliency, detector, 0.0)
-    found, planted = test.found(attack, target, natural.image, seeds=natural.seeds(seed, ATTACK_STREAM))
-    return {"found": found, "valid": planted.valid, "by_chance": planted.by_chance}
+    found, problem = test.found(attack, target, natural.image, seeds=natural.seeds(seed, ATTACK_STREAM))
+    return {"found": found, "valid": problem.valid, "by_chance": problem.by_chance}
 
 
 @step("planted_weaknesses")

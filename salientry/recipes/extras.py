@@ -17,21 +17,21 @@ from .paper_config import Config
 FOOLING = EvaluationProtocol("fooling", bits=None, only_positives=True, paired=False)  # float32 as published, but only what fools counts
 # Training schemes; ``results.steps`` says what changes from each to the next. 3 is the head of 2 at its calibrated threshold, 6 the strict
 # detector itself: paired batches.
-RUNGS = ("ladder 0", "ladder 1", "ladder 2", "ladder 4", "ladder 5")
+SCHEMES = ("protocol step 0", "protocol step 1", "protocol step 2", "protocol step 4", "protocol step 5")
 
 
-def ladder(config: Config, image_sets: ImageSets, variant: EvidenceVariant, outputs: Outputs) -> None:
+def protocol_steps(config: Config, image_sets: ImageSets, variant: EvidenceVariant, outputs: Outputs) -> None:
     """From the published protocol to the strict one, one change at a time, for SPD and ID on the headline attacks, two seeds."""
-    if not config.ladder:
+    if not config.protocol_steps:
         return
     loose = replace(config.strict, paired=False)
     for attack in config.headline:
         for role in ("train", "test"):
             image_sets.attacked(attack, role, config.strict)  # the same images, whoever trains on them
         for kind in (SPD, ID):
-            rungs = [(UNPAIRED, "train", config.replica), (FOOLING, "train", config.replica), (loose, "train", config.replica)]
-            rungs += [(loose, "detector_train", config.replica), (loose, "detector_train", config.head)]
-            for scheme, (protocol, role, head) in zip(RUNGS, rungs, strict=True):
+            ways = [(UNPAIRED, "train", config.replica), (FOOLING, "train", config.replica), (loose, "train", config.replica)]
+            ways += [(loose, "detector_train", config.replica), (loose, "detector_train", config.head)]
+            for scheme, (protocol, role, head) in zip(SCHEMES, ways, strict=True):
                 training, tests = TrainingSet((attack,), scheme=scheme, role=role), [image_sets.attacked(attack, "test", protocol)]
                 for seed in range(min(config.seeds, 2)):
                     outputs.scores += evaluate(image_sets, kind(head), protocol, training, tests, variant, seed=seed, briefly=True).outputs
@@ -46,11 +46,11 @@ def sweep(config: Config, image_sets: ImageSets, variant: EvidenceVariant, outpu
             outputs.scores += evaluate(image_sets, d, PUBLISHED, TrainingSet((a,), scheme="sweep"), tests, variant, briefly=True).outputs
 
 
-def swap_parts(config: Config, image_sets: ImageSets, maps: dict[str, EvidenceVariant], outputs: Outputs) -> None:
+def mix_parts(config: Config, image_sets: ImageSets, maps: dict[str, EvidenceVariant], outputs: Outputs) -> None:
     """SMD and SPD on mixed parts of naturals and adversarials: strict, seed 0, the headline attacks; ``maps`` by training scheme."""
     for attack in config.headline:
         for scheme, variant in maps.items():
             for d in config.defences[:2]:
                 fitted = trained(image_sets, d, config.strict, TrainingSet((attack,), scheme=scheme), variant)
                 images = image_sets.natural["test"], image_sets.attacked(attack, "test", config.strict)
-                outputs.swaps.append(image_sets.run.do(mixed_parts, *images, variant.saliency, fitted))
+                outputs.mixed_parts.append(image_sets.run.do(mixed_parts, *images, variant.saliency, fitted))

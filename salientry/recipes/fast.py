@@ -70,7 +70,7 @@ CONFIGS: dict[str, Config] = {
         fair=(replace(SMALL_HEAD, strides=(1, 2, 2)), replace(SMALL_HEAD, strides=(1, 1, 2))),
         strict=STRICT,
         seeds=3,
-        ladder=True,
+        protocol_steps=True,
         sweep=(0.01, 0.02, 0.05, 0.1, 0.2, 0.3),
     ),
     "cifar10": _config(
@@ -89,7 +89,7 @@ CONFIGS: dict[str, Config] = {
         fair=(SmallCNN(strides=(1, 2, 2), epochs=12), SmallCNN(width=12, strides=(1, 1, 2), epochs=12)),
         strict=STRICT,
         seeds=3,
-        ladder=True,
+        protocol_steps=True,
         sweep=(0.005, 0.01, 0.02, SMALL, 0.06, 0.2),
     ),
     "assira": _config(
@@ -106,7 +106,7 @@ CONFIGS: dict[str, Config] = {
         replica=replace(REPLICA, width=8, epochs=6),
         fair=replace(PICTURE_HEAD, strides=(1, 2, 2), epochs=10),
         strict=replace(STRICT, levels=(0.05,)),  # 315 images promise no 1 %
-        seeds=2,  # and no ladder: its fourth rung asks for images that are not there
+        seeds=2,  # and no protocol steps: the fourth asks for images that are not there
         sweep=(0.005, 0.0125, FINE, 0.05),
     ),
 }
@@ -124,7 +124,7 @@ def config(dataset: str, **changes: Any) -> Config:
 
 def headline_only(config: Config) -> Config:
     """The rows that the first table speaks of, and what they stand on."""
-    return replace(config, attacks=config.headline, printed=None, beside=(), ladder=False, sweep=())
+    return replace(config, attacks=config.headline, printed=None, beside=(), protocol_steps=False, sweep=())
 
 
 def fast(

@@ -77,7 +77,7 @@ def prepare(run: Run, config: Config) -> tuple[Experiment, Outputs]:
     classified = {role: run.do(classify, images[role], f) for role in ROLES if getattr(roles, role)}
     measured, saliency_models = run.do(sanity, classified["validation"], f, saliency_model), [saliency_model]
     s = run.do(sanity_check, measured, saliency_model, config.bounds)
-    fit = config.detector_train if config.ladder else min(roles.calibration, roles.train)
+    fit = config.detector_train if config.protocol_steps else min(roles.calibration, roles.train)
     natural = classified | {"train": classified["train"].first(fit)}
     heads = (
         classified["detector_train"].first(config.detector_train)
@@ -132,9 +132,9 @@ class Experiment:
         self.ablate_inputs(outputs)
         self.fuse(outputs)
         self.shift_maps(outputs)
-        extras.ladder(self.config, self.image_sets, self.variant, outputs)
+        extras.protocol_steps(self.config, self.image_sets, self.variant, outputs)
         extras.sweep(self.config, self.image_sets, self.variant, outputs)
-        extras.swap_parts(self.config, self.image_sets, {"": self.variant} | ({"trunk": self.trunk} if self.trunk else {}), outputs)
+        extras.mix_parts(self.config, self.image_sets, {"": self.variant} | ({"trunk": self.trunk} if self.trunk else {}), outputs)
 
     def attack(self, outputs: Outputs) -> None:
         """The attacks must attack: measured on float images, before anything is judged on them."""

@@ -35,7 +35,7 @@ class Config:
         headline: attacks whose rows carry the questions about the map: strict only; trained on even where they are not among ``attacks``.
             Where there are some, ID+ is trained on them (and on all attacks at once) alone.
         trunk: settings of a second saliency model, drawn from the classifier's own trunk.
-        ladder: heads that lead from the published protocol to the strict one.
+        protocol_steps: detectors that lead from the published protocol to the strict one.
         sweep: FGSM budgets; the paper's four defences are trained on each and tested on each.
         choice: whether a guard is chosen; else it is the fusion.
         compact: whether records are kept small.
@@ -61,7 +61,7 @@ class Config:
     beside: tuple[Any, ...] = ()
     headline: tuple[Any, ...] = ()
     trunk: Any = None
-    ladder: bool = False
+    protocol_steps: bool = False
     sweep: tuple[float, ...] = ()
     choice: bool = True
     compact: bool = False

@@ -32,7 +32,7 @@ class WhiteBoxConfig:
     """Budgets and sizes.
 
     Attributes:
-        budgets: Linf budgets at which every attack is run on every detector, smallest first; the last one is what is planted for too.
+        budgets: Linf budgets at which every attack is run on every detector, smallest first; the last is the binarization test's too.
         more: Linf budgets of the orthogonal attack alone.
         l2: L2 budgets.
         doubled: Linf budgets at which attacks are run once more, with twice the steps and other random numbers.

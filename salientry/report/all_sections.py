@@ -46,7 +46,7 @@ def _white_box(r: Shown) -> Section:
     effort = white_box.effort(white_box.targets(r.scores))
     blocks = [m.table(white_tables.success(budgets, alarms, effort)), m.table(white_tables.alone(budgets)), m.table(white_tables.BELIEF)]
     blocks += [m.table(white_tables.DOUBLED), m.table(white_tables.each(budgets))]
-    others = ("PLANTED", "ALGORITHMS", "SINGLE", "PASSES", "TRAINING", "RERUNS")
+    others = ("WEAK_DETECTORS", "ALGORITHMS", "SINGLE", "PASSES", "TRAINING", "RERUNS")
     return Section("whitebox", "An attacker who knows the detector", [*blocks, *(m.table(getattr(white_tables, t)) for t in others)])
 
 

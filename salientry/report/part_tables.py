@@ -1,25 +1,25 @@
-"""Tables of what parts add, and of what detectors read: fusions, input ablations, the ladder between the protocols, budgets, exchanges."""
+"""Tables of what parts add, and of what detectors read: fusions, input ablations, the steps between the protocols, budgets, mixed parts."""
 
 from __future__ import annotations
 
 from .detection_tables import MORE, NOISE
 from .spec import Across, Column, Table
 
-SPOILED = Table(
+INPUT_ABLATIONS = Table(
     "Input and label ablations",
     "Trained and tested in that form, seed 0, strict: what a detector keeps when its map is another image's, or was never trained, it does "
     "not owe to where the classifier looks. With labels exchanged the share found must stay near the false-positive rate.",
     rows=("detector", "trained_on", "scheme"),
-    where={"kind": "spoiled"},
+    where={"kind": "input ablation"},
     heads=("detector", "trained and tested on", "its input"),
     columns=(Column("AUROC", "{auroc}"), Column("found at LEVEL", "{tpr@LEVEL}")),
 )
-LADDER = Table(
+PROTOCOL_STEPS = Table(
     "From published to strict, one change at a time",
     "Balanced accuracy at the line's own threshold, trained and tested on the same attack; each line changes one thing against the one "
     "above it.",
     rows=("tested_on", "part"),
-    where={"kind": "ladder"},
+    where={"kind": "protocol step"},
     heads=("attack", "what changed"),
     columns=(Across("detector", (Column("accuracy", "{accuracy|seeds}"), Column("AUROC", "{auroc}"))),),
 )
@@ -41,12 +41,12 @@ SWEPT = Table(
     shaded=0.5,
     fold=True,
 )
-SWAP = Table(
+MIXED_PARTS = Table(
     "What a map's detector reads",
     "Strict, seed 0, share flagged at the frozen threshold. A factor's effect: adversarial minus natural in that factor, mean over the "
     "four settings of the other two. Only own map minus another adversarial's can say that locations move.",
     rows=("title", "tested_on"),
-    where={"kind": "swap"},
+    where={"kind": "mixed parts"},
     heads=("detector", "attack"),
     columns=(
         Column("flagged: adversarials minus naturals", "{adversarial minus natural}"),

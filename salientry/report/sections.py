@@ -106,7 +106,9 @@ def figure2(runs: Sequence[tuple[str, Maker, list[str]]], protocol: str) -> str 
 def controls_section(r: Shown) -> Section:
     """What is no attack; input and label ablations."""
     m = r.make
-    return Section("controls", "Controls", [m.table(detection.controls(False)), m.table(detection.controls(True)), m.table(parts.SPOILED)])
+    return Section(
+        "controls", "Controls", [m.table(detection.controls(False)), m.table(detection.controls(True)), m.table(parts.INPUT_ABLATIONS)]
+    )
 
 
 # --- attacks and maps ---------------------------------------------------------------------------------------------------
@@ -151,7 +153,7 @@ def maps_section(r: Shown) -> Section:
     for x in learnt:
         if m.find("shift", protocol="strict", saliency=x, measure="Transplant, class held"):
             blocks.append(m.table(attacks.fixed(x, f"What moves the map: {said('saliency', x)}"), fold=own_trunk(x)))
-    blocks += [m.table(attacks.VANISHING), m.table(parts.SWAP)]
+    blocks += [m.table(attacks.VANISHING), m.table(parts.MIXED_PARTS)]
     return Section("maps", "The maps", blocks)
 
 
@@ -159,7 +161,7 @@ def maps_section(r: Shown) -> Section:
 
 
 def parts_section(r: Shown) -> Section:
-    """What each part adds to a fusion, the guard's choice, the ladder, the sweep."""
+    """What each part adds to a fusion, the guard's choice, the steps between the protocols, the sweep."""
     m, labels = r.make, r.labels
     blocks = [
         *(m.table(parts.added(base, to, labels)) for base, to in (("whole", "everything else"), ("logits", "the logits alone"))),
@@ -167,7 +169,7 @@ def parts_section(r: Shown) -> Section:
         m.table(parts.FOUND),
         m.table(parts.FUSIONS),
         _choice(r),
-        _ladder(m),
+        _protocol_steps(m),
         figure(
             "", sweep(m), "accuracy of the defences against the budget of FGSM", "Published protocol, seed 0; points with 95 % intervals."
         ),
@@ -192,14 +194,14 @@ def _choice(r: Shown) -> Block | None:
     return listed("The guard's detector", ("candidate", *(f"{attack_title(a)}, unseen" for a in r.labels), "worst"), rows, says)
 
 
-def _ladder(m: Maker) -> Block | None:
+def _protocol_steps(m: Maker) -> Block | None:
     lost = [
         f"{x['detector']} on {attack_title(x['tested_on'])}, line {x['step'] + 1}: {x['untrained']}"
-        for x in m.of("ladder")
+        for x in m.of("protocol step")
         if x["untrained"]
     ]
-    says = parts.LADDER.says + (f" Heads whose last mean loss is that of a coin: {'; '.join(dict.fromkeys(lost))}." if lost else "")
-    return m.table(parts.LADDER, says=says)
+    says = parts.PROTOCOL_STEPS.says + (f" Heads whose last mean loss is that of a coin: {'; '.join(dict.fromkeys(lost))}." if lost else "")
+    return m.table(parts.PROTOCOL_STEPS, says=says)
 
 
 def _sweep(m: Maker) -> Block | None:

@@ -46,15 +46,15 @@ def alone(budgets: list[str]) -> Table:
 
 BELIEF = Table(
     "Can these attacks be believed?",
-    "An attack on a detector is believed when it beats every image without a budget and finds at least .95 of images that were planted to "
-    "exist (the binarization test); an attack that fails is not reported. Twice the steps: success with twice the steps, minus success "
-    "with the steps; more than .03 is marked, and such a share is a lower bound.",
+    "An attack on a detector is believed when it beats every image without a budget and finds at least .95 of the adversarials that are "
+    "known to exist (the binarization test); an attack that fails is not reported. Twice the steps: success with twice the steps, minus "
+    "success with the steps; more than .03 is marked, and such a share is a lower bound.",
     rows=("title", "attack"),
     where={"kind": "white box", "attack": METHODS},
     heads=("detector", "attack"),
     columns=(
         Column("without a budget", "{unbounded}"),
-        Column("planted images found", "{binarization}"),
+        Column("known adversarials found", "{binarization}"),
         Column("by chance", "{binarization by chance|bare}"),
         Across("budget", (Column("twice the steps", "{doubled}"),)),
     ),
@@ -86,11 +86,11 @@ def each(budgets: list[str]) -> Table:
     )
 
 
-PLANTED = Table(
+WEAK_DETECTORS = Table(
     "Detectors that are weak by construction",
     "Each hides its slope in a way that published detectors have; the attacks that answer to it must together leave no image robust.",
     rows=("part",),
-    where={"kind": "planted"},
+    where={"kind": "weak detector"},
     heads=("weakness",),
     columns=(Column("images left robust", "{evaded}"), Column("… by an attacker who does not answer to it", "{blind}")),
 )

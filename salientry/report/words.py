@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..results.ablations import SPOILED
+from ..results.ablations import INPUT_ABLATIONS
 from ..results.names import TITLES, attack_title, kind_title, own_trunk
 
 ATTACKS = ("trained_on", "tested_on", "attack", "against")
-SCHEMES = SPOILED | {"replica": "the paper's manner"}
+SCHEMES = INPUT_ABLATIONS | {"replica": "the paper's manner"}
 MAPS = {
     "Gradient": "gradient",
     "GradientInput": "gradient x input",

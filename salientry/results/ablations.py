@@ -1,8 +1,9 @@
-"""What a detector reads, and what each part adds: the fusion taken apart, inputs and labels that were spoiled, maps and images exchanged.
+"""What a detector reads, and what each part adds: the fusion taken apart, ablations of inputs and labels, maps and images exchanged.
 
 Kinds: ``fusion`` (``part`` as it stands in the id; ``member`` is what is taken out or added, ``base`` whether of the ``whole`` fusion or to
-the ``logits`` alone, ``adds`` whether the number is what it adds); ``spoiled`` (``scheme``: how, see ``SPOILED``; ``paired``: as it is);
-``swap`` (strict, one seed: pixels, the image that goes into the map, and the class that the map is drawn for, each natural or adversarial).
+the ``logits`` alone, ``adds`` whether the number is what it adds); ``input ablation`` (``scheme``: which, see ``INPUT_ABLATIONS``;
+``paired``: none); ``mixed parts`` (strict, one seed: pixels, the image that goes into the map, and the class that the map is drawn for,
+each natural or adversarial).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .scores import Scores
 from .trained import Array, Images, Trained
 
 FACTORS = {"pixels": 0, "image into the map": 1, "selector class": 2}
-SPOILED = {
+INPUT_ABLATIONS = {
     "paired": "as it is",
     "random map": "maps are random values",
     "constant map": "maps are .5 everywhere",
@@ -36,8 +37,8 @@ SPOILED = {
 
 def rows(s: Scores) -> list[Row]:
     """All that the records hold."""
-    swaps = [r for x in s.images.values() if x["kind"] == "swap" and x["evaluated"].sum() >= FEWEST for r in _swap(s, x)]
-    return [*_fusion(s), *_spoiled(s), *swaps]
+    mixed = [r for x in s.images.values() if x["kind"] == "mixed parts" and x["evaluated"].sum() >= FEWEST for r in _mixed_parts(s, x)]
+    return [*_fusion(s), *_input_ablations(s), *mixed]
 
 
 def _fusion(s: Scores) -> list[Row]:
@@ -85,28 +86,28 @@ def _mean(s: Scores, tests: list[Images], values: list[list[Any]]) -> Interval:
     return interval(means, draws, min(int(x["evaluated"].sum()) for x in tests))
 
 
-def _spoiled(s: Scores) -> list[Row]:
-    """The spoiled ones, each after the ordinary one that it is a control of; seed 0."""
-    spoiled = [g for g in s.trained if g.scheme in SPOILED and g.scheme not in ORDINARY]
+def _input_ablations(s: Scores) -> list[Row]:
+    """Detectors of ablated inputs, each after the ordinary one that it is a control of; seed 0."""
+    ablated = [g for g in s.trained if g.scheme in INPUT_ABLATIONS and g.scheme not in ORDINARY]
     out: list[Row] = []
-    for detector, attack in dict.fromkeys((g.detector, g.trained_on) for g in spoiled):
+    for detector, attack in dict.fromkeys((g.detector, g.trained_on) for g in ablated):
         ordinary = s.one("strict", detector, attack)
         if ordinary and missing_controls(s, [ordinary]):
             continue
-        mine = [g for g in spoiled if (g.detector, g.trained_on) == (detector, attack)]
+        mine = [g for g in ablated if (g.detector, g.trained_on) == (detector, attack)]
         for g in [ordinary, *mine] if ordinary else mine:
             x = s.like(g)
             if x is None or not g.on(x["name"]) or x["evaluated"].sum() < FEWEST:
                 continue
             c, of = x["evaluated"], where(g) | {"protocol": "strict", "tested_on": attack}
             runs = [(g.scores(NATURAL, x["name"])[0], g.scores(x["name"])[0][c])]
-            out.append(row("spoiled", "auroc", auroc_interval(s.draws, s.natural("test")["id"], x["id"][c], runs), g.keys, **of))
+            out.append(row("input ablation", "auroc", auroc_interval(s.draws, s.natural("test")["id"], x["id"][c], runs), g.keys, **of))
             found = rate(s.draws, x["id"][c], [f[c] for f in g.flags(x["name"], g.level)[:1]])
-            out.append(row("spoiled", f"tpr@{g.level}", found, g.keys, **of))
+            out.append(row("input ablation", f"tpr@{g.level}", found, g.keys, **of))
     return out
 
 
-def _swap(s: Scores, x: Images) -> list[Row]:
+def _mixed_parts(s: Scores, x: Images) -> list[Row]:
     """One detector on one attack. A factor's number: what it alone changes in the share flagged, mean over the settings of the other two;
     ``own map minus another image's``: only this says "where"; with a flat map, everywhere the mean of the image's own, it is area alone.
     """
@@ -121,10 +122,10 @@ def _swap(s: Scores, x: Images) -> list[Row]:
         return np.asarray(x[name][c] > fitted.thresholds[g.level], float)
 
     def gap(measure: str, more: Array, less: Array) -> Row:
-        return row("swap", measure, difference(s.draws, ids, [(more, less)]), keys, **of)
+        return row("mixed parts", measure, difference(s.draws, ids, [(more, less)]), keys, **of)
 
     def ranks(measure: str, natural: str, attacked: str) -> Row:
-        return row("swap", measure, auroc_interval(s.draws, ids, ids, [(x[natural][c], x[attacked][c])]), keys, **of)
+        return row("mixed parts", measure, auroc_interval(s.draws, ids, ids, [(x[natural][c], x[attacked][c])]), keys, **of)
 
     out = []
     for name, at in FACTORS.items():

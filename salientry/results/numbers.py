@@ -26,7 +26,7 @@ WHITE_BOX = (white_box, paper_attacks)
 WHOLE = (detection, images, transfer, ablations, steps, headline, worst_case, part_adds)  # of records with natural test images
 LATER = ("worst case", "undetected", "false positives", "part adds")  # kinds that reports of earlier versions do not hold
 OF_SCORES = ("correlation", "claim")  # kinds of these that stand on scores as well
-NOT_OF_SCORES = ("white box", "planted", "table 3", "hardened", "paper table")  # kinds that stand on none
+NOT_OF_SCORES = ("white box", "weak detector", "table 3", "hardened", "paper table")  # kinds that stand on none
 OF_NUMBERS = (paper_numbers, size_correlation, claims)  # what stands on the other numbers
 
 

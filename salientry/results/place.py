@@ -85,7 +85,7 @@ def _shift(r: Row) -> str:
     return joined(r["protocol"], "shift", r["saliency"], different, None if r["measure"] == "pair" else r["measure"])
 
 
-IDS: dict[str, Callable[[Row], str]] = {
+IDS: dict[str, Callable[[Row], str]] = {  # ids stay as they are recorded, also where a kind has another name today
     "detection": lambda r: joined(r["protocol"], r["title"], r["trained_on"], r.get("tested_on"), r["measure"]),
     "transfer": lambda r: joined(r["protocol"], r["title"], r.get("tested_on"), r["measure"]),
     "accuracy": lambda r: joined(r["protocol"], "natural", r["measure"]),
@@ -93,14 +93,14 @@ IDS: dict[str, Callable[[Row], str]] = {
     "shift": _shift,
     "gradient": lambda r: joined(r["protocol"], "gradient", r["attack"] or "natural", r["measure"]),
     "fusion": lambda r: joined(r["protocol"], "fusion", r["part"], r["tested_on"], r["measure"]),
-    "spoiled": lambda r: joined(r["protocol"], "spoiled", r["detector"], r["scheme"], r["trained_on"], r["measure"]),
-    "swap": lambda r: joined("swap", r["detector"], r["scheme"], r["tested_on"], r["measure"]),
+    "input ablation": lambda r: joined(r["protocol"], "spoiled", r["detector"], r["scheme"], r["trained_on"], r["measure"]),
+    "mixed parts": lambda r: joined("swap", r["detector"], r["scheme"], r["tested_on"], r["measure"]),
     "sweep": lambda r: joined("sweep", r["detector"], f"{r['trained_at']:.4f}", f"{r['tested_at']:.4f}"),
     "sweep fit": lambda r: joined("sweep", r["detector"], r["measure"]),
-    "ladder": lambda r: joined("ladder", r["detector"], r["trained_on"], r["step"], r["measure"]),
+    "protocol step": lambda r: joined("ladder", r["detector"], r["trained_on"], r["step"], r["measure"]),
     "map": lambda r: joined(r["protocol"], "map", r["scheme"], r["part"], r["measure"]),
     "white box": _white_box,
-    "planted": lambda r: joined("white box/planted", r["part"], r["measure"]),
+    "weak detector": lambda r: joined("white box/planted", r["part"], r["measure"]),
     "table 3": lambda r: joined("white box/table 3", r["part"], r["budget"], r["title"], f"T={r['step']}", r["measure"]),
     "hardened": _hardened,
     "worst case": lambda r: joined("worst case", r["protocol"], r["title"], r["trained_on"], r["tested_on"], r["measure"]),

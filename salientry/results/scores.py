@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataDamaged, Error, StoreError, UsageError
 from ..files import own_sha256, read_object
 from ..metrics import Resamples
+from ..renamed import translated
 from ..store import packed, read_arrays, read_json, sha256_of_array
 from . import kept
 from .names import NATURAL, ORDINARY, attack_facts, set_name
@@ -44,7 +45,7 @@ COLUMNS = (
     "detector_key",
     "keys",
 )
-WHITE_BOX = ("white box", "passes", "binarization", "planted")  # kinds of image sets
+WHITE_BOX = ("white box", "passes", "binarization", "weak detector")  # kinds of image sets
 
 
 class Scores:
@@ -135,7 +136,7 @@ class Scores:
     @functools.cached_property
     def recorded(self) -> list[dict[str, Any]]:
         """Rows of the numbers that were computed while all scores were there; none where they are."""
-        return kept.numbers(self.not_kept) if self.not_kept else []
+        return [translated(r) for r in kept.numbers(self.not_kept)] if self.not_kept else []
 
     @functools.cached_property
     def validation(self) -> dict[tuple[str, ...], float]:

@@ -2,8 +2,8 @@
 
 Kinds: ``sweep``, balanced accuracy at the head's own 0, trained on FGSM with the budget ``trained_at`` and tested with ``tested_at``;
 ``sweep fit``, measure ``half``: the budget at which a fitted curve passes .75, with the curve's ``slope``, and ``beyond``: whether it lies
-above all budgets that were tried; ``ladder``: ``step`` 0 to 6, ``part`` what changes, ``untrained`` heads of which the last mean loss is
-that of a coin.
+above all budgets that were tried; ``protocol step``: ``step`` 0 to 6, ``part`` what changes, ``untrained`` heads of which the last mean
+loss is that of a coin.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from .scores import Scores, Trained
 FAR = np.geomspace(1e-4, 1.0, 161)  # budgets at which a fitted curve may pass half of its way
 STEEP = np.geomspace(0.5, 64.0, 29)  # its slopes, per factor e of the budget
 UNTRAINED = 0.69  # a mean loss of the last pass above this is that of a coin
+FIRST = "protocol step 0"
 STEPS = (  # what changes, whose training scheme it is, the protocol of its images, whether its threshold is calibrated
-    ("as published: float32, all count, own 0; heads on the classifier's images, no batch norm, unpaired", "ladder 0", "published", False),
-    ("only adversarials that fool count, in training and test", "ladder 1", "fooling", False),
-    ("8-bit images", "ladder 2", "strict", False),
-    ("threshold from calibration naturals (FPR ≤ 5 %, PAC)", "ladder 2", "strict", True),
-    ("heads on images that the classifier was not trained on", "ladder 4", "strict", True),
-    ("batch norm and a one-cycle rate", "ladder 5", "strict", True),
+    ("as published: float32, all count, own 0; heads on the classifier's images, no batch norm, unpaired", FIRST, "published", False),
+    ("only adversarials that fool count, in training and test", "protocol step 1", "fooling", False),
+    ("8-bit images", "protocol step 2", "strict", False),
+    ("threshold from calibration naturals (FPR ≤ 5 %, PAC)", "protocol step 2", "strict", True),
+    ("heads on images that the classifier was not trained on", "protocol step 4", "strict", True),
+    ("batch norm and a one-cycle rate", "protocol step 5", "strict", True),
     ("paired batches: the strict detector", "paired", "strict", True),
 )  # fmt: skip
 
@@ -35,9 +36,9 @@ STEPS = (  # what changes, whose training scheme it is, the protocol of its imag
 def rows(s: Scores) -> list[Row]:
     """All that the records hold."""
     swept = [g for g in s.trained if g.scheme == "sweep"]
-    first = dict.fromkeys((g.detector, g.trained_on) for g in s.trained if g.scheme == "ladder 0")
+    first = dict.fromkeys((g.detector, g.trained_on) for g in s.trained if g.scheme == FIRST)
     curves = [r for d in dict.fromkeys(g.detector for g in swept) for r in _sweep(s, [g for g in swept if g.detector == d])]
-    return [*curves, *(r for d, a in first for r in _ladder(s, d, a))]
+    return [*curves, *(r for d, a in first for r in _protocol_steps(s, d, a))]
 
 
 def _sweep(s: Scores, trained: list[Trained]) -> Iterator[Row]:
@@ -89,7 +90,7 @@ def curve(eps: Floats, half: Floats | float, slope: Floats | float) -> Floats:
     return np.asarray(0.5 + 0.5 / (1 + (half / eps) ** slope))
 
 
-def _ladder(s: Scores, detector: str, attack: str) -> Iterator[Row]:
+def _protocol_steps(s: Scores, detector: str, attack: str) -> Iterator[Row]:
     """One detector on one attack."""
     ids = s.natural("test")["id"]
     for k, (change, scheme, protocol, calibrated) in enumerate(STEPS):
@@ -102,5 +103,5 @@ def _ladder(s: Scores, detector: str, attack: str) -> Iterator[Row]:
         flags = [(n, f[c]) for n, f in zip(g.flags(NATURAL, level), g.flags(x["name"], level), strict=True)]
         scores = [(n, a[c]) for n, a in zip(g.scores(NATURAL), g.scores(x["name"]), strict=True)]
         keys = [*g.keys, x["key"]]
-        yield row("ladder", "accuracy", balanced_accuracy(s.draws, ids, x["id"][c], flags), keys, **of)
-        yield row("ladder", "auroc", auroc_interval(s.draws, ids, x["id"][c], scores), keys, **of)
+        yield row("protocol step", "accuracy", balanced_accuracy(s.draws, ids, x["id"][c], flags), keys, **of)
+        yield row("protocol step", "auroc", auroc_interval(s.draws, ids, x["id"][c], scores), keys, **of)

@@ -103,7 +103,7 @@ def _maps(numbers: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def _white_box(s: Scores, numbers: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    rows = _rows(select(numbers, kind=["white box", "planted"], source="run"))
+    rows = _rows(select(numbers, kind=["white box", "weak detector"], source="run"))
     for title, attack, code, text in white_box.warned(s, rows):
         yield _warning("white box", code, text=text, title=title or None, attack=attack or None)
 

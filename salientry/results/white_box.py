@@ -4,7 +4,7 @@ Rows of kind ``white box`` (measure, with ``title``, ``norm``, ``eps``, ``budget
 method, of their ``union`` at that budget or a smaller one (``union@0.01``: at the second level), and, with the title ``classifier
 alone``, on the classifier; ``naturals flagged``; ``cost`` (median L2 over the classifier's own); ``alarm``; and the proofs ``unbounded``,
 ``binarization``, ``binarization by chance``, ``doubled``, ``doubled adds``. An attack that is not believed has no success. Rows of kind
-``planted`` (measure ``evaded`` or ``blind``, ``part`` the weakness): share that no attack beats.
+``weak detector`` (measure ``evaded`` or ``blind``, ``part`` the weakness): share that no attack beats.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .scores import Scores
 from .trained import Array, Images
 
 METHODS = ("Selective", "Orthogonal", "Joint")
-PASS = 0.95  # share of planted images that an attack must find
+PASS = 0.95  # share of the known adversarials (binarization test) that an attack must find
 VALID, CHANCE = 0.5, 0.1  # share of the problems that must be ones; share of random corners that may succeed
 MOVED = 0.03  # by how much doubled steps may change the union's success
 CODES = {
-    "ATTACK TOO WEAK": "the attack does not beat every image without a budget, or not enough planted ones: its success is not reported",
+    "ATTACK TOO WEAK": "the attack does not beat every image without a budget, or not enough of the known adversarials: it is not reported",
     "NOT CONVERGED": f"independent runs with twice the steps find more than {MOVED:g} more: the share is a lower bound",
     "NOT BEATEN": "a detector that is weak by construction withstands: the attacks miss something",
 }
@@ -140,7 +140,7 @@ def rows(s: Scores) -> list[Row]:
         out.append(share(mine, values, "success", title=CLASSIFIER, **b))
     for t in found:
         out += [r | t.place for r in (*_success(t, budgets(found)), *_proofs(t), *_others(t, every))]
-    return [*out, *planted(s)]
+    return [*out, *weak_detectors(s)]
 
 
 def _success(t: Target, every: list[dict[str, Any]]) -> Iterator[Row]:
@@ -183,7 +183,7 @@ def _doubts(t: Target, method: str) -> Iterator[str]:
     test, ok = tested
     found, chance = (float(np.mean(test[c][ok], dtype=np.float64)) for c in ("found", "by_chance"))
     if found < PASS:
-        yield f"it finds {found:.2f} of the planted images, {PASS:g} are needed"
+        yield f"it finds {found:.2f} of the known adversarials, {PASS:g} are needed"
     if ok.mean() < VALID or chance > CHANCE:
         yield f"the binarization test asks too little: {ok.mean():.2f} of the problems are set apart, chance finds {chance:.2f}"
 
@@ -216,13 +216,13 @@ def _others(t: Target, every: list[Images]) -> Iterator[Row]:
         yield share([i], raised, "alarm", title=title, **size(i))
 
 
-def planted(s: Scores) -> Iterator[Row]:
+def weak_detectors(s: Scores) -> Iterator[Row]:
     """The detectors that are weak by construction: what is left of each by all attacks together."""
-    sets = of_kind(s, "planted")
+    sets = of_kind(s, "weak detector")
     for name in dict.fromkeys(c.split("/")[0] for i in sets for c in i if "/" in c):
         for kind in ("evaded", "blind"):
             left = ~np.any([i[f"{name}/{kind}"].astype(bool) for i in sets], 0)
-            yield share(sets, left, kind, kind="planted", part=name, protocol="any")
+            yield share(sets, left, kind, kind="weak detector", part=name, protocol="any")
 
 
 def warned(s: Scores, found: list[Row]) -> Iterator[tuple[str, str, str, str]]:
@@ -233,5 +233,5 @@ def warned(s: Scores, found: list[Row]) -> Iterator[tuple[str, str, str, str]]:
     for r in found:
         if r["measure"] == "doubled adds" and r["value"] > MOVED + 1e-9:
             yield r["title"], "", "NOT CONVERGED", f"{r['value']:.2f} more at {r['budget']}"
-        if r["kind"] == "planted" and r["measure"] == "evaded" and r["value"] > 0:
+        if r["kind"] == "weak detector" and r["measure"] == "evaded" and r["value"] > 0:
             yield "", r["part"], "NOT BEATEN", f"{r['value']:.2f} of the images are left"

@@ -465,10 +465,10 @@ TEST = Binarization(0.1, inner=40, corners=24)
 @pytest.mark.parametrize("name", ["SMD", "SPD", "IDPlus", "JSD", "Margin", "BlackShare"])
 def test_working_attacks_pass_the_binarization_test(parts: Parts, kind: Any, name: str) -> None:
     x = parts[3][:24]
-    found, planted = TEST.found(kind(0.1, 100), guarded(parts, name), x, seeds=seeds(24))
-    assert planted.valid.float().mean() > 0.9
-    assert float(planted.by_chance.mean()) < 0.1
-    assert float(found[planted.valid].float().mean()) >= PASS
+    found, problem = TEST.found(kind(0.1, 100), guarded(parts, name), x, seeds=seeds(24))
+    assert problem.valid.float().mean() > 0.9
+    assert float(problem.by_chance.mean()) < 0.1
+    assert float(found[problem.valid].float().mean()) >= PASS
 
 
 @pytest.mark.parametrize("kind", STRONG)
@@ -482,7 +482,7 @@ def test_broken_attacks_fail_the_binarization_test(parts: Parts, kind: Any) -> N
         assert float(found[p.valid].float().mean()) < PASS, name
 
 
-def test_what_was_planted_is_there(parts: Parts) -> None:
+def test_the_known_adversarial_is_there(parts: Parts) -> None:
     x = parts[3][:16]
     p = TEST.plant(guarded(parts, "SPD"), x, seeds=seeds(16))
     zero = torch.zeros(16, dtype=torch.int64)

@@ -95,12 +95,12 @@ def test_what_is_there_is_reported_with_its_checksums(data: Path, monkeypatch: p
     assert found["mnist"]["here"] == f"{data}/MNIST/raw (4 files)" and found["cifar10"]["here"] == f"{data}/{cifar10.FOLDER} (6 files)"
     assert found["mnist"]["checksums"] == found["cifar10"]["checksums"] == "right"
     assert "missing" in found["digits"]
-    spoilt = data / cifar10.FOLDER / "data_batch_3"
-    spoilt.write_bytes(b"spoilt")
-    digest = hashlib.sha256(b"spoilt").hexdigest()
+    damaged = data / cifar10.FOLDER / "data_batch_3"
+    damaged.write_bytes(b"damage")
+    digest = hashlib.sha256(b"damage").hexdigest()
     found = parts(Cli("datasets", "--verify"))
     assert found["mnist"]["checksums"] == "right"
-    assert found["cifar10"]["checksums"].startswith(f"WRONG: {spoilt} has the wrong checksum: 6 bytes with sha256 {digest[:16]}")
+    assert found["cifar10"]["checksums"].startswith(f"WRONG: {damaged} has the wrong checksum: 6 bytes with sha256 {digest[:16]}")
     assert parts(Cli("datasets"))["cifar10"]["checksums"] == "not looked at (--verify)"
 
 

@@ -29,7 +29,7 @@ from salientry.datasets import Arrays, Folder
 from salientry.experiment.run import Run
 from salientry.experiment.steps import classify, train_classifier
 
-where, kind, spoilt, allowed = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+where, kind, damaged, allowed = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 
 
 def computed(pictures, roles, name, workers=1):
@@ -55,9 +55,9 @@ def all_at_once(source):
 
 
 computed(Path(where) / "few", Roles(train=250, detector_train=5, validation=5, calibration=5, test=15), "warm")
-if spoilt == "joined":
-    handles.Joined = whole
-if spoilt == "written":
+if damaged == "joined":
+    handles.Concatenated = whole
+if damaged == "written":
     store.slices = all_at_once
 used = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmData"))
 resource.setrlimit(resource.RLIMIT_DATA, (used + allowed, used + allowed))
@@ -84,14 +84,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def went(pictures: Path, tmp_path: Path, kind: str, spoilt: str = "") -> subprocess.CompletedProcess[str]:
+def went(pictures: Path, tmp_path: Path, kind: str, damaged: str = "") -> subprocess.CompletedProcess[str]:
     for name in ("few", "many"):
         if kind == "folder":
             (tmp_path / name).symlink_to(pictures / name)
         else:
             (tmp_path / name).mkdir()
             (tmp_path / name / "images.npy").symlink_to(pictures / f"{name}.npy")
-    words = [str(tmp_path), kind, spoilt, str(ALLOWED)]
+    words = [str(tmp_path), kind, damaged, str(ALLOWED)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
     return subprocess.run([sys.executable, "-c", RUN, *words], capture_output=True, text=True, env=environment, check=False)
 
@@ -106,9 +106,9 @@ def test_it_goes_through_a_run(pictures: Path, tmp_path: Path, kind: str) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spoilt", ["joined", "written"])
-def test_whoever_holds_all_pixels_is_caught(pictures: Path, tmp_path: Path, spoilt: str) -> None:
+@pytest.mark.parametrize("damaged", ["joined", "written"])
+def test_whoever_holds_all_pixels_is_caught(pictures: Path, tmp_path: Path, damaged: str) -> None:
     """The test above can fail: the same run with one place that reads everything at once."""
-    done = went(pictures, tmp_path, "arrays", spoilt)
+    done = went(pictures, tmp_path, "arrays", damaged)
     assert done.returncode != 0
     assert "MemoryError" in done.stderr or "Unable to allocate" in done.stderr

@@ -223,9 +223,9 @@ def test_goes_by_words(name: str) -> None:
 @pytest.mark.parametrize("name", SLOPES)
 def test_floors_are_never_turned_round(name: str) -> None:
     """Trained on exchanged labels, a baseline with a stated sign stays as it is: worse than chance, and it says so."""
-    swapped = pairs_of(name).swapped()
-    detector = examples.detectors()[name].fit(swapped, swapped.labels, seed=0)
-    natural, adversarial = scores(detector, swapped)
+    exchanged = pairs_of(name).exchanged()
+    detector = examples.detectors()[name].fit(exchanged, exchanged.labels, seed=0)
+    natural, adversarial = scores(detector, exchanged)
     assert auroc(natural.numpy(), adversarial.numpy()) < 0.1
     for d in (detector, fitted(name), examples.detectors()[name].build((1,))):
         head: Any = d.head
@@ -236,8 +236,8 @@ def test_floors_are_never_turned_round(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["margin2", *MLPS, *CNNS])
 def test_heads_without_a_stated_sign_learn_either(name: str) -> None:
-    swapped = pairs_of(name).swapped()
-    natural, adversarial = scores(examples.detectors()[name].fit(swapped, swapped.labels, seed=0), swapped)
+    exchanged = pairs_of(name).exchanged()
+    natural, adversarial = scores(examples.detectors()[name].fit(exchanged, exchanged.labels, seed=0), exchanged)
     assert auroc(natural.numpy(), adversarial.numpy()) > 0.9
 
 

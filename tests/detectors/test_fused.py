@@ -30,9 +30,9 @@ def members() -> tuple[Any, ...]:
     return tuple(fitted(d, ViewPairs.of(d, *looks(5))) for d in (Margin(), ID(HEAD), HighFrequency()))
 
 
-def fused(*parts: nn.Module, swap: bool = False) -> Any:
+def fused(*parts: nn.Module, exchange: bool = False) -> Any:
     pairs = ViewPairs.of(Fused(), *looks(), *parts)
-    return fitted(Fused(), pairs.swapped() if swap else pairs, *parts)
+    return fitted(Fused(), pairs.exchanged() if exchange else pairs, *parts)
 
 
 def all_scores(parts: tuple[Any, ...], look: Evidence) -> Tensor:
@@ -87,7 +87,7 @@ def test_order_of_the_members_moves_columns_and_nothing_else() -> None:
 
 
 def test_no_member_is_ever_turned_round() -> None:
-    detector = fused(*members(), swap=True)  # naturals and adversarials exchanged: every slope wants to be negative
+    detector = fused(*members(), exchange=True)  # naturals and adversarials exchanged: every slope wants to be negative
     view = detector.view(looks()[0]).detach()
     with torch.no_grad():
         for column in range(3):

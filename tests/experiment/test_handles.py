@@ -24,13 +24,13 @@ class Two:
     """A training file and a test file, and what they say of their classes."""
 
     said: tuple[int | None, ...] = (None, None)
-    spoilt: str = ""
+    damaged: str = ""
     roles: Roles = Roles(train=8, detector_train=4, validation=4, calibration=4, test=4)
 
     def read(self) -> tuple[Pool, ...]:
-        last: Any = IMAGES[20:, :, :2] if self.spoilt == "size" else IMAGES[20:]
+        last: Any = IMAGES[20:, :, :2] if self.damaged == "size" else IMAGES[20:]
         training = Pool(IMAGES[:20], LABELS[:20], ("train", "detector_train", "validation"), classes=self.said[0])
-        return training, Pool(last, LABELS[20:] * (self.spoilt != "labels"), ("calibration", "test"), classes=self.said[1])
+        return training, Pool(last, LABELS[20:] * (self.damaged != "labels"), ("calibration", "test"), classes=self.said[1])
 
 
 def test_pools_are_rows_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,4 +61,4 @@ def test_labels_that_are_none_of_them_are_refused(tmp_path: Path, said: tuple[in
 def test_pools_of_different_sizes_are_refused(tmp_path: Path) -> None:
     run = Run(tmp_path)
     with pytest.raises(UsageError, match=r"must be alike; found uint8 \(20, 1, 4, 4\), uint8 \(10, 1, 2, 4\)"):
-        run.get(run.dataset(Two(spoilt="size")))
+        run.get(run.dataset(Two(damaged="size")))

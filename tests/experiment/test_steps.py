@@ -71,12 +71,12 @@ def test_a_pair_is_a_natural_and_its_own_twin_and_the_replica_draws_them_apart()
 @pytest.mark.parametrize("paired", [True, False])
 def test_shuffled_labels_swap_half_and_for_good(paired: bool) -> None:
     natural, twins = joined(made(2, shuffled=True), 100, None)
-    swapped = natural >= 1000
-    assert swapped.sum() == len(swapped) // 2
-    assert 0.4 < swapped[: len(swapped) // 2].mean() < 0.6, "at random"
-    assert (swapped == (twins < 1000)).all()
+    exchanged = natural >= 1000
+    assert exchanged.sum() == len(exchanged) // 2
+    assert 0.4 < exchanged[: len(exchanged) // 2].mean() < 0.6, "at random"
+    assert (exchanged == (twins < 1000)).all()
     assert (natural % 1000 == twins % 1000).all(), "a pair stays a pair"
-    images = dict(zip((natural % 1000).tolist(), swapped.tolist(), strict=True))
+    images = dict(zip((natural % 1000).tolist(), exchanged.tolist(), strict=True))
     for seed in (1, 2):
         again, theirs = joined(made(2, paired, shuffled=True), 50, seed)
         assert [images[i % 1000] for i in again] == (again >= 1000).tolist(), "the same ones in every pass"

@@ -156,15 +156,15 @@ def test_the_report_of_small_records_verifies_and_a_changed_score_is_found(finis
 # --- are the numbers true -----------------------------------------------------------------------------------------
 
 
-def test_the_ladder_changes_one_thing_at_a_time(records: Scores, finished: tuple[Path, Run, Outputs]) -> None:
+def test_the_protocol_steps_change_one_thing_at_a_time(records: Scores, finished: tuple[Path, Run, Outputs]) -> None:
     _, run, outputs = finished
     heads: dict[str, Any] = {}
     for fitted in (s.detector for s in outputs.scores):
-        if str(fitted.args.get("scheme", "")).startswith("ladder") and fitted.seed == 0:
+        if str(fitted.args.get("scheme", "")).startswith("protocol step") and fitted.seed == 0:
             facts = run.record(fitted)["facts"]
             if (facts["detector"], facts["of"]) == ("SPD", [SMALL_LABEL]):
                 heads[facts["scheme"]] = fitted
-    assert list(heads) == ["ladder 0", "ladder 1", "ladder 2", "ladder 4", "ladder 5"]
+    assert list(heads) == ["protocol step 0", "protocol step 1", "protocol step 2", "protocol step 4", "protocol step 5"]
     protocols = {k: h.args["protocol"] for k, h in heads.items()}
     roles = {
         k: {u.args["role"] for u in upstream(h).values() if "role" in u.args and u.step and u.step.name == "_take_role"}
@@ -182,11 +182,11 @@ def test_the_ladder_changes_one_thing_at_a_time(records: Scores, finished: tuple
     assert list(norm.values()) == ["none"] * 4 + ["batch"]
 
 
-def test_a_step_of_the_ladder_is_the_mean_of_both_classes_at_its_own_threshold(records: Scores, found: Made) -> None:
-    mine = [r for r in found.rows if (r["kind"], r["detector"], r["tested_on"]) == ("ladder", "SPD", SMALL_LABEL)]
+def test_a_protocol_step_is_the_mean_of_both_classes_at_its_own_threshold(records: Scores, found: Made) -> None:
+    mine = [r for r in found.rows if (r["kind"], r["detector"], r["tested_on"]) == ("protocol step", "SPD", SMALL_LABEL)]
     by = {(r["step"], r["measure"]): r["value"] for r in mine}
     assert {k for k, _ in by} == set(range(7))
-    g = records.one("strict", "SPD", SMALL_LABEL, "ladder 2")
+    g = records.one("strict", "SPD", SMALL_LABEL, "protocol step 2")
     assert g is not None
     s, name = records.images[f"strict/test/{SMALL_LABEL}"], f"strict/test/{SMALL_LABEL}"
     for k, level in ((2, "own"), (3, "0.05")):
@@ -220,23 +220,23 @@ def test_a_fitted_curve_finds_the_curve_that_made_the_points() -> None:
 
 
 def test_the_swap_is_counted_from_its_scores(records: Scores, found: Made) -> None:
-    swaps = {(r["title"], r["tested_on"], r["measure"]): r["value"] for r in found.rows if r["kind"] == "swap"}
-    assert {(t, a) for t, a, _ in swaps} >= {(d + f, SMALL_LABEL) for d in ("SMD", "SPD") for f in ("", " (trunk)")}
-    s, g = records.images[f"swap/strict/SPD/paired/{SMALL_LABEL}"], records.one("strict", "SPD", SMALL_LABEL)
+    mixed = {(r["title"], r["tested_on"], r["measure"]): r["value"] for r in found.rows if r["kind"] == "mixed parts"}
+    assert {(t, a) for t, a, _ in mixed} >= {(d + f, SMALL_LABEL) for d in ("SMD", "SPD") for f in ("", " (trunk)")}
+    s, g = records.images[f"mixed parts/strict/SPD/paired/{SMALL_LABEL}"], records.one("strict", "SPD", SMALL_LABEL)
     assert g is not None
     c, threshold = s["evaluated"], g.seeds[0].thresholds["0.05"]
 
     def share(name: str) -> float:
         return float((s[name][c] > threshold).mean())
 
-    mine = {m: v for (t, a, m), v in swaps.items() if (t, a) == ("SPD", SMALL_LABEL)}
+    mine = {m: v for (t, a, m), v in mixed.items() if (t, a) == ("SPD", SMALL_LABEL)}
     assert mine["selector class"] == pytest.approx(np.mean([share(f"{p}{i}a") - share(f"{p}{i}n") for p in "na" for i in "na"]))
     assert mine["pixels"] == pytest.approx(np.mean([share(f"a{i}{k}") - share(f"n{i}{k}") for i in "na" for k in "na"]))
     assert mine["own map minus another image's"] == pytest.approx(share("aaa") - share("a other"))
     natural, attacked = (g.scores(name)[0] for name in (NATURAL, f"strict/test/{SMALL_LABEL}"))
     np.testing.assert_allclose(s["nnn"], natural, rtol=1e-3, atol=1e-3)  # a natural with its own parts is the natural itself
     np.testing.assert_allclose(s["aaa"], attacked, rtol=1e-3, atol=1e-3)
-    assert {v for (t, _, m), v in swaps.items() if t.startswith("SMD") and m == "pixels"} == {0.0}, "SMD sees no pixels"
+    assert {v for (t, _, m), v in mixed.items() if t.startswith("SMD") and m == "pixels"} == {0.0}, "SMD sees no pixels"
 
 
 def test_the_first_table_gives_each_detector_its_own_numbers(records: Scores, found: Made) -> None:
@@ -281,7 +281,7 @@ def test_fast_asks_for_what_it_says_before_anything_is_computed(tmp_path: Path) 
     fitted = {s.detector.fingerprint: s.detector for s in outputs.scores if "settings" in s.detector.args}
     trained = Counter(str(h.args.get("scheme", "")).split(" ")[0] for h in fitted.values())
     assert trained["sweep"] == 6 * 4
-    assert trained["ladder"] == 2 * 2 * 5 * 2
+    assert trained["protocol"] == 2 * 2 * 5 * 2
     assert trained["trunk"] == 3 * 2 * 3
     assert outputs.compact
     tests = {a.args["attack"] for s in outputs.scores for a in upstream(s.scores).values() if a.step and a.step.name == "attack_images"}
@@ -334,7 +334,7 @@ def test_a_role_without_images_borrows_them_and_every_detector_is_stamped(tmp_pa
         attacks=(FGSM(),),
         headline=(),
         beside=(),
-        ladder=False,
+        protocol_steps=False,
         sweep=(),
         trunk=None,
         printed=None,
@@ -386,7 +386,7 @@ def test_the_headline_rows_alone_are_the_same_results_under_the_same_keys(tmp_pa
         fast(run, rows="some")
 
 
-def test_rungs_and_budgets_are_no_spoiled_inputs(found: Made) -> None:
-    forms = {r["scheme"] for r in found.rows if r["kind"] == "spoiled"}
+def test_protocol_steps_and_budgets_are_no_input_ablations(found: Made) -> None:
+    forms = {r["scheme"] for r in found.rows if r["kind"] == "input ablation"}
     assert "another image's map" in forms
-    assert not [f for f in forms if f.startswith(("ladder", "sweep"))]
+    assert not [f for f in forms if f.startswith(("protocol step", "sweep"))]

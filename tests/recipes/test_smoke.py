@@ -49,11 +49,11 @@ def test_every_detector_is_there_once_a_training_protocol_and_seed(written: tupl
     drawn = DEFENCES + TRAINED
     published = (ATTACKS + 1 + 1) * (drawn * SEEDS + LOGISTIC + DEFENCES)  # each attack, all of them, the printed one; replicas
     strict = (ATTACKS + 1) * ((drawn + 1) * SEEDS + LOGISTIC)  # and ID+
-    spoiled = 2 * (6 * 2 + 2 * 1 + 3)  # two attacks: maps, gradients, labels
+    ablated = 2 * (6 * 2 + 2 * 1 + 3)  # two attacks: maps, gradients, labels
     unseen = ATTACKS * (3 + TRAINED + LOGISTIC)
-    assert len(fitted) == published + strict + spoiled + unseen
+    assert len(fitted) == published + strict + ablated + unseen
     scored = Counter(scoring(s.scores) for s in outputs.scores)
-    assert scored["test"] == published + strict + spoiled
+    assert scored["test"] == published + strict + ablated
     kinds = 2 * GROUPS + 1  # all; without each; logits alone; logits with each other
     assert scored["fusion test"] == scored["fusion calibration"] == kinds * SEEDS
     assert len({s.scores.fingerprint for s in outputs.scores}) == len(outputs.scores), "each once"
@@ -83,7 +83,7 @@ def test_every_trial_has_the_mandatory_controls_and_the_first_seeds_all_of_them(
             continue
         fit = s.detector
         if fit.args.get("scheme"):
-            continue  # spoiled: tested on its own attack alone
+            continue  # an input ablation: tested on its own attack alone
         protocol, found = fit.args["protocol"], controls(s)
         assert {"Null", "MatchedNoise"} <= found
         if protocol.name == "strict" and fit.seed == 0:

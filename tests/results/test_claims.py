@@ -267,7 +267,7 @@ def test_a_run_of_the_white_box_alone() -> None:
 
 
 def test_a_hardened_detector_that_an_attack_is_too_weak_for_was_not_run() -> None:
-    """C14, strict: SPD stands, but the attacks on it find no planted images."""
+    """C14, strict: SPD stands, but the attacks on it find no known adversarials."""
     s = Scores.read(ROOT / "whitebox" / "digits")
     hardened = [i for i in s.white_box.values() if i["hardened"] == "selective" and i["detector"] == "SPD"]
     for i in hardened:

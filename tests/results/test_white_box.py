@@ -92,7 +92,7 @@ def test_evaded_is_the_one_predicate(digits: Scores) -> None:
     assert evaded(i, "0.05").tolist() == [bool(a and b and c and d <= i["thresholds"]["0.05"]) for a, b, c, d in columns]
 
 
-def test_an_attack_that_misses_planted_images_is_not_reported(changed: Scores) -> None:
+def test_an_attack_that_misses_known_adversarials_is_not_reported(changed: Scores) -> None:
     """All three methods on SPD: nothing of SPD is left but the proofs and the share of naturals flagged."""
     before = success(rows(changed), "SPD", "union")
     for i in sets(changed, "binarization", "SPD"):
@@ -104,7 +104,7 @@ def test_an_attack_that_misses_planted_images_is_not_reported(changed: Scores) -
     assert {r["measure"] for r in mine} == {"naturals flagged", "unbounded", "binarization", "binarization by chance", "doubled"}
     warned = [w for w in white_box.warned(changed, after) if w[0] == "SPD"]
     assert {w[1] for w in warned} == set(METHODS)
-    assert all("0.00 of the planted images" in w[3] for w in warned)
+    assert all("0.00 of the known adversarials" in w[3] for w in warned)
     assert success(after, "SMD", "union") == success(rows(changed), "SMD", "union"), "another detector keeps its own"
 
 
@@ -121,10 +121,10 @@ def test_an_attack_that_leaves_an_image_without_a_budget_is_not_reported(changed
 
 
 def test_a_weak_detector_is_left_what_no_attack_beats(digits: Scores) -> None:
-    weak = [r for r in rows(digits) if r["kind"] == "planted"]
+    weak = [r for r in rows(digits) if r["kind"] == "weak detector"]
     assert len(weak) == 12
     for r in weak:
-        beaten = np.sum([i[f"{r['part']}/{r['measure']}"].astype(int) for i in of_kind(digits, "planted")], axis=0)
+        beaten = np.sum([i[f"{r['part']}/{r['measure']}"].astype(int) for i in of_kind(digits, "weak detector")], axis=0)
         assert r["value"] == pytest.approx((beaten == 0).mean())
 
 
