@@ -36,7 +36,7 @@ PLOTTED = {  # name in the report: group, words beside the point, where they sta
     "SortedLogits": ("baseline", "sorted logits", (9, -4)),
     "Margin2": ("baseline", "logit margin", (9, -4)),
     "PooledActivations": ("baseline", "activations", (9, -1)),
-    "Opinion": ("baseline", "second net", (8, -14)),
+    "SecondNet": ("baseline", "second net", (8, -14)),
     "HighFrequency": ("baseline", "fine structure", (9, -4)),
     "BlackShare": ("baseline", "black pixels", (9, -4)),
     "fusion": ("fusion", "fusion", (9, -4)),

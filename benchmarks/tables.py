@@ -25,12 +25,12 @@ from salientry.store import read_json
 from .recorded import RESULTS, Recorded, first, made, recorded
 
 SMOKE = RESULTS / "smoke"
-ROWS = ("SMD", "SPD", "ID", "JSD", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin2", "Opinion", "BlackShare")
+ROWS = ("SMD", "SPD", "ID", "JSD", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin2", "SecondNet", "BlackShare")
 SMOKE_ATTACKS = tuple(map(label, (FGSM(), BIM(), *REDUCED)))
 PARTS = ("the map", "the image", "logits", "activations", "the second net", "pixel statistics")
 MAPS = ("SPD", "SMD", "SPD (trunk)", "SMD (trunk)")
-DETECTORS = (*MAPS, "ID", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin2", "Opinion", "BlackShare")
-ATTACKED = ("SPD", "SMD", "JSD", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin", "Opinion", "BlackShare")
+DETECTORS = (*MAPS, "ID", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin2", "SecondNet", "BlackShare")
+ATTACKED = ("SPD", "SMD", "JSD", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin", "SecondNet", "BlackShare")
 MORE = (Column("noise", NOISE.replace("}", "|bare}")), Column("transplant", TRANSPLANT.replace("}", "|bare}")))
 OVER = (
     "In square brackets 95 % intervals over images, of the mean over detector seeds, given these nets: one classifier, one U-Net of each "

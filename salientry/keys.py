@@ -28,6 +28,8 @@ FIRST_NAMES: dict[str, tuple[str, dict[str, str]]] = {
         FIRST_ROLES,
     ),
     "salientry.experiment.sanity:SanityCheck": ("salientry.experiment.sanity:Gate", {}),
+    "salientry.detectors.class_presence:ClassPresence": ("salientry.detectors.exists:Exists", {}),
+    "salientry.detectors.second_net:SecondNet": ("salientry.detectors.opinion:Opinion", {}),
     "salientry.protocol:EvaluationProtocol": ("salientry.protocol:Rules", {}),
 }
 NAMES_NOW = {first: now for now, (first, _) in FIRST_NAMES.items()}

@@ -31,7 +31,7 @@ from .examples import ViewPairs
 
 SHAPE = Shape(1, 12, 12, 5)
 NAMES = sorted(examples.detectors())
-WITH_MAP = {"smd", "spd", "exists", "opinion", "fused"}  # the fusion has the map's detectors among its parts
+WITH_MAP = {"smd", "spd", "class_presence", "second_net", "fused"}  # the fusion has the map's detectors among its parts
 PARTS = ("margin", "spd", "black_share", "pooled_activations")  # of the fusion
 
 

@@ -27,7 +27,7 @@ from .examples import ViewPairs
 
 SHAPE = Shape(2, 10, 12, 5)
 X = examples.images(SHAPE, 6, seed=6)
-PARTS = ("margin", "smd", "spd", "jsd", "pooled_activations", "exists", "opinion", "id")
+PARTS = ("margin", "smd", "spd", "jsd", "pooled_activations", "class_presence", "second_net", "id")
 MAPS = {"gradient": Gradient(), "gradient_input": GradientInput(), "guided": GuidedBackprop()}
 GUARDS = ("spd by unet", "smd by unet per image", "smd by gradient", "spd by gradient_input", "spd by guided")
 GUARDS += ("jsd", "jsd of everything", "pooled_activations", "fused")

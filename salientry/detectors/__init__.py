@@ -3,7 +3,7 @@
 from ..types import Detector
 from ._cnn import FULL_RESOLUTION, REPLICA, SmallCNN
 from .black_share import BlackShare
-from .exists import Exists
+from .class_presence import ClassPresence
 from .external import ExternalDetector, as_detector
 from .fused import Fused
 from .high_frequency import HighFrequency
@@ -13,8 +13,8 @@ from .jsd import JSD
 from .mahalanobis import Mahalanobis
 from .margin import Margin
 from .margin2 import Margin2
-from .opinion import Opinion
 from .pooled_activations import PooledActivations
+from .second_net import SecondNet
 from .smd import SMD
 from .sorted_logits import SortedLogits
 from .spd import SPD
@@ -29,8 +29,8 @@ DETECTORS: dict[str, type[Detector]] = {  # in this order recipes train them, an
     "pooled_activations": PooledActivations,
     "margin": Margin,
     "margin2": Margin2,
-    "exists": Exists,
-    "opinion": Opinion,
+    "class_presence": ClassPresence,
+    "second_net": SecondNet,
     "black_share": BlackShare,
     "high_frequency": HighFrequency,
     "mahalanobis": Mahalanobis,
@@ -46,7 +46,7 @@ __all__ = [
     "SMD",
     "SPD",
     "BlackShare",
-    "Exists",
+    "ClassPresence",
     "ExternalDetector",
     "Fused",
     "HighFrequency",
@@ -54,8 +54,8 @@ __all__ = [
     "Mahalanobis",
     "Margin",
     "Margin2",
-    "Opinion",
     "PooledActivations",
+    "SecondNet",
     "SmallCNN",
     "SortedLogits",
     "as_detector",

@@ -21,8 +21,8 @@ READING = (
     "<b>(replica)</b>: the head is trained as the paper trains, without batch norm, naturals and adversarials drawn independently. Grey "
     "rows are <b>baselines</b>: they need little or no training, and a detector that does not beat the best of them on the same attack has "
     "shown nothing of its own. Margin: gap of the two largest logits; Margin2: that and its square; SortedLogits: a small MLP on all "
-    "logits; PooledActivations: one on the means of the classifier's own layers; Exists: the class selector's doubt; Opinion: the saliency "
-    "encoder disagrees; BlackShare: share of pixels that are not black; HighFrequency: energy of the Laplacian.",
+    "logits; PooledActivations: one on the means of the classifier's own layers; ClassPresence: the class selector's doubt; SecondNet: the "
+    "saliency encoder disagrees; BlackShare: share of pixels that are not black; HighFrequency: energy of the Laplacian.",
     "<b>An interval</b>, in square brackets, is a 95 % interval over images, given these nets: this classifier, this saliency model, these "
     f"detectors, this split. It comes from {RESAMPLES:,} resamples of natural images, the same draw for every seed and detector; a share "
     "at 0 or 1, and a difference between two detectors that say the same of every image, have exact (Clopper-Pearson) bounds. It says "

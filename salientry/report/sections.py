@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from ..renamed import DETECTORS
 from ..results.names import attack_title, kind_title
 from ..results.scores import Scores
 from ..results.steps import curve
@@ -184,7 +185,7 @@ def _choice(r: Shown) -> Block | None:
         return None
     c = r.scores.body["choice"][0]
     rows = (
-        (said("title", k) + " (chosen)" * (k == c["chosen"]), *(f"{rates[a]:.3f}" for a in r.labels), f"{c['worst'][k]:.3f}")
+        (DETECTORS.get(k, k) + " (chosen)" * (k == c["chosen"]), *(f"{rates[a]:.3f}" for a in r.labels), f"{c['worst'][k]:.3f}")
         for k, rates in c["rates"].items()
     )
     says = (

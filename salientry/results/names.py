@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..renamed import KINDS, ROLES
+from ..renamed import DETECTORS, KINDS, ROLES
 
 TITLES = {"IDPlus": "ID+", "Fused": "fusion"}
 ORDINARY = ("paired", "replica", "all", "trunk")  # the other training schemes are controls, and fusions without a part
@@ -20,9 +20,9 @@ ATTACKS: dict[str, dict[str, Any]] = {  # what older records do not say of their
 
 
 def set_name(name: str) -> str:
-    """An image set's name with today's names of its kind and role: ``any/fit/natural`` is ``any/train/natural``."""
+    """An image set's name with today's names of its kind, role and detector: ``any/fit/natural`` is ``any/train/natural``."""
     head, *rest = name.split("/")
-    return "/".join([KINDS.get(head, head), *(ROLES.get(r, r) for r in rest[:1]), *rest[1:]])
+    return "/".join([KINDS.get(head, head), *(ROLES.get(r, r) for r in rest[:1]), *(DETECTORS.get(r, r) for r in rest[1:])])
 
 
 def detector_title(detector: str, scheme: str, title: str | None = None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..metrics import Interval
+from ..renamed import FIRST_DETECTORS, renamed_title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +117,8 @@ IDS: dict[str, Callable[[Row], str]] = {  # ids stay as they are recorded, also 
 
 def identify(r: Row) -> str:
     """The id of a number, of its columns: ids are put together here and taken apart nowhere."""
-    return IDS[r["kind"]](r)
+    first = {c: renamed_title(r[c], FIRST_DETECTORS) for c in ("detector", "title") if r.get(c)}
+    return IDS[r["kind"]](r | first)
 
 
 def select(numbers: pd.DataFrame, **where: Any) -> pd.DataFrame:

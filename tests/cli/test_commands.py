@@ -221,7 +221,7 @@ def test_a_failed_gate_is_exit_code_1_and_what_does_not_stand_on_it_is_reported(
     assert body["recipe"]["parameters"] == {"least": 2.5}
     assert {d["facts"]["detector"] for d in body["detectors"]} >= {"ID", "Margin", "Margin2", "SortedLogits"}
     forms = {(d["facts"]["detector"], d["facts"]["scheme"]) for d in body["detectors"]}
-    assert not {detector for detector, _ in forms} & {"Exists", "Opinion"}
+    assert not {detector for detector, _ in forms} & {"ClassPresence", "SecondNet"}
     assert {form for detector, form in forms if detector in ("SMD", "SPD")} == {"untrained decoder"}, "that map had no sanity check to pass"
     assert {form for detector, form in forms if detector == "Fused"} >= {"logits alone"}
     assert not [form for _, form in forms if "the map" in form]

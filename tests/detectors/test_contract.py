@@ -21,7 +21,7 @@ from .. import examples
 from ..examples import ViewPairs
 
 NAMES = sorted(examples.detectors())
-CNNS, SLOPES = ["id", "id_plus", "jsd", "smd", "spd"], ["black_share", "exists", "high_frequency", "margin", "opinion"]
+CNNS, SLOPES = ["id", "id_plus", "jsd", "smd", "spd"], ["black_share", "class_presence", "high_frequency", "margin", "second_net"]
 MLPS = ["pooled_activations", "sorted_logits"]
 LEARN_FROM_A_SEED = {*CNNS, *MLPS}  # the others are fitted to their optimum, which no seed moves
 NO_SLOPE_IN_THE_IMAGE = {"black_share"}  # it counts
@@ -255,7 +255,7 @@ def test_margin2_finds_too_sure_and_too_unsure() -> None:
     assert 0.4 < auroc(*(v.numpy() for v in scores(one, ViewPairs(-natural, -adversarial)))) < 0.6
 
 
-@pytest.mark.parametrize("name", ["margin", "margin2", "exists", "opinion", *MLPS])
+@pytest.mark.parametrize("name", ["margin", "margin2", "class_presence", "second_net", *MLPS])
 def test_units_of_the_view_do_not_matter(name: str) -> None:
     """Columns are standardised: logits a thousand times as large, with another origin, are scored alike."""
     given = pairs_of(name)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.detectors import ID, SMD, Exists, Fused, HighFrequency, Margin
+from salientry.detectors import ID, SMD, ClassPresence, Fused, HighFrequency, Margin
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
 from salientry.learned import fingerprint, rebuild, recipe_of
@@ -100,7 +100,7 @@ def test_no_member_is_ever_turned_round() -> None:
 
 
 def test_reads_what_its_parts_read_however_deep() -> None:
-    given = [fitted(d, ViewPairs.of(d, *looks(5))) for d in (Exists(), SMD(HEAD))]
+    given = [fitted(d, ViewPairs.of(d, *looks(5))) for d in (ClassPresence(), SMD(HEAD))]
     inner = fused(members()[0], given[0])
     outer = fused(inner, given[1])
     assert Fused.needs == frozenset()
@@ -109,7 +109,7 @@ def test_reads_what_its_parts_read_however_deep() -> None:
     assert fingerprint(again) != fingerprint(outer)
     again.load_state_dict(outer.state_dict())
     assert fingerprint(again) == fingerprint(outer) and recipe_of(again) == recipe_of(outer) and again.needs == outer.needs
-    assert [type(p.settings) for p in again.parts[0].parts] == [Margin, Exists]
+    assert [type(p.settings) for p in again.parts[0].parts] == [Margin, ClassPresence]
     with torch.no_grad():
         assert torch.equal(again(looks(1)[0]), outer(looks(1)[0]))
 

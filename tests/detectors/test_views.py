@@ -70,9 +70,9 @@ def test_sorted_logits_forget_their_classes(look: Evidence) -> None:
 
 
 def test_exists_and_opinion_have_their_signs(look: Evidence) -> None:
-    np.testing.assert_array_equal(view("exists", look)[:, 0], -look.class_presence.numpy())
+    np.testing.assert_array_equal(view("class_presence", look)[:, 0], -look.class_presence.numpy())
     expected = [-look.second_net_logprobs[i, int(k)].item() for i, k in enumerate(look.predicted)]
-    np.testing.assert_allclose(view("opinion", look)[:, 0], expected)
+    np.testing.assert_allclose(view("second_net", look)[:, 0], expected)
 
 
 def test_black_share_counts_what_is_not_exactly_black(look: Evidence) -> None:

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from salientry import External, Guard, fit_guard
 from salientry.attacks import BIM, FGSM, DeepFool
 from salientry.datasets import Arrays
-from salientry.detectors import ID, SPD, HighFrequency, Margin, Opinion, PooledActivations, SmallCNN
+from salientry.detectors import ID, SPD, HighFrequency, Margin, PooledActivations, SecondNet, SmallCNN
 from salientry.errors import AttackTooWeak, MapCheckFailed, StoreError, UsageError
 from salientry.experiment.choice import candidates
 from salientry.experiment.intake import taken
@@ -364,7 +364,7 @@ def test_maps_that_are_none_are_left_out_and_the_fit_goes_on(
     classifier: nn.Module, naturals: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """One warning says which figures failed; what needs no map is fitted and chosen from; the summary repeats it."""
-    cheap = (SPD(CHEAP), Margin(), Opinion(), HighFrequency())
+    cheap = (SPD(CHEAP), Margin(), SecondNet(), HighFrequency())
     monkeypatch.setattr("salientry.experiment.fit_guard.candidates", lambda *heads: cheap)
     with pytest.warns(UserWarning, match="calibration images|left out") as noted:
         found = fit_guard(classifier, *naturals, attacks=SEEN, saliency=USELESS, store=tmp_path)

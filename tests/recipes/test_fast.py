@@ -89,7 +89,7 @@ def test_each_row_has_the_heads_that_its_place_asks_for(records: Scores) -> None
     )
     cw = next(g.trained_on for g in records.trained if g.trained_on.startswith("CarliniWagner"))
     for trained in (cw, SMALL_LABEL, "combined"):
-        for title in ("SMD", "SPD", "SMD (trunk)", "SPD (trunk)", "ID", "JSD", "ID+", "Margin2", "Opinion", "fusion"):
+        for title in ("SMD", "SPD", "SMD (trunk)", "SPD (trunk)", "ID", "JSD", "ID+", "Margin2", "SecondNet", "fusion"):
             assert rows["strict", trained, title] == 1, (trained, title)
     assert rows["strict", "FGSM", "SPD"] == 1
     assert not rows["strict", "FGSM", "ID+"]

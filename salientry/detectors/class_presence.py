@@ -1,4 +1,4 @@
-"""Baseline: does the class selector believe in the class?"""
+"""Baseline: the class selector's log-odds that the predicted class is in the image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from . import _logistic
 
 
 @dataclass(frozen=True)
-class Exists:
+class ClassPresence:
     """Minus the selector's log-odds that the predicted class is in the image: the saliency net without its decoder."""
 
     needs = frozenset({"class_presence"})

@@ -1,4 +1,4 @@
-"""Baseline: a second net's opinion."""
+"""Baseline: a second network's log-probability of the predicted class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from . import _logistic
 
 
 @dataclass(frozen=True)
-class Opinion:
+class SecondNet:
     """-log p of the predicted class by the saliency net's own encoder: an independent classifier that disagrees."""
 
     needs = frozenset({"second_net_logprobs", "predicted"})
