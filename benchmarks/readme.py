@@ -76,7 +76,7 @@ def good() -> str:
             f"{noise['fusion']} and {noise['ID+']} more of the natural images once they carry harmless noise: largely a noise alarm.",
             f"- **Limits:** an attacker who also has the guard got past each of {len(passed)} detectors with all {images} images they "
             f"tried (changes of at most 8/255); on MNIST just counting black pixels finds {_percent(black)} of C&W's images, so "
-            "digits prove little; and the promised rate of false alarms holds for images like those it was calibrated on, not for others.",
+            "digits prove little; and the guaranteed false-positive rate holds for images like those it was calibrated on, not for others.",
             "",
             f"Two shares are the least and the most of {seeds} seeds. Made by "
             f"`{cifar.run['command']}` and `{white.run['command']}` (MNIST: `{mnist.run['command']}`); every number with its 95 % "

@@ -1,4 +1,4 @@
-"""Salientry stands in front of an image classifier and says when the classifier is being fooled.
+"""Salientry detects adversarial examples in front of an image classifier.
 
 The public names, loaded when they are first used, so that ``import salientry`` imports no torch.
 """

@@ -17,7 +17,7 @@ COMFORTABLE = {0.05: 1_000, 0.01: 5_000, 0.001: 10_000}  # below these the thres
 
 
 def smallest_sample(level: float, confidence: float = CONFIDENCE) -> int:
-    """The fewest calibration images from which ``level`` can be promised: 59, 299, 2,995 for 5, 1, 0.1 %."""
+    """The fewest calibration images from which ``level`` can be guaranteed: 59, 299, 2,995 for 5, 1, 0.1 %."""
     return math.ceil(math.log(1 - confidence) / math.log(1 - level))
 
 
@@ -36,7 +36,7 @@ def allowed(count: int, level: float, confidence: float = CONFIDENCE) -> int:
     if k < 0:
         need = smallest_sample(level, confidence)
         raise UsageError(
-            f"{count} calibration images cannot promise a false-positive rate of {level:.3g} with {confidence:.0%} confidence; {need} can"
+            f"{count} calibration images cannot guarantee a false-positive rate of {level:.3g} with {confidence:.0%} confidence; {need} can"
         )
     return k
 
@@ -45,12 +45,12 @@ def pac_threshold(scores: NDArray[Any], level: float, confidence: float = CONFID
     """The smallest observed score such that, with ``confidence`` over the draw of the calibration images, at most ``level``
     of all naturals score above it (a probably-approximately-correct, or Neyman-Pearson, order-statistic rule).
 
-    The promise is for naturals exchangeable with the calibration images; it says nothing of adversarial or drifted ones.
+    The guarantee is for naturals exchangeable with the calibration images; it says nothing of adversarial or drifted ones.
 
     Args:
         scores: (n,) of natural calibration images; flagged means ``score > threshold``.
         level: false-positive rate.
-        confidence: of the promise.
+        confidence: of the guarantee.
 
     Raises:
         UsageError: too few images, or scores that are not finite.
@@ -63,7 +63,7 @@ def pac_threshold(scores: NDArray[Any], level: float, confidence: float = CONFID
 
 
 def warn_if_small(count: int, level: float) -> None:
-    """Warn when the promise holds but costs power for want of images."""
+    """Warn when the guarantee holds but costs power for want of images."""
     comfortable = COMFORTABLE.get(level, 0)
     if count < comfortable:
         warnings.warn(

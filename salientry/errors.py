@@ -3,7 +3,7 @@
 ::
 
     Error                      1   something that the run found and that must not pass silently
-    ├── MapCheckFailed             1   a sanity check of a trained part; what stands on it is skipped
+    ├── MapCheckFailed             1   a sanity check of a trained part; what depends on it is skipped
     ├── AttackTooWeak          1   an attack that hardly fools the classifier: nothing can be learnt from it
     ├── VerificationFailed     1   a report whose numbers do not follow from its records
     ├── UsageError             2   a name, a setting or a value that cannot be used   (also a ValueError)
@@ -14,7 +14,7 @@
     ├── StoreError             4   results cannot be written or read back (folder, permission, disk full)
     └── DeviceError            5   the device that was asked for is not here
 
-A defect of ours leaves with 70, an interrupt with 130. ``salientry check`` has codes of its own: 0 clean, 1 flagged, 2 any error.
+A bug in salientry leaves with 70, an interrupt with 130. ``salientry check`` has codes of its own: 0 clean, 1 flagged, 2 any error.
 An ``assert`` in this package states an invariant of ours; it is never a message for a user.
 """
 
@@ -69,7 +69,7 @@ class DataMissing(DataError):
 
 
 class DataDamaged(DataError):
-    """A file is here, but its content is not what its name or checksum promises."""
+    """A file is here, but its content is not what its name or checksum says."""
 
 
 class StoreError(Error):

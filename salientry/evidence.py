@@ -141,7 +141,7 @@ class Evidence:
     def _pass(self, name: str) -> None:
         """The classifier, once: logits, and as asked for or needed the input gradient, the layer means and activations."""
         if self.classifier is None:
-            raise UsageError(f"{name} needs a classifier, and this look has none")
+            raise UsageError(f"{name} needs a classifier, and none was given")
         asked = self.needs | {name}
         usual = [LAYER + n for n in usual_layers(self.classifier)] if "activations" in asked else []
         wanted = {n for n in (*asked, *usual) if n not in self._parts}
@@ -184,7 +184,7 @@ class Evidence:
     def _look(self, name: str) -> None:
         """The saliency model, once: everything that it says."""
         if self.saliency is None:
-            raise UsageError(f"{name} needs a saliency model, and this look has none")
+            raise UsageError(f"{name} needs a saliency model, and none was given")
         with torch.set_grad_enabled(self.image.requires_grad):
             said = self.saliency(self.image, self.predicted)
         for part in FROM_SALIENCY & set(said):

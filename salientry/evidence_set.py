@@ -98,7 +98,7 @@ class EvidenceSet:
         Args:
             labels: (N,) which are which; as many of each, in the same order.
             settings: ``settings.view(evidence, *parts)``.
-            parts: fitted modules that the view stands on.
+            parts: fitted modules that the view depends on.
         """
         with torch.no_grad():
             seen = torch.cat([settings.view(e, *parts) for e in self.pieces()])

@@ -41,7 +41,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(
-                f"the disk that holds {path} is full; what was complete is kept: free some space and run the same command again"
+                f"the disk that holds {path} is full; complete results are kept: free some space and run the same command again"
             ) from e
         raise StoreError(f"cannot write {path}: {e.strerror or e}") from e
 

@@ -101,7 +101,7 @@ def _scored(detector: nn.Module, seen: Evidence) -> tuple[Tensor, Tensor]:
 
 
 class Guard(nn.Module):
-    """A fitted detector in front of one classifier, with a threshold whose false-positive rate is promised.
+    """A fitted detector in front of one classifier, with a threshold whose false-positive rate is bounded.
 
     Args:
         classifier: images to logits. It is not stored, and not run: a private copy that shares its weights is
@@ -278,7 +278,7 @@ class Guard(nn.Module):
 
         Raises:
             UsageError: when there is no guard in the folder, or its detector, which is not ours, is not here.
-            WrongClassifier: when it was fitted for another one: weight hash and probe logits of both are shown.
+            WrongClassifier: when it was fitted for another one: the message has weight hash and probe logits of both.
             DataDamaged: when its files are not what was saved, or say nothing.
         """
         saved = read_guard(Path(folder), private(classifier), None if detector is None else as_detector(detector))

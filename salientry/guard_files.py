@@ -80,12 +80,12 @@ def write_guard(folder: Path, saved: Saved, classifier: nn.Module, classifier_at
 
 
 def externals(detector: nn.Module) -> list[FittedExternal]:
-    """The strangers' detectors in it: itself, or those that it is a fusion of."""
+    """The users' own detectors in it: itself, or those that it is a fusion of."""
     return [m for m in detector.modules() if isinstance(m, FittedExternal)]
 
 
 def _unwritten(detector: nn.Module) -> str:
-    """What of a stranger's detector cannot be written down, if anything."""
+    """What of a user's own detector cannot be written down, if anything."""
     found = [
         f"the detector {m.settings.name} cannot be written down: {vars(m)['unwritten']}"
         for m in externals(detector)
@@ -96,7 +96,7 @@ def _unwritten(detector: nn.Module) -> str:
 
 @torch.no_grad()
 def scores_on_probes(learnt: Mapping[str, nn.Module], classifier: nn.Module, shape: Shape) -> list[float]:
-    """(PROBES,) scores of fixed noise images: what a stranger's detector is recognised by."""
+    """(PROBES,) scores of fixed noise images: what a user's own detector is recognised by."""
     detector, where = learnt["detector"], device_of(classifier)
     images = uniform(torch.arange(PROBES, device=where), (shape.channels, shape.height, shape.width))
     with frozen(classifier, detector):
@@ -122,11 +122,11 @@ def read_guard(folder: Path, classifier: nn.Module, given: ExternalDetector | No
     Args:
         folder: that it was saved in.
         classifier: that it was fitted for.
-        given: a stranger's detector, in place of what is found by its name.
+        given: a user's own detector, in place of what is found by its name.
 
     Raises:
         UsageError: when there is no guard in the folder.
-        WrongClassifier: when it was fitted for another one: weight hash and probe logits of both are shown.
+        WrongClassifier: when it was fitted for another one: the message has weight hash and probe logits of both.
         DataDamaged: when its files are not what was saved.
     """
     body = description(folder)
@@ -213,7 +213,7 @@ def _recognise(classifier: nn.Module, shape: Shape, known: str, expected: Tensor
 
 
 def _recognise_detector(learnt: Mapping[str, nn.Module], classifier: nn.Module, shape: Shape, expected: JSON, folder: Path) -> None:
-    """Raise unless a stranger's detector scores the probes as it did when the guard was saved."""
+    """Raise unless a user's own detector scores the probes as it did when the guard was saved."""
     found, names = scores_on_probes(learnt, classifier, shape), [m.settings.name for m in externals(learnt["detector"])]
     gaps = [abs(a - b) for a, b in zip(found, expected or [], strict=False)]
     if len(gaps) != PROBES or not max(gaps) <= TOLERANCE * max(1.0, *map(abs, found)):

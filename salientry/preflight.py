@@ -214,7 +214,7 @@ def _known(z: Tensor, labels: NDArray[np.int64], channels: int, tried: Try) -> P
         return found
     advice = _mistakes(predicted, labels, z.shape[1], channels, tried) or USUAL
     if lucky:
-        raise UsageError(f"{found.summary()}: it knows no more of these images than chance does. {advice}")
+        raise UsageError(f"{found.summary()}: it is no better than chance on these images. {advice}")
     return replace(found, advice=advice)
 
 

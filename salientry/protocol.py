@@ -18,7 +18,7 @@ from .errors import DataDamaged, UsageError
 from .randomness import image_ids
 from .types import ROLES, Pool, Roles
 
-SPLIT_SEED = 20_200_425  # fixed: a run's seed moves what is learned, never who is tested
+SPLIT_SEED = 20_200_425  # fixed: the split does not depend on a run's seed
 SCALES = (0.8, 0.9, 0.95, 1.0, 1.02, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0)
 
 
@@ -118,7 +118,7 @@ def stored(
     Args:
         classifier: who is to be fooled.
         x: naturals, 8-bit values.
-        x_adv: what an attack or a control proposed.
+        x_adv: the images of an attack or a control.
         y: (N,) the label to leave, the classifier's own prediction on ``x``.
         protocol: its storage.
         eps: the attack's budget, or None.

@@ -9,9 +9,14 @@ GROUPS = {"floor": "baseline"}
 KINDS = {"spoiled": "input ablation", "swap": "mixed parts", "ladder": "protocol step", "planted": "weak detector"}  # of sets and numbers
 SCHEMES = {f"ladder {k}": f"protocol step {k}" for k in (0, 1, 2, 4, 5)}
 DETECTORS = {"Exists": "ClassPresence", "Opinion": "SecondNet"}
-FACTS = {"family": "group", "form": "scheme", "afresh": "independent_rerun", "training_scheme": "scheme"}
+FACTS = {"family": "group", "form": "scheme", "afresh": "independent_rerun", "training_scheme": "scheme", "lent": "reused_from"}
 COLUMNS = {"exists": "class_presence", "opinion": "second_net_logprobs", "counts": "evaluated"}
-FIRST_ARGUMENTS = {"protocol": "rules", "independent_rerun": "afresh", "adversarials": "settled"}  # of steps: what keys call them
+FIRST_ARGUMENTS = {
+    "protocol": "rules",
+    "independent_rerun": "afresh",
+    "adversarials": "settled",
+    "unstored": "proposed",
+}  # of steps: what keys call them
 FIRST_ROLES = {now: first for first, now in ROLES.items()}  # in keys, and in the names of a store's folders
 FIRST_SCHEMES = {now: first for first, now in SCHEMES.items()}  # likewise
 FIRST_DETECTORS = {now: first for first, now in DETECTORS.items()}  # in ids of numbers
@@ -26,7 +31,7 @@ def translated_columns(columns: dict[str, Any]) -> dict[str, Any]:
 def translated(facts: dict[str, Any]) -> dict[str, Any]:
     """Facts of images, of a detector, of a module or of a number under today's names."""
     out = {FACTS.get(k, k): v for k, v in facts.items()}
-    words = {"role": ROLES, "lent": ROLES, "group": GROUPS, "kind": KINDS, "scheme": SCHEMES, "detector": DETECTORS}
+    words = {"role": ROLES, "reused_from": ROLES, "group": GROUPS, "kind": KINDS, "scheme": SCHEMES, "detector": DETECTORS}
     out |= {k: known.get(out[k], out[k]) for k, known in words.items() if k in out}
     return out | ({"title": renamed_title(out["title"], DETECTORS)} if out.get("title") else {})
 

@@ -9,15 +9,15 @@ def guard_summary(facts: JSON, threshold: float, level: float, calibration: int)
     """Lines of text.
 
     Args:
-        facts: what ``fit_guard`` noted with the detector under ``fit``; None when a guard was made otherwise.
+        facts: what ``fit_guard`` recorded with the detector under ``fit``; None when a guard was made otherwise.
         threshold: of the guard.
-        level: what it promises.
+        level: the false-positive rate that the threshold guarantees.
         calibration: images that it was calibrated on.
     """
-    promise = f"flags scores above {threshold:.4g}: at most {level:.3g} of naturals like the {calibration} it was calibrated on (95 % sure)"
+    bound = f"flags scores above {threshold:.4g}: at most {level:.3g} of naturals like the {calibration} it was calibrated on (95 % sure)"
     if not facts:
-        return f"{promise}\nhow good it is was not noted when it was made"
-    lines = [facts["classifier"], f"detector: {facts['detector']}, kept among {facts['candidates']}", promise]
+        return f"{bound}\nhow well it detects was not recorded when it was made"
+    lines = [facts["classifier"], f"detector: {facts['detector']}, the best of {facts['candidates']}", bound]
     lines.append(f"natural images flagged: {_share(*facts['natural'])}, of images that it was not trained on (its choice was made on them)")
     width = max((len(a["attack"]) for a in facts["attacks"]), default=6)
     head = f"{'attack':<{width}}  {'found':>18}"

@@ -121,7 +121,7 @@ class Encoder(nn.Module):
 
 @runtime_checkable
 class Attack(Protocol):
-    """A frozen dataclass you call. It proposes images; others round, measure and count them.
+    """A frozen dataclass you call. It returns images; rounding, measuring and counting are the caller's.
 
     ``eps``: the attack's Linf budget in [0, 1] units, or None for a minimal-norm attack.
 

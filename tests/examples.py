@@ -84,7 +84,7 @@ def detectors() -> dict[str, Detector]:
 
 @cache
 def parts(name: str) -> tuple[nn.Module, ...]:
-    """What a detector stands on: two detectors for the fusion, Gaussians for Mahalanobis. Shared, so leave them alone."""
+    """What a detector depends on: two detectors for the fusion, Gaussians for Mahalanobis. Shared, so leave them alone."""
     given = natural_evidence(96, seed=20), adversarial_evidence(96, seed=21)
     if name == "mahalanobis":
         known = EvidenceSet.of(given[0], given[0])

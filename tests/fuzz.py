@@ -40,7 +40,7 @@ from salientry.cli import running
 from .tiny import tiny
 
 SECONDS, BESIDE, MEMORY = 90.0, 2, 6 * 2**30
-OWN = {0, 1, 2, 3, 4, 5}  # exit codes of the command line; 70 is a defect
+OWN = {0, 1, 2, 3, 4, 5}  # exit codes of the command line; 70 is a bug
 SIDE = 28  # of the digits
 
 
@@ -704,7 +704,7 @@ def amiss(case: Case, code: int | None, out: str, err: str) -> str:
         return "it hung"
     if code not in OWN:
         return f"exit code {code}"
-    if "Traceback" in out + err or "defect of Salientry" in err:
+    if "Traceback" in out + err or "bug in salientry" in err:
         return "a traceback"
     odd = [c for c in out + err if (ord(c) < 32 and c not in "\n\r\t") or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000]
     if odd:

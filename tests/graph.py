@@ -1,4 +1,4 @@
-"""What a handle stands on."""
+"""What a handle depends on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def scoring(h: Handle) -> str:
 
 
 def upstream(h: Handle) -> dict[str, Handle]:
-    """Everything that it stands on, views included, by key."""
+    """Everything that it depends on, views included, by key."""
     found: dict[str, Handle] = {}
 
     def visit(one: Handle) -> None:

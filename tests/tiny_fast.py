@@ -45,7 +45,7 @@ def config(**changes: Any) -> Config:
         detector_train=100,
         validation=60,
         test=110,
-        health=60,
+        overfit_images=60,
         head=head,
         replica=replace(REPLICA, width=4, epochs=2),
         fair=(replace(head, strides=(1, 2, 2)), replace(head, strides=(1, 1, 2))),

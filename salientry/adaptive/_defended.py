@@ -187,7 +187,9 @@ class Look:
         """
         if not hasattr(self.target.detector, "view"):
             name = name_of(self.target.detector.settings)
-            raise UsageError(f"{name} has no view whose slope could be a step in the image: take the slope at the image (gradient='image')")
+            raise UsageError(
+                f"{name} has no view whose gradient could be a step in the image: take the gradient at the image (gradient='image')"
+            )
         with torch.no_grad():
             view = self.target.detector.view(self.evidence).detach()
         assert view.dim() == 4, f"a step in the view is a step in a picture; found a view of shape {tuple(view.shape)}"
@@ -222,7 +224,7 @@ class _Ramp:
 
 
 def differentiable(detector: Any) -> Any:
-    """The detector with a slope everywhere: counts of black values become ramps, a stranger's detector its own surrogate where it
+    """The detector with a slope everywhere: counts of black values become ramps, a user's own detector its surrogate where it
     brings one, in a fusion's parts too; all else is as it is.
     """
     settings = getattr(detector, "settings", None)

@@ -42,7 +42,7 @@ class Hardening:
         """
         settings = getattr(detector.settings, "head", None)
         if not isinstance(settings, _cnn.SmallCNN):
-            raise UsageError(f"only detectors with a CNN head are trained on; found {type(detector.settings).__name__}")
+            raise UsageError(f"adversarial training needs a detector with a CNN head; found {type(detector.settings).__name__}")
         with seeded(seed):
             made = copy.deepcopy(detector)
             made.head.requires_grad_(True)

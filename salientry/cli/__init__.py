@@ -1,7 +1,7 @@
 """The command line: each command is one call into the library.
 
-Exit codes: 0 fine · 1 a finding (a sanity check or a verification failed; an image is flagged) · 2 wrong use · 3 data missing or
-damaged · 4 results cannot be written or read · 5 no such device · 70 a defect of ours · 130 interrupted. ``check``: 0 clean,
+Exit codes: 0 success · 1 a finding (a sanity check or a verification failed; an image is flagged) · 2 wrong arguments · 3 data missing or
+damaged · 4 results cannot be written or read · 5 no such device · 70 a bug in salientry · 130 interrupted. ``check``: 0 clean,
 1 flagged, 2 any error.
 """
 
@@ -48,17 +48,20 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Stands in front of an image classifier and says when the classifier is being fooled.",
-    epilog="Exit codes: 0 fine; 1 a finding (failed sanity check or verification, flagged image); 2 wrong use; 3 data missing or damaged; "
-    "4 results cannot be written or read; 5 no such device; 70 a defect. Results live in SALIENTRY_HOME, data in SALIENTRY_DATA.",
+    help="Detects adversarial examples in front of an image classifier.",
+    epilog="Exit codes: 0 success; 1 a finding (failed sanity check or verification, flagged image); 2 wrong arguments; 3 data missing or "
+    "damaged; 4 results cannot be written or read; 5 no such device; 70 a bug in salientry. Results are stored in SALIENTRY_HOME, data are "
+    "read from SALIENTRY_DATA.",
 )
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Out = Annotated[Path | None, typer.Option(help="Folder of the report; default RECIPE-report.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")]
-Seed = Annotated[int, typer.Option(help="Run seed: moves what is learned and drawn, never who is tested.")]
-Workers = Annotated[int, typer.Option(envvar="SALIENTRY_WORKERS", help="Processes that compute side by side; 0: one per core.")]
-Numerics = Annotated[str, typer.Option(help="float32.")]
-Settings = Annotated[list[str] | None, typer.Argument(help="KEY=VALUE: the recipe function's parameters.", show_default=False)]
+Out = Annotated[Path | None, typer.Option(help="Folder that the report is written to; default RECIPE-report.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")]
+Seed = Annotated[
+    int, typer.Option(help="Seed of training and random draws; the split into training and test images does not depend on it.")
+]
+Workers = Annotated[int, typer.Option(envvar="SALIENTRY_WORKERS", help="Number of parallel processes; 0: one per core.")]
+Numerics = Annotated[str, typer.Option(help="Precision of the computation; only float32.")]
+Settings = Annotated[list[str] | None, typer.Argument(help="Parameters of the recipe, as KEY=VALUE.", show_default=False)]
 Moved = Annotated[Path, typer.Argument(help="Folder of the export.", show_default=False)]
 Home = Annotated[Path | None, typer.Option("--store", help="Folder of the results; default SALIENTRY_HOME.", metavar="DIR")]
 Recipe = Annotated[str, typer.Argument(help="Name of a recipe: smoke, fast or whitebox.", show_default=False)]
@@ -77,21 +80,21 @@ def run(
         str | None,
         typer.Option(
             metavar="KEY",
-            help="Compute one detector, the one whose key in records.json begins so, and what it stands on; no report is written. "
-            "random draws one and says how to draw it again (random:SEED).",
+            help="Compute only the detector whose key in records.json begins with KEY, and what it depends on; no report is written. "
+            "random chooses one and prints how to choose it again (random:SEED).",
         ),
     ] = None,
     compare: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="With --only: fit, calibrate and score it anew, whatever the store holds of it, and print its AUROC on every attacked "
-            "test set beside that of the records in FOLDER; exit 1 when one differs by more than .001.",
+            help="With --only: fit, calibrate and score the detector again, even if it is in the store, and print its AUROC on every "
+            "attacked test set beside the one recorded in FOLDER; exit code 1 when one differs by more than .001.",
         ),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Run a recipe, write its report, leave its guard behind. A second call goes on where the first one was."""
+    """Run a recipe: compute its results, write a report, save a guard. An interrupted run continues when it is called again."""
     with guarded(debug):
         from .bars import ProgressDisplay
 
@@ -122,13 +125,13 @@ def run(
 def plan(
     recipe: Recipe,
     settings: Settings = None,
-    every: Annotated[bool, typer.Option("--all", help="A line for each step, not for each kind of step.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Print one line per step instead of one per kind of step.")] = False,
     device: Device = "cpu",
     seed: Seed = 0,
     numerics: Numerics = "float32",
     debug: Debug = False,
 ) -> None:
-    """List a recipe's steps: what is done, what is left, how long it will take (from recorded seconds, of one process)."""
+    """List a recipe's steps: which are done, which are left, and an estimate of the time (recorded seconds of one process)."""
     with guarded(debug):
         from .running import planned
 
@@ -141,19 +144,19 @@ def report(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            help="A folder with records.json, and perhaps one with the white box on its classifier; or a folder of such folders, one for "
-            "each data set; with --claims any number.",
+            help="A folder with records.json, optionally followed by one with the white-box attacks on the same classifier; or a folder of "
+            "such folders, one for each data set; with --claims any number.",
             metavar="FOLDER...",
             show_default=False,
         ),
     ],
     verify: Annotated[
-        bool, typer.Option("--verify", help="Compute every number again from the scores that are kept; exit 1 on a difference.")
+        bool, typer.Option("--verify", help="Compute every number again from the recorded scores; exit code 1 on a difference.")
     ] = False,
     cells: Annotated[
         str | None,
         typer.Option(
-            help="figure2: list the finite cells of the grids, the reasons for the others, attacks and detectors; exit 1 if amiss."
+            help="figure2: list which cells of the figure have a number and why the others have none; exit code 1 if something is wrong."
         ),
     ] = None,
     claims: Annotated[Path | None, typer.Option(help="Write a verdict on each claim of the paper to this file (Markdown).")] = None,
@@ -161,12 +164,12 @@ def report(
         Path | None,
         typer.Option(metavar="FOLDER", help="Print how far the numbers of two runs of one recipe differ, by measure; nothing is written."),
     ] = None,
-    timing: Annotated[Path | None, typer.Option(help="With --claims: what `python -m benchmarks.guard` wrote.")] = None,
+    timing: Annotated[Path | None, typer.Option(help="With --claims: the timing file that `python -m benchmarks.guard` wrote.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Write report.html and report.json from score records alone, or verify them, or list a figure's cells, or judge the claims.
+    """Write report.html and report.json from recorded scores; or verify them, list a figure's cells, or judge the paper's claims.
 
-    A folder without records of its own, whose sub-folders have some, becomes one page of all its data sets, and each of them its own.
+    A folder whose sub-folders hold records gets one page for all of its data sets, and one page for each.
     """
     with guarded(debug):
         with needs_pandas():
@@ -210,19 +213,19 @@ def report(
 @app.command()
 def check(
     guard: Annotated[Path, typer.Argument(help="Folder of a saved guard.", show_default=False)],
-    images: Annotated[list[Path], typer.Argument(help="Pictures of the guard's size.", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(help="Image files of the size that the guard was fitted for.", show_default=False)],
     classifier: Annotated[
-        str | None, typer.Option(help="module:callable, or a folder with a classifier.json; default the copy that the guard names.")
+        str | None, typer.Option(help="module:callable, or a folder with a classifier.json; default: the classifier saved with the guard.")
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights for it: .safetensors or .pt.")] = None,
-    detector: Annotated[str | None, typer.Option(help="module:name of your own detector, where the guard is of one.")] = None,
-    overlay: Annotated[Path | None, typer.Option(help="Folder for pictures with the map laid over them.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    weights: Annotated[Path | None, typer.Option(help="Weights of the classifier: .safetensors or .pt.")] = None,
+    detector: Annotated[str | None, typer.Option(help="module:name of your own detector, if the guard was fitted with one.")] = None,
+    overlay: Annotated[Path | None, typer.Option(help="Folder to write each image to with its saliency map laid over it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per image.")] = False,
     device: Device = "cpu",
     debug: Debug = False,
 ) -> None:
-    """Judge pictures, one line each, and those that cannot be judged with a line of why. Exit code 0: clean, 1: at least one flagged,
-    2: error, of one picture or of all.
+    """Check images with a saved guard: one line per image, flagged or clean. Exit code 0: all clean, 1: at least one flagged, 2: at least
+    one image could not be checked, or the guard could not be loaded.
     """
     with guarded(debug, error_code=2):
         from .checking import judge
@@ -243,10 +246,10 @@ def check(
 
 @app.command()
 def datasets(
-    verify: Annotated[bool, typer.Option("--verify", help="Read those that are here and compare their checksums.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read the data sets that were found and compare their checksums.")] = False,
     debug: Debug = False,
 ) -> None:
-    """List the data sets: what each is, whether it is here, what is missing and where it goes; and how your own images come in."""
+    """List the data sets: whether each was found, what is missing and where to put it; and how to use your own images."""
     with guarded(debug):
         from .datasets import described
 
@@ -259,41 +262,46 @@ def attack(
     classifier: Annotated[
         str,
         typer.Option(
-            help="module:callable, called without arguments; a folder with a classifier.json; or a NAME of ours (compact), built for "
-            "the images' shape and as many classes as the weights have outputs.",
+            help="module:callable, called without arguments; a folder with a classifier.json; or the NAME of a classifier of this package "
+            "(compact), built for the images' shape and as many classes as the weights have outputs.",
             show_default=False,
         ),
     ],
     attack: Annotated[
         list[str],
-        typer.Option(help="fgsm, deepfool, ...; several with commas between them, or all.", show_default=False, metavar="NAME|all"),
+        typer.Option(help="fgsm, deepfool, ...; several separated by commas, or all.", show_default=False, metavar="NAME|all"),
     ],
     data: Annotated[
         Path,
         typer.Option(
-            help="Folder of pictures of one size, where sub-folders are classes, numbered in the order of their names; or an .npz with "
-            "images (N, C, H, W), uint8 or floats in [0, 1], and perhaps integer labels (N,).",
+            help="Folder of images of one size, with one sub-folder per class, numbered in the order of their names; or an .npz with "
+            "images (N, C, H, W), uint8 or floats in [0, 1], and optionally integer labels (N,).",
             metavar="FOLDER|FILE",
             show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the results.", metavar="DIR", show_default=False)],
-    weights: Annotated[Path | None, typer.Option(help="Weights for it: .safetensors or .pt; a NAME needs them.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights of the classifier: .safetensors or .pt; required with a NAME.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="KEY=VALUE for every attack named, ATTACK.KEY=VALUE for one: --set eps=8/255.", metavar="KEY=VALUE"),
+        typer.Option(
+            "--set",
+            help="A setting of the attacks: KEY=VALUE for all, ATTACK.KEY=VALUE for one, as in --set eps=8/255.",
+            metavar="KEY=VALUE",
+        ),
     ] = None,
-    png: Annotated[bool, typer.Option("--png", help="Also write valid 8-bit PNGs, and measure those.")] = False,
-    limit: Annotated[int | None, typer.Option(help="So many images at most, evenly spaced.")] = None,
+    png: Annotated[bool, typer.Option("--png", help="Also write 8-bit PNG files, and measure success on them.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Largest number of images, taken evenly spaced.")] = None,
     device: Device = "cpu",
-    seed: Annotated[int, typer.Option(help="Moves what attacks draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random draws of the attacks.")] = 0,
     debug: Debug = False,
 ) -> None:
-    """Attack your own classifier; success is measured again from the files that were written.
+    """Attack your own classifier and measure success from the written files.
 
-    The label to leave is the classifier's own answer. With labels known, success is counted among the images that were right.
-    DIR gets attacks.json, images.json, and for each attack float32 arrays, columns.safetensors and, with --png, pictures. The same
-    command goes on where it was; a DIR of another classifier, other images, settings or another seed is refused, never reused.
+    Attacks are untargeted: they start from the classifier's own prediction. With labels, success is counted among the images that were
+    classified correctly. DIR gets attacks.json, images.json, and for each attack float32 arrays, columns.safetensors and, with --png,
+    image files. An interrupted attack continues when it is called again; a DIR that holds results of another classifier, other images,
+    settings or another seed is refused.
     """
     with guarded(debug):
         from .attacking import execute
@@ -305,10 +313,10 @@ def attack(
 
 @app.command("export")
 def export_(folder: Moved, store: Home = None, debug: Debug = False) -> None:
-    """Pack a store's results into FOLDER for another machine, in files under 15 MiB with their sha256 in manifest.json.
+    """Pack stored results into FOLDER to move them to another machine: files under 15 MiB, with their sha256 in manifest.json.
 
-    Packed are weights, ids, seeds, scores, values, choices and figures by image. Left out, listed in the manifest, and made again by a run
-    that needs them: rows with more than 128 numbers for each of more than 32 images (images, maps, gradients, the data's pixels).
+    Packed are weights, ids, seeds, scores and all numbers per image. Left out, listed in the manifest, and computed again by a run that
+    needs them: results with more than 128 numbers for each of more than 32 images (adversarials, maps, gradients, the data's pixels).
     """
     with guarded(debug):
         from .transfer import exported
@@ -319,11 +327,10 @@ def export_(folder: Moved, store: Home = None, debug: Debug = False) -> None:
 
 @app.command("import")
 def import_(folder: Moved, store: Home = None, debug: Debug = False) -> None:
-    """Put what `salientry export` packed into FOLDER into a store. Everything is checked before anything is written.
+    """Import the results that `salientry export` packed into FOLDER. All checksums are compared before anything is written.
 
-    A complete result of the store is left alone; killed at any moment, the same command goes on. The next run re-uses what came, and
-    makes again only the images that something missing, or its records, need: the same ones to the last bit on a machine that computes
-    alike, else perhaps other last digits.
+    Results that are already stored are kept; an interrupted import continues when it is called again. The next run re-uses the imported
+    results and computes only images that were left out and are needed: equal to the last bit on an equal machine, else up to rounding.
     """
     with guarded(debug):
         from .transfer import imported
@@ -340,7 +347,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False) -> None:
-    """Stands in front of an image classifier and says when the classifier is being fooled."""
+    """Detects adversarial examples in front of an image classifier."""
 
 
 def main() -> Any:

@@ -1,6 +1,6 @@
 """What ``salientry attack`` writes, and what is measured of it: the steps of every run on images that were given.
 
-``OUT/<attack>/images-<first>.safetensors`` hold what the attack proposes, one file a batch, each whole or not there; what is
+``OUT/<attack>/images-<first>.safetensors`` hold the images of the attack, one file a batch, each complete or not there; what is
 there is not computed again. Every number is measured from the files that were written, never from what was in memory.
 """
 
@@ -159,7 +159,7 @@ def claim(out: Path, job: AttackJob, attacks: dict[str, Attack]) -> None:
     write_json(out / "images.json", {"identity": job.identity, "classes": list(job.data.classes)} | rows)
 
 
-def propose(folder: Path, job: AttackJob, name: str, attack: Attack, png: bool) -> float:
+def attack_in_batches(folder: Path, job: AttackJob, name: str, attack: Attack, png: bool) -> float:
     """Compute and write what is not there yet: arrays, and pictures when they are asked for; seconds of the attack itself."""
     key, note = job.key(attack), folder / "attack.json"
     known = read_object(note, seconds=dict) if note.exists() else {}

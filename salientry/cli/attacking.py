@@ -27,7 +27,7 @@ from ..files import read_object
 from ..keys import default_of, encode
 from ..store import JSON, one_of, write_json
 from ..types import Attack, Shape
-from .attack_files import SIZES, claim, measure_files, prepared, propose, size_text
+from .attack_files import SIZES, attack_in_batches, claim, measure_files, prepared, size_text
 
 Say = Callable[[str], Any]
 
@@ -178,7 +178,7 @@ def execute(
         results = {n: e for n, e in earlier.items() if n not in attacks and (out / n / "columns.safetensors").exists()}
         for name, attack in attacks.items():
             eight = png or (out / name / "png").is_dir()  # pictures of an earlier call stay measured
-            seconds = propose(out / name, job, name, attack, eight)
+            seconds = attack_in_batches(out / name, job, name, attack, eight)
             found = measure_files(out / name, job, attack, eight)
             results[name] = {"attack": encode(attack), "eps": attack.eps, "key": job.key(attack), "seconds": round(seconds, 2)} | found
             write_json(out / "attacks.json", head | {"attacks": results})

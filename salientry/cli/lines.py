@@ -86,7 +86,7 @@ def guarded(debug: bool, error_code: int | None = None) -> Iterator[None]:
         raise typer.Exit(error_code or found) from None
     except KeyboardInterrupt:
         exec("")  # CPython: an interrupt inside exec("...") (a dataclass being made) ends the process by the signal, though it was caught
-        typer.echo("interrupted: what was complete is kept; the same command goes on from there", err=True)
+        typer.echo("interrupted: complete results are kept; the same command continues from there", err=True)
         raise typer.Exit(130) from None
 
 
@@ -100,8 +100,8 @@ def error_text(e: Exception) -> tuple[str, int]:
     if isinstance(e, Error):
         return " ".join([str(e), *(f"({note})" for note in getattr(e, "__notes__", []))]), e.exit_code
     if isinstance(e, OSError):
-        return f"{e.strerror or e}: {e.filename or ''} (what was complete is kept)", StoreError.exit_code
-    return f"{type(e).__name__}: {e} (a defect of Salientry; what was complete is kept; --debug shows where it is)", DEFECT
+        return f"{e.strerror or e}: {e.filename or ''} (complete results are kept)", StoreError.exit_code
+    return f"{type(e).__name__}: {e} (a bug in salientry; complete results are kept; --debug shows the traceback)", DEFECT
 
 
 __all__ = ["error_text", "guarded", "print_anything", "print_line", "say_error", "shown", "warn"]

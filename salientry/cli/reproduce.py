@@ -89,7 +89,7 @@ def reproduce(
         workers: processes.
 
     Returns:
-        1 when a sanity check failed that the detector stands on, else 0.
+        1 when a sanity check failed that the detector depends on, else 0.
 
     Raises:
         UsageError: for a key that is not the recipe's and the records', or that several detectors have.
@@ -105,7 +105,7 @@ def reproduce(
     known = scored_detectors(outputs)
     changed = _changed(revisions_of(run, outputs), recorded)
     if changed:
-        say(f"note: the records were made with another revision of {changed}: what stands on it has other numbers and is not compared")
+        say(f"note: the records were made with another revision of {changed}: what depends on it has other numbers and is not compared")
     detector = known[_key(only, known, recorded, about, say, changed)]
     say(f"detector {detector.key[:SHORT]}: {_described(detector, recorded)}")
     wanted = detector.alone(outputs)
@@ -115,7 +115,7 @@ def reproduce(
         outcome = running.computed(run, wanted, say, display, workers)
         if outcome.failed:
             for _, message in outcome.failed:
-                say(f"GATE FAILED: {message}; the detector stands on it and was not computed")
+                say(f"SANITY CHECK FAILED: {message}; the detector depends on it and was not computed")
             return 1
         export(run, wanted, outcome, Path(aside) / "records", about)
         lines = compared(recorded, Scores.read(Path(aside) / "records"), detector.key)
@@ -175,7 +175,7 @@ def _key(only: str, known: Mapping[str, ScoredDetector], recorded: Scores | None
     if found:
         raise UsageError(f"{len(found)} detectors have a key that begins with {only!r}: {_near(only, found)}")
     if changed and recorded and recorded.body["recipe"] == about and only and any(k.startswith(only.lower()) for k in there):
-        raise UsageError(f"detector {only!r} of the records stands on another revision of {changed}: its numbers cannot be compared")
+        raise UsageError(f"detector {only!r} of the records depends on another revision of {changed}: its numbers cannot be compared")
     if recorded and only and any(k.startswith(only.lower()) for k in known):
         gone = f"; files of scores that are missing: {', '.join(recorded.absent)}" if recorded.absent else ""
         if recorded.not_kept:

@@ -230,16 +230,16 @@ def execute(
         outcome = computed(run, outputs, say, display, workers)
         about = {"recipe": name, "parameters": given, "seed": seed, "numerics": numerics, "code": _code()}
         if not outcome.made and _up_to_date(out, run, outputs, about):
-            say(f"the report in {out} is of this very run")
+            say(f"the report in {out} is up to date")
         else:
             found = gather(run, outputs, outcome, about | {"command": command, "out": str(out), "salientry": __version__})
             parts = guard_of(run, outputs)  # all of it is read before anything old goes
             _clear(out)
             put(found, out)
             _leave_guard(run, outputs, parts, out)
-            _write_page(out, say)  # last: a folder with a page is whole
+            _write_page(out, say)  # last: a folder with a page is complete
     for _, message in outcome.failed:
-        say(f"GATE FAILED: {message}; {len(outcome.skipped)} steps that stand on it were skipped")
+        say(f"SANITY CHECK FAILED: {message}; {len(outcome.skipped)} steps that depend on it were skipped")
     _say_guard(out, say)
     page = out / "report.html"
     say(f"report: {page if page.exists() else out}   ({time.monotonic() - began:.0f} s)")
@@ -252,7 +252,7 @@ def _write_page(out: Path, say: Say) -> None:
         with needs_pandas():
             from ..report.report import write  # late: a second call draws nothing
     except UsageError as e:
-        say(f"warning: no report.html was written, the records are whole: {e}, then `salientry report {out}`")
+        say(f"warning: no report.html was written, the records are complete: {e}, then `salientry report {out}`")
     else:
         write(out)
 
@@ -282,14 +282,14 @@ def computed(run: Run, outputs: Outputs, say: Say, display: ProgressDisplay | No
     seconds = {h.fingerprint: _expected(h, recorded) or 0.0 for h in todo}
     if display is not None and todo:
         display.expect(seconds)
-    with warnings.catch_warnings(record=True) as noted:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         outcome = run.compute(wanted, display.on_step if display else None, workers=workers, seconds=seconds)
-    for text in dict.fromkeys(str(w.message) for w in noted):
+    for text in dict.fromkeys(str(w.message) for w in caught):
         say(f"note: {text}")
     say(f"{len(outcome.made)} steps computed, {len(outcome.reused)} re-used from {run.store.root}")
     if old := sum(not (run.path(h) / SUMS).stat().st_size for h in outcome.reused):
-        say(f"note: {old} of them have no checksums, an earlier version wrote them: their files were taken as they are")
+        say(f"note: {old} of them were written by an earlier version and have no checksums: they were used unchecked")
     return outcome
 
 

@@ -96,7 +96,7 @@ class ASSIRA:
             raise DataMissing(f"ASSIRA is not here: no {' or '.join(PLACES)} under {folder}. {get}")
         for c in CLASSES:
             if _of_class(root, c) is None:
-                raise DataMissing(f"ASSIRA is not whole: no sub-folder {c} in {root}. {get}")
+                raise DataMissing(f"ASSIRA is incomplete: no sub-folder {c} in {root}. {get}")
         return root
 
     def _hashes(self) -> dict[str, dict[str, str]]:

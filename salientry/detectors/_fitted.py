@@ -15,7 +15,7 @@ class Fitted(nn.Module):
 
     Attributes:
         head: view to scores; 0 is its own decision.
-        parts: fitted modules that the view stands on; usually none.
+        parts: fitted modules that the view depends on; usually none.
     """
 
     def __init__(self, settings: Any, head: nn.Module, *parts: nn.Module) -> None:

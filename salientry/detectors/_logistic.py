@@ -74,7 +74,7 @@ def fit(settings: Any, evidence: Fittable, labels: Tensor, *parts: nn.Module, se
         settings: of the detector.
         evidence: naturals and their adversarial twins.
         labels: which are which.
-        parts: fitted detectors that it stands on.
+        parts: fitted detectors that it depends on.
         seed: not used: nothing is drawn.
         bounded: slopes are searched for within their bound (L-BFGS-B, Byrd et al. 1995), the optimum of a convex problem. Else they
             are clamped in the loss, where a slope below the bound has no gradient and never comes back: as baselines' keys ask.

@@ -1,4 +1,4 @@
-"""What a stranger's object knows, as JSON and arrays; and what its code is, as a hash."""
+"""The state of a user's own object, as JSON and arrays; and what its code is, as a hash."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class ExternalDetector:
         name: what tables call it; default the function's or class's own.
         needs: what an object reads of the evidence: names of its parts, ``activations`` (of all usual layers),
             ``activations/NAME``; ``classifier``, to ask it about other images; and for ``fit`` alone ``training`` and ``copies``.
-            Default the object's own ``needs``, or none: then it is shown images alone.
+            Default the object's own ``needs``, or none: then it reads images alone.
         group: in tables; any name. Default the object's own ``group``, or ``"own"``.
         description: what it goes by, in words: the reason that a verdict gives. Default the object's own, or its name.
         surrogate: differentiated in its place by a white-box attack, where it has no gradient of its own: a callable of images, or
@@ -163,7 +163,7 @@ class ExternalDetector:
 
 @contextlib.contextmanager
 def standing_in(given: ExternalDetector | None) -> Iterator[None]:
-    """Where a stranger's fitted detector is put together again inside, it is made of this one."""
+    """Inside, a user's own fitted detector is put together again from this one."""
     token = STANDS_IN.set(given)
     try:
         yield
@@ -191,7 +191,7 @@ def probe_images(shape: Shape) -> Tensor:
 
 
 class FittedExternal(nn.Module):
-    """``detector(evidence) -> scores (N,)`` of a stranger's callable or object, checked at every call.
+    """``detector(evidence) -> scores (N,)`` of a user's own callable or object, checked at every call.
 
     Attributes:
         settings: an :class:`ExternalDetector`, or a :class:`Reference` to one.
@@ -274,7 +274,7 @@ def _noted(fitted: FittedExternal) -> FittedExternal:
 
 @dataclass(frozen=True)
 class Reference:
-    """How a stranger's fitted detector is found and put together again: what a store or a saved guard says of it.
+    """How a user's own fitted detector is found and put together again: what a store or a saved guard says of it.
 
     Attributes:
         fingerprint: of its settings.
@@ -305,7 +305,7 @@ class Reference:
             UsageError: where there is none, with the way out.
         """
         given = STANDS_IN.get() or _GIVEN.get(self.fingerprint)
-        if given is not None and given.fingerprint != self.fingerprint:  # what was noted of it stays
+        if given is not None and given.fingerprint != self.fingerprint:  # what is known of it stays
             noted: dict[str, Any] = {"name": self.name, "needs": self.needs, "group": self.group, "description": self.description}
             given = ExternalDetector(given.detector, **noted, surrogate=given.surrogate, at=given.at)
         if self.state != "null":
@@ -319,5 +319,5 @@ class Reference:
             module = self.at.partition(":")[0]
             way = f"it stood at {self.at}: import {module} first, or give it" if self.at else "it has no name to be found at: give it"
             give = "Guard.load(folder, classifier, detector=...), or check --detector module:name"
-            raise UsageError(f"the detector {self.name} is not here; {way}, as in {give}")
+            raise UsageError(f"the detector {self.name} was not given; {way}, as in {give}")
         return with_recipe(FittedExternal(self, copy.deepcopy(thing)), self)

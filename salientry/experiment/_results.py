@@ -188,7 +188,7 @@ def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], devic
         if digest(first.ids.tolist()) != body["ids"]:
             raise DataDamaged(f"{path} was made for other images; remove {path}, and the same command computes it again")
         return first.widen(translated_columns(arrays), translated(body["facts"]))
-    if body["module"] is None:  # what a stranger's object has learnt cannot be written down: it learns it again
+    if body["module"] is None:  # what a user's own object has learnt cannot be written down: it learns it again
         seeded = {} if h.seed is None else {"seed": h.seed}
         made: nn.Module = h.step.function(**{n: value(v) for n, v in h.args.items()}, **seeded)  # type: ignore[union-attr]
         return with_facts(made.to(device).eval().requires_grad_(False), **translated(body["facts"]))

@@ -37,7 +37,7 @@ BETWEEN = 0.1  # seconds between two words of progress
 
 
 class Unsendable(Exception):
-    """The steps, or what they stand on, cannot be sent to another process."""
+    """The steps, or what they depend on, cannot be sent to another process."""
 
 
 class Maker(Protocol):
@@ -117,7 +117,7 @@ class _Workers:
             how += ": perhaps the memory was full" if code == -9 else ""
         h = work.todo[self.steps[pid]] if pid in self.steps else None
         at = f"while it computed step {h.step.name} ({h.slug})" if h and h.step else "before it computed anything"
-        return Error(f"a worker process died ({how}) {at}; what was complete is kept: the same call goes on from there")
+        return Error(f"a worker process died ({how}) {at}; complete results are kept: the same call continues from there")
 
 
 def _lead(pool: ProcessPoolExecutor, workers: _Workers, said: Any, work: Computation, schedule: Schedule, count: int) -> None:
@@ -133,9 +133,9 @@ def _lead(pool: ProcessPoolExecutor, workers: _Workers, said: Any, work: Computa
         done, _ = wait(running, 2 * BETWEEN, FIRST_COMPLETED)
         listeners = dict(running.values())
         while not said.empty():
-            pid, i, share, noted = said.get()
+            pid, i, share, caught = said.get()
             workers.steps[pid] = i
-            for warned, filename, lineno in noted:
+            for warned, filename, lineno in caught:
                 warnings.warn_explicit(warned, type(warned), filename, lineno, registry=registry)
             if share and (hears := listeners.get(i)):
                 hears(*share)
@@ -201,8 +201,8 @@ def _compute(i: int) -> tuple[float, str | None]:
     maker, todo = _graph()
     sent = 0.0
 
-    def say(share: tuple[int, int] | None, noted: list[Noted]) -> None:
-        _here["said"].put((os.getpid(), i, share, noted))
+    def say(share: tuple[int, int] | None, caught: list[Noted]) -> None:
+        _here["said"].put((os.getpid(), i, share, caught))
 
     def progress(done: int, of: int) -> None:
         nonlocal sent
@@ -213,7 +213,7 @@ def _compute(i: int) -> tuple[float, str | None]:
     say(None, [])
     PROGRESS.set(progress)
     began, failed = time.perf_counter(), None
-    with warnings.catch_warnings(record=True) as noted:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             maker.get(todo[i])
@@ -222,7 +222,7 @@ def _compute(i: int) -> tuple[float, str | None]:
         except BaseException as e:
             raise _portable(e, RuntimeError)  # noqa: B904  # its traceback travels
         finally:
-            say(None, _plain(noted))
+            say(None, _plain(caught))
     maker.forget(KEPT)
     return time.perf_counter() - began, failed
 
@@ -242,9 +242,9 @@ def _graph() -> tuple[Maker, list[Handle]]:
     return found
 
 
-def _plain(noted: list[warnings.WarningMessage]) -> list[Noted]:
-    found = [w.message if isinstance(w.message, Warning) else w.category(w.message) for w in noted]
-    return [(_portable(m, UserWarning), w.filename, w.lineno) for m, w in zip(found, noted, strict=True)]
+def _plain(caught: list[warnings.WarningMessage]) -> list[Noted]:
+    found = [w.message if isinstance(w.message, Warning) else w.category(w.message) for w in caught]
+    return [(_portable(m, UserWarning), w.filename, w.lineno) for m, w in zip(found, caught, strict=True)]
 
 
 def _portable(e: BaseException, otherwise: type[Exception]) -> Any:

@@ -64,8 +64,8 @@ def trained(
 ) -> Handle:
     """A detector, fitted on images of some attacks; with ``chosen`` its settings are that result, and ``detector`` stands for its kind."""
     role = training.role
-    twins = [image_sets.shown(detector, image_sets.attacked(a, role, protocol), role, variant) for a in training.attacks]
-    natural = image_sets.shown(detector, image_sets.natural[role], role, variant)
+    twins = [image_sets.with_evidence(detector, image_sets.attacked(a, role, protocol), role, variant) for a in training.attacks]
+    natural = image_sets.with_evidence(detector, image_sets.natural[role], role, variant)
     beside = image_sets.beside(detector, training.attacks, role, protocol, variant)
     settings = {"trained_on": training.called, "scheme": training.scheme, "shuffled": training.shuffled}
     return image_sets.run.do(fit_detector, natural, twins, chosen or detector, protocol, seed=seed, **beside, **settings)
@@ -99,7 +99,7 @@ def evaluate(
     run, natural, asked = image_sets.run, image_sets.natural, image_sets.asked(detector)
 
     def see(images: Handle, role: str) -> Handle:
-        return image_sets.shown(detector, images, role, variant)
+        return image_sets.with_evidence(detector, images, role, variant)
 
     fitted = trained(image_sets, detector, protocol, training, variant, seed=seed, chosen=chosen)
     sets = [see(natural["calibration"], "calibration")]

@@ -98,7 +98,7 @@ def fit_guard(
         attacks: what it is trained against; default :func:`default_attacks`.
         saliency: settings of the saliency model; default a small U-Net. Not trained when the detector needs no map, or when fewer
             than nine of ten classes have 12 images to learn it from.
-        level: false-positive rate that the threshold promises, with 95 % confidence.
+        level: largest false-positive rate, which the threshold guarantees with 95 % confidence.
         store: folder of intermediate results, so that an interrupted call resumes; default a temporary one.
         seed: of everything that is drawn.
         on_failed_maps: when the maps fail their sanity check, ``"drop"`` goes on without them, ``"mark"`` with them, ``"stop"`` raises.
@@ -239,12 +239,12 @@ def _assembled(
     scored: Handle,
     resize: Resize | None,
 ) -> Guard:
-    """The guard, with what is known of it noted beside its detector."""
+    """The guard, with what is known of it as facts of its detector."""
     run, saliency_model = parts.run, parts.saliency_model
     choice = run.record(chosen)["value"] if chosen.step is not None and chosen.step.chooses else None
     frozen, fitted = run.get(calibrated), run.get(chosen)
     threshold = frozen.value[str(parts.level)]
-    fit = parts.noted(run.get(scored), threshold, choice) | {
+    fit = parts.fit_facts(run.get(scored), threshold, choice) | {
         "classifier": seen.summary(),
         "detector": choice["chosen"] if choice else name_of(parts.wanted[0]),
         "candidates": f"{len(parts.wanted)} and their fusion" if choice else "one",

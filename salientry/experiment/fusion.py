@@ -128,7 +128,9 @@ def unseen_rates(
     """
     name, counts = unseen.facts["attack"], unseen.column("evaluated")
     if not counts.any():
-        raise UsageError(f"none of the {len(unseen)} validation images of {name} counts: nothing can be chosen by its rate")
+        raise UsageError(
+            f"none of the {len(unseen)} validation images of {name} can be used under this protocol: its detection rate is unknown"
+        )
     every, there = stacked(scored, NATURAL), stacked(scored, set_name(unseen.facts))
     columns = {c: (every[:, i], there[:, i]) for i, c in enumerate(called)}
     columns["Fused"] = _out_of_fold(scored, attacked, natural, unseen)

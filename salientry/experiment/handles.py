@@ -137,7 +137,7 @@ class Chosen:
     Attributes:
         argument: name of the argument that was chosen.
         why: figures, as JSON.
-        failed: a message; the result is then no result, and what stands on it is skipped.
+        failed: a message; the result is then no result, and what depends on it is skipped.
         index: which one, when that argument is a list.
     """
 
@@ -263,13 +263,13 @@ def _take_role(rows: Rows, role: str) -> Rows:
 
 @step("lend", stored=False)
 def reuse_split(rows: Rows, role: str) -> Rows:
-    """The rows of one role for another that has none of its own; the fact ``lent`` says whose they are."""
-    return rows.take(np.arange(len(rows)), role=role, lent=str(rows.facts["role"]))
+    """The rows of one role for another that has none of its own; the fact ``reused_from`` says whose they are."""
+    return rows.take(np.arange(len(rows)), role=role, reused_from=str(rows.facts["role"]))
 
 
 @step("_take_first", stored=False)
 def _take_first(rows: Rows, count: int) -> Rows:
     """The first ``count`` rows."""
     if count > len(rows):
-        raise UsageError(f"{count} rows wanted, there are {len(rows)}")
+        raise UsageError(f"{count} rows are needed, there are {len(rows)}")
     return rows.take(np.arange(count))

@@ -1,4 +1,4 @@
-"""The images of a run, each made once and shown as a detector needs it: naturals, adversarials, controls."""
+"""The images of a run, each made once, with the evidence that a detector needs: naturals, adversarials, controls."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ class ImageSets:
         run: where they are written down.
         classifier: who is attacked.
         natural: classified naturals by role; roles are cut to what is attacked.
-        health: how many of a role show how a detector trained; None: all.
+        overfit_images: how many of a role show how a detector trained; None: all.
     """
 
     run: Run
     classifier: Handle
     natural: dict[str, Handle]
-    health: int | None = None
+    overfit_images: int | None = None
     _known: dict[Any, Handle] = field(default_factory=dict)
 
     def few(self, images: Handle) -> Handle:
         """Those of these images that show how a detector trained."""
-        return images if self.health is None else images.first(self.health)
+        return images if self.overfit_images is None else images.first(self.overfit_images)
 
     def attacked(self, attack: Any, role: str, protocol: EvaluationProtocol) -> Handle:
-        """The stored adversarials of an attack; proposed once, whatever the protocol."""
+        """The stored adversarials of an attack, which is run once, whatever the protocol."""
         key = (attack, role, protocol.name)
         if key not in self._known:
             natural = self.natural[role]
-            proposed = self.run.do(attack_images, natural, self.classifier, attack)
-            self._known[key] = self.run.do(quantize_and_mark, proposed, natural, self.classifier, protocol)
+            unstored = self.run.do(attack_images, natural, self.classifier, attack)
+            self._known[key] = self.run.do(quantize_and_mark, unstored, natural, self.classifier, protocol)
         return self._known[key]
 
     def control(self, control: Any, attack: Any, protocol: EvaluationProtocol, role: str = "test") -> Handle:
@@ -75,13 +75,13 @@ class ImageSets:
                 if getattr(control, "borrows", False)
                 else None
             )
-            proposed = self.run.do(control_images, natural, adversarials, control, donors)
-            self._known[key] = self.run.do(quantize_and_mark, proposed, natural, self.classifier, protocol)
+            unstored = self.run.do(control_images, natural, adversarials, control, donors)
+            self._known[key] = self.run.do(quantize_and_mark, unstored, natural, self.classifier, protocol)
         return self._known[key]
 
-    def shown(self, detector: Any, images: Handle, role: str, variant: EvidenceVariant) -> Handle:
+    def with_evidence(self, detector: Any, images: Handle, role: str, variant: EvidenceVariant) -> Handle:
         """The images with what this detector's view reads: a map only if it does, so that a map that fails its sanity check takes along
-        nothing that does not stand on it.
+        nothing that does not depend on it.
         """
         key = (detector.needs, images.fingerprint, role, variant)
         if key not in self._known:
@@ -104,10 +104,10 @@ class ImageSets:
         """What this detector is fitted on beside naturals and their twins, as arguments of ``fit_detector``."""
         found: dict[str, Any] = self.asked(detector)
         if "training" in detector.needs:
-            found["training"] = self.shown(detector, self.natural["train"], "train", variant)
+            found["training"] = self.with_evidence(detector, self.natural["train"], "train", variant)
         if "copies" in detector.needs:
             copies = [self.control(MatchedNoise(), a, protocol, role) for a in attacks]
-            found["copies"] = [self.shown(detector, images, role, variant) for images in copies]
+            found["copies"] = [self.with_evidence(detector, images, role, variant) for images in copies]
         return found
 
     def asked(self, detector: Any) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Parts:
         image_sets: the images.
         wanted: settings of detectors.
         attacks: settings of attacks.
-        level: what the threshold promises.
+        level: the false-positive rate that the threshold guarantees.
         saliency_model: the saliency model before its sanity check, and after it; None without maps.
         left_out: part and reason, as in the warnings.
     """
@@ -183,16 +183,19 @@ class Parts:
             twins = [image_sets.attacked(a, "validation", protocol) for a in attacks]
             fused = run.do(fit_fusion, scored, list(fits.values()), select_names([label(a) for a in attacks]), twins, protocol)
             chosen = choose(image_sets, fits, fused, attacks, protocol, variant, self.level).detector
-        asked, calibration = image_sets.asked(reader), image_sets.shown(reader, image_sets.natural["calibration"], "calibration", variant)
+        asked, calibration = (
+            image_sets.asked(reader),
+            image_sets.with_evidence(reader, image_sets.natural["calibration"], "calibration", variant),
+        )
         calibrated = run.do(score, chosen, [calibration], protocol=protocol, **asked)
         sets = [image_sets.natural["validation"], *(image_sets.attacked(a, "validation", protocol) for a in attacks)]
         return (
             chosen,
             calibrated,
-            run.do(score, chosen, [image_sets.shown(reader, images, "validation", variant) for images in sets], **asked),
+            run.do(score, chosen, [image_sets.with_evidence(reader, images, "validation", variant) for images in sets], **asked),
         )
 
-    def noted(self, scored: Any, threshold: float, choice: Any) -> dict[str, Any]:
+    def fit_facts(self, scored: Any, threshold: float, choice: Any) -> dict[str, Any]:
         """How good the guard is on *validation* images."""
         natural, rates = scores_of(scored, natural_set("validation")), {} if choice is None else choice["rates"][choice["chosen"]]
         found = []

@@ -252,7 +252,7 @@ def export(run: Run, outputs: Outputs, outcome: Outcome, out: Path, about: dict[
 
 
 def revisions_of(run: Run, outputs: Outputs) -> dict[str, int]:
-    """The revisions that are not 1 of all settings that the outputs stand on."""
+    """The revisions that are not 1 of all settings that the outputs depend on."""
     found: dict[str, int] = {}
     for h in run.order(list(outputs)):
         found |= revisions_in(h.args) | (revisions_used(h.step) if h.step else {})
@@ -287,7 +287,7 @@ def _gallery(run: Run, outputs: Outputs, lost: set[str]) -> tuple[dict[str, Any]
 
 def guard_of(run: Run, outputs: Outputs) -> tuple[Any, ...] | None:
     """The parts of the outputs' guard, as (classifier, saliency, detector, threshold, level, calibration scores); None where
-    a sanity check that it stands on failed, or the recipe leaves no guard.
+    a sanity check that it depends on failed, or the recipe leaves no guard.
     """
     parts = outputs.guard
     if parts is None:

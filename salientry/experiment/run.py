@@ -41,7 +41,7 @@ class Run:
 
     Args:
         store: folder of the results; default ``SALIENTRY_HOME``, or the user's cache folder.
-        seed: run seed: it moves everything that is drawn or learned, never who is tested.
+        seed: run seed: everything that is drawn or learned depends on it, the split into training and test images does not.
         device: where tensors live: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
         numerics: ``"float32"``.
 
@@ -96,7 +96,7 @@ class Run:
     # --- looking at it ---
 
     def order(self, wanted: Any) -> list[Handle]:
-        """Every stored step that the wanted handles stand on, and they themselves, inputs first, each once."""
+        """Every stored step that the wanted handles depend on, and they themselves, inputs first, each once."""
         found: dict[str, Handle] = {}
 
         def visit(h: Handle) -> None:
@@ -111,7 +111,7 @@ class Run:
 
     def missing(self, wanted: Any) -> list[Handle]:
         """The steps that would be computed, inputs first: the wanted ones that the store lacks, and what they, or the reading of
-        the others, stand on.
+        the others, depend on.
         """
         return missing(list(handles_in(wanted)), self._there([h for h in self.order(wanted) if self.done(h)]))
 
@@ -138,7 +138,7 @@ class Run:
     def compute(
         self, wanted: Any, listener: Listener | None = None, *, workers: int = 1, seconds: Mapping[str, float] | None = None
     ) -> Outcome:
-        """Compute what is :meth:`missing`. A failed sanity check skips what stands on it; independent steps finish.
+        """Compute what is :meth:`missing`. A failed sanity check skips what depends on it; independent steps finish.
 
         Args:
             wanted: handles, also in lists.

@@ -21,12 +21,12 @@ from .steps import borders
 
 @dataclass(frozen=True)
 class SanityCheck:
-    """What a map must do before anything stands on it. Relative: absolute bounds let collapsed maps pass.
+    """What a map must do before anything depends on it. Relative: absolute bounds let collapsed maps pass.
 
     Attributes:
         least: how much more a kept part keeps the prediction than the part that another image's map would keep, and how
             much more a destroyed part breaks it; both, with their intervals above 0.
-        action: ``"stop"``: what stands on a map that fails is skipped; ``"mark"``: it goes on, and every table says so.
+        action: ``"stop"``: what depends on a map that fails is skipped; ``"mark"``: it goes on, and every table says so.
     """
 
     least: float = 0.05

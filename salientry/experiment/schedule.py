@@ -1,4 +1,4 @@
-"""The bookkeeping of a run that computes: what is missing, what stands on what, what may start next, what became of it."""
+"""The bookkeeping of a run that computes: what is missing, what depends on what, what may start next, what became of it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Outcome:
     Attributes:
         reused: results that were in the store.
         made: handle and seconds of what was computed.
-        skipped: handle and reason: a sanity check that it stands on did not pass.
+        skipped: handle and reason: a sanity check that it depends on did not pass.
         failed: the sanity checks that did not pass.
     """
 
@@ -100,9 +100,9 @@ class Computation:
 
     Attributes:
         todo: what is missing, inputs first.
-        upstream: keys of what each of them stands on, also through views that are not stored.
+        upstream: keys of what each of them depends on, also through views that are not stored.
         outcome: so far.
-        lost: failed sanity checks and what stands on them, with the reason.
+        lost: failed sanity checks and what depends on them, with the reason.
         listener: of the caller.
         finished: made, failed or skipped by now.
         begun: how many were started or skipped.
@@ -117,7 +117,7 @@ class Computation:
     started: int = 0
 
     def skips(self, h: Handle) -> bool:
-        """Whether it stands on something lost; it is then noted as skipped."""
+        """Whether it depends on something lost; it is then recorded as skipped."""
         reason = next((self.lost[u] for u in self.upstream[h.fingerprint] if u in self.lost), None)
         if reason:
             self.lost[h.fingerprint] = reason
@@ -142,8 +142,8 @@ class Computation:
     def ordered(self) -> Outcome:
         """The outcome in the order of the plan, whoever was first."""
         place = {h.fingerprint: i for i, h in enumerate(self.todo)}
-        for noted in (self.outcome.made, self.outcome.skipped, self.outcome.failed):
-            noted.sort(key=lambda item: place.get(item[0].fingerprint, -1))
+        for handles in (self.outcome.made, self.outcome.skipped, self.outcome.failed):
+            handles.sort(key=lambda item: place.get(item[0].fingerprint, -1))
         return self.outcome
 
 

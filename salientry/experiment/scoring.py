@@ -40,7 +40,7 @@ class Scored:
 
     Attributes:
         detector: fitted.
-        sets: the images, as the detector was shown them.
+        sets: the images, with the evidence that the detector reads.
         scores: :class:`Found`: an array of each set by its :func:`set_name`, and thresholds where it was calibrated.
     """
 
@@ -50,7 +50,7 @@ class Scored:
 
 
 def _as_recorded(args: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
-    """Step, revision and arguments that keys are made of. What stands on scores keeps its key so: each way of scoring was once a
+    """Step, revision and arguments that keys are made of. What depends on scores keeps its key so: each way of scoring was once a
     step by itself.
     """
     if (parts := args.get("parts")) is None:
@@ -73,7 +73,7 @@ def score(
     Args:
         detector: fitted.
         sets: the images, with the stored evidence that the detector needs; None: every set that its parts scored.
-        parts: for a fusion what each of its members scored these sets; None: the detector is shown the images.
+        parts: for a fusion what each of its members scored these sets; None: the detector reads the images.
         protocol: whose levels; the thresholds are frozen here, on the naturals for calibration among the sets; None: there are none.
         calibrated: an input so that thresholds are frozen before an attacked test image is scored; it is not used.
         classifier: for a detector that asks it about other images.

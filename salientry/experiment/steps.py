@@ -136,7 +136,7 @@ def _attack_facts(attack: Any, **_: Any) -> dict[str, JSON]:
 
 @step("attack_images", each_image=True, shard=500, facts=_attack_facts)
 def attack_images(natural: Batch, classifier: nn.Module, attack: Any, *, seed: int) -> Columns:
-    """What an attack proposes, float32, for images that were classified; the label to leave is the classifier's own."""
+    """Adversarials before they are stored, float32, for images that were classified; the label to leave is the classifier's own."""
     found = attack(classifier, natural.image, natural.predicted, seeds=natural.seeds(seed, ATTACK_STREAM))
     return {"image": found.to(torch.float32)}  # a float64 network is attacked in float64
 
@@ -162,26 +162,26 @@ def control_images(natural: Batch, adversarials: Batch, control: Any, donors: li
     return {"image": control(x, x_adv, seeds=natural.seeds(seed, CONTROL_STREAM))}
 
 
-def _storage_facts(protocol: EvaluationProtocol, classifier: nn.Module, proposed: Rows, **_: Any) -> dict[str, JSON]:
-    searched = protocol.bits and proposed.facts.get("eps") is None and "control" not in proposed.facts
+def _storage_facts(protocol: EvaluationProtocol, classifier: nn.Module, unstored: Rows, **_: Any) -> dict[str, JSON]:
+    searched = protocol.bits and unstored.facts.get("eps") is None and "control" not in unstored.facts
     storage = "float32" if protocol.bits is None else f"{protocol.bits} bits, searched" if searched else f"{protocol.bits} bits"
     return {"protocol": protocol.name, "storage": storage} | _classifier_facts(classifier)
 
 
 @step("settle", each_image=True, facts=_storage_facts, revision=2)
-def quantize_and_mark(proposed: Batch, natural: Batch, classifier: nn.Module, protocol: EvaluationProtocol) -> Columns:
+def quantize_and_mark(unstored: Batch, natural: Batch, classifier: nn.Module, protocol: EvaluationProtocol) -> Columns:
     """Storage and predicate of a protocol: every row stays, ``evaluated`` marks the ones that its numbers speak of.
 
     Columns: ``image`` (8-bit protocols), ``logits``, ``predicted``, ``features`` of the image as stored; ``right`` (the natural was
     classified right), ``changed`` (the prediction is another), ``in_budget``, ``evaluated``; ``rms``, ``linf``, ``l0``; where the
     8-bit image was searched, ``plain``: whether mere rounding would have left it changed.
     """
-    own, eps, is_control = natural.predicted, proposed.facts.get("eps"), "control" in proposed.facts
-    z = stored(classifier, natural.image, proposed.image, own, protocol, eps, is_control)
+    own, eps, is_control = natural.predicted, unstored.facts.get("eps"), "control" in unstored.facts
+    z = stored(classifier, natural.image, unstored.image, own, protocol, eps, is_control)
     seen = _passed(classifier, z)
     found = _answer(seen) | measured(natural, z, seen.predicted, protocol, eps, is_control)
     if protocol.bits is not None and eps is None and not is_control:
-        found |= {"plain": classifier(eight_bits(proposed.image)).argmax(1) != own}
+        found |= {"plain": classifier(eight_bits(unstored.image)).argmax(1) != own}
     return found | ({"image": (z * 255).round().to(torch.uint8)} if protocol.bits is not None else {})
 
 
@@ -244,7 +244,7 @@ def fit_detector(
         attacked: the stored adversarials, of one attack or several (row i of attack i modulo their number).
         settings: of the detector.
         protocol: its storage and predicate.
-        parts: what the detector stands on.
+        parts: what the detector depends on.
         training: naturals that the classifier was trained on, for a detector that needs them.
         copies: harmless copies of the naturals, one set an attack, likewise.
         classifier: likewise.

@@ -122,7 +122,7 @@ class StoredPairs:
         attacked: the same rows, attacked and stored; those that count are the positives. Of several attacks, row i is of the
             attack i modulo their number: as many adversarials as naturals, whatever the number of attacks.
         detector: whose view.
-        parts: what the view stands on.
+        parts: what the view depends on.
         paired: a batch holds each natural together with its own twin; otherwise two independent draws.
         shuffled: a control: in a random half of the pairs the two change places.
 
@@ -139,7 +139,9 @@ class StoredPairs:
         self.rows = np.flatnonzero(of_mixture([a.column("evaluated") for a in attacked]))
         if len(self.rows) < FEWEST_PAIRS:
             names = ", ".join(str(a.facts.get("attack")) for a in attacked)
-            raise UsageError(f"{len(self.rows)} of {len(natural)} images of {names} count; {FEWEST_PAIRS} are needed to train on")
+            raise UsageError(
+                f"{len(self.rows)} of {len(natural)} images of {names} can be used in this protocol; {FEWEST_PAIRS} are needed to train on"
+            )
         self.exchanged = np.zeros(len(natural), bool)
         if shuffled:  # exactly half: a head that learns that one side has more of a label has learnt something
             self.exchanged[np.random.default_rng(0).permutation(self.rows)[: len(self.rows) // 2]] = True

@@ -36,7 +36,7 @@ def right_ones(rows: Rows, count: int) -> Rows:
     """The first ``count`` classified naturals that the classifier has right: the ones that a white-box attack is run on."""
     found = np.flatnonzero(rows.column("predicted") == rows.column("label"))
     if len(found) < count:
-        raise UsageError(f"{count} images that the classifier has right are wanted; there are {len(found)} among {len(rows)}")
+        raise UsageError(f"{count} correctly classified images are needed; there are {len(found)} among {len(rows)}")
     return rows.take(found[:count])
 
 
@@ -72,7 +72,7 @@ def _facts(attack: Any, classifier: Any = None, detector: nn.Module | None = Non
 
 
 def _slope(target: Defended, natural: Rows) -> dict[str, JSON]:
-    """Where an attack on a stranger's detector takes its slope: its ``own`` gradient, its ``surrogate``, or ``none``, and the attack
+    """Where an attack on a user's own detector takes its slope: its ``own`` gradient, its ``surrogate``, or ``none``, and the attack
     fools the classifier alone.
     """
     if target.slope_of is not target.detector:

@@ -49,7 +49,7 @@ QUICK = JSMA(theta=0.1)
 
 SMALL_HEAD, PICTURE_HEAD = SmallCNN(width=8, epochs=4), SmallCNN(width=8, epochs=6)
 _config = functools.partial(
-    Config, bounds=SanityCheck(action="mark"), printed=DeepFool(steps=2), health=500, choice=False, compact=True
+    Config, bounds=SanityCheck(action="mark"), printed=DeepFool(steps=2), overfit_images=500, choice=False, compact=True
 )  # what is the same for all
 
 CONFIGS: dict[str, Config] = {
@@ -105,7 +105,7 @@ CONFIGS: dict[str, Config] = {
         head=PICTURE_HEAD,
         replica=replace(REPLICA, width=8, epochs=6),
         fair=replace(PICTURE_HEAD, strides=(1, 2, 2), epochs=10),
-        strict=replace(STRICT, levels=(0.05,)),  # 315 images promise no 1 %
+        strict=replace(STRICT, levels=(0.05,)),  # 315 images cannot guarantee 1 %
         seeds=2,  # and no protocol steps: the fourth asks for images that are not there
         sweep=(0.005, 0.0125, FINE, 0.05),
     ),
@@ -123,7 +123,7 @@ def config(dataset: str, **changes: Any) -> Config:
 
 
 def headline_only(config: Config) -> Config:
-    """The rows that the first table speaks of, and what they stand on."""
+    """The rows that the first table speaks of, and what they depend on."""
     return replace(config, attacks=config.headline, printed=None, beside=(), protocol_steps=False, sweep=())
 
 

@@ -54,7 +54,7 @@ def build(run: Run, config: Config) -> Outputs:
 
 
 def prepare(run: Run, config: Config) -> tuple[Experiment, Outputs]:
-    """Nets, images and sanity checks: what every part of the experiment stands on.
+    """Nets, images and sanity checks: what every part of the experiment depends on.
 
     Raises:
         UsageError: for a number of repetitions or of images that cannot be.
@@ -91,8 +91,8 @@ def prepare(run: Run, config: Config) -> tuple[Experiment, Outputs]:
     )
     outputs.compact = config.compact
     outputs.class_names = getattr(config.data, "class_names", ())
-    health = None if config.health is None else min(config.health, fit, config.detector_train, config.validation)
-    experiment = Experiment(run, config, ImageSets(run, f, natural, health), EvidenceVariant(s), encoder, classified["validation"])
+    overfit_images = None if config.overfit_images is None else min(config.overfit_images, fit, config.detector_train, config.validation)
+    experiment = Experiment(run, config, ImageSets(run, f, natural, overfit_images), EvidenceVariant(s), encoder, classified["validation"])
     if config.trunk is not None:
         drawn = run.do(fit_saliency, images["train"], f, config.trunk, run.do(take_trunk, images["train"], f, config.trunk.encoder))
         outputs.sanity.append(run.do(sanity, classified["validation"], f, drawn))
@@ -312,7 +312,7 @@ class Experiment:
             return
         choice = choose(image_sets, candidates, fused, config.attacks, config.strict, self.variant, level)
         reader = Reader.of(candidates)
-        shown = image_sets.shown(reader, image_sets.natural["calibration"], "calibration", self.variant)
+        shown = image_sets.with_evidence(reader, image_sets.natural["calibration"], "calibration", self.variant)
         calibrated = self.run.do(score, choice.detector, [shown], protocol=config.strict, **image_sets.asked(reader))
         outputs.choice = [*choice.rates, choice.detector]
         outputs.guard = GuardParts(image_sets.classifier, _is(self.variant.saliency), choice.detector, calibrated, level)
@@ -335,8 +335,10 @@ class Experiment:
             for saliency in (self.variant.saliency, *([self.trunk.saliency] if self.trunk else [])):
                 outputs.shifts.append(run.do(map_shift, *sets, saliency, split=strict, controls=controls))
             outputs.shifts += [run.do(map_shift, *sets, m) for m in others if strict]
-        shown = [image_sets.shown(SPD(), image_sets.attacked(a, "test", config.strict), "test", self.variant) for a in config.attacks]
-        outputs.gallery = run.do(gallery, image_sets.shown(SPD(), image_sets.natural["test"], "test", self.variant), shown, others)
+        shown = [
+            image_sets.with_evidence(SPD(), image_sets.attacked(a, "test", config.strict), "test", self.variant) for a in config.attacks
+        ]
+        outputs.gallery = run.do(gallery, image_sets.with_evidence(SPD(), image_sets.natural["test"], "test", self.variant), shown, others)
 
 
 def _fusions(members: tuple[Any, ...]) -> dict[str, list[Any]]:

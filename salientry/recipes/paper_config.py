@@ -30,7 +30,7 @@ class Config:
         strict: the strict protocol's rules.
         seeds: repetitions of each detector that draws.
         test: how many test images are used; None: all.
-        health: how many images of each role show how a detector trained, fewer where a role has fewer; None: all.
+        overfit_images: how many images of each role show how a detector trained, fewer where a role has fewer; None: all.
         beside: attacks that detectors are tested on only.
         headline: attacks whose rows carry the questions about the map: strict only; trained on even where they are not among ``attacks``.
             Where there are some, ID+ is trained on them (and on all attacks at once) alone.
@@ -40,7 +40,7 @@ class Config:
         choice: whether a guard is chosen; else it is the fusion.
         compact: whether records are kept small.
         detectors: settings of further ones: trained and tested as all are, fused, and candidates for the guard; entries of ``DETECTORS``
-            that are no candidates, and strangers' (:class:`~salientry.detectors.ExternalDetector`).
+            that are no candidates, and users' own (:class:`~salientry.detectors.ExternalDetector`).
     """
 
     data: Any
@@ -57,7 +57,7 @@ class Config:
     strict: EvaluationProtocol
     seeds: int
     test: int | None = None
-    health: int | None = None
+    overfit_images: int | None = None
     beside: tuple[Any, ...] = ()
     headline: tuple[Any, ...] = ()
     trunk: Any = None

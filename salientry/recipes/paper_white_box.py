@@ -239,9 +239,9 @@ class WhiteBoxExperiment:
         """All rounds, each looked at by the attack that it is trained against; the last one attacked anew, and as it was before."""
         config, image_sets, variant, n = self.experiment.config, self.experiment.image_sets, self.experiment.variant, self.config.trained_on
         natural = image_sets.natural["detector_train"].first(n)
-        seen = image_sets.shown(settings, image_sets.natural["detector_train"], "detector_train", variant).first(n)
+        seen = image_sets.with_evidence(settings, image_sets.natural["detector_train"], "detector_train", variant).first(n)
         sets = [
-            image_sets.shown(settings, image_sets.attacked(b, "detector_train", protocol), "detector_train", variant).first(n)
+            image_sets.with_evidence(settings, image_sets.attacked(b, "detector_train", protocol), "detector_train", variant).first(n)
             for b in config.attacks
         ]
         target = Target(self.experiment.evaluated(settings, protocol, self.experiment.combined, seed).detector, None, variant.saliency)
@@ -263,7 +263,7 @@ class WhiteBoxExperiment:
 
     def calibrated(self, settings: Any, target: Target) -> Target:
         """With a strict threshold."""
-        shown = self.experiment.image_sets.shown(
+        shown = self.experiment.image_sets.with_evidence(
             settings, self.experiment.image_sets.natural["calibration"], "calibration", self.experiment.variant
         )
         return Target(target.fitted, self.run.do(score, target.fitted, [shown], protocol=self.strict), target.saliency)

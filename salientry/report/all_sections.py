@@ -178,7 +178,7 @@ def _run(r: Shown) -> Section:
     count = len(steps)
     facts["time"] = f"{run.get('core_seconds', '?')} s of one thread in {count} results; peak memory {run.get('peak_mb', '?')} MB"
     if (known := r.scores.not_kept) is not None:
-        facts["not kept"] = f"{len(known.gone)} files of scores, named in not_kept.json; the numbers that stand on them are as recorded"
+        facts["not kept"] = f"{len(known.gone)} files of scores, named in not_kept.json; the numbers that depend on them are as recorded"
     if run.get("skipped"):
         facts["skipped"] = f"{len(run['skipped'])} steps: {run['skipped'][0]['why']}"
     about = listed("", ("", ""), ((k, Markup("<code>{}</code>").format(v)) for k, v in facts.items()))

@@ -66,7 +66,7 @@ class Verdicts:
         return [r for r in self.words if (r["claim"], r["dataset"], (r["protocol"], r["scheme"])) == (claim, dataset, manner)]
 
     def full(self, claim: str, dataset: str, seed: int | None, manner: tuple[str, str]) -> str:
-        """The verdict with the training budget and the nets that it stands on, or with each run seed's where together there is none."""
+        """The verdict with the training budget and the nets that it depends on, or with each run seed's where together there is none."""
         word, rows = self.word(claim, dataset, seed, manner), self._asked(claim, dataset, manner)
         each = {f"seed {r['run_seed']}": r["verdict"] for r in rows if r["run_seed"] is not None} if seed is None else {}
         if word in (NOT_RUN, OPEN) and len(set(each.values())) > 1:

@@ -54,11 +54,13 @@ def first(r: Shown, counted: Iterable[str] = ()) -> list[Block | None]:
 
 
 def reading(r: Shown | None = None) -> Block:
-    """How to read a page: detectors, intervals, verdicts; what the thresholds stand on, of one run."""
+    """How to read a page: detectors, intervals, verdicts; what the thresholds depend on, of one run."""
     more = []
     if r is not None and r.scores.has_naturals:
         n = len(r.scores.natural("calibration")["id"])
-        more.append(f"Thresholds stand on {n:,} natural calibration images; the promise about false alarms is for naturals like those.")
+        more.append(
+            f"Thresholds depend on {n:,} natural calibration images; the bound on the false-positive rate is for naturals like those."
+        )
     words = Markup("").join(Markup('<p class="note">{}</p>').format(Markup(w)) for w in (*READING, *more))
     return Block("How to read this page", words, fold=True)
 
@@ -175,7 +177,7 @@ def _attacker(m: Maker) -> list[Markup]:
 def _failed(r: Shown) -> list[Markup]:
     out = []
     for g in (g for g in r.scores.body["gates"] if not g["passed"]):
-        after = "What stands on it was skipped." if g["action"] == "stop" else "It goes on, and its rows are marked."
+        after = "What depends on it was skipped." if g["action"] == "stop" else "It goes on, and its rows are marked."
         out.append(Markup("<b>The saliency model failed its sanity check.</b> {}. {}").format("; ".join(g["wrong"]), after))
     out += [Markup("<b>{} is missing:</b> everything that is computed from it is left out.").format(s) for s in r.scores.absent]
     return out

@@ -202,7 +202,7 @@ def problems(folder: Path | str) -> list[str]:
 
     Every number is computed again from the score records alone and compared with ``report.json`` and ``grid.csv``; every column
     is compared with its checksum; a detector whose scores do not vary, and a missing mandatory control, are problems too. Where some
-    scores are not kept, the numbers that stand on the others are computed again and compared with the recorded ones.
+    scores are not kept, the numbers that depend on the others are computed again and compared with the recorded ones.
     """
     return _checked(Path(folder))[0]
 
@@ -237,7 +237,7 @@ def _checked(folder: Path) -> tuple[list[str], str]:  # the problems, and in one
     out += differences([known[r["id"]] for r in again], again)
     if len(again) < s.not_kept.again:
         out.append(f"{len(again)} numbers follow from the scores that are kept; {s.not_kept.again} did when the others were removed")
-    left = f"{len(again)} computed again from the scores that are kept, {len(known) - len(again)} as recorded: they stand on"
+    left = f"{len(again)} computed again from the scores that are kept, {len(known) - len(again)} as recorded: they depend on"
     return out, f"{left} {len(s.not_kept.gone)} files of scores that are not kept (`{s.not_kept.command}` makes them)"
 
 

@@ -28,7 +28,7 @@ SAYS = {
     "published": "Float images, every adversarial counts, the head's own 0 as threshold; accuracy on half natural, half adversarial "
     "images, chance .5.",
     "strict": "8-bit images that fool; one threshold for each detector and seed, from natural calibration images, frozen before an "
-    "attacked test image is scored; share found when at most 5 % of naturals are flagged, a promise that holds with 95 % confidence (PAC).",
+    "attacked test image is scored; share found when at most 5 % of naturals are flagged, a bound that holds with 95 % confidence (PAC).",
 }
 LINES = "a panel for each detector: lines are attacks trained on, places are attacks tested on"
 LINES_SAY = "A line for each attack trained on; mean of the detector seeds, 95 % intervals over images; a grey line at chance."

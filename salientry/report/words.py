@@ -20,7 +20,7 @@ WARNINGS = {
     "OVERFIT": "overfits",
     "MEMBERSHIP": "tells training images apart",
     "TRAINED ON FIT": "trained on the classifier's images",
-    "GATE FAILED": "its map failed the sanity check",
+    "SANITY CHECK FAILED": "its map failed the sanity check",
     "OWN MAPS": "own maps in some classes only",
     "NOISE UNMATCHED": "noise of another size",
     "GAUSSIAN UNMATCHED": "Gaussian noise of another size",

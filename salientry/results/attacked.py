@@ -68,7 +68,7 @@ def inside(i: Images, norm: str, eps: float) -> bool:
 
 
 def share(sets: list[Images], values: Array, measure: str, **place: Any) -> Row:
-    """The row of a share of the images of the first set; it stands on all sets."""
+    """The row of a share of the images of the first set; it depends on all sets."""
     first = sets[0]
     found = rate(draws(first), first["id"], [np.asarray(values, bool)])
     return row(place.pop("kind", "white box"), measure, found, sorted({i["key"] for i in sets}), **{"protocol": "strict"} | place)

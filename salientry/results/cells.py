@@ -28,7 +28,7 @@ class Drawn:
         runs: the value of each seed; none where the scores are not kept.
         draws: (resamples,), likewise.
         n: adversarials.
-        keys: what it stands on.
+        keys: what it depends on.
     """
 
     id: str

@@ -43,7 +43,7 @@ class Counts:
 
 
 def counts(s: Scores) -> Counts | None:
-    """Count; None where the records hold no detector of a guard (a sanity check that it stands on failed), or lack its scores."""
+    """Count; None where the records hold no detector of a guard (a sanity check that it depends on failed), or lack its scores."""
     choice = s.body["choice"]
     chosen = choice[0]["chosen"] if choice else "Fused"
     one = next((g for scheme in ("all", "paired") if (g := s.one("strict", chosen, "combined", scheme))), None)

@@ -25,13 +25,13 @@ from .scores import Scores
 WHITE_BOX = (white_box, paper_attacks)
 WHOLE = (detection, images, transfer, ablations, steps, headline, worst_case, part_adds)  # of records with natural test images
 LATER = ("worst case", "undetected", "false positives", "part adds")  # kinds that reports of earlier versions do not hold
-OF_SCORES = ("correlation", "claim")  # kinds of these that stand on scores as well
-NOT_OF_SCORES = ("white box", "weak detector", "table 3", "hardened", "paper table")  # kinds that stand on none
-OF_NUMBERS = (paper_numbers, size_correlation, claims)  # what stands on the other numbers
+OF_SCORES = ("correlation", "claim")  # kinds of these that depend on scores as well
+NOT_OF_SCORES = ("white box", "weak detector", "table 3", "hardened", "paper table")  # kinds that depend on none
+OF_NUMBERS = (paper_numbers, size_correlation, claims)  # what depends on the other numbers
 
 
 def numbers(s: Scores) -> pd.DataFrame:
-    """One row a number: see :mod:`salientry.results.place` for the columns. Where some scores are not kept: what stands on scores as
+    """One row a number: see :mod:`salientry.results.place` for the columns. Where some scores are not kept: what depends on scores as
     it was computed before.
 
     Raises:

@@ -78,7 +78,7 @@ class Trained:
 
     @functools.cached_property
     def keys(self) -> list[str]:
-        """Keys of everything that its numbers stand on."""
+        """Keys of everything that its numbers depend on."""
         each = ((r.key, r.thresholds_key, *(k for _, keys in r.scores.values() for k in keys)) for r in self.seeds)
         return sorted({k for keys in each for k in keys if k})
 

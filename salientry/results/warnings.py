@@ -26,8 +26,8 @@ MEANING = {
     "COLLAPSED": f"on its own training pairs its AUROC is below {COLLAPSED}: it did not train, and a comparison with it says nothing",
     "OVERFIT": f"its AUROC on training pairs is more than {OVERFIT} above that on validation pairs",
     "MEMBERSHIP": f"its score tells naturals the classifier was trained on from new ones: AUROC outside {MEMBERSHIP[0]} to {MEMBERSHIP[1]}",
-    "TRAINED ON FIT": "its head learnt on images that the classifier was trained on, for want of others: its score may go by that",
-    "GATE FAILED": "the map it reads failed its sanity check",
+    "TRAINED ON FIT": "it was fitted on images that the classifier was trained on, for want of others: its score may depend on that",
+    "SANITY CHECK FAILED": "the map it reads failed its sanity check",
     "OWN MAPS": "so many classes pass the sanity check by themselves; in the others the map of another image that is called the same does "
     "about as well as an image's own",
     "NOISE UNMATCHED": "the control's noise is not within 5 % of the attack's size",
@@ -53,7 +53,7 @@ def _warning(kind: str, code: str, count: str = "", text: str = "", **place: Any
 def _detectors(s: Scores, numbers: pd.DataFrame) -> Iterator[dict[str, Any]]:
     every = select(numbers, kind="detection", source="run", measure=["train-auroc", "select-auroc", "membership"])
     seeds = {(r["protocol"], r["title"], r["trained_on"], r["measure"]): r["seeds"] for r in _rows(every)}
-    lent = s.natural("detector_train").get("lent") == "train"
+    reused = s.natural("detector_train").get("reused_from") == "train"
     passing = {scheme: passing_classes(numbers, scheme) for scheme in (None, "trunk")}
     for g in (g for t in together(s) if not t.missing for g in t.trained):
         of = {k: getattr(g, k) for k in ("protocol", "title", "scheme", "group", "trained_on")}
@@ -64,11 +64,11 @@ def _detectors(s: Scores, numbers: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "MEMBERSHIP": sum(not MEMBERSHIP[0] <= v <= MEMBERSHIP[1] for v in member),
         }
         yield from (_warning("detection", code, f"{k}/{len(g.seeds)}", **of) for code, k in counts.items() if k)
-        if lent:
+        if reused:
             yield _warning("detection", "TRAINED ON FIT", **of)
         if g.group == "saliency":
             if any(not c["passed"] and own_trunk(c["saliency"]) == (g.scheme == "trunk") for c in s.body["gates"]):
-                yield _warning("detection", "GATE FAILED", **of)
+                yield _warning("detection", "SANITY CHECK FAILED", **of)
             classes = passing["trunk" if g.scheme == "trunk" else None]
             if not all(classes.values()):
                 yield _warning("detection", "OWN MAPS", f"{sum(classes.values())}/{len(classes)}", **of)

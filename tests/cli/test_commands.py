@@ -158,7 +158,7 @@ def test_a_second_call_computes_and_writes_nothing(store: Path, left: Path) -> N
     result = Cli("run", "tiny", "--out", left)
     assert result.code == 0, result.err
     assert result.lines[0] == f"0 steps computed, {results} re-used from {store}"
-    assert f"the report in {left} is of this very run" in result.lines
+    assert f"the report in {left} is up to date" in result.lines
     assert {p: p.stat().st_mtime_ns for p in left.rglob("*") if p.is_file()} == before
 
 
@@ -176,12 +176,12 @@ def test_a_lost_file_of_scores_is_found_and_written_again(store: Path, left: Pat
     result = Cli("run", "tiny", "--out", left)
     assert result.code == 0, result.err
     assert result.lines[0].startswith("0 steps computed")
-    assert "is of this very run" not in result.out
+    assert "is up to date" not in result.out
     assert recorded(left) == recorded(finished)
     after = json.loads((left / "report.json").read_text())["numbers"]
     assert [n | {"command": ""} for n in after] == [n | {"command": ""} for n in before]
     assert Cli("report", left, "--verify").code == 0
-    assert "is of this very run" in Cli("run", "tiny", "--out", left).out
+    assert "is up to date" in Cli("run", "tiny", "--out", left).out
 
 
 def test_damaged_records_are_written_again(store: Path, left: Path, finished: Path) -> None:
@@ -198,7 +198,7 @@ def test_what_a_killed_call_did_not_write_is_written_again(store: Path, left: Pa
         (left / name).write_text("half")
     result = Cli("run", "tiny", "--out", left)
     assert result.code == 0, result.err
-    assert "is of this very run" not in result.out
+    assert "is up to date" not in result.out
     assert Cli("report", left, "--verify").code == 0
     assert Cli("check", left / "guard", left / "natural.png").code in (0, 1)
 
@@ -211,7 +211,7 @@ def test_a_failed_gate_is_exit_code_1_and_what_does_not_stand_on_it_is_reported(
     result = Cli("run", "impossible", "least=2.5", "--out", left)
     assert result.code == 1, result.err
     assert "Traceback" not in result.out + result.err
-    (failed,) = [line for line in result.lines if line.startswith("GATE FAILED")]
+    (failed,) = [line for line in result.lines if line.startswith("SANITY CHECK FAILED")]
     for word in ("sanity check on 100 images", "kept - kept with another image's map is ", "at least 2.5 wanted", "skipped"):
         assert word in failed
     assert "try it" not in result.out
@@ -236,7 +236,7 @@ def test_a_failed_gate_is_exit_code_1_and_what_does_not_stand_on_it_is_reported(
     again = Cli("run", "impossible", "least=2.5", "--out", left)
     assert again.code == 1, "a sanity check that failed does not pass the second time"
     assert failed in again.lines
-    assert "is of this very run" in again.out
+    assert "is up to date" in again.out
     planned = Cli("plan", "impossible", "least=2.5")
     assert planned.code == 0
     every = Cli("plan", "impossible", "least=2.5", "--all")

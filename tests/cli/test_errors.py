@@ -260,7 +260,11 @@ def test_a_damaged_guard_is_never_a_flagged_and_seldom_a_clean_image(left: Path,
             result = Cli("check", left / "guard", picture)
             if result.code == 2:
                 result.refused(2)
-                assert "defect" not in result.err or "build" in at, (at, value, result.err)  # what is in a net is its own affair
+                assert "a bug in salientry" not in result.err or "build" in at, (
+                    at,
+                    value,
+                    result.err,
+                )  # what is in a net is its own affair
             elif "score nan" in result.out:
                 assert result.code == 1, "a score that is no number is never clean"
             else:
@@ -350,7 +354,7 @@ def test_a_full_disk_loses_nothing_that_was_done(store: Path, finished: Path, tm
     assert 20 < len(before) < len(everything) - 20
     disk(monkeypatch, room=10)
     result = Cli("run", "tiny", "--out", tmp_path / "o")
-    result.refused(4, "is full", "what was complete is kept", "run the same command again")
+    result.refused(4, "is full", "complete results are kept", "run the same command again")
     after = {p.parent.relative_to(store): p.stat().st_mtime_ns for p in store.glob("*/*/DONE")}
     assert len(after) == len(before) + 10
     assert {k: after[k] for k in before} == before
@@ -448,7 +452,7 @@ def test_ctrl_c_in_the_middle_keeps_what_was_done(home: Path) -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.splitlines() == ["interrupted: what was complete is kept; the same command goes on from there"]
+    assert err.splitlines() == ["interrupted: complete results are kept; the same command continues from there"]
     assert not out
     assert [p.parent.parent.name for p in home.glob("*/*/DONE")] == ["read_data"]
     assert not [p for p in home.rglob(".new-*")]

@@ -172,7 +172,7 @@ def test_what_stands_on_another_revision_is_not_compared(store: Path, left: Path
     line = next(line for line in result.lines if line.startswith("detector "))
     assert line.split()[1].removesuffix(":") in {d["key"][:12] for d in free}
     assert table(result) and not {name for name in table(result) if name.endswith("/FGSM")}
-    Cli("run", "tiny", "--only", key(left, *SPD), "--compare", left).refused(2, "stands on another revision of attacks.FGSM (2, now 3)")
+    Cli("run", "tiny", "--only", key(left, *SPD), "--compare", left).refused(2, "depends on another revision of attacks.FGSM (2, now 3)")
 
 
 def test_records_that_name_no_revisions_were_made_with_the_first(store: Path, left: Path) -> None:
@@ -308,7 +308,7 @@ def test_a_gate_that_failed_takes_its_detector_along(store: Path, left: Path, mo
     mine = next(k for k, h in known.items() if type(h.fitted.args.get("settings")).__name__ == "SPD" and h.fitted.seed == 0)
     result = Cli("run", "impossible", "--only", mine)
     assert result.code == 1
-    assert "GATE FAILED" in result.out
+    assert "SANITY CHECK FAILED" in result.out
     assert "was not computed" in result.out
 
 

@@ -90,7 +90,7 @@ def test_version() -> None:
 def test_help_names_the_commands_and_the_exit_codes() -> None:
     result = Cli("--help")
     assert result.code == 0
-    for word in (*OPTIONS, "Exit codes", "0 fine", "2 wrong use", "3 data", "4 results", "5 no such device", "SALIENTRY_HOME"):
+    for word in (*OPTIONS, "Exit codes", "0 success", "2 wrong arguments", "3 data", "4 results", "5 no such device", "SALIENTRY_HOME"):
         assert word in " ".join(result.out.split()), word
 
 

@@ -21,7 +21,7 @@ from salientry.evidence_set import EvidenceSet, Views
 from salientry.learned import rebuild, recipe_of
 from salientry.types import Shape
 
-from .. import examples, strangers
+from .. import examples, own_detectors
 
 SHAPE = Shape(1, 12, 12, 5)
 
@@ -56,7 +56,9 @@ def again(detector: Any) -> Any:
 # --- what it gives ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("thing", [strangers.contrast, strangers.roughness, strangers.Network(), lambda x: x.amax((1, 2, 3))[:, None]])
+@pytest.mark.parametrize(
+    "thing", [own_detectors.contrast, own_detectors.roughness, own_detectors.Network(), lambda x: x.amax((1, 2, 3))[:, None]]
+)
 def test_a_callable_is_shown_images_and_gives_one_float_an_image(thing: Any) -> None:
     detector, x = fitted(thing), images()
     with torch.no_grad():
@@ -68,7 +70,7 @@ def test_a_callable_is_shown_images_and_gives_one_float_an_image(thing: Any) -> 
 
 
 def test_an_object_is_fitted_on_a_copy_and_shown_evidence() -> None:
-    mine, data = strangers.NearestMean(), known()
+    mine, data = own_detectors.NearestMean(), known()
     detector = ExternalDetector(mine).fit(data, data.labels, seed=0)
     assert not hasattr(mine, "mean"), "the one that was given is its owner's"
     natural = torch.cat([data.features[:40], data.training.features]).numpy()
@@ -93,7 +95,7 @@ def test_fit_may_take_a_seed_and_may_return_what_scores() -> None:
 
 def test_one_that_asks_the_classifier_again_gets_it() -> None:
     net, x = examples.conv(SHAPE), images()
-    detector = fitted(strangers.FeatureSqueezing())
+    detector = fitted(own_detectors.FeatureSqueezing())
     with torch.no_grad():
         expected = (net(x).softmax(1) - net((x * 3).round() / 3).softmax(1)).abs().sum(1)
         assert torch.allclose(detector(Evidence(net, None, x, detector.needs)), expected)
@@ -115,12 +117,12 @@ def test_anything_else_is_said_to_be_its_mistake(thing: Any, words: str) -> None
 
 def test_what_is_no_detector_is_refused() -> None:
     with pytest.raises(UsageError, match="found the class NearestMean; give an object of it"):
-        ExternalDetector(strangers.NearestMean)
+        ExternalDetector(own_detectors.NearestMean)
     with pytest.raises(UsageError, match="found 3"):
         as_detector(3)
     with pytest.raises(UsageError, match="needs 'mapp', which is no part of the evidence; there are: logits"):
-        ExternalDetector(strangers.contrast, needs={"mapp"})
-    assert as_detector(SMD()) == SMD() and isinstance(as_detector(strangers.contrast), ExternalDetector)
+        ExternalDetector(own_detectors.contrast, needs={"mapp"})
+    assert as_detector(SMD()) == SMD() and isinstance(as_detector(own_detectors.contrast), ExternalDetector)
 
     class Broken:
         def fit(self, evidence: Any, labels: Any) -> None:
@@ -131,7 +133,7 @@ def test_what_is_no_detector_is_refused() -> None:
 
 
 def test_a_score_that_depends_on_the_neighbours_is_refused() -> None:
-    ExternalDetector(strangers.contrast).probed(SHAPE)
+    ExternalDetector(own_detectors.contrast).probed(SHAPE)
     with pytest.raises(UsageError, match="another score alone than among others"):
         ExternalDetector(lambda x: x.mean((1, 2, 3)) - x.mean(), name="relative").probed(SHAPE)
 
@@ -152,15 +154,19 @@ def test_it_is_identified_by_code_state_and_scores_on_noise(monkeypatch: pytest.
     def made(k: float) -> Callable[[Tensor], Tensor]:
         return lambda x: x.mean((1, 2, 3)) * k
 
-    assert key(strangers.contrast) == key(strangers.contrast) != key(strangers.smooth_roughness)
+    assert key(own_detectors.contrast) == key(own_detectors.contrast) != key(own_detectors.smooth_roughness)
     assert key(made(2.0)) == key(made(2.0)) != key(made(3.0)), "what a closure holds is its state"
-    assert key(strangers.NearestMean()) == key(strangers.NearestMean()) != key(strangers.NearestMean(3.0))
-    net = strangers.Network()
+    assert key(own_detectors.NearestMean()) == key(own_detectors.NearestMean()) != key(own_detectors.NearestMean(3.0))
+    net = own_detectors.Network()
     before = key(net)
-    assert before == key(strangers.Network())
+    assert before == key(own_detectors.Network())
     net.weight.data += 1
     assert key(net) != before
-    assert key(strangers.contrast) != key(strangers.contrast, name="other") != key(strangers.contrast, surrogate=strangers.roughness)
+    assert (
+        key(own_detectors.contrast)
+        != key(own_detectors.contrast, name="other")
+        != key(own_detectors.contrast, surrogate=own_detectors.roughness)
+    )
     first = ExternalDetector(by_a_global).probed(SHAPE)
     monkeypatch.setattr("tests.detectors.test_external.LEVEL", 2.0)
     assert key(by_a_global) == ExternalDetector(by_a_global).fingerprint, "code and state are the same"
@@ -168,14 +174,20 @@ def test_it_is_identified_by_code_state_and_scores_on_noise(monkeypatch: pytest.
 
 
 def test_it_goes_to_other_processes() -> None:
-    for thing in (strangers.contrast, strangers.NearestMean(3.0)):
-        one = ExternalDetector(thing, name="mine", group="g", surrogate=strangers.smooth_roughness).probed(SHAPE)
+    for thing in (own_detectors.contrast, own_detectors.NearestMean(3.0)):
+        one = ExternalDetector(thing, name="mine", group="g", surrogate=own_detectors.smooth_roughness).probed(SHAPE)
         two = pickle.loads(pickle.dumps(one))
-        assert one == two and hash(one) == hash(two) and two.surrogate is strangers.smooth_roughness
+        assert one == two and hash(one) == hash(two) and two.surrogate is own_detectors.smooth_roughness
 
 
-EVERY = (strangers.contrast, strangers.Network(), strangers.NearestMean(), strangers.FeatureSqueezing(), lambda x: x.mean((1, 2, 3)))
-FOUND = ((strangers.contrast, ""), (strangers.Network(), "tests.strangers:network"), (strangers.NearestMean(), ""))
+EVERY = (
+    own_detectors.contrast,
+    own_detectors.Network(),
+    own_detectors.NearestMean(),
+    own_detectors.FeatureSqueezing(),
+    lambda x: x.mean((1, 2, 3)),
+)
+FOUND = ((own_detectors.contrast, ""), (own_detectors.Network(), "tests.own_detectors:network"), (own_detectors.NearestMean(), ""))
 
 # --- found again --------------------------------------------------------------------------------------------------------
 
@@ -190,7 +202,7 @@ def test_it_is_put_together_again(thing: Any) -> None:
             if "classifier" not in detector.needs or e.classifier is not None:
                 assert torch.equal(there(e), detector(e))
     assert there.needs == detector.needs and there.settings.name == detector.settings.name
-    if isinstance(thing, strangers.NearestMean):
+    if isinstance(thing, own_detectors.NearestMean):
         assert there.thing.seen == {"pairs": 40, "classes": [0, 1, 2, 3, 4]}
 
 
@@ -204,29 +216,29 @@ def test_in_another_process_it_is_found_by_module_and_name(monkeypatch: pytest.M
 
 
 def test_where_it_cannot_be_found_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    lost, moved = fitted(lambda x: x.mean((1, 2, 3))), fitted(strangers.contrast, at="no_such_module:contrast")
-    mine = fitted(strangers.NearestMean())
+    lost, moved = fitted(lambda x: x.mean((1, 2, 3))), fitted(own_detectors.contrast, at="no_such_module:contrast")
+    mine = fitted(own_detectors.NearestMean())
     monkeypatch.setattr("salientry.detectors.external._GIVEN", {})
     with pytest.raises(UsageError, match=r"<lambda> is not here; it has no name to be found at: give it, as in Guard.load"):
         again(lost)
     with pytest.raises(UsageError, match="it stood at no_such_module:contrast: import no_such_module first"):
         again(moved)
-    with standing_in(ExternalDetector(strangers.contrast)):
-        assert torch.equal(again(moved)(look(images())), strangers.contrast(images()))
-    monkeypatch.delattr(strangers, "NearestMean")
-    with pytest.raises(UsageError, match=r"tests\.strangers:NearestMean is not there: import tests\.strangers first"):
+    with standing_in(ExternalDetector(own_detectors.contrast)):
+        assert torch.equal(again(moved)(look(images())), own_detectors.contrast(images()))
+    monkeypatch.delattr(own_detectors, "NearestMean")
+    with pytest.raises(UsageError, match=r"tests\.own_detectors:NearestMean is not there: import tests\.own_detectors first"):
         again(mine)
 
 
 def test_nothing_of_the_standard_library_is_made_for_a_files_sake() -> None:
-    note = recipe_of(fitted(strangers.contrast))
+    note = recipe_of(fitted(own_detectors.contrast))
     note["build"] |= {"at": "os:getcwd", "fingerprint": "none"}
     with pytest.raises(UsageError, match="it stood at os:getcwd"):
         rebuild(note)
 
 
 def test_what_cannot_be_written_down_is_noted() -> None:
-    class Holding(strangers.NearestMean):
+    class Holding(own_detectors.NearestMean):
         def fit(self, evidence: Any, labels: Tensor) -> Any:
             self.handle = object()
             return super().fit(evidence, labels)
@@ -237,7 +249,7 @@ def test_what_cannot_be_written_down_is_noted() -> None:
 
 def test_it_is_a_part_of_a_fusion() -> None:
     data = known()
-    parts = [ExternalDetector(t).fit(data, data.labels, seed=0) for t in (strangers.contrast, strangers.NearestMean())]
+    parts = [ExternalDetector(t).fit(data, data.labels, seed=0) for t in (own_detectors.contrast, own_detectors.NearestMean())]
     both = Views(*(torch.stack([p(e) for p in parts], 1) for e in (examples.natural_evidence(40), examples.adversarial_evidence(40))))
     fused: Any = Fused().fit(both, both.labels, *parts, seed=0)
     there, e = again(fused), examples.natural_evidence(8, seed=3)
@@ -257,20 +269,20 @@ def slope(detector: Any, x: Tensor) -> Tensor:
 def test_its_slope_is_its_own_its_surrogates_or_none() -> None:
     x = images().clamp(0.1, 0.9)
     leaf = x.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(strangers.smooth_roughness(leaf).sum(), leaf)
-    assert torch.allclose(slope(fitted(strangers.smooth_roughness), x), expected)
-    plain, guided = fitted(strangers.roughness), fitted(strangers.roughness, surrogate=strangers.smooth_roughness)
+    (expected,) = torch.autograd.grad(own_detectors.smooth_roughness(leaf).sum(), leaf)
+    assert torch.allclose(slope(fitted(own_detectors.smooth_roughness), x), expected)
+    plain, guided = fitted(own_detectors.roughness), fitted(own_detectors.roughness, surrogate=own_detectors.smooth_roughness)
     assert not bool(slope(plain, x).any())
     assert torch.allclose(slope(guided, x), expected)
     target = Defended(examples.conv(SHAPE).requires_grad_(False), None, guided)
-    assert torch.allclose(target.seen(x)[1], torch.as_tensor(strangers.roughness(x)), atol=1e-6), "it is judged by itself"
+    assert torch.allclose(target.seen(x)[1], torch.as_tensor(own_detectors.roughness(x)), atol=1e-6), "it is judged by itself"
     assert differentiable(plain) is plain and differentiable(guided) is not guided
     with pytest.raises(UsageError, match="roughness has no view"):
         Look(target, x, "view").detector_slope()
 
 
 def test_a_networks_weights_get_no_gradient_and_its_mode_stays() -> None:
-    net = strangers.Network().train()
+    net = own_detectors.Network().train()
     detector = fitted(net)
     assert bool(slope(detector, images()).any())
     assert net.training and net.weight.grad is None and net.weight.requires_grad

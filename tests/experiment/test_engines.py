@@ -224,7 +224,7 @@ def test_a_worker_that_is_killed_is_an_error_and_the_next_call_goes_on(tmp_path:
     first = {wanted[2].fingerprint: 9.0}  # the longest: begun at once
     with pytest.raises(Error, match=r"exit code -9, SIGKILL.*while it computed step sleeps") as caught:
         run.compute(wanted, workers=2, seconds=first)
-    assert "goes on from there" in str(caught.value)
+    assert "continues from there" in str(caught.value)
     killer.join()
     again = Run(tmp_path / "store")
     outcome = again.compute(wanted, workers=2)

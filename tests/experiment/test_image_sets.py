@@ -58,11 +58,11 @@ def pixels(image_sets: ImageSets, h: Any) -> Any:
 def test_an_attack_proposes_once_for_both_protocols(image_sets: ImageSets) -> None:
     published, strict = (image_sets.attacked(ATTACK, "test", protocol) for protocol in (PUBLISHED, STRICT))
     assert published.fingerprint != strict.fingerprint
-    assert published.args["proposed"].fingerprint == strict.args["proposed"].fingerprint
+    assert published.args["unstored"].fingerprint == strict.args["unstored"].fingerprint
     assert image_sets.attacked(DeepFool(steps=6), "test", STRICT) is strict
     steps = [h.step.name for h in image_sets.run.order([published, strict]) if h.step]
     assert steps.count("attack_images") == 1 and steps.count("settle") == 2
-    assert image_sets.attacked(ATTACK, "detector_train", STRICT).args["proposed"].fingerprint != strict.args["proposed"].fingerprint
+    assert image_sets.attacked(ATTACK, "detector_train", STRICT).args["unstored"].fingerprint != strict.args["unstored"].fingerprint
     with warnings.catch_warnings():
         rows = [image_sets.run.get(h) for h in (published, strict)]
     assert rows[0].column("image").dtype == np.float32 and rows[1].column("image").dtype == np.uint8
@@ -109,21 +109,25 @@ def test_a_map_is_drawn_for_the_class_that_is_asked_for(image_sets: ImageSets, v
     expected = {"predicted": there.column("predicted"), "natural": natural.column("predicted"), "label": natural.column("label")}
     assert len({tuple(v) for v in expected.values()}) == 3, "the three are told apart"
     for selector, k in expected.items():
-        drawn = run.get(image_sets.shown(SPD(), settled, "test", EvidenceVariant(variant.saliency, selector=selector))).column("map")
+        drawn = run.get(image_sets.with_evidence(SPD(), settled, "test", EvidenceVariant(variant.saliency, selector=selector))).column(
+            "map"
+        )
         np.testing.assert_allclose(drawn[:, 0, 0, 0], k / 10, atol=1e-6, err_msg=selector)
 
 
 def test_only_what_a_view_reads_is_made(image_sets: ImageSets, variant: EvidenceVariant) -> None:
     settled, run = image_sets.attacked(ATTACK, "test", STRICT), image_sets.run
-    assert image_sets.shown(Margin(), settled, "test", variant) is settled
-    assert image_sets.shown(Margin(), settled, "test", EvidenceVariant(None)) is settled
-    drawn, differentiated = (image_sets.shown(d, settled, "test", variant) for d in (SPD(), JSD()))
+    assert image_sets.with_evidence(Margin(), settled, "test", variant) is settled
+    assert image_sets.with_evidence(Margin(), settled, "test", EvidenceVariant(None)) is settled
+    drawn, differentiated = (image_sets.with_evidence(d, settled, "test", variant) for d in (SPD(), JSD()))
     assert [h.step.name for h in (drawn, differentiated) if h.step] == ["draw", "differentiate"]
-    assert image_sets.shown(SPD(), settled, "test", variant) is drawn
+    assert image_sets.with_evidence(SPD(), settled, "test", variant) is drawn
     parts = set(JSD().needs) & {"gradient", "gradient_sum", "gradient_prob", "gradient_full"}
     assert parts <= set(run.get(differentiated).names) and "map" not in run.get(differentiated)
-    other = run.get(image_sets.shown(SPD(), settled, "test", EvidenceVariant(variant.saliency, "map", "another image's"))).column("map")
+    other = run.get(image_sets.with_evidence(SPD(), settled, "test", EvidenceVariant(variant.saliency, "map", "another image's"))).column(
+        "map"
+    )
     np.testing.assert_array_equal(other, np.roll(run.get(drawn).column("map"), -1, 0))
-    flat = run.get(image_sets.shown(SPD(), settled, "test", EvidenceVariant(variant.saliency, "map", "constant")))
+    flat = run.get(image_sets.with_evidence(SPD(), settled, "test", EvidenceVariant(variant.saliency, "map", "constant")))
     assert (flat.column("map") == 0.5).all()
     np.testing.assert_array_equal(flat.column("image"), run.get(settled).column("image"))

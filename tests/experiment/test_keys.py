@@ -1,4 +1,4 @@
-"""A key changes when, and only when, something that it stands on changes."""
+"""A key changes when, and only when, something that it depends on changes."""
 
 from __future__ import annotations
 
@@ -312,7 +312,7 @@ RECORDED = sorted(p for kind in ("fast", "whitebox") for p in (RESULTS / kind).g
 
 @pytest.mark.parametrize("folder", RECORDED, ids=lambda p: f"{p.parent.name}-{p.name}")
 def test_every_key_of_the_recorded_runs_is_one_of_todays(folder: Path, tmp_path: Path) -> None:
-    """Made with the revisions that the records were made with. Those of ASSIRA stand on its pictures and cannot be made without them."""
+    """Made with the revisions that the records were made with. Those of ASSIRA depend on its pictures and cannot be made without them."""
     records = folder / "records.json"
     body = json.loads(records.read_bytes() if records.exists() else lzma.decompress(records.with_name("records.json.xz").read_bytes()))
     run = Run(tmp_path, seed=body["recipe"]["seed"], numerics=body["recipe"]["numerics"])

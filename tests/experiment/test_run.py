@@ -265,10 +265,10 @@ def test_older_results_are_read_under_todays_names(tmp_path: Path) -> None:
     body = {"step": "plus", "kind": "columns", "facts": facts, "ids": digest(before.ids.tolist())}
     run.store.write(run.path(h), body, {"exists": [np.arange(23.0)], "opinion": [np.ones((23, 2))], "sum": [np.zeros(23)]})
     rows = run.get(h)
-    assert rows.facts == before.facts | {"group": "baseline", "scheme": "paired", "lent": "train", "attack": "FGSM"}
+    assert rows.facts == before.facts | {"group": "baseline", "scheme": "paired", "reused_from": "train", "attack": "FGSM"}
     assert (rows.column("class_presence") == np.arange(23)).all() and rows.column("second_net_logprobs").shape == (23, 2)
     assert "exists" not in rows and "sum" in rows
-    assert run.record(h)["facts"] == {"group": "baseline", "scheme": "paired", "lent": "train", "attack": "FGSM"}
+    assert run.record(h)["facts"] == {"group": "baseline", "scheme": "paired", "reused_from": "train", "attack": "FGSM"}
 
 
 def test_wrong_use_is_said(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A run computes what is wanted and not there, and what that, or reading the rest, stands on; a store may lack the rest."""
+"""A run computes what is wanted and not there, and what that, or reading the rest, depends on; a store may lack the rest."""
 
 from __future__ import annotations
 

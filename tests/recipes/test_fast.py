@@ -1,4 +1,4 @@
-"""Everything that ``fast`` asks beyond ``smoke``, on one finished tiny run: what stands on what, and whether its numbers are true."""
+"""Everything that ``fast`` asks beyond ``smoke``, on one finished tiny run: what depends on what, and whether its numbers are true."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def found(records: Scores) -> Made:
     return Made(records, "")
 
 
-# --- what stands on what ------------------------------------------------------------------------------------------
+# --- what depends on what ------------------------------------------------------------------------------------------
 
 
 def test_the_settings_of_id_plus_are_chosen_on_select_alone(finished: tuple[Path, Run, Outputs]) -> None:
@@ -340,7 +340,7 @@ def test_a_role_without_images_borrows_them_and_every_detector_is_stamped(tmp_pa
         printed=None,
         seeds=1,
         fair=SmallCNN(width=4, epochs=2),
-        health=1000,  # more than there are
+        overfit_images=1000,  # more than there are
     )
     outputs = build(run, settings)
     with warnings.catch_warnings():
@@ -351,7 +351,7 @@ def test_a_role_without_images_borrows_them_and_every_detector_is_stamped(tmp_pa
     write(tmp_path / "out")
     one = Made(Scores.read(tmp_path / "out"), "")
     heads, fit = one.scores.natural("detector_train"), run.get(run.dataset(settings.data)["train"])
-    assert heads["lent"] == "train"
+    assert heads["reused_from"] == "train"
     assert list(heads["id"]) == list(fit.ids[:60]), "as many as the smallest role has"
     assert not set(heads["id"]) & set(one.scores.natural("test")["id"])
     measured = [g for t in together(one.scores) if not t.missing for g in t.trained]

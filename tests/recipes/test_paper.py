@@ -1,4 +1,4 @@
-"""The experiment on a finished tiny run: what stands on what, what was computed, and what stops it."""
+"""The experiment on a finished tiny run: what depends on what, what was computed, and what stops it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def names(handles: dict[str, Handle]) -> set[str]:
     return {h.step.name for h in handles.values() if h.step}
 
 
-# --- what stands on what --------------------------------------------------------------------------------------------
+# --- what depends on what --------------------------------------------------------------------------------------------
 
 
 def test_the_choice_reads_neither_calibration_nor_test_images(outcome: tuple[Run, Outputs]) -> None:

@@ -68,9 +68,9 @@ def controls(s: Scored) -> set[str]:
     for images in s.sets:
         while images.step.name != "settle" and images.inputs:
             images = images.inputs[0]
-        proposed = images.args.get("proposed")
-        if proposed is not None and "control" in proposed.args:
-            out.add(label(proposed.args["control"]))
+        unstored = images.args.get("unstored")
+        if unstored is not None and "control" in unstored.args:
+            out.add(label(unstored.args["control"]))
     return out
 
 
@@ -87,7 +87,7 @@ def test_every_trial_has_the_mandatory_controls_and_the_first_seeds_all_of_them(
         protocol, found = fit.args["protocol"], controls(s)
         assert {"Null", "MatchedNoise"} <= found
         if protocol.name == "strict" and fit.seed == 0:
-            trained = [a.args["proposed"].args["attack"] for a in map(settled, fit.args["attacked"])]
+            trained = [a.args["unstored"].args["attack"] for a in map(settled, fit.args["attacked"])]
             sparse = any(isinstance(a, CarliniWagner | JSMA) for a in trained)
             assert found == every | ({"Shuffled"} if sparse else set())
             seen["strict, first seed"] += 1

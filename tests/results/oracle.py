@@ -1,4 +1,4 @@
-"""Recorded reports are what today's code has to give again: every number, its interval, its seeds, what it stands on."""
+"""Recorded reports are what today's code has to give again: every number, its interval, its seeds, what it depends on."""
 
 from __future__ import annotations
 

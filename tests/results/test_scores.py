@@ -76,7 +76,7 @@ def test_a_mixture_of_attacks_is_an_image_set_as_any_other(finished: Path) -> No
 
 def test_older_and_newer_words_are_read_alike() -> None:
     old = {"family": "floor", "form": "paired", "role": "select", "lent": "fit"}
-    new = {"group": "baseline", "scheme": "paired", "role": "validation", "lent": "train"}
+    new = {"group": "baseline", "scheme": "paired", "role": "validation", "reused_from": "train"}
     assert translated(old) == translated(new) == new
     names = {
         "any/fit/natural": "any/train/natural",

@@ -67,7 +67,7 @@ def test_a_fill_that_hides_nothing(opened: Opened) -> None:
 def test_a_failed_sanity_check_stands_beside_every_detector_that_reads_the_map(opened: Opened) -> None:
     for gate in opened.body["gates"]:
         gate["passed"] = False
-    found = warned(opened.close(), "GATE FAILED")
+    found = warned(opened.close(), "SANITY CHECK FAILED")
     assert {w["group"] for w in found} == {"saliency"}
     assert {w["title"] for w in found} >= {"SPD", "SMD"}
 

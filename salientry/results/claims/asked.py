@@ -1,4 +1,4 @@
-"""What a claim of the paper asks of a run: a question, its answers, and the numbers that they stand on."""
+"""What a claim of the paper asks of a run: a question, its answers, and the numbers that they depend on."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ LAYER = re.compile(r"(conv|linear) (?:(\d+)x\d+ )?\d+→(\d+)")
 
 @dataclass(frozen=True)
 class Size:
-    """What a verdict stands on: words for it, and whether it is smaller than what the paper trained, or another net."""
+    """What a verdict depends on: words for it, and whether it is smaller than what the paper trained, or another net."""
 
     words: str
     reduced: bool

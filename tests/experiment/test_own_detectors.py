@@ -1,4 +1,4 @@
-"""As a stranger: detectors of one's own through `fit_guard`, a recipe, the white box, and into records and their frame."""
+"""Detectors of one's own through `fit_guard`, a recipe, the white box, and into records and their frame."""
 
 from __future__ import annotations
 
@@ -38,14 +38,21 @@ from salientry.recipes.smoke import digits, smoke
 from salientry.results.scores import Scores
 from salientry.types import Roles
 
-from .. import strangers
+from .. import own_detectors
 from ..tiny import NET, WHITE_BOX
 
 FEW = Roles(train=300, detector_train=80, validation=60, calibration=80, test=60)
 ATTACK = FGSM()
-GUIDED = ExternalDetector(strangers.roughness, name="guided", surrogate=strangers.smooth_roughness)
-MINE = (strangers.contrast, strangers.roughness, GUIDED, strangers.NearestMean(), strangers.FeatureSqueezing(), Mahalanobis())
-BASELINES = (Margin(), Margin2(), BlackShare(), HighFrequency())  # that a table of detection stands on
+GUIDED = ExternalDetector(own_detectors.roughness, name="guided", surrogate=own_detectors.smooth_roughness)
+MINE = (
+    own_detectors.contrast,
+    own_detectors.roughness,
+    GUIDED,
+    own_detectors.NearestMean(),
+    own_detectors.FeatureSqueezing(),
+    Mahalanobis(),
+)
+BASELINES = (Margin(), Margin2(), BlackShare(), HighFrequency())  # that a table of detection depends on
 NAMES = ["contrast", "roughness", "guided", "NearestMean", "FeatureSqueezing", "Mahalanobis"]
 
 
@@ -79,7 +86,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, Any], 
     with pytest.warns(UserWarning, match="80 calibration images"):
         outcome = run.compute(outputs.read)
     assert not outcome.failed
-    about = {"recipe": "strangers", "parameters": {}, "seed": 0, "numerics": "float32", "command": "", "out": str(out)}
+    about = {"recipe": "own detectors", "parameters": {}, "seed": 0, "numerics": "float32", "command": "", "out": str(out)}
     export(run, outputs, outcome, out, about)
     return run, trials, outputs, out
 
@@ -102,7 +109,7 @@ def test_recorded_scores_are_what_the_detector_says_of_the_images(ran: tuple[Run
         with torch.no_grad():
             again = detector(Evidence(net, None, image, detector.needs))
         np.testing.assert_allclose(scores, again.numpy(), rtol=1e-3, atol=1e-4)
-    direct = {"contrast": strangers.contrast, "roughness": strangers.roughness, "guided": strangers.roughness}
+    direct = {"contrast": own_detectors.contrast, "roughness": own_detectors.roughness, "guided": own_detectors.roughness}
     if name in direct:
         np.testing.assert_allclose(scores, np.asarray(direct[name](image)), rtol=1e-5)
 
@@ -186,7 +193,13 @@ def test_a_recipe_fuses_attacks_and_chooses_among_them_as_among_ours(tmp_path: P
         "white_box": replace(WHITE_BOX, images=20, table=20),
     }
     outputs = smoke(
-        run, seeds=2, detector_train=80, validation=60, whitebox=True, detectors=(strangers.contrast, strangers.NearestMean()), **small
+        run,
+        seeds=2,
+        detector_train=80,
+        validation=60,
+        whitebox=True,
+        detectors=(own_detectors.contrast, own_detectors.NearestMean()),
+        **small,
     )
     every = run.order(list(outputs))
     fits = [names(h) for h in every if h.step is not None and h.step.name == "fit_detector"]
@@ -196,16 +209,19 @@ def test_a_recipe_fuses_attacks_and_chooses_among_them_as_among_ours(tmp_path: P
     attacked = [h.args.get("detector") for h in every if h.step is not None and h.step.name == "attack_defended"]
     assert {"contrast", "NearestMean", "Margin"} <= {names(d) for d in attacked if d is not None and "settings" in d.args}
     by_name = smoke(
-        run, seeds=2, detector_train=80, validation=60, whitebox=True, detectors="tests.strangers:contrast,mahalanobis", **small
+        run, seeds=2, detector_train=80, validation=60, whitebox=True, detectors="tests.own_detectors:contrast,mahalanobis", **small
     )
     fits = [names(h) for h in run.order(list(by_name)) if h.step is not None and h.step.name == "fit_detector"]
     assert fits.count("contrast") == fits.count("Mahalanobis") == fits.count("Margin")
-    assert parameters(smoke, ["detectors=tests.strangers:contrast"]) == {"detectors": "tests.strangers:contrast"}
-    for wrong, words in (("mahalanob", "unknown detector 'mahalanob'; there are: spd"), ("tests.strangers:no", "cannot import detector")):
+    assert parameters(smoke, ["detectors=tests.own_detectors:contrast"]) == {"detectors": "tests.own_detectors:contrast"}
+    for wrong, words in (
+        ("mahalanob", "unknown detector 'mahalanob'; there are: spd"),
+        ("tests.own_detectors:no", "cannot import detector"),
+    ):
         with pytest.raises(UsageError, match=words):
             smoke(run, detectors=wrong)
     with pytest.raises(UsageError, match="two detectors are called Margin; give yours another name"):
-        smoke(run, detectors=(ExternalDetector(strangers.contrast, name="Margin"),))
+        smoke(run, detectors=(ExternalDetector(own_detectors.contrast, name="Margin"),))
 
 
 # --- in front of one's own classifier -----------------------------------------------------------------------------------
@@ -234,7 +250,7 @@ def fit(mine: tuple[nn.Module, Tensor, Tensor], detector: Any, **given: Any) -> 
         return fit_guard(*mine, detector=detector, attacks=(ATTACK,), workers=1, progress=False, **given)
 
 
-@pytest.mark.parametrize("detector", [strangers.roughness, strangers.NearestMean(), strangers.FeatureSqueezing()])
+@pytest.mark.parametrize("detector", [own_detectors.roughness, own_detectors.NearestMean(), own_detectors.FeatureSqueezing()])
 def test_a_guard_of_ones_own_detector_is_calibrated_saved_and_loaded(
     mine: tuple[nn.Module, Tensor, Tensor], tmp_path: Path, detector: Any
 ) -> None:
@@ -245,8 +261,8 @@ def test_a_guard_of_ones_own_detector_is_calibrated_saved_and_loaded(
     assert guard.components == (getattr(detector, "description", name),)
     assert torch.equal(verdict.contributions[:, 0], verdict.score) and verdict.map is None
     assert float((guard(mine[1]).score > guard.threshold).float().mean()) < 0.12
-    if detector is strangers.roughness:
-        np.testing.assert_allclose(verdict.score.numpy(), strangers.roughness(x), rtol=1e-5)
+    if detector is own_detectors.roughness:
+        np.testing.assert_allclose(verdict.score.numpy(), own_detectors.roughness(x), rtol=1e-5)
         assert f"detector: {name}, kept among one" in guard.summary()
     guard.save(tmp_path)
     again = Guard.load(tmp_path, mine[0])
@@ -286,7 +302,7 @@ def test_what_cannot_be_written_down_fits_and_is_not_saved(mine: tuple[nn.Module
 
 
 def test_the_best_of_ones_own_and_ours_is_chosen(mine: tuple[nn.Module, Tensor, Tensor]) -> None:
-    guard = fit(mine, [strangers.NearestMean(), "margin"])
+    guard = fit(mine, [own_detectors.NearestMean(), "margin"])
     rates = facts_of(guard.detector)["choice"]["rates"]
     assert set(rates) == {"NearestMean", "Margin", "Fused"}
     with pytest.raises(UsageError, match="each detector needs a name of its own; found Margin, Margin"):
@@ -311,18 +327,18 @@ def test_the_documented_detectors_do_what_is_said_of_them(
 def test_the_command_line_checks_pictures_with_it_and_says_the_reason(
     mine: tuple[nn.Module, Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guard = fit(mine, ExternalDetector(strangers.roughness, description="the roughness of the pixels"))
+    guard = fit(mine, ExternalDetector(own_detectors.roughness, description="the roughness of the pixels"))
     guard.save(tmp_path / "guard")
     save_classifier(mine[0], tmp_path / "net")
     loud = torch.zeros(28, 28)
     loud[::2] = 1
     Image.fromarray((loud * 255).to(torch.uint8).numpy()).save(tmp_path / "loud.png")
     command = ["check", str(tmp_path / "guard"), str(tmp_path / "loud.png"), "--classifier", str(tmp_path / "net")]
-    found = CliRunner().invoke(app, [*command, "--detector", "tests.strangers:roughness"])
+    found = CliRunner().invoke(app, [*command, "--detector", "tests.own_detectors:roughness"])
     assert found.exit_code == 1 and "FLAGGED" in found.output and "the roughness of the pixels" in found.output
-    found = CliRunner().invoke(app, [*command, "--detector", "tests.strangers:contrast"])
+    found = CliRunner().invoke(app, [*command, "--detector", "tests.own_detectors:contrast"])
     assert found.exit_code == 2 and "was fitted with another detector" in " ".join(found.output.split())
     monkeypatch.setattr("salientry.detectors.external._GIVEN", {})
-    monkeypatch.delattr(strangers, "roughness")
+    monkeypatch.delattr(own_detectors, "roughness")
     found = CliRunner().invoke(app, command)
-    assert found.exit_code == 2 and "import tests.strangers first" in " ".join(found.output.split())
+    assert found.exit_code == 2 and "import tests.own_detectors first" in " ".join(found.output.split())
