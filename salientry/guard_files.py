@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .datasets.folder import Resize
-from .detectors.external import ExternalDetector, FittedExternal, standing_in
+from .detectors.external import ExternalDetector, FittedExternal, substituting
 from .errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier, brief
 from .evidence import Evidence
 from .keys import decode, encode
@@ -145,7 +145,7 @@ def read_guard(folder: Path, classifier: nn.Module, given: ExternalDetector | No
             one_of("way to resize", resize, ("squash", "crop"))
     _recognise(classifier, shape, known, probes, folder)
     arrays = {k: torch.from_numpy(np.array(v)) for k, v in sealed_arrays(folder, body).items()}
-    with _sound(folder), standing_in(given):
+    with _sound(folder), substituting(given):
         learnt = {name: _loaded(name, note, arrays, folder) for name, note in body["learnt"].items()}
     if "calibration" not in arrays or "detector" not in learnt:
         raise DataDamaged(f"{folder}: guard.json and its arrays do not fit together")

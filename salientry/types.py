@@ -1,6 +1,6 @@
 """What the parts of the package are to each other: Protocols, no base classes; and its conventions, once.
 
-* images: float32 (N, C, H, W) in [0, 1] at every border; naturals are stored uint8
+* images: float32 (N, C, H, W) in [0, 1] at every interface; naturals are stored uint8
 * labels: int64 (N,); ``y`` given to an attack is the label to leave
 * logits: (N, K), never softmax
 * maps: (N, 1, H, W) in [0, 1]

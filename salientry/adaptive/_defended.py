@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..attacks._border import needs_gradient
+from ..attacks._validation import needs_gradient
 from ..detectors import BlackShare
 from ..detectors._fitted import Fitted
 from ..detectors.external import FittedExternal
@@ -34,8 +34,8 @@ class Defended:
     Attributes:
         classifier: images to logits; its evidence is what the detector reads.
         saliency: draws the detector's maps; None where it reads none.
-        detector: fitted; None: the classifier stands alone and nothing is ever noticed.
-        threshold: an image is noticed when its score is above it; one for all images, or one for each, (N,).
+        detector: fitted; None: the classifier stands alone and nothing is ever detected.
+        threshold: an image is detected when its score is above it; one for all images, or one for each, (N,).
         task: whose answer is to be changed, images to logits; None: the classifier's own. With ``take(rows)`` it may be another for
             each image.
         surrogate: differentiated in place of the detector (backward pass differentiable approximation, Athalye et al. 2018); None:
@@ -94,7 +94,7 @@ class Defended:
             return look.logits, look.scores
 
     def succeeds(self, logits: Tensor, scores: Tensor, y: Tensor) -> Tensor:
-        """(N,) whether images are another class than ``y`` and not noticed."""
+        """(N,) whether images are another class than ``y`` and not detected."""
         return (logits.argmax(1) != y) & (scores <= self.threshold)
 
 
@@ -229,8 +229,8 @@ def differentiable(detector: Any) -> Any:
     """
     settings = getattr(detector, "settings", None)
     if getattr(settings, "surrogate", None) is not None:
-        stand_in = settings.stand_in()  # type: ignore[union-attr]
-        return FittedExternal(stand_in, stand_in.ready()).eval()
+        surrogate_detector = settings.surrogate_detector()  # type: ignore[union-attr]
+        return FittedExternal(surrogate_detector, surrogate_detector.ready()).eval()
     if isinstance(settings, BlackShare):
         return Fitted(_Ramp(), detector.head)
     parts = [differentiable(p) for p in getattr(detector, "parts", ())]

@@ -15,8 +15,8 @@ from ..attacks._gradient import check_settings
 from ..errors import UsageError
 from ..learned import frozen
 from ..randomness import uniform
-from ._border import bordered
 from ._defended import STOPS, Defended, Look, Stop
+from ._validation import validated
 
 Norm = Literal["linf", "l2"]
 Start = Literal["natural", "random"]
@@ -140,7 +140,7 @@ class Point:
         return found
 
     @property
-    def noticed(self) -> Tensor:
+    def detected(self) -> Tensor:
         """(n,) whether the detector flags it."""
         return self.scores > self.target.threshold
 
@@ -188,9 +188,9 @@ def descend(
                 state = {k: v[go] for k, v in state.items()}
 
 
-@bordered
-def unnoticed(attack: Any, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
-    """(N, C, H, W) 8-bit images: of each the first point that is another class than ``y``, in the ball and not noticed; where there is
+@validated
+def undetected(attack: Any, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
+    """(N, C, H, W) 8-bit images: of each the first point that is another class than ``y``, in the ball and not detected; where there is
     none, the one of another class with the lowest score; where there is none, the last (which in an L2 ball may be rounded out of it).
 
     Images that are left start again, up to ``attack.restarts`` times: from a random point of half the ball, of a quarter, an
@@ -249,7 +249,7 @@ def wide(rows: Tensor) -> Tensor:
 
 
 def decayed(t: int, steps: int) -> float:
-    """From 1 to .1 along a cosine: late steps are small, so that an image does not swing about the edge of what is not noticed."""
+    """From 1 to .1 along a cosine: late steps are small, so that an image does not swing about the edge of what is not detected."""
     return 0.1 + 0.45 * (1 + float(torch.tensor(torch.pi * t / max(steps, 1), dtype=torch.float32).cos()))
 
 

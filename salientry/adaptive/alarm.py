@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ._border import bordered
 from ._defended import Defended, Stop
 from ._descent import Ball, Norm, Point, check_descent, cross_entropy, decayed, descend, wide
+from ._validation import validated
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Alarm:
     def __post_init__(self) -> None:
         check_descent(self.eps, self.steps, self.norm, self.gradient, self.step_size)
 
-    @bordered
+    @validated
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
-        """(N, C, H, W) 8-bit images in the ball: still ``y`` and noticed where the attack succeeded, else the last one. ``seeds``
+        """(N, C, H, W) 8-bit images in the ball: still ``y`` and detected where the attack succeeded, else the last one. ``seeds``
         are not used.
         """
         ball, size = Ball(self.eps, self.norm), self.step_size or self.eps / 4
@@ -54,5 +54,5 @@ class Alarm:
         out = x.clone()
         for p in descend(target, x, y, ball, rule, self.steps, self.gradient):
             out[p.rows] = p.image
-            p.done = ~p.fooled & p.noticed & ball.inside(p.image, p.x)
+            p.done = ~p.fooled & p.detected & ball.inside(p.image, p.x)
         return out

@@ -9,9 +9,9 @@ from typing import Literal
 from torch import Tensor
 
 from ..attacks._gradient import log_odds_against
-from ._border import last_pass, step_by_step
 from ._defended import Defended, Stop
 from ._descent import Ball, Point, check_descent, descend, step_of, wide
+from ._validation import last_pass, step_by_step
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Alternating:
             if t % 2 == 0:
                 up = ball.along(p.look.classifier_slope(lambda z: log_odds_against(z, p.y)))
                 return self.step * up * wide(~p.fooled)
-            return -self.step * ball.along(p.detector_slope()) * wide(p.noticed)
+            return -self.step * ball.along(p.detector_slope()) * wide(p.detected)
 
         for t, p in enumerate(descend(target, x, y, ball, rule, 2 * self.steps, self.gradient)):
             if t and t % 2 == 0:

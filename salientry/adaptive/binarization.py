@@ -67,7 +67,7 @@ class BinaryProblem:
     Attributes:
         target: to attack, from label 0, about the naturals.
         valid: (N,) bool: those in which the known adversarial is separated from all inner points.
-        image: (N, C, H, W) the known adversarials: class 1, not noticed, in the ball.
+        image: (N, C, H, W) the known adversarials: class 1, not detected, in the ball.
         by_chance: (N,) share of fresh corners that succeed too; near 0, or the test asks for nothing.
     """
 
@@ -84,7 +84,7 @@ class Binarization:
     that is worth anything finds class 1; one that is blind does not.
 
     Departure, so that the detector's half is asked too: of ``corners`` random corners the known adversarial is the one with the lowest
-    score, and that score is the image's own threshold. So every other corner, and mostly the natural image itself, is noticed: the
+    score, and that score is the image's own threshold. So every other corner, and mostly the natural image itself, is detected: the
     attack must change the answer *and* bring the score down. A detector without slope, or with a wrong one, is not evaded by chance.
 
     Departure: the separating direction is the whitened difference between the known adversarial's features and the inner points' mean (a
@@ -134,7 +134,7 @@ class Binarization:
             return BinaryProblem(made, (own > most) & asks & _succeeds(made, known), known, chance)
 
     def found(self, attack: Callable[..., Tensor], target: Defended, x: Tensor, *, seeds: Tensor) -> tuple[Tensor, BinaryProblem]:
-        """(N,) bool: in which problems the attack found an image in the ball that is class 1 and not noticed; and the problems."""
+        """(N,) bool: in which problems the attack found an image in the ball that is class 1 and not detected; and the problems."""
         x = as_images(x, dtype=dtype_of(target.classifier))
         p = self.problem(target, x, seeds=seeds)
         out = attack(p.target, x, torch.zeros(len(x), dtype=torch.int64, device=x.device), seeds=seeds)

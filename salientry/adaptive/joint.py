@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..attacks._gradient import check_settings
 from ._defended import Stop
-from ._descent import Ball, Norm, Point, Start, check_descent, decayed, length, margin, unnoticed, wide
+from ._descent import Ball, Norm, Point, Start, check_descent, decayed, length, margin, undetected, wide
 
 BETA1, BETA2, TINY = 0.9, 0.99, 1e-12
 
@@ -19,7 +19,7 @@ class Joint:
     """Carlini and Wagner's way to a detector (2017, "Adversarial examples are not easily detected"): both losses at once, by Adam.
 
     Descends max(k - margin, 0) / a + w max(score - threshold + k', 0) / b, where a and b are the two slopes' lengths and the weight w
-    is each image's own: it grows while the image fools and is noticed, and falls while it does not fool.
+    is each image's own: it grows while the image fools and is detected, and falls while it does not fool.
 
     Departures: a weight that follows the image in place of a search for constants; a ball and projection in place of a distance in
     the loss and of tanh; the score itself in place of a class of its own.
@@ -50,7 +50,7 @@ class Joint:
     restarts: int = 0
 
     score_all = True
-    __call__ = unnoticed
+    __call__ = undetected
 
     def __post_init__(self) -> None:
         check_descent(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)
@@ -63,7 +63,7 @@ class Joint:
         up, down = up / length(up).clamp_min(TINY), down / length(down).clamp_min(TINY)
         w = p.state["weight"]
         slope = up * wide(m < k) + down * wide(s > p.target.threshold - k) * w.view(-1, 1, 1, 1)
-        p.state["weight"] = torch.where(p.fooled & p.noticed, 1.15 * w, torch.where(p.fooled, w, w / 1.15)).clamp(1e-3, 1e3)
+        p.state["weight"] = torch.where(p.fooled & p.detected, 1.15 * w, torch.where(p.fooled, w, w / 1.15)).clamp(1e-3, 1e3)
         first = p.state["first"] = p.state["first"].lerp(slope, 1 - BETA1)
         second = p.state["second"] = p.state["second"] * BETA2 + (1 - BETA2) * slope.square()
         move = first / (1 - BETA1 ** (t + 1)) / ((second / (1 - BETA2 ** (t + 1))).sqrt() + TINY)

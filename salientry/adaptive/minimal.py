@@ -1,4 +1,4 @@
-"""How far must one go to fool the classifier unnoticed?"""
+"""How far must one go to fool the classifier undetected?"""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from ..attacks._gradient import check_settings
-from ._border import bordered
 from ._defended import Defended, Stop
 from ._descent import Ball, Point, check_descent, decayed, descend, length, margin, wide
+from ._validation import validated
 
 
 @dataclass(frozen=True)
 class Minimal:
-    """The smallest L2 perturbation found that is another class and not noticed: decoupled direction and norm (Rony et al. 2019).
+    """The smallest L2 perturbation found that is another class and not detected: decoupled direction and norm (Rony et al. 2019).
 
     The radius of each image shrinks by ``shrink`` while the image succeeds and grows while it does not; the direction descends both
     losses, each scaled to length 1, of which only the ones that are not beaten count. Without a detector it is the classifier's alone:
@@ -46,17 +46,17 @@ class Minimal:
         check_descent(None, self.steps, "l2", self.gradient)
         check_settings(shrink=(self.shrink, 0.001, 0.5), start=(self.start, 1e-3, 1e6))
 
-    @bordered
+    @validated
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) 8-bit images, the nearest that succeeded; where none did, the natural image. ``seeds`` are not used."""
         ball = Ball(None, "l2")
 
         def rule(p: Point, t: int) -> Tensor:
-            fooled, noticed = p.fooled, p.noticed
+            fooled, detected = p.fooled, p.detected
             up, down = p.look.classifier_slope(lambda z: margin(z, p.y)), -p.detector_slope()
-            slope = ball.along(up) * wide(~fooled) + ball.along(down) * wide(noticed)
+            slope = ball.along(up) * wide(~fooled) + ball.along(down) * wide(detected)
             last = p.state["radius"]
-            radius = torch.where(fooled & ~noticed, last * (1 - self.shrink), last * (1 + self.shrink))
+            radius = torch.where(fooled & ~detected, last * (1 - self.shrink), last * (1 + self.shrink))
             r = radius.view(-1, 1, 1, 1)
             moved = p.state["here"] - p.x + r * decayed(t, self.steps) * ball.along(slope)
             moved = moved * (r / length(moved).clamp_min(1e-12))
@@ -67,6 +67,6 @@ class Minimal:
         out, smallest = x.clone(), x.new_full((len(x),), float("inf"))
         for p in descend(target, x, y, ball, rule, self.steps, self.gradient, state=state):
             size = length(p.image - p.x).flatten()
-            better = p.fooled & ~p.noticed & (size < smallest[p.rows])
+            better = p.fooled & ~p.detected & (size < smallest[p.rows])
             out[p.rows[better]], smallest[p.rows[better]] = p.image[better], size[better]
         return out

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ._defended import Stop
-from ._descent import Ball, Norm, Point, Start, check_descent, decayed, length, margin, unnoticed, wide
+from ._descent import Ball, Norm, Point, Start, check_descent, decayed, length, margin, undetected, wide
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Orthogonal:
     restarts: int = 0
 
     score_all = True
-    __call__ = unnoticed
+    __call__ = undetected
 
     def __post_init__(self) -> None:
         check_descent(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ._defended import Stop
-from ._descent import Ball, Norm, Point, Start, check_descent, decayed, margin, unnoticed, wide
+from ._descent import Ball, Norm, Point, Start, check_descent, decayed, margin, undetected, wide
 
 
 @dataclass(frozen=True)
 class Selective:
     """Selective projected gradient descent (Bryniarski, Hendrycks, Carlini, Tramer 2021, section 4.1).
 
-    While the answer is ``y`` a step up the margin of the best other class, otherwise, while it is noticed, a step down the score.
+    While the answer is ``y`` a step up the margin of the best other class, otherwise, while it is detected, a step down the score.
     Images are judged, and differentiated, as 8-bit images at every step; an image is done when it succeeds.
 
     Departures: in an Linf ball the slope over its 90 % quantile, cut to [-1, 1], in place of its sign, which dirties values that matter
@@ -45,7 +45,7 @@ class Selective:
     restarts: int = 0
 
     score_all = False
-    __call__ = unnoticed
+    __call__ = undetected
 
     def __post_init__(self) -> None:
         check_descent(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..attacks._gradient import check_settings, log_odds_against
-from ._border import last_pass, step_by_step
 from ._defended import Defended, Stop
 from ._descent import Ball, Point, check_descent, descend, step_of
+from ._validation import last_pass, step_by_step
 
 
 @dataclass(frozen=True)

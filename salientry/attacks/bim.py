@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ._border import bordered
 from ._gradient import check_settings, iterate, titled
+from ._validation import validated
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class BIM:
         """As it stands in a table: ``BIM``, at another budget than the paper's ``BIM 8/255``."""
         return titled("BIM", self.eps, type(self).eps)
 
-    @bordered
+    @validated
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
         return iterate(classifier, x, y, eps=self.eps, step_size=self.step_size, steps=self.steps, direction=lambda gradient: gradient)

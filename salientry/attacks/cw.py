@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._border import bordered
 from ._gradient import check_settings
+from ._validation import validated
 
 INSIDE = 0.999999  # keeps black and white pixels off the ends of tanh, where they could never move
 BETA1, BETA2, TINY = 0.9, 0.999, 1e-8  # Adam
@@ -74,7 +74,7 @@ class CarliniWagner:
         """Whether it searches less than the paper's: fewer steps in all."""
         return self.search_steps * self.steps < CarliniWagner.search_steps * CarliniWagner.steps
 
-    @bordered
+    @validated
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
         best, best_l2 = x.clone(), x.new_full((len(x),), float("inf"))

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._border import bordered
 from ._gradient import check_settings, columns
+from ._validation import validated
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class DeepFool:
         """As it stands in a table: ``DeepFool``, with another number of steps than 50 ``DeepFool 2``."""
         return "DeepFool" if self.steps == DeepFool.steps else f"DeepFool {self.steps}"
 
-    @bordered
+    @validated
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
         r, active = torch.zeros_like(x), torch.arange(len(x), device=x.device)

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ._border import bordered
 from ._gradient import check_settings, loss_gradient, titled
+from ._validation import validated
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class FGSM:
         """As it stands in a table: ``FGSM``, at another budget than the paper's ``FGSM 8/255``."""
         return titled("FGSM", self.eps, type(self).eps)
 
-    @bordered
+    @validated
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
         return (x + self.eps * loss_gradient(classifier, x, y).sign()).clamp(0, 1)

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..store import one_of
-from ._border import bordered
 from ._gradient import TARGETS, Target, check_settings, targets
+from ._validation import validated
 
 NEVER = float("-inf")
 
@@ -68,7 +68,7 @@ class JSMA:
         """Whether it goes in larger steps than the paper's, or fewer."""
         return self.theta > JSMA.theta or self.steps < JSMA.steps
 
-    @bordered
+    @validated
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images driven from label ``y`` (N,) to their targets, which ``seeds`` draw."""
         out, active = x.clone(), torch.arange(len(x), device=x.device)

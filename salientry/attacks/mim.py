@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ._border import bordered
 from ._gradient import check_settings, iterate, titled
+from ._validation import validated
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class MIM:
         """As it stands in a table: ``MIM``, at another budget than the paper's ``MIM 8/255``."""
         return titled("MIM", self.eps, type(self).eps)
 
-    @bordered
+    @validated
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
         total = torch.zeros_like(x)

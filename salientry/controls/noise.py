@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..randomness import uniform
-from ._border import bordered
+from ._validation import validated
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class MatchedNoise:
         if self.kind not in ("sign", "gaussian"):
             raise UsageError(f"noise is 'sign' or 'gaussian'; found {self.kind!r}")
 
-    @bordered
+    @validated
     def __call__(self, x: Tensor, x_adv: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) 8-bit images; an image whose adversarial is unchanged is unchanged too."""
         draws = uniform(seeds, (2, *x.shape[1:])).to(x.dtype)

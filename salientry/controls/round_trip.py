@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ._border import bordered
+from ._validation import validated
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class RoundTrip:
 
     in_float = True
 
-    @bordered
+    @validated
     def __call__(self, x: Tensor, x_adv: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W)."""
         return (((2 * x - 1) * 0.999999).atanh().tanh() + 1) / 2

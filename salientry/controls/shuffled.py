@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..randomness import uniform
-from ._border import bordered
+from ._validation import validated
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Shuffled:
     the same values as the attack, aimed at nothing. What leaves [0, 1] is clipped.
     """
 
-    @bordered
+    @validated
     def __call__(self, x: Tensor, x_adv: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W); on the 8-bit grid if both images are."""
         n, c, h, w = x.shape

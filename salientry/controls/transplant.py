@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ._border import bordered
+from ._validation import validated
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Transplant:
 
     borrows = True
 
-    @bordered
+    @validated
     def __call__(self, x: Tensor, x_adv: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W), clipped; on the 8-bit grid if the perturbation was."""
         return x_adv.clamp(0, 1)

@@ -35,8 +35,8 @@ def place_of(thing: Any) -> str:
     return where if found_at(where) is thing else ""
 
 
-def taken_apart(value: Any, name: str, arrays: dict[str, Tensor]) -> JSON:
-    """A value as JSON; tensors and arrays go into ``arrays`` under the attribute's name. :func:`put_together` is the way back.
+def object_state(value: Any, name: str, arrays: dict[str, Tensor]) -> JSON:
+    """A value as JSON; tensors and arrays go into ``arrays`` under the attribute's name. :func:`object_from_state` is the way back.
 
     Raises:
         UsageError: for what is neither a number, text, an array, a list or dict of them, nor an object of an importable class that
@@ -50,17 +50,17 @@ def taken_apart(value: Any, name: str, arrays: dict[str, Tensor]) -> JSON:
         arrays[name] = torch.as_tensor(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value.detach()).cpu()
         return {"array": name, "numpy": isinstance(value, np.ndarray)}
     if isinstance(value, list | tuple):
-        return {type(value).__name__: [taken_apart(v, f"{name}.{i}", arrays) for i, v in enumerate(value)]}
+        return {type(value).__name__: [object_state(v, f"{name}.{i}", arrays) for i, v in enumerate(value)]}
     if type(value) is dict and all(isinstance(k, str) for k in value):
-        return {"dict": {k: taken_apart(v, f"{name}.{k}", arrays) for k, v in value.items()}}
+        return {"dict": {k: object_state(v, f"{name}.{k}", arrays) for k, v in value.items()}}
     if isinstance(value, types.FunctionType | type) and (where := place_of(value)):
         return {"at": where}
     if hasattr(value, "__dict__") and not isinstance(value, nn.Module | types.FunctionType) and (where := place_of(type(value))):
-        return {"object": where, "state": {k: taken_apart(v, f"{name}.{k}", arrays) for k, v in vars(value).items()}}
+        return {"object": where, "state": {k: object_state(v, f"{name}.{k}", arrays) for k, v in vars(value).items()}}
     raise UsageError(f"{name} is a {type(value).__module__}.{type(value).__qualname__}, which is no number, text or array")
 
 
-def put_together(body: JSON, arrays: Mapping[str, Tensor]) -> Any:
+def object_from_state(body: JSON, arrays: Mapping[str, Tensor]) -> Any:
     """The value again.
 
     Raises:
@@ -73,9 +73,9 @@ def put_together(body: JSON, arrays: Mapping[str, Tensor]) -> Any:
         return found.numpy().copy() if body["numpy"] else found.clone()
     for kind in (list, tuple):
         if kind.__name__ in body:
-            return kind(put_together(v, arrays) for v in body[kind.__name__])
+            return kind(object_from_state(v, arrays) for v in body[kind.__name__])
     if "dict" in body:
-        return {k: put_together(v, arrays) for k, v in body["dict"].items()}
+        return {k: object_from_state(v, arrays) for k, v in body["dict"].items()}
     where = str(body.get("at") or body.get("object"))
     there = found_at(where)
     if there is None or ("object" in body and not isinstance(there, type)):
@@ -83,7 +83,7 @@ def put_together(body: JSON, arrays: Mapping[str, Tensor]) -> Any:
     if "at" in body:
         return there
     made = object.__new__(there)
-    vars(made).update({k: put_together(v, arrays) for k, v in body["state"].items()})
+    vars(made).update({k: object_from_state(v, arrays) for k, v in body["state"].items()})
     return made
 
 

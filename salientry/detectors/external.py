@@ -23,7 +23,7 @@ from ..learned import with_recipe
 from ..modules import private
 from ..randomness import uniform
 from ..types import Shape
-from ._state import feed_code, found_at, place_of, put_together, taken_apart
+from ._state import feed_code, found_at, object_from_state, object_state, place_of
 
 ARRAY = "array."
 PROBES = 4
@@ -150,7 +150,7 @@ class ExternalDetector:
             thing = found if callable(found) or hasattr(found, "score") else thing
         return _noted(FittedExternal(self, thing))
 
-    def stand_in(self) -> ExternalDetector:
+    def surrogate_detector(self) -> ExternalDetector:
         """The surrogate as a detector, with the same needs."""
         return ExternalDetector(self.surrogate, name=f"{self.name}'s surrogate", needs=self.needs)
 
@@ -162,7 +162,7 @@ class ExternalDetector:
 
 
 @contextlib.contextmanager
-def standing_in(given: ExternalDetector | None) -> Iterator[None]:
+def substituting(given: ExternalDetector | None) -> Iterator[None]:
     """Inside, a user's own fitted detector is put together again from this one."""
     token = STANDS_IN.set(given)
     try:
@@ -252,7 +252,7 @@ class FittedExternal(nn.Module):
         """Put an object together again; the weights of a network are loaded by torch."""
         arrays = {k.removeprefix(prefix + ARRAY): v for k, v in state_dict.items() if k.startswith(prefix + ARRAY)}
         if (state := json.loads(self.state)) is not None:
-            self.thing, self.arrays = put_together(state, arrays), arrays
+            self.thing, self.arrays = object_from_state(state, arrays), arrays
 
 
 def _noted(fitted: FittedExternal) -> FittedExternal:
@@ -261,7 +261,7 @@ def _noted(fitted: FittedExternal) -> FittedExternal:
     network = isinstance(thing, nn.Module)
     if not network and (s.fits or not s.at):
         try:
-            state = taken_apart(thing, "state", fitted.arrays)
+            state = object_state(thing, "state", fitted.arrays)
         except UsageError as e:
             fitted.arrays = {}
             if s.fits:

@@ -53,7 +53,7 @@ def on_select(
     """A detector's scores of *validation* naturals and of every attack's images of that role."""
     sets = [image_sets.natural["validation"], *(image_sets.attacked(a, "validation", protocol) for a in attacks)]
     shown = [image_sets.with_evidence(settings, images, "validation", variant) for images in sets]
-    return image_sets.run.do(score, fitted, shown, **image_sets.asked(settings))
+    return image_sets.run.do(score, fitted, shown, **image_sets.classifier_argument(settings))
 
 
 def choose(

@@ -36,7 +36,7 @@ KEPT = 64  # results that a worker keeps at hand
 BETWEEN = 0.1  # seconds between two words of progress
 
 
-class Unsendable(Exception):
+class NotPicklable(Exception):
     """The steps, or what they depend on, cannot be sent to another process."""
 
 
@@ -68,13 +68,13 @@ def side_by_side(maker: Maker, work: Computation, count: int, seconds: Mapping[s
         seconds: how long a step is expected to take, by key.
 
     Raises:
-        Unsendable: when the graph cannot be sent; nothing that was finished is lost.
+        NotPicklable: when the graph cannot be sent; nothing that was finished is lost.
         Error: whatever a step raised, but for a failed sanity check; or a worker died.
     """
     try:
         payload = pickle.dumps((maker, work.todo))
     except Exception as e:  # pickling runs code of whoever wrote the settings
-        raise Unsendable(f"{type(e).__name__}: {e}") from e
+        raise NotPicklable(f"{type(e).__name__}: {e}") from e
     context, workers = multiprocessing.get_context("spawn"), _Workers()
     (theirs, line), said = context.Pipe(duplex=False), context.SimpleQueue()
     with theirs, line, ProcessPoolExecutor(count, context, _begin, (payload, os.getcwd(), theirs, said)) as pool:
@@ -231,13 +231,13 @@ def _graph() -> tuple[Maker, list[Handle]]:
     """Who computes, and everything there is to compute.
 
     Raises:
-        Unsendable: when it did not arrive.
+        NotPicklable: when it did not arrive.
     """
     if "graph" not in _here:
         try:
             _here["graph"] = pickle.loads(_here["payload"])
         except Exception as e:
-            raise Unsendable(f"{type(e).__name__}: {e}") from None
+            raise NotPicklable(f"{type(e).__name__}: {e}") from None
     found: tuple[Maker, list[Handle]] = _here["graph"]
     return found
 

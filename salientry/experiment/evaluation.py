@@ -66,7 +66,7 @@ def trained(
     role = training.role
     twins = [image_sets.with_evidence(detector, image_sets.attacked(a, role, protocol), role, variant) for a in training.attacks]
     natural = image_sets.with_evidence(detector, image_sets.natural[role], role, variant)
-    beside = image_sets.beside(detector, training.attacks, role, protocol, variant)
+    beside = image_sets.fit_arguments(detector, training.attacks, role, protocol, variant)
     settings = {"trained_on": training.called, "scheme": training.scheme, "shuffled": training.shuffled}
     return image_sets.run.do(fit_detector, natural, twins, chosen or detector, protocol, seed=seed, **beside, **settings)
 
@@ -96,7 +96,7 @@ def evaluate(
         briefly: without the scores that show how it trained.
         chosen: see :func:`trained`.
     """
-    run, natural, asked = image_sets.run, image_sets.natural, image_sets.asked(detector)
+    run, natural, asked = image_sets.run, image_sets.natural, image_sets.classifier_argument(detector)
 
     def see(images: Handle, role: str) -> Handle:
         return image_sets.with_evidence(detector, images, role, variant)
@@ -104,9 +104,9 @@ def evaluate(
     fitted = trained(image_sets, detector, protocol, training, variant, seed=seed, chosen=chosen)
     sets = [see(natural["calibration"], "calibration")]
     if not briefly:
-        few = {r: image_sets.few(see(natural[r], r)) for r in ("train", "detector_train", "validation")}
+        few = {r: image_sets.overfit_subset(see(natural[r], r)) for r in ("train", "detector_train", "validation")}
         twins = {
-            r: [image_sets.few(see(image_sets.attacked(a, r, protocol), r)) for a in training.attacks]
+            r: [image_sets.overfit_subset(see(image_sets.attacked(a, r, protocol), r)) for a in training.attacks]
             for r in ("detector_train", "validation")
         }
         sets += [few["train"], few["detector_train"], *twins["detector_train"], few["validation"], *twins["validation"]]

@@ -35,6 +35,7 @@ from ..store import one_of
 from ..types import ROLES, Roles, Shape
 from .choice import candidates
 from .engines import cores
+from .fit_progress import FitProgress, ProgressCallback, no_main
 from .handles import Handle
 from .image_sets import ImageSets
 from .intake import Pixels, taken
@@ -42,7 +43,6 @@ from .parts import Parts, expected, warn_caller
 from .run import Run
 from .scoring import natural_set, scores_of
 from .steps import classify
-from .watching import ProgressCallback, Watch, no_main
 
 SHARES = (0.45, 0.25, 0.1)  # of the images: fit, detect, select; the rest calibrates
 WORTH = 30.0  # expected seconds from which worker processes gain more than it costs to start them
@@ -123,12 +123,12 @@ def fit_guard(
         tensor([False, False,  True])
     """
     wanted = _checked(classifier, detector, attacks, saliency, level, on_failed_maps, resize, workers)
-    with tempfile.TemporaryDirectory() as scratch, Watch(progress) as watch, _alike(classifier):
+    with tempfile.TemporaryDirectory() as scratch, FitProgress(progress) as progress_display, _alike(classifier):
         pixels, given = taken(images, labels, Path(scratch))
         roles = _roles(len(pixels), level)
         seen = preflight(classifier, Pixels(pixels), given)
         known = as_labels(given, len(pixels), seen.classes).cpu().numpy()
-        watch.say(seen.summary())
+        progress_display.say(seen.summary())
         if seen.advice:
             warn_caller(f"{seen.summary()}. {seen.advice}")
         attacks = list(default_attacks(pixels.shape[1]) if attacks is None else attacks)
@@ -142,7 +142,9 @@ def fit_guard(
         parts.check_features(net, pixels.shape[1:])
         parts.check_classes(run.get(data["train"]).column("label"), seen.classes)
         parts.draw(data["train"], saliency, on_failed_maps)
-        chosen, calibrated, scored = _computed(parts, _Engine(parts, watch, workers, _seconds(net, Pixels(pixels)), pixels), on_failed_maps)
+        chosen, calibrated, scored = _computed(
+            parts, _Engine(parts, progress_display, workers, _seconds(net, Pixels(pixels)), pixels), on_failed_maps
+        )
         return _assembled(parts, classifier, seen, pixels, chosen, calibrated, scored, resize)
 
 
@@ -195,14 +197,14 @@ def _float32() -> Iterator[None]:
 class _Engine:
     """Computes, and reports its progress: in worker processes where that is worth it."""
 
-    def __init__(self, parts: Parts, watch: Watch, workers: int | None, forward: float, pixels: NDArray[np.uint8]) -> None:
-        self.parts, self.watch, self.forward, self.pixels = parts, watch, forward, pixels
+    def __init__(self, parts: Parts, progress_display: FitProgress, workers: int | None, forward: float, pixels: NDArray[np.uint8]) -> None:
+        self.parts, self.progress_display, self.forward, self.pixels = parts, progress_display, forward, pixels
         seconds = self.expected()
         if workers is None:
             able = parts.run.device == "cpu" and multiprocessing.parent_process() is None
             workers = cores() if able and sum(seconds.values()) > WORTH else 1
         self.workers = workers
-        watch.expect(seconds, workers)
+        progress_display.expect(seconds, workers)
 
     def expected(self) -> dict[str, float]:
         """Seconds of everything that is missing, by key."""
@@ -212,9 +214,9 @@ class _Engine:
     def compute(self, wanted: list[Handle]) -> None:
         """Compute what of these is missing."""
         seconds = self.expected()
-        self.watch.expect(seconds, self.workers)
+        self.progress_display.expect(seconds, self.workers)
         with no_main() if self.workers > 1 else contextlib.nullcontext():
-            self.parts.run.compute(wanted, self.watch.on_step, workers=self.workers, seconds=seconds)
+            self.parts.run.compute(wanted, self.progress_display.on_step, workers=self.workers, seconds=seconds)
 
 
 def _seconds(net: nn.Module, images: Pixels) -> float:

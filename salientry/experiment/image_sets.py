@@ -50,7 +50,7 @@ class ImageSets:
     overfit_images: int | None = None
     _known: dict[Any, Handle] = field(default_factory=dict)
 
-    def few(self, images: Handle) -> Handle:
+    def overfit_subset(self, images: Handle) -> Handle:
         """Those of these images that show how a detector trained."""
         return images if self.overfit_images is None else images.first(self.overfit_images)
 
@@ -98,11 +98,11 @@ class ImageSets:
             self._known[key] = self.run.do(replaced, images, variant.part, variant.by) if variant.part else images
         return self._known[key]
 
-    def beside(
+    def fit_arguments(
         self, detector: Any, attacks: Sequence[Any], role: str, protocol: EvaluationProtocol, variant: EvidenceVariant
     ) -> dict[str, Any]:
         """What this detector is fitted on beside naturals and their twins, as arguments of ``fit_detector``."""
-        found: dict[str, Any] = self.asked(detector)
+        found: dict[str, Any] = self.classifier_argument(detector)
         if "training" in detector.needs:
             found["training"] = self.with_evidence(detector, self.natural["train"], "train", variant)
         if "copies" in detector.needs:
@@ -110,7 +110,7 @@ class ImageSets:
             found["copies"] = [self.with_evidence(detector, images, role, variant) for images in copies]
         return found
 
-    def asked(self, detector: Any) -> dict[str, Any]:
+    def classifier_argument(self, detector: Any) -> dict[str, Any]:
         """The classifier, for a detector that asks it about other images."""
         return {"classifier": self.classifier} if "classifier" in detector.needs else {}
 

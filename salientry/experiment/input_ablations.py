@@ -17,7 +17,7 @@ from ..randomness import CONTROL_STREAM, image_seeds, uniform
 from ..rows import Rows
 from .handles import step
 from .map_shift import maps_for
-from .steps import borders
+from .steps import batch_rows
 
 
 @step("replaced", stored=False)
@@ -79,5 +79,5 @@ def mixed_parts(natural: Rows, attacked: Rows, saliency: nn.Module, detector: nn
 def _scores(detector: nn.Module, rows: Rows, maps: Tensor) -> Any:
     """(N,) scores of these pixels with these maps."""
     with torch.no_grad():
-        out = [detector(Evidence(None, None, Batch(rows, at).image, map=maps[at])) for at in borders(rows)]
+        out = [detector(Evidence(None, None, Batch(rows, at).image, map=maps[at])) for at in batch_rows(rows)]
     return np.asarray(torch.cat(out).cpu().numpy())

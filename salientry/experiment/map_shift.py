@@ -13,7 +13,7 @@ from ..batches import Batch
 from ..learned import facts_of
 from ..rows import Rows
 from .handles import step
-from .steps import borders
+from .steps import batch_rows
 
 FIXED = "class held"  # the map is drawn for the natural's class, whatever the classifier says now
 
@@ -71,7 +71,7 @@ def maps_for(saliency: nn.Module, rows: Rows, classes: Any) -> Tensor:
     """(N, 1, H, W) maps of these images for these classes."""
     with torch.no_grad():
         drawn = []
-        for at in borders(rows):
+        for at in batch_rows(rows):
             batch = Batch(rows, at)
             drawn.append(saliency(batch.image, torch.from_numpy(classes[at]).to(batch.device))["map"])
     return torch.cat(drawn)

@@ -50,7 +50,7 @@ class Outputs:
         guard: what to leave behind for use.
         mixed_parts: scores of detectors on mixed parts of naturals and adversarials.
         recipe: settings that were chosen on *validation*.
-        white_box: attacks on classifier and detector together, and their proofs.
+        white_box: attacks on classifier and detector together, and checks that these attacks work.
         hardened: detectors after each round of adversarial training.
         compact: records are kept small: compressed, and scores rounded.
         class_names: by number; empty where the data set has none but numbers.

@@ -184,7 +184,7 @@ class Parts:
             fused = run.do(fit_fusion, scored, list(fits.values()), select_names([label(a) for a in attacks]), twins, protocol)
             chosen = choose(image_sets, fits, fused, attacks, protocol, variant, self.level).detector
         asked, calibration = (
-            image_sets.asked(reader),
+            image_sets.classifier_argument(reader),
             image_sets.with_evidence(reader, image_sets.natural["calibration"], "calibration", variant),
         )
         calibrated = run.do(score, chosen, [calibration], protocol=protocol, **asked)

@@ -28,7 +28,7 @@ from ..progress import PROGRESS
 from ..renamed import translated
 from ..store import JSON, Store, home, one_of
 from . import _results
-from .engines import Unsendable, cores, side_by_side
+from .engines import NotPicklable, cores, side_by_side
 from .handles import Handle, Step, handles_in, make_handle, read_data
 from .schedule import Computation, Listener, Outcome, missing, standing_on, width
 
@@ -161,7 +161,7 @@ class Run:
         if count > 1:
             try:
                 side_by_side(self, work, count, seconds or {})
-            except Unsendable as e:
+            except NotPicklable as e:
                 warnings.warn(
                     f"computing in one process: the steps cannot be sent to others ({e}); a class or function that is defined in a "
                     "script or notebook can, once it stands in a module that is imported",

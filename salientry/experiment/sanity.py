@@ -16,7 +16,7 @@ from ..metrics import Resamples, difference, rate
 from ..rows import Rows
 from .handles import Chosen, step
 from .map_shift import fellows, maps_for
-from .steps import borders
+from .steps import batch_rows
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def sanity(rows: Rows, classifier: nn.Module, saliency: nn.Module, fill: Any = N
     with torch.no_grad():
         maps = maps_for(saliency, rows, predicted)
         others = maps.roll(1, 0) if within is None else maps[torch.from_numpy(fellows(predicted, -1)).to(maps.device)]
-        for at in borders(rows):
+        for at in batch_rows(rows):
             b = Batch(rows, at)
             x, k, m, o = b.image, b.predicted, maps[at], others[at]
             fake = saliency(x, (k + 1) % b.logits.shape[1])["map"]

@@ -19,7 +19,7 @@ from ..protocol import EvaluationProtocol
 from ..rows import Rows
 from ..store import JSON
 from .handles import Found, Handle, step
-from .steps import BATCH, borders
+from .steps import BATCH, batch_rows
 from .stored_evidence import evidence_of
 
 
@@ -106,7 +106,7 @@ def _names(sets: list[Rows]) -> list[str]:
 
 def _shown(detector: Any, rows: Rows, classifier: nn.Module | None) -> NDArray[Any]:
     """(N,) scores of images, a batch at a time."""
-    pieces = borders(rows)
+    pieces = batch_rows(rows)
     scores = [detector(evidence_of(Batch(rows, at), detector.needs, classifier)) for at in ticking(pieces, len(pieces))]
     return np.asarray(torch.cat(scores).cpu().numpy())
 

@@ -269,7 +269,7 @@ def fit_detector(
     return with_facts(fitted, **facts, seed=seed % 1000, pairs=len(pairs))
 
 
-def borders(rows: Rows, most: int | None = None) -> list[Any]:
+def batch_rows(rows: Rows, most: int | None = None) -> list[Any]:
     """The rows of each batch of a step that sees whole inputs, of the first ``most`` where that is given."""
     count, batch = min(len(rows), most or len(rows)), at_once(BATCH, rows.values)
     return [np.arange(b, min(b + batch, count)) for b in range(0, count, batch)]

@@ -24,7 +24,7 @@ from ..randomness import ATTACK_STREAM
 from ..rows import Rows
 from ..store import JSON
 from .handles import Found, step
-from .steps import BATCH, Columns, borders
+from .steps import BATCH, Columns, batch_rows
 from .stored_evidence import StoredPairs
 
 CALIBRATED, LOOKS, CLEAR = 400, 25, 0.25  # naturals that set a weak detector's threshold; looks that judge one that draws; its clearance
@@ -106,7 +106,7 @@ def attack_defended(
         classifier: to be fooled.
         attack: of ``adaptive``.
         protocol: its storage.
-        detector: not to be noticed by; None: the classifier alone.
+        detector: not to be detected by; None: the classifier alone.
         saliency: draws its maps.
         calibrated: its thresholds; None: its own 0.
         level: which threshold the attack aims at.
@@ -115,7 +115,7 @@ def attack_defended(
 
     Returns:
         Columns ``image`` (as stored), ``predicted``, ``score``, ``natural_score``; ``right``, ``changed``, ``in_budget``, ``evaluated`` (by
-        the protocol's predicate; whether it is noticed, the score says); ``rms``, ``linf``, ``l2``.
+        the protocol's predicate; whether it is detected, the score says); ``rms``, ``linf``, ``l2``.
     """
     x, own = natural.image, natural.predicted
     target = Defended(classifier, saliency, detector, _threshold(calibrated, level))
@@ -155,7 +155,7 @@ def passes(
     return found
 
 
-# --- proofs -----------------------------------------------------------------------------------------------------
+# --- checks of the attacks -----------------------------------------------------------------------------------------------------
 
 
 @step("binarization", each_image=True, facts=_facts)
@@ -192,14 +192,14 @@ def known_weak_detectors(
 
     Returns:
         ``right``; for each weakness columns ``<name>/evaded`` by the attack with the answer to it, and ``<name>/blind`` without:
-        whether the image is of another class and not noticed, by the majority of 25 fresh looks where the detector draws.
+        whether the image is of another class and not detected, by the majority of 25 fresh looks where the detector draws.
     """
     everything = Batch(natural, np.arange(len(natural)))
     x, own, found = everything.image, everything.predicted, dict[str, Any]()
     for name in WEAK:
         answered, blind = weakened(name, classifier, saliency, *parts)
         with frozen(*answered.modules), seeded(seed):
-            few = [replace(answered, draws=1).seen(Batch(calibration, at).image)[1] for at in borders(calibration, CALIBRATED)]
+            few = [replace(answered, draws=1).seen(Batch(calibration, at).image)[1] for at in batch_rows(calibration, CALIBRATED)]
             threshold = float(torch.cat(few).quantile(0.95))
             aim = threshold - (torch.cat(few).std().item() * CLEAR if answered.draws > 1 else 0.0)
             for kind, target in (("evaded", answered), ("blind", blind)):

@@ -155,7 +155,7 @@ class WhiteBoxExperiment:
             yield kind(eps, a.steps, norm="l2", restarts=again)
 
     def robustness(self) -> None:
-        """Every attack on every detector, its proofs, what it costs, and alarms; and the classifier alone."""
+        """Every attack on every detector, checks that it works, what it costs, and alarms; and the classifier alone."""
         a, kinds, again = self.config, KINDS, self.config.restarts
         self.outputs.white_box.append(self.attack(None, Minimal(a.steps)))
         for eps in (*a.budgets, *a.more):
@@ -166,12 +166,12 @@ class WhiteBoxExperiment:
                 self.attack(target, kind(eps, 2 * a.steps, restarts=again), independent_rerun=True)
                 for eps, kind in product(a.doubled, kinds)
             ]
-            out += self.proofs(target, again, a.free_restarts)
+            out += self.attack_checks(target, again, a.free_restarts)
             out.append(self.attack(target, Minimal(a.steps)))
             out += [self.attack(target, Alarm(eps)) for eps in a.alarm]
             self.outputs.white_box += out
 
-    def proofs(self, target: Target, restarts: int = 0, free_restarts: int = 0) -> list[Handle]:
+    def attack_checks(self, target: Target, restarts: int = 0, free_restarts: int = 0) -> list[Handle]:
         """Of each attack on a detector: without a budget, and the binarization test at the largest budget."""
         a, eps = self.config, self.config.budgets[-1]
         free = [self.attack(target, kind(1.0, 2 * a.steps, step_size=a.step, restarts=free_restarts)) for kind in KINDS]
@@ -259,7 +259,7 @@ class WhiteBoxExperiment:
         for t in (rounds[0], rounds[-1]):
             self.rerun(self.calibrated(settings, t), attack.eps)
         if protocol is self.strict and seed == 0:
-            self.outputs.white_box += self.proofs(self.calibrated(settings, rounds[-1]))  # training may have flattened its slope
+            self.outputs.white_box += self.attack_checks(self.calibrated(settings, rounds[-1]))  # training may have flattened its slope
 
     def calibrated(self, settings: Any, target: Target) -> Target:
         """With a strict threshold."""

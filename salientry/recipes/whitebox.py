@@ -7,7 +7,7 @@
     salientry run smoke whitebox=true              # the digits' black box and white box on one page
 
 The paper's Algorithms 1 to 3 and its Table 3, the same with the true gradient, selective and orthogonal descent and a joint loss at the
-frozen strict threshold, the proofs that those attacks work, adversarial training, and what an attack costs.
+frozen strict threshold, checks that those attacks work, adversarial training, and what an attack costs.
 
 Hardware:  2 cores, no GPU, 6 GiB
 Time:      CIFAR-10: 5,838 s of one thread beside what ``fast`` made, 54 min on two busy cores; any number of calls, each goes on where the

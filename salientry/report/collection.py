@@ -15,7 +15,7 @@ from ..errors import DataDamaged, Error, StoreError, UsageError, VerificationFai
 from ..results.paper_numbers import COLUMNS, column_of, printed_rows
 from ..store import JSON, packed, read_json, write_json, write_text
 from . import claims, detection_tables, figures, paper_tables, render, report
-from .first import first, reading
+from .overview import how_to_read, overview
 from .page import Block, Section, html, listed, nested, side_by_side
 from .report import Made
 from .sections import BOTH, LINES, LINES_SAY, SAYS, figure2
@@ -206,12 +206,12 @@ def page(found: Collection) -> str:
     total = sum(len(m.ours) for m in found.members)
     lead = f"Salientry beside the paper, on {', '.join(titles) or 'no data set'} · {total:,} numbers of {len(found.members)} runs"
     links = [(f"{m.name}/{PAGE}", f"The whole page of {m.name}") for m in found.members]
-    heading = "Is the classifier being fooled, and who notices?"
+    heading = "How well are adversarial examples detected?"
     return html(
         "Salientry · " + ", ".join(c.title for c in papers),
         heading,
         f"{lead}, each computed from the score records of its run",
-        [reading()],
+        [how_to_read()],
         parts,
         links,
     )
@@ -239,7 +239,7 @@ def _dataset(c: Column) -> Section:
     )
     rows = [("command", c.run.command), ("run seed", str(s.run_seed)), ("white box", white), *(("missing", shard) for shard in s.absent)]
     link = Markup('<a href="{}/{}">Its own page</a>').format(c.run.name, PAGE)
-    return Section(f"dataset-{c.slug}", c.title, [*first(c.run.shown), listed("", ("", ""), rows, link)])
+    return Section(f"dataset-{c.slug}", c.title, [*overview(c.run.shown), listed("", ("", ""), rows, link)])
 
 
 def _grids(columns: list[Column], protocol: str) -> list[Block | None]:

@@ -27,7 +27,7 @@ from ..store import JSON, one_of, packed, read_json, write_json, write_text
 from . import grid, page
 from .all_sections import sections
 from .claims import blocks
-from .first import first, reading
+from .overview import how_to_read, overview
 from .page import Maker, ordered
 from .sections import Shown
 from .spec import Context
@@ -97,10 +97,10 @@ class Made:
         lead = Markup(
             "Salientry, recipe <b>{}</b> on {}, run seed {}{} · {:,} numbers, each computed from the records beside this page"
         ).format(recipe, s.dataset, s.run_seed, images, len(self.ours))
-        heading = "Is the classifier being fooled, and who notices?" if full else "What does an attacker pay who knows the detector?"
+        heading = "How well are adversarial examples detected?" if full else "What does it cost an attacker to evade a known detector?"
         counted = counts(s)
         counted_text = "; ".join(counted.lines()) + "." if counted else ""
-        top = [*first(self.shown, [counted_text[:1].upper() + counted_text[1:]] if counted_text else []), reading(self.shown)]
+        top = [*overview(self.shown, [counted_text[:1].upper() + counted_text[1:]] if counted_text else []), how_to_read(self.shown)]
         return page.html(f"Salientry · {recipe}", heading, lead, top, sections(self.shown))
 
 

@@ -1,4 +1,4 @@
-"""How well each detector notices: both protocols, with baselines and controls beside every number.
+"""How well each detector detects: both protocols, with baselines and controls beside every number.
 
 Kind ``detection``. Measures: ``auroc``, ``accuracy`` (at the head's own 0), ``tpr@LEVEL``, ``gap-to-floor@LEVEL`` (detection rate
 minus that of the best baseline), ``fpr@LEVEL``, ``fpr-right@LEVEL``, of each control ``.../changed``, ``.../excess-flags-on-unchanged`` and

@@ -139,7 +139,7 @@ def rows(s: Scores) -> list[Row]:
         values = np.any([fooled(i) for i in mine], 0)  # whoever gets past a detector too has fooled the classifier
         out.append(share(mine, values, "success", title=CLASSIFIER, **b))
     for t in found:
-        out += [r | t.place for r in (*_success(t, budgets(found)), *_proofs(t), *_others(t, every))]
+        out += [r | t.place for r in (*_success(t, budgets(found)), *_attack_checks(t), *_others(t, every))]
     return [*out, *weak_detectors(s)]
 
 
@@ -188,7 +188,7 @@ def _doubts(t: Target, method: str) -> Iterator[str]:
         yield f"the binarization test asks too little: {ok.mean():.2f} of the problems are set apart, chance finds {chance:.2f}"
 
 
-def _proofs(t: Target) -> Iterator[Row]:
+def _attack_checks(t: Target) -> Iterator[Row]:
     for m in METHODS:
         place = {"title": t.place["title"], "attack": m, "protocol": "strict"}
         if (free := next((i for i in t.of(m) if unlimited(i)), None)) is not None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from salientry.adaptive import Defended, Look, differentiable
 from salientry.detectors import SMD, ExternalDetector, Fused, as_detector
-from salientry.detectors.external import standing_in
+from salientry.detectors.external import substituting
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
 from salientry.evidence_set import EvidenceSet, Views
@@ -223,7 +223,7 @@ def test_where_it_cannot_be_found_the_way_out_is_said(monkeypatch: pytest.Monkey
         again(lost)
     with pytest.raises(UsageError, match="it stood at no_such_module:contrast: import no_such_module first"):
         again(moved)
-    with standing_in(ExternalDetector(own_detectors.contrast)):
+    with substituting(ExternalDetector(own_detectors.contrast)):
         assert torch.equal(again(moved)(look(images())), own_detectors.contrast(images()))
     monkeypatch.delattr(own_detectors, "NearestMean")
     with pytest.raises(UsageError, match=r"tests\.own_detectors:NearestMean is not there: import tests\.own_detectors first"):

@@ -179,8 +179,8 @@ def test_scoring_keeps_the_keys_that_were_made_when_each_way_of_it_was_a_step(tm
 
 def test_large_images_come_a_few_at_a_time_and_every_one_comes_once() -> None:
     large = Rows(np.array([f"{i:016x}" for i in range(70)]), {"image": np.zeros((70, 3, 112, 112), np.uint8)}, {})
-    pieces = steps.borders(large)
+    pieces = steps.batch_rows(large)
     assert [len(p) for p in pieces] == [20, 20, 20, 10]
     assert np.concatenate(pieces).tolist() == list(range(70))
-    assert [len(p) for p in steps.borders(large, 25)] == [20, 5]
-    assert [len(p) for p in steps.borders(rows_of(np.arange(N)))] == [250, 250, 111]
+    assert [len(p) for p in steps.batch_rows(large, 25)] == [20, 5]
+    assert [len(p) for p in steps.batch_rows(rows_of(np.arange(N)))] == [250, 250, 111]

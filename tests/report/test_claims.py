@@ -230,7 +230,7 @@ def attacked(finished_store: Path, finished: Path, tmp_path_factory: pytest.Temp
 def test_the_page_of_the_white_box_alone_is_written_and_verified(attacked: Path, tmp_path: Path) -> None:
     shutil.copytree(attacked, tmp_path / "alone")
     page = unescape(report.write(tmp_path / "alone").read_text())
-    assert "What does an attacker pay who knows the detector?" in page
+    assert "What does it cost an attacker to evade a known detector?" in page
     for title in (
         "An attacker who knows classifier, map, detector and threshold",
         "The paper's own white box (Table 3)",

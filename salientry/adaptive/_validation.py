@@ -15,7 +15,7 @@ Call = TypeVar("Call", bound=Callable[..., Tensor])
 Passes = TypeVar("Passes", bound=Callable[..., Iterator[Tensor]])
 
 
-def bordered(attack: Call) -> Call:
+def validated(attack: Call) -> Call:
     """An attack's ``__call__`` that is handed ordinary images (N, C, H, W), labels (N,) and seeds (N,), and private copies of what is
     attacked (they share the weights); modes and graphs around it are as they were.
 
@@ -48,7 +48,7 @@ def step_by_step(passes: Passes) -> Passes:
     return cast(Passes, call)
 
 
-@bordered
+@validated
 def last_pass(attack: Any, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
     """(N, C, H, W) images after the last of an attack's ``passes``; ``seeds`` are not used. It is such an attack's ``__call__``."""
     *_, last = attack.passes(target, x, y)

@@ -22,7 +22,7 @@ def columns(*left: ProgressColumn) -> tuple[ProgressColumn, ...]:
     return TextColumn("{task.description:<34}"), BarColumn(None), TaskProgressColumn(), TimeElapsedColumn(), *left
 
 
-class Watch(Progress):
+class FitProgress(Progress):
     """Hears of the steps of a run.
 
     Args:

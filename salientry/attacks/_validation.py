@@ -22,7 +22,7 @@ NO_GRADIENT = (
 UNUSED = "appears to not have been used in the graph"  # torch, of logits whose graph does not reach the image
 
 
-def bordered(attack: Call) -> Call:
+def validated(attack: Call) -> Call:
     """An attack's ``__call__`` that is handed ordinary images (N, C, H, W), labels (N,) and seeds (N,), and a private copy of the
     classifier (it shares the weights) whose first answer is looked at and which says when it has no gradient. The classifier itself is
     not touched, so other threads may use it meanwhile; modes and graphs around the call are as they were.

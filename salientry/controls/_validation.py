@@ -15,7 +15,7 @@ from ..inputs import as_images, as_seeds, plainly
 Call = TypeVar("Call", bound=Callable[..., Tensor])
 
 
-def bordered(control: Call) -> Call:
+def validated(control: Call) -> Call:
     """A control's ``__call__`` that is handed ordinary images and seeds, and makes no graph: float64 if the naturals are, else
     float32.
 

@@ -45,7 +45,7 @@ NOTE = (
 )
 
 
-def first(r: Shown, counted: Iterable[str] = ()) -> list[Block | None]:
+def overview(r: Shown, counted: Iterable[str] = ()) -> list[Block | None]:
     """Sentences, a table, what it shows. ``counted``: what the guard's detector does, in words."""
     said = [*_black(r.make), *_classifier(r), *counted, *_paper(r.make), *_ours(r.make), *_fusion(r), *_attacker(r.make), *_failed(r)]
     body = Markup("<ul>{}</ul>").format(Markup("").join(Markup("<li>{}</li>").format(s) for s in said))
@@ -53,7 +53,7 @@ def first(r: Shown, counted: Iterable[str] = ()) -> list[Block | None]:
     return [Block("What this run says", body), table, *([] if table else [Block("", Markup(""), _alone(r))])]
 
 
-def reading(r: Shown | None = None) -> Block:
+def how_to_read(r: Shown | None = None) -> Block:
     """How to read a page: detectors, intervals, verdicts; what the thresholds depend on, of one run."""
     more = []
     if r is not None and r.scores.has_naturals:
