@@ -34,7 +34,7 @@ def test_the_smallest_sample_will_do_and_one_less_will_not(level: float, confide
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95])
-def test_allowed_is_the_largest_k_that_keeps_the_promise(level: float, confidence: float) -> None:
+def test_allowed_is_the_largest_k_that_keeps_the_guarantee(level: float, confidence: float) -> None:
     for count in (*range(3000, 3010), 299, 300, 400, 800, 5000, 59, 60, 93):
         ks = np.arange(-1, count)
         possible = ks[binom.cdf(ks, count, level) <= 1 - confidence]
@@ -57,7 +57,7 @@ def test_a_level_is_a_share(level: float) -> None:
         allowed(1000, level)
 
 
-# --- the promise -------------------------------------------------------------------------------------------------
+# --- the guarantee -----------------------------------------------------------------------------------------------
 
 
 def draws(count: int) -> NDArray[np.float64]:
@@ -65,7 +65,7 @@ def draws(count: int) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(("level", "count"), [(0.05, 59), (0.05, 200), (0.05, 800), (0.01, 299), (0.01, 1000)])
-def test_the_promise_is_kept(level: float, count: int) -> None:
+def test_the_guarantee_holds(level: float, count: int) -> None:
     exceedance = np.array([1 - pac_threshold(s, level) for s in draws(count)])  # of uniform scores
     kept = float((exceedance <= level).mean())
     exact = 1 - binom.cdf(allowed(count, level), count, level)
@@ -75,13 +75,13 @@ def test_the_promise_is_kept(level: float, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [93, 800])
-def test_the_next_smaller_threshold_would_break_the_promise(count: int) -> None:
+def test_the_next_smaller_threshold_would_break_the_guarantee(count: int) -> None:
     k = allowed(count, 0.05)
     kept = np.mean([1 - np.sort(s)[::-1][k + 1] <= 0.05 for s in draws(count)])
     assert kept < 0.95 and 1 - binom.cdf(k + 1, count, 0.05) < 0.95
 
 
-def test_the_promise_holds_with_ties() -> None:
+def test_the_guarantee_holds_with_ties() -> None:
     kept = 0
     for s in draws(200):
         threshold = pac_threshold(np.floor(s * 50), 0.05)
@@ -122,7 +122,7 @@ def test_the_scores_are_left_as_they_were() -> None:
 
 @pytest.mark.parametrize(("level", "count", "can"), [(0.05, 58, 59), (0.01, 298, 299), (0.001, 2994, 2995), (0.05, 0, 59)])
 def test_too_few_images_are_reported_how_many_can(level: float, count: int, can: int) -> None:
-    with pytest.raises(UsageError, match=rf"^{count} calibration images cannot promise .* of {level} with 95% confidence; {can} can$"):
+    with pytest.raises(UsageError, match=rf"^{count} calibration images cannot guarantee .* of {level} with 95% confidence; {can} can$"):
         pac_threshold(np.arange(count), level)
     assert pac_threshold(np.arange(can), level) == can - 1
 

@@ -118,7 +118,7 @@ def test_without_networks_stored_parts_are_enough(x: Tensor) -> None:
         ("features", "needs a classifier"),
         ("class_presence", "needs a saliency model"),
     ):
-        with pytest.raises(UsageError, match=f"{name} {words}, and this look has none"):
+        with pytest.raises(UsageError, match=f"{name} {words}, and none was given"):
             getattr(look, name)
     with pytest.raises(UsageError, match="logits needs a classifier"):
         _ = Evidence(None, None, x).predicted

@@ -219,7 +219,7 @@ def test_where_it_cannot_be_found_the_way_out_is_said(monkeypatch: pytest.Monkey
     lost, moved = fitted(lambda x: x.mean((1, 2, 3))), fitted(own_detectors.contrast, at="no_such_module:contrast")
     mine = fitted(own_detectors.NearestMean())
     monkeypatch.setattr("salientry.detectors.external._GIVEN", {})
-    with pytest.raises(UsageError, match=r"<lambda> is not here; it has no name to be found at: give it, as in Guard.load"):
+    with pytest.raises(UsageError, match=r"<lambda> was not given; it has no name to be found at: give it, as in Guard.load"):
         again(lost)
     with pytest.raises(UsageError, match="it stood at no_such_module:contrast: import no_such_module first"):
         again(moved)

@@ -49,7 +49,7 @@ USELESS = UNet(SimpleClassifier(base=4, scales=2, epochs=1, batch=64, lr=1e-7), 
 COUNT = 600
 ONE: dict[str, Any] = {"detector": SPD(), "attacks": (DeepFool(),)}  # where the choice is not what a test is about
 PLAIN: dict[str, Any] = {"detector": Margin(), "attacks": (DeepFool(),)}
-NEEDED = 295  # of which 59 calibrate: the fewest that can promise 5 %
+NEEDED = 295  # of which 59 calibrate: the fewest that can guarantee 5 %
 
 
 def quadrants(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -138,7 +138,7 @@ def test_it_tells_adversarials_from_naturals(guard: Guard, fresh: tuple[Tensor, 
     assert float(attacked.p_value.median()) < 0.05
 
 
-def test_it_raises_no_more_false_alarms_than_it_promises(guard: Guard, fresh: tuple[Tensor, Tensor]) -> None:
+def test_it_flags_no_more_naturals_than_it_guarantees(guard: Guard, fresh: tuple[Tensor, Tensor]) -> None:
     """5 % with 95 % confidence over the calibration images, and room for 400 fresh ones."""
     assert guard.level == 0.05
     assert float(guard(fresh[0]).flagged.float().mean()) <= 0.12

@@ -178,7 +178,7 @@ def test_rates_are_above_a_threshold_that_few_select_naturals_exceed(level: floa
     counts = unseen.column("evaluated")
     for c, v in zip(called, values, strict=True):
         natural, there = v[SETS[0]], v[SETS[3]][counts]
-        allowed = [t for t in natural if (natural > t).mean() <= level]  # the least strict of all thresholds that promise the level
+        allowed = [t for t in natural if (natural > t).mean() <= level]  # the least strict of all thresholds that guarantee the level
         assert found[c] == pytest.approx((there > min(allowed)).mean())
     natural, there = fusion._out_of_fold(scored(values), seen, NATURAL, unseen)
     threshold = fusion._threshold(natural, level)
@@ -190,7 +190,7 @@ def test_rates_are_above_a_threshold_that_few_select_naturals_exceed(level: floa
 
 def test_an_unseen_attack_of_which_nothing_counts_is_an_error() -> None:
     nothing = Rows(IDS, {"evaluated": np.zeros(N, bool)}, facts("C"))
-    with pytest.raises(UsageError, match="none of the 300 validation images of C counts"):
+    with pytest.raises(UsageError, match="none of the 300 validation images of C can be used under this protocol"):
         unseen_rates.function(NATURAL, nothing, attacked()[:2], scored(arrays()), NAMES, ["M0", "M1", "M2"], 0.05)
 
 

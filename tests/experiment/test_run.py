@@ -283,7 +283,7 @@ def test_wrong_use_is_said(tmp_path: Path) -> None:
         run.dataset(Numbers())["fit"]
     with pytest.raises(UsageError, match="also needs: settings"):
         run.do(plus, run.dataset(Numbers())["train"])
-    with pytest.raises(UsageError, match="30 rows wanted, there are 23"):
+    with pytest.raises(UsageError, match="30 rows are needed, there are 23"):
         run.get(run.dataset(Numbers())["train"].first(30))
     with pytest.raises(UsageError, match="no images"):
         run.get(run.do(plus, run.dataset(Numbers())["test"], Add()))

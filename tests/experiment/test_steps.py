@@ -102,7 +102,7 @@ def test_views_that_do_not_fit_in_memory_give_the_same_batches(
 
 
 def test_too_few_that_count_are_no_training_set() -> None:
-    with pytest.raises(UsageError, match=r"\d+ of 30 images of A, A count; 20 are needed"):
+    with pytest.raises(UsageError, match=r"\d+ of 30 images of A, A can be used in this protocol; 20 are needed"):
         made(2, count=30, share=0.2)
 
 

@@ -301,7 +301,7 @@ def test_each_data_set_has_its_settings(tmp_path: Path) -> None:
     assert mnist.saliency.fill == Fill("black")
     assert {a.eps for a in (*mnist.beside, mnist.headline[1])} == {0.1}
     assert {a.eps for a in assira.attacks} == {0.025, None}, "the paper's budget for ASSIRA, and no other"
-    assert assira.strict.levels == (0.05,), "315 calibration images promise nothing at 1 %"
+    assert assira.strict.levels == (0.05,), "315 calibration images guarantee nothing at 1 %"
     for p, theta in ((mnist, 0.05), (cifar10, 0.05), (assira, 0.025)):  # as the paper prints it
         assert p.printed == DeepFool(steps=2)
         faster = {a for a in p.attacks if isinstance(a, CarliniWagner) or (isinstance(a, JSMA) and a.theta > theta)}
