@@ -10,8 +10,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
+from ..experiment.fit_progress import columns
 from ..experiment.handles import Handle
-from ..experiment.watching import columns
 
 T = TypeVar("T")
 QUIET = 15.0  # seconds between lines when nobody watches

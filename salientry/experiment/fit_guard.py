@@ -123,12 +123,12 @@ def fit_guard(
         tensor([False, False,  True])
     """
     wanted = _checked(classifier, detector, attacks, saliency, level, on_failed_maps, resize, workers)
-    with tempfile.TemporaryDirectory() as scratch, FitProgress(progress) as progress_display, _alike(classifier):
+    with tempfile.TemporaryDirectory() as scratch, FitProgress(progress) as bar, _alike(classifier):
         pixels, given = taken(images, labels, Path(scratch))
         roles = _roles(len(pixels), level)
         seen = preflight(classifier, Pixels(pixels), given)
         known = as_labels(given, len(pixels), seen.classes).cpu().numpy()
-        progress_display.say(seen.summary())
+        bar.say(seen.summary())
         if seen.advice:
             warn_caller(f"{seen.summary()}. {seen.advice}")
         attacks = list(default_attacks(pixels.shape[1]) if attacks is None else attacks)
@@ -142,9 +142,7 @@ def fit_guard(
         parts.check_features(net, pixels.shape[1:])
         parts.check_classes(run.get(data["train"]).column("label"), seen.classes)
         parts.draw(data["train"], saliency, on_failed_maps)
-        chosen, calibrated, scored = _computed(
-            parts, _Engine(parts, progress_display, workers, _seconds(net, Pixels(pixels)), pixels), on_failed_maps
-        )
+        chosen, calibrated, scored = _computed(parts, _Engine(parts, bar, workers, _seconds(net, Pixels(pixels)), pixels), on_failed_maps)
         return _assembled(parts, classifier, seen, pixels, chosen, calibrated, scored, resize)
 
 
@@ -197,14 +195,14 @@ def _float32() -> Iterator[None]:
 class _Engine:
     """Computes, and reports its progress: in worker processes where that is worth it."""
 
-    def __init__(self, parts: Parts, progress_display: FitProgress, workers: int | None, forward: float, pixels: NDArray[np.uint8]) -> None:
-        self.parts, self.progress_display, self.forward, self.pixels = parts, progress_display, forward, pixels
+    def __init__(self, parts: Parts, bar: FitProgress, workers: int | None, forward: float, pixels: NDArray[np.uint8]) -> None:
+        self.parts, self.bar, self.forward, self.pixels = parts, bar, forward, pixels
         seconds = self.expected()
         if workers is None:
             able = parts.run.device == "cpu" and multiprocessing.parent_process() is None
             workers = cores() if able and sum(seconds.values()) > WORTH else 1
         self.workers = workers
-        progress_display.expect(seconds, workers)
+        bar.expect(seconds, workers)
 
     def expected(self) -> dict[str, float]:
         """Seconds of everything that is missing, by key."""
@@ -214,9 +212,9 @@ class _Engine:
     def compute(self, wanted: list[Handle]) -> None:
         """Compute what of these is missing."""
         seconds = self.expected()
-        self.progress_display.expect(seconds, self.workers)
+        self.bar.expect(seconds, self.workers)
         with no_main() if self.workers > 1 else contextlib.nullcontext():
-            self.parts.run.compute(wanted, self.progress_display.on_step, workers=self.workers, seconds=seconds)
+            self.parts.run.compute(wanted, self.bar.on_step, workers=self.workers, seconds=seconds)
 
 
 def _seconds(net: nn.Module, images: Pixels) -> float:

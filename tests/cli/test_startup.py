@@ -31,9 +31,9 @@ OPTIONS = {
         "smoke",
     ],
     "export": ["--store", "--debug", "folder", "sha256", "15 MiB", "more than 128 numbers", "more than 32 images"],
-    "import": ["--store", "--debug", "folder", "left alone", "checked before anything is written"],
-    "plan": ["--all", "--device", "--seed", "--numerics", "--debug", "recipe", "KEY=VALUE", "how long"],
-    "datasets": ["--verify", "--debug", "what is missing", "where it goes"],
+    "import": ["--store", "--debug", "folder", "are kept", "compared before anything is written"],
+    "plan": ["--all", "--device", "--seed", "--numerics", "--debug", "recipe", "KEY=VALUE", "estimate of the time"],
+    "datasets": ["--verify", "--debug", "what is missing", "where to put it"],
     "report": ["--verify", "--cells", "figure2", "--debug", "folder", "records.json"],
     "check": ["--classifier", "--weights", "--overlay", "--json", "--device", "--debug", "module:callable", "1: at least one flagged"],
 }
