@@ -134,7 +134,8 @@ def blocks(s: Scores, frame: Any) -> list[Block]:
     heads = Markup("").join(Markup("<th>{}</th>").format(ASKED[m]) for m in MANNERS)
     body = Markup("\n").join(_claim(v, s, k, sentence) for k, sentence in words.items())
     table = Markup(
-        '<div class="scroll"><table class="text"><thead><tr><th>claim</th><th></th>{}</tr></thead><tbody>{}</tbody></table></div>'
+        '<div class="scroll"><table class="text"><thead><tr><th>claim</th><th>what the paper says, and what is asked</th>{}</tr></thead>'
+        "<tbody>{}</tbody></table></div>"
     )
     return [Block("", table.format(heads, body), NOTE.replace("*", ""))]
 
@@ -185,7 +186,7 @@ def together(columns: Sequence[tuple[str, tuple[Scores, Any] | None, str]]) -> B
             there = one is not None and bool(found[name].lines)
             cells += _cells(map(Markup.escape, found[name].short(k, one[0].dataset, one[0].run_seed))) if there and one else none
         lines += Markup("<tr><th>{}</th><td>{}</td>{}</tr>\n").format(k, sentence, cells)
-    head = Markup('<tr><th rowspan="2">claim</th><th rowspan="2"></th>{}</tr><tr>{}</tr>').format(top, below)
+    head = Markup('<tr><th rowspan="2">claim</th><th rowspan="2">what the paper says</th>{}</tr><tr>{}</tr>').format(top, below)
     table = Markup('<div class="scroll"><table class="text"><thead>{}</thead><tbody>{}</tbody></table></div>').format(head, lines)
     return Block("", table, NOTE.replace("*", "") + " The lines, their numbers and boundaries stand on the data sets' own pages.")
 

@@ -136,7 +136,7 @@ def html(found: Filled) -> Markup:
         for (path, last), same in groupby(paths):
             if len(path) == level + 1:
                 head += Markup('<th colspan="{}" rowspan="{}">{}</th>').format(len(list(same)), depth - level if last else 1, path[-1])
-        head += (Markup('<th rowspan="{}"></th>').format(depth) if table.warned and level == 0 else Markup("")) + Markup("</tr>")
+        head += Markup("</tr>")
     body = Markup("\n").join(_row(found, line, before) for line, before in zip(found.lines, [None, *found.lines], strict=False))
     return Markup('<div class="scroll"><table{}><thead>{}</thead><tbody>\n{}\n</tbody></table></div>').format(
         Markup(' class="grid"') if table.shaded is not None else Markup(""), head, body
@@ -151,12 +151,20 @@ def _row(found: Filled, line: Line, before: Line | None) -> Markup:
     same = [before is not None and k < last and before.labels[: k + 1] == line.labels[: k + 1] for k in range(last + 1)]
     labels = ["" if gone else label for gone, label in zip(same, line.labels, strict=True)]
     out = Markup("<tr{}>").format(Markup(' class="{}"').format(classes) if classes else "")
-    out += Markup("").join(Markup('<th class="long">{}</th>' if len(x) > LONG else "<th>{}</th>").format(x) for x in labels)
+    warned = [Markup("")] * last + [_warnings(line) if table.warned else Markup("")]
+    for label, below in zip(labels, warned, strict=True):
+        out += Markup('<th class="long">{}{}</th>' if len(label) > LONG else "<th>{}{}</th>").format(label, below)
     out += Markup("").join(Markup("<td{}>{}</td>").format(_shade(c, table.shaded), _html(c, table.empty)) for c in line.cells)
-    if table.warned:
-        words = (Markup('<span class="warning" title="{}">{}</span>').format(why, word) for word, why in line.warnings)
-        out += Markup('<td class="warnings">{}</td>').format(Markup(" ").join(words))
     return out + Markup("</tr>")
+
+
+def _warnings(line: Line) -> Markup:
+    """Below a row's name, each word once: in a column at the end of a wide table they would be out of sight."""
+    why: dict[str, list[str]] = {}
+    for word, text in line.warnings:
+        why.setdefault(word, []).append(text)
+    words = [Markup('<span class="warning" title="{}">{}</span>').format("; ".join(dict.fromkeys(t)), word) for word, t in why.items()]
+    return Markup('<div class="warnings">{}</div>').format(Markup(" ").join(words)) if words else Markup("")
 
 
 def plain(found: Parts, empty: str = "") -> str:

@@ -59,7 +59,7 @@ class Table:
         order: by column of ``rows``: these values and no others, in this order, to the words that are printed where it is a mapping.
         diagonal: only numbers tested on what they were trained on.
         empty: what stands where there is no number.
-        warned: warnings on a row's detector stand in a last column.
+        warned: warnings on a row's detector stand below its name.
         shaded: from .5 or 0 (white) to 1 (dark): the lower end, None for no shading.
         fold: folded away under its title.
     """

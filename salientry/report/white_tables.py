@@ -12,8 +12,9 @@ def success(budgets: list[str], alarms: list[str], effort: str) -> Table:
     return Table(
         "An attacker who knows classifier, map, detector and threshold",
         "Share of images on which any believed attack of that budget or a smaller one succeeded: wrong, in budget, 8 bits and not flagged "
-        "at the frozen threshold; below it the same at the smaller false-positive rate, a lower bound. L2: median of the smallest "
-        "perturbation that gets past both, over the classifier's alone. Alarm: images that keep their right answer and are flagged. "
+        "at the frozen threshold; where a second column stands beside it, the same at the smaller false-positive rate, a lower bound. L2: "
+        "median of the smallest perturbation that gets past both, over the classifier's alone. "
+        f"{'Alarm: images that keep their right answer and are flagged. ' if alarms else ''}"
         f"Each attack: {effort} (a restart begins at a random point, for the images that are left).",
         rows=("title",),
         where={"kind": "white box"},

@@ -90,13 +90,16 @@ def test_a_column_of_a_second_level_is_left_out_where_there_is_one_level() -> No
     assert markdown(fill(table, NUMBERS, Context(("0.05",)))).split("\n")[0] == "|  | FGSM | BIM |"
 
 
-def test_warnings_stand_in_the_last_column_and_reduced_attacks_have_a_star() -> None:
+def test_warnings_stand_once_below_the_name_and_reduced_attacks_have_a_star() -> None:
     table = Table("t", "s", ("title",), TABLE.columns, {"kind": "k", "trained_on": "FGSM"}, warned=True)
     context = Context(
-        ("0.05",), frozenset({"BIM"}), lambda at: [("did not train", f"{at['title']} on {at['trained_on']}")] * (at["title"] == "A")
+        ("0.05",),
+        frozenset({"BIM"}),
+        lambda at: [("did not train", f"{at['title']} on {at['trained_on']}"), ("did not train", "nor so")] * (at["title"] == "A"),
     )
     body = str(html(fill(table, NUMBERS, context)))
-    assert body.count('<span class="warning" title="A on FGSM">did not train</span>') == 1
+    warning = '<span class="warning" title="A on FGSM; nor so">did not train</span>'
+    assert body.count('class="warning"') == body.count(f'<th>A<div class="warnings">{warning}</div></th>') == 1
     assert '<th colspan="1" rowspan="1">BIM*</th>' in body
 
 
