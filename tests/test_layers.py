@@ -15,6 +15,7 @@ LAYERS = [
     {"keys", "store", "metrics", "modules", "randomness", "progress"},
     {"types", "learned", "batches", "inputs", "sealed"},
     {"training", "layers", "preflight"},
+    {"paper_cnn"},
     {"evidence"},
     {"evidence_set"},
     {"datasets", "classifiers", "attacks", "controls", "saliency", "detectors"},

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from salientry.errors import DataDamaged
 from salientry.progress import PROGRESS
-from salientry.training import Schedule, shuffled, train
+from salientry.training import CHECKPOINTS, Checkpoints, Optimiser, Schedule, shuffled, train
 
 SCHEDULES = get_args(Schedule)
 
@@ -228,3 +230,61 @@ def test_sgd_is_nesterovs_and_spares_vectors() -> None:
 
     assert module.matrix.item() == pytest.approx(by_hand(0.5), abs=1e-6)
     assert module.vector.item() == pytest.approx(by_hand(0.0), abs=1e-6)
+
+
+class Stopped(Exception):
+    """The process is killed."""
+
+
+def halves(folder: Path, stop: int | None, optimiser: Optimiser, schedule: Schedule) -> tuple[list[float], dict[str, Tensor], list[int]]:
+    """Two trainings, one after the other, with drop-out and a generator of one's own; the second is stopped in the middle of an epoch."""
+    torch.manual_seed(0)
+    module, draws, seen = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1)), torch.Generator().manual_seed(1), list[int]()
+    x, y = problem()
+    curves: list[float] = []
+    token = CHECKPOINTS.set(Checkpoints(folder, seconds=0.0))
+    try:
+        for part in range(2):
+
+            def loss(at: Tensor, part: int = part) -> Tensor:
+                seen.append(part)
+                if stop is not None and seen.count(1) > stop:
+                    raise Stopped
+                noise = torch.rand(len(at), 4, generator=draws)
+                return (module(x[at].float() + noise)[:, 0] - y[at].float()).square().mean()
+
+            order = shuffled(12, 4, part)
+            how = {"epochs": 5, "steps": 3, "lr": 0.01, "optimiser": optimiser, "schedule": schedule}
+            curves += train(module, order, loss, generators=(draws,), **how)  # type: ignore[arg-type]
+    finally:
+        CHECKPOINTS.reset(token)
+    return curves, module.state_dict(), seen
+
+
+@pytest.mark.parametrize(("optimiser", "schedule"), [("adam", "one_cycle"), ("sgd", "step"), ("rmsprop", "constant")])
+def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: Path, optimiser: Optimiser, schedule: Schedule) -> None:
+    whole = halves(tmp_path / "whole", None, optimiser, schedule)
+    with pytest.raises(Stopped):
+        halves(tmp_path / "stopped", 7, optimiser, schedule)
+    resumed = halves(tmp_path / "stopped", None, optimiser, schedule)
+    assert resumed[0] == whole[0], "the learning curves of both trainings"
+    assert all(torch.equal(v, whole[1][k]) for k, v in resumed[1].items())
+    assert resumed[2] == [1] * 9, "of 15 steps of the first nothing was done again, of the second the two whole epochs were not"
+
+
+def test_a_checkpoint_of_another_training_is_an_error_that_names_the_file_and_goes_away(tmp_path: Path) -> None:
+    halves(tmp_path, None, "adam", "constant")
+    (tmp_path / "training-1.pt").write_bytes((tmp_path / "training-1.pt").read_bytes()[:400])
+    with pytest.raises(DataDamaged, match=r"training-1\.pt is no state of this training"):
+        halves(tmp_path, None, "adam", "constant")
+    assert len(halves(tmp_path, None, "adam", "constant")[0]) == 10
+
+
+def test_nothing_is_written_where_nobody_keeps_checkpoints_or_training_is_short(tmp_path: Path) -> None:
+    module = nn.Linear(1, 1)
+    token = CHECKPOINTS.set(Checkpoints(tmp_path / "none"))
+    try:
+        train(module, lambda e: [torch.ones(1, 1)], lambda x: module(x).sum(), epochs=3, steps=1, lr=0.1, generators=())
+    finally:
+        CHECKPOINTS.reset(token)
+    assert not (tmp_path / "none").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..attacks._gradient import check_settings
 from ..detectors import _cnn
@@ -41,11 +42,12 @@ class Hardening:
             UsageError: for a detector whose head is no CNN.
         """
         settings = getattr(detector.settings, "head", None)
-        if not isinstance(settings, _cnn.SmallCNN):
+        if not isinstance(settings, _cnn.Head):
             raise UsageError(f"adversarial training needs a detector with a CNN head; found {type(detector.settings).__name__}")
         with seeded(seed):
             made = copy.deepcopy(detector)
             made.head.requires_grad_(True)
-            head = replace(settings, epochs=self.epochs, lr=self.lr, schedule="constant")
+            how: dict[str, Any] = {"epochs": self.epochs, "lr": self.lr}  # the paper's own net has a constant rate anyway
+            head = replace(settings, **how | ({"schedule": "constant"} if isinstance(settings, _cnn.SmallCNN) else {}))
             trained = _cnn.improve(made, pairs, head, seed)
         return with_facts(trained, **(facts_of(detector) | facts_of(trained) | {"weights": fingerprint(trained)[:16]}))

@@ -1,5 +1,6 @@
 """Classifiers: one file each, normalisation inside. A user's own comes in through External."""
 
+from ..paper_cnn import PaperCNN
 from ..types import ClassifierSettings
 from ._loading import load_classifier, named, save_classifier
 from .compact import CompactCNN
@@ -7,6 +8,11 @@ from .external import External
 from .picture import PictureCNN
 from .residual import ResidualCNN
 
-CLASSIFIERS: dict[str, type[ClassifierSettings]] = {"compact": CompactCNN, "picture": PictureCNN, "residual": ResidualCNN}
+CLASSIFIERS: dict[str, type[ClassifierSettings]] = {
+    "compact": CompactCNN,
+    "paper": PaperCNN,
+    "picture": PictureCNN,
+    "residual": ResidualCNN,
+}
 
-__all__ = ["CLASSIFIERS", "CompactCNN", "External", "PictureCNN", "ResidualCNN", "load_classifier", "named", "save_classifier"]
+__all__ = ["CLASSIFIERS", "CompactCNN", "External", "PaperCNN", "PictureCNN", "ResidualCNN", "load_classifier", "named", "save_classifier"]

@@ -1,5 +1,6 @@
 """Detectors and baselines: one file each. To add one, copy ``margin.py`` (no net) or ``spd.py`` (a CNN), add a line here and its test."""
 
+from ..paper_cnn import PaperCNN
 from ..types import Detector
 from ._cnn import FULL_RESOLUTION, REPLICA, SmallCNN
 from .black_share import BlackShare
@@ -54,6 +55,7 @@ __all__ = [
     "Mahalanobis",
     "Margin",
     "Margin2",
+    "PaperCNN",
     "PooledActivations",
     "SecondNet",
     "SmallCNN",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +13,12 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..evidence_set import Fittable
 from ..learned import seeded, with_facts
+from ..paper_cnn import PaperCNN
 from ..training import Schedule, train
 from ..types import Pairs
 from ._fitted import Fitted, assembled
+
+B = TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,18 @@ class SmallCNN:
         body = [block(channels, w, a), block(w, 2 * w, b), block(2 * w, 2 * w, c), nn.AdaptiveAvgPool2d(4), nn.Flatten()]
         return nn.Sequential(*body, nn.Dropout(self.dropout), nn.Linear(32 * w, 1), nn.Flatten(0))
 
+    def head(self, view: tuple[int, ...]) -> nn.Sequential:
+        """An untrained head for views of this shape (C, H, W): to scores (N,)."""
+        return self.build(view[0])
+
+    def descend(self, module: nn.Module, batches: Callable[[int], Iterable[B]], loss: Callable[[B], Tensor], steps: int) -> list[float]:
+        """Train a head of this description on any batches, so many an epoch; the mean loss of each epoch."""
+        how: dict[str, Any] = {"schedule": self.schedule, "generators": ()}
+        return train(module, batches, loss, epochs=self.epochs, steps=steps, lr=self.lr, **how)
+
+
+Head = SmallCNN | PaperCNN
+
 
 FULL_RESOLUTION = SmallCNN(strides=(1, 2, 2), epochs=6)
 REPLICA = SmallCNN(norm="none", epochs=10, lr=1e-3, schedule="constant", batch=50, dropout=0.6)
@@ -70,7 +86,7 @@ REPLICA = SmallCNN(norm="none", epochs=10, lr=1e-3, schedule="constant", batch=5
 
 def build(settings: Any, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
     """An unfitted detector with a CNN head for views of this shape."""
-    return assembled(settings, settings.head.build(view[0]), view, parts)
+    return assembled(settings, settings.head.head(view), view, parts)
 
 
 def fit(settings: Any, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
@@ -80,7 +96,7 @@ def fit(settings: Any, evidence: Fittable, labels: Tensor, *parts: nn.Module, se
         return improve(settings.build(pairs.shape, *parts), pairs, settings.head, seed)
 
 
-def improve(fitted: Fitted, pairs: Pairs, head: SmallCNN, seed: int) -> Fitted:
+def improve(fitted: Fitted, pairs: Pairs, head: Head, seed: int) -> Fitted:
     """Train a detector with a CNN head from where it is; ``head`` says how. The caller seeds torch."""
     half = min(head.batch // 2, len(pairs))
     device = next(iter(pairs.batches(1, None)))[0].device
@@ -92,14 +108,6 @@ def improve(fitted: Fitted, pairs: Pairs, head: SmallCNN, seed: int) -> Fitted:
         return F.binary_cross_entropy_with_logits(scores, torch.cat([scores.new_zeros(len(natural)), scores.new_ones(len(adversarial))]))
 
     steps = len(pairs) // half
-    curve = train(
-        fitted.head,
-        lambda e: pairs.batches(half, seed * 1_000_003 + e),
-        loss,
-        epochs=head.epochs,
-        steps=steps,
-        lr=head.lr,
-        schedule=head.schedule,
-    )
+    curve = head.descend(fitted.head, lambda e: pairs.batches(half, seed * 1_000_003 + e), loss, steps)
     fitted.head.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return with_facts(fitted.eval(), learning_curve=curve)

@@ -19,7 +19,7 @@ class ID:
         head: settings of the CNN.
     """
 
-    head: _cnn.SmallCNN = field(default_factory=_cnn.SmallCNN)
+    head: _cnn.Head = field(default_factory=_cnn.SmallCNN)
     needs: ClassVar[frozenset[str]] = frozenset()
     group = "image"
     description = "the pixels"

@@ -24,7 +24,7 @@ class IDPlus:
         head: settings of the CNN.
     """
 
-    head: _cnn.SmallCNN = _cnn.FULL_RESOLUTION
+    head: _cnn.Head = _cnn.FULL_RESOLUTION
     needs: ClassVar[frozenset[str]] = frozenset()
     group = "image"
     title = "ID+"

@@ -32,7 +32,7 @@ class JSD:
     """
 
     target: Literal["pred", "sum", "prob", "full"] = "pred"
-    head: _cnn.SmallCNN = field(default_factory=_cnn.SmallCNN)
+    head: _cnn.Head = field(default_factory=_cnn.SmallCNN)
     group = "image"
     description = "the pixels and the classifier's gradient"
     reads, seeded, candidate = "the image", True, False

@@ -18,7 +18,7 @@ class SMD:
         head: settings of the CNN.
     """
 
-    head: _cnn.SmallCNN = field(default_factory=_cnn.SmallCNN)
+    head: _cnn.Head = field(default_factory=_cnn.SmallCNN)
     needs = frozenset({"map"})
     group = "saliency"
     description = "the saliency map"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import shutil
 import sys
@@ -23,6 +24,7 @@ from ..progress import ticking
 from ..renamed import translated, translated_columns
 from ..rows import Column, Rows, at_once, id_bytes, ids_from
 from ..store import JSON, Store
+from ..training import CHECKPOINTS, Checkpoints
 from .handles import Chosen, Found, Handle
 
 # --- computing -------------------------------------------------------------------------------------------------
@@ -38,10 +40,27 @@ def compute(store: Store, path: Path, h: Handle, args: dict[str, Any], facts: di
         if h.step.each_image:
             _each_image(store, path, h, args, facts)
         else:
-            _whole(store, path, h, h.step.function(**args), facts, began)
+            with checkpointed(path):
+                out = h.step.function(**args)
+            _whole(store, path, h, out, facts, began)
     except Error as e:
         e.add_note(f"in step {h.step.name} ({h.slug})")
         raise
+
+
+@contextlib.contextmanager
+def checkpointed(path: Path) -> Iterator[None]:
+    """Trainings inside go on where they were when this result was computed last; what they kept is swept when the result is whole."""
+    token = CHECKPOINTS.set(Checkpoints(_parts(path)))
+    try:
+        yield
+    finally:
+        CHECKPOINTS.reset(token)
+
+
+def _parts(path: Path) -> Path:
+    """Where pieces of a result lie until it is whole."""
+    return path.with_name(path.name + ".parts")
 
 
 def _whole(store: Store, path: Path, h: Handle, out: Any, facts: dict[str, JSON], began: float) -> None:
@@ -97,7 +116,7 @@ def _each_image(store: Store, path: Path, h: Handle, args: dict[str, Any], facts
         raise UsageError(f"step {h.step.name} has no images to work on")
     for other in inputs[1:]:
         assert len(other) == count and (other.ids == inputs[0].ids).all(), f"{h.step.name}: rows are not aligned"
-    folder = path.with_name(path.name + ".parts")
+    folder = _parts(path)
     starts = list(range(0, count, h.step.shard))
     seconds = 0.0
     batch = at_once(h.step.batch, max(r.values for r in inputs))

@@ -177,6 +177,10 @@ class Handle:
             raise UsageError(f"unknown role {role!r}; there are: {', '.join(ROLES)}")
         return make_handle(_take_role, {"rows": self, "role": role}, None, self.numerics)
 
+    def roles(self, *roles: str) -> Handle:
+        """The rows of several roles, one after the other; their role is the first."""
+        return make_handle(_take_roles, {"rows": self, "roles": list(roles)}, None, self.numerics)
+
     def first(self, count: int) -> Handle:
         """The first rows only; the classes are in proportion in them."""
         return make_handle(_take_first, {"rows": self, "count": count}, None, self.numerics)
@@ -259,6 +263,14 @@ def _take_role(rows: Rows, role: str) -> Rows:
     """The rows with this role, in rank order."""
     mine = np.flatnonzero(rows.column("role") == ROLES.index(role))
     return rows.take(mine[np.argsort(rows.column("rank", mine), kind="stable")], role=role)
+
+
+@step("_take_roles", stored=False)
+def _take_roles(rows: Rows, roles: list[str]) -> Rows:
+    """The rows with these roles, each role in rank order."""
+    role, rank = rows.column("role"), rows.column("rank")
+    mine = [np.flatnonzero(role == ROLES.index(r)) for r in roles]
+    return rows.take(np.concatenate([m[np.argsort(rank[m], kind="stable")] for m in mine]), role=roles[0])
 
 
 @step("lend", stored=False)

@@ -221,6 +221,7 @@ def test_a_new_argument_of_a_step_with_a_default_changes_no_key(tmp_path: Path) 
 STEPS = [
     "_take_first",
     "_take_role",
+    "_take_roles",
     "attack_defended",
     "attack_images",
     "binarization",
