@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
 import statistics
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_names_are_files(folder: str) -> None:
     files = {p.stem for p in (ROOT / folder).glob("*.py") if not p.stem.startswith("_")} - set(BY_HAND)
     assert files == set(FOLDERS[folder])
     for name, kind in FOLDERS[folder].items():
-        assert kind.__module__ == f"salientry.{folder}.{name}"
+        assert getattr(importlib.import_module(f"salientry.{folder}.{name}"), kind.__name__) is kind
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -17,7 +17,7 @@ from salientry.experiment.records import export
 from salientry.experiment.run import Outcome, Run
 from salientry.experiment.sanity import SanityCheck
 from salientry.protocol import STRICT
-from salientry.recipes.paper import build
+from salientry.recipes.experiment import build
 from salientry.recipes.paper_config import Config
 from salientry.saliency import Eq2, Fill, Trunk, UNet
 from salientry.types import Roles

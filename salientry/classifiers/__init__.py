@@ -1,10 +1,10 @@
 """Classifiers: one file each, normalisation inside. A user's own comes in through External."""
 
-from ..paper_cnn import PaperCNN
 from ..types import ClassifierSettings
 from ._loading import load_classifier, named, save_classifier
 from .compact import CompactCNN
 from .external import External
+from .paper import PaperCNN
 from .picture import PictureCNN
 from .residual import ResidualCNN
 

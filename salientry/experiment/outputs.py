@@ -42,6 +42,7 @@ class Outputs:
         sanity: per-image figures of maps.
         map_checks: sanity checks of saliency models.
         strength: whether each attack attacks.
+        sets: image sets that stand in the records although no detector scored them.
         scores: scores of image sets, each by one detector.
         shifts: how far maps move.
         gradients: sizes of input gradients.
@@ -60,6 +61,7 @@ class Outputs:
     sanity: list[Handle] = field(default_factory=list)
     map_checks: list[Handle] = field(default_factory=list)
     strength: list[Handle] = field(default_factory=list)
+    sets: list[Handle] = field(default_factory=list)
     scores: list[Scored] = field(default_factory=list)
     shifts: list[Handle] = field(default_factory=list)
     gradients: list[Handle] = field(default_factory=list)
@@ -75,8 +77,9 @@ class Outputs:
 
     @property
     def images(self) -> list[Handle]:
-        """The image sets of the scores, each once: records hold their columns, so whoever computes for records wants them too."""
-        return list({images.fingerprint: images for scored in self.scores for images in scored.sets}.values())
+        """The image sets of the records, each once: records hold their columns, so whoever computes for records wants them too."""
+        scored = (images for one in self.scores for images in one.sets)
+        return list({images.fingerprint: images for images in (*self.sets, *scored)}.values())
 
     @property
     def read(self) -> list[Handle]:

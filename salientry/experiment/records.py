@@ -177,6 +177,9 @@ def gather(run: Run, outputs: Outputs, outcome: Outcome, about: dict[str, JSON])
     for h in outputs.sanity:
         if h.fingerprint not in lost:
             collected.add_set(run.get(h), h.fingerprint, (*SANITY_COLUMNS, "predicted"), "sanity")
+    for h in outputs.sets:
+        if h.fingerprint not in lost:
+            collected.add_set(run.get(h), h.fingerprint, SET_COLUMNS, "images")
     for scored in outputs.scores:
         if scored.scores.fingerprint not in lost:
             collected.add_scores(scored)

@@ -32,7 +32,7 @@ from ..experiment.sanity import SanityCheck
 from ..protocol import STRICT
 from ..saliency import Eq2, Fill, SimpleClassifier, Trunk, UNet
 from ..store import one_of
-from .paper import build, further_detectors
+from .experiment import build, further_detectors
 from .paper_config import Config
 
 SMALL = 8 / 255  # a budget that natural images are usually attacked with; the paper's is 51/255

@@ -19,7 +19,7 @@ from ..experiment.steps import saliency_map
 from ..experiment.white_box import attack_defended, binarization, harden, known_weak_detectors, passes, right_ones
 from ..keys import name_of
 from ..protocol import PUBLISHED, EvaluationProtocol
-from .paper import Experiment
+from .experiment import Experiment
 
 MARKS = [1, 2, 5, 10, 20]  # passes after which the paper's attacks are looked at; the paper has 5
 PASSES = 5

@@ -25,7 +25,7 @@ from ..experiment.run import Run
 from ..experiment.sanity import SanityCheck
 from ..protocol import STRICT, EvaluationProtocol
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
-from .paper import further_detectors, prepare
+from .experiment import further_detectors, prepare
 from .paper_config import Config
 from .paper_white_box import WhiteBoxConfig, attack_white_box
 

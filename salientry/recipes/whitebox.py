@@ -26,8 +26,8 @@ from ..experiment.outputs import Outputs
 from ..experiment.run import Run
 from ..store import one_of
 from . import fast, smoke
+from .experiment import further_detectors, prepare
 from .fast import FINE
-from .paper import further_detectors, prepare
 from .paper_config import Config
 from .paper_white_box import WhiteBoxConfig, attack_white_box
 

@@ -32,7 +32,7 @@ from salientry.experiment.records import export
 from salientry.experiment.run import Run
 from salientry.learned import facts_of
 from salientry.protocol import PUBLISHED, STRICT
-from salientry.recipes.paper import prepare
+from salientry.recipes.experiment import prepare
 from salientry.recipes.paper_white_box import Target, WhiteBoxExperiment
 from salientry.recipes.smoke import digits, smoke
 from salientry.results.scores import Scores

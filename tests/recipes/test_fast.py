@@ -23,9 +23,9 @@ from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export, rounded
 from salientry.experiment.run import Run
 from salientry.metrics import auroc
+from salientry.recipes.experiment import build
 from salientry.recipes.fast import CONFIGS, SMALL_BIM, fast
 from salientry.recipes.fast import config as table_config
-from salientry.recipes.paper import build
 from salientry.renamed import translated
 from salientry.report.report import Made, verify, write
 from salientry.results import steps

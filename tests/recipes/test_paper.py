@@ -1,219 +1,125 @@
-"""The experiment on a finished tiny run: what depends on what, what was computed, and what stops it."""
+"""The recipe at the paper's size: its settings are the paper's, and every part of it runs, small, on digits."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-import torch
-from torch import Tensor
 
-from salientry.attacks import BIM, DeepFool
-from salientry.batches import Batch
-from salientry.cli import running
-from salientry.errors import AttackTooWeak
-from salientry.evidence import Evidence
-from salientry.experiment.describe import attack_settings, networks
-from salientry.experiment.handles import Handle
+from salientry.attacks import BIM, FGSM, JSMA, MIM, CarliniWagner, DeepFool
+from salientry.datasets import Digits
+from salientry.errors import UsageError
 from salientry.experiment.outputs import Outputs
-from salientry.experiment.records import guard_of
+from salientry.experiment.records import export
 from salientry.experiment.run import Run
-from salientry.experiment.scoring import Scored, set_name
-from salientry.keys import label
-from salientry.learned import frozen
-from tests.cli.conftest import Cli
-from tests.graph import scoring, upstream
-from tests.tiny import ATTACKS, tiny
+from salientry.paper_cnn import PaperCNN
+from salientry.recipes.paper import CONFIGS, PARTS, PaperConfig, build, paper
+from salientry.report.report import write
+from salientry.results.numbers import numbers
+from salientry.results.scores import Scores
+from salientry.types import Roles
 
-FEEBLE = BIM(eps=0.001, step_size=0.0005)
+NET = PaperCNN(blocks=((1, 8, 3), (1, 8, 3)), dense=(16,), dropout=0.2, epochs=12, batch=20)
+FAST = {"fgsm": FGSM(), "deepfool": DeepFool(steps=5), "deepfool2": DeepFool(steps=2)}
+TINY = PaperConfig(Digits(roles=Roles(400, 0, 50, 40, 60)), NET, 1, FAST)
+
+
+@pytest.mark.parametrize(
+    ("data", "eps", "step", "theta"), [("mnist", 0.15, 0.015, 0.05), ("cifar10", 0.15, 0.015, 0.05), ("assira", 0.025, 0.0025, 0.025)]
+)
+def test_attacks_are_those_of_figure_4(data: str, eps: float, step: float, theta: float) -> None:
+    a = CONFIGS[data].attacks
+    assert (a["bim"], a["mim"]) == (BIM(eps, step), MIM(eps, step)) and a["bim"].steps == a["mim"].steps == 10
+    assert a["fgsm"] == FGSM(0.025 if data == "assira" else 0.2)
+    assert a["cw"] == CarliniWagner(search_steps=3, steps=1000, lr=5e-3, initial_const=0.01, confidence=0.0)
+    assert a["deepfool2"].steps == 2 and a["deepfool"].steps == 50
+    assert a["jsma"] == JSMA(theta=theta)
+    assert len(CONFIGS[data].grid) == 6, "six attacks; DeepFool once"
+
+
+@pytest.mark.parametrize(("data", "images"), [("mnist", (60_000, 10_000)), ("cifar10", (50_000, 10_000)), ("assira", (2_370, 630))])
+def test_the_split_is_the_papers(data: str, images: tuple[int, int]) -> None:
+    roles = CONFIGS[data].data.roles
+    assert (roles.train + roles.validation + roles.detector_train, roles.calibration + roles.test) == images
 
 
 @pytest.fixture(scope="module")
-def outcome(finished: Path, finished_store: Path) -> tuple[Run, Outputs]:
-    run = Run(finished_store)
-    return run, tiny(run)
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("paper")
 
 
-def roles(handles: dict[str, Handle]) -> set[str]:
-    return {h.args["role"] for h in handles.values() if "role" in h.args}
+def run_of(store: Path, part: str, attack: str = "") -> tuple[Run, Outputs, pd.DataFrame]:
+    """A part, computed on what the parts before it left; its numbers."""
+    run = Run(store / "store")
+    outputs = build(run, TINY, part, attack, 1, 60, 50, "margin", 4)
+    about: dict[str, Any] = {"recipe": "paper", "parameters": {}, "seed": 0, "numerics": "float32"}
+    export(run, outputs, run.compute(outputs.read), store / part, about)
+    return run, outputs, numbers(Scores.read(store / part))
 
 
-def names(handles: dict[str, Handle]) -> set[str]:
-    return {h.step.name for h in handles.values() if h.step}
+def test_nets_are_trained_on_train_and_validation_together(store: Path) -> None:
+    run, outputs, found = run_of(store, "nets")
+    rows = run.get(outputs.classifier.args["rows"])
+    assert len(rows) == 450 and len(np.unique(rows.ids)) == 450
+    (natural,) = (h for h in outputs.sets if run.get(h).facts["role"] == "test")
+    right = run.get(natural).column("label") == run.get(natural).column("predicted")
+    accuracy = found[found["kind"] == "accuracy"]
+    assert len(right) == 50 and accuracy["value"].tolist() == [pytest.approx(right.mean())]
+    assert right.mean() > 0.5, "it has learnt"
 
 
-# --- what depends on what --------------------------------------------------------------------------------------------
+def test_a_slice_of_one_attack_uses_the_nets_that_are_there(store: Path) -> None:
+    run, outputs, found = run_of(store, "attacks", "fgsm")
+    assert {"train_classifier", "fit_encoder"} <= {h.step.name for h in run.order(outputs.read) if h.step}
+    made = run.compute(build(run, TINY, "attacks", "deepfool", 1, 60, 50, "margin", 4).read).made
+    steps = [h.step.name for h, _ in made if h.step]
+    assert not {"train_classifier", "fit_encoder", "sanity"} & set(steps)
+    assert [h.slug for h, _ in made if h.step and h.step.name == "attack_images"] == ["DeepFool-steps=5"]
+    assert found[found["measure"] == "linf"].set_index("attack")["value"].to_dict() == {"FGSM": pytest.approx(0.2, abs=1e-6)}
 
 
-def test_the_choice_reads_neither_calibration_nor_test_images(outcome: tuple[Run, Outputs]) -> None:
-    choice = outcome[1].choice[-1]
-    assert choice.step is not None and choice.step.name == "choose_detector"
-    stands = upstream(choice)
-    assert roles(stands) == {"train", "detector_train", "validation"}
-    assert {scoring(h) for h in stands.values()} == {"", "validation"}
-    assert {"fit_detector", "fit_fusion", "unseen_rates", "scores"} <= names(stands)
+def test_every_detector_has_the_classifiers_architecture_and_is_tested_on_every_attack(store: Path) -> None:
+    run, outputs, found = run_of(store, "grid", "fgsm")
+    detectors = {s.detector.fingerprint: run.get(s.detector) for s in outputs.scores}
+    assert sorted(type(d.settings).__name__ for d in detectors.values()) == ["ID", "JSD", "Margin", "Margin2", "SMD", "SPD"]
+    assert all(d.settings.head == NET for d in detectors.values() if hasattr(d.settings, "head"))
+    balanced = found[(found["kind"] == "detection") & (found["measure"] == "accuracy")]
+    assert set(zip(balanced["detector"], balanced["tested_on"], strict=True)) >= {
+        (d, a) for d in ("ID", "JSD", "SMD", "SPD", "Margin2") for a in ("FGSM", "DeepFool-steps=5")
+    }
 
 
-def test_the_choice_is_calibrated_only_when_it_is_made(outcome: tuple[Run, Outputs]) -> None:
-    outputs = outcome[1]
-    parts = outputs.guard
-    assert parts is not None
-    assert parts.detector.fingerprint == outputs.choice[-1].fingerprint
-    assert parts.calibrated.args["detector"].fingerprint == parts.detector.fingerprint
-    assert roles(upstream(parts.calibrated)) == {"train", "detector_train", "validation", "calibration"}
-    assert len(parts.calibrated.args["sets"]) == 1
+def test_the_combined_detectors_meet_all_attacks(store: Path) -> None:
+    run, outputs, _ = run_of(store, "combined")
+    assert {tuple(run.get(s.detector).facts["of"]) for s in outputs.scores} == {("FGSM", "DeepFool-steps=5")}
 
 
-def test_thresholds_are_frozen_before_a_test_image_is_scored(outcome: tuple[Run, Outputs]) -> None:
-    run, outputs = outcome
-    tested = 0
-    for h in run.order(list(outputs)):
-        assert h.step is not None
-        if scoring(h).endswith("test"):
-            calibrated = h.args["calibrated"]
-            assert calibrated.args["detector"].fingerprint == h.args["detector"].fingerprint
-            assert "test" in roles(upstream(h)) and "test" not in roles(upstream(calibrated))
-            tested += 1
-        elif h.step.name.startswith(("fit_", "train_", "gate", "sanity", "unseen", "choose", "scores")):
-            assert "test" not in roles(upstream(h)), h.step.name
-        if h.step.name.startswith(("fit_", "train_", "gate", "sanity", "unseen", "choose")):
-            assert "calibration" not in roles(upstream(h)), h.step.name
-    assert tested > 100
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_has_a_page(store: Path, part: str) -> None:
+    write(store / part)
+    page = (store / part / "report.html").read_text()
+    assert "Traceback" not in page and len(page) > 5000
 
 
-# --- what was computed ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"dataset": "svhn"}, "unknown data set 'svhn'"),
+        ({"part": "all"}, "unknown part 'all'"),
+        ({"part": "attacks", "attack": "pgd"}, "unknown attack 'pgd'"),
+        ({"part": "nets", "attack": "fgsm"}, "no slice of one attack"),
+        ({"loss": "tv"}, "unknown loss 'tv'"),
+        ({"pairs": 50_001}, "pairs must lie in"),
+        ({"seeds": 0}, "seeds must be 1 or more"),
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path: Path, given: dict[str, Any], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        paper(Run(tmp_path), **given)
 
 
-def seen(run: Run, outputs: Outputs, images: Handle, needs: Any) -> tuple[Evidence, Tensor]:
-    """The evidence of images, made by the nets themselves, and the images."""
-    rows = run.get(images)
-    x = Batch(rows, np.arange(len(rows))).image
-    f, s = run.get(outputs.classifier), run.get(outputs.map_checks[0])
-    with frozen(f, s):
-        look = Evidence(f, s, x, frozenset(needs))
-        for part in needs:
-            getattr(look, part)
-    return look, x
-
-
-def scored(outputs: Outputs, what: str) -> Iterator[Scored]:
-    yield from (s for s in outputs.scores if scoring(s.scores) == what)
-
-
-def calibration_of(outputs: Outputs, tested: Scored) -> Scored:
-    return next(s for s in outputs.scores if s.scores.fingerprint == tested.scores.args["calibrated"].fingerprint)
-
-
-def near(found: Any, expected: Tensor) -> None:
-    expected_ = expected.numpy()
-    assert np.isfinite(expected_).all()
-    np.testing.assert_allclose(found, expected_, atol=1e-5 * max(1.0, float(np.abs(expected_).max())), rtol=1e-4)
-
-
-def test_stored_scores_are_those_of_the_nets_on_the_images(outcome: tuple[Run, Outputs]) -> None:
-    """Of each kind of detector one, on naturals and on the first attack, under its thresholds' own images too."""
-    run, outputs = outcome
-    done: set[str] = set()
-    for s in scored(outputs, "test"):
-        fit = s.detector
-        kind = f"{fit.slug.split('-')[0]} {fit.args['protocol'].name} {fit.args['protocol'].paired}"
-        if kind in done or fit.args.get("scheme"):
-            continue
-        done.add(kind)
-        detector, calibrated = run.get(fit), calibration_of(outputs, s)
-        for one, images in [(s, s.sets[0]), (s, s.sets[1]), (calibrated, calibrated.sets[0])]:
-            look, _ = seen(run, outputs, images, detector.needs)
-            with torch.no_grad():
-                near(run.get(one.scores).arrays[set_name(run.get(images).facts)], detector(look))
-    assert len(done) > 20
-
-
-def test_stored_scores_of_fusions_are_those_of_the_nets_on_the_images(outcome: tuple[Run, Outputs]) -> None:
-    run, outputs = outcome
-    for s in list(scored(outputs, "fusion test"))[:3]:
-        fused, calibrated = run.get(s.detector), calibration_of(outputs, s)
-        for one, images in [(s, s.sets[0]), (s, s.sets[1]), (s, s.sets[-1]), (calibrated, calibrated.sets[0])]:
-            look, _ = seen(run, outputs, images, fused.needs)
-            with torch.no_grad():
-                near(run.get(one.scores).arrays[set_name(run.get(images).facts)], fused(look))
-
-
-def test_the_guard_that_is_left_behind_is_the_chosen_one(outcome: tuple[Run, Outputs]) -> None:
-    run, outputs = outcome
-    made = guard_of(run, outputs)
-    assert made is not None
-    _, _, detector, threshold, level, scores = made
-    why = run.record(outputs.choice[-1])["value"]
-    assert vars(detector)["facts"]["choice"] == why
-    assert vars(detector)["facts"]["detector"] == why["chosen"]
-    assert why["worst"][why["chosen"]] == max(why["worst"].values())
-    assert set(why["rates"]["Fused"]) == {label(a) for a in ATTACKS}
-    assert level == 0.05 and (scores > threshold).mean() <= 0.05
-
-
-def test_settings_and_networks_are_read_off_what_ran(outcome: tuple[Run, Outputs], finished: Path) -> None:
-    run, outputs = outcome
-    attacks = {a["label"]: a for a in attack_settings(run, outputs)}
-    assert set(attacks) == {label(a) for a in (*ATTACKS, DeepFool(steps=2))}
-    cw = attacks[label(ATTACKS[1])]
-    assert (cw["attack"], cw["eps"], cw["settings"]["steps"], cw["defaults"]["steps"]) == ("CarliniWagner", None, 40, 1000)
-    assert attacks["FGSM"]["settings"] == attacks["FGSM"]["defaults"] and attacks["FGSM"]["eps"] == ATTACKS[0].eps
-    nets = {n["name"]: n for n in networks(run, outputs, set())}
-    for name, h in (("classifier", outputs.classifier), ("saliency model", outputs.map_checks[0])):
-        assert nets[name]["weights"] == sum(p.numel() for p in run.get(h).parameters())
-    heads = dict[str, set[int]]()
-    for s in scored(outputs, "test"):
-        fitted = run.get(s.detector)
-        facts = vars(fitted)["facts"]
-        if facts["scheme"] in ("paired", "replica"):
-            name = facts["detector"] + (" (replica)" if facts["scheme"] == "replica" else "")
-            heads.setdefault(name, set()).add(sum(p.numel() for p in fitted.head.parameters()))
-    assert {n: {v["weights"]} for n, v in nets.items() if n not in ("classifier", "saliency model")} == heads
-    assert nets["Margin"]["layers"] == ["logistic, 1 columns"]
-    assert any(layer.startswith("conv") for layer in nets["SMD (replica)"]["layers"])
-    body = json.loads((finished / "records.json").read_text())
-    assert body["networks"] == list(nets.values()) and body["attacks"] == list(attacks.values())
-    lost = {h.fingerprint for h in outputs.map_checks}
-    assert "saliency model" not in {n["name"] for n in networks(run, outputs, lost)}
-
-
-# --- what stops it --------------------------------------------------------------------------------------------------
-
-
-def feeble(run: Run, action: str = "mark") -> Outputs:
-    return tiny(run, action, attacks=(ATTACKS[0], FEEBLE))
-
-
-@pytest.fixture
-def home(finished: Path, finished_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store of one's own that holds the finished run: nets need not be trained again."""
-    shutil.copytree(finished_store, tmp_path / "home", copy_function=os.link)
-    monkeypatch.setenv("SALIENTRY_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("SALIENTRY_WORKERS", "1")
-    return tmp_path / "home"
-
-
-def test_an_attack_that_does_not_attack_stops_the_run(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Run(home)
-    before = set(home.glob("fit_detector/*"))
-    with pytest.raises(AttackTooWeak, match=r"BIM-eps=0\.001.* fools \d+\.\d% of the \d+ images .* at least 90% expected") as caught:
-        run.compute(list(feeble(run)))
-    assert any("in step strong_enough" in note for note in caught.value.__notes__)
-    assert set(home.glob("fit_detector/*")) == before, "reported before a detector is trained on it"
-    monkeypatch.setattr(running, "recipe_named", lambda name: feeble)
-    Cli("run", "feeble", "--out", tmp_path / "out").refused(1, label(FEEBLE), "at least 90% expected", "in step strong_enough")
-    assert not (tmp_path / "out" / "report.html").exists()
-
-
-def test_fgsm_may_be_weak_and_its_share_is_recorded(finished: Path) -> None:
-    strength = {s["attack"]: s for s in json.loads((finished / "records.json").read_text())["strength"]}
-    assert set(strength) == {label(a) for a in (*ATTACKS, DeepFool(steps=2))}
-    assert [strength[label(a)]["least"] for a in (*ATTACKS, DeepFool(steps=2))] == [0.0, 0.9, 0.0]
-    assert all(s["n"] >= 80 for s in strength.values())
-    assert strength[label(ATTACKS[1])]["fooled"] >= 0.9
+def test_parts_are_named_in_the_recipes_words() -> None:
+    assert all(f"``{part}``" in (paper.__doc__ or "") for part in PARTS)
