@@ -37,6 +37,7 @@ RECIPES = ("smoke", "fast", "whitebox", "paper")
 PARTS = ("report.html", "report.json", "gallery.json", "gallery.safetensors", "check.json")
 PICTURES = ("natural.png", "natural-map.png", "attacked.png", "attacked-map.png")
 NETS = ("guard/guard.json", "guard/guard*.safetensors", "classifier/classifier.json", "classifier/classifier*.safetensors")
+LONG, TOO_LONG = 120.0, 2 * 90 * 60.0  # seconds from which a run says first how long it is, and that a GPU would help
 Say = Callable[[str], Any]
 
 
@@ -95,10 +96,11 @@ def planned(name: str, settings: list[str], *, device: str, seed: int, numerics:
     recipe = recipe_named(name)
     given = parameters(recipe, settings)
     run = Run(seed=seed, device=device, numerics=numerics)
-    wanted = recipe(run, **given).read
-    missing, order = {h.fingerprint for h in run.missing(wanted)}, run.order(wanted)
-    recorded = _recorded(run, order)
-    found = [_planned(run, h, recorded) for h in order if h.fingerprint in missing or run.done(h)]
+    outputs = recipe(run, **given)
+    wanted = outputs.read
+    todo, order = run.missing(wanted), run.order(wanted)
+    missing, expected = {h.fingerprint for h in todo}, _seconds(run, outputs, todo, order)
+    found = [_planned(run, h, expected) for h in order if h.fingerprint in missing or run.done(h)]
     failed = {p.handle.fingerprint for p in found if p.failed}
     if failed:
         stands = {p.handle.fingerprint for p in found if p.word == "left" and failed & {u.fingerprint for u in run.order(p.handle.inputs)}}
@@ -130,9 +132,9 @@ class _Planned:
         return f"{self.word}  {number}  {self.kind} {self.handle.slug}{': FAILED' if self.failed else ''}"
 
 
-def _planned(run: Run, h: Handle, recorded: dict[tuple[str, str], float]) -> _Planned:
+def _planned(run: Run, h: Handle, expected: dict[str, float | None]) -> _Planned:
     if not run.done(h):
-        return _Planned(h, "left", _expected(h, recorded), False)
+        return _Planned(h, "left", expected.get(h.fingerprint), False)
     body = run.record(h)
     return _Planned(h, "done", body["seconds"], bool(body.get("failed")))
 
@@ -182,6 +184,16 @@ def _recorded(run: Run, order: list[Handle]) -> dict[tuple[str, str], float]:
 
 def _seedless(slug: str) -> str:
     return re.sub(r"-seed\d+$", "", slug)
+
+
+def _seconds(run: Run, outputs: Outputs, left: list[Handle], order: list[Handle]) -> dict[str, float | None]:
+    """How long each missing step is expected to take, by key; None where nobody knows."""
+    if not left:
+        return {}
+    if outputs.expected is not None:
+        return dict(outputs.expected(left))
+    recorded = _recorded(run, order)
+    return {h.fingerprint: _expected(h, recorded) for h in left}
 
 
 def _expected(h: Handle, recorded: dict[tuple[str, str], float]) -> float | None:
@@ -278,8 +290,10 @@ def computed(run: Run, outputs: Outputs, say: Say, display: ProgressDisplay | No
     """Compute what the records of these outputs need, and say how much of it was there."""
     wanted = outputs.read
     todo = run.missing(wanted)
-    recorded = _recorded(run, run.order(wanted)) if todo else {}
-    seconds = {h.fingerprint: _expected(h, recorded) or 0.0 for h in todo}
+    seconds = {key: s or 0.0 for key, s in _seconds(run, outputs, todo, run.order(wanted)).items()}
+    if (total := sum(seconds.values())) > LONG:
+        device = "" if run.device != "cpu" else "; --device cuda is for a GPU" if total > TOO_LONG else ""
+        say(f"{len(todo)} steps, about {total / 60:.0f} minutes of one thread; a call that is stopped goes on where it was{device}")
     if display is not None and todo:
         display.expect(seconds)
     with warnings.catch_warnings(record=True) as caught:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from .handles import Handle
@@ -55,6 +55,7 @@ class Outputs:
         hardened: detectors after each round of adversarial training.
         compact: records are kept small: compressed, and scores rounded.
         class_names: by number; empty where the data set has none but numbers.
+        expected: seconds of steps on this machine by key, told before anything is computed; None: of recorded runs.
     """
 
     classifier: Handle
@@ -74,6 +75,7 @@ class Outputs:
     hardened: list[Handle] = field(default_factory=list)
     compact: bool = False
     class_names: tuple[str, ...] = ()
+    expected: Callable[[list[Handle]], dict[str, float]] | None = None
 
     @property
     def images(self) -> list[Handle]:

@@ -17,7 +17,7 @@ Result:    not recorded yet
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +40,12 @@ from ..protocol import PUBLISHED, EvaluationProtocol
 from ..protocol import REPLICA as UNPAIRED
 from ..saliency import Eq2, Gradient, MarginLoss, SimpleClassifier, UNet
 from ..store import one_of
-from ..types import Roles
+from ..types import Roles, Shape
+from .paper_cost import Cost
 
 PARTS = ("nets", "attacks", "grid", "combined")
 LOSSES: dict[str, Eq2 | MarginLoss] = {"margin": MarginLoss(), "eq2": Eq2()}
 SHOWN, FEW = 500, 200  # images on which maps are checked; that tell how a detector trained
-SMALL = 0.025, 0.0025  # budget and step on ASSIRA
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,14 @@ class PaperConfig:
 
     Attributes:
         data: with the standard split: the classifier is trained on *train* and *validation* together, as the paper re-trains it.
+        shape: of its images.
         net: the classifier, and every detector's head.
         scales: how often the saliency model's encoder halves the image.
         attacks: as printed in Figure 4, by the names of ``ATTACKS``; ``deepfool2`` stops after two steps, as printed too.
     """
 
     data: Any
+    shape: Shape
     net: PaperCNN
     scales: int
     attacks: dict[str, Any]
@@ -79,10 +81,13 @@ def _attacks(eps: float, budget: tuple[float, float], theta: float) -> dict[str,
     return weak | {"cw": CarliniWagner(), "deepfool": DeepFool(), "jsma": JSMA(theta=theta), "deepfool2": DeepFool(steps=2)}
 
 
+STANDARD = _attacks(0.2, (0.15, 0.015), 0.05)
 CONFIGS = {
-    "mnist": PaperConfig(MNIST(Roles(54_000, 0, 6_000, 5_000, 5_000)), MNIST_NET, 2, _attacks(0.2, (0.15, 0.015), 0.05)),
-    "cifar10": PaperConfig(CIFAR10(Roles(45_000, 0, 5_000, 5_000, 5_000)), CIFAR10_NET, 3, _attacks(0.2, (0.15, 0.015), 0.05)),
-    "assira": PaperConfig(ASSIRA(Roles(2_133, 0, 237, 315, 315)), ASSIRA_NET, 3, _attacks(0.025, SMALL, 0.025)),
+    "mnist": PaperConfig(MNIST(Roles(54_000, 0, 6_000, 5_000, 5_000)), Shape(1, 28, 28, 10), MNIST_NET, 2, STANDARD),
+    "cifar10": PaperConfig(CIFAR10(Roles(45_000, 0, 5_000, 5_000, 5_000)), Shape(3, 32, 32, 10), CIFAR10_NET, 3, STANDARD),
+    "assira": PaperConfig(
+        ASSIRA(Roles(2_133, 0, 237, 315, 315)), Shape(3, 112, 112, 2), ASSIRA_NET, 3, _attacks(0.025, (0.025, 0.0025), 0.025)
+    ),
 }
 
 
@@ -168,6 +173,7 @@ class PaperExperiment:
         held = run.do(classify, images["validation"].first(min(SHOWN, config.data.roles.validation)), f)
         measured = run.do(sanity, held, f, s)
         found = Outputs(classifier=f, sanity=[measured], compact=True, class_names=getattr(config.data, "class_names", ()))
+        found.expected = self.expected(settings)
         found.map_checks.append(run.do(sanity_check, measured, s, SanityCheck(action="mark")))
         variant = EvidenceVariant(found.map_checks[0])
         seen = run.do(classify, everything.first(self.pairs if part in ("grid", "combined") else min(self.pairs, SHOWN)), f)
@@ -191,6 +197,15 @@ class PaperExperiment:
             for detector, protocol, seed in self.trials():
                 found.scores += evaluate(image_sets, detector, protocol, training, tests, variant, seed=seed).outputs
         return found
+
+    def expected(self, saliency: UNet) -> Callable[[list[Handle]], dict[str, float]]:
+        """How long steps take on this machine; nothing is timed before somebody asks."""
+
+        def seconds(todo: list[Handle]) -> dict[str, float]:
+            config = self.config
+            return Cost.measured(config.data.roles, config.net, saliency, config.shape, self.run.device).seconds(todo)
+
+        return seconds
 
     def trials(self) -> Iterator[tuple[Any, EvaluationProtocol, int]]:
         """The paper's detectors with the classifier's own architecture, unpaired, for each seed; and the baselines of the logits, which

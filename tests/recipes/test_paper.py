@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from salientry.attacks import BIM, FGSM, JSMA, MIM, CarliniWagner, DeepFool
 from salientry.datasets import Digits
@@ -17,14 +18,15 @@ from salientry.experiment.records import export
 from salientry.experiment.run import Run
 from salientry.paper_cnn import PaperCNN
 from salientry.recipes.paper import CONFIGS, PARTS, PaperConfig, build, paper
+from salientry.recipes.paper_cost import Cost, multiplications
 from salientry.report.report import write
 from salientry.results.numbers import numbers
 from salientry.results.scores import Scores
-from salientry.types import Roles
+from salientry.types import Roles, Shape
 
 NET = PaperCNN(blocks=((1, 8, 3), (1, 8, 3)), dense=(16,), dropout=0.2, epochs=12, batch=20)
 FAST = {"fgsm": FGSM(), "deepfool": DeepFool(steps=5), "deepfool2": DeepFool(steps=2)}
-TINY = PaperConfig(Digits(roles=Roles(400, 0, 50, 40, 60)), NET, 1, FAST)
+TINY = PaperConfig(Digits(roles=Roles(400, 0, 50, 40, 60)), Shape(1, 8, 8, 10), NET, 1, FAST)
 
 
 @pytest.mark.parametrize(
@@ -123,3 +125,36 @@ def test_what_cannot_be_is_refused(tmp_path: Path, given: dict[str, Any], text: 
 
 def test_parts_are_named_in_the_recipes_words() -> None:
     assert all(f"``{part}``" in (paper.__doc__ or "") for part in PARTS)
+
+
+@pytest.mark.parametrize(
+    ("data", "millions", "steps"),
+    [("mnist", 1134.6, 12_000), ("cifar10", 94.5, 10_000), pytest.param("assira", 2571.5, 480, marks=pytest.mark.data)],
+)
+def test_what_training_a_classifier_costs_is_its_multiplications(tmp_path: Path, data: str, millions: float, steps: int) -> None:
+    """Three passes of each image of each epoch; one multiplication counted as one second."""
+    config = CONFIGS[data]
+    run = Run(tmp_path)
+    outputs = build(run, config, "nets", "", 1, 0, 0, "margin", 32)
+    with torch.device("meta"):
+        net = config.net.layers((config.shape.channels, config.shape.height, config.shape.width), config.shape.classes)
+        assert multiplications(net, torch.zeros(1, config.shape.channels, config.shape.height, config.shape.width)) / 1e6 == pytest.approx(
+            millions, abs=0.05
+        )
+    cost = Cost(config.data.roles, millions * 1e6, 1.0, 1.0, 1.0)
+    images = config.data.roles.train + config.data.roles.validation
+    assert cost.work(outputs.classifier) == pytest.approx(3 * millions * 1e6 * 10 * images)
+    assert -(-images // config.net.batch) * 10 == steps
+    assert cost.count(outputs.sets[0]) == min(500, images)
+
+
+def test_a_plan_tells_every_steps_seconds_before_anything_is_computed(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    outputs = build(run, TINY, "grid", "", 1, 60, 50, "margin", 4)
+    todo = run.missing(outputs.read)
+    assert outputs.expected is not None
+    found = outputs.expected(todo)
+    assert set(found) == {h.fingerprint for h in todo} and all(s >= 0 for s in found.values())
+    assert not list(tmp_path.glob("*/*/DONE"))
+    trained = {h.step.name: found[h.fingerprint] for h in todo if h.step and h.step.name in ("train_classifier", "look")}
+    assert trained["train_classifier"] > trained["look"] > 0
