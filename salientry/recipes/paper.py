@@ -227,6 +227,6 @@ class PaperExperiment:
         found.gradients += [run.do(gradient_sizes, images, image_sets.classifier) for images in (*attacked, natural)]
         noisy = [image_sets.control(MatchedNoise(), a, PUBLISHED) for a in attacks]
         found.shifts.append(run.do(map_shift, natural, attacked, noisy, variant.saliency))
-        shown: list[Handle] = [image_sets.shown(SPD(), images, "test", variant) for images in attacked]
+        shown: list[Handle] = [image_sets.with_evidence(SPD(), images, "test", variant) for images in attacked]
         gradient = run.do(fit_saliency, natural, image_sets.classifier, Gradient())
-        found.gallery = run.do(gallery, image_sets.shown(SPD(), natural, "test", variant), shown, [gradient])
+        found.gallery = run.do(gallery, image_sets.with_evidence(SPD(), natural, "test", variant), shown, [gradient])
