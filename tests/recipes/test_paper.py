@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from salientry.results.numbers import numbers
 from salientry.results.scores import Scores
 from salientry.types import Roles, Shape
 
+PICTURES = Path(os.environ.get("SALIENTRY_DATA") or "nowhere") / "asirra"
+NEEDS_PICTURES = pytest.mark.skipif(not PICTURES.is_dir(), reason="SALIENTRY_DATA is not set, or there are no cats and dogs in it")
 NET = PaperCNN(blocks=((1, 8, 3), (1, 8, 3)), dense=(16,), dropout=0.2, epochs=12, batch=20)
 FAST = {"fgsm": FGSM(), "deepfool": DeepFool(steps=5), "deepfool2": DeepFool(steps=2)}
 TINY = PaperConfig(Digits(roles=Roles(400, 0, 50, 40, 60)), Shape(1, 8, 8, 10), NET, 1, FAST)
@@ -129,7 +132,7 @@ def test_parts_are_named_in_the_recipes_words() -> None:
 
 @pytest.mark.parametrize(
     ("data", "millions", "steps"),
-    [("mnist", 1134.6, 12_000), ("cifar10", 94.5, 10_000), pytest.param("assira", 2571.5, 480, marks=pytest.mark.data)],
+    [("mnist", 1134.6, 12_000), ("cifar10", 94.5, 10_000), pytest.param("assira", 2571.5, 480, marks=[pytest.mark.data, NEEDS_PICTURES])],
 )
 def test_what_training_a_classifier_costs_is_its_multiplications(tmp_path: Path, data: str, millions: float, steps: int) -> None:
     """Three passes of each image of each epoch; one multiplication counted as one second."""
