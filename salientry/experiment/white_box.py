@@ -106,7 +106,7 @@ def attack_defended(
         classifier: to be fooled.
         attack: of ``adaptive``.
         protocol: its storage.
-        detector: not to be detected by; None: the classifier alone.
+        detector: to be evaded; None: the classifier alone.
         saliency: draws its maps.
         calibrated: its thresholds; None: its own 0.
         level: which threshold the attack aims at.
