@@ -31,7 +31,7 @@ def train(
     epochs: int,
     steps: int,
     lr: float,
-    schedule: Schedule = "one_cycle",
+    schedule: Schedule | int = "one_cycle",
     weight_decay: float = 0.0,
     optimiser: Optimiser = "adam",
     eps: float = 1e-8,
@@ -48,7 +48,7 @@ def train(
         steps: batches in a pass, for the schedule.
         lr: learning rate; the peak, for ``one_cycle`` (Smith 2018).
         schedule: ``step`` divides by ten at 50 % and at 90 % of all steps; ``triangle`` rises to ``lr`` over the first quarter of
-            the steps and falls to 0.
+            the steps and falls to 0; a number divides by ten every so many epochs.
         weight_decay: L2 term; SGD spares vectors (batch norm, offsets).
         optimiser: ``sgd`` has Nesterov's momentum of .9; ``rmsprop`` forgets .9 a step.
         eps: what Adam and RMSprop add to the root of the second moment.
@@ -59,14 +59,16 @@ def train(
         The mean loss of each epoch: the learning curve.
 
     Raises:
-        ValueError: when there is nothing to train on.
+        ValueError: when there is nothing to train on, or a rate is to fall every 0 epochs.
     """
+    if isinstance(schedule, int) and schedule < 1:
+        raise ValueError(f"a rate falls every so many epochs, at least 1; found {schedule}")
     if steps < 1 or epochs < 1:
         raise ValueError(f"nothing to train on: {epochs} epochs of {steps} batches")
     total = epochs * steps
     weights = [p for p in module.parameters() if p.requires_grad]
     stepper = _stepper(optimiser, weights, lr, weight_decay, eps)
-    scheduler = _scheduler(stepper, schedule, lr, total)
+    scheduler = _scheduler(stepper, schedule, lr, total, steps)
     sums, counts = torch.zeros(epochs, device=weights[0].device), torch.zeros(epochs)
     kept = CHECKPOINTS.get() if generators is not None else None
     state = _State(module, stepper, scheduler, sums, counts, generators or ())
@@ -105,7 +107,9 @@ def _stepper(optimiser: Optimiser, weights: list[nn.Parameter], lr: float, weigh
     return torch.optim.SGD(groups, lr, momentum=0.9, nesterov=True)
 
 
-def _scheduler(optimiser: torch.optim.Optimizer, schedule: Schedule, lr: float, total: int) -> Any:
+def _scheduler(optimiser: torch.optim.Optimizer, schedule: Schedule | int, lr: float, total: int, steps: int) -> Any:
+    if isinstance(schedule, int):
+        return torch.optim.lr_scheduler.StepLR(optimiser, schedule * steps, gamma=0.1)
     if schedule == "one_cycle":
         return torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=max(total, 2))
     if schedule == "triangle":

@@ -22,7 +22,7 @@ from salientry.detectors import DETECTORS, ID, JSD, SMD, SPD, IDPlus, Mahalanobi
 from salientry.detectors.mahalanobis import gaussians_of
 from salientry.evidence import LAYER, Evidence
 from salientry.evidence_set import EvidenceSet
-from salientry.saliency import SALIENCY, SimpleClassifier, UNet
+from salientry.saliency import SALIENCY, OptimisedMask, SimpleClassifier, UNet
 from salientry.types import Attack, ClassifierSettings, Control, DataSet, Detector, SaliencySettings, Shape
 
 SHAPES = {"grey": Shape(1, 12, 12, 4), "colour": Shape(3, 10, 14, 5), "odd": Shape(2, 11, 13, 3)}
@@ -38,7 +38,8 @@ CHEAP: dict[str, dict[str, Any]] = {
     "saliency": {
         "unet": UNet(
             encoder=SimpleClassifier(base=4, scales=2, epochs=1, batch=16), epochs=1, selector_epochs=1, batch=16, selector_batch=16
-        )
+        ),
+        "optimised_mask": OptimisedMask(steps=4, cell=4),
     },
     "detectors": {
         "smd": SMD(HEAD),

@@ -32,6 +32,7 @@ BY_HAND = {
     "binarization": "a test of attacks",
     "weak": "detectors that attacks are tested on",
     "hardening": "adversarial training",
+    "paper_settings": "settings of the paper's size",
 }  # public files that no name stands for
 
 

@@ -84,6 +84,20 @@ def test_the_rate_follows_its_schedule(schedule: Schedule) -> None:
     assert steps == pytest.approx([0.5 * rate for rate in RATES[schedule]], rel=1e-6, abs=1e-9)
 
 
+def test_a_number_divides_the_rate_by_ten_every_so_many_epochs() -> None:
+    module, path = Weights(torch.zeros((), dtype=torch.float64)), []
+
+    def loss(batch: int) -> Tensor:
+        path.append(module.w.item())
+        return module.w * 1000
+
+    train(module, lambda epoch: range(3), loss, epochs=7, steps=3, lr=0.5, schedule=3)
+    steps = [a - b for a, b in zip(path, [*path[1:], module.w.item()], strict=True)]
+    assert steps == pytest.approx([0.5] * 9 + [0.05] * 9 + [0.005] * 3, rel=1e-6)
+    with pytest.raises(ValueError, match="every so many epochs, at least 1; found 0"):
+        train(module, lambda epoch: range(3), loss, epochs=7, steps=3, lr=0.5, schedule=0)
+
+
 def test_the_curve_is_the_mean_loss_of_each_epoch() -> None:
     module, seen = Weights(torch.tensor(1.0)), []
 

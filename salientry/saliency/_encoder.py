@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..learned import seeded, with_recipe
-from ..training import shuffled, train
+from ..training import Optimiser, Schedule, shuffled, train
 from ..types import Encoder, Images, Shape
 
 
@@ -45,8 +45,9 @@ class ScaledEncoder(Encoder):
 class SimpleClassifier:
     """The SimpleClassifier of PiotrDabkowski/pytorch-saliency: scales of three 3x3 convolutions, halving, doubling.
 
-    Departures: Adam with a one-cycle rate in place of SGD .1 over 33 epochs, and no augmentation (the ancestor crops and
-    flips). It stays frozen and in eval mode while the decoder learns; the ancestor's batch norm drifts there by accident.
+    Departures: Adam with a one-cycle rate in place of SGD .1 over 33 epochs (``paper_settings`` has the ancestor's), and no
+    augmentation (the ancestor crops and flips). It stays frozen and in eval mode while the decoder learns; the ancestor's batch norm
+    drifts there by accident.
 
     Attributes:
         base: channels at full resolution (the ancestor: 24 to 64).
@@ -54,6 +55,9 @@ class SimpleClassifier:
         epochs: passes over the training images.
         lr: peak learning rate.
         batch: images a step.
+        optimiser: as in :func:`~salientry.training.train`.
+        schedule: of the rate, likewise; a number: divided by ten every so many epochs.
+        weight_decay: L2 term; SGD spares vectors.
     """
 
     base: int = 32
@@ -61,6 +65,9 @@ class SimpleClassifier:
     epochs: int = 15
     lr: float = 3e-3
     batch: int = 64
+    optimiser: Optimiser = "adam"
+    schedule: Schedule | int = "one_cycle"
+    weight_decay: float = 0.0
 
     def build(self, shape: Shape) -> Encoder:
         """An untrained encoder."""
@@ -78,5 +85,9 @@ class SimpleClassifier:
             epochs=self.epochs,
             steps=len(order(0)),
             lr=self.lr,
+            schedule=self.schedule,
+            weight_decay=self.weight_decay,
+            optimiser=self.optimiser,
+            generators=(),
         )
         return encoder

@@ -238,6 +238,7 @@ class UNet:
             lr=self.selector_lr,
             schedule="step",
             weight_decay=self.weight_decay,
+            generators=(draws,),
         )
         net.selector.requires_grad_(False)
         return curve
@@ -270,4 +271,5 @@ class UNet:
                 lr=self.lr,
                 schedule=self.schedule,
                 weight_decay=self.weight_decay,
+                generators=(draws,),
             )

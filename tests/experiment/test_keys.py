@@ -61,6 +61,8 @@ def other(value: Any, name: str) -> Any:
         "score": {"prob": "logit", "logit": "prob"},
         "target": {"random": "runner_up", "runner_up": "random", "pred": "full", "full": "pred", "prob": "pred"},
         "of": {"logit": "prob", "prob": "logit"},
+        "removed": {"blur": "black", "black": "blur"},
+        "power": {0.3: 0.5, 3.0: 2.0},
         "resize": {"squash": "crop"},
         "strides": {(2, 2, 1): (1, 2, 2), (1, 2, 2): (2, 2, 1)},
     }
