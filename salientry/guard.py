@@ -258,7 +258,8 @@ class Guard(nn.Module):
             classifier_at: where a copy of the classifier lies, relative to ``folder``, for the command line.
 
         Raises:
-            UsageError: when its threshold is not finite, or its calibration scores are missing or nan.
+            UsageError: when its threshold is not finite, its calibration scores are missing or nan, or its maps are made of a
+                classifier of one's own.
             StoreError: when it cannot be written.
         """
         parts = Saved(self._learnt(), self.calibration, self.threshold, self.level, self.shape, self.resize)

@@ -55,10 +55,10 @@ def write_guard(folder: Path, saved: Saved, classifier: nn.Module, classifier_at
     """Write ``guard.json`` and the arrays that it names, both or none.
 
     Raises:
-        UsageError: for a guard whose threshold or calibration scores say nothing.
+        UsageError: for a guard whose threshold or calibration scores say nothing, or whose maps cannot be made again.
         StoreError: when they cannot be written.
     """
-    if why := _empty(saved) or _unwritten(saved.learnt["detector"]):
+    if why := _empty(saved) or _unwritten(saved.learnt["detector"]) or _unbuilt(saved.learnt.get("saliency")):
         raise UsageError(f"this guard cannot be saved: {why}")
     weights = {f"{name}.{k}": v for name, m in saved.learnt.items() for k, v in m.state_dict().items()}
     weights |= {"calibration": saved.calibration}
@@ -92,6 +92,13 @@ def _unwritten(detector: nn.Module) -> str:
         if "unwritten" in vars(m)
     ]
     return found[0] if found else ""
+
+
+def _unbuilt(saliency: nn.Module | None) -> str:
+    """Why maps cannot be made again, if so: a classifier of one's own is a part of them, and no file says how to build it."""
+    if saliency is None or "recipe" in vars(saliency):
+        return ""
+    return "its maps are made of a classifier that is not built from settings of ours; take a saliency model that is learnt, as UNet"
 
 
 @torch.no_grad()

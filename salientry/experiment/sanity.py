@@ -14,6 +14,7 @@ from ..keys import label
 from ..learned import facts_of
 from ..metrics import Resamples, difference, rate
 from ..rows import Rows
+from ..saliency import Fill
 from .handles import Chosen, step
 from .map_shift import fellows, maps_for
 from .steps import batch_rows
@@ -45,11 +46,11 @@ def sanity(rows: Rows, classifier: nn.Module, saliency: nn.Module, fill: Any = N
         rows: classified naturals.
         classifier: to be asked.
         saliency: draws the maps.
-        fill: of what is removed; None: the one that the maps learnt with.
+        fill: of what is removed; None: the one that the maps learnt with; the paper's for maps that are made of the classifier.
         within: ``"class"``: the other image is the next one that the classifier calls the same, so that a class is measured by itself,
             against maps of its own size; ``predicted`` is then a column. None: it is the next one.
     """
-    fill = fill or vars(saliency)["recipe"][0].fill
+    fill = fill or getattr(vars(saliency).get("recipe", (None,))[0], "fill", Fill("paper"))
     draws = torch.Generator(DEVICE.get()).manual_seed(0)
     predicted = rows.column("predicted")
     out: list[dict[str, Tensor]] = []
