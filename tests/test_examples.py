@@ -38,9 +38,3 @@ def test_settings_are_frozen_and_survive_json(spec: Any, kind: type) -> None:
 def test_protocols_that_can_be_checked_are_met() -> None:
     assert all(isinstance(a, Attack) for a in examples.attacks().values())
     assert all(isinstance(c, Control) for c in examples.controls().values())
-
-
-def test_dict_keys_are_the_file_names() -> None:
-    for _, known in KINDS:
-        for name, kind in known.items():
-            assert kind.__module__.rsplit(".", 1)[1] == name
