@@ -11,6 +11,7 @@ from .handles import Handle
 from .image_sets import EvidenceVariant, ImageSets
 from .scoring import Scored, score
 from .steps import fit_detector
+from .stored_evidence import Mixture
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,12 @@ class TrainingSet:
     """What a detector is trained on.
 
     Attributes:
-        attacks: of several, each natural meets one.
+        attacks: of them.
         called: in tables.
         scheme: the manner of training, in tables; default the protocol's own.
         shuffled: on shuffled labels.
         role: whose images.
+        mixture: of several attacks: each natural meets one, or ``all`` adversarials of all attacks are seen and naturals as often.
     """
 
     attacks: tuple[Any, ...]
@@ -30,6 +32,7 @@ class TrainingSet:
     scheme: str = ""
     shuffled: bool = False
     role: str = "detector_train"
+    mixture: Mixture = "each"
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def trained(
     twins = [image_sets.with_evidence(detector, image_sets.attacked(a, role, protocol), role, variant) for a in training.attacks]
     natural = image_sets.with_evidence(detector, image_sets.natural[role], role, variant)
     beside = image_sets.fit_arguments(detector, training.attacks, role, protocol, variant)
-    settings = {"trained_on": training.called, "scheme": training.scheme, "shuffled": training.shuffled}
+    settings = {"trained_on": training.called, "scheme": training.scheme, "shuffled": training.shuffled, "mixture": training.mixture}
     return image_sets.run.do(fit_detector, natural, twins, chosen or detector, protocol, seed=seed, **beside, **settings)
 
 

@@ -25,7 +25,7 @@ from ..rows import Column, Rows, at_once
 from ..store import JSON
 from ..types import shape_of
 from .handles import step
-from .stored_evidence import StoredEvidence, StoredPairs, stored_set
+from .stored_evidence import Mixture, StoredEvidence, StoredPairs, stored_set
 
 Columns = dict[str, Tensor]
 BATCH = 250
@@ -235,13 +235,14 @@ def fit_detector(
     trained_on: str = "",
     scheme: str = "",
     shuffled: bool = False,
+    mixture: Mixture = "each",
     seed: int,
 ) -> nn.Module:
     """A detector of these attacks, trained on the rows that count.
 
     Args:
         natural: rows that were classified, and drawn if the detector reads maps.
-        attacked: the stored adversarials, of one attack or several (row i of attack i modulo their number).
+        attacked: the stored adversarials, of one attack or several.
         settings: of the detector.
         protocol: its storage and predicate.
         parts: what the detector depends on.
@@ -249,11 +250,14 @@ def fit_detector(
         copies: harmless copies of the naturals, one set an attack, likewise.
         classifier: likewise.
         trained_on: what tables call those attacks; default the attack's label.
-        scheme: what tables call this manner of training; default ``paired`` or ``replica``.
+        scheme: what tables call this manner of training; default ``paired`` or ``replica``, of all adversarials ``all 6n`` where there
+            are six attacks.
         shuffled: train on shuffled labels: a control.
+        mixture: of several attacks: each row by one of them, or ``all`` adversarials of all
+            (:class:`~salientry.experiment.stored_evidence.StoredPairs`).
         seed: repetition.
     """
-    pairs, needs = StoredPairs(natural, attacked, settings, parts or [], protocol.paired, shuffled), settings.needs
+    pairs, needs = StoredPairs(natural, attacked, settings, parts or [], protocol.paired, shuffled, mixture), settings.needs
     given = {"training": [training] if training is not None else None, "copies": copies}
     beside = {name: stored_set(rows, needs) for name, rows in given.items() if rows}
     evidence = StoredEvidence(pairs, needs, classifier=classifier, **beside)
@@ -262,7 +266,7 @@ def fit_detector(
     facts = {"detector": name_of(settings), "settings": label(settings), "group": settings.group, "of": labels}
     facts |= {"title": getattr(settings, "title", name_of(settings)), "description": getattr(settings, "description", "")}
     facts |= {
-        "scheme": scheme or ("paired" if protocol.paired else "replica"),
+        "scheme": scheme or (f"all {len(attacked)}n" if mixture == "all" else "paired" if protocol.paired else "replica"),
         "trained_on": trained_on or labels[0],
         "protocol": protocol.name,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,11 @@ from ..evidence import LAYER, Evidence, parts_in
 from ..evidence_set import EvidenceSet, Part
 from ..metrics import of_mixture
 from ..rows import Rows
+from ..store import one_of
 from ..types import Pairs
+
+Mixture = Literal["each", "all"]
+MIXTURES = ("each", "all")
 
 FEWEST_PAIRS = 20  # a head is not trained on fewer adversarials
 IN_MEMORY = 2**27  # numbers: views of half a gigabyte are kept while a head is trained on them
@@ -97,21 +101,21 @@ class StoredEvidence(EvidenceSet):
     """
 
     def __init__(self, stored: StoredPairs, needs: frozenset[str], **given: Any) -> None:
-        rows, turns = stored.rows, 1 + stored.rows % len(stored.attacked)
-        which, at = np.concatenate([np.zeros_like(rows), turns]), np.concatenate([rows, rows])
+        rows = stored.rows
+        which, at = np.concatenate([np.zeros_like(rows), 1 + stored.turns]), np.concatenate([rows, rows])
         super().__init__(*_read([stored.natural, *stored.attacked], needs, which, at), **given)
         self._stored = stored
 
     @property
     def labels(self) -> Tensor:
         """(N,) int64, 0 natural, 1 adversarial; where labels are shuffled the two of half the pairs have changed places."""
-        exchanged = torch.from_numpy(self._stored.exchanged[self._stored.rows]).to(DEVICE.get())
+        exchanged = torch.from_numpy(self._stored.exchanged).to(DEVICE.get())
         return torch.cat([exchanged, ~exchanged]).to(torch.int64)
 
     def pairs(self, labels: Tensor, settings: Any, *parts: nn.Module) -> Pairs:
         """Views in pairs, read batch by batch where they are large; the labels are its own."""
         s = self._stored
-        return StoredPairs(s.natural, s.attacked, settings, list(parts), s.paired, s.shuffled)
+        return StoredPairs(s.natural, s.attacked, settings, list(parts), s.paired, s.shuffled, s.mixture)
 
 
 class StoredPairs:
@@ -119,32 +123,53 @@ class StoredPairs:
 
     Args:
         natural: rows that were classified (and drawn).
-        attacked: the same rows, attacked and stored; those that count are the positives. Of several attacks, row i is of the
-            attack i modulo their number: as many adversarials as naturals, whatever the number of attacks.
+        attacked: the same rows, attacked and stored; those that count are the positives.
         detector: whose view.
         parts: what the view depends on.
         paired: a batch holds each natural together with its own twin; otherwise two independent draws.
         shuffled: a control: in a random half of the pairs the two change places.
+        mixture: of several attacks. ``"each"``: row i is of the attack i modulo their number, so there are as many adversarials as
+            naturals, whatever the number of attacks. ``"all"``: every adversarial of every attack, one attack after the other, each
+            in a pair with its natural, which comes once for every attack on it: both classes weigh the same.
+
+    Attributes:
+        rows: (M,) which row each pair is of.
+        turns: (M,) which attack.
+        exchanged: (M,) whether its two have changed places.
 
     Raises:
-        UsageError: when too few adversarials count.
+        UsageError: when too few adversarials count, or for another mixture.
     """
 
     def __init__(
-        self, natural: Rows, attacked: list[Rows], detector: Any, parts: list[nn.Module], paired: bool, shuffled: bool = False
+        self,
+        natural: Rows,
+        attacked: list[Rows],
+        detector: Any,
+        parts: list[nn.Module],
+        paired: bool,
+        shuffled: bool = False,
+        mixture: Mixture = "each",
     ) -> None:
         assert all((natural.ids == a.ids).all() for a in attacked), "naturals and twins are aligned"
         self.natural, self.attacked, self.detector, self.parts, self.paired = natural, attacked, detector, parts, paired
-        self.shuffled = shuffled
-        self.rows = np.flatnonzero(of_mixture([a.column("evaluated") for a in attacked]))
+        one_of("mixture", mixture, MIXTURES)
+        self.shuffled, self.mixture = shuffled, mixture
+        counted = [a.column("evaluated") for a in attacked]
+        if mixture == "all":
+            self.turns, self.rows = np.nonzero(np.stack(counted))
+        else:
+            self.rows = np.flatnonzero(of_mixture(counted))
+            self.turns = self.rows % len(attacked)
         if len(self.rows) < FEWEST_PAIRS:
             names = ", ".join(str(a.facts.get("attack")) for a in attacked)
+            total = len(natural) * (len(attacked) if mixture == "all" else 1)
             raise UsageError(
-                f"{len(self.rows)} of {len(natural)} images of {names} can be used in this protocol; {FEWEST_PAIRS} are needed to train on"
+                f"{len(self.rows)} of {total} images of {names} can be used in this protocol; {FEWEST_PAIRS} are needed to train on"
             )
-        self.exchanged = np.zeros(len(natural), bool)
+        self.exchanged = np.zeros(len(self.rows), bool)
         if shuffled:  # exactly half: a head that learns that one side has more of a label has learnt something
-            self.exchanged[np.random.default_rng(0).permutation(self.rows)[: len(self.rows) // 2]] = True
+            self.exchanged[np.random.default_rng(0).permutation(len(self.rows))[: len(self.rows) // 2]] = True
         self._known: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -160,30 +185,31 @@ class StoredPairs:
             seen: Tensor = self.detector.view(evidence_of(Batch(rows, at), self.detector.needs), *self.parts)
         return seen
 
-    def _both(self, at: Any) -> tuple[Tensor, Tensor]:
-        """Views of some naturals and of their twins."""
+    def _both(self, places: Any) -> tuple[Tensor, Tensor]:
+        """Views of some naturals and of their twins, by their places among the pairs."""
+        at, turns = self.rows[places], self.turns[places]
         natural = self._view(self.natural, at)
         twins = torch.empty_like(natural)
         for i, rows in enumerate(self.attacked):
-            mine = at % len(self.attacked) == i
+            mine = turns == i
             if mine.any():
                 twins[torch.from_numpy(mine)] = self._view(rows, at[mine])
-        exchange = torch.from_numpy(self.exchanged[at]).to(natural.device).view(-1, *[1] * (natural.dim() - 1))
+        exchange = torch.from_numpy(self.exchanged[places]).to(natural.device).view(-1, *[1] * (natural.dim() - 1))
         return torch.where(exchange, twins, natural), torch.where(exchange, natural, twins)
 
     def _views(self) -> tuple[Tensor, Tensor] | None:
         """All views at once, where they are small."""
         if self._known is None and len(self.rows) * int(np.prod(self.shape)) <= IN_MEMORY:
-            pieces = [self._both(self.rows[s : s + 500]) for s in range(0, len(self), 500)]
+            pieces = [self._both(np.arange(s, min(s + 500, len(self)))) for s in range(0, len(self), 500)]
             self._known = torch.cat([p[0] for p in pieces]), torch.cat([p[1] for p in pieces])
         return self._known
 
     def _pairs(self, naturals: Any, twins: Any) -> tuple[Tensor, Tensor]:
-        """(natural views, adversarial views) by their places among the rows that count."""
+        """(natural views, adversarial views) by their places among the pairs."""
         views = self._views()
         if views is None:
-            first = self._both(self.rows[naturals])
-            return first if naturals is twins else (first[0], self._both(self.rows[twins])[1])
+            first = self._both(naturals)
+            return first if naturals is twins else (first[0], self._both(twins)[1])
         return views[0][torch.from_numpy(naturals)], views[1][torch.from_numpy(twins)]
 
     def batches(self, size: int, seed: int | None) -> Iterator[tuple[Tensor, Tensor]]:

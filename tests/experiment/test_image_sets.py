@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from salientry.attacks import FGSM, DeepFool
 from salientry.controls import MatchedNoise, Null, RoundTrip, Shuffled, Transplant
 from salientry.datasets import Arrays
 from salientry.detectors import JSD, SPD, Margin
+from salientry.experiment.evaluation import TrainingSet, trained
 from salientry.experiment.image_sets import EvidenceVariant, ImageSets
 from salientry.experiment.run import Run
 from salientry.experiment.steps import classify
-from salientry.learned import fingerprint
+from salientry.learned import facts_of, fingerprint
 from salientry.protocol import PUBLISHED, STRICT
 from salientry.types import Roles, Shape
 
@@ -131,3 +133,15 @@ def test_only_what_a_view_reads_is_made(image_sets: ImageSets, variant: Evidence
     flat = run.get(image_sets.with_evidence(SPD(), settled, "test", EvidenceVariant(variant.saliency, "map", "constant")))
     assert (flat.column("map") == 0.5).all()
     np.testing.assert_array_equal(flat.column("image"), run.get(settled).column("image"))
+
+
+def test_a_training_set_says_how_its_attacks_are_mixed_and_the_usual_way_has_the_key_that_it_had(image_sets: ImageSets) -> None:
+    """DeepFool and FGSM on 40 images: of each both, or by turns."""
+    turned = TrainingSet((ATTACK, FGSM()), role="test")
+    each, every = (trained(image_sets, Margin(), PUBLISHED, t, EvidenceVariant(None)) for t in (turned, replace(turned, mixture="all")))
+    again = trained(image_sets, Margin(), PUBLISHED, replace(turned, mixture="each"), EvidenceVariant(None))
+    assert each.fingerprint == again.fingerprint != every.fingerprint
+    assert "mixture" not in each.args and every.args["mixture"] == "all"
+    counts = [image_sets.run.get(image_sets.attacked(a, "test", PUBLISHED)).column("evaluated") for a in turned.attacks]
+    pairs = [facts_of(image_sets.run.get(h))["pairs"] for h in (each, every)]
+    assert pairs == [sum(c[k::2].sum() for k, c in enumerate(counts)), sum(c.sum() for c in counts)] == [N, 2 * N]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from salientry.batches import Batch
 from salientry.calibration import pac_threshold
+from salientry.detectors import Margin
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
 from salientry.experiment import steps, stored_evidence
@@ -20,6 +21,7 @@ from salientry.experiment.run import Run
 from salientry.experiment.scoring import score
 from salientry.experiment.stored_evidence import StoredPairs
 from salientry.keys import digest
+from salientry.learned import facts_of
 from salientry.protocol import STRICT
 from salientry.rows import Rows
 
@@ -33,10 +35,12 @@ def rows_of(values: Any, **columns: Any) -> Rows:
     return Rows(ids, {"image": image} | columns, {"attack": "A"})
 
 
-def made(attacks: int, paired: bool = True, shuffled: bool = False, count: int = N, share: float = 0.8) -> StoredPairs:
+def made(
+    attacks: int, paired: bool = True, shuffled: bool = False, count: int = N, share: float = 0.8, mixture: Any = "each"
+) -> StoredPairs:
     draws = np.random.default_rng(attacks)
     attacked = [rows_of(np.arange(count) + 1000 * (k + 1), evaluated=draws.random(count) < share) for k in range(attacks)]
-    return StoredPairs(rows_of(np.arange(count)), attacked, SEEN, [], paired, shuffled)
+    return StoredPairs(rows_of(np.arange(count)), attacked, SEEN, [], paired, shuffled, mixture)
 
 
 def joined(pairs: StoredPairs, size: int, seed: int | None) -> tuple[Any, Any]:
@@ -68,6 +72,62 @@ def test_a_pair_is_a_natural_and_its_own_twin_and_the_replica_draws_them_apart()
     assert joined(made(3), 64, 6)[0].tolist() != natural.tolist()
 
 
+def counted_of(pairs: StoredPairs) -> list[int]:
+    """The adversarials of all attacks that count."""
+    return [int(i) + 1000 * (k + 1) for k, a in enumerate(pairs.attacked) for i in np.flatnonzero(a.column("evaluated"))]
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_all_adversarials_of_all_attacks_are_seen_once_an_epoch_and_half_of_what_is_seen_is_natural(paired: bool) -> None:
+    pairs = made(6, paired, mixture="all")
+    counted = counted_of(pairs)
+    assert len(pairs) == len(counted) > 4 * N, "of one in five the attack failed"
+    natural, twins = joined(pairs, 100, None)
+    assert twins.tolist() == counted and natural.tolist() == [c % 1000 for c in counted]
+    size = next(s for s in range(2, len(pairs)) if len(pairs) % s == 0)  # no rest: batches are whole
+    for seed in (1, 2):
+        natural, twins = joined(pairs, size, seed)
+        assert sorted(twins) == sorted(counted), "each once"
+        assert sorted(natural) == sorted(c % 1000 for c in counted), "a natural as often as attacks on it count"
+        assert len(natural) == len(twins), "one half"
+        assert (twins % 1000 == natural).all() if paired else (twins % 1000 == natural).mean() < 0.05
+        assert twins.tolist() != sorted(twins)
+    rest = len(pairs) % 100
+    assert len(joined(pairs, 100, 1)[0]) == len(pairs) - rest, "of an epoch less than a batch is left out"
+
+
+def test_one_attack_s_adversarials_are_all_of_them_either_way() -> None:
+    for seed in (None, 4):
+        for each, every in zip(made(1).batches(50, seed), made(1, mixture="all").batches(50, seed), strict=True):
+            assert torch.equal(each[0], every[0]) and torch.equal(each[1], every[1])
+    with pytest.raises(UsageError, match="unknown mixture 'both'; there are: each, all"):
+        made(2, mixture="both")
+
+
+def test_how_attacks_are_mixed_is_part_of_a_key_where_it_is_not_the_usual_way(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    natural, twins = run.given(0, "natural"), [run.given(0, "a"), run.given(0, "b")]
+    usual = run.do(steps.fit_detector, natural, twins, Margin(), STRICT)
+    each, every = (run.do(steps.fit_detector, natural, twins, Margin(), STRICT, mixture=m) for m in ("each", "all"))
+    assert each.fingerprint == usual.fingerprint != every.fingerprint
+
+
+def test_a_detector_is_fitted_on_all_adversarials_and_says_so() -> None:
+    """Two attacks; the second fooled on the first half only."""
+    natural = rows_of(np.arange(60), logits=np.stack([np.arange(60.0) + 9, np.zeros(60)], 1))
+    attacked = [
+        Rows(
+            natural.ids, {"logits": np.zeros((60, 2)), "image": natural.column("image"), "evaluated": np.arange(60) < k}, {"attack": str(k)}
+        )
+        for k in (60, 30)
+    ]
+    facts = {m: facts_of(steps.fit_detector.function(natural, attacked, Margin(), STRICT, mixture=m, seed=0)) for m in ("each", "all")}
+    assert [facts[m]["scheme"] for m in facts] == ["paired", "all 2n"]
+    assert [facts[m]["pairs"] for m in facts] == [30 + 15, 60 + 30]
+    named = steps.fit_detector.function(natural, attacked, Margin(), STRICT, mixture="all", scheme="mine", seed=0)
+    assert facts_of(named)["scheme"] == "mine"
+
+
 @pytest.mark.parametrize("paired", [True, False])
 def test_shuffled_labels_swap_half_and_for_good(paired: bool) -> None:
     natural, twins = joined(made(2, shuffled=True), 100, None)
@@ -86,14 +146,15 @@ def test_shuffled_labels_swap_half_and_for_good(paired: bool) -> None:
 @pytest.mark.parametrize("seed", [None, 3])
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("shuffled", [True, False])
+@pytest.mark.parametrize("mixture", ["each", "all"])
 def test_views_that_do_not_fit_in_memory_give_the_same_batches(
-    monkeypatch: pytest.MonkeyPatch, paired: bool, shuffled: bool, seed: int | None
+    monkeypatch: pytest.MonkeyPatch, paired: bool, shuffled: bool, seed: int | None, mixture: str
 ) -> None:
-    known = made(3, paired, shuffled)
+    known = made(3, paired, shuffled, mixture=mixture)
     first = list(known.batches(32, seed))
     assert known._known is not None
     monkeypatch.setattr(stored_evidence, "IN_MEMORY", 0)
-    streamed = made(3, paired, shuffled)
+    streamed = made(3, paired, shuffled, mixture=mixture)
     second = list(streamed.batches(32, seed))
     assert streamed._known is None
     assert len(first) == len(second) > 10

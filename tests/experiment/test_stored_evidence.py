@@ -54,6 +54,19 @@ def test_naturals_come_first_then_their_twins_in_the_same_order(attacks: int) ->
     assert torch.equal(torch.cat([p.image for p in pieces]), seen.image) and max(len(p) for p in pieces) == 7
 
 
+def test_of_all_adversarials_each_is_a_twin_and_its_natural_stands_in_the_same_place() -> None:
+    for shuffled in (False, True):
+        stored = StoredPairs(rows_of(0), [twins(k) for k in range(3)], None, [], True, shuffled, "all")
+        seen = StoredEvidence(stored, frozenset({"logits"}))
+        n, value = len(seen) // 2, seen.image[:, 0, 0, 0]
+        expected = [i + 1000 * (k + 1) for k in range(3) for i in np.flatnonzero(twins(k).column("evaluated"))]
+        assert value[n:].tolist() == expected and value[:n].tolist() == [v % 1000 for v in expected]
+        assert int(seen.labels.sum()) == n and int(seen.labels[:n].sum()) == (n // 2 if shuffled else 0)
+        settings = SimpleNamespace(needs=frozenset(), view=lambda e: e.image[:, 0, 0, :1])
+        natural, _ = next(iter(seen.pairs(seen.labels, settings).batches(1000, None)))
+        assert natural[:, 0].tolist() == torch.where(seen.labels[:n] == 1, value[n:], value[:n]).tolist()
+
+
 def test_shuffled_labels_say_which_have_changed_places() -> None:
     plain, seen = made(1), made(1, shuffled=True)
     n = len(seen) // 2
