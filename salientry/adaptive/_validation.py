@@ -33,11 +33,13 @@ def validated(attack: Call) -> Call:
 
 
 def step_by_step(passes: Passes) -> Passes:
-    """The same for an attack's ``passes``: whoever asks for the next images has his own modes while he looks at them."""
+    """The same for an attack's ``passes``, whose seeds may be None where it draws nothing: whoever asks for the next images has his own
+    modes while he looks at them.
+    """
 
     @functools.wraps(passes)
-    def call(self: Any, target: Defended, x: Tensor, y: Tensor) -> Iterator[Tensor]:
-        images = passes(self, target.apart(), *given(target, x, y))
+    def call(self: Any, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor | None = None) -> Iterator[Tensor]:
+        images = passes(self, target.apart(), *given(target, x, y), seeds=None if seeds is None else as_seeds(seeds, len(x)))
         while True:
             with plainly(grad=False):
                 found = next(images, None)
@@ -50,8 +52,8 @@ def step_by_step(passes: Passes) -> Passes:
 
 @validated
 def last_pass(attack: Any, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
-    """(N, C, H, W) images after the last of an attack's ``passes``; ``seeds`` are not used. It is such an attack's ``__call__``."""
-    *_, last = attack.passes(target, x, y)
+    """(N, C, H, W) images after the last of an attack's ``passes``. It is such an attack's ``__call__``."""
+    *_, last = attack.passes(target, x, y, seeds=seeds)
     return cast(Tensor, last)
 
 

@@ -64,8 +64,8 @@ class Alternating:
         return step_of(self.eps, self.step_size, self.gradient)
 
     @step_by_step
-    def passes(self, target: Defended, x: Tensor, y: Tensor) -> Iterator[Tensor]:
-        """(N, C, H, W) images after each pass, float32: those after T passes are what ``steps=T`` gives."""
+    def passes(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor | None = None) -> Iterator[Tensor]:
+        """(N, C, H, W) images after each pass, float32: those after T passes are what ``steps=T`` gives; ``seeds`` are not used."""
         ball = Ball(self.eps if self.project else None, bits=None)
 
         def rule(p: Point, t: int) -> Tensor:
@@ -105,8 +105,8 @@ class SingleStep:
         check_descent(self.eps, 1, "linf", self.gradient)
 
     @step_by_step
-    def passes(self, target: Defended, x: Tensor, y: Tensor) -> Iterator[Tensor]:
-        """(N, C, H, W) images, once."""
+    def passes(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor | None = None) -> Iterator[Tensor]:
+        """(N, C, H, W) images, once; ``seeds`` are not used."""
         ball = Ball(self.eps, bits=None)
 
         def rule(p: Point, t: int) -> Tensor:

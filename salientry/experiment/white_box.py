@@ -147,7 +147,7 @@ def passes(
     x, own = natural.image, natural.predicted
     target = Defended(classifier, saliency, detector, 0.0)
     found = {"right": own == natural.label, "natural_score": target.seen(x)[1]}
-    for t, image in enumerate(attack.passes(target, x, own), 1):
+    for t, image in enumerate(attack.passes(target, x, own, seeds=natural.seeds(0, ATTACK_STREAM)), 1):
         if t in marks:
             with frozen(*target.modules):
                 logits, scores = target.seen(image)

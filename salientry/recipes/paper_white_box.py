@@ -15,7 +15,6 @@ from ..evidence import FROM_SALIENCY
 from ..experiment.handles import Handle
 from ..experiment.outputs import Outputs
 from ..experiment.scoring import score
-from ..experiment.steps import saliency_map
 from ..experiment.white_box import attack_defended, binarization, harden, known_weak_detectors, passes, right_ones
 from ..keys import name_of
 from ..protocol import PUBLISHED, EvaluationProtocol
@@ -53,6 +52,8 @@ class WhiteBoxConfig:
         few: where a step costs much: ``FEW`` detectors without their fusion and without detectors that are weak by construction; of the
             readings of the paper's attack, against SMD and SPD alone, as printed, with the true gradient, and Eq. 5; adversarial
             training against the paper's attack and the selective one alone.
+        hardened_image_detectors: whether ID and JSD are trained adversarially as SMD and SPD are.
+        random_weight: whether one of the readings that SMD and SPD are trained against is Eq. 5 with Metzen's random weight.
     """
 
     budgets: tuple[float, ...]
@@ -74,6 +75,8 @@ class WhiteBoxConfig:
     training_seeds: int = 2
     strict_training: float = 8 / 255
     few: bool = False
+    hardened_image_detectors: bool = False
+    random_weight: bool = False
 
 
 @dataclass(frozen=True)
@@ -226,11 +229,15 @@ class WhiteBoxExperiment:
     # --- adversarial training ---
 
     def training(self) -> None:
-        """SMD and SPD against the paper's attack, its simultaneous and its honest reading; and strict ones against the selective attack."""
+        """SMD and SPD, perhaps ID and JSD, against the paper's attack, its simultaneous and its honest reading; and strict ones against the
+        selective attack.
+        """
         a = self.config
         honest = Alternating(a.paper, PASSES, gradient="image", project=True)
         modes = {"the paper's attack": Alternating(a.paper, PASSES), "Eq. 5": Simultaneous(a.paper, PASSES), "the true gradient": honest}
-        for settings, seed in product(self.experiment.config.defences[:2], range(a.training_seeds)):
+        modes |= {"Eq. 5, random weight": Simultaneous(a.paper, PASSES, weight="random")} if a.random_weight else {}
+        defences = self.experiment.config.defences[: None if a.hardened_image_detectors else 2]
+        for settings, seed in product(defences, range(a.training_seeds)):
             for called, attack in list(modes.items())[: None if seed == 0 and not a.few else 1]:  # readings beside the paper's: one seed
                 self.hardened(settings, seed, called, attack, PUBLISHED)
             self.hardened(settings, seed, "selective", Selective(a.strict_training, 20), self.strict)
@@ -244,14 +251,15 @@ class WhiteBoxExperiment:
             image_sets.with_evidence(settings, image_sets.attacked(b, "detector_train", protocol), "detector_train", variant).first(n)
             for b in config.attacks
         ]
-        target = Target(self.experiment.evaluated(settings, protocol, self.experiment.combined, seed).detector, None, variant.saliency)
+        saliency = self.saliency_model(settings)
+        target = Target(self.experiment.evaluated(settings, protocol, self.experiment.combined, seed).detector, None, saliency)
         rounds = [target]
         for k in range(1, self.config.rounds + 1):
             where = (target.fitted, target.saliency)
             made = self.run.do(attack_defended, natural, self.classifier, attack, protocol, *where, seed=k)
-            sets.append(self.run.do(saliency_map, made, variant.saliency))
+            sets.append(image_sets.shown(settings, made, "detector_train", variant))
             better = self.run.do(harden, seen, list(sets), target.fitted, Hardening(), protocol, k, called, seed=seed)
-            target = Target(better, None, variant.saliency)
+            target = Target(better, None, saliency)
             rounds.append(target)
         self.outputs.hardened += [t.fitted for t in rounds[1:]]
         if protocol is PUBLISHED:
