@@ -33,6 +33,8 @@ class EvaluationProtocol:
         paired: training batches hold each natural together with its own adversarial twin; otherwise two independent
             draws (the paper's way).
         levels: false-positive rates whose thresholds are calibrated; empty: the head's own 0 is the threshold.
+        shrink: whether the 8-bit search of a minimal-norm attack may end below the attack's own perturbation. One that goes beyond the
+            boundary on purpose would be brought back towards it.
     """
 
     name: str
@@ -40,6 +42,7 @@ class EvaluationProtocol:
     only_positives: bool
     paired: bool = True
     levels: tuple[float, ...] = ()
+    shrink: bool = True
 
 
 PUBLISHED = EvaluationProtocol("published", bits=None, only_positives=False)
@@ -137,7 +140,7 @@ def stored(
     if eps is not None:
         moved = (x_adv - x) * 255
         return eight_bits(x + (moved + 1e-3 * moved.sign()).trunc().clamp(-int(255 * eps + 1e-6), int(255 * eps + 1e-6)) / 255)
-    return search_eight_bits(classifier, x, x_adv, y)
+    return search_eight_bits(classifier, x, x_adv, y, SCALES if protocol.shrink else SCALES[SCALES.index(1.0) :])
 
 
 def eight_bits(x: Tensor) -> Tensor:
@@ -145,8 +148,8 @@ def eight_bits(x: Tensor) -> Tensor:
     return (x * 255).round().clamp(0, 255) / 255
 
 
-def search_eight_bits(classifier: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
-    """The 8-bit image on the line from x through x_adv, at the smallest of the ``SCALES`` at which it is not ``y``.
+def search_eight_bits(classifier: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, scales: Sequence[float] = SCALES) -> Tensor:
+    """The 8-bit image on the line from x through x_adv, at the smallest of the ``scales`` at which it is not ``y``.
 
     Images that are still ``y`` in float, or at every scale, come back plainly rounded. Cost: one forward pass in float and
     one for each scale until an image is done.
@@ -154,7 +157,7 @@ def search_eight_bits(classifier: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor
     out = eight_bits(x_adv)
     with torch.no_grad():
         left = torch.nonzero(classifier(x_adv).argmax(1) != y).flatten()
-        for scale in SCALES:
+        for scale in scales:
             if not len(left):
                 break
             here = eight_bits((x[left] + scale * (x_adv[left] - x[left])).clamp(0, 1))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from salientry.errors import DataDamaged, UsageError
+from salientry.keys import digest
 from salientry.protocol import (
     PUBLISHED,
     REPLICA,
@@ -327,6 +328,19 @@ def test_the_smallest_scale_is_chosen_and_no_more_passes_are_spent() -> None:
     net = Linear(1.5)
     search_eight_bits(net, x, x_adv, y)
     assert net.calls == 1, "what failed in float costs one pass"
+
+
+def test_an_image_beyond_the_boundary_is_not_brought_back_where_the_protocol_says_so() -> None:
+    x, y = torch.full((1, 1, 1, 1), 100 / 255, dtype=torch.float64), torch.tensor([0])
+    kept = replace(STRICT, shrink=False)
+    for bound, usual, unshrunk in ((170.5, 180, 200), (195.5, 200, 200), (199.7, 200, 200)):
+        net = Linear(bound / 255)
+        levels = [(stored(net, x, x + 100 / 255, y, p, None, False) * 255).round().item() for p in (STRICT, kept)]
+        assert levels == [usual, unshrunk]
+    net = Linear(200.3 / 255)  # fools in float, and plain rounding would undo it
+    found = stored(net, x, x + 100.4 / 255, y, kept, None, False)
+    assert int(net(found).argmax()) == 1 and (found * 255).round().item() == 202
+    assert digest(replace(STRICT, shrink=True)) == digest(STRICT) != digest(kept)
 
 
 def test_the_scales_go_up_from_below_1_through_1() -> None:

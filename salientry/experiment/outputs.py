@@ -53,6 +53,7 @@ class Outputs:
         recipe: settings that were chosen on *validation*.
         white_box: attacks on classifier and detector together, and checks that these attacks work.
         hardened: detectors after each round of adversarial training.
+        confidence: rates of an attack at several confidences.
         compact: records are kept small: compressed, and scores rounded.
         class_names: by number; empty where the data set has none but numbers.
         expected: seconds of steps on this machine by key, told before anything is computed; None: of recorded runs.
@@ -73,6 +74,7 @@ class Outputs:
     recipe: Handle | None = None
     white_box: list[Handle] = field(default_factory=list)
     hardened: list[Handle] = field(default_factory=list)
+    confidence: list[Handle] = field(default_factory=list)
     compact: bool = False
     class_names: tuple[str, ...] = ()
     expected: Callable[[list[Handle]], dict[str, float]] | None = None
@@ -91,7 +93,7 @@ class Outputs:
     def __iter__(self) -> Iterator[Handle]:
         """Every handle, in the order in which they should be computed."""
         yield from [self.classifier, *self.map_checks, *self.sanity, *self.strength, *(s.scores for s in self.scores), *self.shifts]
-        yield from [*self.gradients, *self.choice, *self.mixed_parts, *self.white_box, *self.hardened]
+        yield from [*self.gradients, *self.choice, *self.mixed_parts, *self.white_box, *self.hardened, *self.confidence]
         yield from (h for h in (self.recipe, self.gallery) if h)
         if self.guard:
             yield from self.guard.handles

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..attacks import FGSM
-from ..detectors import ID, SPD
+from ..attacks import FGSM, CarliniWagner
+from ..detectors import ID, SPD, Margin, SecondNet
+from ..errors import UsageError
+from ..experiment import confidence
 from ..experiment.evaluation import TrainingSet, evaluate, trained
 from ..experiment.image_sets import EvidenceVariant, ImageSets
 from ..experiment.input_ablations import mixed_parts
 from ..experiment.outputs import Outputs
+from ..keys import label
 from ..protocol import PUBLISHED, EvaluationProtocol
 from ..protocol import REPLICA as UNPAIRED
 from .paper_config import Config
@@ -44,6 +47,20 @@ def sweep(config: Config, image_sets: ImageSets, variant: EvidenceVariant, outpu
     for a in attacks:
         for d in config.defences:
             outputs.scores += evaluate(image_sets, d, PUBLISHED, TrainingSet((a,), scheme="sweep"), tests, variant, briefly=True).outputs
+
+
+def confidence_sweep(config: Config, image_sets: ImageSets, variant: EvidenceVariant, outputs: Outputs) -> None:
+    """The margin, SMD and the second net, trained on the config's first C&W at confidence 0 and tested at each confidence: strict, one
+    seed. The rates say what each finds at the confidence that is worst for it.
+
+    Raises:
+        UsageError: for a config without C&W, or without a level.
+    """
+    attack = next((a for a in config.tested if isinstance(a, CarliniWagner)), None)
+    if attack is None or not config.strict.levels:
+        raise UsageError(f"C&W and a level are expected; found {', '.join(map(label, config.tested))} at levels {config.strict.levels}")
+    detectors = (Margin(), config.defences[0], SecondNet())
+    outputs.confidence.append(confidence.confidence_sweep(image_sets, attack, detectors, config.strict, variant).rates)
 
 
 def mix_parts(config: Config, image_sets: ImageSets, maps: dict[str, EvidenceVariant], outputs: Outputs) -> None:

@@ -257,7 +257,7 @@ class WhiteBoxExperiment:
         for k in range(1, self.config.rounds + 1):
             where = (target.fitted, target.saliency)
             made = self.run.do(attack_defended, natural, self.classifier, attack, protocol, *where, seed=k)
-            sets.append(image_sets.shown(settings, made, "detector_train", variant))
+            sets.append(image_sets.with_evidence(settings, made, "detector_train", variant))
             better = self.run.do(harden, seen, list(sets), target.fitted, Hardening(), protocol, k, called, seed=seed)
             target = Target(better, None, saliency)
             rounds.append(target)

@@ -54,7 +54,7 @@ def image_sets(tmp_path_factory: pytest.TempPathFactory) -> ImageSets:
 
 
 def shown(image_sets: ImageSets, detector: Any, images: Handle) -> Handle:
-    return image_sets.shown(detector, images, ROLE, NOBODY)
+    return image_sets.with_evidence(detector, images, ROLE, NOBODY)
 
 
 def one_round(image_sets: ImageSets, detector: Any, attack: Any, protocol: Any = PUBLISHED) -> tuple[Handle, Handle, Handle]:

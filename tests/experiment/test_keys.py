@@ -232,6 +232,7 @@ STEPS = [
     "calibrate_fusion",
     "choose_detector",
     "choose_recipe",
+    "confidence_rates",
     "control_images",
     "differentiate",
     "draw",
