@@ -137,7 +137,7 @@ def test_stored_images_keep_the_confidence_that_was_asked_for(done: tuple[Run, A
     """The strict protocol's own search goes below the attack's perturbation and gives some of it back."""
     run, handle, image_sets = done
     kept = handle.args["attacked"][CONFIDENCES.index(3.0)]
-    attack = kept.args["proposed"].args["attack"]
+    attack = kept.args["unstored"].args["attack"]
     usual = image_sets.attacked(attack, "test", CONFIG.strict)
     natural = run.get(image_sets.natural["test"])
     leads = []
