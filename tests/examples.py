@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salientry.attacks import ATTACKS, CarliniWagner, DeepFool
-from salientry.classifiers import CLASSIFIERS, CompactCNN, PaperCNN, PictureCNN, ResidualCNN
+from salientry.attacks import ATTACKS, BIM, CarliniWagner, DeepFool
+from salientry.classifiers import CLASSIFIERS, AdversariallyTrained, CompactCNN, PaperCNN, PictureCNN, ResidualCNN
 from salientry.controls import CONTROLS
 from salientry.datasets import DATASETS
 from salientry.detectors import DETECTORS, ID, JSD, SMD, SPD, IDPlus, Mahalanobis, Margin, PooledActivations, SmallCNN, SortedLogits
@@ -52,6 +52,7 @@ CHEAP: dict[str, dict[str, Any]] = {
         "pooled_activations": PooledActivations(width=8, epochs=40, batch=32),
     },
     "classifiers": {
+        "adversarially_trained": AdversariallyTrained(CompactCNN(width=4, epochs=2, batch=16, shift=1), BIM(0.02, 0.01, 2)),
         "compact": CompactCNN(width=4, epochs=2, batch=16, shift=1),
         "paper": PaperCNN(blocks=((1, 8, 3), (1, 8, 4)), dense=(16,), dropout=0.3, epochs=2, batch=16, lr=3e-3),
         "picture": PictureCNN(width=4, stages=2, small_epochs=1, epochs=2, small=8, batch=16, zoom=1.0, turn=0.0, shift=0.0),

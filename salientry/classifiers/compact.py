@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,13 @@ from torch import Tensor, nn
 from ..learned import seeded, with_recipe
 from ..training import shuffled, train
 from ..types import Images, Shape
+
+Change = Callable[[nn.Module, Tensor, Tensor], Tensor]  # the net as it is, images (N, C, H, W), labels (N,) -> what is trained on
+
+
+def unchanged(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The images themselves."""
+    return x
 
 
 @dataclass(frozen=True)
@@ -44,17 +52,19 @@ class CompactCNN:
         head = nn.Linear(2 * w * -(-shape.height // 4) * -(-shape.width // 4), shape.classes)
         return with_recipe(nn.Sequential(*body, head), self, shape)
 
-    def fit(self, images: Images, labels: Tensor, shape: Shape, *, seed: int) -> nn.Module:
-        """Build and train; ``labels`` int64 (N,) on the device that the images come to."""
-        with seeded(seed):
-            module = self.build(shape).to(labels.device)
+    def fit(self, images: Images, labels: Tensor, shape: Shape, *, seed: int, changed: Change = unchanged) -> nn.Module:
+        """Build and train; ``labels`` int64 (N,) on the device that the images come to; a batch is ``changed`` after all. Training that was
+        interrupted goes on from the last whole epoch.
+        """
         draws = torch.Generator().manual_seed(seed)
         order, s = shuffled(len(labels), self.batch, seed), self.shift
+        with seeded(seed):
+            module = self.build(shape).to(labels.device)
 
-        def loss(at: Tensor) -> Tensor:
-            top, left = torch.randint(0, 2 * s + 1, (2,), generator=draws).tolist()
-            x = F.pad(images[at], (s, s, s, s))[:, :, top : top + shape.height, left : left + shape.width]
-            return F.cross_entropy(module(x), labels[at])
+            def loss(at: Tensor) -> Tensor:
+                top, left = torch.randint(0, 2 * s + 1, (2,), generator=draws).tolist()
+                x = F.pad(images[at], (s, s, s, s))[:, :, top : top + shape.height, left : left + shape.width]
+                return F.cross_entropy(module(changed(module, x, labels[at])), labels[at])
 
-        train(module, order, loss, epochs=self.epochs, steps=len(order(0)), lr=self.lr)
+            train(module, order, loss, epochs=self.epochs, steps=len(order(0)), lr=self.lr, generators=(draws,))
         return module

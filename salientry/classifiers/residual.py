@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..learned import seeded, with_recipe
 from ..training import shuffled, train
 from ..types import Images, Shape
+from .compact import Change, unchanged
 
 
 def convolution(i: int, o: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -113,24 +114,36 @@ class ResidualCNN:
         """An untrained net for images of this shape; gives logits (N, K)."""
         return with_recipe(ResidualNet(self.width, shape), self, shape)
 
-    def fit(self, images: Images, labels: Tensor, shape: Shape, *, seed: int) -> nn.Module:
-        """Build and train; ``labels`` int64 (N,) on the device that the images come to."""
-        with seeded(seed):
-            module = self.build(shape).to(labels.device)
+    def fit(self, images: Images, labels: Tensor, shape: Shape, *, seed: int, changed: Change = unchanged) -> nn.Module:
+        """Build and train; ``labels`` int64 (N,) on the device that the images come to; a batch is ``changed`` after all. Training that was
+        interrupted goes on from the last whole epoch.
+        """
         draws = torch.Generator().manual_seed(seed)
         order = shuffled(len(labels), self.batch, seed)
+        with seeded(seed):
+            module = self.build(shape).to(labels.device)
 
-        def loss(at: Tensor) -> Tensor:
-            return F.cross_entropy(module(augmented(images[at], self.crop, self.flip, draws)), labels[at])
+            def loss(at: Tensor) -> Tensor:
+                x, y = augmented(images[at], self.crop, self.flip, draws), labels[at]
+                return F.cross_entropy(module(changed(module, x, y)), y)
 
-        return descended(module, order, loss, self, self.epochs, len(order(0)))
+            return descended(module, order, loss, self, self.epochs, len(order(0)), (draws,))
 
 
 def descended(
-    module: nn.Module, batches: Callable[[int], list[Any]], loss: Callable[[Any], Tensor], settings: Any, epochs: int, steps: int
+    module: nn.Module,
+    batches: Callable[[int], list[Any]],
+    loss: Callable[[Any], Tensor],
+    settings: Any,
+    epochs: int,
+    steps: int,
+    generators: tuple[torch.Generator, ...] | None = None,
 ) -> nn.Module:
-    """The net trained by SGD with a triangular rate; ``settings`` say its peak and the weight decay."""
+    """The net trained by SGD with a triangular rate; ``settings`` say its peak and the weight decay; ``generators`` are those that the
+    loss draws from, so that it can go on after an interruption.
+    """
     how: dict[str, Any] = {"lr": settings.lr, "schedule": "triangle", "optimiser": "sgd", "weight_decay": settings.weight_decay}
+    how |= {"generators": generators}
     train(module, batches, loss, epochs=epochs, steps=steps, **how)
     return module.to(memory_format=torch.contiguous_format)  # type: ignore[no-any-return, call-overload]
 
