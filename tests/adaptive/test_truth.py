@@ -521,7 +521,7 @@ def test_broken_attacks_fail_the_binarization_test(parts: Parts, kind: Any) -> N
 
 def test_the_known_adversarial_is_there(parts: Parts) -> None:
     x = parts[3][:16]
-    p = TEST.plant(guarded(parts, "SPD"), x, seeds=seeds(16))
+    p = TEST.problem(guarded(parts, "SPD"), x, seeds=seeds(16))
     zero = torch.zeros(16, dtype=torch.int64)
     assert p.target.succeeds(*p.target.seen(p.image), zero)[p.valid].all()
     assert float((p.image - x).abs().max()) <= int(25.5) / 255 + 1e-6
