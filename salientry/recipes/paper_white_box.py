@@ -53,7 +53,7 @@ class WhiteBoxConfig:
             readings of the paper's attack, against SMD and SPD alone, as printed, with the true gradient, and Eq. 5; adversarial
             training against the paper's attack and the selective one alone.
         hardened_image_detectors: whether ID and JSD are trained adversarially as SMD and SPD are.
-        random_weight: whether one of the readings that SMD and SPD are trained against is Eq. 5 with Metzen's random weight.
+        random_weight: whether one of the attacks of adversarial training is Eq. 5 with Metzen's random weight.
     """
 
     budgets: tuple[float, ...]

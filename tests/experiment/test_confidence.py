@@ -25,7 +25,7 @@ from salientry.experiment.run import Run
 from salientry.inference import exact_share
 from salientry.protocol import STRICT
 from salientry.recipes import extras
-from salientry.recipes.paper import prepare
+from salientry.recipes.experiment import prepare
 from salientry.rows import Rows
 from salientry.types import Roles
 

@@ -28,7 +28,7 @@ from salientry.experiment.white_box import attack_defended, harden, passes
 from salientry.learned import facts_of, fingerprint
 from salientry.metrics import auroc
 from salientry.protocol import PUBLISHED, STRICT
-from salientry.recipes.paper import prepare
+from salientry.recipes.experiment import prepare
 from salientry.recipes.paper_white_box import WhiteBoxExperiment
 from salientry.types import Roles, Shape
 
