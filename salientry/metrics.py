@@ -11,18 +11,19 @@ import hashlib
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .inference import LEAST_SEEDS, LEVEL, exact_difference, exact_share, t_interval
+from .inference import LEAST_SEEDS, LEVEL, bounded_mean, exact_share, few_differ, t_interval
 
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
 
 RESAMPLES = 1000
+NO_WIDTH = 1e-7  # of an interval: sums of resamples are float32
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Interval:
         n: images (positives, for a rate of adversarials).
         runs: the value of each seed, in order.
         each: the interval of each seed's value over its images, in order; empty where it is not known.
+        resampled: what stood in place of ``lo`` and ``hi`` before an exact bound did; None where none does.
     """
 
     value: float
@@ -44,6 +46,7 @@ class Interval:
     n: int
     runs: tuple[float, ...] = ()
     each: tuple[tuple[float, float], ...] = ()
+    resampled: tuple[float, float] | None = None
 
 
 def auroc(natural: Array, adversarial: Array) -> float:
@@ -198,53 +201,76 @@ def _percentiles(draws: Floats) -> tuple[float, float]:
     return float(lo), float(hi)
 
 
-def share(value: Interval, *ids: Array) -> Interval:
-    """A share at 0 or 1, where the bootstrap cannot see a spread, gets the exact (Clopper-Pearson) bound of its images.
+def bounded(found: Interval, whole: tuple[float, float] | None, each: Sequence[tuple[float, float] | None]) -> Interval:
+    """The same number with bounds in place of its interval and of its seeds' intervals; None: it stays."""
+    if whole is None and not any(each):
+        return found
+    lo, hi = whole or (found.lo, found.hi)
+    ends = tuple(b or e for b, e in zip(each, found.each, strict=True)) if found.each else ()
+    return replace(found, lo=lo, hi=hi, each=ends, resampled=found.resampled if whole is None else (found.lo, found.hi))
 
-    300 of 300 found is [.988, 1], not [1, 1]. ``ids``: of the images behind it; of two classes the smaller one counts.
+
+def share(value: Interval, *ids: Array, low: float = 0.0) -> Interval:
+    """A number in [low, 1] whose interval has no width, where resampling cannot see a spread, with a bound: that of a share at 0.
+
+    300 of 300 found is [.988, 1], not [1, 1]: Clopper and Pearson's; a balanced accuracy of .5 on 300 pairs that all get one answer is
+    [.494, .506]. ``ids``: of the images behind it; of two classes the smaller one counts.
     """
-    at_end = [lo == hi and v in (0.0, 1.0) for v, (lo, hi) in zip(value.runs, value.each, strict=False)]
-    sure = value.lo == value.hi and value.value in (0.0, 1.0)
-    clusters = min(len(np.unique(i)) for i in ids) if sure or any(at_end) else 0
-    if not clusters and len(value.runs) < LEAST_SEEDS:
-        return value
-    each = tuple(exact_share(int(v) * clusters, clusters) if a else e for v, a, e in zip(value.runs, at_end, value.each, strict=False))
-    lo, hi = exact_share(int(value.value) * clusters, clusters) if sure else (max(value.lo, 0.0), min(value.hi, 1.0))
-    return Interval(value.value, lo, hi, value.n, value.runs, each)
+    flat, clusters = [hi - lo < NO_WIDTH for lo, hi in value.each], min(len(np.unique(i)) for i in ids)
+    if clusters and (value.hi - value.lo < NO_WIDTH or any(flat)):
+        other = exact_share(0, clusters)[1]  # how many images may be unlike all these
+        ends = [(v + other * (low - v), v + other * (1.0 - v)) for v in (value.value, *value.runs)]
+        value = bounded(
+            value, ends[0] if value.hi - value.lo < NO_WIDTH else None, [e if f else None for e, f in zip(ends[1:], flat, strict=False)]
+        )
+    if len(value.runs) >= LEAST_SEEDS and low == 0:
+        value = replace(value, lo=max(value.lo, 0.0), hi=min(value.hi, 1.0))
+    return value
 
 
-def rate(resamples: Resamples, ids: Array, runs: Sequence[Array]) -> Interval:
-    """A mean of per-image values (a share, when they are flags), one array per seed, with its interval."""
+def rate(resamples: Resamples, ids: Array, runs: Sequence[Array], shares: bool = False) -> Interval:
+    """A mean of per-image values, one array per seed, with its interval; a share where they are flags, or ``shares`` of something."""
     weights = resamples.of(ids)
     values = [float(np.mean(r, dtype=np.float64)) if len(r) else float("nan") for r in runs]
     found = interval(values, [rate_draws(r, weights) for r in runs], len(ids))
-    flags = all(np.asarray(r).dtype == np.bool_ for r in runs)
+    flags = shares or all(np.asarray(r).dtype == np.bool_ for r in runs)
     return share(found, ids) if flags else found
 
 
 def difference(resamples: Resamples, ids: Array, runs: Sequence[tuple[Array, Array]]) -> Interval:
     """Mean of (first minus second) over the same images, paired, one pair of arrays per seed.
 
-    Of shares in [0, 1], flags or their means over seeds, that are the same on every image the bootstrap would say [0, 0]; they get the
-    exact bound of no discordant pair, which holds for whatever lies in [0, 1].
+    Of shares in [0, 1], flags or their means over seeds, that differ on few images (:data:`~salientry.inference.FEW`) resampling sees too
+    little: they get the bound of what lies in [-1, 1].
     """
     weights = resamples.of(ids)
     deltas = [np.asarray(a, np.float64) - np.asarray(b, np.float64) for a, b in runs]
     values = [float(d.mean()) if len(d) else float("nan") for d in deltas]
     found = interval(values, [rate_draws(d, weights) for d in deltas], len(ids))
     shares = len(ids) > 0 and all(np.all((np.asarray(v) >= 0) & (np.asarray(v) <= 1)) for pair in runs for v in pair)
-    same = [shares and not d.any() for d in deltas]
-    return _uncertain(found, same, ids)
+    return with_few(found, [(ids, deltas)]) if shares else found
 
 
-def _uncertain(found: Interval, same: Sequence[bool], *ids: Array) -> Interval:
-    """A difference with the exact bound of no discordant pair where two detectors are the ``same`` on every image, of some seeds or all."""
-    if not any(same):
-        return found
-    bound = exact_difference(0, 0, min(len(np.unique(i)) for i in ids))
-    lo, hi = bound if all(same) else (found.lo, found.hi)
-    each = tuple(bound if s else e for s, e in zip(same, found.each, strict=True))
-    return Interval(found.value, lo, hi, found.n, found.runs, each)
+def with_few(found: Interval, parts: Sequence[tuple[Array, Sequence[Array]]]) -> Interval:
+    """A sum or mean of differences with the bound of few images, where all but few images say the same.
+
+    Args:
+        found: the mean over the parts.
+        parts: of each the ids (N,) and the differences in [-1, 1] (N,) of each seed. An image that stands in several of them counts
+            once, with all that it adds: so attacks on one image are not taken for images of their own.
+    """
+    images, at = np.unique(np.concatenate([i for i, _ in parts]), return_inverse=True)
+    scale = len(images) / len(parts)
+
+    def total(values: Sequence[Array]) -> Floats:
+        return np.asarray(scale * np.bincount(at, np.concatenate([v / max(len(v), 1) for v in values]), len(images)), np.float64)
+
+    most = float(total([np.ones(len(i)) for i, _ in parts]).max(initial=0.0))
+    each = [total([d[k] for _, d in parts]) for k in range(len(found.runs))]
+    whole = np.mean(each, 0)
+    ends = [bounded_mean(v, -most, most) if few_differ(v) else None for v in (whole, *each)]
+    over_seeds = len(found.runs) >= LEAST_SEEDS and found.hi - found.lo >= NO_WIDTH
+    return bounded(found, None if over_seeds else ends[0], ends[1:])
 
 
 def median_ratio(resamples: Resamples, ids: Array, first: Array, second: Array) -> Interval:
@@ -275,8 +301,7 @@ def auroc_difference(
         values.append(auroc(n, a) - auroc(m, b))
         mine, theirs = resamples.below(natural_ids, n), resamples.below(natural_ids, m)
         draws.append(auroc_draws(n, wn, a, wa, mine) - auroc_draws(m, wn, b, wa, theirs))
-    found = interval(values, draws, len(adversarial_ids))
-    return _uncertain(found, [v == 0 and not d.any() for v, d in zip(values, draws, strict=True)], natural_ids, adversarial_ids)
+    return share(interval(values, draws, len(adversarial_ids)), natural_ids, adversarial_ids, low=-1.0)
 
 
 def balanced_mean(resamples: Resamples, ids: Array, adversarial_ids: Array, runs: Sequence[tuple[Array, Array]]) -> Interval:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, ttest_1samp
 
 from salientry import inference
-from salientry.inference import exact_difference, exact_share, holm, t_interval
+from salientry.inference import bounded_mean, exact_share, few_differ, holm, t_interval
 
 
 def resampled(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -62,21 +63,69 @@ def test_the_exact_interval_of_a_share_is_scipys(k: int, n: int) -> None:
     assert exact_share(k, n) == pytest.approx((truth.low, truth.high), abs=1e-12)
 
 
+def flips(more: int, fewer: int, n: int) -> NDArray[np.float64]:
+    """(n,) paired differences of flags."""
+    return np.repeat([1.0, -1.0, 0.0], [more, fewer, n - more - fewer])
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 300), (300, 300), (1, 300), (7, 20), (150, 300), (5, 1000), (9, 10000)])
+def test_the_bound_of_a_mean_of_flags_is_clopper_and_pearsons(k: int, n: int) -> None:
+    assert bounded_mean(np.arange(n) < k, 0.0, 1.0) == pytest.approx(exact_share(k, n), abs=1e-10 / n)
+
+
+@pytest.mark.parametrize("values", [flips(3, 1, 50), np.array([0.0] * 90 + [1 / 3] * 4 + [-2 / 3] * 2 + [1.0]), np.arange(5) / 5])
+def test_the_bound_is_the_quantile_of_dirichlet_weights(values: NDArray[np.float64]) -> None:
+    drawn = np.random.default_rng(0).dirichlet(np.ones(len(values) + 1), 100_000)
+    ends = [np.quantile(drawn[:, :-1] @ values + end * drawn[:, -1], q) for end, q in ((-1, 0.025), (1, 0.975))]
+    assert bounded_mean(values, -1.0, 1.0) == pytest.approx(ends, abs=0.02 * (ends[1] - ends[0]))
+
+
 def test_no_discordant_pair_is_no_certainty() -> None:
-    lo, hi = exact_difference(0, 0, 300)
+    lo, hi = bounded_mean(flips(0, 0, 300), -1.0, 1.0)
     assert (lo, hi) == pytest.approx((-(1 - 0.025 ** (1 / 300)), 1 - 0.025 ** (1 / 300)), abs=1e-12)
-    assert exact_difference(0, 0, 30)[1] > 9 * hi, "fewer images, less is known"
-    assert exact_difference(3, 1, 50) == tuple(-v for v in reversed(exact_difference(1, 3, 50)))
+    assert bounded_mean(flips(0, 0, 30), -1.0, 1.0)[1] > 9 * hi, "fewer images, less is known"
+    back = bounded_mean(flips(1, 3, 50), -1.0, 1.0)
+    assert bounded_mean(flips(3, 1, 50), -1.0, 1.0) == pytest.approx((-back[1], -back[0]), abs=1e-12)
+    assert bounded_mean(np.ones(30), -1.0, 1.0) == pytest.approx((1 - 2 * (1 - 0.025 ** (1 / 30)), 1), abs=1e-10)
 
 
-@pytest.mark.parametrize(("more", "fewer"), [(0.0, 0.0), (0.004, 0.0), (0.02, 0.0), (0.01, 0.01), (0.05, 0.02)])
-@pytest.mark.parametrize("n", [40, 300])
-def test_the_bound_of_a_difference_covers_at_least_as_often_as_it_says(more: float, fewer: float, n: int) -> None:
-    rng = np.random.default_rng(n)
-    drawn = rng.multinomial(n, [more, fewer, 1 - more - fewer], 1000)
-    ends = {(b, c): exact_difference(b, c, n) for b, c in {(b, c) for b, c, _ in drawn.tolist()}}
-    covered = np.mean([ends[b, c][0] <= more - fewer <= ends[b, c][1] for b, c, _ in drawn.tolist()])
-    assert covered >= 0.95
+@functools.cache
+def ends_of(more: int, fewer: int, n: int) -> tuple[float, float]:
+    """As :func:`salientry.metrics.difference`: the bound where few pairs differ, else percentiles of resamples."""
+    if few_differ(flips(more, fewer, n)):
+        return bounded_mean(flips(more, fewer, n), -1.0, 1.0)
+    drawn = np.random.default_rng(0).multinomial(n, [more / n, fewer / n, 1 - (more + fewer) / n], 1000)
+    lo, hi = np.quantile((drawn[:, 0] - drawn[:, 1]) / n, [0.025, 0.975])
+    return float(lo), float(hi)
+
+
+@pytest.mark.parametrize("expected", [0.1, 0.6, 1.5, 3, 5, 7, 10, 12, 15, 20])
+@pytest.mark.parametrize("n", [50, 300, 1000])
+def test_a_paired_difference_covers_whatever_the_number_of_discordant_pairs(n: int, expected: float) -> None:
+    """Resampling alone covers .07 of the cases with .1 expected, .45 with .6, .90 with 4."""
+    for one_sided in (1.0, 0.8, 0.5):
+        more, fewer = expected * one_sided / n, expected * (1 - one_sided) / n
+        drawn, times = np.unique(np.random.default_rng(n).multinomial(n, [more, fewer, 1 - more - fewer], 2000), axis=0, return_counts=True)
+        ends = np.array([ends_of(int(b), int(c), n) for b, c, _ in drawn])
+        covered = (ends[:, 0] <= more - fewer + 1e-12) & (more - fewer - 1e-12 <= ends[:, 1])
+        assert np.average(covered, weights=times) >= 0.93
+        if expected <= 3:  # pairs' worth of width: no more than 10 where resampling does not cover
+            assert np.average(ends[:, 1] - ends[:, 0], weights=times) * n < 10.5
+
+
+@pytest.mark.parametrize("expected", [0.5, 2, 5, 9])
+def test_a_mean_over_attacks_covers_though_attacks_share_their_images(expected: float) -> None:
+    """Six attacks on 300 images; an image that is hard is hard for some of them together."""
+    rng, n, attacks = np.random.default_rng(0), 300, 6
+    covered = []
+    for _ in range(300):
+        hard = rng.random(n) < expected / n
+        sign = rng.choice([1.0, -1.0], n, p=[0.8, 0.2])
+        values = (hard * sign)[:, None] * (rng.random((n, attacks)) < 0.4)
+        mean = np.asarray(values.mean(1))
+        lo, hi = bounded_mean(mean, -1.0, 1.0)
+        covered.append(lo <= expected / n * 0.6 * 0.4 <= hi)
+    assert np.mean(covered) >= 0.95
 
 
 # --- many questions ----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from scipy.stats import binom, binomtest, mannwhitneyu
 from sklearn.metrics import log_loss, roc_auc_score, roc_curve
 
 from salientry import metrics
-from salientry.inference import exact_difference, t_interval
+from salientry.inference import bounded_mean, t_interval
 from salientry.metrics import Interval, Resamples, auroc, auroc_draws, rate_draws, roc
 
 Floats = NDArray[np.float64]
@@ -282,11 +282,11 @@ def test_the_exact_bound_counts_images_and_not_rows() -> None:
     assert ends(few) == ends(found), "and so are five naturals"
 
 
-def test_only_shares_at_0_or_1_without_a_spread_are_widened() -> None:
+def test_only_shares_without_a_spread_are_widened() -> None:
     ids = some_ids(30)
     drawn = Resamples(ids, 100)
     assert ends(metrics.rate(drawn, ids, [np.ones(30)])) == (1, 1, 1), "a mean of numbers is no share"
-    for same in (Interval(0.5, 0.5, 0.5, 30), Interval(1.0, 0.9, 1.0, 30), Interval(0.0, 0.0, 0.1, 30)):
+    for same in (Interval(0.5, 0.4, 0.5, 30), Interval(1.0, 0.9, 1.0, 30), Interval(0.0, 0.0, 0.1, 30)):
         assert metrics.share(same, ids) is same
     assert metrics.share(Interval(1.0, 1.0, 1.0, 0), ids[:0]) == Interval(1.0, 1.0, 1.0, 0)
 
@@ -373,20 +373,59 @@ def test_flags_are_subtracted_as_numbers() -> None:
     assert metrics.difference(Resamples(ids, 50), ids, [(a, b)]).value == 0.25
 
 
+def close(found: tuple[float, float], bound: tuple[float, float]) -> bool:
+    return found == pytest.approx(bound, abs=1e-12)
+
+
 def test_equal_flags_are_no_certainty() -> None:
     ids, flags = some_ids(300), np.random.default_rng(13).random(300) < 0.4
-    drawn, bound = Resamples(ids), exact_difference(0, 0, 300)
+    drawn, bound = Resamples(ids), bounded_mean(np.zeros(300), -1.0, 1.0)
     found = metrics.difference(drawn, ids, [(flags, flags)] * 2)
-    assert ends(found) == (0, *bound) and found.each == (bound, bound)
-    other = flags.copy()
-    other[:9] = ~other[:9]
-    mixed = metrics.difference(drawn, ids, [(flags, flags), (flags, other)])
-    assert mixed.each[0] == bound and mixed.each[1][0] < mixed.runs[1] < mixed.each[1][1]
+    assert found.value == 0 and close((found.lo, found.hi), bound) and all(close(e, bound) for e in found.each)
+    assert found.resampled == (0, 0)
     twice = metrics.difference(Resamples(ids), np.repeat(ids, 3), [(np.repeat(flags, 3), np.repeat(flags, 3))])
-    assert ends(twice) == (0, *bound), "three rows of an image are one image"
-    means = np.mean([flags, other], 0)
-    assert ends(metrics.difference(drawn, ids, [(means, means)])) == (0, *bound), "the mean flag of two seeds lies in [0, 1]"
+    assert close((twice.lo, twice.hi), bound), "three rows of an image are one image"
+    means = np.asarray(flags, float) / 2
+    same = metrics.difference(drawn, ids, [(means, means)])
+    assert close((same.lo, same.hi), bound), "the mean flag of two seeds lies in [0, 1]"
     assert ends(metrics.difference(drawn, ids, [(3 * means, 3 * means)])) == (0, 0, 0), "what may be larger has no such bound"
+
+
+@pytest.mark.parametrize("differ", [0, 1, 9, 10, 40])
+def test_few_discordant_images_have_the_bound_and_many_are_resampled(differ: int) -> None:
+    ids, flags = some_ids(300), np.random.default_rng(13).random(300) < 0.4
+    other = np.where(np.arange(300) < differ, ~flags, flags)
+    found, delta = metrics.difference(Resamples(ids), ids, [(flags, other)]), flags.astype(float) - other
+    drawn = tuple(float(v) for v in np.quantile(bootstrap(lambda r: float(delta[r].mean()), ids), [0.025, 0.975]))
+    if differ < 10:
+        assert close((found.lo, found.hi), bounded_mean(delta, -1.0, 1.0)) and found.resampled == pytest.approx(drawn, abs=1e-6)
+    else:
+        assert (found.lo, found.hi) == pytest.approx(drawn, abs=1e-6) and found.resampled is None
+    assert found.lo < found.value < found.hi
+    mixed = metrics.difference(Resamples(ids), ids, [(flags, flags), (flags, other)])
+    assert close(mixed.each[0], bounded_mean(np.zeros(300), -1.0, 1.0)) and mixed.each[1] == (found.lo, found.hi), "each seed by itself"
+
+
+def test_all_images_alike_are_no_certainty_whatever_they_say() -> None:
+    ids = some_ids(300)
+    drawn, p = Resamples(ids), 1 - 0.025 ** (1 / 300)
+    yes, no = np.ones(300, bool), np.zeros(300, bool)
+    assert ends(metrics.difference(drawn, ids, [(yes, no)])) == pytest.approx((1, 1 - 2 * p, 1), abs=1e-10)
+    assert ends(metrics.balanced_accuracy(drawn, ids, ids, [(no, no)])) == pytest.approx((0.5, 0.5 - p / 2, 0.5 + p / 2), abs=1e-12)
+    assert ends(metrics.auroc_interval(drawn, ids, ids, [(no, no)])) == pytest.approx((0.5, 0.5 - p / 2, 0.5 + p / 2), abs=1e-12)
+    third = metrics.rate(drawn, ids, [yes, no, no])
+    assert ends(third) == pytest.approx((1 / 3, (1 - p) / 3, (1 - p) / 3 + p), abs=1e-12)
+    assert np.array(third.each) == pytest.approx(np.array([(1 - p, 1), (0, p), (0, p)]))
+
+
+def test_an_image_under_several_attacks_is_one_image() -> None:
+    ids = some_ids(300)
+    delta = np.where(np.arange(300) < 4, 1.0, 0.0)
+    alone = metrics.with_few(Interval(4 / 300, 0.0, 0.0, 300, (4 / 300,)), [(ids, [delta])])
+    together = metrics.with_few(Interval(4 / 300, 0.0, 0.0, 300, (4 / 300,)), [(ids, [delta])] * 6)
+    assert ends(together) == pytest.approx(ends(alone), abs=1e-9), "six attacks that say the same say it of 300 images, not of 1,800"
+    part = metrics.with_few(Interval(0.0, 0.0, 0.0, 150, (0.0,)), [(ids[:150], [np.zeros(150)]), (ids, [np.zeros(300)])])
+    assert alone.hi - alone.lo > part.hi > 1 - 0.025 ** (1 / 300), "an attack that speaks of half of the images knows less"
 
 
 def test_from_five_seeds_up_the_interval_is_over_seeds() -> None:
@@ -435,7 +474,9 @@ def test_two_detectors_are_compared_on_the_same_draw() -> None:
     slow = bootstrap(lambda rows: auroc(mine[0][rows], mine[1][rows]) - auroc(theirs[0][rows], theirs[1][rows]), ids, 400)
     assert ends(one)[1:] == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])), abs=1e-6)
     sure = metrics.auroc_difference(drawn, ids, ids[:30], [((hard, hard[:30] + 9), (hard, hard[:30] + 8))])
-    assert ends(sure) == (0, *exact_difference(0, 0, 30)), "both find everything: 30 images do not say that they always will"
+    assert ends(sure) == pytest.approx((0, *bounded_mean(np.zeros(30), -1.0, 1.0)), abs=1e-12), (
+        "both find everything: 30 images do not say that they always will"
+    )
     alone = [metrics.auroc_interval(drawn, ids, ids, [m]) for m in (mine, theirs)]
     assert one.hi - one.lo < min(i.hi - i.lo for i in alone), "paired: what both find hard does not widen it"
 

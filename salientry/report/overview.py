@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from markupsafe import Markup
 
-from ..inference import LEAST_SEEDS
+from ..inference import FEW, LEAST_SEEDS
 from ..metrics import RESAMPLES
 from ..results.names import attack_title
 from ..results.paper_numbers import printed_text
@@ -25,7 +25,8 @@ READING = (
     "saliency encoder disagrees; BlackShare: share of pixels that are not black; HighFrequency: energy of the Laplacian.",
     "<b>An interval</b>, in square brackets, is a 95 % interval over images, given these nets: this classifier, this saliency model, these "
     f"detectors, this split. It comes from {RESAMPLES:,} resamples of natural images, the same draw for every seed and detector; a share "
-    "at 0 or 1, and a difference between two detectors that say the same of every image, have exact (Clopper-Pearson) bounds. It says "
+    "that is the same on every image has a Clopper-Pearson bound, and a difference that all but fewer than "
+    f"{FEW} images agree on has Gaffke's. It says "
     f"nothing of other seeds. Below {LEAST_SEEDS} detector seeds none are resampled: the value is their mean, each seed's own stands below "
     f"it where they differ, and a sentence quotes the least and the most of them. From {LEAST_SEEDS} seeds up the interval is Student's "
     "t interval over the seeds, on these images.",

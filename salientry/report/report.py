@@ -229,7 +229,8 @@ def _checked(folder: Path) -> tuple[list[str], str]:  # the problems, and in one
     printed, found = _printed(folder), Made(s, "")
     later = LATER if _body(folder).get("schema") == 1 else ()  # kinds that reports of earlier versions do not hold
     expected = [_entry(r) for r in found.rows if r["source"] != "paper" and r["kind"] not in later]
-    out += differences(printed, expected) + grid.problems(s.folder, grid.csv(s, found.rows))
+    resampled = {r["id"]: r["resampled"] for r in found.rows if r["resampled"]}
+    out += differences(printed, expected, resampled=resampled) + grid.problems(s.folder, grid.csv(s, found.rows))
     if s.not_kept is None:
         return out, ""
     known = {r["id"]: r for r in found.ours}
@@ -269,22 +270,30 @@ def listed(folder: Path | str, figure: str) -> tuple[list[str], bool]:
     return cell_lines(one.scores, one.frame), not amiss(cells(one.scores, one.frame), finite)
 
 
-def differences(printed: Sequence[Mapping[str, Any]], recomputed: Sequence[Mapping[str, Any]], tolerance: float = 1e-9) -> list[str]:
-    """What is different between two lists of numbers, one line each."""
+def differences(
+    printed: Sequence[Mapping[str, Any]],
+    recomputed: Sequence[Mapping[str, Any]],
+    tolerance: float = 1e-9,
+    resampled: Mapping[str, tuple[float, float]] | None = None,
+) -> list[str]:
+    """What is different between two lists of numbers, one line each. ``resampled``: by id the interval that earlier versions printed, from
+    resampling alone, where an exact bound stands now.
+    """
+    earlier = {i: dict(zip(("lo", "hi"), ends, strict=True)) for i, ends in (resampled or {}).items()}
     a, b = {n["id"]: n for n in printed}, {n["id"]: n for n in recomputed}
     out = [f"{i}: printed, but does not follow from the records" for i in a.keys() - b.keys()]
     out += [f"{i}: follows from the records, but is not printed" for i in b.keys() - a.keys()]
     for i in a.keys() & b.keys():
         for part in PARTS:
-            if not _same(a[i].get(part), b[i][part], tolerance) and not (part in ("lo", "hi") and _older_bound(a[i], b[i])):
+            as_before = part in ("lo", "hi") and _is_earlier(a[i], earlier.get(i), tolerance)
+            if not _same(a[i].get(part), b[i][part], tolerance) and not as_before:
                 out.append(f"{i}: {part} is printed as {a[i].get(part)}, the records give {b[i][part]}")
     return sorted(out)
 
 
-def _older_bound(printed: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether an earlier version printed [0, 0] for a difference without discordant pairs, where an exact bound stands now."""
-    lo, hi = now["lo"] or 0, now["hi"] or 0
-    return bool(printed.get("lo") == printed.get("hi") == printed.get("value") == 0 == now["value"] and lo < 0 < hi)
+def _is_earlier(printed: Mapping[str, Any], earlier: Mapping[str, float] | None, tolerance: float) -> bool:
+    """Whether a number is printed with the interval of an earlier version."""
+    return earlier is not None and all(_same(printed.get(e), v, tolerance) for e, v in earlier.items())
 
 
 def _same(x: Any, y: Any, tolerance: float) -> bool:

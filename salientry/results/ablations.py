@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics import Interval, auroc_interval, difference, interval, rate, rate_draws
+from ..metrics import Interval, auroc_interval, difference, interval, rate, rate_draws, share, with_few
 from .detection import FEWEST, NAN, control, missing_controls, rate_gap, where
 from .names import NATURAL, ORDINARY
 from .place import Row, row
@@ -83,7 +83,9 @@ def _mean(s: Scores, tests: list[Images], values: list[list[Any]]) -> Interval:
     seeds = range(len(values[0]))
     means = [float(np.mean([np.mean(v[k], dtype=float) for v in values])) for k in seeds]
     draws = [np.mean(np.stack([rate_draws(v[k], w) for v, w in zip(values, weights, strict=True)]), 0) for k in seeds]
-    return interval(means, draws, min(int(x["evaluated"].sum()) for x in tests))
+    found = interval(means, draws, min(int(x["evaluated"].sum()) for x in tests))
+    ids = [x["id"][x["evaluated"]] for x in tests]
+    return share(found, *ids) if values[0][0].dtype == bool else with_few(found, list(zip(ids, values, strict=True)))
 
 
 def _input_ablations(s: Scores) -> list[Row]:

@@ -17,7 +17,7 @@ from ..files import read_object, sha256_of, write_json
 from . import place
 
 NAME, NUMBERS = "not_kept.json", "numbers.parquet"
-TUPLES = ("seeds", "keys")
+TUPLES = ("seeds", "keys", "resampled")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def numbers(known: NotKept) -> list[place.Row]:
     import pyarrow.parquet
 
     rows = [{c: v for c, v in r.items() if v is not None} for r in pyarrow.parquet.read_table(checked(known)).to_pylist()]
-    return [r | {c: tuple(r[c]) for c in TUPLES} | {"each": tuple(map(tuple, r["each"]))} for r in rows]
+    return [r | {c: tuple(r[c]) for c in TUPLES if c in r} | {"each": tuple(map(tuple, r["each"]))} for r in rows]
 
 
 def write(folder: Path, command: str, files: Sequence[str], rows: Sequence[place.Row], count: Callable[[], int]) -> None:

@@ -16,7 +16,7 @@ KEY = 12  # hex digits of a key, as in the names of the store's folders
 Row = dict[str, Any]
 COLUMNS = (
     *("id", "kind", "source", "dataset", "run_seed", "protocol", "detector", "title", "group", "scheme", "trained_on", "tested_on"),
-    *("measure", "value", "lo", "hi", "n", "seeds", "each", "keys"),
+    *("measure", "value", "lo", "hi", "n", "seeds", "each", "resampled", "keys"),
     *("attack", "saliency", "part", "norm", "eps", "budget", "step", "round", "when", "against"),
     *("class_number", "base", "member", "adds", "trained_at", "tested_at", "slope", "beyond", "untrained"),
     *("table", "row", "cell", "std", "decimals", "percent", "suspect", "p", "claim", "line"),
@@ -31,6 +31,7 @@ def row(kind: str, measure: str, found: Interval | float, keys: Iterable[str], n
     if not isinstance(found, Interval):
         found = Interval(float(found), math.nan, math.nan, n or 0)
     numbers = {"value": found.value, "lo": found.lo, "hi": found.hi, "n": found.n, "seeds": tuple(found.runs), "each": tuple(found.each)}
+    numbers |= {"resampled": found.resampled}
     out = {"source": "run"} | place | {"kind": kind, "measure": measure} | numbers | {"keys": tuple(k[:KEY] for k in keys)}
     return out | {"id": identify(out)}
 

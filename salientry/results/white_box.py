@@ -196,7 +196,7 @@ def _attack_checks(t: Target) -> Iterator[Row]:
         if (tested := _tested(t, m)) is not None:
             test, ok = tested
             for measure, values in (("binarization", test["found"][ok].astype(bool)), ("binarization by chance", test["by_chance"][ok])):
-                yield row("white box", measure, rate(draws(test), test["id"][ok], [values]), [test["key"]], **place)
+                yield row("white box", measure, rate(draws(test), test["id"][ok], [values], shares=True), [test["key"]], **place)
         for i in (a for a in t.again if a["method"] == m):
             base = next((p for p in t.plain if p["method"] == m and size(p)["budget"] == size(i)["budget"]), None)
             if base is not None:

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from salientry.errors import DataDamaged, UsageError, VerificationFailed
 from salientry.report import grid, report
-from salientry.report.report import Made, listed, problems, verify
+from salientry.report.report import Made, differences, listed, problems, verify
 from salientry.results.scores import Scores
 from salientry.results.transfer import amiss, cells
 from salientry.store import write_text
@@ -320,3 +320,18 @@ def test_a_damaged_report_is_said_to_be(reported: Path) -> None:
         (reported / "report.json").write_text(body)
         with pytest.raises(DataDamaged, match=r"report\.json is damaged"):
             verify(reported)
+
+
+def test_an_interval_of_an_earlier_version_is_taken_where_a_bound_stands_now() -> None:
+    """Exactly that one: both ends of the percentiles of resamples, of this very number."""
+    now = {"id": "i", "value": 0.0, "lo": -0.01, "hi": 0.01, "n": 300, "protocol": "strict", "runs": [0.0], "keys": ["k"]}
+    before = {"i": (-0.003, 0.002)}
+
+    def found(**changed: float) -> int:
+        return len(differences([now | changed], [now], resampled=before))
+
+    assert found() == found(lo=-0.003, hi=0.002) == 0
+    assert found(lo=-0.003) == found(hi=0.002) == 1, "one end alone"
+    assert found(lo=-0.003, hi=0.0021) == 2
+    assert found(lo=-0.003, hi=0.002, value=0.001) == 1
+    assert len(differences([now | {"lo": -0.003, "hi": 0.002}], [now])) == 2, "of another number"

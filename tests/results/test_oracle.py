@@ -35,6 +35,9 @@ def test_the_comparison_sees_a_difference() -> None:
     assert parts() == []
     changes = {"value": 0.5 + 2e-9, "lo": 0.1, "hi": math.nan, "n": 4, "seeds": (0.5, 0.5), "keys": (), "protocol": "any"}
     assert all(len(parts(**{k: v})) == 1 for k, v in changes.items())
+    assert parts(lo=0.4, hi=0.7, resampled=(math.nan, 0.6)) == [], "a bound in place of the very percentiles that were recorded"
+    assert len(parts(lo=0.4, hi=0.7, resampled=(math.nan, 0.6 + 2e-9))) == 2
+    assert len(parts(lo=0.4, hi=0.7)) == 2
     assert parts(seeds=(0.5,)) != []
     assert parts(id="j") == ["i is missing", "j was not printed"]
     assert differences({"i": theirs}, [row, row], lambda _: True) == ["i stands twice"]
