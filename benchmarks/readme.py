@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from salientry.inference import beside
-from salientry.report import claims
+from salientry.report import claims, claims_document
 from salientry.report.render import markdown, row, text
 from salientry.report.spec import Across, Column, Number, Table, fill
 from salientry.results.claims import MANNERS
@@ -235,7 +235,7 @@ def main() -> None:
         return
     if given.claims:
         with contextlib.chdir(ROOT):  # it names the folders as they were given
-            claims.write(list(FOLDERS), CLAIMS, TIMING)
+            claims_document.write(list(FOLDERS), CLAIMS, TIMING)
     for name in PARTS if given.write else ():
         path = ROOT / name
         path.write_text(filled(name, path.read_text()))

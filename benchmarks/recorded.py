@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from salientry.report import claims, collection, report
+from salientry.report import claims, claims_document, collection, report
 from salientry.report.collection import ORDER
 from salientry.report.page import Maker
 from salientry.report.render import text
@@ -106,7 +106,7 @@ class Recorded:
 def _judged() -> tuple[list[tuple[Scores, Any]], claims.Verdicts]:
     """All recorded runs, each with the white box beside it, with their numbers, and the verdicts on them; computed once."""
     with contextlib.chdir(ROOT):  # the document names the folders as they are given
-        return claims.judged(FOLDERS, TIMING)
+        return claims_document.judged(FOLDERS, TIMING)
 
 
 def verdicts() -> claims.Verdicts:

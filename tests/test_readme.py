@@ -337,7 +337,7 @@ class NoTorch:
             raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
 sys.meta_path.insert(0, NoTorch())  # None in sys.modules is what SciPy would take for torch
-from salientry.report.report import verify
+from salientry.report.verification import verify
 
 print(verify(sys.argv[1]))
 """

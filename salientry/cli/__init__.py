@@ -173,10 +173,10 @@ def report(
     """
     with guarded(debug):
         with needs_pandas():
-            from ..report import claims as document
+            from ..report import claims_document as document
             from ..report import collection
             from ..report.report import absent, listed, write
-            from ..report.report import verify as checked
+            from ..report.verification import verify as checked
         from ..store import packed
 
         other = "--cells" if cells is not None else "--verify" if verify else "--against" if against is not None else ""

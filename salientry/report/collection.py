@@ -14,7 +14,7 @@ from markupsafe import Markup
 from ..errors import DataDamaged, Error, StoreError, UsageError, VerificationFailed
 from ..results.paper_numbers import COLUMNS, column_of, printed_rows
 from ..store import JSON, packed, read_json, write_json, write_text
-from . import claims, detection_tables, figures, paper_tables, render, report
+from . import claims, detection_tables, figures, paper_tables, render, report, verification
 from .overview import how_to_read, overview
 from .page import Block, Section, html, listed, nested, side_by_side
 from .report import Made
@@ -162,7 +162,7 @@ def verify(folder: Path | str, say: Callable[[str], None] | None = None) -> int:
         VerificationFailed: names what is wrong, and in which run.
     """
     there = runs(folder)
-    total = sum(report.verify(p, say) for p in there)
+    total = sum(verification.verify(p, say) for p in there)
     own = packed(Path(folder) / "report.json")
     if own.exists():
         printed: dict[str, dict[str, JSON]] = {p.name: {n["id"]: n for n in read_json(p / "report.json")["numbers"]} for p in there}

@@ -27,7 +27,8 @@ from salientry.recipes.experiment import build
 from salientry.recipes.fast import CONFIGS, SMALL_BIM, fast
 from salientry.recipes.fast import config as table_config
 from salientry.renamed import translated
-from salientry.report.report import Made, verify, write
+from salientry.report.report import Made, write
+from salientry.report.verification import verify
 from salientry.results import steps
 from salientry.results.detection import together
 from salientry.results.names import NATURAL, attack_title

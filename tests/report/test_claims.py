@@ -19,9 +19,10 @@ from salientry.errors import UsageError
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export
 from salientry.experiment.run import Run
-from salientry.report import claims, report
+from salientry.report import claims_document, report
 from salientry.report.claims import Verdicts
-from salientry.report.report import Made, problems, verify
+from salientry.report.report import Made
+from salientry.report.verification import problems, verify
 from salientry.results.claims import MANNERS, sentences
 from salientry.results.paper_numbers import MEANS, TABLES, UNIT, printed_text
 from salientry.results.scores import Scores
@@ -106,7 +107,7 @@ def test_the_document_is_what_the_recorded_runs_give(monkeypatch: pytest.MonkeyP
     """`salientry report results/... --timing results/benchmarks/guard.json --claims docs/claims.md` writes it again."""
     monkeypatch.chdir(ROOT)
     assert Path("results/fast/cifar10") in RECORDED
-    assert (ROOT / "docs/claims.md").read_text() == claims.text(RECORDED, TIMING)
+    assert (ROOT / "docs/claims.md").read_text() == claims_document.text(RECORDED, TIMING)
 
 
 def test_a_document_of_a_run(finished: Path, one: Made, tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_a_document_of_a_run(finished: Path, one: Made, tmp_path: Path) -> None:
 
 def test_a_timing_of_another_data_set_is_not_taken(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(json.dumps(timing() | {"plan": "fast dataset=cifar10, untrained"}))
-    assert "the timing is of fast dataset=cifar10, untrained" in claims.text([finished], tmp_path / "t.json")
+    assert "the timing is of fast dataset=cifar10, untrained" in claims_document.text([finished], tmp_path / "t.json")
 
 
 @pytest.mark.parametrize(

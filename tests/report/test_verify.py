@@ -15,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 
 from salientry.errors import DataDamaged, UsageError, VerificationFailed
 from salientry.report import grid, report
-from salientry.report.report import Made, differences, listed, problems, verify
+from salientry.report.report import Made, listed
+from salientry.report.verification import differences, problems, verify
 from salientry.results.scores import Scores
 from salientry.results.transfer import amiss, cells
 from salientry.store import write_text

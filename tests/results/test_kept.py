@@ -15,7 +15,8 @@ from salientry.errors import DataDamaged, UsageError
 from salientry.experiment.records import Gathered, put
 from salientry.report import report
 from salientry.report.claims import Verdicts
-from salientry.report.report import Made, problems, verify
+from salientry.report.report import Made
+from salientry.report.verification import problems, verify
 from salientry.results.numbers import numbers
 from salientry.results.scores import Scores
 from salientry.store import read_arrays
