@@ -6,7 +6,7 @@
     salientry run paper dataset=cifar10 part=nets           # classifier, saliency model; accuracy
     salientry run paper dataset=cifar10 part=attacks attack=fgsm
     salientry run paper dataset=cifar10 part=grid attack=fgsm pairs=2000 --device cuda
-    salientry run paper dataset=cifar10 part=whitebox
+    salientry run paper dataset=cifar10 part=confidence test=200 pairs=2000
 
 Parts share one store: what one has computed the next one uses. A training that was stopped goes on from its last epoch.
 
@@ -24,8 +24,9 @@ from typing import Any
 from ..attacks import BIM, FGSM, JSMA, MIM, CarliniWagner, DeepFool
 from ..controls import MatchedNoise, Null
 from ..datasets import ASSIRA, CIFAR10, MNIST
-from ..detectors import ID, JSD, SMD, SPD, Margin, Margin2
+from ..detectors import ID, JSD, SMD, SPD, Margin, Margin2, SecondNet
 from ..errors import UsageError
+from ..experiment.confidence import confidence_sweep
 from ..experiment.evaluation import TrainingSet, evaluate
 from ..experiment.handles import Handle, reuse_split
 from ..experiment.image_sets import EvidenceVariant, ImageSets
@@ -36,14 +37,14 @@ from ..experiment.sanity import SanityCheck, gallery, sanity, sanity_check
 from ..experiment.steps import classify, fit_encoder, fit_saliency, train_classifier
 from ..experiment.strength import gradient_sizes, strong_enough
 from ..paper_cnn import ASSIRA_NET, CIFAR10_NET, MNIST_NET, PaperCNN
-from ..protocol import PUBLISHED, EvaluationProtocol
+from ..protocol import PUBLISHED, STRICT, EvaluationProtocol
 from ..protocol import REPLICA as UNPAIRED
 from ..saliency import Eq2, Gradient, MarginLoss, SimpleClassifier, UNet
 from ..store import one_of
 from ..types import Roles, Shape
 from .paper_cost import Cost
 
-PARTS = ("nets", "attacks", "grid", "combined")
+PARTS = ("nets", "attacks", "grid", "combined", "confidence")
 LOSSES: dict[str, Eq2 | MarginLoss] = {"margin": MarginLoss(), "eq2": Eq2()}
 SHOWN, FEW = 500, 200  # images on which maps are checked; that tell how a detector trained
 
@@ -109,7 +110,8 @@ def paper(
         dataset: ``mnist``, ``cifar10`` or ``assira``.
         part: ``nets``: the classifier and the saliency model. ``attacks``: images attacked as printed, and how far maps move. ``grid``:
             SMD, SPD, ID and JSD with the classifier's own architecture, trained on one attack, unpaired, tested on six. ``combined``:
-            the same, trained on all six (Table 6).
+            the same, trained on all six (Table 6): each image attacked once, and, beside it, all adversarials of all six. ``confidence``:
+            C&W at confidence 0 to 20 against detectors that were trained on it at 0, strict.
         attack: a name of that data set's attacks; of ``attacks`` and ``grid`` that one alone, in a slice by itself; empty: all.
         seeds: repetitions of each detector; the paper does not say how many it has.
         pairs: training images that are attacked for the detectors; 0: all of them, as in the paper.
@@ -163,40 +165,62 @@ class PaperExperiment:
 
     def outputs(self, part: str, attack: str, loss: str, base: int) -> Outputs:
         """One part."""
-        run, config = self.run, self.config
-        images = run.dataset(config.data)
-        everything = images.roles("train", "validation")
-        f = run.do(train_classifier, everything, config.net)
-        tested = run.do(classify, images.roles("test", "calibration").first(self.test), f)
-        settings = config.saliency(loss, base)
-        s = run.do(fit_saliency, everything, f, settings, run.do(fit_encoder, everything, settings.encoder))
-        held = run.do(classify, images["validation"].first(min(SHOWN, config.data.roles.validation)), f)
-        measured = run.do(sanity, held, f, s)
-        found = Outputs(classifier=f, sanity=[measured], compact=True, class_names=getattr(config.data, "class_names", ()))
-        found.expected = self.expected(settings)
-        found.map_checks.append(run.do(sanity_check, measured, s, SanityCheck(action="mark")))
-        variant = EvidenceVariant(found.map_checks[0])
-        seen = run.do(classify, everything.first(self.pairs if part in ("grid", "combined") else min(self.pairs, SHOWN)), f)
-        # all of the paper's test set is for numbers: its detectors decide at their own 0, no threshold is calibrated
-        borrowed = {role: run.do(reuse_split, images, role) for role, images in (("detector_train", seen), ("calibration", held))}
-        few = min(FEW, self.pairs, config.data.roles.validation)
-        natural = {"train": seen, "validation": held.first(few), "test": tested} | borrowed
-        image_sets, chosen = ImageSets(run, f, natural, few), (config.attacks[attack],) if attack else config.grid
-        if part in ("nets", "attacks"):
-            found.sets += natural.values()  # no detector scores them
+        config, of_nets = self.config, part in ("nets", "attacks")
+        saliency, learnt_from = config.saliency(loss, base), min(self.pairs, SHOWN) if of_nets else self.pairs
+        found, image_sets, variant = self.prepared(saliency, learnt_from, calibrated=part == "confidence")
+        if part in ("nets", "attacks", "confidence"):
+            found.sets += image_sets.natural.values()  # no detector's scores bring them
         if part == "nets":
             return found
         if part == "attacks":
-            self.attack(image_sets, variant, chosen if attack else tuple(config.attacks.values()), found)
-            return found
-        trainings = [TrainingSet(config.grid, "combined")] if part == "combined" else [TrainingSet((a,)) for a in chosen]
-        for training in trainings:
-            tests = [image_sets.attacked(a, "test", PUBLISHED) for a in config.grid]
-            tests += [image_sets.control(Null(), training.attacks[0], PUBLISHED)]
-            tests += [image_sets.control(MatchedNoise(), a, PUBLISHED) for a in training.attacks]
-            for detector, protocol, seed in self.trials():
-                found.scores += evaluate(image_sets, detector, protocol, training, tests, variant, seed=seed).outputs
+            self.attack(image_sets, variant, (config.attacks[attack],) if attack else tuple(config.attacks.values()), found)
+        elif part == "confidence":
+            detectors = (Margin(), SMD(config.net), SecondNet())
+            found.confidence.append(confidence_sweep(image_sets, config.attacks["cw"], detectors, STRICT, variant).rates)
+        else:
+            chosen = (config.attacks[attack],) if attack else config.grid
+            combined = [TrainingSet(config.grid, "combined"), TrainingSet(config.grid, "combined", mixture="all")]
+            for training in combined if part == "combined" else [TrainingSet((a,)) for a in chosen]:
+                self.detect(image_sets, variant, training, found)
         return found
+
+    def prepared(self, saliency: UNet | None, learnt_from: int, calibrated: bool = False) -> tuple[Outputs, ImageSets, EvidenceVariant]:
+        """The nets and the natural images.
+
+        Args:
+            saliency: settings of the saliency model; None: there is none.
+            learnt_from: training images that detectors see.
+            calibrated: whether thresholds are calibrated, on images of the test set that then give no numbers; else all of it gives
+                numbers, as in the paper, whose detectors decide at their own 0.
+        """
+        run, roles, images = self.run, self.config.data.roles, self.run.dataset(self.config.data)
+        everything = images.roles("train", "validation")
+        f = run.do(train_classifier, everything, self.config.net)
+        held = run.do(classify, images["validation"].first(min(SHOWN, roles.validation)), f)
+        seen = run.do(classify, everything.first(learnt_from), f)
+        tested = images["test"].first(min(self.test, roles.test)) if calibrated else images.roles("test", "calibration").first(self.test)
+        few = min(FEW, learnt_from, roles.validation)
+        natural = {"train": seen, "validation": held.first(few), "test": run.do(classify, tested, f)}
+        natural["detector_train"] = run.do(reuse_split, seen, "detector_train")
+        natural["calibration"] = run.do(classify, images["calibration"], f) if calibrated else run.do(reuse_split, held, "calibration")
+        found = Outputs(classifier=f, compact=True, class_names=getattr(self.config.data, "class_names", ()))
+        found.expected = self.expected(saliency or self.config.saliency("margin", 32))
+        if saliency is None:
+            return found, ImageSets(run, f, natural, few), EvidenceVariant(None)
+        s = run.do(fit_saliency, everything, f, saliency, run.do(fit_encoder, everything, saliency.encoder))
+        found.sanity.append(run.do(sanity, held, f, s))
+        found.map_checks.append(run.do(sanity_check, found.sanity[0], s, SanityCheck(action="mark")))
+        return found, ImageSets(run, f, natural, few), EvidenceVariant(found.map_checks[0])
+
+    def detect(self, image_sets: ImageSets, variant: EvidenceVariant, training: TrainingSet, found: Outputs) -> None:
+        """The detectors of one training set on all six attacks, with the controls without which no number is given."""
+        tests = [image_sets.attacked(a, "test", PUBLISHED) for a in self.config.grid]
+        tests += [image_sets.control(Null(), training.attacks[0], PUBLISHED)]
+        tests += [image_sets.control(MatchedNoise(), a, PUBLISHED) for a in training.attacks]
+        for detector, protocol, seed in self.trials():
+            if training.mixture == "all" and protocol is not UNPAIRED:
+                continue  # a baseline of two fitted numbers is the same
+            found.scores += evaluate(image_sets, detector, protocol, training, tests, variant, seed=seed).outputs
 
     def expected(self, saliency: UNet) -> Callable[[list[Handle]], dict[str, float]]:
         """How long steps take on this machine; nothing is timed before somebody asks."""

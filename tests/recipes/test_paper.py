@@ -17,6 +17,7 @@ from salientry.errors import UsageError
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export
 from salientry.experiment.run import Run
+from salientry.keys import label
 from salientry.paper_cnn import PaperCNN
 from salientry.recipes.paper import CONFIGS, PARTS, PaperConfig, build, paper
 from salientry.recipes.paper_cost import Cost, multiplications
@@ -28,8 +29,13 @@ from salientry.types import Roles, Shape
 PICTURES = Path(os.environ.get("SALIENTRY_DATA") or "nowhere") / "asirra"
 NEEDS_PICTURES = pytest.mark.skipif(not PICTURES.is_dir(), reason="SALIENTRY_DATA is not set, or there are no cats and dogs in it")
 NET = PaperCNN(blocks=((1, 8, 3), (1, 8, 3)), dense=(16,), dropout=0.2, epochs=12, batch=20)
-FAST = {"fgsm": FGSM(), "deepfool": DeepFool(steps=5), "deepfool2": DeepFool(steps=2)}
-TINY = PaperConfig(Digits(roles=Roles(400, 0, 50, 40, 60)), Shape(1, 8, 8, 10), NET, 1, FAST)
+FAST = {
+    "fgsm": FGSM(),
+    "cw": CarliniWagner(search_steps=1, steps=30, lr=0.1, initial_const=10.0),
+    "deepfool": DeepFool(steps=5),
+    "deepfool2": DeepFool(steps=2),
+}
+TINY = PaperConfig(Digits(roles=Roles(400, 0, 50, 320, 60)), Shape(1, 8, 8, 10), NET, 1, FAST)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +105,20 @@ def test_every_detector_has_the_classifiers_architecture_and_is_tested_on_every_
 
 def test_the_combined_detectors_meet_all_attacks(store: Path) -> None:
     run, outputs, _ = run_of(store, "combined")
-    assert {tuple(run.get(s.detector).facts["of"]) for s in outputs.scores} == {("FGSM", "DeepFool-steps=5")}
+    facts = [run.get(s.detector).facts for s in outputs.scores]
+    assert {tuple(f["of"]) for f in facts} == {tuple(label(a) for a in TINY.grid)}
+    both = {f["scheme"] for f in facts if f["detector"] == "SPD"}
+    assert len(both) == 2, "each natural meets one attack, and, beside it, all adversarials of all attacks"
+
+
+@pytest.mark.filterwarnings("ignore:320 calibration images")
+def test_confidence_is_asked_with_a_threshold_from_images_that_give_no_numbers(store: Path) -> None:
+    run, outputs, _ = run_of(store, "confidence")
+    ids = {run.get(h).facts["role"]: set(run.get(h).ids) for h in outputs.sets}
+    assert not ids["test"] & ids["calibration"] and len(ids["calibration"]) == 320
+    found = run.get(outputs.confidence[0])
+    assert [c["confidence"] for c in found["confidences"]] == [0, 1, 3, 10, 20]
+    assert set(found["worst"]) == {"Margin", "SMD", "SecondNet"}
 
 
 @pytest.mark.parametrize("part", PARTS)
