@@ -33,7 +33,7 @@ from .bars import ProgressDisplay
 from .checking import judge
 from .lines import needs_pandas
 
-RECIPES = ("smoke", "fast", "whitebox", "paper")
+RECIPES = ("smoke", "fast", "whitebox", "paper", "sweep")
 PARTS = ("report.html", "report.json", "gallery.json", "gallery.safetensors", "check.json")
 PICTURES = ("natural.png", "natural-map.png", "attacked.png", "attacked-map.png")
 NETS = ("guard/guard.json", "guard/guard*.safetensors", "classifier/classifier.json", "classifier/classifier*.safetensors")

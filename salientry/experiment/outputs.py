@@ -41,6 +41,7 @@ class Outputs:
         classifier: the classifier under attack.
         sanity: per-image figures of maps.
         map_checks: sanity checks of saliency models.
+        accuracies: of classifiers that were tried.
         strength: whether each attack attacks.
         sets: image sets that stand in the records although no detector scored them.
         scores: scores of image sets, each by one detector.
@@ -62,6 +63,7 @@ class Outputs:
     classifier: Handle
     sanity: list[Handle] = field(default_factory=list)
     map_checks: list[Handle] = field(default_factory=list)
+    accuracies: list[Handle] = field(default_factory=list)
     strength: list[Handle] = field(default_factory=list)
     sets: list[Handle] = field(default_factory=list)
     scores: list[Scored] = field(default_factory=list)
@@ -93,7 +95,7 @@ class Outputs:
     def __iter__(self) -> Iterator[Handle]:
         """Every handle, in the order in which they should be computed."""
         yield from [self.classifier, *self.map_checks, *self.sanity, *self.strength, *(s.scores for s in self.scores), *self.shifts]
-        yield from [*self.gradients, *self.choice, *self.mixed_parts, *self.white_box, *self.hardened, *self.confidence]
+        yield from [*self.gradients, *self.choice, *self.mixed_parts, *self.white_box, *self.hardened, *self.confidence, *self.accuracies]
         yield from (h for h in (self.recipe, self.gallery) if h)
         if self.guard:
             yield from self.guard.handles

@@ -223,6 +223,8 @@ def gather(run: Run, outputs: Outputs, outcome: Outcome, about: dict[str, JSON])
         "skipped": sorted({f"{h.step.name} {h.slug}" for h, _ in outcome.skipped if h.step}),
         "sha256": {k: sha256_of_array(v) for k, v in arrays.items()},
     }
+    if accuracies := [run.record(h)["value"] for h in outputs.accuracies if h.fingerprint not in lost]:
+        body["accuracies"] = accuracies
     if rates := [run.record(h)["value"] for h in outputs.confidence if h.fingerprint not in lost]:
         body["confidence"] = rates
     return Gathered(body, about | _journal(run, outputs, outcome), arrays, shards, _gallery(run, outputs, lost), collected.end)

@@ -135,14 +135,7 @@ def paper(
 
 def build(run: Run, config: PaperConfig, part: str, attack: str, seeds: int, pairs: int, test: int, loss: str, base: int) -> Outputs:
     """See :func:`paper`; for any settings of a data set."""
-    roles = config.data.roles
-    for name, value, most in (("pairs", pairs, roles.train + roles.validation), ("test", test, roles.calibration + roles.test)):
-        if not 0 <= value <= most:
-            raise UsageError(f"{name} must lie in [0, {most}], where 0 is all of them; found {value}")
-    if seeds < 1:
-        raise UsageError(f"seeds must be 1 or more; found {seeds}")
-    experiment = PaperExperiment(run, config, seeds, pairs or roles.train + roles.validation, test or roles.calibration + roles.test)
-    return experiment.outputs(part, attack, loss, base)
+    return PaperExperiment.of(run, config, seeds, pairs, test).outputs(part, attack, loss, base)
 
 
 @dataclass(frozen=True)
@@ -162,6 +155,22 @@ class PaperExperiment:
     seeds: int
     pairs: int
     test: int
+
+    @classmethod
+    def of(cls, run: Run, config: PaperConfig, seeds: int, pairs: int, test: int) -> PaperExperiment:
+        """With all pairs and all test images where their number is 0.
+
+        Raises:
+            UsageError: for numbers that cannot be.
+        """
+        roles = config.data.roles
+        most = {"pairs": roles.train + roles.validation, "test": roles.calibration + roles.test}
+        for name, value in (("pairs", pairs), ("test", test)):
+            if not 0 <= value <= most[name]:
+                raise UsageError(f"{name} must lie in [0, {most[name]}], where 0 is all of them; found {value}")
+        if seeds < 1:
+            raise UsageError(f"seeds must be 1 or more; found {seeds}")
+        return cls(run, config, seeds, pairs or most["pairs"], test or most["test"])
 
     def outputs(self, part: str, attack: str, loss: str, base: int) -> Outputs:
         """One part."""

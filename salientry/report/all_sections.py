@@ -11,7 +11,7 @@ from ..results.detection import FEWEST, Together, together
 from ..results.names import attack_title
 from ..results.paper_numbers import bold
 from . import detection_tables as detection
-from . import paper_tables, white_tables
+from . import paper_tables, tried, white_tables
 from .figures import Series, facets, figure
 from .page import Block, Section, listed, nested
 from .sections import BOTH, SAYS, Shown, attacks_section, controls_section, detection_section, maps_section, parts_section
@@ -29,6 +29,7 @@ def sections(r: Shown) -> list[Section]:
         attacks_section(r),
         maps_section(r),
         parts_section(r),
+        tried.section(r.scores, r.make),
         _white_box(r),
         _paper(r),
         Section("claims", "What the text claims", [*r.verdicts]),

@@ -6,6 +6,7 @@ import pandas as pd
 
 from . import (
     ablations,
+    architectures,
     claims,
     detection,
     headline,
@@ -23,7 +24,17 @@ from .place import frame
 from .scores import Scores
 
 WHITE_BOX = (white_box, paper_attacks)
-WHOLE = (detection, images, transfer, ablations, steps, headline, worst_case, part_adds)  # of records with natural test images
+WHOLE = (
+    detection,
+    images,
+    transfer,
+    ablations,
+    architectures,
+    steps,
+    headline,
+    worst_case,
+    part_adds,
+)  # of records with natural test images
 LATER = ("worst case", "undetected", "false positives", "part adds")  # kinds that reports of earlier versions do not hold
 OF_SCORES = ("correlation", "claim")  # kinds of these that depend on scores as well
 NOT_OF_SCORES = ("white box", "weak detector", "table 3", "hardened", "paper table")  # kinds that depend on none

@@ -96,6 +96,7 @@ IDS: dict[str, Callable[[Row], str]] = {  # ids stay as they are recorded, also 
     "gradient": lambda r: joined(r["protocol"], "gradient", r["attack"] or "natural", r["measure"]),
     "fusion": lambda r: joined(r["protocol"], "fusion", r["part"], r["tested_on"], r["measure"]),
     "input ablation": lambda r: joined(r["protocol"], "spoiled", r["detector"], r["scheme"], r["trained_on"], r["measure"]),
+    "architecture": lambda r: joined("architecture", r["detector"], r["scheme"], r["trained_on"], r["tested_on"], r["measure"]),
     "mixed parts": lambda r: joined("swap", r["detector"], r["scheme"], r["tested_on"], r["measure"]),
     "sweep": lambda r: joined("sweep", r["detector"], f"{r['trained_at']:.4f}", f"{r['tested_at']:.4f}"),
     "sweep fit": lambda r: joined("sweep", r["detector"], r["measure"]),

@@ -224,6 +224,7 @@ STEPS = [
     "_take_first",
     "_take_role",
     "_take_roles",
+    "accuracy_of",
     "attack_defended",
     "attack_images",
     "binarization",

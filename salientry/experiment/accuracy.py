@@ -1,0 +1,18 @@
+"""How often a classifier is right, where several are tried."""
+
+from __future__ import annotations
+
+from ..inference import exact_share
+from ..rows import Rows
+from ..store import JSON
+from .handles import step
+
+
+@step("accuracy_of")
+def accuracy_of(images: Rows, called: str) -> dict[str, JSON]:
+    """The share of classified images whose prediction is their label, with its exact 95 % interval over images; ``called``: which
+    classifier it is of, in tables.
+    """
+    right = images.column("label") == images.column("predicted")
+    low, high = exact_share(int(right.sum()), len(right))
+    return {"called": called, "role": images.facts["role"], "accuracy": float(right.mean()), "lo": low, "hi": high, "n": len(right)}

@@ -1,0 +1,45 @@
+"""The paper's search over architectures of image detectors (Appendix A), published protocol, at the head's own 0.
+
+Kind ``architecture``: ``scheme`` says which (``architecture: as printed``, ``architecture: 9 convolutions, 64 doubling`` ...), measure
+``accuracy`` (balanced) or ``gain``: that of this architecture minus that of the printed one, on the same images, paired.
+"""
+
+from __future__ import annotations
+
+from ..metrics import balanced_accuracy, difference
+from .detection import FEWEST, missing_controls, where
+from .names import NATURAL
+from .place import Row, row
+from .scores import Scores
+from .trained import Array, Trained
+
+HEAD = "architecture: "
+AS_PRINTED = HEAD + "as printed"
+
+
+def rows(s: Scores) -> list[Row]:
+    """Of every architecture that has the mandatory controls; none where the records hold no search."""
+    tried = [g for g in s.trained if g.scheme.startswith(HEAD)]
+    printed = {(g.detector, g.trained_on): g for g in tried if g.scheme == AS_PRINTED}
+    out: list[Row] = []
+    for g in tried:
+        if missing_controls(s, [g]):
+            continue
+        for x in s.attacked(g.protocol):
+            c = x["evaluated"]
+            if not g.on(x["name"]) or c.sum() < FEWEST:
+                continue
+            clean, found = g.flags(NATURAL, "own"), [f[c] for f in g.flags(x["name"], "own")]
+            accuracy = balanced_accuracy(s.draws, s.natural("test")["id"], x["id"][c], list(zip(clean, found, strict=True)))
+            out.append(row("architecture", "accuracy", accuracy, [*g.keys, x["key"]], **where(g), tested_on=x["attack"]))
+            base = printed.get((g.detector, g.trained_on))
+            if base is not None and base is not g and base.on(x["name"]) and c.all():
+                pairs = list(zip(_right(g, x["name"]), _right(base, x["name"]), strict=False))
+                gain = difference(s.draws, x["id"], pairs)
+                out.append(row("architecture", "gain", gain, sorted({*g.keys, *base.keys, x["key"]}), **where(g), tested_on=x["attack"]))
+    return out
+
+
+def _right(g: Trained, name: str) -> list[Array]:
+    """(N,) of each seed: how much of an image and of its adversarial is judged right, 0, .5 or 1; their mean is the balanced accuracy."""
+    return [((~clean).astype(float) + found) / 2 for clean, found in zip(g.flags(NATURAL, "own"), g.flags(name, "own"), strict=True)]
