@@ -45,7 +45,7 @@ def bounded_mean(values: Floats, low: float, high: float) -> tuple[float, float]
 def _upper(values: tuple[float, ...], counts: tuple[int, ...], worst: float) -> float:
     """The upper end, where ``values`` occur ``counts`` times."""
     x, c = np.array([*values, worst]), np.array([*counts, 1.0])
-    if np.ptp(x) == 0:
+    if np.ptp(x) < 1e-9:  # up to the rounding of sums
         return worst
     end = 1e-12 * np.ptp(x)
     return float(brentq(lambda t: _below(x, c, t) - (1 + LEVEL) / 2, x.min() + end, x.max() - end, xtol=1e-13))
@@ -66,11 +66,12 @@ def _below(x: Floats, c: Floats, t: float) -> float:
 
 
 def few_differ(values: Floats) -> bool:
-    """Whether all but a few images have one value, so that resampling them sees too little."""
+    """Whether most images, all but a few, have one value, so that resampling them sees too little."""
     if not len(values):
         return False
     _, counts = np.unique(np.round(values, 9), return_counts=True)
-    return int(len(values) - counts.max()) < FEW
+    others = int(len(values) - counts.max())
+    return others < FEW and 2 * others < len(values)
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:

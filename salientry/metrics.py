@@ -237,8 +237,8 @@ def rate(resamples: Resamples, ids: Array, runs: Sequence[Array], shares: bool =
     return share(found, ids) if flags else found
 
 
-def difference(resamples: Resamples, ids: Array, runs: Sequence[tuple[Array, Array]]) -> Interval:
-    """Mean of (first minus second) over the same images, paired, one pair of arrays per seed.
+def difference(resamples: Resamples, ids: Array, runs: Sequence[tuple[Array, Array]], bound: bool = True) -> Interval:
+    """Mean of (first minus second) over the same images, paired, one pair of arrays per seed; ``bound``: False leaves it resampled.
 
     Of shares in [0, 1], flags or their means over seeds, that differ on few images (:data:`~salientry.inference.FEW`) resampling sees too
     little: they get the bound of what lies in [-1, 1].
@@ -248,7 +248,7 @@ def difference(resamples: Resamples, ids: Array, runs: Sequence[tuple[Array, Arr
     values = [float(d.mean()) if len(d) else float("nan") for d in deltas]
     found = interval(values, [rate_draws(d, weights) for d in deltas], len(ids))
     shares = len(ids) > 0 and all(np.all((np.asarray(v) >= 0) & (np.asarray(v) <= 1)) for pair in runs for v in pair)
-    return with_few(found, [(ids, deltas)]) if shares else found
+    return with_few(found, [(ids, deltas)]) if shares and bound else found
 
 
 def with_few(found: Interval, parts: Sequence[tuple[Array, Sequence[Array]]]) -> Interval:

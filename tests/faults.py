@@ -153,8 +153,8 @@ PROTOCOL = (
     _fault(
         "detectors train on adversarials that do not count",
         "experiment/stored_evidence.py",
-        'of_mixture([a.column("evaluated") for a in attacked])',
-        "of_mixture([np.ones(len(a), bool) for a in attacked])",
+        "np.flatnonzero(of_mixture(counted))",
+        "np.arange(len(counted[0]))",
         "experiment/test_steps.py",
     ),
     _fault(
@@ -201,8 +201,8 @@ NUMBERS = (
     _fault(
         "300 of 300 is certain",
         "metrics.py",
-        "sure = value.lo == value.hi and value.value in (0.0, 1.0)",
-        "sure = False",
+        "if clusters and (value.hi",
+        "if not clusters and (value.hi",
         "test_metrics.py",
     ),
     _fault("an interval over four seeds", "inference.py", "LEAST_SEEDS = 5", "LEAST_SEEDS = 4", "test_inference.py"),

@@ -145,3 +145,12 @@ def test_holm_finds_nothing_in_noise_more_often_than_it_says() -> None:
     assert alone > 0.3 and 0.035 <= corrected <= 0.062
     order = np.random.default_rng(1).permutation(8)
     assert np.array_equal(holm(p[0][order]), holm(p[0])[order])
+
+
+def test_values_that_are_the_worst_up_to_rounding_have_the_worst_as_their_end() -> None:
+    lo, hi = bounded_mean(np.full(103, 1.0), -0.9999999999999999, 0.9999999999999999)
+    assert hi == pytest.approx(1) and lo == pytest.approx(0.9288, abs=1e-3), "the exact lower end of a mean of 103 ones in [-1, 1]"
+
+
+def test_two_answers_of_sixteen_images_are_not_few() -> None:
+    assert not few_differ(np.repeat([0.0, 1.0], 8)) and few_differ(np.repeat([0.0, 1.0], [13, 3]))

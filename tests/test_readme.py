@@ -280,7 +280,8 @@ def test_a_changed_digit_is_written_over(name: str) -> None:
 
 def test_each_interval_is_one_of_a_report() -> None:
     """Read by another way than it was written: whatever looks like a number with its interval, and the values of its seeds, stands in
-    some recorded run. A difference without discordant pairs is recorded as 0 from 0 to 0, and has an exact bound now.
+    some recorded run. A difference without discordant pairs is recorded as 0 from 0 to 0, and has an exact bound now; where few images say
+    anything, what was recorded is narrower than the bound of today.
     """
     every = [n for path in (ROOT / "results").rglob("report.json.xz") for n in read_json(path)["numbers"]]
     recorded = [([n["value"], n["lo"], n["hi"]], n["runs"]) for n in every]
@@ -291,15 +292,21 @@ def test_each_interval_is_one_of_a_report() -> None:
 
     known = {(rounded(ends), rounded(seeds)) for ends, seeds in recorded if None not in ends}
     alone = {ends for ends, _ in known}
+
+    def narrower(now: tuple[str, ...], seeds: tuple[str, ...]) -> bool:
+        value, lo, hi = now
+        same = (ends for ends, told in known if ends[0] == value and (not seeds or told == seeds))
+        return any(float(lo) <= float(old[1]) and float(old[2]) <= float(hi) for old in same)
+
     parts = re.findall(r"<!-- begin .*?-->(.*?)<!-- end", (ROOT / "docs" / "RESULTS.md").read_text(), re.S)
     shown = re.findall(r"([−\d.]+) \[([−\d.]+), ([−\d.]+)\](?: \(((?:[−\d.]+ · )+[−\d.]+)\))?", "".join(parts))
     assert len(shown) > 500
     assert sum(bool(seeds) for *_, seeds in shown) > 150
     for *ends, seeds in shown:
         value, lo, hi = rounded(ends)
-        exact = float(value) == 0 and float(lo) == -float(hi) and rounded((0, 0, 0)) in alone
-        assert exact or (value, lo, hi) in alone, ends
-        assert not seeds or ((value, lo, hi), rounded(seeds.split(" · "))) in known, (ends, seeds)
+        told = rounded(seeds.split(" · ")) if seeds else ()
+        there = ((value, lo, hi), told) in known if seeds else (value, lo, hi) in alone
+        assert there or narrower((value, lo, hi), told), (ends, seeds)
 
 
 @pytest.mark.slow

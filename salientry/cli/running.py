@@ -291,7 +291,7 @@ def computed(run: Run, outputs: Outputs, say: Say, display: ProgressDisplay | No
     wanted = outputs.read
     todo = run.missing(wanted)
     seconds = {key: s or 0.0 for key, s in _seconds(run, outputs, todo, run.order(wanted)).items()}
-    if (total := sum(seconds.values())) > LONG:
+    if outputs.expected is not None and (total := sum(seconds.values())) > LONG:
         device = "" if run.device != "cpu" else "; --device cuda is for a GPU" if total > TOO_LONG else ""
         say(f"{len(todo)} steps, about {total / 60:.0f} minutes of one thread; a call that is stopped goes on where it was{device}")
     if display is not None and todo:

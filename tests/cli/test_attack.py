@@ -508,7 +508,7 @@ assert not {"torch", "numpy", "PIL", "rich.progress"} & set(sys.modules)
     shown = " ".join(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
     for word in ("--classifier", "--weights", "--attack", "--data", "--out", "--set", "--png", "--limit", "--seed", "--device"):
         assert word in shown
-    for word in ("module:callable", "eps=8/255", "sub-folders are classes", "goes on", "refused"):
+    for word in ("module:callable", "eps=8/255", "one sub-folder per class", "continues", "refused"):
         assert word in shown
 
 

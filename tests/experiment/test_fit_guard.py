@@ -541,7 +541,7 @@ def test_worker_processes_make_the_same_guard(classifier: nn.Module, usual: Guar
 def test_the_summary_says_how_good_it_is(usual: Guard, classifier: nn.Module, tmp_path: Path) -> None:
     text = usual.summary()
     assert re.search(r"the classifier is right on \d+ of 256 images", text)
-    assert "detector: Margin, kept among one" in text
+    assert "detector: Margin, the best of one" in text
     assert re.search(r"natural images flagged: 0\.\d+ \(\d+ of 29\)", text)
     assert re.search(r"DeepFool +[01]\.\d+ \(\d+ of \d+\)", text)
     assert f"at most 0.05 of naturals like the {len(usual.calibration)}" in text

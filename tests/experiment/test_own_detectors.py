@@ -263,7 +263,7 @@ def test_a_guard_of_ones_own_detector_is_calibrated_saved_and_loaded(
     assert float((guard(mine[1]).score > guard.threshold).float().mean()) < 0.12
     if detector is own_detectors.roughness:
         np.testing.assert_allclose(verdict.score.numpy(), own_detectors.roughness(x), rtol=1e-5)
-        assert f"detector: {name}, kept among one" in guard.summary()
+        assert f"detector: {name}, the best of one" in guard.summary()
     guard.save(tmp_path)
     again = Guard.load(tmp_path, mine[0])
     assert torch.equal(again(x).score, verdict.score) and again.components == guard.components
@@ -319,7 +319,7 @@ def test_the_documented_detectors_do_what_is_said_of_them(
     with pytest.warns(UserWarning, match="calibration images"):
         exec(compile(block, "docs/USING.md", "exec"), names)
     said = capsys.readouterr().out
-    assert "kept among 3 and their fusion" in said
+    assert "the best of 3 and their fusion" in said
     rates = facts_of(names["guard"].detector)["choice"]["rates"]  # type: ignore[attr-defined]
     assert set(rates) == {"roughness", "NearestMean", "Margin", "Fused"}
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from salientry.cli import app
 from salientry.errors import DataDamaged, UsageError, VerificationFailed
-from salientry.report import collection, paper_tables, report
+from salientry.report import collection, paper_tables, verification
 from salientry.report.collection import Collection, place
 from salientry.results.claims import sentences
 from salientry.results.paper_numbers import TABLES, printed_rows, printed_text
@@ -235,7 +235,7 @@ def test_verify_adds_up_and_finds_what_was_forged(copy: Path) -> None:
     body["numbers"][3]["value"] = 0.123
     (copy / "report.json").write_text(json.dumps(body))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "verify", lambda *_: 1)  # each was just verified
+        patch.setattr(verification, "verify", lambda *_: 1)  # each was just verified
         with pytest.raises(VerificationFailed, match=re.escape(f"{body['numbers'][3]['of']}: {body['numbers'][3]['id']}")):
             collection.verify(copy)
         (copy / "report.json").write_text('{"numbers": [1]}')
