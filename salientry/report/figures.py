@@ -235,6 +235,10 @@ def pictures(s: Scores) -> list[Block | None]:
     """The pictures of a run under the names that the paper has for its data set, or why there are none."""
     gallery, names = Gallery(s), CALLED.get(column_of(s.dataset) or "", LIKE)
     if not gallery.count:
-        why = "No pictures: the saliency model failed its check, no image counts under every attack, or the run is a recorded one."
-        return [Block("", Markup('<p class="note">{}</p>').format(why))]
+        why = "no gallery lies beside the records: recorded runs keep none, and none is drawn where no image counts under every attack"
+        if not s.body["gates"]:
+            why = "this run has no saliency model"
+        elif any(g["failed"] for g in s.body["gates"]):
+            why = "the saliency model failed its check"
+        return [Block("", Markup('<p class="note">No pictures: {}.</p>').format(why))]
     return [figure(name, getattr(gallery, kind)(), *PICTURES[kind]) for name, kind in zip(names, PICTURES, strict=True)]

@@ -98,10 +98,16 @@ def _classifier(r: Shown) -> list[Markup]:
     m = r.make
     if not r.scores.has_naturals:
         return []
-    left = [(attack_title(a), m.find("attack", attack=a, protocol="strict", measure="accuracy")) for a in r.labels]
-    words = Markup("The classifier has {} of {:,} test images right; of all of them {} leave it right: {}.")
-    n = len(r.scores.natural("test")["id"])
-    return [words.format(m.num("accuracy", "percent"), n, "the attacks (8 bits)", _each(left, "bare,percent"))]
+    words = Markup("The classifier has {} of {:,} test images right").format(
+        m.num("accuracy", "percent"), len(r.scores.natural("test")["id"])
+    )
+    for protocol, stored in (("strict", "8 bits"), ("published", "float32")):
+        attacks = r.labels or m.values("attack", "attack", protocol=protocol)
+        left = [(attack_title(a), m.find("attack", attack=a, protocol=protocol, measure="accuracy")) for a in attacks]
+        if any(number for _, number in left):
+            more = Markup("; of all of them the attacks ({}) leave it right: {}").format(stored, _each(left, "bare,percent"))
+            return [words + more + Markup(".")]
+    return [words + Markup(".")]
 
 
 def _paper(m: Maker) -> list[Markup]:

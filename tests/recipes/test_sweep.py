@@ -61,7 +61,10 @@ def test_each_architecture_has_its_row(tmp_path: Path) -> None:
     assert set(rows.index) == {(d, s) for d in ("ID", "JSD") for s in (AS_PRINTED, without)}
     for d in ("ID", "JSD"):
         assert gains[d] == pytest.approx(rows[d, without] - rows[d, AS_PRINTED])
-    assert "Architectures of image detectors" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Architectures of image detectors" in page
+    assert "No pictures: this run has no saliency model." in page
+    assert "(float32) leave it right: FGSM" in page, "published images only: no sentence without its numbers"
 
 
 def test_drop_out_is_chosen_on_images_that_the_classifier_did_not_see(tmp_path: Path) -> None:
