@@ -64,7 +64,7 @@ Numerics = Annotated[str, typer.Option(help="Precision of the computation; only 
 Settings = Annotated[list[str] | None, typer.Argument(help="Parameters of the recipe, as KEY=VALUE.", show_default=False)]
 Moved = Annotated[Path, typer.Argument(help="Folder of the export.", show_default=False)]
 Home = Annotated[Path | None, typer.Option("--store", help="Folder of the results; default SALIENTRY_HOME.", metavar="DIR")]
-Recipe = Annotated[str, typer.Argument(help="Name of a recipe: smoke, fast or whitebox.", show_default=False)]
+Recipe = Annotated[str, typer.Argument(help="Name of a recipe: smoke, fast, whitebox, paper or sweep.", show_default=False)]
 
 
 @app.command()
