@@ -84,9 +84,8 @@ def sanity_check(measured: Rows, saliency: nn.Module, bounds: SanityCheck) -> Ch
         "destroyed with another image's map - destroyed": ("destroyed_other", "destroyed"),
         "area - area for a fake class": ("area", "fake_area"),
     }
-    gains = {
-        k: difference(resamples, measured.ids, [(c(a), c(b))], bound=False) for k, (a, b) in compared.items()
-    }  # as all checks were made
+    # resampled, as the checks that stores hold were made
+    gains = {k: difference(resamples, measured.ids, [(c(a), c(b))], bound=False) for k, (a, b) in compared.items()}
     least = dict.fromkeys(gains, bounds.least) | {"area - area for a fake class": 0.0}
     wrong = [
         f"{k} is {v.value:.3f} [{v.lo:.3f}, {v.hi:.3f}], at least {least[k]} wanted"

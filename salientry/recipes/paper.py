@@ -214,18 +214,15 @@ class PaperExperiment:
         natural["calibration"] = run.do(classify, images["calibration"], f) if calibrated else run.do(reuse_split, held, "calibration")
         found = Outputs(classifier=f, compact=True, class_names=getattr(self.config.data, "class_names", ()))
         found.expected = self.expected(saliency or self.config.saliency("margin", 32))
-        if saliency is None:
-            return found, ImageSets(run, f, natural, few), EvidenceVariant(None)
-        s = run.do(fit_saliency, everything, f, saliency, run.do(fit_encoder, everything, saliency.encoder))
-        found.sanity.append(run.do(sanity, held, f, s))
-        found.map_checks.append(run.do(sanity_check, found.sanity[0], s, SanityCheck(action="mark")))
-        return found, ImageSets(run, f, natural, few), EvidenceVariant(found.map_checks[0])
+        if saliency is not None:
+            s = run.do(fit_saliency, everything, f, saliency, run.do(fit_encoder, everything, saliency.encoder))
+            found.sanity.append(run.do(sanity, held, f, s))
+            found.map_checks.append(run.do(sanity_check, found.sanity[0], s, SanityCheck(action="mark")))
+        return found, ImageSets(run, f, natural, few), EvidenceVariant(next(iter(found.map_checks), None))
 
     def detect(self, image_sets: ImageSets, variant: EvidenceVariant, training: TrainingSet, found: Outputs) -> None:
         """The detectors of one training set on all six attacks, with the controls without which no number is given."""
-        tests = [image_sets.attacked(a, "test", PUBLISHED) for a in self.config.grid]
-        tests += [image_sets.control(Null(), training.attacks[0], PUBLISHED)]
-        tests += [image_sets.control(MatchedNoise(), a, PUBLISHED) for a in training.attacks]
+        tests = with_controls(image_sets, self.config.grid, training)
         for detector, protocol, seed in self.trials():
             if training.mixture == "all" and protocol is not UNPAIRED:
                 continue  # a baseline of two fitted numbers is the same
@@ -263,3 +260,10 @@ class PaperExperiment:
         shown: list[Handle] = [image_sets.with_evidence(SPD(), images, "test", variant) for images in attacked]
         gradient = run.do(fit_saliency, natural, image_sets.classifier, Gradient())
         found.gallery = run.do(gallery, image_sets.with_evidence(SPD(), natural, "test", variant), shown, [gradient])
+
+
+def with_controls(image_sets: ImageSets, attacks: tuple[Any, ...], training: TrainingSet) -> list[Handle]:
+    """Test images of these attacks, and the controls without which no number of a detector of this training set is given."""
+    found = [image_sets.attacked(a, "test", PUBLISHED) for a in attacks]
+    found += [image_sets.control(Null(), training.attacks[0], PUBLISHED)]
+    return found + [image_sets.control(MatchedNoise(), a, PUBLISHED) for a in training.attacks]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,12 +90,7 @@ class Cost:
             return int(getattr(self.roles, h.args["role"]))
         if name == "_take_roles":
             return sum(int(getattr(self.roles, r)) for r in h.args["roles"])
-        return next((self.count(v) for v in _rows(h)), 0)
-
-
-def _rows(h: Handle) -> Iterator[Handle]:
-    """The inputs of a step, the first of which its work is counted by."""
-    yield from handles_in(list(h.args.values()))
+        return next((self.count(v) for v in h.inputs), 0)  # the first of its inputs
 
 
 def passes(attack: Any) -> float:

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..controls import MatchedNoise, Null
 from ..detectors import ID, JSD, Margin2
 from ..errors import UsageError
 from ..experiment.accuracy import accuracy_of
@@ -29,7 +28,7 @@ from ..paper_cnn import PaperCNN
 from ..protocol import PUBLISHED
 from ..protocol import REPLICA as UNPAIRED
 from ..store import one_of
-from .paper import CONFIGS, PaperConfig, PaperExperiment
+from .paper import CONFIGS, PaperConfig, PaperExperiment, with_controls
 
 DROPOUTS = (0.3, 0.4, 0.5, 0.6, 0.7)
 DEPTHS = (3, 4, 5, 6, 7, 8, 9)
@@ -98,14 +97,10 @@ def build(
     tried = {name: net for name, net in architectures(config.net).items() if only in name or name == AS_PRINTED}
     if len(tried) < 2:
         raise UsageError(f"no architecture's name holds {only!r}; there are: {', '.join(architectures(config.net))}")
-    a = config.attacks[attack]
-    tests = [
-        image_sets.attacked(a, "test", PUBLISHED),
-        image_sets.control(Null(), a, PUBLISHED),
-        image_sets.control(MatchedNoise(), a, PUBLISHED),
-    ]
-    found.scores += evaluate(image_sets, Margin2(), PUBLISHED, TrainingSet((a,)), tests, variant).outputs
+    training = TrainingSet((config.attacks[attack],))
+    tests = with_controls(image_sets, training.attacks, training)
+    found.scores += evaluate(image_sets, Margin2(), PUBLISHED, training, tests, variant).outputs
     for scheme, net in tried.items():
         for detector in (ID(net), JSD(head=net)):
-            found.scores += evaluate(image_sets, detector, UNPAIRED, TrainingSet((a,), scheme=scheme), tests, variant).outputs
+            found.scores += evaluate(image_sets, detector, UNPAIRED, replace(training, scheme=scheme), tests, variant).outputs
     return found
