@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .experiment.run import Run as Run
     from .guard import Guard as Guard
     from .guard import Verdict as Verdict
+    from .harmless import HARMLESS as HARMLESS
     from .saliency import SALIENCY as SALIENCY
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ _WHERE = {
     "CLASSIFIERS": "classifiers",
     "ATTACKS": "attacks",
     "CONTROLS": "controls",
+    "HARMLESS": "harmless",
     "SALIENCY": "saliency",
     "DETECTORS": "detectors",
     "Error": "errors",

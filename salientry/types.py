@@ -143,6 +143,25 @@ class Control(Protocol):
     def __call__(self, x: Tensor, x_adv: Tensor, *, seeds: Tensor) -> Tensor: ...
 
 
+@runtime_checkable
+class HarmlessChange(Protocol):
+    """A change of an image that should neither change the classifier's answer nor be flagged: a frozen dataclass you call.
+
+    The result has the shape of ``x`` and lies in [0, 1]; rounding to 8 bits is the caller's. Row i depends on ``x[i]`` and ``seeds[i]``
+    alone.
+
+    Attributes:
+        differentiable: whether the result is in the graph of ``x`` where gradients are on.
+        title: what it is, with its size, as it stands in a sentence.
+    """
+
+    @property
+    def differentiable(self) -> bool: ...
+    @property
+    def title(self) -> str: ...
+    def __call__(self, x: Tensor, *, seeds: Tensor) -> Tensor: ...
+
+
 class SaliencySettings(Protocol):
     """Settings of a saliency model. The module maps (image, class index) to a dict with at least ``map``."""
 

@@ -14,7 +14,7 @@ LAYERS = [
     {"rows"},
     {"keys", "store", "metrics", "modules", "randomness", "progress"},
     {"types", "learned", "batches", "inputs", "sealed"},
-    {"training", "layers", "preflight"},
+    {"training", "layers", "preflight", "harmless"},
     {"paper_cnn"},
     {"evidence"},
     {"evidence_set"},

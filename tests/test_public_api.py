@@ -17,6 +17,7 @@ NAMES = [
     "DATASETS",
     "DETECTORS",
     "SALIENCY",
+    "HARMLESS",
     "Error",
     "Evidence",
     "External",
