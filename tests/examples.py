@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salientry.attacks import ATTACKS, BIM, CarliniWagner, DeepFool
+from salientry.attacks import ATTACKS, BIM, PGD, PGDL2, CarliniWagner, DeepFool, Patch
 from salientry.classifiers import CLASSIFIERS, AdversariallyTrained, CompactCNN, PaperCNN, PictureCNN, ResidualCNN
 from salientry.controls import CONTROLS
 from salientry.datasets import DATASETS
@@ -33,6 +33,9 @@ CHEAP: dict[str, dict[str, Any]] = {
     "attacks": {
         "deepfool": DeepFool(steps=12),
         "cw": CarliniWagner(search_steps=2, steps=40, lr=0.3, initial_const=10.0, abort_early=False),
+        "pgd": PGD(0.15),
+        "pgd_l2": PGDL2(2.0),
+        "patch": Patch(share=0.4),
     },
     "controls": {},
     "saliency": {

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from salientry.harmless import HARMLESS, JPEG, TRANSFORMS
 from tests import examples
 from tests.examples import SHAPES, adversarial_evidence, conv, images, natural_evidence, predicted, seeds
 
@@ -37,6 +38,12 @@ def attack(spec: Any) -> Tensor:
 def control(spec: Any) -> Tensor:
     x = images(SHAPE, 8, dtype=torch.float64 if getattr(spec, "in_float", False) else torch.float32)  # the last bits are not golden
     moved: Tensor = spec(x, (x + 0.1).clamp(0, 1), seeds=seeds(8)) - x
+    return moved
+
+
+def change(spec: Any) -> Tensor:
+    x = images(SHAPE, 8)
+    moved: Tensor = spec(x, seeds=seeds(8)) - x
     return moved
 
 
@@ -64,6 +71,8 @@ def detector(spec: Any, *parts: nn.Module) -> Tensor:
 MAKERS: dict[str, tuple[Callable[[], dict[str, Any]], Callable[..., Tensor], float]] = {
     "attacks": (examples.attacks, attack, 1e-4),
     "controls": (examples.controls, control, 1e-4),
+    "harmless": (lambda: {k: v for k, v in HARMLESS.items() if not isinstance(v, JPEG)}, change, 1e-4),  # JPEG is Pillow's
+    "transforms": (lambda: TRANSFORMS, change, 1e-4),
     "classifiers": (examples.classifiers, classifier, 2e-2),
     "saliency": (examples.saliency, saliency, 2e-2),
     "detectors": (examples.detectors, detector, 2e-2),

@@ -150,11 +150,13 @@ def test_papers_are_linked_each_under_one_number() -> None:
         "C&W": "1608.04644",
         "DeepFool": "1511.04599",
         "JSMA": "1511.07528",
+        "PGD": "1706.06083",
+        "patch": "1712.09665",
     }
     known |= {"ID": "1704.04960", "JSD": "1803.08773", "learnt saliency map": "1705.07857", "minimal": "1811.09600"}
     known |= {"selective, orthogonal": "2106.15023", "joint": "1705.07263", "Mahalanobis": "1807.03888"}
     assert dict(re.findall(r"\[([^\]]+)\]\(https://arxiv\.org/abs/([\d.]+)\)", README)) == known
-    assert set(ATTACKS) <= {re.sub(r"\W", "", name).lower() for name in known} | {"cw"}
+    assert set(ATTACKS) <= {re.sub(r"\W", "", name).lower() for name in known} | {"cw", "pgd_l2", "margin_descent"}
 
 
 def test_every_detector_of_the_plot_is_explained() -> None:

@@ -32,6 +32,7 @@ BY_HAND = {
     "binarization": "a test of attacks",
     "weak": "detectors that attacks are tested on",
     "hardening": "adversarial training",
+    "mixture": "several attacks that are named to it",
     "paper_settings": "settings of the paper's size",
 }  # public files that no name stands for
 
@@ -74,6 +75,7 @@ def test_methods_are_frozen_settings_without_base_classes(folder: str) -> None:
 def test_attacks_share_one_vocabulary() -> None:
     known = {"eps", "steps", "step_size", "norm", "restarts", "confidence", "target", "overshoot", "candidates"}
     known |= {"decay", "search_steps", "lr", "initial_const", "abort_early", "theta", "gamma", "reuse", "score"}
+    known |= {"radius", "lowest", "highest", "start", "share"}
     for kind in ATTACKS.values():
         assert {f.name for f in dataclasses.fields(kind)} <= known  # type: ignore[arg-type]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,9 @@ from ..randomness import uniform
 
 Target = Literal["random", "least_likely", "runner_up"]
 TARGETS = ("random", "least_likely", "runner_up")
+TOWARDS = {"": "", "random": "a random class", "least_likely": "the least likely class", "runner_up": "the runner-up"}  # in titles
+# What is added to an image's seed for a draw that no other draw of the attack may tell of.
+BUDGET, START, PLACE, WHICH = (k << 40 for k in (1, 2, 3, 4))
 
 
 def log_odds_against(z: Tensor, y: Tensor) -> Tensor:
@@ -36,12 +39,22 @@ def loss_gradient(classifier: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def iterate(
-    classifier: nn.Module, x: Tensor, y: Tensor, *, eps: float, step_size: float, steps: int, direction: Callable[[Tensor], Tensor]
+    classifier: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float | Tensor,
+    step_size: float | Tensor,
+    steps: int,
+    direction: Callable[[Tensor], Tensor],
+    start: Tensor | None = None,
 ) -> Tensor:
     """(N, C, H, W) images after ``steps`` steps of size ``step_size`` along the sign of ``direction(gradient)``, each projected
-    onto [0, 1] and the ball of Linf radius ``eps`` about ``x``; one forward and one backward pass a step.
+    onto [0, 1] and the ball of Linf radius ``eps`` about ``x``; one forward and one backward pass a step. Radius and size are
+    numbers, or tensors that fit the images. The first step is from ``start`` (None: ``x``), projected too.
     """
-    here, low, high = x, (x - eps).clamp_min(0), (x + eps).clamp_max(1)
+    low, high = (x - eps).clamp_min(0), (x + eps).clamp_max(1)
+    here = x if start is None else torch.minimum(torch.maximum(start, low), high)
     for _ in range(steps):
         step = direction(loss_gradient(classifier, here, y)).sign()
         here = torch.minimum(torch.maximum(here + step_size * step, low), high)
@@ -61,14 +74,21 @@ def targets(rule: Target, z: Tensor, y: Tensor, seeds: Tensor) -> Tensor:
     return z.masked_fill(own, away).argmin(1) if rule == "least_likely" else z.masked_fill(own, -away).argmax(1)
 
 
-def check_settings(**bounds: tuple[float, float, float]) -> None:
-    """Raise for a setting outside its bounds; ``name=(value, lowest, highest)``.
+def budgets(seeds: Tensor, lowest: float | None, highest: float, like: Tensor) -> float | Tensor:
+    """(N, 1, 1, 1) a number for each image, uniform in [lowest, highest] from its own seed; without ``lowest`` the ``highest`` itself."""
+    if lowest is None:
+        return highest
+    return lowest + (highest - lowest) * uniform(seeds + BUDGET, (1, 1, 1)).to(like.dtype)
+
+
+def check_settings(**bounds: tuple[Any, float, float]) -> None:
+    """Raise for a setting that is a word, or outside its bounds; ``name=(value, lowest, highest)``.
 
     Raises:
         UsageError: says what was found and what was expected.
     """
     for name, (value, lo, hi) in bounds.items():
-        if not lo <= value <= hi:
+        if isinstance(value, str) or not lo <= value <= hi:
             raise UsageError(f"{name} must lie in [{lo:g}, {hi:g}]; found {value!r}")
 
 
@@ -86,3 +106,9 @@ def titled(name: str, eps: float, default: float) -> str:
         return name
     levels = 255 * eps
     return f"{name} {levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{name} {eps:g}"
+
+
+def noted(name: str, *notes: str) -> str:
+    """An attack's name with what is particular to its settings in brackets; empty notes are left out."""
+    said = ", ".join(note for note in notes if note)
+    return f"{name} ({said})" if said else name

@@ -15,7 +15,7 @@ from salientry.types import Shape
 from .. import examples
 
 N = 40
-OTHER = ["jsma"]  # neither has it a budget nor does it look for the nearest: its own test compares it with a search of all pairs
+OTHER = ["jsma", "margin_descent", "patch", "pgd_l2"]  # no Linf budget, and none looks for the nearest boundary: see their own tests
 MINIMAL = [name for name, kind in ATTACKS.items() if kind().eps is None and name not in OTHER]
 BUDGET = [name for name, kind in ATTACKS.items() if kind().eps is not None]
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.attacks import BIM, FGSM, JSMA, MIM, CarliniWagner, DeepFool
+from salientry.attacks import BIM, FGSM, JSMA, MIM, PGD, PGDL2, CarliniWagner, DeepFool
 from salientry.attacks._gradient import targets
 from salientry.types import Attack
 
@@ -76,6 +76,34 @@ def test_bim_is_foolbox_s(settings: tuple[float, float, int]) -> None:
     eps, size, steps = settings
     theirs = of_foolbox("LinfBasicIterativeAttack", net, x, y, eps, abs_stepsize=size, steps=steps, random_start=False)
     assert float((ours(BIM(eps, size, steps), net, x, y) - theirs).abs().max()) <= 1e-12
+
+
+@pytest.mark.parametrize("settings", [(8 / 255, 2 / 255, 10), (0.1, 0.04, 7)])
+def test_pgd_without_a_start_is_foolbox_s(settings: tuple[float, float, int]) -> None:
+    net, x, y = pieces(torch.float64)
+    eps, size, steps = settings
+    theirs = of_foolbox("LinfPGD", net, x, y, eps, abs_stepsize=size, steps=steps, random_start=False)
+    assert float((ours(PGD(eps, size, steps, start=False), net, x, y) - theirs).abs().max()) <= 1e-12
+
+
+@pytest.mark.parametrize("eps", [0.02, 0.04, 0.1])
+def test_pgd_with_a_start_is_as_strong_as_foolbox_s(eps: float) -> None:
+    """Other random numbers, so success may differ by an image or two."""
+    net, x, y = pieces(torch.float64)
+    torch.manual_seed(0)
+    theirs = of_foolbox("LinfPGD", net, x, y, eps, abs_stepsize=eps / 4, steps=10, random_start=True)
+    found = ours(PGD(eps), net, x, y)
+    assert abs(norms(net, x, y, found)[0] - norms(net, x, y, theirs)[0]) <= 2 / N
+    lengths = [float((v - x).flatten(1).norm(dim=1).mean()) for v in (found, theirs)]
+    assert lengths[0] == pytest.approx(lengths[1], rel=0.02)
+
+
+@pytest.mark.parametrize("settings", [(0.5, 0.125, 10), (1.5, 0.6, 7)])
+def test_pgd_l2_is_foolbox_s(settings: tuple[float, float, int]) -> None:
+    net, x, y = pieces(torch.float64)
+    radius, size, steps = settings
+    theirs = of_foolbox("L2PGD", net, x, y, radius, abs_stepsize=size, steps=steps, random_start=False)
+    assert float((ours(PGDL2(radius, size, steps), net, x, y) - theirs).abs().max()) <= 1e-9
 
 
 def test_mim_is_foolbox_s_once_it_normalises_alike() -> None:
@@ -148,6 +176,18 @@ def test_bim_is_art_s(settings: tuple[float, float, int]) -> None:
     eps, size, steps = settings
     theirs = of_art("BasicIterativeMethod", net, x, y, eps=eps, eps_step=size, max_iter=steps, verbose=False)
     assert same_pixels(ours(BIM(eps, size, steps), net, x, y), theirs) >= 0.999
+
+
+def test_pgd_towards_the_least_likely_is_art_s() -> None:
+    """ART is given the targets."""
+    net, x, y = pieces(torch.float32)
+    goal = targets("least_likely", net(x), y, examples.seeds(N))
+    settings = {"eps": 0.1, "eps_step": 0.025, "max_iter": 10, "targeted": True, "num_random_init": 0, "verbose": False}
+    theirs = of_art("ProjectedGradientDescentPyTorch", net, x, goal, **settings)
+    found = ours(PGD(0.1, target="least_likely", start=False), net, x, y)
+    reached = [float((examples.predicted(net, v) == goal).double().mean()) for v in (found, theirs)]
+    assert reached[0] == pytest.approx(reached[1], abs=1 / N)
+    assert same_pixels(found, theirs) >= 0.98
 
 
 @pytest.mark.parametrize("decay", [0.5, 1.0])

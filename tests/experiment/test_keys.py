@@ -22,10 +22,11 @@ import salientry.detectors
 import salientry.experiment.sanity
 import salientry.protocol
 import salientry.saliency
-from salientry.attacks import FGSM
+from salientry.attacks import BIM, FGSM
 from salientry.errors import UsageError
 from salientry.experiment.handles import Handle, Step, make_handle, step
 from salientry.experiment.run import Run
+from salientry.harmless import Blur, Gamma
 from salientry.keys import default_of, digest, first_name
 from salientry.recipes.fast import fast
 from salientry.recipes.smoke import smoke
@@ -36,7 +37,7 @@ from tests.revisions import as_of
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "keys.json"
 RESULTS = Path(__file__).parents[2] / "results"
-FOLDERS = ("attacks", "classifiers", "controls", "datasets", "detectors", "saliency", "experiment.sanity", "protocol", "types")
+FOLDERS = ("attacks", "classifiers", "controls", "datasets", "detectors", "harmless", "saliency", "experiment.sanity", "protocol", "types")
 NOT_SETTINGS = {"Arrays", "Folder", "Pool", "Shape"}  # content, and what flows
 
 
@@ -59,7 +60,7 @@ def other(value: Any, name: str) -> Any:
         "schedule": {"one_cycle": "constant", "step": "constant", "constant": "step", "triangle": "step"},
         "action": {"stop": "mark", "mark": "stop"},
         "score": {"prob": "logit", "logit": "prob"},
-        "target": {"random": "runner_up", "runner_up": "random", "pred": "full", "full": "pred", "prob": "pred"},
+        "target": {"": "random", "random": "runner_up", "runner_up": "random", "pred": "full", "full": "pred", "prob": "pred"},
         "of": {"logit": "prob", "prob": "logit"},
         "removed": {"blur": "black", "black": "blur"},
         "power": {0.3: 0.5, 3.0: 2.0},
@@ -76,10 +77,12 @@ def other(value: Any, name: str) -> Any:
         return value * 0.5 + 0.0137
     if isinstance(value, str):
         return value + "x"
+    if name in ("attacks", "changes"):
+        return value[:1]
     if isinstance(value, tuple):
         return (*value, 0.2)
     if value is None:
-        return 8
+        return {"step_size": 0.01, "lowest": 0.01}.get(name, 8)
     assert dataclasses.is_dataclass(value), (name, value)
     first = dataclasses.fields(value)[0].name
     return dataclasses.replace(value, **{first: other(getattr(value, first), first)})  # type: ignore[type-var]
@@ -184,7 +187,7 @@ def test_every_field_of_every_settings_class_is_in_its_key(kind: type, tmp_path:
     test_assira.draw(tmp_path / "asirra", count=1)  # keyed by its pictures too
     required = {"encoder": salientry.saliency.SimpleClassifier(), "name": "n", "bits": 8, "only_positives": True}
     required |= dict.fromkeys(("train", "detector_train", "validation", "calibration", "test"), 3) | {"argument": "a"}
-    required |= {"net": salientry.classifiers.CompactCNN()}
+    required |= {"net": salientry.classifiers.CompactCNN(), "attacks": (FGSM(), BIM()), "changes": (Blur(), Gamma())}
     given = {f.name: required[f.name] for f in dataclasses.fields(kind) if default_of(f) is MISSING}
     spec = kind(**given)
     keys = {digest(spec)}
