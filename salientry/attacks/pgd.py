@@ -59,10 +59,10 @@ class PGD:
     @property
     def title(self) -> str:
         """As it stands in a table: ``PGD``, at another budget than the default ``PGD 4/255``, other settings in brackets."""
-        name = titled("PGD", self.eps, type(self).eps)
+        name = titled("single step" if self.steps == 1 else "PGD", self.eps, type(self).eps)
         return noted(
             name,
-            f"{self.steps} steps" if self.steps != type(self).steps else "",
+            f"{self.steps} steps" if self.steps not in (1, type(self).steps) else "",
             f"towards {TOWARDS[self.target]}" if self.target else "",
             "random budgets" if self.lowest is not None else "",
         )

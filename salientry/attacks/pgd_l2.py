@@ -59,7 +59,7 @@ class PGDL2:
     def title(self) -> str:
         """As it stands in a table: ``PGD L2``, of another radius than the default ``PGD L2 1``, other settings in brackets."""
         return noted(
-            "PGD L2" if self.radius == type(self).radius else f"PGD L2 {self.radius:g}",
+            "PGD L2" if self.radius == type(self).radius else f"PGD L2 {self.radius:.3g}",
             f"{self.steps} steps" if self.steps != type(self).steps else "",
             f"towards {TOWARDS[self.target]}" if self.target else "",
             "random budgets" if self.lowest is not None else "",

@@ -16,6 +16,7 @@ from .one_of import OneOf
 from .resized import Resized
 from .rotation import Rotation
 from .shift import Shift
+from .webp import WebP
 from .zoom import Zoom
 
 HARMLESS: dict[str, HarmlessChange] = {
@@ -28,6 +29,7 @@ HARMLESS: dict[str, HarmlessChange] = {
     "jpeg_90": JPEG(90),
     "jpeg_75": JPEG(75),
     "jpeg_50": JPEG(50),
+    "webp_80": WebP(80),
     "blur": Blur(),
     "brighter": Brightness(1.1),
     "darker": Brightness(0.9),
@@ -66,5 +68,6 @@ __all__ = [
     "Resized",
     "Rotation",
     "Shift",
+    "WebP",
     "Zoom",
 ]

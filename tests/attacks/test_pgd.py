@@ -168,4 +168,5 @@ def test_refuses_settings_that_cannot_be(make: Any, said: str) -> None:
 def test_titles_tell_settings_apart() -> None:
     assert (PGD().title, PGD(4 / 255).title, PGDL2().title, PGDL2(1.0).title) == ("PGD", "PGD 4/255", "PGD L2", "PGD L2 1")
     assert PGD(4 / 255, steps=40, target="random", lowest=0.01).title == "PGD 4/255 (40 steps, towards a random class, random budgets)"
+    assert PGD(4 / 255, steps=1, start=False).title == "single step 4/255"
     assert PGDL2(target="runner_up").title == "PGD L2 (towards the runner-up)"
