@@ -8,25 +8,37 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UsageError
+from .harmless import TRANSFORMS
 from .layers import Pooled, Watching, usual_layers
+from .rows import at_once
 
 GRADIENTS = ("gradient", "gradient_sum", "gradient_prob", "gradient_full")
 PARTS = ("logits", "predicted", "map", "class_presence", "second_net_logprobs", "features", *GRADIENTS)
 FROM_SALIENCY = frozenset({"map", "class_presence", "second_net_logprobs"})
-AFTER = {"logits": ("predicted", "map", "class_presence", *GRADIENTS), "predicted": ("map", "class_presence", "gradient")}
 LAYER = "activations/"  # before a layer's name: the part that holds what it gives
-BESIDE = frozenset({"classifier", "training", "copies"})  # what a detector may need that is no part: see types.Detector
+UNDER = "logits_under/"  # before the name of a transform: the part that holds the logits of the image that it gives
+MASKED = (UNDER + "kept", UNDER + "removed")  # what the map keeps, what it leaves: the two terms of the paper's equation 2
+SECOND = "second_logits"
+UNDERS = (*(UNDER + name for name in TRANSFORMS), *MASKED)
+FROM_MAP = ("map", "class_presence", *MASKED)
+AFTER = {"logits": ("predicted", *FROM_MAP, *GRADIENTS), "predicted": (*FROM_MAP, "gradient"), "map": MASKED}
+BESIDE = frozenset({"classifier", "training", "copies", "naturals"})  # what a detector may need that is no part: see types.Detector
 NO_GRADIENT = "its forward pass gives none (does it run under no_grad, detach, or leave PyTorch?): take what needs no gradient"
 
 
 def scoring_needs(needs: frozenset[str]) -> frozenset[str]:
     """A detector's needs without those that only ``fit`` has."""
-    return needs - {"training", "copies"}
+    return needs - {"training", "copies", "naturals"}
 
 
 def parts_in(needs: frozenset[str]) -> frozenset[str]:
     """Those of a detector's needs that are parts of the evidence."""
     return needs - BESIDE
+
+
+def unders_in(needs: frozenset[str]) -> list[str]:
+    """The parts among a detector's needs that ask the classifier about changed images, sorted."""
+    return sorted(n for n in needs if n.startswith(UNDER))
 
 
 def layers_in(needs: frozenset[str]) -> list[str] | None:
@@ -45,7 +57,8 @@ class Evidence:
         saliency: (image, class index) to ``map``, perhaps ``class_presence`` and ``second_net_logprobs``; None likewise.
         image: (N, C, H, W) float in [0, 1].
         needs: what the one classifier pass should bring along, so that there need not be a second one; ``activations`` of all usual
-            layers, ``activations/NAME`` of one.
+            layers, ``activations/NAME`` of one, ``logits_under/NAME`` of a transform.
+        second: another classifier of the same classes: images to logits; None if ``second_logits`` will not be asked for.
         **parts: parts that are known already (from a store); they are not made again.
 
     Attributes:
@@ -55,6 +68,9 @@ class Evidence:
         map: (N, 1, H, W) in [0, 1], drawn for ``predicted``.
         class_presence: (N,) how strongly the saliency model believes that ``predicted`` is there; a logit.
         second_net_logprobs: (N, K) log-probabilities of the saliency model's own encoder.
+        second_logits: (N, K) of ``second``.
+        logits_under/NAME: (N, K) logits of the images after the transform of that name (:data:`~salientry.harmless.TRANSFORMS`), read
+            by :meth:`under`; ``kept`` and ``removed`` are the image where the map is, and where it is not, elsewhere its mean colour.
         gradient: (N, C, H, W) gradient of the logit of ``predicted``.
         gradient_sum: (N, C, H, W) gradient of the sum of all logits.
         gradient_prob: (N, C, H, W) gradient of the sum of all probabilities: what a framework gives that differentiates a
@@ -85,20 +101,22 @@ class Evidence:
         saliency: nn.Module | None,
         image: Tensor,
         needs: frozenset[str] = frozenset(),
+        second: nn.Module | None = None,
         **parts: Tensor,
     ) -> None:
-        self.classifier, self.saliency, self.image, self.needs = classifier, saliency, image, needs
+        self.classifier, self.saliency, self.image, self.needs, self.second = classifier, saliency, image, needs, second
         self._parts = dict(parts)
         self._check(parts)
 
     def put(self, **parts: Tensor) -> Evidence:
         """The same look with these parts put in; what follows from a replaced part is made again when asked for.
 
-        Logits drop predicted, map, class_presence and the gradients; predicted drops map, class_presence and gradient; a map drops nothing.
+        Logits drop predicted, the map, what was made of it and the gradients; predicted drops the map, what was made of it and the
+        gradient; a map drops what is asked about its two parts.
         """
         stale = {after for name in parts for after in AFTER.get(name, ())}
         kept = {k: v for k, v in self._parts.items() if k not in stale} | parts
-        return Evidence(self.classifier, self.saliency, self.image, self.needs, **kept)
+        return Evidence(self.classifier, self.saliency, self.image, self.needs, self.second, **kept)
 
     def __contains__(self, name: str) -> bool:
         """Whether the part is known already."""
@@ -117,7 +135,11 @@ class Evidence:
     def detached(self) -> Evidence:
         """The same out of the image's graph."""
         parts = {k: v.detach() for k, v in self._parts.items()}
-        return Evidence(self.classifier, self.saliency, self.image.detach(), self.needs, **parts)
+        return Evidence(self.classifier, self.saliency, self.image.detach(), self.needs, self.second, **parts)
+
+    def under(self, name: str) -> Tensor:
+        """(N, K) logits of the images after a transform: the part ``logits_under/NAME``."""
+        return self.__getattr__(UNDER + name)
 
     def __getattr__(self, name: str) -> Tensor:
         if name.startswith("_") or not _is_part(name):
@@ -127,6 +149,10 @@ class Evidence:
                 self._parts[name] = self.logits.argmax(1)
             elif name in FROM_SALIENCY:
                 self._look(name)
+            elif name == SECOND:
+                self._parts[name] = self._opinion()
+            elif name in MASKED:
+                self._ask(self._masked())
             else:
                 self._pass(name)
         return self._parts[name]
@@ -148,8 +174,18 @@ class Evidence:
         layers = [n.removeprefix(LAYER) for n in sorted(wanted) if n.startswith(LAYER)]
         alive, gradients = self.image.requires_grad, [n for n in GRADIENTS if n in wanted]
         x = self.image if alive or not gradients else self.image.detach().requires_grad_()
-        with torch.set_grad_enabled(x.requires_grad), Watching(self.classifier, "features" in wanted, layers, len(x)) as seen:
-            logits = self.classifier(x).to(x.dtype)
+        names = [n for n in unders_in(frozenset(wanted)) if n not in MASKED]
+        within = x.clamp(0, 1)  # an attack may leave it by a rounding error
+        changed = {n: TRANSFORMS[n.removeprefix(UNDER)](within, seeds=x.new_zeros(len(x), dtype=torch.int64)) for n in names}
+        groups = [{}, *self._groups(changed, 0)] if gradients else self._groups(changed, 1)  # a gradient's pass is its own
+        count = len(x) * (1 + len(groups[0]))
+        with torch.set_grad_enabled(x.requires_grad), Watching(self.classifier, "features" in wanted, layers, count) as seen:
+            together = self.classifier(torch.cat([x, *groups[0].values()]) if groups[0] else x).to(x.dtype)
+            logits, others = together[: len(x)], together[len(x) :]
+        self._answered(others, groups[0])
+        for group in groups[1:]:
+            if group:
+                self._ask(group)
         if gradients and not logits.requires_grad:
             raise UsageError(f"{gradients[0]} is a gradient of the classifier, and {NO_GRADIENT}")
         for kind in gradients:
@@ -164,11 +200,52 @@ class Evidence:
                 self._parts[kind] = torch.cat(found, 1)
         if "features" in wanted:
             with torch.set_grad_enabled(alive):
-                self._parts["features"] = seen.means().to(x.dtype)
-        self._parts |= {LAYER + n: v.to(x.dtype) if alive else v.to(x.dtype).detach() for n, v in seen.activations().items()}
+                self._parts["features"] = seen.means()[: len(x)].to(x.dtype)
+        layered = {LAYER + n: v[: len(x)].to(x.dtype) for n, v in seen.activations().items()}
+        self._parts |= {n: v if alive else v.detach() for n, v in layered.items()}
         if name.startswith(LAYER) and name not in self._parts:
             raise UsageError(f"layer {name.removeprefix(LAYER)!r} takes no part in the classifier's forward pass")
         self._parts.setdefault("logits", logits if alive else logits.detach())
+
+    def _groups(self, changed: dict[str, Tensor], beside: int) -> list[dict[str, Tensor]]:
+        """Changed images by name, in groups that the classifier sees at once: as many as memory allows, the first one with ``beside``
+        batches more in it.
+        """
+        together = max(1, at_once(2**31, self.image[:1].numel()) // max(1, len(self.image)))
+        groups, room = [dict[str, Tensor]()], together - beside
+        for name, images in changed.items():
+            if room < 1:
+                groups, room = [*groups, {}], together
+            groups[-1][name], room = images, room - 1
+        return groups
+
+    def _ask(self, changed: dict[str, Tensor]) -> None:
+        """The classifier about changed images, in one pass."""
+        if self.classifier is None:
+            raise UsageError(f"{next(iter(changed))} needs a classifier, and none was given")
+        with torch.set_grad_enabled(self.image.requires_grad):
+            self._answered(self.classifier(torch.cat(list(changed.values()))).to(self.image.dtype), changed)
+
+    def _answered(self, logits: Tensor, changed: dict[str, Tensor]) -> None:
+        """Keep the logits of changed images, (M N, K), under their names."""
+        alive = self.image.requires_grad
+        for name, z in zip(changed, logits.reshape(len(changed), len(self.image), logits.shape[1]) if changed else (), strict=True):
+            self._parts[name] = z if alive else z.detach()
+
+    def _opinion(self) -> Tensor:
+        """The second net's logits."""
+        if self.second is None:
+            raise UsageError("second_logits needs a second net, and none was given")
+        with torch.set_grad_enabled(self.image.requires_grad):
+            found: Tensor = self.second(self.image).to(self.image.dtype)
+        return found
+
+    def _masked(self) -> dict[str, Tensor]:
+        """The image where its map is, and where it is not, elsewhere its mean colour."""
+        x, seen = self.image, self.map
+        with torch.set_grad_enabled(x.requires_grad):
+            behind = x.mean((2, 3), keepdim=True)
+            return dict(zip(MASKED, (seen * x + (1 - seen) * behind, (1 - seen) * x + seen * behind), strict=True))
 
     def _differentiated(self, kind: str, logits: Tensor) -> list[Tensor]:
         """The scalars whose gradients in the image are the channels of this part."""
@@ -194,7 +271,7 @@ class Evidence:
 
 
 def _is_part(name: str) -> bool:
-    return name in PARTS or name.startswith(LAYER)
+    return name in PARTS or name == SECOND or name in UNDERS or name.startswith(LAYER)
 
 
 class Activations(Mapping[str, Pooled]):

@@ -30,8 +30,10 @@ class EvidenceSet:
         classifier: to be asked about other images; for detectors that need ``classifier``.
         training: the evidence of the naturals that the classifier itself was trained on, or of the images that stand for them where
             those are not here; for detectors that need ``training``.
-        copies: the evidence of the same naturals with harmless noise, each copy as large as its attack's perturbation, one attack after
-            the other; for detectors that need ``copies``.
+        copies: the evidence of the same naturals changed harmlessly (with noise as large as each attack's perturbation, one attack after
+            the other; in a guard by ``HARMLESS``, where the answer stayed); for detectors that need ``copies``.
+        naturals: the evidence of all naturals of the detectors' role, those too that have no twin, because the classifier is wrong on
+            them or no attack fooled it; for detectors that need ``naturals``.
 
     Attributes:
         image: (N, C, H, W); and every other part that :class:`~salientry.evidence.Evidence` has and the detector needs, each (N, ...)
@@ -46,9 +48,10 @@ class EvidenceSet:
         classifier: nn.Module | None = None,
         training: EvidenceSet | None = None,
         copies: EvidenceSet | None = None,
+        naturals: EvidenceSet | None = None,
     ) -> None:
         self._parts, self.classes = dict(parts), classes
-        self.classifier, self.training, self.copies = classifier, training, copies
+        self.classifier, self.training, self.copies, self.naturals = classifier, training, copies, naturals
 
     @classmethod
     def of(cls, natural: Evidence, adversarial: Evidence, classes: Tensor | None = None, **given: Any) -> EvidenceSet:
@@ -58,7 +61,7 @@ class EvidenceSet:
             natural: of n images.
             adversarial: of their twins.
             classes: (n,) true classes; default the class predicted for the natural.
-            **given: ``classifier``, ``training``, ``copies``.
+            **given: ``classifier``, ``training``, ``copies``, ``naturals``.
         """
         names = ["image", *(n for n in natural._parts if n in adversarial)]
         classes = natural.predicted if classes is None else classes
@@ -90,7 +93,7 @@ class EvidenceSet:
         """The same, some images at a time."""
         for s in range(0, len(self), size):
             known = {n: p[s : s + size] for n, p in self._parts.items()}
-            yield Evidence(self.classifier, None, known.pop("image"), frozenset(), **known)
+            yield Evidence(self.classifier, None, known.pop("image"), frozenset(), None, **known)
 
     def pairs(self, labels: Tensor, settings: Any, *parts: nn.Module) -> Pairs:
         """Views of naturals and of their twins, for a detector that looks at one view of the evidence and learns from pairs.

@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 ROOM = 250 * 3 * 32 * 32  # values of the images that a step sees at once
 PIECE = 2**22  # bytes in memory at once of what is read or written piece by piece
-IDENTITY = ("label",)  # what stays true of a row when its image is replaced
+IDENTITY = ("label", "group")  # what stays true of a row when its image is replaced
 
 
 class Sliceable(Protocol):
@@ -95,8 +95,8 @@ class Rows:
         facts: small things that are true of every row (data set, role, attack, protocol).
 
     Rows widen: a step adds columns and everything it did not touch stays readable, without a copy. A new ``image``
-    hides what was computed from the old one (logits, map, flags); only labels stay. A column is an array; in rows that go straight into
-    a store, whatever is read by slices (:class:`Sliceable`).
+    hides what was computed from the old one (logits, map, flags); only labels and groups stay. A column is an array; in rows that go
+    straight into a store, whatever is read by slices (:class:`Sliceable`).
     """
 
     def __init__(

@@ -19,7 +19,7 @@ from .errors import DataDamaged
 from .progress import ticking
 
 Schedule = Literal["one_cycle", "constant", "step", "triangle"]
-Optimiser = Literal["adam", "sgd", "rmsprop"]
+Optimiser = Literal["adam", "adamw", "sgd", "rmsprop"]
 B = TypeVar("B")
 
 
@@ -49,7 +49,7 @@ def train(
         lr: learning rate; the peak, for ``one_cycle`` (Smith 2018).
         schedule: ``step`` divides by ten at 50 % and at 90 % of all steps; ``triangle`` rises to ``lr`` over the first quarter of
             the steps and falls to 0; a number divides by ten every so many epochs.
-        weight_decay: L2 term; SGD spares vectors (batch norm, offsets).
+        weight_decay: L2 term; SGD spares vectors (batch norm, offsets); of ``adamw`` the decay beside the step (Loshchilov, Hutter 2019).
         optimiser: ``sgd`` has Nesterov's momentum of .9; ``rmsprop`` forgets .9 a step.
         eps: what Adam and RMSprop add to the root of the second moment.
         generators: whatever ``loss`` draws from beside torch's own generators; given (perhaps empty), training is interrupted without
@@ -100,6 +100,8 @@ def train(
 def _stepper(optimiser: Optimiser, weights: list[nn.Parameter], lr: float, weight_decay: float, eps: float) -> torch.optim.Optimizer:
     if optimiser == "adam":
         return torch.optim.Adam(weights, lr, eps=eps, weight_decay=weight_decay, fused=True)
+    if optimiser == "adamw":
+        return torch.optim.AdamW(weights, lr, eps=eps, weight_decay=weight_decay, fused=True)
     if optimiser == "rmsprop":
         return torch.optim.RMSprop(weights, lr, alpha=0.9, eps=eps, weight_decay=weight_decay)
     matrices, vectors = ([p for p in weights if (p.dim() > 1) is wide] for wide in (True, False))

@@ -66,6 +66,7 @@ class Pool:
         pinned: so many images at its start may take the first of those roles only.
         classes: how many there are; None: the highest label and one.
         names: what errors call each image, (N,); empty: its number.
+        groups: int64 (N,), which images belong together, so that one role has them all; None: each stands for itself.
     """
 
     images: Sliceable
@@ -74,6 +75,7 @@ class Pool:
     pinned: int = 0
     classes: int | None = None
     names: Sequence[str] = ()
+    groups: NDArray[np.int64] | None = None
 
 
 class DataSet(Protocol):

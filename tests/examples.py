@@ -18,15 +18,35 @@ from salientry.attacks import ATTACKS, BIM, PGD, PGDL2, CarliniWagner, DeepFool,
 from salientry.classifiers import CLASSIFIERS, AdversariallyTrained, CompactCNN, PaperCNN, PictureCNN, ResidualCNN
 from salientry.controls import CONTROLS
 from salientry.datasets import DATASETS
-from salientry.detectors import DETECTORS, ID, JSD, SMD, SPD, IDPlus, Mahalanobis, Margin, PooledActivations, SmallCNN, SortedLogits
+from salientry.detectors import (
+    DETECTORS,
+    ID,
+    JSD,
+    SMD,
+    SPD,
+    Consistency,
+    IDPlus,
+    LayerStatistics,
+    LearnedFusion,
+    Mahalanobis,
+    Margin,
+    Masked,
+    PooledActivations,
+    SecondOpinion,
+    SmallCNN,
+    SortedLogits,
+    TopLogits,
+)
+from salientry.detectors._committee import Committee
 from salientry.detectors.mahalanobis import gaussians_of
-from salientry.evidence import LAYER, Evidence
+from salientry.evidence import LAYER, UNDERS, Evidence
 from salientry.evidence_set import EvidenceSet
 from salientry.saliency import SALIENCY, OptimisedMask, SimpleClassifier, UNet
 from salientry.types import Attack, ClassifierSettings, Control, DataSet, Detector, SaliencySettings, Shape
 
 SHAPES = {"grey": Shape(1, 12, 12, 4), "colour": Shape(3, 10, 14, 5), "odd": Shape(2, 11, 13, 3)}
 HEAD = SmallCNN(width=4, epochs=6, batch=32, lr=1e-2)
+FEW = Committee(members=2, width=16, dropout=0.1, weight_decay=0.01, steps=150, batch=64)
 MAHALANOBIS = Mahalanobis(layers=("0", "3"))  # the convolutions of `conv`
 
 CHEAP: dict[str, dict[str, Any]] = {
@@ -53,6 +73,12 @@ CHEAP: dict[str, dict[str, Any]] = {
         "sorted_logits": SortedLogits(width=8, epochs=40, batch=32),
         "mahalanobis": MAHALANOBIS,
         "pooled_activations": PooledActivations(width=8, epochs=40, batch=32),
+        "top_logits": TopLogits(FEW),
+        "consistency": Consistency(("blur", "shift_back"), FEW),
+        "second_opinion": SecondOpinion(("shift",), FEW),
+        "layer_statistics": LayerStatistics(("0", "3"), FEW),
+        "masked": Masked(FEW),
+        "learned_fusion": LearnedFusion((TopLogits(), SecondOpinion()), head=FEW),
     },
     "classifiers": {
         "adversarially_trained": AdversariallyTrained(CompactCNN(width=4, epochs=2, batch=16, shift=1), BIM(0.02, 0.01, 2)),
@@ -204,9 +230,12 @@ def _evidence(n: int, seed: int, side: int, classes: int, adversarial: bool) -> 
         logits = logits + second * 1.0 - own * between(5, 5.5, n, 1)
         second_net_logprobs = (4.0 * second + between(0, 1, n, classes)).log_softmax(1)
         map_, class_presence, gradient = (0.9 - map_) * between(0.8, 1, n, 1, 1, 1), between(-3, -2, n), gradient * 10
+    moved = (second - own) * (4.0 if adversarial else 0.0)
+    under = {name: logits + moved + 0.3 * between(-1, 1, n, classes) for name in UNDERS}
     parts = {
         "logits": logits,
         "predicted": logits.argmax(1),
+        "second_logits": second_net_logprobs + 1.0,
         "map": map_,
         "class_presence": class_presence,
         "second_net_logprobs": second_net_logprobs,
@@ -216,7 +245,7 @@ def _evidence(n: int, seed: int, side: int, classes: int, adversarial: bool) -> 
         mean = torch.cat([logits / (6 + i), F.adaptive_avg_pool2d(map_, 1).flatten(1)], 1)
         parts[LAYER + layer] = torch.stack([mean, mean.abs() / 9, mean + 1], 1)
     features = torch.cat([F.adaptive_avg_pool2d(map_, (3, 6)).flatten(1), logits], 1)  # as many columns as ``conv`` gives
-    return Evidence(None, None, image, features=features, **parts)
+    return Evidence(None, None, image, features=features, **parts, **under)
 
 
 @dataclass(frozen=True)

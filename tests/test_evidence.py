@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from salientry.errors import UsageError
-from salientry.evidence import AFTER, GRADIENTS, PARTS, Evidence
+from salientry.evidence import AFTER, GRADIENTS, MASKED, PARTS, Evidence
 from salientry.layers import has_features
 from salientry.learned import frozen
 from salientry.types import Shape
@@ -235,9 +235,8 @@ def test_put_drops_exactly_what_follows(classifier: nn.Module, saliency: nn.Modu
     value = before[name].flip(0)
     after = look.put(**{name: value})
     assert getattr(after, name) is value
-    follows = {"logits": {"predicted", "map", "class_presence", *GRADIENTS}, "predicted": {"map", "class_presence", "gradient"}}.get(
-        name, set()
-    )
+    drawn = {"map", "class_presence", *MASKED}
+    follows = {"logits": {"predicted", *drawn, *GRADIENTS}, "predicted": {*drawn, "gradient"}, "map": set(MASKED)}.get(name, set())
     assert set(AFTER.get(name, ())) == follows
     for part in set(PARTS) - {name}:
         assert (part in after) == (part not in follows)

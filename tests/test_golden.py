@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.harmless import HARMLESS, JPEG, TRANSFORMS
+from salientry.harmless import HARMLESS, JPEG, TRANSFORMS, WebP
 from tests import examples
 from tests.examples import SHAPES, adversarial_evidence, conv, images, natural_evidence, predicted, seeds
 
@@ -71,7 +71,7 @@ def detector(spec: Any, *parts: nn.Module) -> Tensor:
 MAKERS: dict[str, tuple[Callable[[], dict[str, Any]], Callable[..., Tensor], float]] = {
     "attacks": (examples.attacks, attack, 1e-4),
     "controls": (examples.controls, control, 1e-4),
-    "harmless": (lambda: {k: v for k, v in HARMLESS.items() if not isinstance(v, JPEG)}, change, 1e-4),  # JPEG is Pillow's
+    "harmless": (lambda: {k: v for k, v in HARMLESS.items() if not isinstance(v, JPEG | WebP)}, change, 1e-4),  # they are Pillow's
     "transforms": (lambda: TRANSFORMS, change, 1e-4),
     "classifiers": (examples.classifiers, classifier, 2e-2),
     "saliency": (examples.saliency, saliency, 2e-2),

@@ -5,20 +5,26 @@ from ..types import Detector
 from ._cnn import FULL_RESOLUTION, REPLICA, SmallCNN
 from .black_share import BlackShare
 from .class_presence import ClassPresence
+from .consistency import Consistency
 from .external import ExternalDetector, as_detector
 from .fused import Fused
 from .high_frequency import HighFrequency
 from .id import ID
 from .id_plus import IDPlus
 from .jsd import JSD
+from .layer_statistics import LayerStatistics
+from .learned_fusion import LearnedFusion
 from .mahalanobis import Mahalanobis
 from .margin import Margin
 from .margin2 import Margin2
+from .masked import Masked
 from .pooled_activations import PooledActivations
 from .second_net import SecondNet
+from .second_opinion import SecondOpinion
 from .smd import SMD
 from .sorted_logits import SortedLogits
 from .spd import SPD
+from .top_logits import TopLogits
 
 DETECTORS: dict[str, type[Detector]] = {  # in this order recipes train them, and of equals the first is chosen
     "spd": SPD,
@@ -36,6 +42,12 @@ DETECTORS: dict[str, type[Detector]] = {  # in this order recipes train them, an
     "high_frequency": HighFrequency,
     "mahalanobis": Mahalanobis,
     "fused": Fused,
+    "top_logits": TopLogits,
+    "consistency": Consistency,
+    "second_opinion": SecondOpinion,
+    "layer_statistics": LayerStatistics,
+    "masked": Masked,
+    "learned_fusion": LearnedFusion,
 }
 
 __all__ = [
@@ -48,17 +60,23 @@ __all__ = [
     "SPD",
     "BlackShare",
     "ClassPresence",
+    "Consistency",
     "ExternalDetector",
     "Fused",
     "HighFrequency",
     "IDPlus",
+    "LayerStatistics",
+    "LearnedFusion",
     "Mahalanobis",
     "Margin",
     "Margin2",
+    "Masked",
     "PaperCNN",
     "PooledActivations",
     "SecondNet",
+    "SecondOpinion",
     "SmallCNN",
     "SortedLogits",
+    "TopLogits",
     "as_detector",
 ]

@@ -50,7 +50,7 @@ def evidence_of(images: Batch, needs: frozenset[str] = frozenset(), classifier: 
         UsageError: when a needed part is not stored.
     """
     known = images.parts(*names_in(images.rows, needs))
-    return Evidence(classifier if "classifier" in needs else None, None, images.image, needs, **known)
+    return Evidence(classifier if "classifier" in needs else None, None, images.image, needs, None, **known)
 
 
 class Columns:
@@ -97,7 +97,7 @@ class StoredEvidence(EvidenceSet):
     Args:
         stored: which of them count, and their pairs.
         needs: what the detector reads.
-        **given: ``classifier``, ``training``, ``copies``.
+        **given: ``classifier``, ``training``, ``copies``, ``naturals``.
     """
 
     def __init__(self, stored: StoredPairs, needs: frozenset[str], **given: Any) -> None:

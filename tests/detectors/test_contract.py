@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from salientry.errors import UsageError
-from salientry.evidence import LAYER, PARTS, Evidence, scoring_needs
+from salientry.evidence import LAYER, PARTS, SECOND, UNDERS, Evidence, scoring_needs
 from salientry.learned import fingerprint, rebuild, recipe_of, seeded
 from salientry.metrics import auroc
 from salientry.types import Shape
@@ -23,7 +23,8 @@ from ..examples import ViewPairs
 NAMES = sorted(examples.detectors())
 CNNS, SLOPES = ["id", "id_plus", "jsd", "smd", "spd"], ["black_share", "class_presence", "high_frequency", "margin", "second_net"]
 MLPS = ["pooled_activations", "sorted_logits"]
-LEARN_FROM_A_SEED = {*CNNS, *MLPS}  # the others are fitted to their optimum, which no seed moves
+COMMITTEES = ["top_logits", "consistency", "second_opinion", "layer_statistics", "masked", "learned_fusion"]
+LEARN_FROM_A_SEED = {*CNNS, *MLPS, *COMMITTEES}  # the others are fitted to their optimum, which no seed moves
 NO_SLOPE_IN_THE_IMAGE = {"black_share"}  # it counts
 EVERY = pytest.mark.parametrize("name", NAMES)
 SHAPE = Shape(1, 12, 12, 5)
@@ -69,7 +70,12 @@ def networks(dtype: torch.dtype = torch.float32) -> tuple[nn.Module, nn.Module]:
 
 
 def looks(x: Tensor, needs: frozenset[str] = frozenset(PARTS)) -> Evidence:
-    return Evidence(*networks(x.dtype), x, needs)
+    return Evidence(*networks(x.dtype), x, needs, second_network(x.dtype))
+
+
+@cache
+def second_network(dtype: torch.dtype) -> nn.Module:
+    return examples.conv(SHAPE, smooth=True, seed=5, dtype=dtype).requires_grad_(False)
 
 
 def copied(name: str) -> Any:
@@ -79,7 +85,7 @@ def copied(name: str) -> Any:
 
 
 def test_lists_above_speak_of_entries() -> None:
-    assert {*CNNS, *MLPS, *SLOPES, *NO_SLOPE_IN_THE_IMAGE} <= set(NAMES)
+    assert {*CNNS, *MLPS, *COMMITTEES, *SLOPES, *NO_SLOPE_IN_THE_IMAGE} <= set(NAMES)
 
 
 @EVERY
@@ -112,7 +118,7 @@ def test_reads_the_parts_that_it_needs_and_no_other(name: str) -> None:
     of_parts: list[Any] = list(examples.parts(name))
     needs = scoring_needs(examples.detectors()[name].needs)
     assert detector.needs == needs.union(*(p.needs for p in of_parts))
-    assert {p for p in detector.needs if not p.startswith(LAYER)} <= set(PARTS)
+    assert {p for p in detector.needs if not p.startswith(LAYER)} <= {*PARTS, SECOND, *UNDERS, "activations"}
     needed = {p: getattr(everything, p) for p in detector.needs}
     assert detector(Evidence(None, None, everything.image, **needed)).shape == (6,)
     for part in detector.needs:
@@ -185,7 +191,7 @@ def test_the_parts_that_it_stands_on_are_left_as_they_were(name: str) -> None:
 @EVERY
 def test_score_is_differentiable_in_the_image(name: str) -> None:
     """The whole way: image, classifier, saliency, view, head; against central differences in float64."""
-    detector, x = copied(name).double().requires_grad_(False), examples.images(SHAPE, 4, dtype=torch.float64)
+    detector, x = copied(name).double().requires_grad_(False), 0.05 + 0.9 * examples.images(SHAPE, 4, dtype=torch.float64)
 
     def total(v: Tensor) -> Tensor:
         found: Tensor = (detector(looks(v)) * torch.tensor([1.0, -2.0, 3.0, 0.5], dtype=torch.float64)).sum()
@@ -208,8 +214,8 @@ def test_score_is_differentiable_in_the_image(name: str) -> None:
 @EVERY
 def test_belongs_to_a_family(name: str) -> None:
     settings = examples.detectors()[name]
-    assert settings.group in ("saliency", "image", "baseline", "fusion")
-    assert (settings.group == "fusion") == (name == "fused")
+    assert settings.group in ("saliency", "image", "baseline", "consistency", "fusion")
+    assert (settings.group == "fusion") == (name in ("fused", "learned_fusion"))
     if "map" in settings.needs:
         assert settings.group == "saliency"
 
@@ -234,7 +240,7 @@ def test_floors_are_never_turned_round(name: str) -> None:
         assert bool((rising.diff() > 0).all())
 
 
-@pytest.mark.parametrize("name", ["margin2", *MLPS, *CNNS])
+@pytest.mark.parametrize("name", ["margin2", *MLPS, *CNNS, *COMMITTEES])
 def test_heads_without_a_stated_sign_learn_either(name: str) -> None:
     exchanged = pairs_of(name).exchanged()
     natural, adversarial = scores(examples.detectors()[name].fit(exchanged, exchanged.labels, seed=0), exchanged)
@@ -255,7 +261,7 @@ def test_margin2_finds_too_sure_and_too_unsure() -> None:
     assert 0.4 < auroc(*(v.numpy() for v in scores(one, ViewPairs(-natural, -adversarial)))) < 0.6
 
 
-@pytest.mark.parametrize("name", ["margin", "margin2", "class_presence", "second_net", *MLPS])
+@pytest.mark.parametrize("name", ["margin", "margin2", "class_presence", "second_net", *MLPS, *COMMITTEES])
 def test_units_of_the_view_do_not_matter(name: str) -> None:
     """Columns are standardised: logits a thousand times as large, with another origin, are scored alike."""
     given = pairs_of(name)

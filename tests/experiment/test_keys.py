@@ -23,6 +23,7 @@ import salientry.experiment.sanity
 import salientry.protocol
 import salientry.saliency
 from salientry.attacks import BIM, FGSM
+from salientry.detectors import TopLogits
 from salientry.errors import UsageError
 from salientry.experiment.handles import Handle, Step, make_handle, step
 from salientry.experiment.run import Run
@@ -77,8 +78,12 @@ def other(value: Any, name: str) -> Any:
         return value * 0.5 + 0.0137
     if isinstance(value, str):
         return value + "x"
-    if name in ("attacks", "changes"):
+    if name in ("attacks", "changes", "members"):
         return value[:1]
+    if name == "transforms":
+        return (*value, "noise")
+    if name == "apart":
+        return (TopLogits(),)
     if isinstance(value, tuple):
         return (*value, 0.2)
     if value is None:
@@ -228,16 +233,20 @@ STEPS = [
     "_take_role",
     "_take_roles",
     "accuracy_of",
+    "answered_right",
     "attack_defended",
     "attack_images",
     "binarization",
     "borrow",
     "calibrate",
     "calibrate_fusion",
+    "change_harmlessly",
     "choose_detector",
+    "choose_for_guard",
     "choose_recipe",
     "confidence_rates",
     "control_images",
+    "cross_fit",
     "differentiate",
     "draw",
     "fit_detector",
@@ -248,8 +257,10 @@ STEPS = [
     "gate",
     "gradient_sizes",
     "harden",
+    "keep_unchanged",
     "layer_activations",
     "lend",
+    "logits_under",
     "look",
     "map_shift",
     "passes",
@@ -261,6 +272,7 @@ STEPS = [
     "score",
     "score_fusion",
     "score_sets",
+    "second_opinion",
     "settle",
     "strong_enough",
     "swap",

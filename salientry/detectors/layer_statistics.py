@@ -1,0 +1,44 @@
+"""What every layer gives, in three numbers a channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..evidence import LAYER, Evidence
+from . import _committee
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """Mean, deviation and maximum over the places of every channel of every usual layer: finds large perturbations, given many images.
+
+    Cost: nothing but the classifier's own pass.
+
+    Attributes:
+        layers: names, as in ``named_modules``; empty: all usual ones.
+        head: settings of the networks.
+    """
+
+    layers: tuple[str, ...] = ()
+    head: _committee.Committee = _committee.Committee()
+    group = "baseline"
+    description = "the layers' statistics"
+    reads, seeded, candidate = "activations", True, False
+    build, fit = _committee.build, _committee.fit
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The layers; in ``fit`` all naturals and harmless copies."""
+        return _committee.BESIDE | (frozenset(LAYER + name for name in self.layers) or {"activations"})
+
+    def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
+        """(N, 3 F), layer by layer."""
+        return torch.cat(
+            [torch.cat(list(layer), 1) for layer in map(evidence.activations.__getitem__, self.layers or evidence.activations)], 1
+        )

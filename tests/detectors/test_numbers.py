@@ -1,0 +1,216 @@
+"""What the detectors of numbers look at, against closed forms; what their networks do with it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from salientry.detectors import Consistency, LayerStatistics, LearnedFusion, Masked, SecondOpinion, TopLogits
+from salientry.detectors._committee import FAR, Committee
+from salientry.errors import UsageError
+from salientry.evidence import UNDER, Evidence
+from salientry.evidence_set import EvidenceSet
+from salientry.harmless import TRANSFORMS
+from salientry.metrics import auroc
+
+IMAGE = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+Z = torch.tensor([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0]])
+BLURRED = torch.tensor([[2.0, 2.5, 0.0], [0.0, 2.0, 1.0]])
+SECOND = torch.tensor([[0.0, 4.0, 0.0], [1.0, 3.0, 0.0]])
+
+
+def looks(**more: Tensor) -> Evidence:
+    return Evidence(None, None, IMAGE, frozenset(), None, logits=Z, **{UNDER + "blur": BLURRED, "second_logits": SECOND} | more)
+
+
+def test_consistency_is_four_numbers_a_change_and_two_of_all() -> None:
+    found = Consistency(("blur",)).view(looks())
+    here, there = Z[0].softmax(0), BLURRED[0].softmax(0)
+    expected = [-1.0, math.log(there[0] / here[0]), float((here - there).abs().sum()), -0.5, 1.0 - 3.0, 2.5 - 2.0]
+    assert found[0].tolist() == pytest.approx(expected, abs=1e-5)
+    assert found[1].tolist() == pytest.approx([0, 0, 0, 1.0, found[1, 4].item(), found[1, 5].item()], abs=1e-5)
+    two = Consistency(("blur", "shift")).view(looks(**{UNDER + "shift": Z}))
+    assert two.shape == (2, 10) and two[0, :4].tolist() == pytest.approx(expected[:4], abs=1e-5)
+    assert two[0, 4:8].tolist() == pytest.approx([0, 0, 0, 2.0], abs=1e-5)
+    assert two[0, 8:].tolist() == pytest.approx([-2.0, (2.5 + 1.0) / 2 - (2.0 + 3.0) / 2], abs=1e-5), "the mean over both"
+
+
+def test_a_second_opinion_compares_two_nets() -> None:
+    found = SecondOpinion(("blur",)).view(looks())
+    theirs = SECOND.log_softmax(1)
+    crossed = float(-(Z[0].softmax(0) * theirs[0]).sum())
+    assert found[0].tolist() == pytest.approx([float(theirs[0, 0]), float(theirs[0, 1] - theirs[0, 0]), crossed, -2.0, 4.0, 0.5], abs=1e-5)
+    agreed = SecondOpinion().view(looks())[1]
+    assert agreed[1] == 0 and agreed[3:].tolist() == pytest.approx([-1.0, -3.0]), "where they agree the rival is the first's second best"
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 10, 1000])
+def test_the_number_of_columns_does_not_grow_with_the_classes(classes: int) -> None:
+    z = torch.randn(5, classes, generator=torch.Generator().manual_seed(1))
+    found = TopLogits().view(Evidence(None, None, torch.rand(5, 1, 2, 2), frozenset(), None, logits=z))
+    assert found.shape == (5, min(classes, 10) + 2) and bool(found.isfinite().all())
+    assert torch.allclose(found[:, -1], z.logsumexp(1))
+    assert torch.equal(found[:, 0], z.amax(1)) and bool((found[:, -2] >= 0).all())
+
+
+def test_layer_statistics_and_masks() -> None:
+    layers = {"activations/a": torch.arange(12.0).reshape(2, 3, 2), "activations/b": torch.ones(2, 3, 1)}
+    assert LayerStatistics(("a",)).view(looks(**layers))[0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert LayerStatistics().view(looks(**layers)).shape == (2, 9)
+    seen = looks(map=torch.full((2, 1, 4, 4), 0.25), **{UNDER + "kept": Z, UNDER + "removed": BLURRED})
+    found = Masked().view(seen)
+    assert found[0].tolist() == pytest.approx([0, 0, 0, *Consistency(("blur",)).view(looks())[0, :3].tolist(), 0.25], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Consistency(()), "found none"),
+        (lambda: Consistency(("blur", "smear")), "found smear"),
+        (lambda: SecondOpinion(("smear",)), "found smear"),
+        (lambda: LearnedFusion(()), "found none"),
+        (lambda: LearnedFusion((LearnedFusion(),)), "look at numbers"),
+        (lambda: LearnedFusion((TopLogits(),), (TopLogits(),)).build((12,)), "those apart are expected"),
+        (lambda: LearnedFusion().build((12, 3)), "columns of the members are expected"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(make: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        make()
+
+
+# --- the networks ------------------------------------------------------------------------------------------------------
+
+QUICK = Committee(members=3, width=16, steps=200)
+
+
+def evidence_set(shift: float, n: int = 200, seed: int = 0, copies: float | None = None) -> EvidenceSet:
+    """Logits whose gap is 4 for naturals and smaller by ``shift`` for twins; copies with a gap smaller by ``copies``."""
+    g = torch.Generator().manual_seed(seed)
+
+    def logits(gap: float, seed_of: int) -> Tensor:
+        z = torch.randn(n, 3, generator=torch.Generator().manual_seed(seed_of)) * 0.3
+        z[:, 0] += gap
+        return z
+
+    def evidence(gap: float, k: int) -> Evidence:
+        return Evidence(None, None, torch.rand(n, 1, 2, 2, generator=g), frozenset(), None, logits=logits(gap, seed + k))
+
+    natural, twin = evidence(4.0, 1), evidence(4.0 - shift, 2)
+    beside = None
+    if copies is not None:
+        other = evidence(4.0 - copies, 3)
+        beside = EvidenceSet({"image": other.image, "logits": other.logits}, torch.zeros(n, dtype=torch.int64))
+    return EvidenceSet.of(natural, twin, copies=beside)
+
+
+def scores(detector: Any, shift: float, seed: int) -> Tensor:
+    given = evidence_set(shift, seed=seed)
+    with torch.no_grad():
+        return torch.cat([detector(e) for e in given.pieces()])[200 if shift else 0 :][:200]
+
+
+def test_what_is_called_harmless_is_not_flagged() -> None:
+    """Trained without copies it flags what lies between; with them as negatives it does not, and still finds the twins."""
+    plain, told = (TopLogits(QUICK).fit(e, e.labels, seed=0) for e in (evidence_set(3.0), evidence_set(3.0, copies=1.8)))
+    flagged = [float((scores(d, 1.8, 110) > 0).float().mean()) for d in (plain, told)]
+    assert flagged[0] > 0.9 and flagged[1] < flagged[0] - 0.25
+    for detector in (plain, told):
+        assert auroc(scores(detector, 0.0, 100).numpy(), scores(detector, 3.0, 120).numpy()) > 0.97
+
+
+def test_a_column_that_never_moves_and_one_far_away_say_little() -> None:
+    given = evidence_set(2.0)
+    fitted = TopLogits(QUICK).fit(given, given.labels, seed=0)
+    (head,) = fitted.head.committees  # type: ignore[union-attr]
+    x = head.mean[None].expand(3, -1).clone()
+    x[1, 0], x[2, 0] = 1e3, 1e6
+    with torch.no_grad():
+        near, far, further = head(x)
+        assert abs(float(further - far)) < 1e-2 * max(1.0, abs(float(far - near)))
+        head.std[1] = torch.inf
+        moved = head.mean[None].clone()
+        moved[0, 1] += 100
+        assert torch.equal(head(moved), head(head.mean[None]))
+    assert FAR > 4, "within four deviations a squashed number is nearly itself"
+
+
+def test_parts_apart_are_added_by_their_weight() -> None:
+    given = evidence_set(2.0)
+    fusion = LearnedFusion((TopLogits(),), (TopLogits(count=2),), weight=0.25, head=QUICK)
+    fitted = fusion.fit(given, given.labels, seed=0)
+    evidence = next(given.pieces())
+    first, second = fitted.head.committees  # type: ignore[union-attr]
+    with torch.no_grad():
+        one, two = (m.view(evidence) for m in fusion.each)
+        assert torch.allclose(fitted(evidence), first(one) + 0.25 * second(two), atol=1e-6)
+    assert fusion.widths(evidence) == (5, 4) and fitted.head.mean.shape == (9,)  # type: ignore[union-attr]
+
+
+# --- asking again -------------------------------------------------------------------------------------------------------
+
+
+class Counted(nn.Module):
+    """Logits of a random linear map; notes the images of each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.calls = nn.Linear(48, 3), list[int]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.append(len(x))
+        out: Tensor = self.layer(x.flatten(1))
+        return out
+
+
+def changed(net: Counted, name: str, x: Tensor) -> Tensor:
+    """What the net answers to images after a change."""
+    out: Tensor = net.layer(TRANSFORMS[name](x, seeds=torch.zeros(len(x), dtype=torch.int64)).flatten(1))
+    return out
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_the_classifier_is_asked_about_changed_images_in_one_pass(gradient: bool) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = Counted()
+    x = torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(2)).requires_grad_(gradient)
+    names = [UNDER + n for n in ("blur", "rotation", "zoom_in")]
+    seen = Evidence(net, None, x, frozenset({"logits", *names}))
+    assert torch.allclose(seen.logits, net.layer(x.flatten(1)))
+    assert net.calls == [24], "naturals and three changes together"
+    for name in ("blur", "rotation", "zoom_in"):
+        assert torch.allclose(seen.under(name), changed(net, name, x), atol=1e-6) and seen.under(name).requires_grad == gradient
+    assert net.calls == [24]
+    assert torch.allclose(
+        seen.under("shift"), net.layer(TRANSFORMS["shift"](x, seeds=torch.zeros(6, dtype=torch.int64)).flatten(1)), atol=1e-6
+    )
+    assert len(net.calls) == 2, "one that was not named is asked for when it is wanted"
+
+
+def test_large_batches_are_asked_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("salientry.rows.ROOM", 6 * 48 * 2)
+    net, x = Counted(), torch.rand(6, 3, 4, 4)
+    seen = Evidence(net, None, x, frozenset({"logits", *(UNDER + n for n in ("blur", "rotation", "zoom_in"))}))
+    _ = seen.logits
+    assert net.calls == [12, 12]
+    assert torch.allclose(
+        seen.under("zoom_in"), net.layer(TRANSFORMS["zoom_in"](x, seeds=torch.zeros(6, dtype=torch.int64)).flatten(1)), atol=1e-6
+    )
+
+
+def test_kept_and_removed_are_the_two_parts_of_the_image() -> None:
+    x = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(3))
+    drawn = (torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(4)) > 0.5).float()
+    net = Counted()
+    seen = Evidence(net, None, x, frozenset(), None, map=drawn)
+    mean = x.mean((2, 3), keepdim=True)
+    for name, m in (("kept", drawn), ("removed", 1 - drawn)):
+        assert torch.allclose(seen.under(name), net.layer((m * x + (1 - m) * mean).flatten(1)), atol=1e-6)
+    assert net.calls == [4]
+    with pytest.raises(UsageError, match="second_logits needs a second net"):
+        _ = seen.second_logits
