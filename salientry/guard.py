@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections import deque
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from torch import Tensor, nn
 from .datasets.folder import Resize
 from .detectors import as_detector
 from .errors import UsageError, theirs
-from .evidence import Evidence
+from .evidence import MASKED, UNDER, Evidence, unders_in
+from .guard_card import Known, card_text, guard_card
 from .guard_files import Saved, read_guard, write_guard
+from .harmless import TRANSFORMS
 from .inputs import as_images, plainly
 from .layers import choose_layers
 from .learned import device_of, facts_of
 from .modules import private, versions
-from .store import one_of
+from .store import JSON, one_of, write_json, write_text
 from .summary import guard_summary
 from .types import Shape
 
@@ -40,12 +42,16 @@ class Verdict:
         map: (N, 1, H, W) in [0, 1], where the classifier looks for that answer; None without a saliency model.
         contributions: (N, D) how much each of the guard's ``components`` adds to the score, above what it adds on average over the images
             that weights were fitted on.
+        answers: what the classifier answers to the image after each change that the guard asks about, and what a second network answers,
+            by its name in words: (N,) int64 each.
 
     Example:
         >>> import torch
         >>> from salientry import Verdict
-        >>> Verdict(torch.tensor([True]), torch.tensor([3.1]), torch.tensor([0.01]), torch.tensor([7]), None, torch.ones(1, 1))[0].flagged
-        tensor(True)
+        >>> found = Verdict(torch.tensor([True]), torch.tensor([3.1]), torch.tensor([0.01]), torch.tensor([7]), None, torch.ones(1, 1),
+        ...                 {"a blur": torch.tensor([1])})
+        >>> found[0].flagged, found.reasons
+        (tensor(True), ['after a blur it is 1, not 7'])
     """
 
     flagged: Tensor
@@ -54,14 +60,42 @@ class Verdict:
     predicted: Tensor
     map: Tensor | None
     contributions: Tensor
+    answers: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.flagged)
 
     def __getitem__(self, at: int | slice | Tensor) -> Verdict:
         """The verdicts of some of the images."""
-        chosen: dict[str, Any] = {f.name: None if (v := getattr(self, f.name)) is None else v[at] for f in fields(self)}
-        return Verdict(**chosen)
+        names = [f.name for f in fields(self) if f.name != "answers"]
+        chosen: dict[str, Any] = {n: None if (v := getattr(self, n)) is None else v[at] for n in names}
+        return Verdict(**chosen, answers={name: v[at] for name, v in self.answers.items()})
+
+    @classmethod
+    def joined(cls, verdicts: list[Verdict]) -> Verdict:
+        """Those of several batches as one."""
+        parts: dict[str, Any] = {f.name: [getattr(v, f.name) for v in verdicts] for f in fields(cls) if f.name != "answers"}
+        whole: dict[str, Any] = {k: None if p[0] is None else torch.cat(p) for k, p in parts.items()}
+        return cls(**whole, answers={name: torch.cat([v.answers[name] for v in verdicts]) for name in verdicts[0].answers})
+
+    @property
+    def reasons(self) -> list[str]:
+        """For each image which answers differ from its own, in words; empty where none does."""
+        own = self.predicted.reshape(-1).tolist()
+        others = {name: v.reshape(-1).tolist() for name, v in self.answers.items()}
+        found = []
+        for i, answer in enumerate(own):
+            different: dict[int, list[str]] = {}
+            for name, answers in others.items():
+                if answers[i] != answer:
+                    different.setdefault(answers[i], []).append(name)
+            found.append("; ".join(f"after {_listed(names)} it is {k}, not {answer}" for k, names in different.items()))
+        return found
+
+
+def _listed(names: list[str]) -> str:
+    """``a, b or c``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 class _Asked:
@@ -82,6 +116,7 @@ class _Nets:
     classifier: nn.Module
     saliency: nn.Module | None
     detector: nn.Module
+    second: nn.Module | None
     made_of: Any
 
 
@@ -91,13 +126,34 @@ def _members(detector: nn.Module) -> list[Any]:
 
 
 def _scored(detector: nn.Module, seen: Evidence) -> tuple[Tensor, Tensor]:
-    """Scores (N,) and what each voice adds to them (N, D); each part of a fusion looks once."""
+    """Scores (N,) and what each component adds to them (N, D); each part of a fusion looks once."""
+    if hasattr(detector.settings, "columns"):
+        return _with_columns(detector, seen)
     if not _members(detector):
         score: Tensor = detector(seen)
         return score, score[:, None]
     head: Any = detector.head
     view: Tensor = detector.view(seen)  # type: ignore[operator]
     return head(view), head.each(view)
+
+
+def _answers(seen: Evidence, needs: frozenset[str]) -> dict[str, Tensor]:
+    """What other questions about the same images were answered, by name in words."""
+    names = {n: TRANSFORMS[n.removeprefix(UNDER)].title for n in unders_in(needs) if n not in MASKED}
+    found = {title: getattr(seen, n).argmax(1) for n, title in names.items()}
+    return found | ({"asking the second network": seen.second_logits.argmax(1)} if "second_logits" in needs else {})
+
+
+def _with_columns(detector: Any, seen: Evidence) -> tuple[Tensor, Tensor]:
+    """Of a fusion of numbers: what a member adds is how far the score falls when its numbers are what they are on average."""
+    columns, head = detector.settings.columns(seen), detector.head
+    means = head.mean.split([c.shape[1] for c in columns])
+    score: Tensor = head(torch.cat(columns, 1))
+    without = [
+        torch.cat([m.expand_as(c) if i == j else c for i, (c, m) in enumerate(zip(columns, means, strict=True))], 1)
+        for j in range(len(columns))
+    ]
+    return score, torch.stack([score - head(w) for w in without], 1)
 
 
 class Guard(nn.Module):
@@ -114,6 +170,7 @@ class Guard(nn.Module):
         shape: of the images.
         resize: how ``salientry check`` brings pictures of another size to it: ``"squash"`` or ``"crop"``, as
             :class:`~salientry.datasets.Folder` does; None: it refuses them.
+        second: another classifier that the detector asks; not stored either.
 
     Example:
         >>> from salientry import Guard
@@ -134,6 +191,7 @@ class Guard(nn.Module):
         calibration: Any,
         shape: Shape,
         resize: Resize | None = None,
+        second: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if resize is not None:
@@ -146,12 +204,18 @@ class Guard(nn.Module):
         for part in self._learnt().values():
             part.eval()
         self._asked = _Asked(classifier, detector.needs, shape)  # type: ignore[arg-type]
+        self._second = None if second is None else _Asked(second, (), shape)
         self._spare: deque[_Nets] = deque()
 
     @property
     def classifier(self) -> nn.Module:
         """The network that was given: never run, never changed, no part of ``state_dict``. In a copy of a guard it is a copy."""
         return self._asked.given
+
+    @property
+    def second(self) -> nn.Module | None:
+        """The other network that is asked, as it was given; None: none is."""
+        return None if self._second is None else self._second.given
 
     def forward(self, images: Tensor, batch: int = 250) -> Verdict:
         """Judge images (N, C, H, W) float in [0, 1], ``batch`` at a time, in float32 and without a graph, whatever modes of torch
@@ -166,13 +230,11 @@ class Guard(nn.Module):
             images = as_images(images, (self.shape.channels, self.shape.height, self.shape.width)).to(self.calibration.device)
             with self._own() as nets, theirs(f"the classifier fails on images {tuple(images.shape)}", nets.classifier):
                 judged = [self._judge(x, nets) for x in torch.split(images, batch)] if len(images) else [self._judge(images, nets)]
-            parts: dict[str, Any] = {f.name: [getattr(v, f.name) for v in judged] for f in fields(Verdict)}
-            joined: dict[str, Any] = {k: None if p[0] is None else torch.cat(p) for k, p in parts.items()}
-        return Verdict(**joined)
+        return Verdict.joined(judged)
 
     def _judge(self, x: Tensor, nets: _Nets) -> Verdict:
         needs: frozenset[str] = self.detector.needs  # type: ignore[assignment]
-        seen = Evidence(nets.classifier, nets.saliency, x, needs)
+        seen = Evidence(nets.classifier, nets.saliency, x, needs, nets.second)
         score, contributions = _scored(nets.detector, seen)
         if not len(score) == len(seen.logits) == len(x):
             raise UsageError(f"{len(x)} images gave {len(seen.logits)} rows of logits and {len(score)} scores; each image must give one")
@@ -180,7 +242,8 @@ class Guard(nn.Module):
         at_least = n - torch.searchsorted(self.calibration, score.contiguous())
         flagged = ~(score <= self.threshold)  # nan is above, too
         drawn = None if nets.saliency is None else seen.map
-        return Verdict(flagged, score, (1 + at_least).to(torch.float32) / (1 + n), seen.predicted, drawn, contributions)
+        p_value = (1 + at_least).to(torch.float32) / (1 + n)
+        return Verdict(flagged, score, p_value, seen.predicted, drawn, contributions, _answers(seen, needs))
 
     @contextlib.contextmanager
     def _own(self) -> Iterator[_Nets]:
@@ -193,7 +256,8 @@ class Guard(nn.Module):
             nets = None
         if nets is None or nets.made_of != now:
             saliency = None if self.saliency is None else private(self.saliency)
-            nets = _Nets(private(asked.master), saliency, private(self.detector), now)
+            second = None if self._second is None else private(self._second.master)
+            nets = _Nets(private(asked.master), saliency, private(self.detector), second, now)
         yield nets
         spare.append(nets)  # not after an exception, which may have left something half done
 
@@ -221,22 +285,28 @@ class Guard(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> Guard:
         """What ``to``, ``cuda`` and the like do: the private classifier follows, the one that was given stays where it is."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._asked.master._apply(fn)  # type: ignore[no-untyped-call]
+        for asked in (self._asked, self._second):
+            if asked is not None:
+                asked.master._apply(fn)  # type: ignore[no-untyped-call]
         self._spare = deque()
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_asked": self._asked.master, "_spare": deque()}
+        second = None if self._second is None else self._second.master
+        return vars(self) | {"_asked": self._asked.master, "_second": second, "_spare": deque()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._asked = _Asked(state["_asked"])
+        self._second = None if state.get("_second") is None else _Asked(state["_second"])
 
     @property
     def components(self) -> tuple[str, ...]:
         """What the detector goes by, in words: of a fusion what each of its parts does."""
-        asked = _members(self.detector) or [self.detector]
-        return tuple(getattr(d.settings, "description", type(d.settings).__name__) for d in asked)
+        asked: list[Any] = [d.settings for d in _members(self.detector) or [self.detector]]
+        if hasattr(asked[0], "columns"):
+            asked = list(asked[0].each)
+        return tuple(getattr(d, "description", type(d).__name__) for d in asked)
 
     def summary(self) -> str:
         """How good it was when it was fitted, on one screen: accuracy of the classifier, what was kept and what left out, natural
@@ -246,6 +316,37 @@ class Guard(nn.Module):
 
     def __str__(self) -> str:
         return self.summary()
+
+    def card(self, class_names: Sequence[str] = (), command: str = "") -> JSON:
+        """Everything that is known of how good it is, as JSON: :func:`~salientry.guard_card.guard_card`.
+
+        Args:
+            class_names: of the classifier's classes, by number; empty: they have none.
+            command: that checks pictures with this guard.
+        """
+        above, n, s = int((self.calibration > self.threshold).sum()), len(self.calibration), self.shape
+        facts, size = facts_of(self.detector).get("fit"), (s.channels, s.height, s.width, s.classes)
+        known = Known(facts, self.threshold, self.level, n, above, size, self._second is not None, self.resize)
+        return guard_card(known, class_names, command)
+
+    def report(self, folder: Path | str | None = None, class_names: Sequence[str] = (), command: str = "") -> str:
+        """The report: the short text, or, with a folder, a model card in Markdown that is also written there.
+
+        Args:
+            folder: gets ``card.md`` and ``card.json`` (what :meth:`card` gives); made when it is not there. None: nothing is written.
+            class_names: as for :meth:`card`.
+            command: as for :meth:`card`.
+
+        Raises:
+            StoreError: when they cannot be written.
+        """
+        if folder is None:
+            return self.summary()
+        card = self.card(class_names, command)
+        text = card_text(card)
+        write_json(Path(folder) / "card.json", card)
+        write_text(Path(folder) / "card.md", text)
+        return text
 
     # --- on disk ---
 
@@ -262,27 +363,32 @@ class Guard(nn.Module):
                 classifier of one's own.
             StoreError: when it cannot be written.
         """
-        parts = Saved(self._learnt(), self.calibration, self.threshold, self.level, self.shape, self.resize)
+        second = None if self._second is None else self._second.master
+        parts = Saved(self._learnt(), self.calibration, self.threshold, self.level, self.shape, self.resize, second)
         write_guard(Path(folder), parts, self._asked.master, classifier_at)
 
     def _learnt(self) -> dict[str, nn.Module]:
         return {"detector": self.detector} | ({"saliency": self.saliency} if self.saliency is not None else {})
 
     @classmethod
-    def load(cls, folder: Path | str, classifier: nn.Module, detector: Any = None) -> Guard:
+    def load(cls, folder: Path | str, classifier: nn.Module, detector: Any = None, second: nn.Module | None = None) -> Guard:
         """Read a guard and put it in front of ``classifier``.
 
         Args:
             folder: that it was saved in.
             classifier: that it was fitted for.
             detector: a detector of your own that it was fitted with, where it cannot be found by its module and name.
+            second: the second network that it was fitted with, if it was.
 
         Raises:
-            UsageError: when there is no guard in the folder, or its detector, which is not ours, is not here.
+            UsageError: when there is no guard in the folder, its detector, which is not ours, is not here, or it asks a second network
+                and none is given.
             WrongClassifier: when it was fitted for another one: the message has weight hash and probe logits of both.
             DataDamaged: when its files are not what was saved, or say nothing.
         """
-        saved = read_guard(Path(folder), private(classifier), None if detector is None else as_detector(detector))
+        given, other = None if detector is None else as_detector(detector), None if second is None else private(second)
+        saved = read_guard(Path(folder), private(classifier), given, other)
         saliency, detector = saved.learnt.get("saliency"), saved.learnt["detector"]
-        guard = cls(classifier, saliency, detector, saved.threshold, saved.level, saved.calibration, saved.shape, saved.resize)
+        beside = None if saved.second is None else second
+        guard = cls(classifier, saliency, detector, saved.threshold, saved.level, saved.calibration, saved.shape, saved.resize, beside)
         return guard.to(device_of(classifier))

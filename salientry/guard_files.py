@@ -24,7 +24,7 @@ from .sealed import read_sealed, sealed_arrays, write_sealed
 from .store import JSON, one_of
 from .types import Shape
 
-SCHEMA = 2
+SCHEMA, OLDER = 3, (2,)  # 3: a second network; guards of schema 2 have none
 LARGEST, MOST_CLASSES = 2**13, 2**20  # height or width, classes of a guard that a file may ask for
 PROBES = 4
 TOLERANCE = 1e-3  # largest difference of probe logits between machines, as a share of their size
@@ -41,6 +41,7 @@ class Saved:
         level: the false-positive rate that it was calibrated for.
         shape: of the images.
         resize: how pictures of another size are brought to it, as :class:`~salientry.datasets.Folder` does; None: they are refused.
+        second: the second network, which is recognised as the classifier is and not written down; None: there is none.
     """
 
     learnt: Mapping[str, nn.Module]
@@ -49,6 +50,7 @@ class Saved:
     level: float
     shape: Shape
     resize: Resize | None = None
+    second: nn.Module | None = None
 
 
 def write_guard(folder: Path, saved: Saved, classifier: nn.Module, classifier_at: str | None) -> None:
@@ -68,15 +70,17 @@ def write_guard(folder: Path, saved: Saved, classifier: nn.Module, classifier_at
         "level": saved.level,
         "shape": encode(saved.shape),
         "resize": saved.resize,
-        "classifier": {
-            "weights": fingerprint(classifier),
-            "probes": probe(classifier, saved.shape).tolist(),
-            "at": classifier_at,
-        },
-        "probes": scores_on_probes(saved.learnt, classifier, saved.shape) if externals(saved.learnt["detector"]) else None,
+        "classifier": _who(classifier, saved.shape) | {"at": classifier_at},
+        "second": None if saved.second is None else _who(saved.second, saved.shape),
+        "probes": scores_on_probes(saved, classifier) if externals(saved.learnt["detector"]) else None,
         "learnt": {name: {"origin": recipe_of(m), "facts": facts_of(m)} for name, m in saved.learnt.items()},
     }
     write_sealed(folder, "guard", body, {k: [v.detach().cpu().numpy()] for k, v in weights.items()})
+
+
+def _who(network: nn.Module, shape: Shape) -> dict[str, JSON]:
+    """What a network is recognised by."""
+    return {"weights": fingerprint(network), "probes": probe(network, shape).tolist()}
 
 
 def externals(detector: nn.Module) -> list[FittedExternal]:
@@ -102,12 +106,13 @@ def _unbuilt(saliency: nn.Module | None) -> str:
 
 
 @torch.no_grad()
-def scores_on_probes(learnt: Mapping[str, nn.Module], classifier: nn.Module, shape: Shape) -> list[float]:
+def scores_on_probes(saved: Saved, classifier: nn.Module) -> list[float]:
     """(PROBES,) scores of fixed noise images: what a user's own detector is recognised by."""
-    detector, where = learnt["detector"], device_of(classifier)
+    detector, where, shape = saved.learnt["detector"], device_of(classifier), saved.shape
     images = uniform(torch.arange(PROBES, device=where), (shape.channels, shape.height, shape.width))
-    with frozen(classifier, detector):
-        scores: Tensor = detector(Evidence(classifier, learnt.get("saliency"), images, detector.needs))  # type: ignore[arg-type]
+    with frozen(classifier, detector, saved.second):
+        seen = Evidence(classifier, saved.learnt.get("saliency"), images, detector.needs, saved.second)  # type: ignore[arg-type]
+        scores: Tensor = detector(seen)
     return [float(s) for s in scores]
 
 
@@ -123,16 +128,17 @@ def _empty(saved: Saved) -> str:
     return f"{int(scores.isnan().sum())} of its {len(scores)} calibration scores are nan" if bool(scores.isnan().any()) else ""
 
 
-def read_guard(folder: Path, classifier: nn.Module, given: ExternalDetector | None = None) -> Saved:
+def read_guard(folder: Path, classifier: nn.Module, given: ExternalDetector | None = None, second: nn.Module | None = None) -> Saved:
     """What was saved in a folder, for the classifier that it was fitted for.
 
     Args:
         folder: that it was saved in.
         classifier: that it was fitted for.
         given: a user's own detector, in place of what is found by its name.
+        second: the second network that it was fitted with.
 
     Raises:
-        UsageError: when there is no guard in the folder.
+        UsageError: when there is no guard in the folder, or it asks a second network and none is given.
         WrongClassifier: when it was fitted for another one: the message has weight hash and probe logits of both.
         DataDamaged: when its files are not what was saved.
     """
@@ -141,7 +147,8 @@ def read_guard(folder: Path, classifier: nn.Module, given: ExternalDetector | No
         shape: Shape = decode(body["shape"])
         if not isinstance(shape, Shape):
             raise ValueError(f"shape {shape!r}")
-        known, probes = str(body["classifier"]["weights"]), torch.tensor(body["classifier"]["probes"], dtype=torch.float32)
+        known, probes = _known(body["classifier"])
+        asked = None if body.get("second") is None else _known(body["second"])
         sizes = (shape.channels, shape.height, shape.width, shape.classes)
         if any(type(n) is not int or n < 1 for n in sizes) or probes.dim() != 2 or not probes.numel():
             raise ValueError(f"shape {shape}, probe logits of shape {tuple(probes.shape)}")
@@ -151,17 +158,26 @@ def read_guard(folder: Path, classifier: nn.Module, given: ExternalDetector | No
         if resize is not None:
             one_of("way to resize", resize, ("squash", "crop"))
     _recognise(classifier, shape, known, probes, folder)
+    if asked is not None:
+        if second is None:
+            raise UsageError(f"the guard in {folder} asks a second network, and none was given: Guard.load(folder, classifier, second=net)")
+        _recognise(second, shape, *asked, folder, "with another second network")
     arrays = {k: torch.from_numpy(np.array(v)) for k, v in sealed_arrays(folder, body).items()}
     with _sound(folder), substituting(given):
         learnt = {name: _loaded(name, note, arrays, folder) for name, note in body["learnt"].items()}
     if "calibration" not in arrays or "detector" not in learnt:
         raise DataDamaged(f"{folder}: guard.json and its arrays do not fit together")
-    saved = Saved(learnt, arrays["calibration"], threshold, level, shape, resize)
+    saved = Saved(learnt, arrays["calibration"], threshold, level, shape, resize, second if asked is not None else None)
     if externals(learnt["detector"]):
-        _recognise_detector(learnt, classifier, shape, body.get("probes"), folder)
+        _recognise_detector(saved, classifier, body.get("probes"), folder)
     if why := _empty(saved):
         raise DataDamaged(f"the guard in {folder} cannot be used: {why}")
     return saved
+
+
+def _known(who: JSON) -> tuple[str, Tensor]:
+    """Weight hash and probe logits of a network that was written down."""
+    return str(who["weights"]), torch.tensor(who["probes"], dtype=torch.float32)
 
 
 def description(folder: Path | str) -> JSON:
@@ -172,7 +188,7 @@ def description(folder: Path | str) -> JSON:
         DataDamaged: when it is not what was saved, or a field is missing.
     """
     try:
-        body = read_sealed(Path(folder), "guard", SCHEMA, "fit the guard again, or save it again with this version")
+        body = read_sealed(Path(folder), "guard", SCHEMA, "fit the guard again, or save it again with this version", OLDER)
     except StoreError:
         raise UsageError(f"no guard in {folder}: there is no guard.json") from None
     if missing := {"threshold", "level", "shape", "resize", "classifier", "learnt"} - set(body):
@@ -203,8 +219,10 @@ def probe(classifier: nn.Module, shape: Shape) -> Tensor:
     return logits.detach().cpu()
 
 
-def _recognise(classifier: nn.Module, shape: Shape, known: str, expected: Tensor, folder: Path) -> None:
-    """Raise unless this is the classifier that the guard was fitted for: its weight hash and its probe logits."""
+def _recognise(
+    classifier: nn.Module, shape: Shape, known: str, expected: Tensor, folder: Path, what: str = "for another classifier"
+) -> None:
+    """Raise unless this is the network that the guard was fitted for: its weight hash and its probe logits."""
     weights = fingerprint(classifier)
     try:
         found = probe(classifier, shape)
@@ -214,14 +232,14 @@ def _recognise(classifier: nn.Module, shape: Shape, known: str, expected: Tensor
     if weights == known and gap <= TOLERANCE * max(float(expected.abs().max()), 1.0):
         return
     raise WrongClassifier(
-        f"the guard in {folder} was fitted for another classifier: weights {known[:12]} expected, {weights[:12]} found; "
+        f"the guard in {folder} was fitted {what}: weights {known[:12]} expected, {weights[:12]} found; "
         f"probe logits differ by up to {gap:.4g} (first probe: {_few(expected)} expected, {_few(found)} found)"
     )
 
 
-def _recognise_detector(learnt: Mapping[str, nn.Module], classifier: nn.Module, shape: Shape, expected: JSON, folder: Path) -> None:
+def _recognise_detector(saved: Saved, classifier: nn.Module, expected: JSON, folder: Path) -> None:
     """Raise unless a user's own detector scores the probes as it did when the guard was saved."""
-    found, names = scores_on_probes(learnt, classifier, shape), [m.settings.name for m in externals(learnt["detector"])]
+    found, names = scores_on_probes(saved, classifier), [m.settings.name for m in externals(saved.learnt["detector"])]
     gaps = [abs(a - b) for a, b in zip(found, expected or [], strict=False)]
     if len(gaps) != PROBES or not max(gaps) <= TOLERANCE * max(1.0, *map(abs, found)):
         raise UsageError(

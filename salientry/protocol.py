@@ -7,7 +7,8 @@ Both run side by side on the same images.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,8 @@ class EvaluationProtocol:
         levels: false-positive rates whose thresholds are calibrated; empty: the head's own 0 is the threshold.
         shrink: whether the 8-bit search of a minimal-norm attack may end below the attack's own perturbation. One that goes beyond the
             boundary on purpose would be brought back towards it.
+        encoding: a harmless change (:class:`~salientry.types.HarmlessChange`) that an attacked image goes through when it is stored, as
+            ``JPEG(85)``, and after which it may be out of its budget; None: it is stored as it is.
     """
 
     name: str
@@ -43,11 +46,17 @@ class EvaluationProtocol:
     paired: bool = True
     levels: tuple[float, ...] = ()
     shrink: bool = True
+    encoding: Any = None
+
+    def encoded(self, encoding: Any) -> EvaluationProtocol:
+        """The same for images that are saved in another way."""
+        return replace(self, name=f"{self.name}, {encoding.title}", encoding=encoding)
 
 
 PUBLISHED = EvaluationProtocol("published", bits=None, only_positives=False)
 REPLICA = EvaluationProtocol("published", bits=None, only_positives=False, paired=False)
 STRICT = EvaluationProtocol("strict", bits=8, only_positives=True, levels=(0.05, 0.01))
+GUARD = EvaluationProtocol("guard", bits=8, only_positives=True, levels=(0.05,), shrink=False)
 
 
 # --- roles ---------------------------------------------------------------------------------------------------
@@ -90,14 +99,31 @@ def assign_roles(pools: Sequence[Pool], roles: Roles) -> tuple[NDArray[np.str_],
         if need > there:
             raise UsageError(f"the roles {', '.join(pool.roles)} want {need} images; there are {there}")
         order = np.concatenate([stratified_order(ahead, SPLIT_SEED)[:most], pool.pinned + stratified_order(behind, SPLIT_SEED)])
+        sizes = [wanted[r] for r in pool.roles]
+        if pool.groups is not None:
+            order, sizes = _by_group(pool.groups, sizes)
         order, start = first + order, 0
-        for r in pool.roles:
-            mine = order[start : start + wanted[r]]
+        for r, size in zip(pool.roles, sizes, strict=True):
+            mine = order[start : start + size]
             role[mine], rank[mine] = ROLES.index(r), np.arange(len(mine))
-            start += wanted[r]
+            start += size
         first += len(pool.labels)
     _refuse_shared(ids, role, [name for p in pools for name in p.names or [""] * len(p.labels)])
     return ids, role, rank
+
+
+def _by_group(groups: NDArray[np.int64], sizes: Sequence[int]) -> tuple[NDArray[np.int64], list[int]]:
+    """An order of the images in which groups stay together, and how many of it each role takes: the groups whose middle lies within what
+    the role asks for.
+    """
+    kinds, which, count = np.unique(groups, return_inverse=True, return_counts=True)
+    turn = np.random.default_rng(SPLIT_SEED).permutation(len(kinds))
+    place = np.empty(len(kinds), np.int64)
+    place[turn] = np.arange(len(kinds))
+    middle = np.cumsum(count[turn]) - count[turn] / 2
+    ends = np.searchsorted(middle, np.cumsum(sizes))
+    upto = np.concatenate([[0], np.cumsum(count[turn])])[ends]
+    return np.argsort(place[which], kind="stable"), np.diff(upto, prepend=0).tolist()
 
 
 def _refuse_shared(ids: NDArray[np.str_], role: NDArray[np.int8], called: Sequence[str]) -> None:
@@ -131,16 +157,20 @@ def stored(
         Unchanged without ``bits``. A budget attack is rounded *towards the natural*, so Linf <= floor(255 eps) / 255. A
         minimal-norm attack that fooled in float ends with a search along its own perturbation for the smallest 8-bit
         image that fools ("attack + 8-bit search"): plain rounding undoes most of such attacks and would measure the
-        rounding. What failed in float stays failed.
+        rounding. What failed in float stays failed. Last comes the protocol's ``encoding``.
     """
     if protocol.bits is None:
         return x_adv
     if is_control:
         return eight_bits(x_adv)
     if eps is not None:
-        moved = (x_adv - x) * 255
-        return eight_bits(x + (moved + 1e-3 * moved.sign()).trunc().clamp(-int(255 * eps + 1e-6), int(255 * eps + 1e-6)) / 255)
-    return search_eight_bits(classifier, x, x_adv, y, SCALES if protocol.shrink else SCALES[SCALES.index(1.0) :])
+        moved, limit = (x_adv - x) * 255, int(255 * eps + 1e-6)
+        found = eight_bits(x + (moved + 1e-3 * moved.sign()).trunc().clamp(-limit, limit) / 255)
+    else:
+        found = search_eight_bits(classifier, x, x_adv, y, SCALES if protocol.shrink else SCALES[SCALES.index(1.0) :])
+    if protocol.encoding is None:
+        return found
+    return eight_bits(protocol.encoding(found, seeds=torch.zeros(len(x), dtype=torch.int64, device=x.device)))
 
 
 def eight_bits(x: Tensor) -> Tensor:
@@ -187,7 +217,7 @@ def within(x: Tensor, stored: Tensor, protocol: EvaluationProtocol, eps: float |
     if protocol.bits is not None:
         levels = stored * 255
         valid &= ((levels - levels.round()).abs() < 1e-3).flatten(1).all(1)
-    if eps is None:
+    if eps is None or protocol.encoding is not None:
         return valid
     if norm == "l2":
         length: Tensor = torch.linalg.vector_norm(moved, dim=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +47,15 @@ def write_sealed(folder: Path, name: str, body: Mapping[str, JSON], arrays: Mapp
                 old.unlink()
 
 
-def read_sealed(folder: Path, name: str, schema: int, again: str) -> dict[str, Any]:
+def read_sealed(folder: Path, name: str, schema: int, again: str, older: Collection[int] = ()) -> dict[str, Any]:
     """The description, found to be what was written.
 
     Args:
         folder: where.
         name: of the files.
-        schema: that this version reads.
-        again: what to do about an older one.
+        schema: that this version writes.
+        again: what to do about one that it does not read.
+        older: schemas that it reads too.
 
     Raises:
         StoreError: when it is not there.
@@ -64,7 +65,7 @@ def read_sealed(folder: Path, name: str, schema: int, again: str) -> dict[str, A
     path = folder / f"{name}.json"
     body = read_json(path)
     found = body.get("schema") if isinstance(body, dict) else None
-    if type(found) is not int or found != schema:
+    if type(found) is not int or (found != schema and found not in older):
         raise UsageError(f"{path} has schema {found!r}; this version reads {schema}: {again}")
     said = body.pop("sha256", None)
     if digest(body) != said:

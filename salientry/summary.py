@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from .calibration import CONFIDENCE
 from .store import JSON
+
+SHORT, WIDTH = 40, 20  # characters of a name and of a share in a table
 
 
 def guard_summary(facts: JSON, threshold: float, level: float, calibration: int) -> str:
@@ -14,20 +17,69 @@ def guard_summary(facts: JSON, threshold: float, level: float, calibration: int)
         level: the false-positive rate that the threshold guarantees.
         calibration: images that it was calibrated on.
     """
-    bound = f"flags scores above {threshold:.4g}: at most {level:.3g} of naturals like the {calibration} it was calibrated on (95 % sure)"
-    if not facts:
+    sure = f"({CONFIDENCE:.0%} sure)"
+    of = "naturals that the classifier is right on" if facts and facts.get("promise") == "correct" else "naturals"
+    bound = (
+        f"flags scores above {threshold:.4g}: at most {level:.3g} of {of}, if they are like the {calibration} it was calibrated on {sure}"
+    )
+    if not facts or "harmless" not in facts:
         return f"{bound}\nhow well it detects was not recorded when it was made"
-    lines = [facts["classifier"], f"detector: {facts['detector']}, the best of {facts['candidates']}", bound]
-    lines.append(f"natural images flagged: {_share(*facts['natural'])}, of images that it was not trained on (its choice was made on them)")
-    width = max((len(a["attack"]) for a in facts["attacks"]), default=6)
-    head = f"{'attack':<{width}}  {'found':>18}"
-    unseen = any(a.get("unseen") is not None for a in facts["attacks"])
-    lines.append(head + ("  found when training left it out" if unseen else ""))
-    for a in facts["attacks"]:
-        line = f"{a['attack']:<{width}}  {_share(*a['found']):>18}"
-        lines.append(line + (f"  {a['unseen']:.3f}" if a.get("unseen") is not None else ""))
+    lines = [facts["classifier"], f"looks at: {facts['detector']}{_choice(facts)}", bound]
+    lines.append("measured on images that it was not trained, chosen or calibrated on:")
+    right, wrong = facts["right"], facts["wrong"]
+    lines.append(f"  naturals flagged {_share(*facts['natural'])}: of right answers {_share(*right)}, of wrong ones {_share(*wrong)}")
+    if worst := worst_class(facts["classes"]):
+        lines.append(f"  most of class {worst[0]}: {_share(*worst[1])}")
+    lines += [_attacks(facts["attacks"]), f"  every attack on an image found: {_share(*facts['worst_case'])}", _harmless(facts["harmless"])]
     lines += [f"left out: {text}" for text in facts["left_out"]]
     return "\n".join(lines)
+
+
+def worst_class(classes: dict[str, list[int]]) -> tuple[str, list[int]] | None:
+    """The class whose naturals are flagged most often, and (flagged, of so many)."""
+    return max(classes.items(), key=lambda kv: kv[1][0] / kv[1][1], default=None)
+
+
+def _choice(facts: JSON) -> str:
+    """How it came to be chosen."""
+    if not (tried := facts["candidates"]):
+        return ""
+    mean = f"{next(c for c in tried if c['chosen'])['mean']:.3f}"
+    return f" (of {len(tried)}; found {mean} in trials on images left out of its training)"
+
+
+def _attacks(attacks: list[JSON]) -> str:
+    """A row an attack, a column a way of saving; ``*``: not in its training."""
+    encodings = list(dict.fromkeys(a["encoding"] for a in attacks))
+    learnt = {a["encoding"]: a["encoding_learnt"] for a in attacks}
+    titles = [e.replace(" of quality", "") or "no loss" for e in encodings]
+    heads = [t + ("" if learnt[e] else "*") for t, e in zip(titles, encodings, strict=True)]
+    lines = [f"  {'attacks found (* not in training)':<{SHORT}}" + "".join(f"{h:>{WIDTH}}" for h in heads)]
+    for title in dict.fromkeys(a["attack"] for a in attacks):
+        mine = {a["encoding"]: a for a in attacks if a["attack"] == title}
+        name = _name(title, next(iter(mine.values()))["learnt"])
+        cells = [_share(*mine[e]["found"]) if e in mine else "" for e in encodings]
+        lines.append(f"  {name:<{SHORT}}" + "".join(f"{c:>{WIDTH}}" for c in cells))
+    return "\n".join(lines)
+
+
+def _harmless(changes: list[JSON]) -> str:
+    """Flags on harmless changes, the most extra first."""
+    lines = [f"  {'harmless changes flagged (* unseen)':<{SHORT}}{'changed':>{WIDTH}}{'the same, unchanged':>22}"]
+    ordered = sorted(changes, key=lambda c: (c["unchanged"] - c["flagged"][0]) / max(c["flagged"][1], 1))
+    for c in ordered[:6]:
+        name = _name(c["change"], c["learnt"])
+        lines.append(f"  {name:<{SHORT}}{_share(*c['flagged']):>{WIDTH}}{_share(c['unchanged'], c['flagged'][1]):>22}")
+    if len(ordered) > 6:
+        lines.append(f"  {len(ordered) - 6} other changes add less")
+    return "\n".join(lines)
+
+
+def _name(title: str, learnt: bool) -> str:
+    """A name in a table; ``*``: not in its training."""
+    star = "" if learnt else "*"
+    room = SHORT - len(star)
+    return (title if len(title) <= room else f"{title[: room - 3]}...") + star
 
 
 def _share(count: int, of: int) -> str:

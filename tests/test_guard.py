@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from salientry.classifiers import CompactCNN, External
 from salientry.cli.checking import PictureVerdict, _said
 from salientry.errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier
-from salientry.evidence import Evidence
+from salientry.evidence import SECOND, Evidence
 from salientry.guard import Guard, Verdict
 from salientry.guard_files import probe
 from salientry.keys import digest
@@ -31,7 +31,7 @@ from .examples import ViewPairs
 
 SHAPE = Shape(1, 12, 12, 5)
 NAMES = sorted(examples.detectors())
-WITH_MAP = {"smd", "spd", "class_presence", "second_net", "fused"}  # the fusion has the map's detectors among its parts
+WITH_MAP = {"smd", "spd", "class_presence", "second_net", "fused", "masked"}  # the fusion has the map's detectors among its parts
 PARTS = ("margin", "spd", "black_share", "pooled_activations")  # of the fusion
 
 
@@ -60,10 +60,12 @@ def learnt(classifier: nn.Module, name: str) -> Any:
 def guarded(classifier: nn.Module, saliency: nn.Module, name: str = "spd", calibration: Any = None) -> Guard:
     detector = learnt(classifier, name)
     needed = saliency if name in WITH_MAP else None
+    second = examples.conv(SHAPE, seed=7) if SECOND in detector.needs else None
     with torch.no_grad():
-        scores = detector(Evidence(classifier, needed, examples.images(SHAPE, 101, seed=5), detector.needs))
+        scores = detector(Evidence(classifier, needed, examples.images(SHAPE, 101, seed=5), detector.needs, second))
     threshold = float(scores.quantile(0.9, interpolation="higher"))
-    return Guard(classifier, needed, detector, threshold, 0.1, scores.numpy() if calibration is None else calibration, SHAPE)
+    known = scores.numpy() if calibration is None else calibration
+    return Guard(classifier, needed, detector, threshold, 0.1, known, SHAPE, second=second)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +149,7 @@ def test_batches_do_not_matter(classifier: nn.Module, saliency: nn.Module, name:
 def test_no_images_no_verdicts(classifier: nn.Module, saliency: nn.Module, name: str) -> None:
     found = guarded(classifier, saliency, name)(X[:0])
     assert len(found) == 0 and found.score.shape == (0,) and found.p_value.shape == (0,)
-    assert found.contributions.shape == (0, len(PARTS) if name == "fused" else 1)
+    assert found.contributions.shape == (0, {"fused": len(PARTS), "learned_fusion": 2}.get(name, 1))
     assert (found.map is None) == (name not in WITH_MAP)
 
 
@@ -167,7 +169,11 @@ def test_verdicts_are_taken_by_index_slice_and_mask(guard: Guard) -> None:
 def test_what_spoke_adds_up_to_the_score(classifier: nn.Module, saliency: nn.Module, name: str) -> None:
     guard = guarded(classifier, saliency, name)
     found = guard(X, batch=25)
-    says = {n: type(examples.detectors()[n]).description for n in NAMES}
+    says = {n: examples.detectors()[n].description for n in NAMES}
+    if name == "learned_fusion":
+        assert guard.components == tuple(m.description for m in examples.detectors()[name].each)  # type: ignore[attr-defined]
+        assert found.contributions.shape == (60, 2) and bool((found.contributions.std(0) > 0).all())
+        return
     if name != "fused":
         assert guard.components == (says[name],)
         assert torch.equal(found.contributions[:, 0], found.score)
@@ -220,12 +226,14 @@ def test_each_net_passes_once_a_batch(saliency: nn.Module, name: str) -> None:
         return nets[i].register_forward_hook(lambda *_: calls.__setitem__(i, calls[i] + 1))
 
     handles = [count(i) for i in range(len(nets))]
-    guard = Guard(classifier, before.saliency, before.detector, 0.0, 0.1, before.calibration, SHAPE)
+    guard = Guard(classifier, before.saliency, before.detector, 0.0, 0.1, before.calibration, SHAPE, second=before.second)
     calls[:] = [0] * len(nets)  # it looked once which layers are features
     guard(X, batch=20)
     for h in handles:
         h.remove()
-    assert calls == [3] * len(nets)
+    again = {"masked": 2}.get(name, 1)  # the classifier once more, for what the map keeps and removes
+    alone = {"learned_fusion": 3}.get(name, 1)  # the head with and without each member's numbers
+    assert calls == [3 * again, *[3] * (len(nets) - 1 - len(heads)), *[3 * alone] * len(heads)]
 
 
 def test_parts_put_in_training_mode_judge_as_before_and_stay_so(classifier: nn.Module, saliency: nn.Module) -> None:
@@ -303,7 +311,7 @@ def forged(folder: Path, change: Callable[[dict[str, Any]], object], **arrays: A
 def test_a_loaded_guard_gives_the_same_verdicts_bit_for_bit(classifier: nn.Module, saliency: nn.Module, tmp_path: Path, name: str) -> None:
     guard = guarded(classifier, saliency, name)
     guard.save(tmp_path / "a" / "b")
-    again = Guard.load(tmp_path / "a" / "b", classifier)
+    again = Guard.load(tmp_path / "a" / "b", classifier, second=guard.second)
     assert same(again(X), guard(X))
     assert (again.threshold, again.level, again.shape) == (guard.threshold, guard.level, guard.shape)
     assert torch.equal(again.calibration, guard.calibration)
@@ -392,11 +400,11 @@ def test_a_folder_that_cannot_be_written(guard: Guard, tmp_path: Path) -> None:
         guard.save(tmp_path / "file" / "guard")
 
 
-@pytest.mark.parametrize("schema", [0, 1, 3, None, "2", True])
+@pytest.mark.parametrize("schema", [0, 1, 4, None, "2", True])
 def test_another_schema_is_named(folder: Path, classifier: nn.Module, schema: Any) -> None:
     body = json.loads((folder / "guard.json").read_text())
     (folder / "guard.json").write_text(json.dumps(body | {"schema": schema}))
-    with pytest.raises(UsageError, match=f"has schema {schema!r}; this version reads 2: fit the guard again, or save it again"):
+    with pytest.raises(UsageError, match=f"has schema {schema!r}; this version reads 3: fit the guard again, or save it again"):
         Guard.load(folder, classifier)
 
 

@@ -28,6 +28,7 @@ class Arrays:
         labels: integers (N,), 0 to K - 1.
         roles: how many images take which role; ``Roles`` that sum to at most N.
         classes: K; None: the highest label and one.
+        groups: integers (N,): images of one group have one role; roles are then as large as whole groups allow.
 
     Raises:
         UsageError: when shapes or dtypes are others, or a label is below 0 or not below ``classes``.
@@ -38,6 +39,7 @@ class Arrays:
     labels: NDArray[np.int64]
     roles: Roles
     classes: int | None = None
+    groups: NDArray[np.int64] | None = None
     fingerprint: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -52,7 +54,11 @@ class Arrays:
             raise UsageError(f"labels must lie below classes = {k}; found {labels.max() if len(labels) else 'no label'}")
         ids = image_ids(images)
         refuse_two_labels(ids, labels.astype(np.int64), "image {}".format)
-        said = [] if k is None else [{"classes": k}]
+        said: list[Any] = [] if k is None else [{"classes": k}]
+        if self.groups is not None:
+            if self.groups.shape != labels.shape or not np.issubdtype(self.groups.dtype, np.integer):
+                raise UsageError(f"groups must be integers of shape ({len(labels)},); found {self.groups.dtype} {self.groups.shape}")
+            said.append({"groups": self.groups.tolist()})
         object.__setattr__(self, "fingerprint", digest("arrays", images.shape, ids.tolist(), labels.tolist(), self.roles, *said))
 
     @classmethod
@@ -103,4 +109,4 @@ class Arrays:
 
     def read(self) -> tuple[Pool, ...]:
         """One pool."""
-        return (Pool(self.images, self.labels.astype(np.int64), classes=self.classes),)
+        return (Pool(self.images, self.labels.astype(np.int64), classes=self.classes, groups=self.groups),)

@@ -8,7 +8,7 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,25 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..attacks import BIM, CW_REDUCED, FGSM, JSMA, MIM, DeepFool
-from ..calibration import smallest_sample
 from ..datasets import Arrays
 from ..datasets.folder import Resize
-from ..detectors import DETECTORS, FULL_RESOLUTION, ExternalDetector, SmallCNN, as_detector
+from ..detectors import DETECTORS, ExternalDetector, as_detector
 from ..errors import UsageError, theirs
+from ..evidence import FROM_SALIENCY, SECOND, Evidence
 from ..guard import Guard
 from ..inputs import as_labels, plainly
-from ..keys import digest, name_of
+from ..keys import digest, label, name_of
+from ..layers import choose_layers, has_features
 from ..learned import device_of, fingerprint, with_facts
 from ..modules import private
 from ..preflight import Preflight, preflight
 from ..randomness import uniform
-from ..saliency import Eq2, Fill, SimpleClassifier, UNet
 from ..store import one_of
 from ..types import ROLES, Roles, Shape
-from .choice import candidates
 from .engines import cores
 from .fit_progress import FitProgress, ProgressCallback, no_main
+from .guard_facts import fit_facts
+from .guard_settings import EFFORTS, SHARES, Effort, default_attacks, default_candidates, default_saliency, shares, unseen_attacks
 from .handles import Handle
 from .image_sets import ImageSets
 from .intake import Pixels, taken
@@ -44,24 +44,8 @@ from .run import Run
 from .scoring import natural_set, scores_of
 from .steps import classify
 
-SHARES = (0.45, 0.25, 0.1)  # of the images: fit, detect, select; the rest calibrates
 WORTH = 30.0  # expected seconds from which worker processes gain more than it costs to start them
-
-
-def default_saliency(side: int, count: int) -> UNet:
-    """A small U-Net for ``count`` images whose shorter side has ``side`` pixels: 2 scales up to 31, 3 above, some 500 steps."""
-    epochs = min(max(8, -(-16_000 // count)), 60)
-    encoder = SimpleClassifier(base=8, scales=2 if side < 32 else 3, epochs=epochs, batch=32)
-    return UNet(encoder, Eq2(area=3), Fill("black"), epochs=epochs, batch=32, lr=3e-3, schedule="one_cycle", selector_lr=1e-2)
-
-
-def default_attacks(channels: int) -> tuple[Any, ...]:
-    """The six attacks of the paper with budgets for natural images (8/255; grey images .1), and those that take long at settings
-    that are quicker than the paper's and still fool.
-    """
-    eps = 8 / 255 if channels > 1 else 0.1
-    budgets = FGSM(eps), BIM(eps, eps / 4), MIM(eps, eps / 4)
-    return *budgets, CW_REDUCED, DeepFool(), JSMA(theta=0.1)
+PROMISES = ("all", "correct")
 
 
 def fit_guard(
@@ -70,9 +54,13 @@ def fit_guard(
     labels: Any = None,
     *,
     detector: Any = None,
+    second: nn.Module | None = None,
     attacks: Sequence[Any] | None = None,
     saliency: Any = None,
     level: float = 0.05,
+    promise: str = "all",
+    groups: Any = None,
+    effort: Effort = "usual",
     store: Path | str | None = None,
     seed: int = 0,
     on_failed_maps: str = "drop",
@@ -82,10 +70,11 @@ def fit_guard(
 ) -> Guard:
     """Fit a guard for your own classifier.
 
-    Without further words the map's two detectors, the image's, every baseline and the fusion of all of them are trained on all
-    attacks together, and what has the best rate on its worst attack is kept, each attack left out of training in turn. Only
-    then are the calibration images read. What cannot be built from these images (maps, features, an attack that hardly fools) is
-    left out with a warning. ``guard.summary()`` says how good the guard is, what it is made of and what was left out.
+    Without further words it compares the classifier's answers to the image and to the image changed a little: fusions of such numbers are
+    trained on attacks of random sizes, norms and confidences, and on harmless changes that are not to be flagged (noise, JPEG, blur ...);
+    kept is what finds most of attacks that it was not trained on, each left out in turn, without flagging harmless changes. Only then are
+    the calibration images read. How good the guard is, is measured on images that had no part in any of this; ``print(guard)`` says
+    it. What cannot be built from these images is left out with a warning.
 
     Args:
         classifier: an ``nn.Module``, images (N, C, H, W) in [0, 1] to logits; wrap it in ``External`` if its input
@@ -94,18 +83,24 @@ def fit_guard(
             stored as 8 bits. A tensor (N, C, H, W), floats in [0, 1] or uint8; a ``Dataset``, a ``DataLoader`` or another iterable of
             (images, labels); a ``Folder`` or its path. Only a few are in memory at a time. Roles are assigned here.
         labels: (N,) whole numbers, or one-hot (N, K); None when they come with the images.
-        detector: its settings, a name of ``DETECTORS`` or your own (``detectors.ExternalDetector``); of several the best; default: many.
-        attacks: what it is trained against; default :func:`default_attacks`.
+        detector: its settings, a name of ``DETECTORS`` or your own (``detectors.ExternalDetector``); of several the best; default
+            :func:`~salientry.experiment.guard_settings.default_candidates`.
+        second: another classifier of the same classes and images, whose answer is compared with this one's: best one of another kind, or
+            the same kind trained again, on the classifier's own training data. Not on ``images``: what both nets learnt they agree on.
+        attacks: what it is trained against; default :func:`~salientry.experiment.guard_settings.default_attacks`.
         saliency: settings of the saliency model; default a small U-Net. Not trained when the detector needs no map, or when fewer
             than nine of ten classes have 12 images to learn it from.
         level: largest false-positive rate, which the threshold guarantees with 95 % confidence.
+        promise: of which naturals: ``"all"``, or ``"correct"``, those that the classifier is right on, which mostly lowers the threshold:
+            whether an image is one of them cannot be seen in front of the classifier. The report has both rates.
+        groups: (N,) which images belong together (a scene, a patient): they stay together wherever images are divided.
+        effort: ``"quick"`` tries the cheapest detector alone, ``"thorough"`` also what the map keeps and removes.
         store: folder of intermediate results, so that an interrupted call resumes; default a temporary one.
         seed: of everything that is drawn.
         on_failed_maps: when the maps fail their sanity check, ``"drop"`` goes on without them, ``"mark"`` with them, ``"stop"`` raises.
         resize: how ``salientry check`` is to bring pictures of another size to these images' size: ``"squash"`` or ``"crop"``, as in
             :class:`~salientry.datasets.Folder`; None: it refuses them.
-        workers: processes that compute side by side; None: one a core when it is expected to take more than half a minute on the
-            processor. The guard is the same to the last bit.
+        workers: processes that compute side by side; None: one a core when more than half a minute is expected. The guard is the same.
         progress: a function of (share done, seconds left); True or False: a bar on stderr or none; None: one if that is a terminal.
 
     Returns:
@@ -117,33 +112,126 @@ def fit_guard(
         MapCheckFailed: when the saliency model's maps are none, and nothing does without them or ``on_failed_maps`` is ``"stop"``.
 
     Example:
-        >>> from salientry import fit_guard
-        >>> guard = fit_guard(my_model, images, labels)              # doctest: +SKIP
-        >>> guard(new_images).flagged                                # doctest: +SKIP
-        tensor([False, False,  True])
+        >>> guard = salientry.fit_guard(my_model, images, labels)    # doctest: +SKIP
     """
-    wanted = _checked(classifier, detector, attacks, saliency, level, on_failed_maps, resize, workers)
+    _check(classifier, second, attacks, saliency, level=level, promise=promise, effort=effort, maps=on_failed_maps, resize=resize)
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers must be 1 or more; found {workers}")
     with tempfile.TemporaryDirectory() as scratch, FitProgress(progress) as bar, _alike(classifier):
-        pixels, given = taken(images, labels, Path(scratch))
-        roles = _roles(len(pixels), level)
+        task = _Task.of(classifier, second, *taken(images, labels, Path(scratch)), bar)
+        wanted = task.wanted(detector, effort)
+        run = Run(store or scratch, seed=seed, device=str(device_of(classifier)))
+        parts = task.parts(run, wanted, attacks, level, groups, effort, correct=promise == "correct")
+        if parts.roles.train:
+            train = task.data(run, parts.roles, groups)["train"]
+            parts.check_classes(run.get(train).column("label"), task.seen.classes)
+            parts.draw(train, saliency or default_saliency(min(task.shape[1:]), parts.roles.train), on_failed_maps)
+        engine = _Engine(parts, bar, workers, _seconds(task.net, task.images), task.pixels)
+        return _assembled(task, parts, *_computed(parts, engine, on_failed_maps), resize)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A classifier and images that it was asked about.
+
+    Attributes:
+        classifier: that was given.
+        second: the second network, likewise.
+        net: what is run in the classifier's place.
+        pixels: uint8 (N, C, H, W).
+        labels: (N,).
+        seen: what the classifier answered first.
+        layers: which of its layers are left out, in words.
+    """
+
+    classifier: nn.Module
+    second: nn.Module | None
+    net: nn.Module
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    seen: Preflight
+    layers: str
+
+    @classmethod
+    def of(cls, classifier: nn.Module, second: nn.Module | None, pixels: NDArray[np.uint8], given: Any, bar: FitProgress) -> _Task:
+        """Ask the classifier about some images, and say what came of it."""
         seen = preflight(classifier, Pixels(pixels), given)
-        known = as_labels(given, len(pixels), seen.classes).cpu().numpy()
         bar.say(seen.summary())
         if seen.advice:
             warn_caller(f"{seen.summary()}. {seen.advice}")
-        attacks = list(default_attacks(pixels.shape[1]) if attacks is None else attacks)
-        saliency = saliency or default_saliency(min(pixels.shape[2:]), roles.train)
-        run = Run(store or scratch, seed=seed, device=str(device_of(classifier)))
-        data = run.dataset(Arrays(pixels, known, roles, None if int(known.max()) + 1 == seen.classes else seen.classes))
-        net = private(classifier)  # everything below runs it: the one that was given is its owner's
-        f = run.given(net, digest(fingerprint(net), _answers(net, Pixels(pixels))), "yours")
-        image_sets = ImageSets(run, f, {role: run.do(classify, data[role], f) for role in ROLES if role != "test"})
-        parts = Parts(image_sets, [_probed(d, pixels, seen.classes) for d in wanted], attacks, level)
-        parts.check_features(net, pixels.shape[1:])
-        parts.check_classes(run.get(data["train"]).column("label"), seen.classes)
-        parts.draw(data["train"], saliency, on_failed_maps)
-        chosen, calibrated, scored = _computed(parts, _Engine(parts, bar, workers, _seconds(net, Pixels(pixels)), pixels), on_failed_maps)
-        return _assembled(parts, classifier, seen, pixels, chosen, calibrated, scored, resize)
+        net, known = private(classifier), as_labels(given, len(pixels), seen.classes).cpu().numpy()
+        return cls(classifier, second, net, pixels, known, seen, choose_layers(net, pixels.shape[1:]))
+
+    @property
+    def images(self) -> Pixels:
+        """As tensors."""
+        return Pixels(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+        return tuple(self.pixels.shape[1:])
+
+    def wanted(self, detector: Any, effort: Effort) -> list[Any]:
+        """What was asked for, or what is tried where nothing was."""
+        if detector is None:
+            learnt = SHARES.detector_train * len(self.pixels) // 100
+            return list(default_candidates(learnt, effort, self.second is not None, _columns(self.net, self.images)))
+        found = [_named(d) for d in (detector if isinstance(detector, list | tuple) and detector else (detector,))]
+        if len({name_of(d) for d in found}) < len(found):
+            raise UsageError(f"each detector needs a name of its own; found {', '.join(map(name_of, found))}")
+        if self.second is None and any(SECOND in d.needs for d in found):
+            raise UsageError("a detector asks a second network, and none was given: fit_guard(..., second=net)")
+        return [_probed(d, self.pixels, self.seen.classes) for d in found]
+
+    def data(self, run: Run, roles: Roles, groups: Any) -> Handle:
+        """The images with their roles."""
+        classes = None if int(self.labels.max()) + 1 == self.seen.classes else self.seen.classes
+        return run.dataset(Arrays(self.pixels, self.labels, roles, classes, groups=_groups(groups, len(self.pixels))))
+
+    def parts(self, run: Run, wanted: list[Any], attacks: Any, level: float, groups: Any, effort: Effort, correct: bool) -> Parts:
+        """What there is to build a guard from."""
+        roles = shares(len(self.pixels), level, any(d.needs & (FROM_SALIENCY | {"training"}) for d in wanted))
+        data = self.data(run, roles, groups)
+        f = run.given(self.net, digest(fingerprint(self.net), _answers(self.net, self.images)), "yours")
+        natural = {role: run.do(classify, data[role], f) for role in ROLES if getattr(roles, role)}
+        image_sets = ImageSets(run, f, natural, second=_second(run, self.second, self.seen.classes, self.images))
+        unseen = [] if attacks is not None or effort == "quick" else list(unseen_attacks(self.shape, self.seen.classes))
+        learnt = list(default_attacks(self.shape) if attacks is None else attacks)
+        parts = Parts(image_sets, wanted, learnt, level, self.shape[0], roles, unseen, correct)
+        parts.check_features(self.net, self.layers)
+        return parts
+
+
+def _groups(groups: Any, count: int) -> NDArray[np.int64] | None:
+    """(N,) whole numbers for whatever names groups."""
+    if groups is None:
+        return None
+    given = groups.cpu().numpy() if isinstance(groups, torch.Tensor) else np.asarray(groups)
+    if given.shape != (count,):
+        raise UsageError(f"groups must say of each of {count} images to which it belongs; found shape {given.shape}")
+    return np.asarray(np.unique(given, return_inverse=True)[1], np.int64)
+
+
+def _second(run: Run, second: nn.Module | None, classes: int, images: Pixels) -> Handle | None:
+    """The second network, when it answers to the same classes."""
+    if second is None:
+        return None
+    net = private(second)
+    with theirs("the second network fails", second), plainly(grad=False):
+        z = net(images[torch.arange(min(2, len(images)))].to(device_of(second)))
+    if z.shape != (min(2, len(images)), classes):
+        raise UsageError(f"the second network must give (N, {classes}) logits, as the classifier does; found {tuple(z.shape)}")
+    return run.given(net, digest(fingerprint(net), _answers(net, images)), "second")
+
+
+@torch.no_grad()
+def _columns(net: nn.Module, images: Pixels) -> int:
+    """How many numbers the layers' statistics are."""
+    if not has_features(net):
+        return 0
+    seen = Evidence(net, None, images[torch.arange(1)].to(device_of(net)), frozenset({"activations"}))
+    return sum(3 * layer.mean.shape[1] for layer in seen.activations.values())
 
 
 def _computed(parts: Parts, engine: _Engine, on_failed_maps: str) -> tuple[Handle, Handle, Handle]:
@@ -207,7 +295,7 @@ class _Engine:
     def expected(self) -> dict[str, float]:
         """Seconds of everything that is missing, by key."""
         todo = self.parts.run.missing([*self.parts.adversarials, *self.parts.built()])
-        return expected(todo, len(self.pixels), int(np.prod(self.pixels.shape[1:])), self.forward)
+        return expected(todo, self.parts.roles, int(np.prod(self.pixels.shape[1:])), self.forward)
 
     def compute(self, wanted: list[Handle]) -> None:
         """Compute what of these is missing."""
@@ -229,59 +317,40 @@ def _seconds(net: nn.Module, images: Pixels) -> float:
     return min(times) / len(x)
 
 
-def _assembled(
-    parts: Parts,
-    classifier: nn.Module,
-    seen: Preflight,
-    pixels: NDArray[np.uint8],
-    chosen: Handle,
-    calibrated: Handle,
-    scored: Handle,
-    resize: Resize | None,
-) -> Guard:
+def _assembled(task: _Task, parts: Parts, chosen: Handle, calibrated: Handle, scored: Handle, resize: Resize | None) -> Guard:
     """The guard, with what is known of it as facts of its detector."""
     run, saliency_model = parts.run, parts.saliency_model
     choice = run.record(chosen)["value"] if chosen.step is not None and chosen.step.chooses else None
     frozen, fitted = run.get(calibrated), run.get(chosen)
     threshold = frozen.value[str(parts.level)]
-    fit = parts.fit_facts(run.get(scored), threshold, choice) | {
-        "classifier": seen.summary(),
-        "detector": choice["chosen"] if choice else name_of(parts.wanted[0]),
-        "candidates": f"{len(parts.wanted)} and their fusion" if choice else "one",
+    fit = fit_facts(parts, run.get(scored), threshold) | {
+        "classifier": task.seen.summary(),
+        "detector": getattr(fitted.settings, "description", name_of(parts.wanted[0])),
+        "promise": "correct" if parts.correct else "all",
+        "candidates": choice["candidates"] if choice else [],
     }
-    fitted = with_facts(fitted, fit=fit, **({"choice": choice} if choice else {}))
-    shape = Shape(pixels.shape[1], pixels.shape[2], pixels.shape[3], seen.classes)
+    fitted = with_facts(fitted, fit=fit, of=[label(a) for a in parts.attacks])
+    shape = Shape(task.shape[0], task.shape[1], task.shape[2], task.seen.classes)
     net = None if saliency_model is None else run.get(saliency_model)
-    return Guard(classifier, net, fitted, threshold, parts.level, scores_of(frozen, natural_set("calibration")), shape, resize)
+    scores = scores_of(frozen, natural_set("calibration"))
+    asked = task.second if SECOND in fitted.needs else None
+    return Guard(task.classifier, net, fitted, threshold, parts.level, scores, shape, resize, second=asked)
 
 
-def _checked(
-    classifier: nn.Module,
-    detector: Any,
-    attacks: Any,
-    saliency: Any,
-    level: float,
-    on_failed_maps: str,
-    resize: str | None,
-    workers: int | None,
-) -> tuple[Any, ...]:
-    """The detectors that are wanted, when everything that was asked for can be meant."""
-    if not isinstance(classifier, nn.Module):
-        raise UsageError(f"classifier must be an nn.Module; found {type(classifier).__name__}")
-    every = detector if isinstance(detector, list | tuple) and detector else (detector,)
-    wanted = candidates(SmallCNN(), FULL_RESOLUTION) if detector is None else tuple(_named(d) for d in every)
-    if len({name_of(d) for d in wanted}) < len(wanted):
-        raise UsageError(f"each detector needs a name of its own; found {', '.join(map(name_of, wanted))}")
+def _check(classifier: nn.Module, second: Any, attacks: Any, saliency: Any, **words: Any) -> None:
+    """Raise for what cannot be meant."""
+    for name, net in (("classifier", classifier), *((("second", second),) if second is not None else ())):
+        if not isinstance(net, nn.Module):
+            raise UsageError(f"{name} must be an nn.Module; found {type(net).__name__}")
     if attacks is not None and (not isinstance(attacks, Sequence) or isinstance(attacks, str) or not attacks):
         raise UsageError(f"attacks must be a sequence of settings, like (DeepFool(),); found {attacks!r}")
     _check_settings(attack=attacks or (), saliency=() if saliency is None else (saliency,))
-    one_of("on_failed_maps", on_failed_maps, ("drop", "stop", "mark"))
-    one_of("way to resize", resize or "squash", ("squash", "crop"))
-    if not 0 < level < 1:
-        raise UsageError(f"a false-positive rate lies strictly between 0 and 1; found {level!r}")
-    if workers is not None and workers < 1:
-        raise UsageError(f"workers must be 1 or more; found {workers}")
-    return wanted
+    one_of("on_failed_maps", words["maps"], ("drop", "stop", "mark"))
+    one_of("way to resize", words["resize"] or "squash", ("squash", "crop"))
+    one_of("promise", words["promise"], PROMISES)
+    one_of("effort", words["effort"], EFFORTS)
+    if not 0 < words["level"] < 1:
+        raise UsageError(f"a false-positive rate lies strictly between 0 and 1; found {words['level']!r}")
 
 
 def _named(detector: Any) -> Any:
@@ -303,15 +372,3 @@ def _check_settings(**given: Iterable[Any]) -> None:
         for spec in specs:
             if not is_dataclass(spec) or isinstance(spec, type):
                 raise UsageError(f"{name} must be settings, made like DeepFool() or SPD(); found {spec!r}")
-
-
-def _roles(count: int, level: float) -> Roles:
-    train, detector_train, validation = (int(share * count) for share in SHARES)
-    calibration = count - train - detector_train - validation
-    need = smallest_sample(level)
-    if calibration < need:
-        raise UsageError(
-            f"{count} images leave {calibration} to calibrate with; a false-positive rate of {level:.3g} needs {need}, so at least "
-            f"{int(np.ceil(need / (1 - sum(SHARES))))} images"
-        )
-    return Roles(train, detector_train, validation, calibration, 0)

@@ -242,7 +242,10 @@ def read_data(settings: Any) -> Rows:
     images: Any = Concatenated([p.images for p in pools])
     labels = np.concatenate([p.labels for p in pools])
     facts = {"dataset": type(settings).__name__.lower(), "classes": _classes(pools)}
-    return Rows(ids, {"image": images, "label": labels, "role": role.astype(np.int16), "rank": rank}, facts)
+    known = {"image": images, "label": labels, "role": role.astype(np.int16), "rank": rank}
+    if all(p.groups is not None for p in pools):
+        known["group"] = np.concatenate([p.groups for p in pools if p.groups is not None])
+    return Rows(ids, known, facts)
 
 
 def _classes(pools: Sequence[Pool]) -> int:

@@ -7,12 +7,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..controls import MatchedNoise, Null, RoundTrip
-from ..evidence import FROM_SALIENCY, GRADIENTS, layers_in
+from ..evidence import FROM_SALIENCY, GRADIENTS, SECOND, layers_in, unders_in
 from ..protocol import PUBLISHED, EvaluationProtocol
 from .handles import Handle
 from .input_ablations import replaced
 from .run import Run
-from .steps import attack_images, control_images, input_gradient, layer_activations, quantize_and_mark, saliency_map, shift_by_one
+from .steps import (
+    attack_images,
+    change_harmlessly,
+    control_images,
+    input_gradient,
+    layer_activations,
+    logits_under,
+    quantize_and_mark,
+    saliency_map,
+    second_opinion,
+    shift_by_one,
+)
 
 
 @dataclass(frozen=True)
@@ -42,12 +53,14 @@ class ImageSets:
         classifier: who is attacked.
         natural: classified naturals by role; roles are cut to what is attacked.
         overfit_images: how many of a role show how a detector trained; None: all.
+        second: another classifier, whose opinion some detectors read; None: there is none.
     """
 
     run: Run
     classifier: Handle
     natural: dict[str, Handle]
     overfit_images: int | None = None
+    second: Handle | None = None
     _known: dict[Any, Handle] = field(default_factory=dict)
 
     def overfit_subset(self, images: Handle) -> Handle:
@@ -79,6 +92,15 @@ class ImageSets:
             self._known[key] = self.run.do(quantize_and_mark, unstored, natural, self.classifier, protocol)
         return self._known[key]
 
+    def harmless(self, change: Any, role: str, protocol: EvaluationProtocol) -> Handle:
+        """The stored images of a role after a harmless change."""
+        key = (change, role, protocol.name)
+        if key not in self._known:
+            natural = self.natural[role]
+            unstored = self.run.do(change_harmlessly, natural, change)
+            self._known[key] = self.run.do(quantize_and_mark, unstored, natural, self.classifier, protocol)
+        return self._known[key]
+
     def with_evidence(self, detector: Any, images: Handle, role: str, variant: EvidenceVariant) -> Handle:
         """The images with what this detector's view reads: a map only if it does, so that a map that fails its sanity check takes along
         nothing that does not depend on it.
@@ -95,6 +117,10 @@ class ImageSets:
                 images = self.run.do(input_gradient, images, self.classifier, kind)
             if (layers := layers_in(detector.needs)) is None or layers:
                 images = self.run.do(layer_activations, images, self.classifier, layers)
+            if names := unders_in(detector.needs):
+                images = self.run.do(logits_under, images, self.classifier, names)
+            if SECOND in detector.needs:
+                images = self.run.do(second_opinion, images, self.second)
             self._known[key] = self.run.do(replaced, images, variant.part, variant.by) if variant.part else images
         return self._known[key]
 

@@ -6,7 +6,8 @@ import math
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,30 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from ..attacks import Mixture
+from ..controls import Transplant
+from ..detectors import LearnedFusion
 from ..errors import AttackTooWeak, MapCheckFailed, UsageError
-from ..evidence import FROM_SALIENCY
+from ..evidence import FROM_SALIENCY, unders_in
+from ..harmless import HARMLESS, JPEG, TRAINED, OneOf, WebP
 from ..keys import label, name_of
-from ..layers import choose_layers, has_features
-from ..metrics import of_mixture
-from ..protocol import STRICT
-from .choice import choose, on_select, select_names
-from .evaluation import TrainingSet, trained
-from .fusion import fit_fusion
+from ..layers import has_features
+from ..protocol import GUARD, EvaluationProtocol
+from ..types import Roles
+from .cross_fit import cross_fit, drawn_of, unchanged
+from .guard_choice import Labels, choose_for_guard
 from .handles import Handle
 from .image_sets import EvidenceVariant, ImageSets, Reader
 from .run import Run
 from .sanity import SanityCheck, sanity, sanity_check
-from .scoring import natural_set, score, scores_of, set_name
-from .steps import fit_saliency
+from .scoring import score
+from .steps import answered_right, fit_detector, fit_saliency
 from .stored_evidence import FEWEST_PAIRS
 
 FEWEST_OF_A_CLASS, SHARE_OF_CLASSES = 12, 0.9  # images that a map learns a class from; classes that must have as many
+CHOSEN_ENCODING = JPEG(85)  # of attacked images that it is chosen with, and never trained on
+TRIED_ENCODINGS = (JPEG(75), WebP(80))  # of attacked images that it is tried on
+TURNS = 2  # attacks, and harmless changes, that each image meets
 
 
 @dataclass
@@ -43,6 +50,10 @@ class Parts:
         wanted: settings of detectors.
         attacks: settings of attacks.
         level: the false-positive rate that the threshold guarantees.
+        channels: of the images.
+        roles: how many images have which role.
+        unseen: attacks that it is tried on beside those that it learns from.
+        correct: whether the threshold is for naturals that the classifier is right on.
         saliency_model: the saliency model before its sanity check, and after it; None without maps.
         left_out: part and reason, as in the warnings.
     """
@@ -51,6 +62,11 @@ class Parts:
     wanted: list[Any]
     attacks: list[Any]
     level: float
+    channels: int
+    roles: Roles
+    unseen: list[Any] = field(default_factory=list)
+    correct: bool = False
+    protocol: EvaluationProtocol = GUARD
     saliency_model: Handle | None = None
     left_out: list[str] = field(default_factory=list)
 
@@ -60,9 +76,48 @@ class Parts:
         return self.image_sets.run
 
     @property
+    def learnt(self) -> list[Any]:
+        """The attacks as images meet them: each image one or two of them."""
+        attacks = tuple(self.attacks)
+        return [Mixture(attacks, turn) for turn in range(min(TURNS, len(attacks)))] if len(attacks) > 1 else [attacks[0]]
+
+    @property
+    def pictures(self) -> bool:
+        """Whether images can be saved as JPEG."""
+        return self.channels in (1, 3)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The harmless changes that are learnt from, by name."""
+        return {n: HARMLESS[n] for n in TRAINED if self.pictures or not isinstance(HARMLESS[n], JPEG)}
+
+    @cached_property
+    def tried_changes(self) -> dict[str, Any]:
+        """All harmless changes, by name."""
+        return {n: c for n, c in HARMLESS.items() if self.pictures or not isinstance(c, JPEG | WebP)}
+
+    @property
     def adversarials(self) -> list[Handle]:
-        """The adversarials that are learnt and chosen from."""
-        return [self.image_sets.attacked(a, role, STRICT) for a in self.attacks for role in ("detector_train", "validation")]
+        """The adversarials that are learnt from."""
+        return [self.image_sets.attacked(a, "detector_train", self.protocol) for a in self.learnt]
+
+    @property
+    def encoded(self) -> list[Handle]:
+        """Some of them saved in another way, which no detector is trained on."""
+        protocol = self.protocol.encoded(CHOSEN_ENCODING)
+        return [self.image_sets.attacked(self.learnt[0], "detector_train", protocol)] if self.pictures else []
+
+    @property
+    def copies(self) -> list[Handle]:
+        """The learnt images after harmless changes; the last ones have another image's perturbation."""
+        some = [OneOf(tuple(self.changes.values()), turn) for turn in range(TURNS)]
+        found = [self.image_sets.harmless(change, "detector_train", self.protocol) for change in some]
+        return [*found, self.image_sets.control(Transplant(), self.learnt[0], self.protocol, "detector_train")]
+
+    @property
+    def labels(self) -> Labels:
+        """What attacks and changes are called."""
+        return Labels(tuple(title_of(a) for a in self.attacks), tuple(c.title for c in self.changes.values()))
 
     def leave_out(self, part: str, why: str, way: str) -> None:
         """Go on without a part, and say so once."""
@@ -71,17 +126,16 @@ class Parts:
 
     # --- what cannot be built ---
 
-    def check_features(self, net: nn.Module, shape: tuple[int, ...]) -> None:
-        """Leave out layers that give no row an image, and what reads layers where there are none.
+    def check_features(self, net: nn.Module, text: str) -> None:
+        """Leave out what reads layers where there are none.
 
         Args:
-            net: the classifier, a private one: its layers are noted there.
-            shape: (C, H, W) of the images.
+            net: the classifier, a private one: its layers are noted there (:func:`~salientry.layers.choose_layers`).
+            text: what was left out of them, in words.
 
         Raises:
             UsageError: when nothing is left.
         """
-        text = choose_layers(net, shape)
         if not has_features(net):
             why = text or "the classifier has no convolution, batch norm or linear layer whose means could be taken"
             self._without(
@@ -112,7 +166,7 @@ class Parts:
             f, bounds = self.image_sets.classifier, SanityCheck(action="mark" if action == "mark" else "stop")
             made = self.run.do(fit_saliency, fit, f, saliency)
             self.saliency_model = self.run.do(
-                sanity_check, self.run.do(sanity, self.image_sets.natural["validation"], f, made), made, bounds
+                sanity_check, self.run.do(sanity, self.image_sets.natural["detector_train"], f, made), made, bounds
             )
 
     def check_maps(self, action: str) -> None:
@@ -144,27 +198,26 @@ class Parts:
         self.leave_out(part, why, way)
 
     def check_attacks(self) -> None:
-        """Leave out attacks that fool too few images to learn from.
+        """Warn of attacks that hardly fool this classifier.
 
         Raises:
-            AttackTooWeak: when none is left.
+            AttackTooWeak: when there is too little to learn from.
         """
-        counted = {
-            a: [self.run.get(self.image_sets.attacked(a, r, STRICT)).column("evaluated") for r in ("detector_train", "validation")]
-            for a in self.attacks
-        }
-        few = {a: f"{label(a)} ({int(d.sum())} of {len(d)} images)" for a, (d, _) in counted.items()}
-        kept = [a for a, (d, s) in counted.items() if d.sum() >= FEWEST_PAIRS and s.sum() >= FEWEST_PAIRS // 2]
-        while len(kept) > 1 and not _enough([counted[a][0] for a in kept]):
-            kept.remove(min(kept, key=lambda a: int(counted[a][0].sum())))
-        weak = [few[a] for a in self.attacks if a not in kept]
-        if not kept:
+        counts = {a: [0, 0] for a in self.attacks}
+        for h in self.adversarials:
+            rows = self.run.get(h)
+            drawn, fools = drawn_of(rows), rows.column("evaluated")
+            for i, a in enumerate(self.attacks):
+                counts[a][0] += int(fools[drawn == i].sum())
+                counts[a][1] += int((drawn == i).sum())
+        few = {a: f"{title_of(a)} ({k} of {n} images)" for a, (k, n) in counts.items()}
+        if sum(k for k, _ in counts.values()) < 2 * FEWEST_PAIRS:
             raise AttackTooWeak(
-                f"no attack fools the classifier often enough to learn from, which takes {FEWEST_PAIRS} images: {', '.join(weak)}; give "
-                "stronger `attacks`, or more images that the classifier is right on (if its gradient in the images is 0, because it rounds "
-                "or saturates, attacks that need one leave all images as they are)"
+                f"no attack fools the classifier often enough to learn from, which takes {2 * FEWEST_PAIRS} images: "
+                f"{', '.join(few.values())}; give stronger `attacks`, or more images that the classifier is right on (if its gradient in "
+                "the images is 0, because it rounds or saturates, attacks that need one leave all images as they are)"
             )
-        self.attacks = kept
+        weak = [few[a] for a, (k, _) in counts.items() if k < FEWEST_PAIRS // 2]
         if weak:
             self.leave_out(
                 "attacks", f"they hardly fool this classifier: {', '.join(weak)}", "more images or larger budgets would bring them in"
@@ -173,44 +226,86 @@ class Parts:
     # --- what is built ---
 
     def built(self) -> tuple[Handle, Handle, Handle]:
-        """The detector, its calibration, and its scores of *validation* naturals and of each attack's images of that role."""
-        run, image_sets, attacks, variant = self.run, self.image_sets, tuple(self.attacks), EvidenceVariant(self.saliency_model)
-        protocol, called = replace(STRICT, levels=(self.level,)), "combined" if len(attacks) > 1 else ""
-        fits = {c: trained(image_sets, c, protocol, TrainingSet(attacks, called), variant) for c in self.wanted}
-        chosen, reader = next(iter(fits.values())), Reader.of(self.wanted)
+        """The detector, its calibration, and its scores of the images that say how good it is."""
+        run, reader = self.run, Reader.of(self.wanted)
+        fits = [self._fitted(c) for c in self.wanted]
+        chosen = fits[0]
         if len(fits) > 1:
-            scored = [on_select(image_sets, t, c, attacks, protocol, variant) for c, t in fits.items()]
-            twins = [image_sets.attacked(a, "validation", protocol) for a in attacks]
-            fused = run.do(fit_fusion, scored, list(fits.values()), select_names([label(a) for a in attacks]), twins, protocol)
-            chosen = choose(image_sets, fits, fused, attacks, protocol, variant, self.level).detector
-        asked, calibration = (
-            image_sets.classifier_argument(reader),
-            image_sets.with_evidence(reader, image_sets.natural["calibration"], "calibration", variant),
-        )
+            crossed = [self._crossed(c) for c in self.wanted]
+            names, passes = [called(c) for c in self.wanted], [passes_of(c) for c in self.wanted]
+            tried = [*self.adversarials, *self.encoded]
+            chosen = run.do(choose_for_guard, fits, crossed, tried, self.copies, names, passes, self.labels, self.level)
+        asked = self.image_sets.classifier_argument(reader)
+        calibration = self.seen(reader, self.image_sets.natural["calibration"], "calibration")
+        if self.correct:
+            calibration = run.do(answered_right, calibration)
+        protocol = replace(self.protocol, levels=(self.level,))
         calibrated = run.do(score, chosen, [calibration], protocol=protocol, **asked)
-        sets = [image_sets.natural["validation"], *(image_sets.attacked(a, "validation", protocol) for a in attacks)]
-        return (
-            chosen,
-            calibrated,
-            run.do(score, chosen, [image_sets.with_evidence(reader, images, "validation", variant) for images in sets], **asked),
+        shown = [self.seen(reader, h, "test") for h in (self.image_sets.natural["test"], *self.trials)]
+        return chosen, calibrated, run.do(score, chosen, shown, **asked)
+
+    @property
+    def trials(self) -> list[Handle]:
+        """Test images: attacked, as they are and saved in other ways; changed harmlessly."""
+        return [*self.attacked_trials.values(), *self.harmless_trials.values()]
+
+    @property
+    def attacked_trials(self) -> dict[tuple[Any, Any], Handle]:
+        """By attack and encoding."""
+        encodings = (None, *(TRIED_ENCODINGS if self.pictures else ()))
+        how = {e: self.protocol if e is None else self.protocol.encoded(e) for e in encodings}
+        return {(a, e): self.image_sets.attacked(a, "test", p) for a in (*self.attacks, *self.unseen) for e, p in how.items()}
+
+    @property
+    def harmless_trials(self) -> dict[str, Handle]:
+        """By name."""
+        found = {n: self.image_sets.harmless(c, "test", self.protocol) for n, c in self.tried_changes.items()}
+        return found | {"transplant": self.image_sets.control(Transplant(), self.attacks[0], self.protocol)}
+
+    def seen(self, reader: Any, images: Handle, role: str) -> Handle:
+        """Images with the evidence that is read."""
+        return self.image_sets.with_evidence(reader, images, role, EvidenceVariant(self.saliency_model))
+
+    def _beside(self, detector: Any) -> dict[str, Any]:
+        """What a detector is fitted on beside naturals and their twins."""
+        found: dict[str, Any] = self.image_sets.classifier_argument(detector)
+        if "training" in detector.needs:
+            found["training"] = self.seen(detector, self.image_sets.natural["train"], "train")
+        return found
+
+    def _fitted(self, detector: Any) -> Handle:
+        """A detector, fitted on all images for it."""
+        role, beside = "detector_train", self._beside(detector)
+        if "copies" in detector.needs:
+            beside["copies"] = [self.run.do(unchanged, self.seen(detector, h, role)) for h in self.copies]
+        natural, twins = self.image_sets.natural[role], [self.seen(detector, h, role) for h in self.adversarials]
+        called = "combined" if len(self.attacks) > 1 else title_of(self.attacks[0])
+        return self.run.do(
+            fit_detector, self.seen(detector, natural, role), twins, detector, self.protocol, mixture="all", trained_on=called, **beside
         )
 
-    def fit_facts(self, scored: Any, threshold: float, choice: Any) -> dict[str, Any]:
-        """How good the guard is on *validation* images."""
-        natural, rates = scores_of(scored, natural_set("validation")), {} if choice is None else choice["rates"][choice["chosen"]]
-        found = []
-        for a in self.attacks:
-            rows = self.run.get(self.image_sets.attacked(a, "validation", STRICT))
-            counts = rows.column("evaluated")
-            hits = scores_of(scored, set_name(rows.facts))[counts] > threshold
-            found.append({"attack": label(a), "found": [int(hits.sum()), int(counts.sum())], "unseen": rates.get(label(a))})
-        return {"natural": [int((natural > threshold).sum()), len(natural)], "attacks": found, "left_out": self.left_out}
+    def _crossed(self, detector: Any) -> Handle:
+        """How it does on what it was not trained on."""
+        role = "detector_train"
+        sets = [self.image_sets.natural[role]], self.adversarials, self.copies, self.encoded
+        natural, twins, copies, encoded = ([self.seen(detector, h, role) for h in some] for some in sets)
+        return self.run.do(cross_fit, natural[0], twins, copies, detector, encoded, **self._beside(detector))
 
 
-def _enough(counts: list[NDArray[np.bool_]]) -> bool:
-    """Whether there are pairs enough for all attacks together, and without each one in turn."""
-    mixtures = [counts, *([c for j, c in enumerate(counts) if j != i] for i in range(len(counts)))]
-    return all(of_mixture(m).sum() >= FEWEST_PAIRS for m in mixtures)
+def title_of(attack: Any) -> str:
+    """What an attack is called in tables."""
+    return str(getattr(attack, "title", label(attack)))
+
+
+def called(detector: Any) -> str:
+    """What a candidate is called where it is chosen: a fusion by what it looks at."""
+    return str(detector.description) if isinstance(detector, LearnedFusion) else name_of(detector)
+
+
+def passes_of(detector: Any) -> int:
+    """Images that networks see for each image that is judged, the classifier's own pass among them; a map counts as five."""
+    needs = detector.needs
+    return 1 + len(unders_in(needs)) + ("second_logits" in needs) + 5 * bool(needs & FROM_SALIENCY) + 5 * ("classifier" in needs)
 
 
 def warn_caller(text: str) -> None:
@@ -224,30 +319,51 @@ def warn_caller(text: str) -> None:
 # --- how long it will take -------------------------------------------------------------------------------------
 
 
-def expected(todo: Sequence[Handle], count: int, pixels: int, forward: float) -> dict[str, float]:
+def expected(todo: Sequence[Handle], roles: Roles, pixels: int, forward: float) -> dict[str, float]:
     """Rough seconds of each step, by key.
 
     Args:
         todo: what is missing.
-        count: of all images.
+        roles: how many images have which role.
         pixels: values of an image.
         forward: seconds of one image through the classifier.
     """
-    net = 1.5e-6 * pixels  # one image through a small CNN, there and back
-    out = {}
+    net, out = 1.5e-6 * pixels, {}  # one image through a small CNN, there and back
     for h in todo:
         assert h.step is not None
         name, settings = h.step.name, next((v for k, v in h.args.items() if k in ("settings", "attack")), None)
-        role = 0.25 if "detect" in repr(h.slug) else 0.15
+        count = _images(h, roles)
         if name == "attack_images":
-            passes = getattr(settings, "steps", 1) * getattr(settings, "search_steps", 1)
-            seconds = role * count * 3 * forward * (min(passes, 300) if passes > 1 else 100 if "JSMA" in label(settings) else 1)
+            seconds = count * 3 * forward * gradients(settings)
         elif name == "fit_saliency":
-            seconds = 0.45 * count * net * (getattr(settings, "epochs", 10) + getattr(getattr(settings, "encoder", None), "epochs", 10))
-        elif name == "fit_detector":
-            epochs = getattr(getattr(settings, "head", None), "epochs", 0)
-            seconds = 0.2 + 0.25 * count * net * 2 * epochs
+            seconds = count * net * (getattr(settings, "epochs", 10) + getattr(getattr(settings, "encoder", None), "epochs", 10))
+        elif name in ("fit_detector", "cross_fit"):
+            head = getattr(settings, "head", None)
+            once = 0.2 + 0.005 * getattr(head, "steps", 0) + count * net * 2 * getattr(head, "epochs", 0)
+            seconds = once * (12 if name == "cross_fit" else 1)
+        elif name == "logits_under":
+            seconds = count * forward * len(h.args["names"])
         else:
-            seconds = 0.05 + 0.2 * count * (2 * forward + net * (name in ("draw", "sanity")))
+            seconds = 0.05 + count * (2 * forward + net * (name in ("draw", "sanity")))
         out[h.fingerprint] = seconds
     return out
+
+
+def _images(h: Handle, roles: Roles) -> int:
+    """How many images a step sees: those of the role that it goes back to."""
+    while h.step is not None:
+        if h.step.name == "_take_role":
+            return int(getattr(roles, h.args["role"]))
+        if not (inputs := list(h.inputs)):
+            break
+        h = inputs[0]
+    return sum(astuple(roles))
+
+
+def gradients(attack: Any) -> float:
+    """Forward and backward passes of an attack, an image, at most."""
+    if several := getattr(attack, "attacks", ()):
+        return sum(map(gradients, several)) / len(several)
+    steps = getattr(attack, "steps", 1) * getattr(attack, "search_steps", 1)
+    each = 5 if type(attack).__name__ == "DeepFool" else 1  # gradients of some ten logits
+    return float(100 if type(attack).__name__ == "JSMA" else each * min(steps, 300))

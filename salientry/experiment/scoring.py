@@ -25,7 +25,8 @@ from .stored_evidence import evidence_of
 
 def set_name(facts: dict[str, JSON]) -> str:
     """What an image set is called: ``protocol/role/attack``, with ``any`` and ``natural`` where there is no protocol and no attack."""
-    what = f"{facts['control']} of {facts['of']}" if "control" in facts else facts.get("attack", "natural")
+    what = facts.get("control") or facts.get("attack", "natural")
+    what += f" of {facts['of']}" if facts.get("of") else ""
     return f"{facts.get('protocol', 'any')}/{facts.get('role', 'any')}/{what}"
 
 

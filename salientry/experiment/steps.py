@@ -96,6 +96,12 @@ def classify(images: Batch, classifier: nn.Module) -> Columns:
     return _answer(_passed(classifier, images.image))
 
 
+@step("answered_right", stored=False)
+def answered_right(rows: Rows) -> Rows:
+    """The images on which the classifier is right."""
+    return rows.take(np.flatnonzero(rows.column("predicted") == rows.column("label")))
+
+
 @step("draw", each_image=True, facts=_saliency_facts)
 def saliency_map(images: Batch, saliency: nn.Module, chosen: Batch | None = None, by: str = "predicted") -> Columns:
     """The map of a class, and what else the saliency model says: one pass. The class is the stored prediction, or the column
@@ -121,6 +127,19 @@ def layer_activations(images: Batch, classifier: nn.Module, layers: list[str] | 
     return {LAYER + name: torch.stack(list(seen.activations[name]), 1) for name in layers or _passed_layers(seen)}
 
 
+@step("logits_under", each_image=True)
+def logits_under(images: Batch, classifier: nn.Module, names: list[str]) -> Columns:
+    """The classifier's answer to changed images: columns ``logits_under/NAME`` (n, K)."""
+    seen = Evidence(classifier, None, images.image, frozenset(names), None, **images.parts("map"))
+    return {name: getattr(seen, name) for name in names}
+
+
+@step("second_opinion", each_image=True)
+def second_opinion(images: Batch, second: nn.Module) -> Columns:
+    """A second classifier's answer."""
+    return {"second_logits": Evidence(None, None, images.image, frozenset(), second).second_logits}
+
+
 def _passed_layers(seen: Evidence) -> list[str]:
     """The usual layers that take part in the pass."""
     _ = seen.logits
@@ -137,8 +156,22 @@ def _attack_facts(attack: Any, **_: Any) -> dict[str, JSON]:
 @step("attack_images", each_image=True, shard=500, facts=_attack_facts)
 def attack_images(natural: Batch, classifier: nn.Module, attack: Any, *, seed: int) -> Columns:
     """Adversarials before they are stored, float32, for images that were classified; the label to leave is the classifier's own."""
-    found = attack(classifier, natural.image, natural.predicted, seeds=natural.seeds(seed, ATTACK_STREAM))
-    return {"image": found.to(torch.float32)}  # a float64 network is attacked in float64
+    seeds = natural.seeds(seed, ATTACK_STREAM)
+    found = attack(classifier, natural.image, natural.predicted, seeds=seeds)
+    drawn = {"drawn": attack.drawn(seeds)} if hasattr(attack, "drawn") else {}
+    return {"image": found.to(torch.float32)} | drawn  # a float64 network is attacked in float64
+
+
+def _harmless_facts(change: Any, **_: Any) -> dict[str, JSON]:
+    return {"control": f"harmless changes, draw {change.turn + 1}" if hasattr(change, "turn") else change.title, "of": ""}
+
+
+@step("change_harmlessly", each_image=True, facts=_harmless_facts)
+def change_harmlessly(natural: Batch, change: Any, *, seed: int) -> Columns:
+    """What a harmless change makes of naturals, before it is stored."""
+    seeds = natural.seeds(seed, CONTROL_STREAM)
+    drawn = {"drawn": change.drawn(seeds)} if hasattr(change, "drawn") else {}
+    return {"image": change(natural.image, seeds=seeds)} | drawn
 
 
 def _control_facts(control: Any, adversarials: Rows, **_: Any) -> dict[str, JSON]:
@@ -180,6 +213,7 @@ def quantize_and_mark(unstored: Batch, natural: Batch, classifier: nn.Module, pr
     z = stored(classifier, natural.image, unstored.image, own, protocol, eps, is_control)
     seen = _passed(classifier, z)
     found = _answer(seen) | measured(natural, z, seen.predicted, protocol, eps, is_control)
+    found |= unstored.parts("drawn")
     if protocol.bits is not None and eps is None and not is_control:
         found |= {"plain": classifier(eight_bits(unstored.image)).argmax(1) != own}
     return found | ({"image": (z * 255).round().to(torch.uint8)} if protocol.bits is not None else {})
@@ -259,6 +293,7 @@ def fit_detector(
     """
     pairs, needs = StoredPairs(natural, attacked, settings, parts or [], protocol.paired, shuffled, mixture), settings.needs
     given = {"training": [training] if training is not None else None, "copies": copies}
+    given["naturals"] = [natural] if "naturals" in needs else None
     beside = {name: stored_set(rows, needs) for name, rows in given.items() if rows}
     evidence = StoredEvidence(pairs, needs, classifier=classifier, **beside)
     fitted: nn.Module = settings.fit(evidence, evidence.labels, *(parts or []), seed=seed)

@@ -263,7 +263,7 @@ def test_a_guard_of_ones_own_detector_is_calibrated_saved_and_loaded(
     assert float((guard(mine[1]).score > guard.threshold).float().mean()) < 0.12
     if detector is own_detectors.roughness:
         np.testing.assert_allclose(verdict.score.numpy(), own_detectors.roughness(x), rtol=1e-5)
-        assert f"detector: {name}, the best of one" in guard.summary()
+        assert f"looks at: {name}\n" in guard.summary()
     guard.save(tmp_path)
     again = Guard.load(tmp_path, mine[0])
     assert torch.equal(again(x).score, verdict.score) and again.components == guard.components
@@ -303,8 +303,7 @@ def test_what_cannot_be_written_down_fits_and_is_not_saved(mine: tuple[nn.Module
 
 def test_the_best_of_ones_own_and_ours_is_chosen(mine: tuple[nn.Module, Tensor, Tensor]) -> None:
     guard = fit(mine, [own_detectors.NearestMean(), "margin"])
-    rates = facts_of(guard.detector)["choice"]["rates"]
-    assert set(rates) == {"NearestMean", "Margin", "Fused"}
+    assert [c["name"] for c in facts_of(guard.detector)["fit"]["candidates"]] == ["NearestMean", "Margin"]
     with pytest.raises(UsageError, match="each detector needs a name of its own; found Margin, Margin"):
         fit_guard(*mine, detector=["margin", "margin"])
 
@@ -319,9 +318,9 @@ def test_the_documented_detectors_do_what_is_said_of_them(
     with pytest.warns(UserWarning, match="calibration images"):
         exec(compile(block, "docs/USING.md", "exec"), names)
     said = capsys.readouterr().out
-    assert "the best of 3 and their fusion" in said
-    rates = facts_of(names["guard"].detector)["choice"]["rates"]  # type: ignore[attr-defined]
-    assert set(rates) == {"roughness", "NearestMean", "Margin", "Fused"}
+    assert "(of 3; found " in said
+    tried = facts_of(names["guard"].detector)["fit"]["candidates"]  # type: ignore[attr-defined]
+    assert [c["name"] for c in tried] == ["roughness", "NearestMean", "Margin"]
 
 
 def test_the_command_line_checks_pictures_with_it_and_says_the_reason(
