@@ -18,6 +18,33 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..errors import Error, UsageError
 from .lines import error_text, guarded, needs_pandas, print_anything, print_line, say_error
+from .options import (
+    Attacked,
+    AttackedData,
+    AttackGuard,
+    AttackNames,
+    AttackSettings,
+    Debug,
+    Detectors,
+    Device,
+    FitData,
+    FitResize,
+    FitSecond,
+    FitStore,
+    Fitted,
+    Groups,
+    Home,
+    Moved,
+    Numerics,
+    Out,
+    OwnDetector,
+    Recipe,
+    Second,
+    SecondWeights,
+    Seed,
+    Settings,
+    Workers,
+)
 
 _Misuse = cast(type[Exception], typer.BadParameter.__base__)  # typer's UsageError, which lives elsewhere in each of its versions
 
@@ -53,18 +80,6 @@ app = typer.Typer(
     "damaged; 4 results cannot be written or read; 5 no such device; 70 a bug in salientry. Results are stored in SALIENTRY_HOME, data are "
     "read from SALIENTRY_DATA.",
 )
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Out = Annotated[Path | None, typer.Option(help="Folder that the report is written to; default RECIPE-report.")]
-Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")]
-Seed = Annotated[
-    int, typer.Option(help="Seed of training and random draws; the split into training and test images does not depend on it.")
-]
-Workers = Annotated[int, typer.Option(envvar="SALIENTRY_WORKERS", help="Number of parallel processes; 0: one per core.")]
-Numerics = Annotated[str, typer.Option(help="Precision of the computation; only float32.")]
-Settings = Annotated[list[str] | None, typer.Argument(help="Parameters of the recipe, as KEY=VALUE.", show_default=False)]
-Moved = Annotated[Path, typer.Argument(help="Folder of the export.", show_default=False)]
-Home = Annotated[Path | None, typer.Option("--store", help="Folder of the results; default SALIENTRY_HOME.", metavar="DIR")]
-Recipe = Annotated[str, typer.Argument(help="Name of a recipe: smoke, fast, whitebox, paper or sweep.", show_default=False)]
 
 
 @app.command()
@@ -218,7 +233,9 @@ def check(
         str | None, typer.Option(help="module:callable, or a folder with a classifier.json; default: the classifier saved with the guard.")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights of the classifier: .safetensors or .pt.")] = None,
-    detector: Annotated[str | None, typer.Option(help="module:name of your own detector, if the guard was fitted with one.")] = None,
+    second: Second = None,
+    second_weights: SecondWeights = None,
+    detector: OwnDetector = None,
     overlay: Annotated[Path | None, typer.Option(help="Folder to write each image to with its saliency map laid over it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per image.")] = False,
     device: Device = "cpu",
@@ -236,12 +253,51 @@ def check(
             broken.append(e)
             say_error(error_text(e)[0])
 
-        verdicts = judge(
-            guard, images, classifier=classifier, weights=weights, detector=detector, overlay=overlay, device=device, refused=refused
-        )
+        nets: dict[str, Any] = {"classifier": classifier, "weights": weights, "second": second, "second_weights": second_weights}
+        verdicts = judge(guard, images, **nets, detector=detector, overlay=overlay, device=device, refused=refused)
         for v in verdicts:
             print_line(json.dumps(v.json()) if as_json else v.line())
         raise typer.Exit(2 if broken else int(any(v.flagged for v in verdicts)))
+
+
+@app.command()
+def fit(
+    classifier: Fitted,
+    data: FitData,
+    out: Annotated[Path, typer.Option(help="Folder of the guard; one that is there is replaced.", metavar="DIR", show_default=False)],
+    weights: Annotated[Path | None, typer.Option(help="Weights of the classifier: .safetensors or .pt.")] = None,
+    second: FitSecond = None,
+    second_weights: SecondWeights = None,
+    level: Annotated[
+        float, typer.Option(help="Largest share of ordinary images that may be flagged, promised with 95 % confidence.")
+    ] = 0.05,
+    promise: Annotated[
+        str, typer.Option(help="Of which ordinary images: all, or correct, those that the classifier is right on.", metavar="all|correct")
+    ] = "all",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Try the cheapest detector alone, and no attacks but those it learns from.")
+    ] = False,
+    thorough: Annotated[bool, typer.Option("--thorough", help="Try also the most expensive detector.")] = False,
+    groups: Groups = None,
+    detector: Detectors = None,
+    resize: FitResize = None,
+    workers: Workers = 0,
+    device: Device = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed of training and random draws.")] = 0,
+    store: FitStore = None,
+    debug: Debug = False,
+) -> None:
+    """Fit a guard for your own classifier, and measure how good it is on images that it was not fitted on.
+
+    DIR gets guard.json and its arrays for `salientry check`, and a report, card.md and card.json. The classifier itself is saved only when
+    it is one of this package. An interrupted fit continues when the same command is given again.
+    """
+    with guarded(debug):
+        from .fitting import execute
+
+        how: dict[str, Any] = {"workers": workers, "device": device, "seed": seed, "store": store, "say": print_line}
+        how |= {"second": second, "second_weights": second_weights, "groups": groups, "detectors": detector or [], "resize": resize}
+        execute(classifier, weights, data, out, level=level, promise=promise, quick=quick, thorough=thorough, **how)
 
 
 @app.command()
@@ -259,37 +315,16 @@ def datasets(
 
 @app.command()
 def attack(
-    classifier: Annotated[
-        str,
-        typer.Option(
-            help="module:callable, called without arguments; a folder with a classifier.json; or the NAME of a classifier of this package "
-            "(compact), built for the images' shape and as many classes as the weights have outputs.",
-            show_default=False,
-        ),
-    ],
-    attack: Annotated[
-        list[str],
-        typer.Option(help="fgsm, deepfool, ...; several separated by commas, or all.", show_default=False, metavar="NAME|all"),
-    ],
-    data: Annotated[
-        Path,
-        typer.Option(
-            help="Folder of images of one size, with one sub-folder per class, numbered in the order of their names; or an .npz with "
-            "images (N, C, H, W), uint8 or floats in [0, 1], and optionally integer labels (N,).",
-            metavar="FOLDER|FILE",
-            show_default=False,
-        ),
-    ],
+    classifier: Attacked,
+    attack: AttackNames,
+    data: AttackedData,
     out: Annotated[Path, typer.Option(help="Folder of the results.", metavar="DIR", show_default=False)],
     weights: Annotated[Path | None, typer.Option(help="Weights of the classifier: .safetensors or .pt; required with a NAME.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="A setting of the attacks: KEY=VALUE for all, ATTACK.KEY=VALUE for one, as in --set eps=8/255.",
-            metavar="KEY=VALUE",
-        ),
-    ] = None,
+    settings: AttackSettings = None,
+    guard: AttackGuard = None,
+    second: Second = None,
+    second_weights: SecondWeights = None,
+    detector: OwnDetector = None,
     png: Annotated[bool, typer.Option("--png", help="Also write 8-bit PNG files, and measure success on them.")] = False,
     limit: Annotated[int | None, typer.Option(help="Largest number of images, taken evenly spaced.")] = None,
     device: Device = "cpu",
@@ -301,14 +336,15 @@ def attack(
     Attacks are untargeted: they start from the classifier's own prediction. With labels, success is counted among the images that were
     classified correctly. DIR gets attacks.json, images.json, and for each attack float32 arrays, columns.safetensors and, with --png,
     image files. An interrupted attack continues when it is called again; a DIR that holds results of another classifier, other images,
-    settings or another seed is refused.
+    settings or another seed is refused. With --guard, an image gets past when it fools the classifier and is not flagged; the attack knows
+    nothing of the guard.
     """
     with guarded(debug):
         from .attacking import execute
 
-        execute(
-            classifier, weights, attack, data, out, settings=settings or [], png=png, limit=limit, seed=seed, device=device, say=print_line
-        )
+        how: dict[str, Any] = {"settings": settings or [], "png": png, "limit": limit, "seed": seed, "device": device, "say": print_line}
+        beside = {"second": second, "second_weights": second_weights, "detector": detector}
+        execute(classifier, weights, attack, data, out, guard=guard, beside=beside, **how)
 
 
 @app.command("export")

@@ -25,6 +25,7 @@ from ..datasets._picture import read_pixels, write_pixels
 from ..errors import DataDamaged, UsageError, theirs
 from ..experiment.steps import attack_images, measured
 from ..files import JSON, read_object, write_json
+from ..guard import Guard
 from ..keys import digest, encode, label
 from ..learned import fingerprint, frozen
 from ..preflight import preflight
@@ -49,6 +50,7 @@ class AttackJob:
         classifier: who is attacked.
         seed: of what attacks draw.
         identity: what the results in a folder have in common.
+        guard: that the images are shown to, when they are written; None: none.
     """
 
     data: Pictures
@@ -56,6 +58,7 @@ class AttackJob:
     classifier: nn.Module
     seed: int
     identity: dict[str, JSON]
+    guard: Guard | None = None
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -239,6 +242,8 @@ def _measured(job: AttackJob, attack: Attack, protocol: EvaluationProtocol, imag
             z = images(batch)
             predicted = job.classifier(z).argmax(1)
             out.append({"predicted_after": predicted} | measured(batch, z, predicted, protocol, attack.eps))
+            if job.guard is not None:
+                out[-1]["flagged"] = job.guard(z).flagged
             out[-1]["l2"] = out[-1]["rms"] * float(np.sqrt(np.prod(job.data.shape)))
     columns = {k: torch.cat([o[k] for o in out]).cpu().numpy() for k in out[0] if k not in ("right", "evaluated")}
     return columns | {"success": columns["changed"] & columns["in_budget"] & job.right}
@@ -255,8 +260,23 @@ def summary(job: AttackJob, columns: Columns) -> dict[str, JSON]:
     return {"success": share, "successes": int(won.sum()), "unchanged": still, "accuracy": after, "median": median}
 
 
+def past_guard(job: AttackJob, columns: Columns) -> dict[str, JSON]:
+    """How many images were attacked (those that were right, all without labels), how many of them fool the classifier within the
+    budget, and how many of these are not flagged.
+    """
+    won, flagged = columns["success"], columns["flagged"]
+    return {"attacked": int(job.right.sum()), "fooled": int(won.sum()), "past": int((won & ~flagged).sum())}
+
+
+def naturals_flagged(job: AttackJob) -> dict[str, JSON]:
+    """How many of the images the guard flags before they are attacked."""
+    assert job.guard is not None
+    flags = [job.guard(batch.image).flagged for batch in job.batches()]
+    return {"flagged": int(torch.cat(flags).sum()), "of": len(job.data)}
+
+
 def measure_files(folder: Path, job: AttackJob, attack: Attack, png: bool) -> dict[str, JSON]:
-    """Read everything back, measure it, write the columns; the summary of each kind of file.
+    """Read everything back, measure it, write the columns; the summary of each kind of file, and with a guard what gets past it.
 
     Raises:
         DataDamaged: when a file is no longer what was written.
@@ -272,5 +292,7 @@ def measure_files(folder: Path, job: AttackJob, attack: Attack, png: bool) -> di
         eight = _measured(job, attack, STRICT, lambda batch: _drawn(folder, batch, names, pictures))
         columns |= {f"png_{k}": v for k, v in eight.items()}
         body["png"] = summary(job, eight)
+    if job.guard is not None:
+        body["guard"] = {"float32": past_guard(job, floats), "png": past_guard(job, eight) if png else None}
     write_arrays(folder / "columns.safetensors", {k: [v] for k, v in columns.items()})
     return body

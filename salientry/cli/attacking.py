@@ -7,7 +7,8 @@ import dataclasses
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from ..datasets._folder import pictures
 from ..errors import UsageError
 from ..experiment.run import exact, usable
 from ..files import read_object
-from ..keys import default_of, encode
+from ..guard_files import description
+from ..keys import default_of, digest, encode
 from ..store import JSON, one_of, write_json
 from ..types import Attack, Shape
-from .attack_files import SIZES, attack_in_batches, claim, measure_files, prepared, size_text
+from .attack_files import attack_in_batches, claim, measure_files, naturals_flagged, prepared, size_text
+from .checking import guard_of
 
 Say = Callable[[str], Any]
 
@@ -114,6 +117,12 @@ def attacked(name: str, weights: Path | None, shape: tuple[int, ...]) -> nn.Modu
     return module if isinstance(module, External) else External(module)
 
 
+def _bare(name: str, weights: Path | None, net: nn.Module) -> nn.Module:
+    """The same classifier as guards are fitted for it: without the wrapping of attacks."""
+    ours = name in CLASSIFIERS and not (Path(name) / "classifier.json").is_file()
+    return vars(net)["_modules"]["module"] if ours else load_classifier(name, weights)
+
+
 def _built(name: str, weights: Path | None, shape: tuple[int, ...]) -> nn.Module:
     """The output layer is what differs between nets for two and for three classes; the weights say how long it is."""
     if weights is None:
@@ -146,8 +155,12 @@ def execute(
     seed: int,
     device: str,
     say: Say,
+    guard: Path | None = None,
+    beside: Mapping[str, Any] | None = None,
 ) -> JSON:
     """Attack a classifier, write the results into ``out``, and say what came of it; the content of ``attacks.json``.
+
+    With the folder of a ``guard`` (``beside``: what :func:`~salientry.cli.checking.guard_of` is to be given) also what gets past it.
 
     Raises:
         Error: see :mod:`salientry.errors`; what was complete is in ``out``.
@@ -163,11 +176,16 @@ def execute(
         why = "floats that are no whole numbers of 255ths" if not images.eight_bit else f"of {images.shape[0]} channels"
         raise UsageError(f"--png wants 8-bit images of 1 or 3 channels; those in {data} are {why}")
     with exact(device):
-        job = prepared(images, attacked(classifier, weights, images.shape), device, seed)
+        net = attacked(classifier, weights, images.shape)
+        guarding = None if guard is None else guard_of(guard, _bare(classifier, weights, net), device, **(beside or {}))
+        job = replace(prepared(images, net, device, seed), guard=guarding)
         claim(out, job, attacks)
         head: dict[str, JSON] = {"salientry": __version__, "classifier": classifier, "data": str(data), "device": device, "limit": limit}
         head |= {"identity": job.identity, "shape": list(images.shape), "n": int(job.right.sum())}
         head["accuracy"] = None if images.labels is None else float(job.right.mean())
+        guarded: JSON = (
+            None if guard is None else {"folder": str(guard), "sha256": digest(description(guard)), "naturals": naturals_flagged(job)}
+        )
         say(f"{len(images)} images of {size_text(images.shape)} from {data}")
         if images.classes:
             more = ", ..." if len(images.classes) > 10 else ""
@@ -181,8 +199,16 @@ def execute(
             seconds = attack_in_batches(out / name, job, name, attack, eight)
             found = measure_files(out / name, job, attack, eight)
             results[name] = {"attack": encode(attack), "eps": attack.eps, "key": job.key(attack), "seconds": round(seconds, 2)} | found
+            if guarded is not None:
+                results[name]["guard"] |= guarded
             write_json(out / "attacks.json", head | {"attacks": results})
     show({n: results[n] for n in attacks}, head, say)
+    if guarded is not None:
+        flags = guarded["naturals"]
+        say(
+            f"past guard: of the images that fool the classifier (8-bit with --png) those that {guard} does not flag; before they are "
+            f"attacked it flags {flags['flagged']} of {flags['of']} images"
+        )
     for name, attack in attacks.items():
         if attack.eps and (still := results[name]["float32"]["unchanged"]):
             say(f"{name} left {still} of {head['n']} images as they were: the gradient in them is 0 (does the network saturate or round?)")
@@ -197,12 +223,16 @@ def show(results: dict[str, JSON], head: dict[str, JSON], say: Say) -> None:
     """The table: drawn on a terminal, plain elsewhere."""
     kinds = [k for k in ("float32", "png") if any(r[k] for r in results.values())]
     titles = ["attack", "n", *("success 8-bit" if k == "png" else "success float" for k in kinds)]
-    titles += (["accuracy after"] if head["accuracy"] is not None else []) + ["median L2", "RMS", "Linf", "L0", "seconds"]
+    shown = any("guard" in r for r in results.values())
+    sizes = {"l2": "median L2", "rms": "RMS", "linf": "Linf"} | ({} if shown else {"l0": "L0"})  # of all there is no room
+    titles += (["past guard"] if shown else []) + (["accuracy after"] if head["accuracy"] is not None else [])
+    titles += [*sizes.values(), "seconds"]
     rows = []
     for name, r in results.items():
-        cells = [name, str(head["n"]), *(_number(r[k]["success"]) for k in kinds)]
+        cells = [name, str(head["n"]), *(_number(r[k] and r[k]["success"]) for k in kinds)]
+        cells += [_past(r["guard"])] if shown else []
         cells += [_number(r["float32"]["accuracy"])] if head["accuracy"] is not None else []
-        rows.append([*cells, *(_number(r["float32"]["median"][k], 4) for k in SIZES), f"{r['seconds']:.1f}"])
+        rows.append([*cells, *(_number(r["float32"]["median"][k], 4) for k in sizes), f"{r['seconds']:.1f}"])
     if sys.stdout.isatty():
         table = Table(box=None, padding=(0, 1, 0, 0))  # fits 80 columns
         for i, t in enumerate(titles):
@@ -214,7 +244,13 @@ def show(results: dict[str, JSON], head: dict[str, JSON], say: Say) -> None:
         widths = [max(len(r[i]) for r in [titles, *rows]) for i in range(len(titles))]
         for row in [titles, *rows]:
             say("  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))))
-    say("sizes: medians of the successful float32 images, in [0, 1] units; L0 is the share of values changed")
+    say(f"sizes: medians of the successful float32 images, in [0, 1] units{'' if shown else '; L0 is the share of values changed'}")
+
+
+def _past(found: JSON) -> str:
+    """Of the 8-bit images where there are some."""
+    counts = found["png"] or found["float32"]
+    return f"{counts['past']}/{counts['fooled']}"
 
 
 def _number(value: float | None, digits: int = 3) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..classifiers import load_classifier, named
 from ..datasets._folder import brought
@@ -17,7 +18,7 @@ from ..datasets._picture import read_pixels, write_pixels
 from ..datasets.folder import Resize, resized
 from ..errors import DataMissing, Error, UsageError
 from ..experiment.run import usable
-from ..guard import Guard
+from ..guard import Guard, Verdict
 from ..guard_files import description
 from ..types import Shape
 
@@ -35,9 +36,13 @@ class PictureVerdict:
     p_value: float
     predicted: int
     contributions: dict[str, float]
+    reasons: str = ""
+    answers: dict[str, int] = field(default_factory=dict)
 
     def words(self) -> str:
-        """The contributions that raised the score most."""
+        """Of a flagged picture which answers differ from its own; where none does, the contributions that raised the score most."""
+        if self.flagged and self.reasons:
+            return f"; {self.reasons}"
         loud = sorted(((v, k) for k, v in self.contributions.items() if v > 0), reverse=True)[:LARGEST]
         return f"; largest contributions: {', '.join(k for _, k in loud)}" if self.flagged and loud else ""
 
@@ -52,7 +57,7 @@ class PictureVerdict:
         score = self.score if math.isfinite(self.score) else None  # JSON has no nan
         found = {k: getattr(self, k) for k in ("flagged", "score", "threshold", "p_value", "predicted")}
         found["contributions"] = {k: v if math.isfinite(v) else None for k, v in self.contributions.items()}
-        return found | {"score": score, "image": str(self.path)}
+        return found | {"score": score, "image": str(self.path), "reasons": self.reasons, "answers": self.answers}
 
 
 def read_picture(path: Path, shape: Shape, resize: Resize | None = None) -> torch.Tensor:
@@ -83,12 +88,58 @@ def read_picture(path: Path, shape: Shape, resize: Resize | None = None) -> torc
     return torch.from_numpy(pixels.copy()).float() / 255
 
 
+def _kept(folder: Path) -> str:
+    """Where the classifier lies that a guard keeps."""
+    at = description(folder)["classifier"]["at"]
+    if at is None:
+        raise UsageError(f"the guard in {folder} keeps no classifier; name it: --classifier module:callable --weights FILE")
+    classifier = Path(folder) / at
+    if not (classifier / "classifier.json").is_file():
+        raise DataMissing(f"the guard in {folder} wants its classifier in {classifier}, where there is none; name it: --classifier")
+    return str(classifier)
+
+
+def guard_of(
+    folder: Path,
+    classifier: nn.Module,
+    device: str,
+    *,
+    second: str | None = None,
+    second_weights: Path | None = None,
+    detector: str | None = None,
+) -> Guard:
+    """Load a guard with what else it needs.
+
+    Args:
+        folder: of the guard.
+        classifier: that it was fitted for.
+        device: where to compute.
+        second: the second network, if the guard asks one: ``module:callable`` or a folder.
+        second_weights: for that network.
+        detector: ``module:name`` of a detector that is not ours.
+
+    Raises:
+        UsageError: when the guard asks a second network and none is named, or weights are given without a network.
+        WrongClassifier: when the classifier is another.
+        DataError: for files that cannot be used.
+    """
+    if second is None and second_weights is not None:
+        raise UsageError("--second-weights needs --second module:callable, the network that they are of")
+    if second is None and description(folder).get("second") is not None:
+        raise UsageError(f"the guard in {folder} asks a second network; name it: --second module:callable --second-weights FILE")
+    given = None if detector is None else named(detector, "detector")
+    other = None if second is None else load_classifier(second, second_weights).to(device)
+    return Guard.load(folder, classifier.to(device), given, other)
+
+
 def judge(
     folder: Path,
     paths: list[Path],
     *,
     classifier: str | None = None,
     weights: Path | None = None,
+    second: str | None = None,
+    second_weights: Path | None = None,
     detector: str | None = None,
     overlay: Path | None = None,
     device: str = "cpu",
@@ -101,6 +152,8 @@ def judge(
         paths: of the pictures.
         classifier: ``module:callable`` or a folder; default the copy that the guard names.
         weights: for that classifier.
+        second: the second network, if the guard asks one, named like the classifier.
+        second_weights: for that network.
         detector: ``module:name`` of a detector that is not ours: what was given to ``fit_guard``.
         overlay: folder for pictures with the map laid over them.
         device: where to compute.
@@ -113,16 +166,10 @@ def judge(
         WrongClassifier: when the classifier is another.
         DataError: for files that cannot be used.
     """
-    at = description(folder)["classifier"]["at"]
     device = usable(device)
     if classifier is None:
-        if at is None:
-            raise UsageError(f"the guard in {folder} keeps no classifier; name it: --classifier module:callable --weights FILE")
-        classifier = str(Path(folder) / at)
-        if not (Path(classifier) / "classifier.json").is_file():
-            raise DataMissing(f"the guard in {folder} wants its classifier in {classifier}, where there is none; name it: --classifier")
-    given = None if detector is None else named(detector, "detector")
-    guard = Guard.load(folder, load_classifier(classifier, weights).to(device), given)
+        classifier = _kept(folder)
+    guard = guard_of(folder, load_classifier(classifier, weights), device, second=second, second_weights=second_weights, detector=detector)
     if overlay is not None and guard.saliency is None:
         raise UsageError(f"the guard in {folder} has no saliency model: there is no map to lay over a picture")
     read: list[tuple[Path, torch.Tensor]] = []
@@ -142,11 +189,15 @@ def judge(
         for i, (x, m) in enumerate(zip(pictures, verdict.map.cpu(), strict=True)):
             again = f"-{names[:i].count(names[i]) + 1}" if names[i] in names[:i] else ""
             _overlay(x, m[0], overlay / f"{names[i]}{again}-map.png")
-    columns = (verdict.flagged, verdict.score, verdict.p_value, verdict.predicted, verdict.contributions)
-    found = zip(paths, *(c.tolist() for c in columns), strict=True)
-    return [
-        PictureVerdict(p, bool(f), float(s), guard.threshold, float(v), int(k), _said(guard.components, w)) for p, f, s, v, k, w in found
-    ]
+    return [_picture(path, guard, verdict[i : i + 1]) for i, path in enumerate(paths)]
+
+
+def _picture(path: Path, guard: Guard, verdict: Verdict) -> PictureVerdict:
+    """Of a verdict on one picture."""
+    flagged, score, p, predicted = (v.item() for v in (verdict.flagged, verdict.score, verdict.p_value, verdict.predicted))
+    said = _said(guard.components, verdict.contributions[0].tolist())
+    answers = {name: int(v) for name, v in verdict.answers.items()}
+    return PictureVerdict(path, bool(flagged), score, guard.threshold, p, int(predicted), said, verdict.reasons[0], answers)
 
 
 def _said(components: tuple[str, ...], added: list[float]) -> dict[str, float]:

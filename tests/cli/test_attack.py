@@ -478,7 +478,8 @@ def test_settings_of_attacks() -> None:
 # --- what is said ----------------------------------------------------------------------------------------------
 
 
-def test_on_a_terminal_the_table_fits_80_columns(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("guarded", [False, True])
+def test_on_a_terminal_the_table_fits_80_columns(prepared: Path, monkeypatch: pytest.MonkeyPatch, guarded: bool) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -487,12 +488,24 @@ def test_on_a_terminal_the_table_fits_80_columns(prepared: Path, monkeypatch: py
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     body = json.loads((prepared / "out" / "attacks.json").read_text())
+    for result in body["attacks"].values() if guarded else ():
+        result["guard"] = {"png": {"attacked": 10_000, "fooled": 9_876, "past": 1_234}}
     show(body["attacks"], body, print)
     drawn = sys.stdout.getvalue()  # type: ignore[attr-defined]
     assert "…" not in drawn
+    assert ("1234/9876" in drawn) is guarded
     median = body["attacks"]["deepfool"]["float32"]["median"]
     for word in ("deepfool", "success", "8-bit", "seconds", f"{median['linf']:.4f}"):
         assert word in drawn
+
+
+def test_pictures_of_one_attack_alone_leave_a_gap_in_the_table(here: Path) -> None:
+    shutil.rmtree(here / "out" / "fgsm" / "png")
+    result = attack_cli(*BOTH, "--out", "out")
+    assert result.code == 0, result.err
+    rows = {line.split()[0]: line.split() for line in result.lines if line.startswith(("fgsm", "deepfool"))}
+    assert rows["fgsm"][3] == "-"
+    assert float(rows["deepfool"][3]) > 0
 
 
 def test_the_help_names_every_option_and_loads_nothing_heavy() -> None:

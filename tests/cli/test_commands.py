@@ -425,7 +425,7 @@ def test_json_says_what_the_guard_says(left: Path) -> None:
     assert len(result.lines) == 2
     for i, line in enumerate(result.lines):
         body = json.loads(line)
-        assert set(body) == {"image", "flagged", "score", "threshold", "p_value", "predicted", "contributions"}
+        assert set(body) == {"image", "flagged", "score", "threshold", "p_value", "predicted", "contributions", "reasons", "answers"}
         assert body["image"] == str(_both(left)[i])
         assert body["flagged"] is bool(verdict.flagged[i])
         assert body["score"] == pytest.approx(float(verdict.score[i]), abs=1e-5)
@@ -448,6 +448,16 @@ def test_a_flagged_line_says_what_spoke_loudest_first() -> None:
     assert "contributions" not in replace(flagged, contributions={"the map": -1.0}).line()
     assert flagged.json()["contributions"] == components
     assert replace(flagged, contributions={"the map": float("nan")}).json()["contributions"] == {"the map": None}
+
+
+def test_a_flagged_line_ends_with_the_answers_that_differ() -> None:
+    reasons, answers = "after a blur it is 1, not 7", {"a blur": 1, "a shift": 7}
+    flagged = PictureVerdict(Path("a.png"), True, 2.347, 1.234, 0.0123, 7, {"logits": 2.0}, reasons, answers)
+    assert flagged.line().endswith("as suspicious or more; after a blur it is 1, not 7")
+    assert "blur" not in replace(flagged, flagged=False).line()
+    assert replace(flagged, reasons="").line().endswith("; largest contributions: logits")
+    assert (flagged.json()["reasons"], flagged.json()["answers"]) == (reasons, answers)
+    assert replace(flagged, flagged=False).json()["reasons"] == reasons, "a clean picture's answers may differ, too"
 
 
 def test_check_says_what_spoke(left: Path) -> None:

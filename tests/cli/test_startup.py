@@ -35,7 +35,41 @@ OPTIONS = {
     "plan": ["--all", "--device", "--seed", "--numerics", "--debug", "recipe", "KEY=VALUE", "estimate of the time"],
     "datasets": ["--verify", "--debug", "what is missing", "where to put it"],
     "report": ["--verify", "--cells", "figure2", "--debug", "folder", "records.json"],
-    "check": ["--classifier", "--weights", "--overlay", "--json", "--device", "--debug", "module:callable", "1: at least one flagged"],
+    "fit": [
+        "--classifier",
+        "--weights",
+        "--second",
+        "--second-weights",
+        "--data",
+        "--out",
+        "--level",
+        "--promise",
+        "--quick",
+        "--thorough",
+        "--groups",
+        "--detector",
+        "--resize",
+        "--workers",
+        "--device",
+        "--seed",
+        "--store",
+        "--debug",
+        "module:callable",
+        "not trained on",
+        "continues when the same command is given again",
+    ],
+    "check": [
+        "--classifier",
+        "--weights",
+        "--second",
+        "--second-weights",
+        "--overlay",
+        "--json",
+        "--device",
+        "--debug",
+        "module:callable",
+        "1: at least one flagged",
+    ],
 }
 
 
@@ -55,7 +89,16 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["run", "--help"], ["export", "--help"], ["check", "--help"], ["datasets", "--help"], ["--version"], ["nonsense"]],
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["export", "--help"],
+        ["check", "--help"],
+        ["fit", "--help"],
+        ["datasets", "--help"],
+        ["--version"],
+        ["nonsense"],
+    ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = f"""

@@ -1,0 +1,116 @@
+"""Options that several commands have, and those whose words are long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Out = Annotated[Path | None, typer.Option(help="Folder that the report is written to; default RECIPE-report.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")]
+Seed = Annotated[
+    int, typer.Option(help="Seed of training and random draws; the split into training and test images does not depend on it.")
+]
+Workers = Annotated[int, typer.Option(envvar="SALIENTRY_WORKERS", help="Number of parallel processes; 0: one per core.")]
+Numerics = Annotated[str, typer.Option(help="Precision of the computation; only float32.")]
+Settings = Annotated[list[str] | None, typer.Argument(help="Parameters of the recipe, as KEY=VALUE.", show_default=False)]
+Moved = Annotated[Path, typer.Argument(help="Folder of the export.", show_default=False)]
+Home = Annotated[Path | None, typer.Option("--store", help="Folder of the results; default SALIENTRY_HOME.", metavar="DIR")]
+Recipe = Annotated[str, typer.Argument(help="Name of a recipe: smoke, fast, whitebox, paper or sweep.", show_default=False)]
+Second = Annotated[
+    str | None, typer.Option(help="The second network, module:callable or a folder with a classifier.json, if the guard asks one.")
+]
+SecondWeights = Annotated[Path | None, typer.Option(help="Weights of the second network: .safetensors or .pt.")]
+OwnDetector = Annotated[str | None, typer.Option(help="module:name of your own detector, if the guard was fitted with one.")]
+
+# --- attack ----------------------------------------------------------------------------------------------------
+
+Attacked = Annotated[
+    str,
+    typer.Option(
+        help="module:callable, called without arguments; a folder with a classifier.json; or the NAME of a classifier of this package "
+        "(compact), built for the images' shape and as many classes as the weights have outputs.",
+        show_default=False,
+    ),
+]
+AttackNames = Annotated[
+    list[str], typer.Option(help="fgsm, deepfool, ...; several separated by commas, or all.", show_default=False, metavar="NAME|all")
+]
+AttackedData = Annotated[
+    Path,
+    typer.Option(
+        help="Folder of images of one size, with one sub-folder per class, numbered in the order of their names; or an .npz with "
+        "images (N, C, H, W), uint8 or floats in [0, 1], and optionally integer labels (N,).",
+        metavar="FOLDER|FILE",
+        show_default=False,
+    ),
+]
+AttackSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="A setting of the attacks: KEY=VALUE for all, ATTACK.KEY=VALUE for one, as in --set eps=8/255.",
+        metavar="KEY=VALUE",
+    ),
+]
+
+AttackGuard = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of a guard of this classifier: count also what gets past it, and which images it flags before they are attacked.",
+        metavar="DIR",
+    ),
+]
+
+# --- fit -------------------------------------------------------------------------------------------------------
+
+Fitted = Annotated[
+    str, typer.Option(help="module:callable, called without arguments, or a folder with a classifier.json.", show_default=False)
+]
+FitData = Annotated[
+    Path,
+    typer.Option(
+        help="Ordinary images that the classifier was not trained on: a folder of pictures of one size with one sub-folder per class, "
+        "numbered in the order of their names; or an .npz with images (N, C, H, W), uint8 or whole 255ths, and integer labels (N,).",
+        metavar="FOLDER|FILE",
+        show_default=False,
+    ),
+]
+FitSecond = Annotated[
+    str | None,
+    typer.Option(
+        help="Another classifier of the same classes, module:callable or a folder with a classifier.json, whose answers are compared with "
+        "the first one's; trained on the same data as that one, not on --data."
+    ),
+]
+FitResize = Annotated[
+    str | None,
+    typer.Option(
+        help="How `check` brings pictures of another size to these images' size; default: it refuses them.", metavar="squash|crop"
+    ),
+]
+Groups = Annotated[
+    Path | None,
+    typer.Option(
+        help="Text file that says which images belong together (a scene, a patient): a name a line, in the order of the .npz, or of the "
+        "sub-folders' and pictures' names. Images of one name stay together wherever images are divided.",
+        metavar="FILE",
+    ),
+]
+Detectors = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Name of a detector, or module:name of your own; given several times, the best is kept. Default: several are tried.",
+        metavar="NAME|module:name",
+    ),
+]
+FitStore = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        help="Folder of intermediate results, which is kept; default DIR/.store, which is removed when the guard is complete.",
+        metavar="FOLDER",
+    ),
+]
