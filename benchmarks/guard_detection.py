@@ -1,0 +1,255 @@
+"""What a guard finds: `python -m benchmarks.guard_detection [--workers N] [--out FILE]`.
+
+CIFAR-10 with the classifier of ``fast`` (trained on the role *train*). Two guards are fitted on 5,000 images that it was not trained on
+(*detector_train*): ``own``, from these images alone, and ``second``, which is given a second network of the same kind, trained on the
+classifier's own training images from another seed. Both are tried on the role *test*, which no part of them has seen: attacks as 8-bit
+images, counted where they then fool a classifier that had the natural right; the same saved as JPEG; harmless changes, counted where
+the answer stays. The cells are fixed here, before anything is fitted. Attacks of foolbox and ART need the extra ``oracle``.
+
+Everything is kept in ``SALIENTRY_HOME`` and resumed from there. Writes results/benchmarks/guard-detection.json unless another is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import salientry
+from salientry import Guard, Run, fit_guard
+from salientry.attacks import BIM, FGSM, MIM, PGD, PGDL2, CarliniWagner, DeepFool, MarginDescent, Patch
+from salientry.classifiers import CompactCNN
+from salientry.controls import Transplant
+from salientry.datasets import CIFAR10
+from salientry.experiment.handles import Handle
+from salientry.experiment.image_sets import ImageSets
+from salientry.experiment.steps import attack_images, classify, quantize_and_mark, train_classifier
+from salientry.harmless import HARMLESS, JPEG, TRAINED
+from salientry.inference import bounded_mean, exact_share
+from salientry.learned import facts_of
+from salientry.machine import processor
+from salientry.metrics import worst_case
+from salientry.protocol import GUARD
+from salientry.recipes.fast import FINE_CW, NET
+
+OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "guard-detection.json"
+E, FITTED, FEWEST = 1 / 255, 5_000, 20
+LEVELS = (0.05, 0.01)
+
+
+@dataclass(frozen=True)
+class Foolbox:
+    """An attack of foolbox by its class's name, with settings as (name, value); ``size`` is its budget, None: it has none."""
+
+    name: str
+    settings: tuple[tuple[str, Any], ...] = ()
+    size: float | None = None
+    eps = None
+
+    def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
+        """Adversarials; foolbox draws from torch's own generator, which is set here."""
+        import foolbox
+        from foolbox.models.pytorch import PyTorchModel
+
+        net = PyTorchModel(classifier.eval(), bounds=(0, 1))
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.manual_seed(int(seeds[0]) % 2**31)
+            attack = getattr(foolbox.attacks, self.name)(**dict(self.settings))
+            found: Tensor = attack(net, x, foolbox.criteria.Misclassification(y), epsilons=self.size)[1]
+        return found.detach().clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Art:
+    """An attack of the Adversarial Robustness Toolbox by its class's name, with settings as (name, value)."""
+
+    name: str
+    settings: tuple[tuple[str, Any], ...]
+    eps = None
+
+    def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
+        """Adversarials; ART draws from numpy's global generator, which is set here."""
+        from art.attacks import evasion  # type: ignore[import-untyped]
+        from art.estimators.classification import PyTorchClassifier  # type: ignore[import-untyped]
+
+        classes = classifier(x[:1]).shape[1]
+        net = PyTorchClassifier(
+            classifier.eval(), nn.CrossEntropyLoss(), tuple(x.shape[1:]), classes, clip_values=(0, 1), device_type="cpu"
+        )
+        np.random.seed(int(seeds[0]) % 2**32)
+        with torch.enable_grad():
+            found = getattr(evasion, self.name)(net, verbose=False, **dict(self.settings)).generate(x.numpy(), y.numpy())
+        return torch.from_numpy(found).to(x.dtype)
+
+
+L2, CONFIDENT = PGDL2(0.5), MarginDescent(highest=8.0)
+OURS: dict[str, Any] = {
+    "FGSM 8/255": FGSM(8 * E),
+    "BIM 8/255": BIM(8 * E, 2 * E),
+    "MIM 8/255": MIM(8 * E, 2 * E),
+    "DeepFool": DeepFool(),
+    "C&W": FINE_CW,
+    **{
+        f"C&W, confidence {k}": CarliniWagner(search_steps=1, steps=60, lr=0.01, initial_const=1.0, confidence=k) for k in (3.0, 10.0, 20.0)
+    },
+    "PGD 8/255": PGD(8 * E, steps=20),
+    "PGD 4/255": PGD(4 * E, steps=20),
+    "PGD 2/255": PGD(2 * E, steps=20),
+    "PGD 8/255, targeted": PGD(8 * E, steps=20, target="random"),
+    "PGD L2 .5": L2,
+    "FGSM 51/255": FGSM(0.2),
+    "BIM 38/255": BIM(0.15, 0.015),
+    "patch": Patch(),
+}
+THEIRS: dict[str, Any] = {
+    "DDN": Foolbox("DDNAttack", (("steps", 50),)),
+    "FMN Linf": Foolbox("LInfFMNAttack", (("steps", 50),)),
+    "NewtonFool": Foolbox("NewtonFoolAttack", (("steps", 50),)),
+    "virtual adversarial": Foolbox("VirtualAdversarialAttack", (("steps", 10),), 1.0),
+    "salt and pepper": Foolbox("SaltAndPepperNoiseAttack", (("steps", 200),)),
+    "Square 8/255": Art("SquareAttack", (("eps", 8 * E), ("max_iter", 300))),
+    "APGD 8/255": Art(
+        "AutoProjectedGradientDescent",
+        (("eps", 8 * E), ("eps_step", 2 * E), ("max_iter", 20), ("nb_random_init", 1), ("loss_type", "cross_entropy")),
+    ),
+}
+SAVED = {"BIM 8/255": 400, "PGD 4/255": 400, "PGD L2 .5": 400, "random confidence": 400, "DeepFool": 2_000, "C&W": 2_000}
+IMAGES = {"patch": 400, "salt and pepper": 400, "NewtonFool": 400, "Square 8/255": 500, "transfer": 1_500}  # else 400
+HARMLESS_IMAGES = 1_000
+
+
+def sets_of(run: Run, guarded: Handle) -> tuple[Handle, dict[str, Handle], dict[str, Handle]]:
+    """The natural test images, the attacked ones by cell, the harmlessly changed ones by name."""
+    data = run.dataset(CIFAR10())
+    natural = run.do(classify, data["test"].first(2_500), guarded)
+    by_size: dict[int, ImageSets] = {}
+
+    def among(count: int) -> ImageSets:
+        return by_size.setdefault(count, ImageSets(run, guarded, {"test": natural.first(count)}))
+
+    source = run.do(train_classifier, data["train"], CompactCNN(epochs=4))
+    attacks = OURS | THEIRS
+    cells = {name: among(IMAGES.get(name, 400)).attacked(a, "test", GUARD) for name, a in attacks.items()}
+    some = natural.first(IMAGES["transfer"])
+    cells["transfer"] = run.do(quantize_and_mark, run.do(attack_images, some, source, PGD(8 * E)), some, guarded, GUARD)
+    for name, count in SAVED.items():
+        for quality in (90, 75):
+            attack = CONFIDENT if name == "random confidence" else attacks[name]
+            cells[f"{name}, JPEG {quality}"] = among(count).attacked(attack, "test", GUARD.encoded(JPEG(quality)))
+    unchanged = among(HARMLESS_IMAGES)
+    harmless = {n: unchanged.harmless(c, "test", GUARD) for n, c in HARMLESS.items()}
+    harmless["another image's perturbation"] = unchanged.control(Transplant(), BIM(8 * E, 2 * E), GUARD)
+    return natural, cells, harmless
+
+
+def measured(guard: Guard, run: Run, natural: Handle, cells: dict[str, Handle], harmless: dict[str, Handle]) -> dict[str, Any]:
+    """What a guard flags of each set, with n and intervals over images."""
+    from salientry.calibration import pac_threshold
+
+    calibration = guard.calibration.numpy()
+    thresholds = {level: pac_threshold(calibration, level) for level in LEVELS}
+    scored: dict[str, tuple[np.ndarray[Any, Any], Any]] = {}
+    for name, h in {"natural": natural, **cells, **harmless}.items():
+        rows = run.get(h)
+        scored[name] = scores(guard, rows), rows
+        run.forget(3)
+    of_natural, rows = scored["natural"]
+    right = rows.column("predicted") == rows.column("label")
+    found: dict[str, Any] = {"fit": facts_of(guard.detector)["fit"], "text": str(guard), "cells": {}, "harmless": {}}
+    for level, t in thresholds.items():
+        flags = of_natural > t
+        found[f"natural at {level}"] = {"all": share(flags), "right": share(flags[right]), "wrong": share(flags[~right])}
+    for name in cells:
+        s, rows = scored[name]
+        counts = rows.column("evaluated")
+        found["cells"][name] = {str(level): share(s[counts] > t) for level, t in thresholds.items()} | {"attacked": len(rows)}
+    for name in harmless:
+        s, rows = scored[name]
+        stays = ~rows.column("changed")
+        t = thresholds[LEVELS[0]]
+        extra = (s[stays] > t).astype(float) - (of_natural[: len(rows)][stays] > t)
+        low, high = bounded_mean(extra, -1.0, 1.0)
+        found["harmless"][name] = {"flagged": share(s[stays] > t), "extra": [float(extra.mean()), low, high], "trained": name in TRAINED}
+    plain = [scored[n] for n in cells if "JPEG" not in n and len(scored[n][1]) >= 400]
+    first = [(s[:400] > thresholds[LEVELS[0]], r.column("evaluated")[:400]) for s, r in plain]
+    detected, attacked = worst_case([f for f, _ in first], [e for _, e in first])
+    rates = {level: [c[str(level)][0] for c in found["cells"].values() if c[str(level)][2] >= FEWEST] for level in LEVELS}
+    found["summary"] = {
+        "mean at 5 %": float(np.mean(rates[0.05])),
+        "worst at 5 %": min(rates[0.05]),
+        "mean at 1 %": float(np.mean(rates[0.01])),
+        "every attack on an image found": share(detected[attacked]),
+        "cells": len(rates[0.05]),
+        "most extra flags on a harmless change": max(h["extra"][0] for h in found["harmless"].values()),
+    }
+    return found
+
+
+def share(flags: np.ndarray[Any, Any]) -> list[Any]:
+    """Share, count, of so many, and its interval over images."""
+    k, n = int(flags.sum()), len(flags)
+    return [k / n if n else float("nan"), k, n, *(exact_share(k, n) if n else (0.0, 1.0))]
+
+
+def scores(guard: Guard, rows: Any) -> np.ndarray[Any, Any]:
+    """(N,) of stored images."""
+    out = [guard(torch.from_numpy(rows.column("image", slice(i, i + 250)))).score.numpy() for i in range(0, len(rows), 250)]
+    return np.concatenate(out)
+
+
+BEGAN = time.monotonic()
+
+
+def say(h: Handle, index: int, total: int) -> Callable[[int, int], None]:
+    """A line a step."""
+    name = h.step.name if h.step else ""
+    print(f"{time.monotonic() - BEGAN:6.0f} s  {index + 1}/{total} {name} {h.slug[:60]}", flush=True)
+    return lambda done, of: None
+
+
+def main() -> None:
+    """Fit both, try both, write the record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=OUT)
+    asked = parser.parse_args()
+    warnings.filterwarnings("ignore", message=".*calibration images")
+    run = Run()
+    data = run.dataset(CIFAR10())
+    nets = [run.do(train_classifier, data["train"], NET, seed=s) for s in (0, 1)]
+    run.compute(nets, say, workers=asked.workers)
+    f, second = (run.get(h) for h in nets)
+    rows = run.get(data["detector_train"].first(FITTED))
+    images, labels = torch.from_numpy(rows.column("image")), torch.from_numpy(rows.column("label"))
+    body: dict[str, Any] = {"command": "python -m benchmarks.guard_detection", "date": str(datetime.date.today())}
+    body |= {"salientry": salientry.__version__, "torch": torch.__version__, "processor": processor(), "device": "cpu", "seed": 0}
+    body |= {"fitted on": FITTED, "tested on": 2_500, "guards": {}}
+    guards: dict[str, Callable[[], Guard]] = {
+        "own": lambda: fit_guard(f, images, labels, store=run.store.root, workers=asked.workers or None, progress=True),
+        "second": lambda: fit_guard(f, images, labels, second=second, store=run.store.root, workers=asked.workers or None, progress=True),
+    }
+    fitted: dict[str, Guard] = {}
+    for name, make in guards.items():
+        start = time.monotonic()
+        fitted[name] = make()
+        print(f"{name}: {time.monotonic() - start:.0f} s\n{fitted[name]}", flush=True)
+    natural, cells, harmless = sets_of(run, nets[0])
+    run.compute([natural, *cells.values(), *harmless.values()], say, workers=asked.workers)
+    for name, guard in fitted.items():
+        body["guards"][name] = measured(guard, run, natural, cells, harmless)
+        print(name, json.dumps(body["guards"][name]["summary"], indent=1), flush=True)
+    asked.out.write_text(json.dumps(body, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
