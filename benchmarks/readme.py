@@ -22,6 +22,7 @@ from salientry.results.claims import MANNERS
 from salientry.results.paper_numbers import printed_text
 
 from . import pictures
+from .guard_tables import guard_results, guard_sentence
 from .recorded import FOLDERS, ROOT, TIMING, Recorded, first, recorded, verdicts
 from .tables import OVER, budgets, fast, lacking, settings, smoke, white_boxes
 
@@ -201,8 +202,8 @@ def counted(said: claims.Verdicts, dataset: str, manner: tuple[str, str]) -> str
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"good": good},
-    "docs/RESULTS.md": {"results": results, "plot": plotted, "smoke": smoke, "settings": settings, "fast": fast, "whitebox": white_boxes},
+    "README.md": {"guard": guard_sentence, "good": good},
+    "docs/RESULTS.md": {"guard": guard_results, "results": results, "plot": plotted, "smoke": smoke, "settings": settings, "fast": fast, "whitebox": white_boxes},
 }
 
 

@@ -1,0 +1,114 @@
+"""What a guard finds, as text: from the record that `python -m benchmarks.guard_detection` wrote."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .guard_detection import FEWEST, OUT
+
+NAMES = {"own": "by itself", "second": "with a second network"}
+
+
+def record() -> dict[str, Any]:
+    """As it was written."""
+    found: dict[str, Any] = json.loads(OUT.read_text())
+    return found
+
+
+def guard_sentence() -> str:
+    """README's part."""
+    body = record()
+    own, second = body["guards"]["own"], body["guards"]["second"]
+
+    def both(name: str) -> str:
+        return f"{_short(own['summary'][name])} ({_short(second['summary'][name])})"
+
+    every = [_percent(g["summary"]["every attack on an image found"][0]) for g in (own, second)]
+    natural = [_percent(g["natural at 0.05"]["all"][0]) for g in (own, second)]
+    return (
+        f"On CIFAR-10, fitted on {body['fitted on']:,} images (in brackets: given a second network too), it finds {both('mean at 5 %')} of the "
+        f"attacked images, a mean over {own['summary']['cells']} kinds of attack, at worst {both('worst at 5 %')}; all attacks on an image for "
+        f"{every[0]} ({every[1]}) of them. It flags {natural[0]} ({natural[1]}) of natural images, and at most "
+        f"{both('most extra flags on a harmless change')} more of any of {len(own['harmless'])} harmless changes. "
+        "[All numbers](docs/RESULTS.md#what-the-guard-finds). It is an alarm against attacks on the bare classifier; who knows it gets past."
+    )
+
+
+def guard_results() -> str:
+    """docs/RESULTS.md's part: every cell."""
+    body = record()
+    guards = body["guards"]
+    lines = [
+        f"Made by `{body['command']}` on {body['date']}: salientry {body['salientry']}, torch {body['torch']}, {body['processor']}, one seed, one "
+        f"pair of nets. Fitted on {body['fitted on']:,} images of the role *detector_train*; all numbers are of the role *test*, which no part "
+        "has seen. Attacked images are 8-bit images (or such saved as JPEG) that fool a classifier that had the natural right; intervals (95 %, "
+        "Clopper and Pearson) are over images, given these nets. The threshold is for 5 %, of all naturals. "
+        "No guard was trained on an image saved as JPEG, and of the attacks below none at these settings.",
+        "",
+        *_table(
+            ["", *(NAMES[n] for n in guards)],
+            [
+                ["mean over attacks and ways of saving", *(_short(g["summary"]["mean at 5 %"]) for g in guards.values())],
+                ["worst of them", *(_short(g["summary"]["worst at 5 %"]) for g in guards.values())],
+                ["mean, threshold for 1 %", *(_short(g["summary"]["mean at 1 %"]) for g in guards.values())],
+                ["every attack on an image found", *(_share(g["summary"]["every attack on an image found"]) for g in guards.values())],
+                *(
+                    [f"naturals flagged{what}", *(_share(g["natural at 0.05"][key]) for g in guards.values())]
+                    for what, key in (("", "all"), (", right answers", "right"), (", wrong answers", "wrong"))
+                ),
+                ["looks at", *(g["fit"]["detector"] for g in guards.values())],
+            ],
+        ),
+        "",
+        *_table(
+            ["attack", *(NAMES[n] for n in guards), *(f"{NAMES[n]}, 1 %" for n in guards)],
+            [
+                [name, *(_share(g["cells"][name][level]) for level in ("0.05", "0.01") for g in guards.values())]
+                for name, cell in next(iter(guards.values()))["cells"].items()
+                if cell["0.05"][2] >= FEWEST
+            ],
+        ),
+        "",
+        *_table(
+            ["harmless change: extra flags", *(NAMES[n] for n in guards)],
+            [
+                [_change(name, h), *(_extra(g["harmless"][name]) for g in guards.values())]
+                for name, h in next(iter(guards.values()))["harmless"].items()
+            ],
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _change(name: str, change: dict[str, Any]) -> str:
+    words = name.replace("_", " ")
+    return words if change["trained"] or name not in _unseen() else f"{words}, of a kind never trained on"
+
+
+def _unseen() -> tuple[str, ...]:
+    from salientry.harmless import UNSEEN_KINDS
+
+    return UNSEEN_KINDS
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(r)} |" for r in rows)]
+
+
+def _share(cell: list[Any]) -> str:
+    value, k, n, low, high = cell
+    return f"{_short(value)} [{_short(low)}, {_short(high)}] ({k:,} of {n:,})"
+
+
+def _extra(change: dict[str, Any]) -> str:
+    value, low, high = change["extra"]
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}] (n {change['flagged'][2]:,})"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
