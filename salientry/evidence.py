@@ -137,6 +137,18 @@ class Evidence:
         parts = {k: v.detach() for k, v in self._parts.items()}
         return Evidence(self.classifier, self.saliency, self.image.detach(), self.needs, self.second, **parts)
 
+    def take(self, at: Tensor, needs: frozenset[str] | None = None) -> Evidence:
+        """The same look at some of the images: what is known of them stays known, the rest is made for them alone.
+
+        Args:
+            at: (M,) int64 places, or (N,) bool.
+            needs: of the new look; None: those of this one.
+        """
+        with torch.set_grad_enabled(self.image.requires_grad):
+            parts = {k: v[at] for k, v in self._parts.items()}
+            image = self.image[at]
+        return Evidence(self.classifier, self.saliency, image, self.needs if needs is None else needs, self.second, **parts)
+
     def under(self, name: str) -> Tensor:
         """(N, K) logits of the images after a transform: the part ``logits_under/NAME``."""
         return self.__getattr__(UNDER + name)
@@ -177,7 +189,12 @@ class Evidence:
         names = [n for n in unders_in(frozenset(wanted)) if n not in MASKED]
         within = x.clamp(0, 1)  # an attack may leave it by a rounding error
         changed = {n: TRANSFORMS[n.removeprefix(UNDER)](within, seeds=x.new_zeros(len(x), dtype=torch.int64)) for n in names}
-        groups = [{}, *self._groups(changed, 0)] if gradients else self._groups(changed, 1)  # a gradient's pass is its own
+        rest = self._groups(changed, 0)
+        if "logits" in self._parts and not (gradients or layers or "features" in wanted):  # the images themselves need not pass again
+            for group in rest:
+                self._ask(group)
+            return
+        groups = [{}, *rest] if gradients else self._groups(changed, 1)  # a gradient's pass is its own
         count = len(x) * (1 + len(groups[0]))
         with torch.set_grad_enabled(x.requires_grad), Watching(self.classifier, "features" in wanted, layers, count) as seen:
             together = self.classifier(torch.cat([x, *groups[0].values()]) if groups[0] else x).to(x.dtype)

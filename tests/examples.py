@@ -24,6 +24,7 @@ from salientry.detectors import (
     JSD,
     SMD,
     SPD,
+    Cascade,
     Consistency,
     IDPlus,
     LayerStatistics,
@@ -79,6 +80,7 @@ CHEAP: dict[str, dict[str, Any]] = {
         "layer_statistics": LayerStatistics(("0", "3"), FEW),
         "masked": Masked(FEW),
         "learned_fusion": LearnedFusion((TopLogits(), SecondOpinion()), head=FEW),
+        "cascade": Cascade(TopLogits(FEW), LearnedFusion((TopLogits(), Consistency(("blur", "shift_back"))), head=FEW)),
     },
     "classifiers": {
         "adversarially_trained": AdversariallyTrained(CompactCNN(width=4, epochs=2, batch=16, shift=1), BIM(0.02, 0.01, 2)),
@@ -116,12 +118,16 @@ def detectors() -> dict[str, Detector]:
 
 @cache
 def parts(name: str) -> tuple[nn.Module, ...]:
-    """What a detector depends on: two detectors for the fusion, Gaussians for Mahalanobis. Shared, so leave them alone."""
+    """What a detector depends on: two detectors for the fusion and for the cascade, Gaussians for Mahalanobis. Shared, so leave them
+    alone.
+    """
     given = natural_evidence(96, seed=20), adversarial_evidence(96, seed=21)
     if name == "mahalanobis":
         known = EvidenceSet.of(given[0], given[0])
         return (gaussians_of(known, MAHALANOBIS.layers, MAHALANOBIS.shrinkage),)
-    return tuple(fitted(d, ViewPairs.of(d, *given)) for d in (Margin(), SMD(HEAD))) if name == "fused" else ()
+    cascade: Any = CHEAP["detectors"]["cascade"]
+    of = {"fused": (Margin(), SMD(HEAD)), "cascade": (cascade.first, cascade.second)}.get(name, ())
+    return tuple(fitted(d, ViewPairs.of(d, *given)) for d in of)
 
 
 def fitted(settings: Detector, pairs: ViewPairs, *parts: nn.Module, seed: int = 0) -> nn.Module:

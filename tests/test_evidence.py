@@ -260,6 +260,36 @@ def test_put_makes_again_what_it_dropped(classifier: nn.Module, saliency: nn.Mod
     assert pixels.map is look.map and torch.equal(pixels.logits, classifier(x.flip(0)))
 
 
+@pytest.mark.parametrize("at", [torch.tensor([3, 0]), torch.tensor([True, False, False, True]), torch.arange(0)])
+@pytest.mark.parametrize("alive", [True, False])
+def test_some_images_keep_what_is_known_and_have_the_rest_made_for_them_alone(
+    classifier: nn.Module, saliency: nn.Module, x: Tensor, at: Tensor, alive: bool
+) -> None:
+    look = Evidence(classifier, saliency, x.requires_grad_(alive), frozenset({"gradient"}))
+    whole = {name: getattr(look, name) for name in ("logits", "gradient")}
+    counts, whole["map"] = list[int](), Evidence(classifier, saliency, x).map
+    classifier.register_forward_hook(lambda m, given, out: counts.append(len(out)))
+    with torch.no_grad():
+        some = look.take(at, frozenset({"features"}))
+    assert some.needs == {"features"} and look.take(at).needs == look.needs
+    for name, part in whole.items():
+        assert torch.allclose(getattr(some, name), part[at], atol=1e-12)
+        assert getattr(some, name).requires_grad == alive
+    assert counts == []
+    assert torch.allclose(some.under("blur"), look.under("blur")[at], atol=1e-12)
+    assert len(some.features) == len(x[at]) and counts == [2 * len(x[at]), N]
+
+
+def test_changed_images_pass_alone_where_the_answer_is_known(classifier: nn.Module, x: Tensor) -> None:
+    look, counts = Evidence(classifier, None, x, frozenset({"logits_under/blur", "logits_under/shift"})), list[int]()
+    classifier.register_forward_hook(lambda m, given, out: counts.append(len(out)))
+    both = Evidence(classifier, None, x, look.needs, logits=look.put().logits)
+    assert torch.equal(both.logits, look.logits) and counts == [3 * N, 3 * N]
+    assert torch.allclose(both.under("blur"), look.under("blur"), atol=1e-12)
+    assert torch.allclose(both.under("shift"), look.under("shift"), atol=1e-12)
+    assert counts == [3 * N, 3 * N, 2 * N]
+
+
 def test_refuses_parts_that_cannot_be(classifier: nn.Module, x: Tensor) -> None:
     look = Evidence(classifier, None, x)
     with pytest.raises(UsageError, match="no part 'mood'; there are: logits, predicted, map"):

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..attacks._validation import needs_gradient
 from ..detectors import BlackShare
-from ..detectors._fitted import Fitted
+from ..detectors._fitted import Fitted, may_need
 from ..detectors.external import FittedExternal
 from ..errors import UsageError
 from ..evidence import GRADIENTS, Evidence
@@ -73,8 +73,8 @@ class Defended:
 
     @cached_property
     def needs(self) -> frozenset[str]:
-        """Parts of the evidence that the detector reads."""
-        return frozenset() if self.detector is None else self.detector.needs
+        """Parts of the evidence that the detector may read."""
+        return frozenset() if self.detector is None else may_need(self.detector)
 
     @property
     def smoothed(self) -> bool:

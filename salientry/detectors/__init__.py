@@ -4,6 +4,7 @@ from ..paper_cnn import PaperCNN
 from ..types import Detector
 from ._cnn import FULL_RESOLUTION, REPLICA, SmallCNN
 from .black_share import BlackShare
+from .cascade import Cascade
 from .class_presence import ClassPresence
 from .consistency import Consistency
 from .external import ExternalDetector, as_detector
@@ -48,6 +49,7 @@ DETECTORS: dict[str, type[Detector]] = {  # in this order recipes train them, an
     "layer_statistics": LayerStatistics,
     "masked": Masked,
     "learned_fusion": LearnedFusion,
+    "cascade": Cascade,
 }
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "SMD",
     "SPD",
     "BlackShare",
+    "Cascade",
     "ClassPresence",
     "Consistency",
     "ExternalDetector",

@@ -30,6 +30,11 @@ class Fitted(nn.Module):
             found |= getattr(part, "needs", frozenset())
         return found
 
+    @property
+    def may_need(self) -> frozenset[str]:
+        """Parts that scoring reads of some images if not of all: those that must be known where they are stored."""
+        return self.needs.union(*(may_need(p) for p in self.parts))
+
     def view(self, evidence: Any) -> Tensor:
         """What the head sees of the evidence."""
         seen: Tensor = self.settings.view(evidence, *self.parts)
@@ -39,6 +44,12 @@ class Fitted(nn.Module):
         """Scores (N,) of an :class:`~salientry.evidence.Evidence`."""
         scores: Tensor = self.head(self.view(evidence))
         return scores
+
+
+def may_need(detector: nn.Module) -> frozenset[str]:
+    """Parts of the evidence that a fitted detector may read; ``needs`` are those that it reads of every image."""
+    every: frozenset[str] = getattr(detector, "needs", frozenset())
+    return every | getattr(detector, "may_need", frozenset())
 
 
 def assembled(settings: Any, head: nn.Module, view: tuple[int, ...], parts: tuple[nn.Module, ...]) -> Fitted:
