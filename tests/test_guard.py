@@ -149,7 +149,7 @@ def test_batches_do_not_matter(classifier: nn.Module, saliency: nn.Module, name:
 def test_no_images_no_verdicts(classifier: nn.Module, saliency: nn.Module, name: str) -> None:
     found = guarded(classifier, saliency, name)(X[:0])
     assert len(found) == 0 and found.score.shape == (0,) and found.p_value.shape == (0,)
-    assert found.contributions.shape == (0, {"fused": len(PARTS), "learned_fusion": 2}.get(name, 1))
+    assert found.contributions.shape == (0, {"fused": len(PARTS), "learned_fusion": 2, "cascade": 2}.get(name, 1))
     assert (found.map is None) == (name not in WITH_MAP)
 
 
@@ -173,6 +173,10 @@ def test_what_spoke_adds_up_to_the_score(classifier: nn.Module, saliency: nn.Mod
     if name == "learned_fusion":
         assert guard.components == tuple(m.description for m in examples.detectors()[name].each)  # type: ignore[attr-defined]
         assert found.contributions.shape == (60, 2) and bool((found.contributions.std(0) > 0).all())
+        return
+    if name == "cascade":
+        assert guard.components == tuple(m.description for m in (guard.detector.settings.first, guard.detector.settings.second))  # type: ignore[union-attr]
+        assert torch.equal(found.contributions.sum(1), found.score) and bool(((found.contributions == 0).sum(1) == 1).all())
         return
     if name != "fused":
         assert guard.components == (says[name],)
@@ -231,7 +235,7 @@ def test_each_net_passes_once_a_batch(saliency: nn.Module, name: str) -> None:
     guard(X, batch=20)
     for h in handles:
         h.remove()
-    again = {"masked": 2}.get(name, 1)  # the classifier once more, for what the map keeps and removes
+    again = {"masked": 2, "cascade": 2}.get(name, 1)  # the classifier once more, for what the map keeps and removes, or the second look
     alone = {"learned_fusion": 3}.get(name, 1)  # the head with and without each member's numbers
     assert calls == [3 * again, *[3] * (len(nets) - 1 - len(heads)), *[3 * alone] * len(heads)]
 
