@@ -35,6 +35,9 @@ NAMES = {
     "ID+",
     "guard: SPD",
     "guard: fusion",
+    "guard: light",
+    "guard: full",
+    "guard: cascade",
     "classifier of the run",
     "guard of the run",
 }
@@ -98,6 +101,8 @@ def test_every_subject_has_figures_that_hang_together(
     assert set(counted) == NAMES
     assert counted["guard: SPD"] == counted["SPD"] > counted["classifier"] + counted["map"]
     assert counted["guard: fusion"] > counted["guard: SPD"]
+    passes, light, full = counted["classifier"], counted["guard: light"], counted["guard: full"]
+    assert 3 * passes < light < 4 * passes and 7 * passes < full and light + 5 * passes < counted["guard: cascade"] < light + full
     assert counted["map, own trunk"] > counted["classifier"]
     assert found["machine"]["torch"] == torch.__version__ and found["machine"]["cpu"] and found["date"]
     assert all(v > 0 for when in ("before", "after") for v in found["matmul_gflops"][when].values())
