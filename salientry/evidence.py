@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from .errors import UsageError
-from .harmless import TRANSFORMS
+from .harmless import TRANSFORMS, unchecked
 from .layers import Pooled, Watching, usual_layers
 from .rows import at_once
 
@@ -129,8 +130,13 @@ class Evidence:
     def activations(self) -> Mapping[str, Pooled]:
         """What layers give, by name."""
         known = [n.removeprefix(LAYER) for n in self._parts if n.startswith(LAYER)]
-        names = known if self.classifier is None else [*dict.fromkeys([*usual_layers(self.classifier), *known])]
+        names = known if self.classifier is None else [*dict.fromkeys([*self._usual, *known])]
         return Activations(names, lambda name: getattr(self, LAYER + name))
+
+    @cached_property
+    def _usual(self) -> list[str]:
+        """The classifier's usual layers."""
+        return [] if self.classifier is None else usual_layers(self.classifier)
 
     def detached(self) -> Evidence:
         """The same out of the image's graph."""
@@ -181,14 +187,13 @@ class Evidence:
         if self.classifier is None:
             raise UsageError(f"{name} needs a classifier, and none was given")
         asked = self.needs | {name}
-        usual = [LAYER + n for n in usual_layers(self.classifier)] if "activations" in asked else []
+        usual = [LAYER + n for n in self._usual] if "activations" in asked else []
         wanted = {n for n in (*asked, *usual) if n not in self._parts}
         layers = [n.removeprefix(LAYER) for n in sorted(wanted) if n.startswith(LAYER)]
         alive, gradients = self.image.requires_grad, [n for n in GRADIENTS if n in wanted]
         x = self.image if alive or not gradients else self.image.detach().requires_grad_()
         names = [n for n in unders_in(frozenset(wanted)) if n not in MASKED]
-        within = x.clamp(0, 1)  # an attack may leave it by a rounding error
-        changed = {n: TRANSFORMS[n.removeprefix(UNDER)](within, seeds=x.new_zeros(len(x), dtype=torch.int64)) for n in names}
+        changed = self._changed(names)
         rest = self._groups(changed, 0)
         if "logits" in self._parts and not (gradients or layers or "features" in wanted):  # the images themselves need not pass again
             for group in rest:
@@ -196,7 +201,7 @@ class Evidence:
             return
         groups = [{}, *rest] if gradients else self._groups(changed, 1)  # a gradient's pass is its own
         count = len(x) * (1 + len(groups[0]))
-        with torch.set_grad_enabled(x.requires_grad), Watching(self.classifier, "features" in wanted, layers, count) as seen:
+        with torch.set_grad_enabled(x.requires_grad), Watching(self.classifier, "features" in wanted, layers, count, len(x)) as seen:
             together = self.classifier(torch.cat([x, *groups[0].values()]) if groups[0] else x).to(x.dtype)
             logits, others = together[: len(x)], together[len(x) :]
         self._answered(others, groups[0])
@@ -217,12 +222,18 @@ class Evidence:
                 self._parts[kind] = torch.cat(found, 1)
         if "features" in wanted:
             with torch.set_grad_enabled(alive):
-                self._parts["features"] = seen.means()[: len(x)].to(x.dtype)
-        layered = {LAYER + n: v[: len(x)].to(x.dtype) for n, v in seen.activations().items()}
+                self._parts["features"] = seen.means().to(x.dtype)
+        layered = {LAYER + n: v.to(x.dtype) for n, v in seen.activations().items()}
         self._parts |= {n: v if alive else v.detach() for n, v in layered.items()}
         if name.startswith(LAYER) and name not in self._parts:
             raise UsageError(f"layer {name.removeprefix(LAYER)!r} takes no part in the classifier's forward pass")
         self._parts.setdefault("logits", logits if alive else logits.detach())
+
+    def _changed(self, names: list[str]) -> dict[str, Tensor]:
+        """The images under these transforms, by the parts' names."""
+        with torch.set_grad_enabled(self.image.requires_grad):
+            x = self.image.clamp(0, 1)  # an attack may leave it by a rounding error
+            return {n: unchecked(TRANSFORMS[n.removeprefix(UNDER)], x) for n in names}
 
     def _groups(self, changed: dict[str, Tensor], beside: int) -> list[dict[str, Tensor]]:
         """Changed images by name, in groups that the classifier sees at once: as many as memory allows, the first one with ``beside``

@@ -116,8 +116,8 @@ class Pooled(NamedTuple):
 
 def usual_layers(classifier: nn.Module) -> list[str]:
     """Names of the layers whose means are ``features``: every convolution, batch norm and linear layer, or those that were chosen."""
-    known = {id(m) for m in _layers(classifier)}
-    return [n for n, m in classifier.named_modules() if id(m) in known]
+    chosen = vars(classifier).get("layers")
+    return [n for n, m in classifier.named_modules() if isinstance(m, LAYERS) and (chosen is None or n in chosen)]
 
 
 def pooled(layer: nn.Module, out: Tensor) -> Tensor:
@@ -126,10 +126,9 @@ def pooled(layer: nn.Module, out: Tensor) -> Tensor:
         flat = out.flatten(1) if out.dim() == 2 else out[:, None]
         return torch.stack([flat, torch.zeros_like(flat), flat], 1)
     last = isinstance(layer, CHANNELS_LAST) or (out.dim() == 3 and not isinstance(layer, nn.Conv1d | nn.BatchNorm1d))
-    places = out.flatten(1, -2) if last else out.flatten(2).transpose(1, 2)  # (N, places, C)
-    mean = places.mean(1)
-    spread = (places - mean[:, None]).square().mean(1).clamp_min(1e-12).sqrt()  # a root has no slope at 0
-    return torch.stack([mean, spread, places.amax(1)], 1)
+    places, over = (out.flatten(1, -2), 1) if last else (out.flatten(2), 2)  # (N, places, C) or (N, C, places)
+    variance, mean = torch.var_mean(places, over, correction=0)
+    return torch.stack([mean, variance.clamp_min(1e-12).sqrt(), places.amax(over)], 1)  # a root has no slope at 0
 
 
 class Watching:
@@ -140,13 +139,15 @@ class Watching:
         means: whether the means of all usual layers are wanted (``features``).
         names: of the modules whose activations are wanted, as in ``named_modules``; a block of layers is one too.
         count: of the images.
+        first: how many of them are wanted, from the start; None: all.
 
     Raises:
         UsageError: for a name that no module has.
     """
 
-    def __init__(self, module: nn.Module, means: bool, names: Collection[str], count: int) -> None:
-        self.layers, self.count, self.seen = _layers(module) if means else [], count, list[Tensor]()
+    def __init__(self, module: nn.Module, means: bool, names: Collection[str], count: int, first: int | None = None) -> None:
+        self.layers, self.count, self.first, self.seen = _layers(module) if means else [], count, first, list[Tensor]()
+        self.rows = set[int]()
         self.found: dict[str, list[Tensor]] = defaultdict(list)
         self.hooks: list[torch.utils.hooks.RemovableHandle] = []
         modules = dict(module.named_modules()) if names else {}
@@ -158,24 +159,28 @@ class Watching:
         self.named = {n: modules[n] for n in names}
 
     def __enter__(self) -> Watching:
-        self.hooks = [m.register_forward_hook(lambda m, i, o: self.seen.append(_mean(m, o))) for m in self.layers]
+        self.hooks = [m.register_forward_hook(lambda m, i, o: self._note(m, o)) for m in self.layers]
         self.hooks += [
             m.register_forward_hook(lambda m, i, o, n=n: self.found[n].append(self._row(n, m, o))) for n, m in self.named.items()
         ]
         return self
+
+    def _note(self, layer: nn.Module, out: Tensor) -> None:
+        self.rows.add(len(out))
+        self.seen.append(_mean(layer, out[: self.first]))
 
     def _row(self, name: str, layer: nn.Module, out: Any) -> Tensor:
         first = out[0] if isinstance(out, list | tuple) else out
         if not isinstance(first, Tensor) or first.dim() < 1 or len(first) != self.count:
             found = f"shape {tuple(first.shape)}" if isinstance(first, Tensor) else f"a {type(out).__name__}"
             raise UsageError(f"layer {name!r} gives {found} for {self.count} images; activations need one row an image")
-        return pooled(layer, first)
+        return pooled(layer, first[: self.first])
 
     def means(self) -> Tensor:
-        """(N, F) all layers' means, in the order in which they were passed."""
+        """(N, F) all layers' means of the images that are wanted, in the order in which they were passed."""
         if not self.seen:
             raise UsageError("features are the means of convolutions, batch norms and linear layers; this classifier has none")
-        if odd := {len(m) for m in self.seen} - {self.count}:
+        if odd := self.rows - {self.count}:
             raise UsageError(
                 f"a layer of the classifier gives {min(odd)} rows for {self.count} images; choose_layers leaves such layers out"
             )

@@ -6,6 +6,7 @@ call: a classifier is asked about an image again under each.
 """
 
 from ..types import HarmlessChange
+from ._validation import unchecked
 from .blur import Blur
 from .brightness import Brightness
 from .contrast import Contrast
@@ -70,4 +71,5 @@ __all__ = [
     "Shift",
     "WebP",
     "Zoom",
+    "unchecked",
 ]

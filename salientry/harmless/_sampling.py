@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
+LARGE = 2**17  # pixels: of larger images the places are made anew each time
 
-def sampled(x: Tensor, down: Tensor, right: Tensor, *, mirror: bool) -> Tensor:
-    """(N, C, h, w) images ``x`` (N, C, H, W) read at (``down``, ``right``), each float64 (h, w), in pixels from the first pixel's centre.
+
+class Moving(Protocol):
+    """A frozen dataclass that says where each pixel is read; of equal ones the places are the same."""
+
+    def __hash__(self) -> int: ...
+    def places(self, down: Tensor, right: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+def sampled(x: Tensor, change: Moving, *, mirror: bool) -> Tensor:
+    """(N, C, H, W) images ``x`` (N, C, H, W) read at ``change.places(down, right)``, both float64 (H, W), in pixels from the first
+    pixel's centre.
 
     Bilinear, with weights from float64. Outside: the border's pixels, or with ``mirror`` the image mirrored at its edges, the
     outermost pixels twice. It is linear in ``x`` and can be differentiated twice, which ``grid_sample`` cannot; each image is
     computed by itself to the bit.
     """
-    (top, bottom, low), (left, end, side) = (_neighbours(at, n, mirror) for at, n in zip((down, right), x.shape[2:], strict=True))
-    flat, w = x.flatten(2), x.shape[3]
-
-    def read(rows: Tensor, columns: Tensor) -> Tensor:
-        at = (rows * w + columns).flatten()
-        return flat.gather(2, at.expand(*x.shape[:2], -1)).view(*x.shape[:2], *down.shape)
-
-    low, side = low.to(x.dtype), side.to(x.dtype)
-    upper = read(top, left) * (1 - side) + read(top, end) * side
-    lower = read(bottom, left) * (1 - side) + read(bottom, end) * side
+    look = _table if x.shape[2] * x.shape[3] <= LARGE else _table.__wrapped__
+    at, low, side = look(change, mirror, x.shape[2], x.shape[3], x.device, x.dtype)
+    upper_left, upper_right, lower_left, lower_right = x.flatten(2).index_select(2, at).view(*x.shape[:2], 4, *x.shape[2:]).unbind(2)
+    upper = upper_left * (1 - side) + upper_right * side
+    lower = lower_left * (1 - side) + lower_right * side
     return upper * (1 - low) + lower * low
+
+
+@lru_cache(maxsize=32)
+def _table(change: Moving, mirror: bool, h: int, w: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Numbers (4 H W,) of the four pixels around each place, row by row of the image, and the weights (H, W) of the lower two and of
+    the right two. They are kept from call to call, so they are ordinary tensors in every mode.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        rows, columns = (torch.arange(n, dtype=torch.float64, device=device) for n in (h, w))
+        down, right = change.places(*torch.meshgrid(rows, columns, indexing="ij"))
+        (top, bottom, low), (left, end, side) = _neighbours(down, h, mirror), _neighbours(right, w, mirror)
+        at = torch.stack([top * w + left, top * w + end, bottom * w + left, bottom * w + end]).flatten()
+        return at, low.to(dtype), side.to(dtype)
 
 
 def _neighbours(at: Tensor, n: int, mirror: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -41,8 +62,6 @@ def _inside(at: Tensor, n: int, mirror: bool) -> Tensor:
     return torch.minimum(at, 2 * n - 1 - at)
 
 
-def pixels(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Row and column of every pixel of the images (N, C, H, W), float64 (H, W) each."""
-    rows, columns = (torch.arange(n, dtype=torch.float64, device=x.device) for n in x.shape[2:])
-    down, right = torch.meshgrid(rows, columns, indexing="ij")
-    return down, right
+def middle(down: Tensor) -> tuple[float, float]:
+    """The centre of an image of as many pixels (H, W), in pixels from the first one's centre."""
+    return (down.shape[0] - 1) / 2, (down.shape[1] - 1) / 2

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ._sampling import pixels, sampled
+from ._sampling import middle, sampled
 from ._validation import check_settings, validated
 
 
@@ -38,8 +38,11 @@ class Rotation:
     @validated
     def __call__(self, x: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W); ``seeds`` are not used."""
-        down, right = pixels(x)
-        middle = (x.shape[2] - 1) / 2, (x.shape[3] - 1) / 2
+        return sampled(x, self, mirror=True)
+
+    def places(self, down: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each pixel (``down``, ``right``), (H, W) each, is read."""
+        h, w = middle(down)
         cos, sin = math.cos(math.radians(self.degrees)), math.sin(math.radians(self.degrees))
-        down, right = down - middle[0], right - middle[1]
-        return sampled(x, cos * down + sin * right + middle[0], cos * right - sin * down + middle[1], mirror=True)
+        down, right = down - h, right - w
+        return cos * down + sin * right + h, cos * right - sin * down + w

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ._sampling import pixels, sampled
+from ._sampling import sampled
 from ._validation import check_settings, validated
 
 
@@ -41,5 +41,8 @@ class Shift:
     @validated
     def __call__(self, x: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W); ``seeds`` are not used."""
-        down, right = pixels(x)
-        return sampled(x, down - self.down, right - self.right, mirror=False)
+        return sampled(x, self, mirror=False)
+
+    def places(self, down: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each pixel (``down``, ``right``), (H, W) each, is read."""
+        return down - self.down, right - self.right

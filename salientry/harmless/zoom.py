@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ._sampling import pixels, sampled
+from ._sampling import middle, sampled
 from ._validation import check_settings, validated
 
 
@@ -38,6 +38,9 @@ class Zoom:
     @validated
     def __call__(self, x: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W); ``seeds`` are not used."""
-        down, right = pixels(x)
-        middle = (x.shape[2] - 1) / 2, (x.shape[3] - 1) / 2
-        return sampled(x, (down - middle[0]) / self.factor + middle[0], (right - middle[1]) / self.factor + middle[1], mirror=True)
+        return sampled(x, self, mirror=True)
+
+    def places(self, down: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each pixel (``down``, ``right``), (H, W) each, is read."""
+        h, w = middle(down)
+        return (down - h) / self.factor + h, (right - w) / self.factor + w
