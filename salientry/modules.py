@@ -79,8 +79,10 @@ def versions(module: nn.Module, buffers: bool = True) -> tuple[tuple[int, int], 
             tensors: Iterable[Tensor | None] = chain(m.parameters(), m.buffers() if buffers else ())
         else:
             found.append((id(m), 0))
-            tensors = chain(m._parameters.values(), m._buffers.values() if buffers else ())
-        found += [(id(t), 0 if t.is_inference() else t._version) for t in tensors if t is not None]
+            tensors = [*m._parameters.values(), *m._buffers.values()] if buffers else m._parameters.values()
+        for t in tensors:
+            if t is not None:
+                found.append((id(t), 0 if t.is_inference() else t._version))
     return tuple(found)
 
 
@@ -164,7 +166,7 @@ def _parts(module: nn.Module) -> Iterator[nn.Module]:
             continue
         seen.add(id(m))
         yield m
-        if not isinstance(m, torch.jit.ScriptModule | Scripted):
+        if not isinstance(m, (torch.jit.ScriptModule, Scripted)):
             todo += [c for c in m._modules.values() if c is not None]
 
 

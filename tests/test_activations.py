@@ -105,6 +105,31 @@ def test_a_named_layer_comes_along_with_what_is_needed(net: Any, x: Tensor) -> N
     assert calls == [6]
 
 
+def test_changed_images_in_the_same_pass_have_no_part_in_them(net: Any, x: Tensor) -> None:
+    calls = calls_of(net)
+    beside = Evidence(net, None, x, frozenset({"activations/layer2", "features", "logits_under/blur", "logits_under/shift"}))
+    alone = Evidence(net, None, x, frozenset({"activations/layer2", "features"}))
+    for name in ("features", "activations/layer2"):
+        assert torch.allclose(getattr(beside, name), getattr(alone, name), atol=1e-12)
+    assert calls == [18, 6]
+
+
+def test_a_layer_that_has_as_many_rows_as_there_are_images_without_changed_ones_is_refused(x: Tensor) -> None:
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = nn.Linear(240, 3), nn.Linear(240, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.layer(x.flatten(1)[::2])
+            out: Tensor = self.head(x.flatten(1))
+            return out
+
+    look = Evidence(Windows().double(), None, x, frozenset({"features", "logits_under/blur"}))
+    with pytest.raises(UsageError, match="gives 6 rows for 12 images"):
+        _ = look.features
+
+
 def test_stored_activations_are_taken_as_they_are(x: Tensor) -> None:
     look = Evidence(None, None, x, **{"activations/layer3": torch.arange(36.0).view(6, 3, 2)})
     assert list(look.activations) == ["layer3"] and "layer3" in look.activations and "layer1" not in look.activations

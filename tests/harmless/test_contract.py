@@ -13,7 +13,7 @@ from torch import Tensor
 
 from salientry import harmless
 from salientry.errors import UsageError
-from salientry.harmless import HARMLESS, TRAINED, TRANSFORMS, UNSEEN_KINDS, OneOf
+from salientry.harmless import HARMLESS, TRAINED, TRANSFORMS, UNSEEN_KINDS, OneOf, unchecked
 from salientry.keys import canonical, decode, encode
 from salientry.types import HarmlessChange
 
@@ -48,6 +48,19 @@ def test_gives_images_of_the_shape_and_touches_nothing(name: str, shape: tuple[i
     assert float(out.min()) >= 0 and float(out.max()) <= 1
     assert out.data_ptr() != x.data_ptr() and torch.equal(x, before[0]) and torch.equal(SEEDS, before[1])
     assert torch.equal(CHANGES[name](x, seeds=SEEDS), out)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_images_that_need_no_look_are_changed_alike(name: str, dtype: torch.dtype) -> None:
+    """Bit for bit, and twice; also what was kept from a call in inference mode can be differentiated through."""
+    x = torch.rand(N, 2, 7, 11, generator=torch.Generator().manual_seed(int(dtype == torch.float64))).to(dtype)
+    with torch.inference_mode():
+        first = unchecked(TRANSFORMS[name], x).clone()
+    here = x.clone().requires_grad_()
+    again = unchecked(TRANSFORMS[name], here)
+    assert torch.equal(first, TRANSFORMS[name](x, seeds=SEEDS)) and torch.equal(again, first) and again.dtype == dtype
+    assert float(torch.autograd.grad(again.sum(), here)[0].abs().sum()) > 0
 
 
 @EVERY
