@@ -28,22 +28,23 @@ def sampled(x: Tensor, change: Moving, *, mirror: bool) -> Tensor:
     """
     look = _table if x.shape[2] * x.shape[3] <= LARGE else _table.__wrapped__
     at, low, side = look(change, mirror, x.shape[2], x.shape[3], x.device, x.dtype)
-    upper_left, upper_right, lower_left, lower_right = x.flatten(2).index_select(2, at).view(*x.shape[:2], 4, *x.shape[2:]).unbind(2)
-    upper = upper_left * (1 - side) + upper_right * side
-    lower = lower_left * (1 - side) + lower_right * side
+    flat = x.flatten(2)
+    corners = [flat.gather(2, i.expand(*x.shape[:2], -1)).view(x.shape) for i in at]  # much faster than index_select here
+    upper = corners[0] * (1 - side) + corners[1] * side
+    lower = corners[2] * (1 - side) + corners[3] * side
     return upper * (1 - low) + lower * low
 
 
 @lru_cache(maxsize=32)
 def _table(change: Moving, mirror: bool, h: int, w: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Numbers (4 H W,) of the four pixels around each place, row by row of the image, and the weights (H, W) of the lower two and of
+    """Numbers (4, H W) of the four pixels around each place, row by row of the image, and the weights (H, W) of the lower two and of
     the right two. They are kept from call to call, so they are ordinary tensors in every mode.
     """
     with torch.inference_mode(False), torch.no_grad():
         rows, columns = (torch.arange(n, dtype=torch.float64, device=device) for n in (h, w))
         down, right = change.places(*torch.meshgrid(rows, columns, indexing="ij"))
         (top, bottom, low), (left, end, side) = _neighbours(down, h, mirror), _neighbours(right, w, mirror)
-        at = torch.stack([top * w + left, top * w + end, bottom * w + left, bottom * w + end]).flatten()
+        at = torch.stack([top * w + left, top * w + end, bottom * w + left, bottom * w + end]).flatten(1)
         return at, low.to(dtype), side.to(dtype)
 
 
