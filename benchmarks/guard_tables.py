@@ -27,11 +27,11 @@ def guard_sentence() -> str:
     every = [_percent(g["summary"]["every attack on an image found"][0]) for g in (own, second)]
     natural = [_percent(g["natural at 0.05"]["all"][0]) for g in (own, second)]
     return (
-        f"On CIFAR-10, fitted on {body['fitted on']:,} images (in brackets: given a second network too), it finds {both('mean at 5 %')} of the "
-        f"attacked images, a mean over {own['summary']['cells']} kinds of attack, at worst {both('worst at 5 %')}; all attacks on an image for "
-        f"{every[0]} ({every[1]}) of them. It flags {natural[0]} ({natural[1]}) of natural images, and at most "
-        f"{both('most extra flags on a harmless change')} more of any of {len(own['harmless'])} harmless changes. "
-        "[All numbers](docs/RESULTS.md#what-the-guard-finds). It is an alarm against attacks on the bare classifier; who knows it gets past."
+        f"On CIFAR-10, fitted on {body['fitted on']:,} images (in brackets: given a second network too), it finds "
+        f"{both('mean at 5 %')} of attacked images, a mean over {own['summary']['cells']} kinds, at worst {both('worst at 5 %')}; "
+        f"every attack on an image for {every[0]} ({every[1]}) of them. It flags {natural[0]} ({natural[1]}) of natural images, "
+        f"and at most {both('most extra flags on a harmless change')} more after any of {len(own['harmless'])} harmless changes. "
+        "[All numbers](docs/RESULTS.md#what-the-guard-finds). Whoever attacks the guard too gets past it."
     )
 
 
@@ -40,11 +40,11 @@ def guard_results() -> str:
     body = record()
     guards = body["guards"]
     lines = [
-        f"Made by `{body['command']}` on {body['date']}: salientry {body['salientry']}, torch {body['torch']}, {body['processor']}, one seed, one "
-        f"pair of nets. Fitted on {body['fitted on']:,} images of the role *detector_train*; all numbers are of the role *test*, which no part "
-        "has seen. Attacked images are 8-bit images (or such saved as JPEG) that fool a classifier that had the natural right; intervals (95 %, "
-        "Clopper and Pearson) are over images, given these nets. The threshold is for 5 %, of all naturals. "
-        "No guard was trained on an image saved as JPEG, and of the attacks below none at these settings.",
+        f"Made by `{body['command']}` on {body['date']}: salientry {body['salientry']}, torch {body['torch']}, {body['processor']}, "
+        f"one seed, one pair of nets. Fitted on {body['fitted on']:,} images of the role *detector_train*; all numbers are of the role "
+        "*test*, which no part has seen. Attacked images are 8-bit images (or such saved as JPEG) that fool a classifier that had the "
+        "natural right; intervals (95 %, Clopper and Pearson) are over images, given these nets. The threshold is for 5 %, of all "
+        "naturals. No guard was trained on an image saved as JPEG, and of the attacks below none at these settings.",
         "",
         *_table(
             ["", *(NAMES[n] for n in guards)],

@@ -203,7 +203,15 @@ def counted(said: claims.Verdicts, dataset: str, manner: tuple[str, str]) -> str
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"guard": guard_sentence, "good": good},
-    "docs/RESULTS.md": {"guard": guard_results, "results": results, "plot": plotted, "smoke": smoke, "settings": settings, "fast": fast, "whitebox": white_boxes},
+    "docs/RESULTS.md": {
+        "guard": guard_results,
+        "results": results,
+        "plot": plotted,
+        "smoke": smoke,
+        "settings": settings,
+        "fast": fast,
+        "whitebox": white_boxes,
+    },
 }
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .datasets.folder import Resize
-from .detectors import as_detector
+from .detectors import as_detector, may_need
 from .errors import UsageError, theirs
 from .evidence import MASKED, UNDER, Evidence, unders_in
 from .guard_card import Known, card_text, guard_card
@@ -203,7 +203,7 @@ class Guard(nn.Module):
         self.training = False
         for part in self._learnt().values():
             part.eval()
-        self._asked = _Asked(classifier, detector.needs, shape)  # type: ignore[arg-type]
+        self._asked = _Asked(classifier, may_need(detector), shape)
         self._second = None if second is None else _Asked(second, (), shape)
         self._spare: deque[_Nets] = deque()
 
@@ -278,7 +278,7 @@ class Guard(nn.Module):
             )
         if weights:
             with plainly(grad=False):
-                found = _Asked(asked.given, self.detector.needs, self.shape, warned=True)  # type: ignore[arg-type]
+                found = _Asked(asked.given, may_need(self.detector), self.shape, warned=True)
                 found.master.to(self.calibration.device)
             self._asked = found
 
@@ -304,7 +304,7 @@ class Guard(nn.Module):
     def components(self) -> tuple[str, ...]:
         """What the detector goes by, in words: of a fusion what each of its parts does."""
         asked: list[Any] = [d.settings for d in _members(self.detector) or [self.detector]]
-        if hasattr(asked[0], "columns"):
+        if len(asked) == 1 and hasattr(asked[0], "columns"):
             asked = list(asked[0].each)
         return tuple(getattr(d, "description", type(d).__name__) for d in asked)
 

@@ -3,6 +3,7 @@
 from ..paper_cnn import PaperCNN
 from ..types import Detector
 from ._cnn import FULL_RESOLUTION, REPLICA, SmallCNN
+from ._fitted import may_need
 from .black_share import BlackShare
 from .cascade import Cascade
 from .class_presence import ClassPresence
@@ -82,4 +83,5 @@ __all__ = [
     "SortedLogits",
     "TopLogits",
     "as_detector",
+    "may_need",
 ]

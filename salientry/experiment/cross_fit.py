@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..batches import Batch
+from ..detectors import may_need
 from ..learned import frozen
 from ..progress import ticking
 from ..rows import Rows
@@ -150,5 +151,5 @@ def _trained(
 def _scores(detector: Any, rows: Rows, settings: Any, classifier: nn.Module | None) -> NDArray[Any]:
     """(n,) scores of stored images."""
     with frozen(detector, classifier), torch.no_grad():
-        found = [detector(evidence_of(Batch(rows, at), detector.needs, classifier)) for at in batch_rows(rows)]
+        found = [detector(evidence_of(Batch(rows, at), may_need(detector), classifier)) for at in batch_rows(rows)]
     return np.asarray(torch.cat(found).cpu().numpy()) if found else np.zeros(0, np.float32)

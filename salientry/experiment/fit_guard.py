@@ -19,7 +19,7 @@ from torch import nn
 
 from ..datasets import Arrays
 from ..datasets.folder import Resize
-from ..detectors import DETECTORS, ExternalDetector, as_detector
+from ..detectors import DETECTORS, ExternalDetector, as_detector, may_need
 from ..errors import UsageError, theirs
 from ..evidence import FROM_SALIENCY, SECOND, Evidence
 from ..guard import Guard
@@ -333,7 +333,7 @@ def _assembled(task: _Task, parts: Parts, chosen: Handle, calibrated: Handle, sc
     shape = Shape(task.shape[0], task.shape[1], task.shape[2], task.seen.classes)
     net = None if saliency_model is None else run.get(saliency_model)
     scores = scores_of(frozen, natural_set("calibration"))
-    asked = task.second if SECOND in fitted.needs else None
+    asked = task.second if SECOND in may_need(fitted) else None
     return Guard(task.classifier, net, fitted, threshold, parts.level, scores, shape, resize, second=asked)
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..attacks import Mixture
 from ..controls import Transplant
-from ..detectors import LearnedFusion
+from ..detectors import Cascade, LearnedFusion
 from ..errors import AttackTooWeak, MapCheckFailed, UsageError
 from ..evidence import FROM_SALIENCY, unders_in
 from ..harmless import HARMLESS, JPEG, TRAINED, OneOf, WebP
@@ -299,11 +299,13 @@ def title_of(attack: Any) -> str:
 
 def called(detector: Any) -> str:
     """What a candidate is called where it is chosen: a fusion by what it looks at."""
-    return str(detector.description) if isinstance(detector, LearnedFusion) else name_of(detector)
+    return str(detector.description) if isinstance(detector, LearnedFusion | Cascade) else name_of(detector)
 
 
 def passes_of(detector: Any) -> int:
     """Images that networks see for each image that is judged, the classifier's own pass among them; a map counts as five."""
+    if isinstance(detector, Cascade):
+        return passes_of(detector.first) + round(detector.share * passes_of(detector.second))
     needs = detector.needs
     return 1 + len(unders_in(needs)) + ("second_logits" in needs) + 5 * bool(needs & FROM_SALIENCY) + 5 * ("classifier" in needs)
 

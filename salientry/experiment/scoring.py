@@ -12,6 +12,7 @@ from torch import nn
 
 from ..batches import DEVICE, Batch
 from ..calibration import pac_threshold, warn_if_small
+from ..detectors import may_need
 from ..errors import UsageError
 from ..learned import frozen
 from ..progress import ticking
@@ -108,7 +109,7 @@ def _names(sets: list[Rows]) -> list[str]:
 def _shown(detector: Any, rows: Rows, classifier: nn.Module | None) -> NDArray[Any]:
     """(N,) scores of images, a batch at a time."""
     pieces = batch_rows(rows)
-    scores = [detector(evidence_of(Batch(rows, at), detector.needs, classifier)) for at in ticking(pieces, len(pieces))]
+    scores = [detector(evidence_of(Batch(rows, at), may_need(detector), classifier)) for at in ticking(pieces, len(pieces))]
     return np.asarray(torch.cat(scores).cpu().numpy())
 
 
