@@ -31,7 +31,7 @@ def guard_sentence() -> str:
         f"{both('mean at 5 %')} of attacked images, a mean over {own['summary']['cells']} kinds, at worst {both('worst at 5 %')}; "
         f"every attack on an image for {every[0]} ({every[1]}) of them. It flags {natural[0]} ({natural[1]}) of natural images, "
         f"and at most {both('most extra flags on a harmless change')} more after any of {len(own['harmless'])} harmless changes. "
-        "[All numbers](docs/RESULTS.md#what-the-guard-finds). Whoever attacks the guard too gets past it."
+        "[All numbers](docs/RESULTS.md#what-the-guard-finds)."
     )
 
 

@@ -74,14 +74,13 @@ def good() -> str:
             f"{found['SPD']} (SPD) of {n} attacked images; the simplest baseline, the gap between the classifier's two largest logits, "
             f"finds {found['Margin2']} and does not react to harmless noise.",
             f"- What finds more, the fusion of all detectors ({found['fusion']}) and an image detector ({found['ID+']}), also flags "
-            f"{noise['fusion']} and {noise['ID+']} more of the natural images once they carry harmless noise: largely a noise alarm.",
+            f"{noise['fusion']} and {noise['ID+']} more natural images once they carry harmless noise: largely a noise alarm.",
             f"- **Limits:** an attacker who also has the guard got past each of {len(passed)} detectors with all {images} images they "
             f"tried (changes of at most 8/255); on MNIST just counting black pixels finds {_percent(black)} of C&W's images, so "
             "digits prove little; and the guaranteed false-positive rate holds for images like those it was calibrated on, not for others.",
             "",
-            f"Two shares are the least and the most of {seeds} seeds. Made by "
-            f"`{cifar.run['command']}` and `{white.run['command']}` (MNIST: `{mnist.run['command']}`); every number with its 95 % "
-            "interval, over images, given these nets: [docs/RESULTS.md](docs/RESULTS.md#the-readmes-plot).",
+            f"Least and most of {seeds} seeds, by `{cifar.run['command']}` and `{white.run['command']}` (MNIST: `{mnist.run['command']}`); "
+            "[all numbers with intervals](docs/RESULTS.md#the-readmes-plot).",
         ]
     )
 
