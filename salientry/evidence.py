@@ -128,15 +128,24 @@ class Evidence:
 
     @property
     def activations(self) -> Mapping[str, Pooled]:
-        """What layers give, by name."""
-        known = [n.removeprefix(LAYER) for n in self._parts if n.startswith(LAYER)]
-        names = known if self.classifier is None else [*dict.fromkeys([*self._usual, *known])]
-        return Activations(names, lambda name: getattr(self, LAYER + name))
+        """What layers give, by name, in the names' order, as where evidence is stored; of layers that take part in the pass, where all
+        usual ones were asked for.
+        """
+        if self.classifier is not None and "activations" in self.needs and not self._layers_known():
+            self._pass("logits")
+        names = set(self._layers_known())
+        if self.classifier is not None and "activations" not in self.needs:
+            names |= set(self._usual)
+        return Activations(sorted(names), lambda name: getattr(self, LAYER + name))
 
     @cached_property
     def _usual(self) -> list[str]:
         """The classifier's usual layers."""
         return [] if self.classifier is None else usual_layers(self.classifier)
+
+    def _layers_known(self) -> list[str]:
+        """Names of the layers whose activations are known."""
+        return [n.removeprefix(LAYER) for n in self._parts if n.startswith(LAYER)]
 
     def detached(self) -> Evidence:
         """The same out of the image's graph."""

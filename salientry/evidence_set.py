@@ -82,7 +82,9 @@ class EvidenceSet:
     @property
     def activations(self) -> Mapping[str, Pooled]:
         """What layers give, by name."""
-        return Activations([n.removeprefix(LAYER) for n in self._parts if n.startswith(LAYER)], lambda name: getattr(self, LAYER + name))
+        return Activations(
+            sorted(n.removeprefix(LAYER) for n in self._parts if n.startswith(LAYER)), lambda name: getattr(self, LAYER + name)
+        )
 
     @property
     def labels(self) -> Tensor:

@@ -27,7 +27,7 @@ from ..examples import FEW
 SHAPE = Shape(1, 12, 12, 5)
 SETTINGS = Cascade(
     LearnedFusion((TopLogits(), Consistency(("blur",))), head=FEW),
-    LearnedFusion((TopLogits(), Consistency(("blur", "shift", "rotation"))), (LayerStatistics(("0", "3")),), FEW),
+    LearnedFusion((TopLogits(), Consistency(("blur", "shift", "rotation"))), (LayerStatistics(("0", "3")),), head=FEW),
 )
 
 
@@ -148,7 +148,7 @@ class Images(nn.Module):
 def test_the_classifier_sees_no_more_than_it_must(layers: bool) -> None:
     names = ("net.0", "net.3")
     apart = (LayerStatistics(names),) if layers else ()
-    settings = Cascade(SETTINGS.first, LearnedFusion(SETTINGS.second.members, apart, FEW))
+    settings = Cascade(SETTINGS.first, LearnedFusion(SETTINGS.second.members, apart, head=FEW))
     counting = Images(network())
     made = EvidenceSet.of(_all_parts(counting, settings, 0.0), _all_parts(counting, settings, 0.3))
     detector: Any = settings.fit(made, made.labels, seed=0)

@@ -28,6 +28,7 @@ from salientry.datasets import Arrays
 from salientry.detectors import (
     ID,
     SPD,
+    Cascade,
     Consistency,
     HighFrequency,
     LayerStatistics,
@@ -864,3 +865,39 @@ def test_a_second_network_is_asked_and_known_again(
         fit_guard(classifier, *naturals, detector=wanted)
     with pytest.raises(UsageError, match=r"must give \(N, 4\) logits, as the classifier does; found \(2, 9\)"):
         fit_guard(classifier, *naturals, detector=wanted, second=Padded(classifier, 9))
+
+
+class Odd(nn.Module):
+    """Layers whose names are not in the order of the alphabet, and one that no image passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second, self.first, self.unused = nn.Conv2d(1, 6, 3, 2, 1), nn.Conv2d(6, 5, 3, 2, 1), nn.Linear(3, 3)
+        self.answer = nn.Linear(80, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.answer(self.first(self.second(x - 0.5).relu()).relu().flatten(1))
+        return z
+
+
+@pytest.mark.filterwarnings("ignore:.*calibration images")
+def test_a_guard_scores_images_as_it_was_calibrated_on_them(naturals: tuple[Tensor, Tensor]) -> None:
+    """What is read where evidence is stored and in front of the classifier is the same, in the same order, also of layers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = Odd()
+        x, y = quadrants(800, seed=99)
+        steps = torch.optim.Adam(net.parameters(), 3e-3)
+        for _ in range(15):
+            for at in torch.randperm(len(x)).split(50):
+                steps.zero_grad()
+                F.cross_entropy(net(x[at]), y[at]).backward()
+                steps.step()
+    members = (TopLogits(), Consistency(LIGHT))
+    detector = [LearnedFusion(members, (LayerStatistics(),), head=HEAD), Cascade(TopLogits(HEAD), LearnedFusion(members, head=HEAD))]
+    for d in detector:
+        guard = fit_guard(net, *naturals, detector=d, attacks=(DeepFool(),))
+        scores = guard(naturals[0]).score
+        nearest = (guard.calibration[:, None] - scores[None]).abs().amin(1)
+        assert float(nearest.max()) < 1e-3 * float(guard.calibration.std()), "each calibration score is one of these images'"
+        assert float((scores > guard.threshold).float().mean()) < 0.12
