@@ -77,7 +77,7 @@ def good() -> str:
             f"{noise['fusion']} and {noise['ID+']} more natural images once they carry harmless noise: largely a noise alarm.",
             f"- **Limits:** an attacker who also has the guard got past each of {len(passed)} detectors with all {images} images they "
             f"tried (changes of at most 8/255); on MNIST just counting black pixels finds {_percent(black)} of C&W's images, so "
-            "digits prove little; and the guaranteed false-positive rate holds for images like those it was calibrated on, not for others.",
+            "digits prove little.",
             "",
             f"Least and most of {seeds} seeds, by `{cifar.run['command']}` and `{white.run['command']}` (MNIST: `{mnist.run['command']}`); "
             "[all numbers with intervals](docs/RESULTS.md#the-readmes-plot).",
