@@ -216,7 +216,7 @@ def test_the_readmes_numbers_and_plot_are_those_of_the_scores() -> None:
         ("fusion", "found", "the fusion of all detectors ({})"),
         ("ID+", "found", "an image detector ({})"),
         ("fusion", "noise", "also flags {} and"),
-        ("ID+", "noise", "and {} more of the natural images"),
+        ("ID+", "noise", "and {} more natural images"),
     ):
         low, high = (f"{100 * end(share[d][kind]):.0f}" for end in (min, max))
         assert words.format(f"{low} %" if low == high else f"{low} to {high} %") in sentences, (d, kind)
