@@ -221,7 +221,7 @@ def test_the_readmes_numbers_and_plot_are_those_of_the_scores() -> None:
         low, high = (f"{100 * end(share[d][kind]):.0f}" for end in (min, max))
         assert words.format(f"{low} %" if low == high else f"{low} to {high} %") in sentences, (d, kind)
     assert {len(s["found"]) for d, s in share.items() if d in ("SPD", "SMD", "ID+", "fusion")} == {3}
-    assert "the least and the most of 3 seeds" in sentences
+    assert "Least and most of 3 seeds" in sentences
     assert np.abs(share["Margin2"]["noise"]).max() < 0.01, "it does not react to harmless noise"
     labels = records.labels
     attacked = [records.images[f"strict/test/{a}"]["evaluated"] for a in labels]
