@@ -146,7 +146,8 @@ def _why(candidates: list[JSON]) -> str:
         return f"each of the {len(candidates)} that were tried flags a harmless change too often, and it does so least"
     others = f" ({dropped} with too many flags on a harmless change, which are not chosen)" if dropped else ""
     return (
-        f"of {len(candidates)} that were tried{others} it finds most of what was left out of its training, each kind of attack in turn, "
+        f"of {len(candidates)} that were tried{others} it finds most on images that were left out, "
+        "of kinds of attack that were left out too and of kinds that were not, "
         "or nearly as much as the best one with fewer passes of the networks"
     )
 
@@ -263,7 +264,11 @@ def _candidates_table(candidates: list[JSON]) -> list[str]:
         for c in candidates
     ]
     heads = ["tried", "passes an image", "found on average", "found of the worst", "extra flags on a harmless change, at least"]
-    return ["On training images, each kind of attack left out of its training in turn:", "", *_table(heads, rows)]
+    return [
+        "On images left out of its training in turn, over kinds of attack that were left out too and kinds that were not:",
+        "",
+        *_table(heads, rows),
+    ]
 
 
 def _attacks_table(attacks: list[JSON]) -> list[str]:
