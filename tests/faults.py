@@ -122,7 +122,11 @@ PROTOCOL = (
         "test_protocol.py",
     ),
     _fault(
-        "budget attacks are rounded away from the natural", "protocol.py", ".trunc().clamp(-int", ".ceil().clamp(-int", "test_protocol.py"
+        "budget attacks are rounded away from the natural",
+        "protocol.py",
+        ".trunc().clamp(-limit",
+        ".ceil().clamp(-limit",
+        "test_protocol.py",
     ),
     _fault(
         "attacks that failed count", "protocol.py", "return right & changed & in_budget", "return right & in_budget", "test_protocol.py"
@@ -141,7 +145,7 @@ PROTOCOL = (
         "right if is_control",
         "test_protocol.py",
     ),
-    _fault("every role begins one image early", "protocol.py", "start += wanted[r]", "start += wanted[r] - 1", "test_protocol.py"),
+    _fault("every role begins one image early", "protocol.py", "start += size", "start += size - 1", "test_protocol.py"),
     _fault("one image may have two roles", "protocol.py", "if (count > 1).any():", "if (count > 2).any():", "test_protocol.py"),
     _fault(
         "rows of the next role are taken",

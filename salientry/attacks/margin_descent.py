@@ -72,7 +72,7 @@ class MarginDescent:
                 margin = z.gather(1, y[active][:, None])[:, 0] - z.masked_fill(own, float("-inf")).amax(1)
                 total = margin.sum()
             left = margin.detach() + confidence[active]
-            stay = left > 0
+            stay = (left > 0) | (margin.detach() >= 0)  # an image on the boundary itself does not fool
             if not bool(stay.any()):
                 break
             (gradient,) = torch.autograd.grad(total, here)

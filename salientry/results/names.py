@@ -6,7 +6,7 @@ from typing import Any
 
 from ..renamed import DETECTORS, KINDS, ROLES
 
-TITLES = {"IDPlus": "ID+", "Fused": "fusion"}
+TITLES = {"IDPlus": "ID+", "Fused": "fusion", "LearnedFusion": "learned fusion", "Cascade": "cascade"}
 ORDINARY = ("paired", "replica", "all", "trunk", "all 6n")  # the other training schemes are controls, and fusions without a part
 NATURAL = "any/test/natural"
 ATTACKS: dict[str, dict[str, Any]] = {  # what older records do not say of their attacks: today's classes say it
