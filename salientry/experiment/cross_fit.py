@@ -9,19 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..batches import Batch
-from ..detectors import may_need
 from ..learned import frozen
 from ..progress import ticking
+from ..protocol import GUARD
 from ..rows import Rows
 from .handles import Found, step
-from .scoring import set_name
-from .steps import batch_rows
-from .stored_evidence import StoredEvidence, StoredPairs, evidence_of, stored_set
+from .scoring import scores_of_rows, set_name
+from .steps import fit_detector
 
 NATURAL, SEEN = "natural", "trained on, "  # names of p-values; the second before a set's name
-
-
 NONE = -1  # no kind of attack is left out
 
 
@@ -103,8 +99,7 @@ def cross_fit(
     for k, kind in ticking(plans, len(plans)):
         mine, others = fold == k, [drawn_of(a) != kind for a in attacked]
         detector = _trained(natural, attacked, harmless, settings, classifier, training, ~mine, others, seed)
-        here = np.flatnonzero(mine)
-        scores = _scores(detector, natural.take(here), settings, classifier)
+        scores = _scores(detector, natural.take(np.flatnonzero(mine)), classifier)
         ranked = np.sort(scores)
         todo: list[tuple[str, Rows, NDArray[np.bool_]]] = [(NATURAL, natural, np.ones(len(natural), bool))]
         if kind == NONE:
@@ -115,7 +110,7 @@ def cross_fit(
         for name, rows, counts in todo:
             at = np.flatnonzero(mine & counts)
             if len(at):
-                found = scores if name == NATURAL else _scores(detector, rows.take(at), settings, classifier)
+                found = scores if name == NATURAL else _scores(detector, rows.take(at), classifier)
                 above = len(ranked) - np.searchsorted(ranked, found)
                 sums[name][at] += (above + (name != NATURAL)) / (len(ranked) + (name != NATURAL))
                 times[name][at] += 1
@@ -134,22 +129,14 @@ def _trained(
     seed: int,
 ) -> nn.Module:
     """The detector, trained on some of the images and some of the attacks."""
-    here, needs = natural.take(np.flatnonzero(keep)), settings.needs
     twins = [kept(a, keep, o) for a, o in zip(attacked, others, strict=True)]
-    pairs = StoredPairs(here, twins, settings, [], True, mixture="all")
-    beside = {
-        "naturals": [here] if "naturals" in needs else [],
-        "copies": [stayed(h, keep) for h in harmless] if "copies" in needs else [],
-        "training": [training] if training is not None else [],
-    }
-    given = {name: stored_set(rows, needs) for name, rows in beside.items() if rows}
-    evidence = StoredEvidence(pairs, needs, classifier=classifier, **given)
-    found: nn.Module = settings.fit(evidence, evidence.labels, seed=seed)
+    copies = [stayed(h, keep) for h in harmless] if "copies" in settings.needs else None
+    given = {"training": training, "copies": copies, "classifier": classifier, "mixture": "all", "seed": seed}
+    found: nn.Module = fit_detector.function(natural.take(np.flatnonzero(keep)), twins, settings, GUARD, **given)
     return found
 
 
-def _scores(detector: Any, rows: Rows, settings: Any, classifier: nn.Module | None) -> NDArray[Any]:
+def _scores(detector: nn.Module, rows: Rows, classifier: nn.Module | None) -> NDArray[Any]:
     """(n,) scores of stored images."""
     with frozen(detector, classifier), torch.no_grad():
-        found = [detector(evidence_of(Batch(rows, at), may_need(detector), classifier)) for at in batch_rows(rows)]
-    return np.asarray(torch.cat(found).cpu().numpy()) if found else np.zeros(0, np.float32)
+        return scores_of_rows(detector, rows, classifier)

@@ -72,9 +72,9 @@ def fit_guard(
 
     Without further words it compares the classifier's answers to the image and to the image changed a little: fusions of such numbers are
     trained on attacks of random sizes, norms and confidences, and on harmless changes that are not to be flagged (noise, JPEG, blur ...);
-    kept is what finds most of attacks that it was not trained on, each left out in turn, without flagging harmless changes. Only then are
-    the calibration images read. How good the guard is, is measured on images that had no part in any of this; ``print(guard)`` says
-    it. What cannot be built from these images is left out with a warning.
+    kept is what finds most on images left out, of attacks left out of training in turn and of others, without flagging harmless changes.
+    Only then are the calibration images read. How good the guard is, is measured on images that had no part in any of this;
+    ``print(guard)`` says it. What cannot be built from these images is left out with a warning.
 
     Args:
         classifier: an ``nn.Module``, images (N, C, H, W) in [0, 1] to logits; wrap it in ``External`` if its input
@@ -114,18 +114,18 @@ def fit_guard(
     Example:
         >>> guard = salientry.fit_guard(my_model, images, labels)    # doctest: +SKIP
     """
-    _check(classifier, second, attacks, saliency, level=level, promise=promise, effort=effort, maps=on_failed_maps, resize=resize)
-    if workers is not None and workers < 1:
-        raise UsageError(f"workers must be 1 or more; found {workers}")
+    words = {"promise": promise, "effort": effort, "maps": on_failed_maps, "resize": resize}
+    _check(classifier, second, attacks, saliency, level=level, workers=workers, **words)
     with tempfile.TemporaryDirectory() as scratch, FitProgress(progress) as bar, _alike(classifier):
         task = _Task.of(classifier, second, *taken(images, labels, Path(scratch)), bar)
         wanted = task.wanted(detector, effort)
         run = Run(store or scratch, seed=seed, device=str(device_of(classifier)))
-        parts = task.parts(run, wanted, attacks, level, groups, effort, correct=promise == "correct")
-        if parts.roles.train:
-            train = task.data(run, parts.roles, groups)["train"]
-            parts.check_classes(run.get(train).column("label"), task.seen.classes)
-            parts.draw(train, saliency or default_saliency(min(task.shape[1:]), parts.roles.train), on_failed_maps)
+        roles = task.roles(wanted, level)
+        data = task.data(run, roles, groups)
+        parts = task.parts(run, data, roles, wanted, attacks, level, effort, correct=promise == "correct")
+        if roles.train:
+            parts.check_classes(run.get(data["train"]).column("label"), task.seen.classes)
+            parts.draw(data["train"], saliency or default_saliency(min(task.shape[1:]), roles.train), on_failed_maps)
         engine = _Engine(parts, bar, workers, _seconds(task.net, task.images), task.pixels)
         return _assembled(task, parts, *_computed(parts, engine, on_failed_maps), resize)
 
@@ -189,10 +189,14 @@ class _Task:
         classes = None if int(self.labels.max()) + 1 == self.seen.classes else self.seen.classes
         return run.dataset(Arrays(self.pixels, self.labels, roles, classes, groups=_groups(groups, len(self.pixels))))
 
-    def parts(self, run: Run, wanted: list[Any], attacks: Any, level: float, groups: Any, effort: Effort, correct: bool) -> Parts:
+    def roles(self, wanted: list[Any], level: float) -> Roles:
+        """How many images learn, calibrate, and say how good it is."""
+        return shares(len(self.pixels), level, any(d.needs & (FROM_SALIENCY | {"training"}) for d in wanted))
+
+    def parts(
+        self, run: Run, data: Handle, roles: Roles, wanted: list[Any], attacks: Any, level: float, effort: Effort, correct: bool
+    ) -> Parts:
         """What there is to build a guard from."""
-        roles = shares(len(self.pixels), level, any(d.needs & (FROM_SALIENCY | {"training"}) for d in wanted))
-        data = self.data(run, roles, groups)
         f = run.given(self.net, digest(fingerprint(self.net), _answers(self.net, self.images)), "yours")
         natural = {role: run.do(classify, data[role], f) for role in ROLES if getattr(roles, role)}
         image_sets = ImageSets(run, f, natural, second=_second(run, self.second, self.seen.classes, self.images))
@@ -351,6 +355,8 @@ def _check(classifier: nn.Module, second: Any, attacks: Any, saliency: Any, **wo
     one_of("effort", words["effort"], EFFORTS)
     if not 0 < words["level"] < 1:
         raise UsageError(f"a false-positive rate lies strictly between 0 and 1; found {words['level']!r}")
+    if words["workers"] is not None and words["workers"] < 1:
+        raise UsageError(f"workers must be 1 or more; found {words['workers']}")
 
 
 def _named(detector: Any) -> Any:

@@ -92,7 +92,7 @@ def score(
             columns = {name: [scores_of(part, name) for part in parts] for name in names}
             found = {name: _combined(detector, c, len(c[0]) if sets is None else BATCH) for name, c in columns.items()}
         elif sets is not None:
-            found = {name: _shown(detector, rows, classifier) for name, rows in zip(_names(sets), sets, strict=True)}
+            found = {n: scores_of_rows(detector, rows, classifier, ticked=True) for n, rows in zip(_names(sets), sets, strict=True)}
         else:
             raise UsageError("nothing to score: neither image sets nor the scores of a fusion's parts were given")
     return Found(None if protocol is None else thresholds_of(scores_of(found, natural_set("calibration")), protocol), found)
@@ -106,11 +106,11 @@ def _names(sets: list[Rows]) -> list[str]:
     return names
 
 
-def _shown(detector: Any, rows: Rows, classifier: nn.Module | None) -> NDArray[Any]:
-    """(N,) scores of images, a batch at a time."""
-    pieces = batch_rows(rows)
-    scores = [detector(evidence_of(Batch(rows, at), may_need(detector), classifier)) for at in ticking(pieces, len(pieces))]
-    return np.asarray(torch.cat(scores).cpu().numpy())
+def scores_of_rows(detector: Any, rows: Rows, classifier: nn.Module | None, ticked: bool = False) -> NDArray[Any]:
+    """(N,) scores of stored images, a batch at a time; ``ticked``: its progress is the step's. The caller sees to modes and gradients."""
+    pieces, needs = batch_rows(rows), may_need(detector)
+    each = ticking(pieces, len(pieces)) if ticked else pieces
+    return np.asarray(torch.cat([detector(evidence_of(Batch(rows, at), needs, classifier)) for at in each]).cpu().numpy())
 
 
 def _combined(fusion: Any, columns: list[NDArray[Any]], at_once: int) -> NDArray[Any]:
