@@ -3,8 +3,9 @@
 ::
 
     salientry plan paper dataset=cifar10 part=nets          # what it costs on this machine
-    salientry run paper dataset=cifar10 part=nets           # classifier, saliency model; accuracy
-    salientry run paper dataset=cifar10 part=attacks attack=fgsm
+    salientry run paper dataset=cifar10 part=attacks test=500   # the classifier, attacked: accuracy, success, norms
+    salientry run paper dataset=cifar10 part=nets           # the saliency model
+    salientry run paper dataset=cifar10 part=maps attack=fgsm
     salientry run paper dataset=cifar10 part=grid attack=fgsm pairs=2000 --device cuda
     salientry run paper dataset=cifar10 part=confidence test=200 pairs=2000
 
@@ -18,7 +19,7 @@ Result:    not recorded yet
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..attacks import BIM, FGSM, JSMA, MIM, CarliniWagner, DeepFool
@@ -39,13 +40,14 @@ from ..experiment.strength import gradient_sizes, strong_enough
 from ..paper_cnn import ASSIRA_NET, CIFAR10_NET, MNIST_NET, PaperCNN
 from ..protocol import PUBLISHED, STRICT, EvaluationProtocol
 from ..protocol import REPLICA as UNPAIRED
-from ..saliency import Eq2, Gradient, MarginLoss, SimpleClassifier, UNet
+from ..saliency import Gradient, UNet
+from ..saliency.paper_settings import PAPER_ASSIRA, PAPER_CIFAR10, PAPER_MNIST, variants
 from ..store import one_of
 from ..types import Roles, Shape
 from .paper_cost import Cost
 
-PARTS = ("nets", "attacks", "grid", "combined", "confidence")
-LOSSES: dict[str, Eq2 | MarginLoss] = {"margin": MarginLoss(), "eq2": Eq2()}
+PARTS = ("attacks", "nets", "maps", "grid", "combined", "confidence")
+SLICED = ("attacks", "maps", "grid")  # by attack
 SHOWN, FEW = 500, 200  # images on which maps are checked; that tell how a detector trained
 
 
@@ -57,19 +59,22 @@ class PaperConfig:
         data: with the standard split: the classifier is trained on *train* and *validation* together, as the paper re-trains it.
         shape: of its images.
         net: the classifier, and every detector's head.
-        scales: how often the saliency model's encoder halves the image.
+        unet: the saliency model, under the paper's formula.
         attacks: as printed in Figure 4, by the names of ``ATTACKS``; ``deepfool2`` stops after two steps, as printed too.
     """
 
     data: Any
     shape: Shape
     net: PaperCNN
-    scales: int
+    unet: UNet
     attacks: dict[str, Any]
 
-    def saliency(self, loss: str, base: int) -> UNet:
-        """The saliency model under one of the ``LOSSES``."""
-        return UNet(SimpleClassifier(base=base, scales=self.scales), LOSSES[loss])
+    def saliency(self, loss: str = "margin", base: int = 0) -> UNet:
+        """One of the :func:`~salientry.saliency.paper_settings.variants`, with ``base`` channels at full resolution; 0: its own number."""
+        known = variants(self.unet)
+        one_of("loss", loss, list(known))
+        found = known[loss]
+        return replace(found, encoder=replace(found.encoder, base=base)) if base else found
 
     @property
     def grid(self) -> tuple[Any, ...]:
@@ -84,10 +89,10 @@ def _attacks(eps: float, budget: tuple[float, float], theta: float) -> dict[str,
 
 STANDARD = _attacks(0.2, (0.15, 0.015), 0.05)
 CONFIGS = {
-    "mnist": PaperConfig(MNIST(Roles(54_000, 0, 6_000, 5_000, 5_000)), Shape(1, 28, 28, 10), MNIST_NET, 2, STANDARD),
-    "cifar10": PaperConfig(CIFAR10(Roles(45_000, 0, 5_000, 5_000, 5_000)), Shape(3, 32, 32, 10), CIFAR10_NET, 3, STANDARD),
+    "mnist": PaperConfig(MNIST(Roles(54_000, 0, 6_000, 5_000, 5_000)), Shape(1, 28, 28, 10), MNIST_NET, PAPER_MNIST, STANDARD),
+    "cifar10": PaperConfig(CIFAR10(Roles(45_000, 0, 5_000, 5_000, 5_000)), Shape(3, 32, 32, 10), CIFAR10_NET, PAPER_CIFAR10, STANDARD),
     "assira": PaperConfig(
-        ASSIRA(Roles(2_133, 0, 237, 315, 315)), Shape(3, 112, 112, 2), ASSIRA_NET, 3, _attacks(0.025, (0.025, 0.0025), 0.025)
+        ASSIRA(Roles(2_133, 0, 237, 315, 315)), Shape(3, 112, 112, 2), ASSIRA_NET, PAPER_ASSIRA, _attacks(0.025, (0.025, 0.0025), 0.025)
     ),
 }
 
@@ -95,41 +100,42 @@ CONFIGS = {
 def paper(
     run: Run,
     dataset: str = "cifar10",
-    part: str = "nets",
+    part: str = "attacks",
     attack: str = "",
     seeds: int = 1,
     pairs: int = 0,
     test: int = 0,
     loss: str = "margin",
-    base: int = 32,
+    base: int = 0,
 ) -> Outputs:
     """One part of the paper's experiment at its own size.
 
     Args:
         run: where it is written down.
         dataset: ``mnist``, ``cifar10`` or ``assira``.
-        part: ``nets``: the classifier and the saliency model. ``attacks``: images attacked as printed, and how far maps move. ``grid``:
-            SMD, SPD, ID and JSD with the classifier's own architecture, trained on one attack, unpaired, tested on six. ``combined``:
+        part: ``attacks``: the classifier, and images attacked as printed; no saliency model. ``nets``: the classifier and the saliency
+            model. ``maps``: how far the maps of attacked images move, and pictures. ``grid``: SMD, SPD, ID and JSD with the classifier's
+            own architecture, trained on one attack, unpaired, tested on six. ``combined``:
             the same, trained on all six (Table 6): each image attacked once, and, beside it, all adversarials of all six. ``confidence``:
             C&W at confidence 0 to 20 against detectors that were trained on it at 0, strict.
-        attack: a name of that data set's attacks; of ``attacks`` and ``grid`` that one alone, in a slice by itself; empty: all.
+        attack: a name of that data set's attacks; of ``attacks``, ``maps`` and ``grid`` that one alone, in a slice by itself; empty: all.
         seeds: repetitions of each detector; the paper does not say how many it has.
         pairs: training images that are attacked for the detectors; 0: all of them, as in the paper.
         test: test images; 0: all.
-        loss: of the saliency model: ``margin`` (what the code that the paper adapts computes) or ``eq2`` (the paper's formula with
-            the published weights).
-        base: channels of the saliency model at full resolution.
+        loss: of the saliency model: ``margin`` (what the code that the paper adapts computes), ``eq2`` (the paper's formula with the
+            published weights) or another of its :func:`~salientry.saliency.paper_settings.variants`, such as ``"margin, instance"``.
+        base: channels of the saliency model at full resolution; 0: 32, and on ASSIRA 64.
 
     Raises:
         UsageError: for another data set, part, attack or loss, or numbers of images that cannot be.
     """
-    for kind, name, known in (("data set", dataset, CONFIGS), ("part", part, PARTS), ("loss", loss, LOSSES)):
-        one_of(kind, name, list(known))
+    for kind, name, known in (("data set", dataset, list(CONFIGS)), ("part", part, list(PARTS))):
+        one_of(kind, name, known)
     config = CONFIGS[dataset]
     if attack:
         one_of("attack", attack, list(config.attacks))
-        if part not in ("attacks", "grid"):
-            raise UsageError(f"part={part} has no slice of one attack; attack= goes with part=attacks or part=grid")
+        if part not in SLICED:
+            raise UsageError(f"part={part} has no slice of one attack; attack= goes with {', '.join(f'part={p}' for p in SLICED)}")
     return build(run, config, part, attack, seeds, pairs, test, loss, base)
 
 
@@ -174,20 +180,21 @@ class PaperExperiment:
 
     def outputs(self, part: str, attack: str, loss: str, base: int) -> Outputs:
         """One part."""
-        config, of_nets = self.config, part in ("nets", "attacks")
-        saliency, learnt_from = config.saliency(loss, base), min(self.pairs, SHOWN) if of_nets else self.pairs
-        found, image_sets, variant = self.prepared(saliency, learnt_from, calibrated=part == "confidence")
-        if part in ("nets", "attacks", "confidence"):
+        config, attacks = self.config, (self.config.attacks[attack],) if attack else tuple(self.config.attacks.values())
+        saliency = config.saliency(loss, base)
+        learnt_from = self.pairs if part in ("grid", "combined", "confidence") else min(self.pairs, SHOWN)
+        found, image_sets, variant = self.prepared(None if part == "attacks" else saliency, learnt_from, calibrated=part == "confidence")
+        if part in ("attacks", "nets", "maps", "confidence"):
             found.sets += image_sets.natural.values()  # no detector's scores bring them
-        if part == "nets":
-            return found
         if part == "attacks":
-            self.attack(image_sets, variant, (config.attacks[attack],) if attack else tuple(config.attacks.values()), found)
+            self.attack(image_sets, attacks, found)
+        elif part == "maps":
+            self.draw(image_sets, variant, attacks, found)
         elif part == "confidence":
             detectors = (Margin(), SMD(config.net), SecondNet())
             found.confidence.append(confidence_sweep(image_sets, config.attacks["cw"], detectors, STRICT, variant).rates)
-        else:
-            chosen = (config.attacks[attack],) if attack else config.grid
+        elif part != "nets":
+            chosen = attacks if attack else config.grid
             combined = [TrainingSet(config.grid, "combined"), TrainingSet(config.grid, "combined", mixture="all")]
             for training in combined if part == "combined" else [TrainingSet((a,)) for a in chosen]:
                 self.detect(image_sets, variant, training, found)
@@ -213,7 +220,7 @@ class PaperExperiment:
         natural["detector_train"] = run.do(reuse_split, seen, "detector_train")
         natural["calibration"] = run.do(classify, images["calibration"], f) if calibrated else run.do(reuse_split, held, "calibration")
         found = Outputs(classifier=f, compact=True, class_names=getattr(self.config.data, "class_names", ()))
-        found.expected = self.expected(saliency or self.config.saliency("margin", 32))
+        found.expected = self.expected(saliency or self.config.saliency())
         if saliency is not None:
             s = run.do(fit_saliency, everything, f, saliency, run.do(fit_encoder, everything, saliency.encoder))
             found.sanity.append(run.do(sanity, held, f, s))
@@ -248,13 +255,18 @@ class PaperExperiment:
         for baseline in (Margin(), Margin2()):
             yield baseline, PUBLISHED, 0
 
-    def attack(self, image_sets: ImageSets, variant: EvidenceVariant, attacks: tuple[Any, ...], found: Outputs) -> None:
-        """Success, norms, gradients, how far maps move, pictures."""
+    def attack(self, image_sets: ImageSets, attacks: tuple[Any, ...], found: Outputs) -> None:
+        """Success, norms, gradients."""
+        run, attacked = self.run, [image_sets.attacked(a, "test", PUBLISHED) for a in attacks]
+        found.sets += attacked
+        found.strength += [run.do(strong_enough, images, 0.0) for images in attacked]
+        found.gradients += [run.do(gradient_sizes, images, image_sets.classifier) for images in (*attacked, image_sets.natural["test"])]
+
+    def draw(self, image_sets: ImageSets, variant: EvidenceVariant, attacks: tuple[Any, ...], found: Outputs) -> None:
+        """How far maps move, and pictures."""
         run, natural = self.run, image_sets.natural["test"]
         attacked = [image_sets.attacked(a, "test", PUBLISHED) for a in attacks]
         found.sets += attacked
-        found.strength += [run.do(strong_enough, images, 0.0) for images in attacked]
-        found.gradients += [run.do(gradient_sizes, images, image_sets.classifier) for images in (*attacked, natural)]
         noisy = [image_sets.control(MatchedNoise(), a, PUBLISHED) for a in attacks]
         found.shifts.append(run.do(map_shift, natural, attacked, noisy, variant.saliency))
         shown: list[Handle] = [image_sets.with_evidence(SPD(), images, "test", variant) for images in attacked]

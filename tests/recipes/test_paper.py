@@ -24,6 +24,8 @@ from salientry.recipes.paper_cost import Cost, multiplications
 from salientry.report.report import write
 from salientry.results.numbers import numbers
 from salientry.results.scores import Scores
+from salientry.saliency import Eq2, MarginLoss, SimpleClassifier, UNet
+from salientry.saliency.paper_settings import PAPER_ASSIRA, PAPER_CIFAR10
 from salientry.types import Roles, Shape
 
 PICTURES = Path(os.environ.get("SALIENTRY_DATA") or "nowhere") / "asirra"
@@ -35,7 +37,8 @@ FAST = {
     "deepfool": DeepFool(steps=5),
     "deepfool2": DeepFool(steps=2),
 }
-TINY = PaperConfig(Digits(roles=Roles(400, 0, 50, 320, 60)), Shape(1, 8, 8, 10), NET, 1, FAST)
+UNET = UNet(SimpleClassifier(base=4, scales=1), Eq2())
+TINY = PaperConfig(Digits(roles=Roles(400, 0, 50, 320, 60)), Shape(1, 8, 8, 10), NET, UNET, FAST)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +68,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_of(store: Path, part: str, attack: str = "") -> tuple[Run, Outputs, pd.DataFrame]:
     """A part, computed on what the parts before it left; its numbers."""
     run = Run(store / "store")
-    outputs = build(run, TINY, part, attack, 1, 60, 50, "margin", 4)
+    outputs = build(run, TINY, part, attack, 1, 60, 50, "margin", 0)
     about: dict[str, Any] = {"recipe": "paper", "parameters": {}, "seed": 0, "numerics": "float32"}
     export(run, outputs, run.compute(outputs.read), store / part, about)
     return run, outputs, numbers(Scores.read(store / part))
@@ -83,13 +86,27 @@ def test_nets_are_trained_on_train_and_validation_together(store: Path) -> None:
 
 
 def test_a_slice_of_one_attack_uses_the_nets_that_are_there(store: Path) -> None:
-    run, outputs, found = run_of(store, "attacks", "fgsm")
+    run, outputs, found = run_of(store, "maps", "fgsm")
     assert {"train_classifier", "fit_encoder"} <= {h.step.name for h in run.order(outputs.read) if h.step}
-    made = run.compute(build(run, TINY, "attacks", "deepfool", 1, 60, 50, "margin", 4).read).made
+    made = run.compute(build(run, TINY, "maps", "deepfool", 1, 60, 50, "margin", 0).read).made
     steps = [h.step.name for h, _ in made if h.step]
     assert not {"train_classifier", "fit_encoder", "sanity"} & set(steps)
     assert [h.slug for h, _ in made if h.step and h.step.name == "attack_images"] == ["DeepFool-steps=5"]
     assert found[found["measure"] == "linf"].set_index("attack")["value"].to_dict() == {"FGSM": pytest.approx(0.2, abs=1e-6)}
+
+
+def test_the_classifier_is_attacked_without_a_saliency_model(store: Path) -> None:
+    run, outputs, found = run_of(store, "attacks")
+    steps = {h.step.name for h in run.order(outputs.read) if h.step}
+    assert "attack_images" in steps and not {"fit_encoder", "fit_saliency", "draw"} & steps
+    assert (found["kind"] == "accuracy").sum() == 1
+    assert set(found[found["measure"] == "linf"]["attack"]) == {label(a) for a in FAST.values()}
+
+
+def test_the_saliency_model_is_the_papers_settings() -> None:
+    assert CONFIGS["cifar10"].saliency("eq2") == PAPER_CIFAR10 and CONFIGS["assira"].unet == PAPER_ASSIRA
+    assert CONFIGS["cifar10"].saliency("margin").loss == MarginLoss()
+    assert CONFIGS["assira"].saliency("margin", 32).encoder.base == 32 and CONFIGS["assira"].saliency().encoder.base == 64
 
 
 def test_every_detector_has_the_classifiers_architecture_and_is_tested_on_every_attack(store: Path) -> None:
@@ -172,7 +189,7 @@ def test_what_training_a_classifier_costs_is_its_multiplications(tmp_path: Path,
 
 def test_a_plan_tells_every_steps_seconds_before_anything_is_computed(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    outputs = build(run, TINY, "grid", "", 1, 60, 50, "margin", 4)
+    outputs = build(run, TINY, "grid", "", 1, 60, 50, "margin", 0)
     todo = run.missing(outputs.read)
     assert outputs.expected is not None
     found = outputs.expected(todo)
