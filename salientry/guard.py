@@ -103,7 +103,7 @@ class _Asked:
 
     def __init__(self, given: nn.Module, needs: Collection[str] = (), shape: Shape | None = None, warned: bool = False) -> None:
         self.given, self.warned = given, warned
-        self.weights, self.then = versions(given, buffers=False), versions(given)
+        self.weights, self.buffers = versions(given)
         self.master = private(given) if shape else given
         if shape and {"features", "activations"} & set(needs):
             choose_layers(self.master, (shape.channels, shape.height, shape.width))
@@ -140,20 +140,20 @@ def _scored(detector: nn.Module, seen: Evidence) -> tuple[Tensor, Tensor]:
 def _answers(seen: Evidence, needs: frozenset[str]) -> dict[str, Tensor]:
     """What other questions about the same images were answered, by name in words."""
     names = {n: TRANSFORMS[n.removeprefix(UNDER)].title for n in unders_in(needs) if n not in MASKED}
-    found = {title: getattr(seen, n).argmax(1) for n, title in names.items()}
+    asked = torch.stack([getattr(seen, n) for n in names]).argmax(2).unbind() if names else ()
+    found = dict(zip(names.values(), asked, strict=True))
     return found | ({"asking the second network": seen.second_logits.argmax(1)} if "second_logits" in needs else {})
 
 
 def _with_columns(detector: Any, seen: Evidence) -> tuple[Tensor, Tensor]:
     """Of a fusion of numbers: what a member adds is how far the score falls when its numbers are what they are on average."""
-    columns, head = detector.settings.columns(seen), detector.head
-    means = head.mean.split([c.shape[1] for c in columns])
-    score: Tensor = head(torch.cat(columns, 1))
-    without = [
-        torch.cat([m.expand_as(c) if i == j else c for i, (c, m) in enumerate(zip(columns, means, strict=True))], 1)
-        for j in range(len(columns))
-    ]
-    return score, torch.stack([score - head(w) for w in without], 1)
+    columns = detector.settings.columns(seen)
+    whole, width = torch.cat(columns, 1), [c.shape[1] for c in columns]
+    which = torch.arange(len(width)).repeat_interleave(torch.tensor(width)).to(whole.device)
+    member = torch.arange(len(columns), device=which.device)[:, None, None]
+    without = torch.cat([whole[None], torch.where(which == member, detector.head.mean, whole)])
+    score, *others = detector.head(without.flatten(0, 1)).view(len(without), len(whole))
+    return score, score[:, None] - torch.stack(others, 1)
 
 
 class Guard(nn.Module):
@@ -266,8 +266,9 @@ class Guard(nn.Module):
         beside old buffers would be a network that nobody has.
         """
         asked = self._asked
-        weights = versions(asked.given, buffers=False) != asked.weights
-        if not asked.warned and (weights or versions(asked.given) != asked.then):
+        now = versions(asked.given)
+        weights = now[0] != asked.weights
+        if not asked.warned and (weights or now[1] != asked.buffers):
             asked.warned = True
             what = "weights were written to or parts of it replaced. The guard runs it as it is now, but its"
             moved = "buffers were written to (did it run in training mode?). The guard runs it as it was. If it is to be used as it is, its"

@@ -127,9 +127,8 @@ def pooled(layer: nn.Module, out: Tensor) -> Tensor:
         return torch.stack([flat, torch.zeros_like(flat), flat], 1)
     last = isinstance(layer, CHANNELS_LAST) or (out.dim() == 3 and not isinstance(layer, nn.Conv1d | nn.BatchNorm1d))
     places, over = (out.flatten(1, -2), 1) if last else (out.flatten(2), 2)  # (N, places, C) or (N, C, places)
-    mean = places.mean(over)
-    spread = (places - mean.unsqueeze(over)).square().mean(over).clamp_min(1e-12).sqrt()  # a root has no slope at 0
-    return torch.stack([mean, spread, places.amax(over)], 1)
+    variance, mean = torch.var_mean(places, over, correction=0) if len(out) else (places.sum(over), places.sum(over))
+    return torch.stack([mean, variance.clamp_min(1e-12).sqrt(), places.amax(over)], 1)  # a root has no slope at 0
 
 
 class Watching:

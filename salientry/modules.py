@@ -9,7 +9,6 @@ import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
 from typing import Any
 
 import torch
@@ -69,21 +68,21 @@ def private(module: nn.Module) -> nn.Module:
     return twin
 
 
-def versions(module: nn.Module, buffers: bool = True) -> tuple[tuple[int, int], ...]:
-    """What changes whenever a weight (or a buffer) is written to in place, or a part is replaced. It costs no look at the values.
-    Writing through ``.data`` escapes it, as it escapes torch.
+def versions(module: nn.Module) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """What changes whenever a weight is written to in place or a part is replaced, and what changes when a buffer is. It costs no look at
+    the values. Writing through ``.data`` escapes it, as it escapes torch.
     """
-    found: list[tuple[int, int]] = []
+    weights: list[tuple[int, int]] = []
+    buffers: list[tuple[int, int]] = []
     for m in _parts(module):
         if isinstance(m, torch.jit.ScriptModule):  # its parts are made anew at each look
-            tensors: Iterable[Tensor | None] = chain(m.parameters(), m.buffers() if buffers else ())
+            held: tuple[Iterable[Tensor | None], Iterable[Tensor | None]] = m.parameters(), m.buffers()
         else:
-            found.append((id(m), 0))
-            tensors = [*m._parameters.values(), *m._buffers.values()] if buffers else m._parameters.values()
-        for t in tensors:
-            if t is not None:
-                found.append((id(t), 0 if t.is_inference() else t._version))
-    return tuple(found)
+            weights.append((id(m), 0))
+            held = m._parameters.values(), m._buffers.values()
+        for tensors, found in zip(held, (weights, buffers), strict=True):
+            found += [(id(t), 0 if t.is_inference() else t._version) for t in tensors if t is not None]
+    return weights, buffers
 
 
 def feed(h: Any, name: str, value: Any) -> None:

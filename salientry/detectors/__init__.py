@@ -20,6 +20,7 @@ from .mahalanobis import Mahalanobis
 from .margin import Margin
 from .margin2 import Margin2
 from .masked import Masked
+from .noise_level import NoiseLevel
 from .pooled_activations import PooledActivations
 from .second_net import SecondNet
 from .second_opinion import SecondOpinion
@@ -45,6 +46,7 @@ DETECTORS: dict[str, type[Detector]] = {  # in this order recipes train them, an
     "mahalanobis": Mahalanobis,
     "fused": Fused,
     "top_logits": TopLogits,
+    "noise_level": NoiseLevel,
     "consistency": Consistency,
     "second_opinion": SecondOpinion,
     "layer_statistics": LayerStatistics,
@@ -75,6 +77,7 @@ __all__ = [
     "Margin",
     "Margin2",
     "Masked",
+    "NoiseLevel",
     "PaperCNN",
     "PooledActivations",
     "SecondNet",

@@ -74,7 +74,7 @@ class CommitteeHead(nn.Module):
         """(M, N) scores of each network."""
         x = FAR * torch.tanh((view - self.mean) / self.std / FAR)
         hidden = torch.relu(x @ self.first + self.first_offset)
-        hidden = F.dropout(hidden, self.dropout, self.training)
+        hidden = F.dropout(hidden, self.dropout) if self.training else hidden
         return (hidden @ self.last + self.last_offset).squeeze(2)
 
     def forward(self, view: Tensor) -> Tensor:

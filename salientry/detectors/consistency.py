@@ -61,10 +61,10 @@ class Consistency:
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 4 T + 2)."""
-        others = [evidence.under(name) for name in self.transforms]
+        others = torch.stack([evidence.under(name) for name in self.transforms], 1)  # (N, T, K)
         answer = evidence.predicted[:, None]
-        each = [torch.cat([changes(evidence, z), margin(z, answer)], 1) for z in others]
-        return torch.cat([*each, _gaining(evidence.logits, torch.stack(others).mean(0), answer)], 1)
+        each = torch.cat([changes(evidence, others), margin(others, answer[:, None].expand(-1, others.shape[1], 1))], 2)
+        return torch.cat([each.flatten(1), _gaining(evidence.logits, others.mean(1), answer)], 1)
 
 
 def checked(transforms: Sequence[str]) -> tuple[str, ...]:
@@ -79,10 +79,10 @@ def checked(transforms: Sequence[str]) -> tuple[str, ...]:
 
 
 def margin(z: Tensor, answer: Tensor) -> Tensor:
-    """(N, 1) how far the logits (N, K) of an answer (N, 1) lie above the largest other one."""
-    if z.shape[1] < 2:
+    """(..., 1) how far the logits (..., K) of an answer (..., 1) lie above the largest other one."""
+    if z.shape[-1] < 2:
         return torch.zeros_like(z)
-    return z.gather(1, answer) - z.scatter(1, answer, float("-inf")).amax(1, keepdim=True)
+    return z.gather(-1, answer) - z.scatter(-1, answer, float("-inf")).amax(-1, keepdim=True)
 
 
 def _gaining(z: Tensor, mean: Tensor, answer: Tensor) -> Tensor:
@@ -94,10 +94,10 @@ def _gaining(z: Tensor, mean: Tensor, answer: Tensor) -> Tensor:
 
 
 def changes(evidence: Evidence, other: Tensor) -> Tensor:
-    """(N, 3) how other logits (N, K) differ from the image's own: change of the answer's logit, its log-probability there less that here,
-    L1 distance of the probabilities.
+    """(N, T, 3) how each of T other logits (N, T, K) differs from the image's own: change of the answer's logit, its log-probability there
+    less that here, L1 distance of the probabilities.
     """
-    z, answer = evidence.logits, evidence.predicted[:, None]
-    here, there = z.log_softmax(1), other.log_softmax(1)
-    moved = (other - z).gather(1, answer), (there - here).gather(1, answer)
-    return torch.cat([*moved, (there.exp() - here.exp()).abs().sum(1, keepdim=True)], 1)
+    z, answer = evidence.logits[:, None], evidence.predicted[:, None, None].expand(-1, other.shape[1], 1)
+    here, there = z.log_softmax(2), other.log_softmax(2)
+    moved = (other - z).gather(2, answer), (there - here).gather(2, answer)
+    return torch.cat([*moved, (there.exp() - here.exp()).abs().sum(2, keepdim=True)], 2)

@@ -37,4 +37,5 @@ class Masked:
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 7)."""
         area = evidence.map.mean((1, 2, 3))[:, None]
-        return torch.cat([*(changes(evidence, evidence.under(name)) for name in ("kept", "removed")), area], 1)
+        asked = torch.stack([evidence.under(name) for name in ("kept", "removed")], 1)
+        return torch.cat([changes(evidence, asked).flatten(1), area], 1)

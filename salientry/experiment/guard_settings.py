@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ..attacks import PGD, PGDL2, CarliniWagner, DeepFool, MarginDescent, Patch
 from ..calibration import smallest_sample
-from ..detectors import Consistency, LayerStatistics, LearnedFusion, Masked, SecondOpinion, TopLogits
+from ..detectors import Consistency, LayerStatistics, LearnedFusion, Masked, NoiseLevel, SecondOpinion, TopLogits
 from ..detectors.consistency import FULL, LIGHT
 from ..errors import UsageError
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
@@ -69,11 +69,12 @@ def default_candidates(learnt: int, effort: Effort, second: bool, columns: int) 
     if effort == "quick":
         return (light,)
     full = (TopLogits(), Consistency(), *([SecondOpinion(FULL)] if second else []))
-    found = [light, LearnedFusion(full)]
+    noisy = (*full, NoiseLevel())
+    found = [light, LearnedFusion(full), LearnedFusion(noisy)]
     if 0 < columns <= MOST_COLUMNS and learnt >= MANY:
-        found.append(LearnedFusion(full, (TopLogits(), LayerStatistics())))
+        found.append(LearnedFusion(noisy, (TopLogits(), LayerStatistics())))
     if effort == "thorough":
-        found.append(LearnedFusion((*full, Masked())))
+        found.append(LearnedFusion((*noisy, Masked())))
     return tuple(found)
 
 

@@ -40,7 +40,7 @@ from ..experiment.strength import gradient_sizes, strong_enough
 from ..paper_cnn import ASSIRA_NET, CIFAR10_NET, MNIST_NET, PaperCNN
 from ..protocol import PUBLISHED, STRICT, EvaluationProtocol
 from ..protocol import REPLICA as UNPAIRED
-from ..saliency import Gradient, UNet
+from ..saliency import Gradient, SimpleClassifier, UNet
 from ..saliency.paper_settings import PAPER_ASSIRA, PAPER_CIFAR10, PAPER_MNIST, variants
 from ..store import one_of
 from ..types import Roles, Shape
@@ -73,8 +73,9 @@ class PaperConfig:
         """One of the :func:`~salientry.saliency.paper_settings.variants`, with ``base`` channels at full resolution; 0: its own number."""
         known = variants(self.unet)
         one_of("loss", loss, list(known))
-        found = known[loss]
-        return replace(found, encoder=replace(found.encoder, base=base)) if base else found
+        found, encoder = known[loss], self.unet.encoder
+        assert isinstance(encoder, SimpleClassifier)
+        return replace(found, encoder=replace(encoder, base=base)) if base else found
 
     @property
     def grid(self) -> tuple[Any, ...]:

@@ -24,7 +24,7 @@ from ..examples import ViewPairs
 NAMES = sorted(examples.detectors())
 CNNS, SLOPES = ["id", "id_plus", "jsd", "smd", "spd"], ["black_share", "class_presence", "high_frequency", "margin", "second_net"]
 MLPS = ["pooled_activations", "sorted_logits"]
-COMMITTEES = ["top_logits", "consistency", "second_opinion", "layer_statistics", "masked", "learned_fusion"]
+COMMITTEES = ["top_logits", "noise_level", "consistency", "second_opinion", "layer_statistics", "masked", "learned_fusion"]
 LEARN_FROM_A_SEED = {*CNNS, *MLPS, *COMMITTEES}  # the others are fitted to their optimum, which no seed moves
 NO_SLOPE_IN_THE_IMAGE = {"black_share"}  # it counts
 EVERY = pytest.mark.parametrize("name", NAMES)

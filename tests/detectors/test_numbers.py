@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.detectors import Consistency, LayerStatistics, LearnedFusion, Masked, SecondOpinion, TopLogits
+from salientry.detectors import Consistency, LayerStatistics, LearnedFusion, Masked, NoiseLevel, SecondOpinion, TopLogits
 from salientry.detectors._committee import FAR, Committee
 from salientry.errors import UsageError
 from salientry.evidence import UNDER, Evidence
@@ -214,3 +214,32 @@ def test_kept_and_removed_are_the_two_parts_of_the_image() -> None:
     assert net.calls == [4]
     with pytest.raises(UsageError, match="second_logits needs a second net"):
         _ = seen.second_logits
+
+
+def test_the_noise_level_is_that_of_the_noise() -> None:
+    g = torch.Generator().manual_seed(0)
+    smooth = torch.full((1, 3, 64, 64), 0.5)
+    levels = torch.tensor([0.01, 0.02, 0.04])
+    x = torch.cat([smooth + s * torch.randn(1, 3, 64, 64, generator=g) for s in levels.tolist()])
+    found = NoiseLevel().view(Evidence(None, None, x))
+    for spread, columns in ((20**0.5, [2]), (2.0, [6]), ((20 * 2 / 3) ** 0.5, [10])):  # of the residual of unit noise
+        expected = (levels * spread * (2 / torch.pi) ** 0.5).log()  # of half-normal sizes
+        torch.testing.assert_close(found[:, columns[0]], expected, atol=0.06, rtol=0)
+    torch.testing.assert_close(found[:, 12], (levels * 2 * 0.6745).log(), atol=0.05, rtol=0)  # a normal's median size
+    assert (found[:, :4].diff(dim=1) >= 0).all() and (found[:, 14] == 0).all()
+
+
+def test_a_clean_image_has_no_noise_whatever_its_brightness_and_edges_are_not_coloured_noise() -> None:
+    flat = torch.stack([torch.full((3, 8, 8), v) for v in (0.1, 0.9)])
+    torch.testing.assert_close(NoiseLevel().view(Evidence(None, None, flat))[:, :14], torch.full((2, 14), 1e-4).log())
+    edge = torch.zeros(1, 3, 8, 8)
+    edge[..., 4:] = 1.0
+    found = NoiseLevel().view(Evidence(None, None, edge))[0]
+    torch.testing.assert_close(found[3], found.new_tensor(0.25).log())  # one column in four
+    assert (found[8:12] == found.new_tensor(1e-4).log()).all() and found[14] == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 5), (1, 28, 28)])
+def test_the_noise_of_any_shape_is_finite(shape: tuple[int, ...]) -> None:
+    found = NoiseLevel().view(Evidence(None, None, torch.rand(2, *shape)))
+    assert found.shape == (2, 15) and found.isfinite().all()
