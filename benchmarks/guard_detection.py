@@ -1,8 +1,9 @@
 """What a guard finds: `python -m benchmarks.guard_detection [--workers N] [--out FILE]`.
 
-CIFAR-10 with the classifier of ``fast`` (trained on the role *train*). Two guards are fitted on 5,000 images that it was not trained on
-(*detector_train*): ``own``, from these images alone, and ``second``, which is given a second network of the same kind, trained on the
-classifier's own training images from another seed. Both are tried on the role *test*, which no part of them has seen: attacks as 8-bit
+CIFAR-10 with the classifier of ``fast`` (trained on the role *train*). Guards are fitted on 5,000 images that it was not trained on
+(*detector_train*): ``own``, from these images alone; ``second``, which is given a second network of the same kind, trained on the
+classifier's own training images from another seed; ``cascade``, like ``own``, which asks two changes of each image and the rest of the
+fifth that these find most suspicious. All are tried on the role *test*, which no part of them has seen: attacks as 8-bit
 images, counted where they then fool a classifier that had the natural right; the same saved as JPEG; harmless changes, counted where
 the answer stays. The cells are fixed here, before anything is fitted. Attacks of foolbox and ART need the extra ``oracle``.
 
@@ -31,6 +32,8 @@ from salientry.attacks import BIM, FGSM, MIM, PGD, PGDL2, CarliniWagner, DeepFoo
 from salientry.classifiers import CompactCNN
 from salientry.controls import Transplant
 from salientry.datasets import CIFAR10
+from salientry.detectors import Cascade, Consistency, LayerStatistics, LearnedFusion, NoiseLevel, TopLogits
+from salientry.detectors.consistency import LIGHT
 from salientry.experiment.handles import Handle
 from salientry.experiment.image_sets import ImageSets
 from salientry.experiment.steps import attack_images, classify, quantize_and_mark, train_classifier
@@ -45,6 +48,10 @@ from salientry.recipes.fast import FINE_CW, NET
 OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "guard-detection.json"
 E, FITTED, FEWEST = 1 / 255, 5_000, 20
 LEVELS = (0.05, 0.01)
+CASCADE = Cascade(
+    LearnedFusion((TopLogits(), Consistency(LIGHT))),
+    LearnedFusion((TopLogits(), Consistency(), NoiseLevel()), (TopLogits(), LayerStatistics())),
+)
 
 
 @dataclass(frozen=True)
@@ -218,7 +225,7 @@ def say(h: Handle, index: int, total: int) -> Callable[[int, int], None]:
 
 
 def main() -> None:
-    """Fit both, try both, write the record."""
+    """Fit all, try all, write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT)
@@ -234,14 +241,11 @@ def main() -> None:
     body: dict[str, Any] = {"command": "python -m benchmarks.guard_detection", "date": str(datetime.date.today())}
     body |= {"salientry": salientry.__version__, "torch": torch.__version__, "processor": processor(), "device": "cpu", "seed": 0}
     body |= {"fitted on": FITTED, "tested on": 2_500, "guards": {}}
-    guards: dict[str, Callable[[], Guard]] = {
-        "own": lambda: fit_guard(f, images, labels, store=run.store.root, workers=asked.workers or None, progress=True),
-        "second": lambda: fit_guard(f, images, labels, second=second, store=run.store.root, workers=asked.workers or None, progress=True),
-    }
+    kinds: dict[str, dict[str, Any]] = {"own": {}, "second": {"second": second}, "cascade": {"detector": CASCADE}}
     fitted: dict[str, Guard] = {}
-    for name, make in guards.items():
+    for name, given in kinds.items():
         start = time.monotonic()
-        fitted[name] = make()
+        fitted[name] = fit_guard(f, images, labels, store=run.store.root, workers=asked.workers or None, progress=True, **given)
         print(f"{name}: {time.monotonic() - start:.0f} s\n{fitted[name]}", flush=True)
     natural, cells, harmless = sets_of(run, nets[0])
     run.compute([natural, *cells.values(), *harmless.values()], say, workers=asked.workers)

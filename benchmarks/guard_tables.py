@@ -7,7 +7,7 @@ from typing import Any
 
 from .guard_detection import FEWEST, OUT
 
-NAMES = {"own": "by itself", "second": "with a second network"}
+NAMES = {"own": "by itself", "second": "with a second network", "cascade": "cascade"}
 
 
 def record() -> dict[str, Any]:
