@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .errors import Error as Error
     from .evidence import Evidence as Evidence
     from .experiment.fit_guard import fit_guard as fit_guard
+    from .experiment.refit_guard import refit_guard as refit_guard
     from .experiment.run import Run as Run
     from .guard import Guard as Guard
     from .guard import Verdict as Verdict
@@ -30,6 +31,7 @@ _WHERE = {
     "Guard": "guard",
     "Verdict": "guard",
     "fit_guard": "experiment.fit_guard",
+    "refit_guard": "experiment.refit_guard",
     "External": "classifiers",
     "Evidence": "evidence",
     "Run": "experiment.run",

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -196,6 +197,25 @@ def description(folder: Path | str) -> JSON:
     if not isinstance(body["classifier"], dict) or not isinstance(body["classifier"].get("at", 0), str | None):
         raise DataDamaged(f"{folder}/guard.json does not say which classifier it is for")
     return body
+
+
+def choices(folder: Path, given: ExternalDetector | None = None) -> dict[str, Any]:
+    """What was chosen when a guard was fitted, as arguments of ``fit_guard``: the detector's settings, level, promise, way to resize.
+
+    Args:
+        folder: of the guard.
+        given: a user's own detector, in place of what is found by its name.
+
+    Raises:
+        UsageError: when there is no guard in the folder.
+        DataDamaged: when its file is not what was saved.
+    """
+    body = description(folder)
+    with _sound(folder), substituting(given):
+        note = body["learnt"]["detector"]
+        detector = decode(note["origin"]["build"]) if given is None else given
+        promise = (note["facts"].get("fit") or {}).get("promise", "all")
+        return {"detector": detector, "level": float(body["level"]), "promise": str(promise), "resize": body["resize"]}
 
 
 @contextlib.contextmanager

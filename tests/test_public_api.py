@@ -25,6 +25,7 @@ NAMES = [
     "Run",
     "Verdict",
     "fit_guard",
+    "refit_guard",
 ]
 
 

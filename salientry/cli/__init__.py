@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import Error, UsageError
+from .fit_commands import fit, refit
 from .lines import error_text, guarded, needs_pandas, print_anything, print_line, say_error
 from .options import (
     Attacked,
@@ -25,14 +26,7 @@ from .options import (
     AttackNames,
     AttackSettings,
     Debug,
-    Detectors,
     Device,
-    FitData,
-    FitResize,
-    FitSecond,
-    FitStore,
-    Fitted,
-    Groups,
     Home,
     Moved,
     Numerics,
@@ -260,44 +254,8 @@ def check(
         raise typer.Exit(2 if broken else int(any(v.flagged for v in verdicts)))
 
 
-@app.command()
-def fit(
-    classifier: Fitted,
-    data: FitData,
-    out: Annotated[Path, typer.Option(help="Folder of the guard; one that is there is replaced.", metavar="DIR", show_default=False)],
-    weights: Annotated[Path | None, typer.Option(help="Weights of the classifier: .safetensors or .pt.")] = None,
-    second: FitSecond = None,
-    second_weights: SecondWeights = None,
-    level: Annotated[
-        float, typer.Option(help="Largest share of ordinary images that may be flagged, promised with 95 % confidence.")
-    ] = 0.05,
-    promise: Annotated[
-        str, typer.Option(help="Of which ordinary images: all, or correct, those that the classifier is right on.", metavar="all|correct")
-    ] = "all",
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Try the cheapest detector alone, and no attacks but those it learns from.")
-    ] = False,
-    thorough: Annotated[bool, typer.Option("--thorough", help="Try also the most expensive detector.")] = False,
-    groups: Groups = None,
-    detector: Detectors = None,
-    resize: FitResize = None,
-    workers: Workers = 0,
-    device: Device = "cpu",
-    seed: Annotated[int, typer.Option(help="Seed of training and random draws.")] = 0,
-    store: FitStore = None,
-    debug: Debug = False,
-) -> None:
-    """Fit a guard for your own classifier, and measure how good it is on images that it was not fitted on.
-
-    DIR gets guard.json and its arrays for `salientry check`, and a report, card.md and card.json. The classifier itself is saved only when
-    it is one of this package. An interrupted fit continues when the same command is given again.
-    """
-    with guarded(debug):
-        from .fitting import execute
-
-        how: dict[str, Any] = {"workers": workers, "device": device, "seed": seed, "store": store, "say": print_line}
-        how |= {"second": second, "second_weights": second_weights, "groups": groups, "detectors": detector or [], "resize": resize}
-        execute(classifier, weights, data, out, level=level, promise=promise, quick=quick, thorough=thorough, **how)
+app.command()(fit)
+app.command()(refit)
 
 
 @app.command()

@@ -17,10 +17,12 @@ from ..datasets import Arrays, Folder
 from ..detectors import as_detector
 from ..errors import DataMissing, UsageError
 from ..experiment.fit_guard import fit_guard
+from ..experiment.refit_guard import refit_guard
 from ..experiment.run import usable
 from ..files import read_text
 from ..guard import Guard
-from ..guard_files import externals
+from ..guard_files import description, externals
+from ..learned import facts_of
 from ..store import writing
 from ..types import Roles
 from .attack_files import size_text
@@ -41,26 +43,38 @@ def execute(
     *,
     second: str | None,
     second_weights: Path | None,
-    level: float,
-    promise: str,
-    quick: bool,
-    thorough: bool,
     groups: Path | None,
     detectors: Sequence[str],
-    resize: Any,
     workers: int,
     device: str,
     seed: int,
     store: Path | None,
     say: Say,
+    like: Path | None = None,
+    **how: Any,
 ) -> Guard:
     """Fit a guard, write it and its report into ``out``, and say how good it is.
+
+    Args:
+        classifier: module:callable or a folder.
+        weights: of it.
+        data: a folder of pictures or an .npz.
+        out: folder of the guard.
+        second: the second network, as ``classifier``.
+        second_weights: of it.
+        groups: a text file, a name a line.
+        detectors: names, or module:name.
+        workers: processes; 0: one a core.
+        device: where to compute.
+        seed: of everything that is drawn.
+        store: folder of intermediate results; None: below ``out``, and removed at the end.
+        say: prints a line.
+        like: folder of a guard whose choices are kept (:func:`~salientry.refit_guard`); None: a new one.
+        **how: further arguments of :func:`~salientry.fit_guard`.
 
     Raises:
         Error: see :mod:`salientry.errors`; what was complete is in the store.
     """
-    if quick and thorough:
-        raise UsageError("--quick and --thorough were both given; one of them or neither expected")
     if workers < 0:
         raise UsageError(f"--workers counts from 0 (one process per core); found {workers}")
     if second is None and second_weights is not None:
@@ -73,32 +87,45 @@ def execute(
     images = read(data)
     together = None if groups is None else grouped(groups, images)
     say(_described(images, data))
-    guard = fit_guard(
-        net,
-        images,
-        detector=chosen or None,
-        second=other,
-        level=level,
-        promise=promise,
-        groups=together,
-        effort="quick" if quick else "thorough" if thorough else "usual",
-        store=store or out / STORE,
-        seed=seed,
-        resize=resize,
-        workers=workers or None,
-        progress=True if sys.stderr.isatty() else Lines(),
-    )
+    how |= {"second": other, "groups": together, "store": store or out / STORE, "seed": seed, "workers": workers or None}
+    how |= {"progress": True if sys.stderr.isatty() else Lines()}
+    if like is None:
+        guard = fit_guard(net, images, detector=chosen or None, **how)
+    else:
+        before = description(like)["learnt"]["detector"]["facts"].get("fit")
+        guard = refit_guard(like, net, images, detector=chosen[0] if chosen else None, **how)
     nets = {"--classifier": classifier, "--weights": weights, "--second": second, "--second-weights": second_weights}
     command = _leave(guard, net, out, images, nets, detectors)
     if store is None:
         shutil.rmtree(out / STORE, ignore_errors=True)
     for line in str(guard).splitlines():
         say(line)
+    if like is not None:
+        say(compared(before, facts_of(guard.detector)["fit"], like))
     if second is not None and guard.second is None:
         say("the second network is not asked: the detector that was chosen does without it")
     say(f"written: {out / 'guard.json'}, and the report: {out / 'card.md'}, {out / 'card.json'}")
     say(f"to check pictures: {command}")
     return guard
+
+
+def compared(before: Any, now: Any, like: Path) -> str:
+    """One line: how good a guard was, by its own report, and how good the one made after it is."""
+    if not before:
+        return f"the guard in {like} says nothing of how good it was"
+
+    def rate(facts: Any, name: str) -> str:
+        if name == "attacks":
+            known = [a["found"] for a in facts["attacks"] if a["found"][1]]
+            return f"{sum(k / n for k, n in known) / len(known):.3f}" if known else "none"
+        return f"{facts[name][0] / facts[name][1]:.3f}"
+
+    names = {
+        "accuracy": "accuracy of the classifier",
+        "attacks": "attacked images found, mean over attacks",
+        "natural": "natural images flagged",
+    }
+    return f"before and now: {'; '.join(f'{what} {rate(before, n)}, {rate(now, n)}' for n, what in names.items())}"
 
 
 def refuse_other_files(out: Path, data: Path) -> None:
@@ -201,4 +228,4 @@ def _leave(guard: Guard, net: nn.Module, out: Path, images: Folder | Arrays, net
     return command
 
 
-__all__ = ["execute", "grouped", "read", "refuse_other_files"]
+__all__ = ["compared", "execute", "grouped", "read", "refuse_other_files"]

@@ -17,7 +17,7 @@ from torch import nn
 from salientry.classifiers import CompactCNN, load_classifier, save_classifier
 from salientry.cli import fitting
 from salientry.datasets import Arrays, Folder
-from salientry.errors import DataMissing, UsageError
+from salientry.errors import DataMissing, UsageError, WrongClassifier
 from salientry.guard import Guard
 from salientry.learned import facts_of
 from salientry.types import Roles, Shape
@@ -38,6 +38,13 @@ BOTH = (*OURS, "--data", "images.npz", "--quick", "--workers", "1")
 SECOND = ("--second", "net_under_guard:grey", "--second-weights", "other.pt")
 N, TEST = 250, 50
 NONE = Roles(0, 0, 0, 0, 0)
+
+
+def refit_cli(*arguments: object) -> Cli:
+    """See :func:`fit_cli`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        return Cli("refit", *arguments)
 
 
 def fit_cli(*arguments: object) -> Cli:
@@ -248,3 +255,27 @@ def test_a_detector_of_ones_own_is_named_in_the_command(here: Path) -> None:
     assert result.code == 0, result.err
     command = json.loads((here / "rough" / "card.json").read_text())["command"]
     assert command == f"salientry check rough PICTURE... --classifier net_under_guard:grey --weights net.pt --detector {own}"
+
+
+def test_a_guard_is_fitted_again_for_the_classifier_as_it_is_now(here: Path) -> None:
+    state = torch.load("net.pt")
+    torch.save({k: 1.1 * v for k, v in state.items()}, "retrained.pt")
+    words = ("--classifier", "net_under_guard:grey", "--weights", "retrained.pt", "--data", "images.npz", "--workers", "1")
+    before = Guard.load("out", net(), second=net("other.pt"))
+    again = refit_cli("out", *words, *SECOND, "--out", "again")
+    assert again.code == 0, again.err
+    found = Guard.load("again", net("retrained.pt"), second=net("other.pt"))
+    assert found.detector.settings == before.detector.settings
+    assert (found.level, found.resize) == (before.level, before.resize) and found.threshold != before.threshold
+    line = next(x for x in again.out.splitlines() if x.startswith("before and now: "))
+    facts = [facts_of(g.detector)["fit"] for g in (before, found)]
+    rates = [k / n for k, n in (f["natural"] for f in facts)]
+    assert f"natural images flagged {rates[0]:.3f}, {rates[1]:.3f}" in line
+    with pytest.raises(WrongClassifier):
+        Guard.load("again", net(), second=net("other.pt"))
+
+
+def test_a_guard_that_asks_a_second_network_is_not_fitted_again_without_it(here: Path) -> None:
+    result = refit_cli("out", *OURS, "--data", "images.npz", "--out", "again")
+    assert result.code == 2 and "asks a second network, and none was given" in result.err
+    assert refit_cli("nowhere", *OURS, "--data", "images.npz", "--out", "again").err.startswith("error: no guard in nowhere")
