@@ -18,19 +18,15 @@ from typing import Any
 import numpy as np
 
 from .. import __version__, recipes
-from ..classifiers import save_classifier
-from ..datasets._picture import write_pixels
 from ..errors import DataDamaged, StoreError, UsageError
 from ..experiment.handles import Handle
 from ..experiment.outputs import Outputs
 from ..experiment.records import gather, guard_of, put
 from ..experiment.run import Outcome, Run
-from ..guard import Guard
 from ..results import kept
-from ..store import SUMS, one_of, read_json, write_json, writing
-from ..types import Shape
+from ..store import SUMS, one_of, read_json, writing
 from .bars import ProgressDisplay
-from .checking import judge
+from .closing import leave_guard, say_what_is_left
 from .lines import needs_pandas
 
 RECIPES = ("smoke", "fast", "whitebox", "paper", "sweep")
@@ -248,13 +244,11 @@ def execute(
             parts = guard_of(run, outputs)  # all of it is read before anything old goes
             _clear(out)
             put(found, out)
-            _leave_guard(run, outputs, parts, out)
+            leave_guard(run, outputs, parts, out)
             _write_page(out, say)  # last: a folder with a page is complete
     for _, message in outcome.failed:
         say(f"SANITY CHECK FAILED: {message}; {len(outcome.skipped)} steps that depend on it were skipped")
-    _say_guard(out, say)
-    page = out / "report.html"
-    say(f"report: {page if page.exists() else out}   ({time.monotonic() - began:.0f} s)")
+    say_what_is_left(out, say, time.monotonic() - began)
     return Done(out, [m for _, m in outcome.failed])
 
 
@@ -346,36 +340,6 @@ def _clear(out: Path) -> None:
         with writing(out):
             for old in [p for name in (*PARTS, *PICTURES, *NETS) for p in out.glob(name)]:
                 old.unlink(missing_ok=True)
-
-
-def _leave_guard(run: Run, outputs: Outputs, parts: tuple[Any, ...] | None, out: Path) -> None:
-    """The recipe's guard, its classifier, and one natural and one attacked picture to try it on."""
-    if parts is None or outputs.gallery is None:
-        return
-    f, s, detector, threshold, level, calibration = parts
-    pictures = run.get(outputs.gallery)
-    _, c, h, w = pictures.column("natural.image").shape
-    guard = Guard(f, s, detector, threshold, level, calibration, Shape(c, h, w, int(pictures.facts["classes"])))
-    save_classifier(f, out / "classifier")
-    guard.save(out / "guard", classifier_at="../classifier")
-    attack = pictures.facts["attacks"][-1]
-    for name, column in (("natural", "natural.image"), ("attacked", f"{attack}.image")):
-        write_pixels(out / f"{name}.png", pictures.column(column)[0])
-    judged = judge(out / "guard", [out / "natural.png", out / "attacked.png"], overlay=out)
-    write_json(out / "check.json", [j.json() | {"line": j.line()} for j in judged])
-
-
-def _say_guard(out: Path, say: Say) -> None:
-    """How often the guard's detector is right on the test images, and how to try the guard on the two pictures."""
-    if not (out / "check.json").exists():
-        return
-    from ..results.counts import counts
-    from ..results.scores import Scores
-
-    counted = counts(Scores.read(out))
-    for line in counted.lines() if counted else ():
-        say(line)
-    say(f"try it: salientry check {out / 'guard'} {out / 'natural.png'} {out / 'attacked.png'}")
 
 
 __all__ = ["RECIPES", "Done", "computed", "execute", "parameters", "planned"]
