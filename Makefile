@@ -1,6 +1,7 @@
 # make demo      from a bare machine (Python >= 3.11, pip) to report.html
 # make test      the same environment, then the tests that `./check` runs
 # make nightly   all tests, with coverage, all figures drawn; then what is slow and rarely breaks
+# make docs      the documentation as a site, site/index.html; a broken link is an error
 # make fuzz      600 calls of the command line with odd and damaged input
 # make mutants   inserts faults in a copy, one at a time, and shows that the tests of `./check` catch each
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= smoke-report
 PYTEST := PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist loadfile
-NIGHTLY := everything soak fuzz  # targets; whatever else is slow and rarely breaks goes here
+NIGHTLY := everything soak fuzz docs  # targets; whatever else is slow and rarely breaks goes here
 
 $(VENV)/.ok: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +30,10 @@ everything: $(VENV)/.ok
 soak: $(VENV)/.ok
 	$(BIN)/python -m tests.soak
 
+docs: $(VENV)/.ok
+	$(BIN)/python -m pip install -q -c constraints.txt '.[docs]' --no-deps --dry-run >/dev/null
+	$(BIN)/python -m mkdocs build --strict --quiet
+
 fuzz: $(VENV)/.ok
 	$(BIN)/python -m tests.fuzz
 
@@ -40,4 +45,4 @@ nightly: $(VENV)/.ok
 	for target in $(NIGHTLY); do $(MAKE) $$target || { echo "nightly: $$target failed" >&2; exit 1; }; done; \
 	echo "nightly: $(strip $(NIGHTLY)) passed on $$(date +%F) at $$(git describe --always --dirty) in $$(( ($$(date +%s) - began + 59) / 60 )) minutes"
 
-.PHONY: env demo test everything soak fuzz mutants nightly
+.PHONY: env demo test everything soak docs fuzz mutants nightly

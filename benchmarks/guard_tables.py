@@ -16,25 +16,6 @@ def record() -> dict[str, Any]:
     return found
 
 
-def guard_sentence() -> str:
-    """README's part."""
-    body = record()
-    own, second = body["guards"]["own"], body["guards"]["second"]
-
-    def both(name: str) -> str:
-        return f"{_short(own['summary'][name])} ({_short(second['summary'][name])})"
-
-    every = [_percent(g["summary"]["every attack on an image found"][0]) for g in (own, second)]
-    natural = [_percent(g["natural at 0.05"]["all"][0]) for g in (own, second)]
-    return (
-        f"On CIFAR-10, fitted on {body['fitted on']:,} images (in brackets: given a second network too), it finds "
-        f"{both('mean at 5 %')} of attacked images, a mean over {own['summary']['cells']} kinds, at worst {both('worst at 5 %')}; "
-        f"every attack on an image for {every[0]} ({every[1]}) of them. It flags {natural[0]} ({natural[1]}) of natural images, "
-        f"and at most {both('most extra flags on a harmless change')} more after any of {len(own['harmless'])} harmless changes. "
-        "[All numbers](docs/RESULTS.md#what-the-guard-finds)."
-    )
-
-
 def guard_results() -> str:
     """docs/RESULTS.md's part: every cell."""
     body = record()
@@ -108,7 +89,3 @@ def _extra(change: dict[str, Any]) -> str:
 
 def _short(value: float) -> str:
     return f"{value:.3f}"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"

@@ -1,32 +1,36 @@
-"""The measured parts of README.md and docs/RESULTS.md, and the README's two pictures.
+"""The written parts of README.md, docs/methods.md and docs/RESULTS.md, and the README's plot and picture.
 
 python -m benchmarks.readme                      # prints README's part
 python -m benchmarks.readme --write              # writes every part between its two comments, and the plot, from results/; a test compares
 python -m benchmarks.readme --write --claims     # docs/claims.md before it (minutes): after a run was recorded
-python -m benchmarks.readme --maps smoke-report  # writes the picture of a digit and its maps, from what `make demo` left
+python -m benchmarks.readme --demo smoke-report  # keeps a digit and its maps as a picture, and the last lines, from what `make demo` left
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from salientry.cli.closing import last_lines
 from salientry.inference import beside
 from salientry.report import claims, claims_document
 from salientry.report.render import markdown, row, text
 from salientry.report.spec import Across, Column, Number, Table, fill
 from salientry.results.claims import MANNERS
 from salientry.results.paper_numbers import printed_text
+from salientry.store import read_json
 
-from . import pictures
-from .guard_tables import guard_results, guard_sentence
+from . import pictures, readme_guard, readme_methods
+from .guard_tables import guard_results, record
 from .recorded import FOLDERS, ROOT, TIMING, Recorded, first, recorded, verdicts
 from .tables import OVER, budgets, fast, lacking, settings, smoke, white_boxes
 
-CLAIMS = ROOT / "docs" / "claims.md"
+CLAIMS, LINES = ROOT / "docs" / "claims.md", ROOT / "results" / "smoke" / "last_lines.json"
 PLOT, MAPS = "docs/images/detection.svg", "docs/images/maps.png"
 ATTACKS = ("CarliniWagner", "BIM")  # of the headline
 SHOWN = {
@@ -45,42 +49,34 @@ GAINS = {
     "logits with the map minus without": "the map adds to the logits alone",
     "SPD minus the best floor": "SPD minus the best baseline",
 }
-ALT = (
-    "Plot of 14 detectors on CIFAR-10: share of attacked images detected against extra flags on harmless noise. The logit margin "
-    "stands highest of those that do not react to noise; the fusion and ID+ detect more and flag much noise."
-)
 SHORT = {"holds only against a baseline that did not train": "only against an untrained baseline"}
 ORDER = ("holds", "does not hold", "undecided", *SHORT, "not at the paper's size", "not run")
 
 
 def good() -> str:
-    """README's part: how good it is, as a plot and in three sentences."""
-    cifar, mnist = (next(r for r in first(recorded("fast")) if r.dataset == d) for d in ("cifar10", "mnist"))
+    """README's part: how good a guard is, as a plot and a table; what there is to compare it with, and who gets past."""
+    cifar = next(r for r in first(recorded("fast")) if r.dataset == "cifar10")
     white = next(r for r in recorded("whitebox") if r.dataset == "cifar10")
     points = {p.name: p for p in pictures.points(cifar)}
     found, noise = ({d: _percent(getattr(p, kind)) for d, p in points.items()} for kind in ("found", "noise"))
-    seeds = len(points["SPD"].found.seeds)
     passed = [
         white.find("white box", title=t, budget="8/255", attack="union") for t in white.make.values("white box", "title", attack="union")
     ]
     assert {n.value for n in passed if n} == {1.0}, "the sentence below says that every attacked detector is passed"
-    black = mnist.detected("BlackShare", mnist.attack("CarliniWagner") or "")
     n, images = points["SMD"].found.n, next(n.n for n in passed if n)
     return "\n".join(
         [
-            f"![{ALT}]({PLOT})",
+            f"![{readme_guard.alt()}]({PLOT})",
             "",
-            f"- With a threshold that flags 5 % of CIFAR-10's natural images, the paper's map detectors find {found['SMD']} (SMD) and "
-            f"{found['SPD']} (SPD) of {n} attacked images; the simplest baseline, the gap between the classifier's two largest logits, "
-            f"finds {found['Margin2']} and does not react to harmless noise.",
-            f"- What finds more, the fusion of all detectors ({found['fusion']}) and an image detector ({found['ID+']}), also flags "
-            f"{noise['fusion']} and {noise['ID+']} more natural images once they carry harmless noise: largely a noise alarm.",
-            f"- **Limits:** an attacker who also has the guard got past each of {len(passed)} detectors with all {images} images they "
-            f"tried (changes of at most 8/255); on MNIST just counting black pixels finds {_percent(black)} of C&W's images, so "
-            "digits prove little.",
+            readme_guard.table(),
             "",
-            f"Least and most of {seeds} seeds, by `{cifar.run['command']}` and `{white.run['command']}` (MNIST: `{mnist.run['command']}`); "
-            "[all numbers with intervals](docs/RESULTS.md#the-readmes-plot).",
+            "[Every kind of attack and of change](docs/RESULTS.md#what-the-guard-finds), with intervals. To compare:",
+            "",
+            f"- **The paper's detectors**, on {n} images of the six attacks that they were trained on: SMD finds {found['SMD']}, SPD "
+            f"{found['SPD']}. The gap between the two largest logits, a baseline, finds {found['Margin2']} and does not react to harmless "
+            f"noise; a fusion of all detectors finds {found['fusion']} and flags {noise['fusion']} more natural images with such noise "
+            f"(least and most of {len(points['SPD'].found.seeds)} seeds).",
+            f"- **Whoever knows the detector** got past each of {len(passed)} with all {images} images they tried, within 8/255.",
         ]
     )
 
@@ -94,16 +90,13 @@ def _percent(n: Number | None) -> str:
 
 
 def plotted() -> str:
-    """The points of README's plot, with their intervals."""
+    """What each detector finds, beside its extra flags on harmless noise, with intervals."""
     r = next(r for r in first(recorded("fast")) if r.dataset == "cifar10")
     points = pictures.points(r)
     lines = [
         row("", f"attacked images found (n = {points[0].found.n})", f"more flags on harmless noise (n = {points[0].noise.n})"),
         row(*["---"] * 3),
-        *(
-            row(f"{p.name}: {pictures.GROUPS[pictures.PLOTTED[p.name][0]][0]}", text(p.found, "seeds"), text(p.noise, "seeds"))
-            for p in points
-        ),
+        *(row(f"{p.name}: {pictures.COMPARED[p.name]}", text(p.found, "seeds"), text(p.noise, "seeds")) for p in points),
     ]
     return "\n".join([*lines, "", f"{OVER} {r.source}."])
 
@@ -200,8 +193,34 @@ def counted(said: claims.Verdicts, dataset: str, manner: tuple[str, str]) -> str
     return ", ".join(f"{SHORT.get(w, w)} {words[w]}" for w in ORDER if words[w])
 
 
+def demo() -> str:
+    """What `make demo` says at its end, as recorded."""
+    return _block("\n".join(read_json(LINES)["lines"]))
+
+
+def note_lines(folder: Path) -> None:
+    """Keep what `make demo` said at its end, from what it left."""
+    run = read_json(folder / "run.json")
+    lines = [line.replace(str(folder), run["out"]) for line in last_lines(folder)]
+    kept = {k: run[k] for k in ("command", "salientry", "machine")} | {"date": str(datetime.date.today()), "lines": lines}
+    LINES.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def says() -> str:
+    """What the guard of one's own images alone says of itself, as recorded."""
+    return _block(record()["guards"]["own"]["text"])
+
+
+def _block(text: str) -> str:
+    return f"```text\n{text.rstrip()}\n```"
+
+
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"guard": guard_sentence, "good": good},
+    "README.md": {"headline": readme_guard.headline, "good": good, "methods": readme_methods.short},
+    "docs/index.md": {"headline": readme_guard.headline},
+    "docs/start.md": {"demo": demo},
+    "docs/guard.md": {"says": says},
+    "docs/methods.md": {"methods": readme_methods.whole},
     "docs/RESULTS.md": {
         "guard": guard_results,
         "results": results,
@@ -212,11 +231,6 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "whitebox": white_boxes,
     },
 }
-
-
-def plot() -> bytes:
-    """README's plot."""
-    return pictures.plot(next(r for r in first(recorded("fast")) if r.dataset == "cifar10"))
 
 
 def filled(name: str, words: str) -> str:
@@ -231,15 +245,16 @@ def filled(name: str, words: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.readme", description="Write the measured parts of README.md and docs/RESULTS.md."
+        prog="python -m benchmarks.readme", description="Write what README.md and pages of docs/ take from the records and the code."
     )
     parser.add_argument("--write", action="store_true", help="write them; else README's part is printed")
     parser.add_argument("--claims", action="store_true", help="write docs/claims.md first")
-    parser.add_argument("--maps", type=Path, metavar="FOLDER", help=f"write {MAPS} from a report's folder, nothing else")
+    parser.add_argument("--demo", type=Path, metavar="FOLDER", help=f"write {MAPS} and {LINES.name} from a report's folder, nothing else")
     given = parser.parse_args()
-    if given.maps:
-        (ROOT / MAPS).write_bytes(pictures.maps(given.maps))
-        print(f"wrote {MAPS}")
+    if given.demo:
+        (ROOT / MAPS).write_bytes(pictures.maps(given.demo))
+        note_lines(given.demo)
+        print(f"wrote {MAPS} and {LINES.relative_to(ROOT)}")
         return
     if given.claims:
         with contextlib.chdir(ROOT):  # it names the folders as they were given
@@ -249,7 +264,7 @@ def main() -> None:
         path.write_text(filled(name, path.read_text()))
         print(f"wrote {name}")
     if given.write:
-        (ROOT / PLOT).write_bytes(plot())
+        (ROOT / PLOT).write_bytes(readme_guard.plot())
         print(f"wrote {PLOT}")
     else:
         print(good())

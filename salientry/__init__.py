@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .harmless import HARMLESS as HARMLESS
     from .saliency import SALIENCY as SALIENCY
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _WHERE = {
     "Guard": "guard",

@@ -1,9 +1,4 @@
-"""The command line: each command is one call into the library.
-
-Exit codes: 0 success · 1 a finding (a sanity check or a verification failed; an image is flagged) · 2 wrong arguments · 3 data missing or
-damaged · 4 results cannot be written or read · 5 no such device · 70 a bug in salientry · 130 interrupted. ``check``: 0 clean,
-1 flagged, 2 any error.
-"""
+"""The command line: each command is one call into the library. ``salientry --help`` has the exit codes."""
 
 from __future__ import annotations
 
@@ -39,6 +34,7 @@ from .options import (
     Settings,
     Workers,
 )
+from .recipe_list import WithRecipes
 
 _Misuse = cast(type[Exception], typer.BadParameter.__base__)  # typer's UsageError, which lives elsewhere in each of its versions
 
@@ -66,17 +62,17 @@ class OneLine(TyperGroup):
 app = typer.Typer(
     cls=OneLine,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Detects adversarial examples in front of an image classifier.",
     epilog="Exit codes: 0 success; 1 a finding (failed sanity check or verification, flagged image); 2 wrong arguments; 3 data missing or "
-    "damaged; 4 results cannot be written or read; 5 no such device; 70 a bug in salientry. Results are stored in SALIENTRY_HOME, data are "
+    "damaged; 4 results cannot be written or read; 5 no such device; 70 a bug in salientry; 130 interrupted. Of check: 0 clean, 1 flagged, "
+    "2 any error. Results are stored in SALIENTRY_HOME, data are "
     "read from SALIENTRY_DATA.",
 )
 
 
-@app.command()
+@app.command(cls=WithRecipes)
 def run(
     recipe: Recipe,
     settings: Settings = None,
@@ -130,7 +126,7 @@ def run(
         raise typer.Exit(code)
 
 
-@app.command()
+@app.command(cls=WithRecipes)
 def plan(
     recipe: Recipe,
     settings: Settings = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ from ..results.scores import Scores
 from ..store import read_json, write_json
 from ..types import Shape
 from .checking import judge
-
-Say = Callable[[str], Any]
 
 
 def leave_guard(run: Run, outputs: Outputs, parts: tuple[Any, ...] | None, out: Path) -> None:
@@ -41,7 +38,8 @@ def leave_guard(run: Run, outputs: Outputs, parts: tuple[Any, ...] | None, out: 
     by_key = {h.fingerprint: h for h in outputs.images}
     sets = [run.get(by_key[scores.images[name]["key"]]) for name, _ in chosen]
     pixels = [rows.column("image", np.array([row]))[0] for rows, (_, row) in zip(sets, chosen, strict=True)]
-    guard = Guard(f, s, detector, threshold, level, calibration, Shape(*pixels[0].shape, int(sets[0].facts["classes"])))
+    c, h, w = pixels[0].shape
+    guard = Guard(f, s, detector, threshold, level, calibration, Shape(c, h, w, int(sets[0].facts["classes"])))
     save_classifier(f, out / "classifier")
     guard.save(out / "guard", classifier_at="../classifier")
     pictures = [out / "natural.png", out / "attacked.png"]
@@ -50,25 +48,18 @@ def leave_guard(run: Run, outputs: Outputs, parts: tuple[Any, ...] | None, out: 
     write_json(out / "check.json", [v.json() | {"line": v.line()} for v in judge(out / "guard", pictures, overlay=out)])
 
 
-def say_what_is_left(out: Path, say: Say, seconds: float) -> None:
-    """A run's last lines: how often its guard's detector is right on the test images, an example, and where to look next.
-
-    Args:
-        out: folder of the run.
-        say: hears each line.
-        seconds: that the run took.
-    """
+def last_lines(out: Path) -> list[str]:
+    """How often a run's guard is right on the test images, an example, and where to look next: what is left in its folder, in words."""
     page = out / "report.html"
     counted = counts(Scores.read(out)) if (out / "check.json").exists() else None
     if counted is None:
-        say(f"report: {page if page.exists() else out}   ({seconds:.0f} s)")
-        return
-    for line in counted.lines():
-        say(line)
-    say("an example, the natural and the attacked image with the median score:")
-    for picture in read_json(out / "check.json"):
-        say(f"  {picture['line']}")
-    say("where to look next:")
-    say(f"  {page if page.exists() else out}   all that was found ({seconds:.0f} s)")
-    say(f"  salientry check {out / 'guard'} {out / 'natural.png'} {out / 'attacked.png'}")
-    say("  salientry fit --help   a guard for your own classifier")
+        return [f"report: {page if page.exists() else out}"]
+    return [
+        *counted.lines(),
+        "an example, the natural and the attacked image with the median score:",
+        *(f"  {picture['line']}" for picture in read_json(out / "check.json")),
+        "where to look next:",
+        f"  {page if page.exists() else out}   all that was found",
+        f"  salientry check {out / 'guard'} {out / 'natural.png'} {out / 'attacked.png'}",
+        "  salientry fit --help   a guard for your own classifier",
+    ]

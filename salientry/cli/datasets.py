@@ -10,7 +10,7 @@ from ..datasets import DATASETS
 from ..datasets._files import Published, data_folder
 from ..errors import DataError
 
-OWN = """your own images, in Python (docs/USING.md: conventions; Roles says how many images take which role):
+OWN = """your own images, in Python (docs/evaluate.md: conventions; Roles says how many images take which role):
   from salientry.types import Roles
   from salientry.datasets import Arrays, Folder
   Folder("pictures", Roles(train=600, detector_train=200, validation=100, calibration=100, test=100), size=(64, 64))

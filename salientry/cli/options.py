@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .recipe_list import RECIPES
+
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Out = Annotated[Path | None, typer.Option(help="Folder that the report is written to; default RECIPE-report.")]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")]
@@ -15,15 +17,29 @@ Seed = Annotated[
 ]
 Workers = Annotated[int, typer.Option(envvar="SALIENTRY_WORKERS", help="Number of parallel processes; 0: one per core.")]
 Numerics = Annotated[str, typer.Option(help="Precision of the computation; only float32.")]
-Settings = Annotated[list[str] | None, typer.Argument(help="Parameters of the recipe, as KEY=VALUE.", show_default=False)]
+Settings = Annotated[list[str] | None, typer.Argument(help="Parameters of the recipe, as KEY=VALUE: see below.", show_default=False)]
 Moved = Annotated[Path, typer.Argument(help="Folder of the export.", show_default=False)]
 Home = Annotated[Path | None, typer.Option("--store", help="Folder of the results; default SALIENTRY_HOME.", metavar="DIR")]
-Recipe = Annotated[str, typer.Argument(help="Name of a recipe: smoke, fast, whitebox, paper or sweep.", show_default=False)]
+Recipe = Annotated[
+    str,
+    typer.Argument(
+        help=f"Name of a recipe: {', '.join(RECIPES[:-1])} or {RECIPES[-1]}.",
+        show_default=False,
+        autocompletion=lambda incomplete: [r for r in RECIPES if r.startswith(incomplete)],
+    ),
+]
 Second = Annotated[
     str | None, typer.Option(help="The second network, module:callable or a folder with a classifier.json, if the guard asks one.")
 ]
 SecondWeights = Annotated[Path | None, typer.Option(help="Weights of the second network: .safetensors or .pt.")]
 OwnDetector = Annotated[str | None, typer.Option(help="module:name of your own detector, if the guard was fitted with one.")]
+
+
+def _attacks(incomplete: str) -> list[str]:
+    from ..attacks import ATTACKS  # late: torch
+
+    return [a for a in (*ATTACKS, "all") if a.startswith(incomplete)]
+
 
 # --- attack ----------------------------------------------------------------------------------------------------
 
@@ -36,7 +52,10 @@ Attacked = Annotated[
     ),
 ]
 AttackNames = Annotated[
-    list[str], typer.Option(help="fgsm, deepfool, ...; several separated by commas, or all.", show_default=False, metavar="NAME|all")
+    list[str],
+    typer.Option(
+        help="fgsm, deepfool, ...; several separated by commas, or all.", show_default=False, metavar="NAME|all", autocompletion=_attacks
+    ),
 ]
 AttackedData = Annotated[
     Path,

@@ -26,10 +26,10 @@ from ..experiment.run import Outcome, Run
 from ..results import kept
 from ..store import SUMS, one_of, read_json, writing
 from .bars import ProgressDisplay
-from .closing import leave_guard, say_what_is_left
+from .closing import last_lines, leave_guard
 from .lines import needs_pandas
+from .recipe_list import RECIPES
 
-RECIPES = ("smoke", "fast", "whitebox", "paper", "sweep")
 PARTS = ("report.html", "report.json", "gallery.json", "gallery.safetensors", "check.json")
 PICTURES = ("natural.png", "natural-map.png", "attacked.png", "attacked-map.png")
 NETS = ("guard/guard.json", "guard/guard*.safetensors", "classifier/classifier.json", "classifier/classifier*.safetensors")
@@ -248,7 +248,9 @@ def execute(
             _write_page(out, say)  # last: a folder with a page is complete
     for _, message in outcome.failed:
         say(f"SANITY CHECK FAILED: {message}; {len(outcome.skipped)} steps that depend on it were skipped")
-    say_what_is_left(out, say, time.monotonic() - began)
+    for line in last_lines(out):
+        say(line)
+    say(f"({time.monotonic() - began:.0f} s)")
     return Done(out, [m for _, m in outcome.failed])
 
 

@@ -19,14 +19,18 @@ from ._files import data_folder
 from ._folder import SUFFIXES
 from .folder import Folder, Resize
 
-PLACES = ("asirra", "assira", "PetImages")  # under SALIENTRY_DATA; the last is what the public archive unpacks to
+PLACES = (
+    "assira",
+    "asirra",
+    "PetImages",
+)  # under SALIENTRY_DATA; the second is its other spelling, the last what the public archive unpacks to
 CLASSES = ("cat", "dog")
 MANIFEST = "manifest.csv"
 
 
 @dataclass(frozen=True)
 class ASSIRA:
-    """Cats and dogs, brought to (3, 112, 112) RGB, two classes, from ``SALIENTRY_DATA/asirra``, a sub-folder each.
+    """Cats and dogs, brought to (3, 112, 112) RGB, two classes, from ``SALIENTRY_DATA/assira``, a sub-folder each.
 
     Any pictures of cats and dogs will do, 3,000 or more: which of them take a role is drawn by a fixed seed, stratified. So results
     are keyed by the pictures' bytes. Where a ``manifest.csv`` with the columns ``file`` and ``sha256`` lies beside the sub-folders,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,9 @@ from pathlib import Path
 import pytest
 
 import salientry
+from salientry.cli.recipe_list import RECIPES, settable
+from salientry.cli.running import parameters, recipe_named
+from salientry.errors import UsageError
 
 from .conftest import Cli
 
@@ -133,7 +138,17 @@ def test_version() -> None:
 def test_help_names_the_commands_and_the_exit_codes() -> None:
     result = Cli("--help")
     assert result.code == 0
-    for word in (*OPTIONS, "Exit codes", "0 success", "2 wrong arguments", "3 data", "4 results", "5 no such device", "SALIENTRY_HOME"):
+    for word in (
+        *OPTIONS,
+        "Exit codes",
+        "0 success",
+        "2 wrong arguments",
+        "3 data",
+        "4 results",
+        "5 no such device",
+        "130 interrupted",
+        "SALIENTRY_HOME",
+    ):
         assert word in " ".join(result.out.split()), word
 
 
@@ -144,6 +159,28 @@ def test_each_command_says_what_it_takes(command: str) -> None:
     said = " ".join(result.out.split())
     for word in OPTIONS[command]:
         assert word in said, word
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_help_of_run_lists_what_the_recipe_can_be_told(recipe: str) -> None:
+    """As the recipe itself says once it is imported."""
+    said = " ".join(Cli("run", "--help").out.split("Recipes, and their parameters")[1].split())
+    found = {n: p.default for n, p in inspect.signature(recipe_named(recipe)).parameters.items() if n != "run"}
+    for name, value in settable(recipe).items():
+        assert found[name] == value
+        assert f"{name}={'' if value is None else str(value).lower() if isinstance(value, bool) else value}" in said
+        text = 3 if value is None else str(value).lower() if isinstance(value, bool) else value
+        assert parameters(recipe_named(recipe), [f"{name}={text}"]) == {name: 3 if value is None else value}
+    with pytest.raises(UsageError, match="has: " + re.escape(", ".join(f"{n}={v}" for n, v in settable(recipe).items()))):
+        parameters(recipe_named(recipe), ["nonsense=1"])
+
+
+def test_the_shell_completes_commands_recipes_and_attacks() -> None:
+    """As bash asks: the words so far, and which of them is to be completed."""
+    for words, wanted in (("salientry da", "datasets"), ("salientry run sm", "smoke"), ("salientry attack --attack deepf", "deepfool")):
+        env = os.environ | {"_SALIENTRY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+        code = "from salientry.cli import app; app(prog_name='salientry')"
+        assert subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False).stdout.split() == [wanted]
 
 
 def test_nothing_at_all_shows_the_help() -> None:

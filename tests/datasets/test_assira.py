@@ -88,7 +88,7 @@ def test_other_names_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     draw(tmp_path / place, cat, dog)
     (pool,) = ASSIRA(FEW).read()
     assert [n.split("/")[0] for n in pool.names] == [cat] * 10 + [dog] * 10
-    assert ASSIRA(FEW).files() == {"asirra/cat": tmp_path / place / cat, "asirra/dog": tmp_path / place / dog}
+    assert ASSIRA(FEW).files() == {"assira/cat": tmp_path / place / cat, "assira/dog": tmp_path / place / dog}
 
 
 def test_results_are_keyed_by_the_pictures_and_not_by_their_names(root: Path, tmp_path: Path) -> None:
@@ -132,10 +132,10 @@ def test_the_manifest_is_optional_and_compared(root: Path) -> None:
 
 def test_what_is_missing_or_too_much_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SALIENTRY_DATA", raising=False)
-    with pytest.raises(DataMissing, match=r"SALIENTRY_DATA is not set\. .*asirra/cat.*https://"):
+    with pytest.raises(DataMissing, match=r"SALIENTRY_DATA is not set\. .*assira/cat.*https://"):
         ASSIRA(FEW).read()
     monkeypatch.setenv("SALIENTRY_DATA", str(tmp_path))
-    with pytest.raises(DataMissing, match=rf"no asirra or assira or PetImages under {tmp_path}"):
+    with pytest.raises(DataMissing, match=rf"no assira or asirra or PetImages under {tmp_path}"):
         ASSIRA(FEW).read()
     draw(tmp_path / "asirra", "cat", "horse")
     with pytest.raises(DataMissing, match="no sub-folder dog in"):

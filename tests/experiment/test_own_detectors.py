@@ -311,12 +311,12 @@ def test_the_best_of_ones_own_and_ours_is_chosen(mine: tuple[nn.Module, Tensor, 
 def test_the_documented_detectors_do_what_is_said_of_them(
     mine: tuple[nn.Module, Tensor, Tensor], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "USING.md").read_text()
-    section = text[text.index("## Your own detector") : text.index("## Install the tested set")]
+    text = (Path(__file__).parents[2] / "docs" / "guard.md").read_text()
+    section = text[text.index("## Your own detector") :]
     (block,) = re.findall(r"```python\n(.*?)```", section, re.S)
     names = {"model": mine[0], "images": mine[1], "labels": mine[2], "fit_guard": partial(fit_guard, attacks=(ATTACK,))}
     with pytest.warns(UserWarning, match="calibration images"):
-        exec(compile(block, "docs/USING.md", "exec"), names)
+        exec(compile(block, "docs/guard.md", "exec"), names)
     said = capsys.readouterr().out
     assert "(of 3; found " in said
     tried = facts_of(names["guard"].detector)["fit"]["candidates"]  # type: ignore[attr-defined]

@@ -1,0 +1,141 @@
+"""README's guard: a sentence, a table and a plot, from the record that `python -m benchmarks.guard_detection` wrote."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from salientry.report.figures import PAPER, STYLE
+
+from .guard_tables import record
+
+LEVEL = "0.05"
+GUARDS = {  # words, colour, marker, filled: also distinguished without colour
+    "own": ("own images only", "#0072B2", "o", True),
+    "second": ("with a second net", "#B34700", "D", False),
+}
+GROUPS: dict[str, tuple[str, ...]] = {  # rows of the plot: every attack of the record that is not saved as JPEG stands in one
+    "many steps": (
+        *("BIM 8/255", "MIM 8/255", "PGD 8/255", "PGD 4/255", "PGD 2/255", "PGD 8/255, targeted"),
+        *("PGD L2 .5", "BIM 38/255", "APGD 8/255"),
+    ),
+    "smallest change": (
+        *("DeepFool", "C&W", "C&W, confidence 3.0", "C&W, confidence 10.0", "C&W, confidence 20.0"),
+        *("DDN", "FMN Linf", "NewtonFool"),
+    ),
+    "one step": ("FGSM 8/255", "FGSM 51/255", "virtual adversarial"),
+    "few pixels, a patch": ("patch", "salt and pepper"),
+    "no gradient (Square)": ("Square 8/255",),
+    "made on another net": ("transfer",),
+}
+SAVED, NATURAL, HARMLESS = "saved as JPEG", "natural images", "harmlessly changed"
+
+
+def headline() -> str:
+    """README's first numbers: the guard of one's own images alone."""
+    body = record()
+    own = body["guards"]["own"]
+    summary = own["summary"]
+    return (
+        f"On CIFAR-10, built from {body['fitted on']:,} of one's own images, it finds {_percent(summary['mean at 5 %'])} of attacked "
+        f"images (mean of {summary['cells']} kinds of attack; the worst: {_percent(summary['worst at 5 %'])}), flags "
+        f"{_percent(own[f'natural at {LEVEL}']['all'][0])} of natural ones, and at most "
+        f"{_points(summary['most extra flags on a harmless change'])} more after any of {len(own['harmless'])} harmless changes."
+    )
+
+
+def table() -> str:
+    """What both guards find, in plain numbers."""
+    body = record()
+    guards = {name: body["guards"][name] for name in GUARDS}
+    cells = next(iter(guards.values()))["summary"]["cells"]
+    rows = [
+        (f"attacked images found, mean of {cells} kinds of attack", [_percent(g["summary"]["mean at 5 %"]) for g in guards.values()]),
+        ("found of the worst kind", [_percent(g["summary"]["worst at 5 %"]) for g in guards.values()]),
+        (
+            "images on which every attack is found",
+            [_percent(g["summary"]["every attack on an image found"][0]) for g in guards.values()],
+        ),
+        ("natural images flagged", [_percent(g[f"natural at {LEVEL}"]["all"][0]) for g in guards.values()]),
+        (
+            f"more after a harmless change, at most ({len(guards['own']['harmless'])} kinds)",
+            [_points(g["summary"]["most extra flags on a harmless change"]) for g in guards.values()],
+        ),
+    ]
+    heads = " | ".join(words for words, *_ in GUARDS.values())
+    return "\n".join([f"| guard | {heads} |", "| --- | --- | --- |", *(f"| {words} | {' | '.join(values)} |" for words, values in rows)])
+
+
+def rows() -> dict[str, dict[str, dict[str, float]]]:
+    """The plot's rows: words, then of each guard the share flagged of each kind, by its name in the record."""
+    guards = record()["guards"]
+    kinds = GROUPS | {SAVED: tuple(c for c in guards["own"]["cells"] if ", JPEG " in c)}
+    attacks = {words: {name: {c: guards[name]["cells"][c][LEVEL][0] for c in of} for name in GUARDS} for words, of in kinds.items()}
+    natural = {name: {"natural": guards[name][f"natural at {LEVEL}"]["all"][0]} for name in GUARDS}
+    harmless = {name: {c: h["flagged"][0] for c, h in guards[name]["harmless"].items()} for name in GUARDS}
+    return attacks | {NATURAL: natural, HARMLESS: harmless}
+
+
+def alt() -> str:
+    """The plot in words, for those who do not see it; the table has the numbers."""
+    found = rows()
+    attacked = sum(len(of["own"]) for words, of in found.items() if words not in (NATURAL, HARMLESS))
+    return f"What two guards flag: {attacked} kinds of attack, natural images, {len(found[HARMLESS]['own'])} harmless changes"
+
+
+def plot() -> bytes:
+    """Share flagged of each kind of image, by groups of attack, and of natural images: an SVG of 640 pixels' width."""
+    found = rows()
+    with mpl.rc_context(STYLE | {"font.size": 10.5, "svg.hashsalt": "salientry"}):
+        figure = Figure(figsize=(640 / 72 * 0.75, 400 / 72 * 0.75))
+        ax = figure.add_axes((0.27, 0.135, 0.695, 0.765))
+        places = {words: -i - (0.55 if words in (NATURAL, HARMLESS) else 0) for i, words in enumerate(found)}
+        for words, y in places.items():
+            for side, (name, (_, colour, marker, filled)) in zip((0.17, -0.17), GUARDS.items(), strict=True):
+                values = list(found[words][name].values())
+                face: dict[str, Any] = {
+                    "mfc": colour if filled else PAPER,
+                    "mec": PAPER if filled else colour,
+                    "mew": 0.6 if filled else 1.2,
+                }
+                size = 6.5 if filled else 5
+                ax.plot(values, np.full(len(values), y + side), marker, ms=size, zorder=3, clip_on=False, gid=f"{name} {words}", **face)
+        ax.axvline(0.05, color="#5b6577", lw=1, ls=(0, (4, 3)))
+        ax.axhline(-len(found) + 2.25, color="#9aa3b2", lw=0.8, xmin=-0.4, clip_on=False)
+        low = min(places.values()) - 0.55
+        ax.set_xlim(-0.015, 1.01)
+        ax.set_ylim(low, 0.55)
+        ax.set_yticks(list(places.values()), list(places))
+        ticks = np.linspace(0, 1, 6)
+        ax.set_xticks(ticks, [f"{100 * t:.0f} %" for t in ticks])
+        ax.grid(axis="x", color="#e6e9ef", lw=0.8)
+        ax.set_axisbelow(True)
+        ax.tick_params(length=0)
+        ax.set_xlabel("flagged (dashed: 5 %, the false-positive rate that was asked for)", labelpad=6, x=0.36)
+        for at, words in ((0.75, "attacked: further right is better"), (places[NATURAL], "natural: further left is better")):
+            ax.text(1.0, at, words, transform=ax.get_yaxis_transform(), color="#5b6577", va="center", ha="right", fontsize=9)
+        for words, colour, marker, filled in GUARDS.values():
+            ax.plot([], [], marker, ms=6.5, mfc=colour if filled else PAPER, mec=colour, ls="", label=words)
+        figure.legend(loc="upper left", ncols=2, frameon=False, handletextpad=0.2, borderaxespad=0.2)
+        out = io.BytesIO()
+        figure.savefig(out, format="svg", facecolor=PAPER, metadata={"Date": None, "Creator": None})
+    return out.getvalue()
+
+
+def kinds_without_a_row() -> set[str]:
+    """Attacks of the record that stand in no row of the plot, or in a row and not in the record."""
+    cells: dict[str, Any] = record()["guards"]["own"]["cells"]
+    return {c for c in cells if ", JPEG " not in c} ^ {c for of in GROUPS.values() for c in of}
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %" if value < 0.1 else f"{100 * value:.0f} %"
+
+
+def _points(value: float) -> str:
+    """A difference of two percentages."""
+    return f"{100 * value:.1f} points"

@@ -1,0 +1,150 @@
+"""The lists of methods in README.md and docs/methods.md: names, words and settings from the code, papers from here."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from salientry import ATTACKS, CLASSIFIERS, CONTROLS, DETECTORS, SALIENCY
+from salientry.adaptive import ADAPTIVE
+from salientry.harmless import HARMLESS
+
+PAPER = "https://openreview.net/forum?id=HJe5_6VKwS"  # the one that Salientry implements
+ARXIV = "https://arxiv.org/abs/"
+PAPERS: dict[str, dict[str, str]] = {  # of each dictionary of methods: by name; what is not here is ours, or as old as the hills
+    "attacks": {
+        "fgsm": f"{ARXIV}1412.6572",
+        "bim": f"{ARXIV}1607.02533",
+        "mim": f"{ARXIV}1710.06081",
+        "deepfool": f"{ARXIV}1511.04599",
+        "cw": f"{ARXIV}1608.04644",
+        "jsma": f"{ARXIV}1511.07528",
+        "pgd": f"{ARXIV}1706.06083",
+        "pgd_l2": f"{ARXIV}1706.06083",
+        "patch": f"{ARXIV}1712.09665",
+    },
+    "attacks on the guard": {
+        "alternating": PAPER,
+        "simultaneous": f"{ARXIV}1702.04267",
+        "selective": f"{ARXIV}2106.15023",
+        "orthogonal": f"{ARXIV}2106.15023",
+        "joint": f"{ARXIV}1705.07263",
+        "minimal": f"{ARXIV}1811.09600",
+    },
+    "detectors": {
+        "spd": PAPER,
+        "smd": PAPER,
+        "id": f"{ARXIV}1704.04960",
+        "jsd": f"{ARXIV}1803.08773",
+        "consistency": f"{ARXIV}1704.01155",
+    },
+    "baselines": {"mahalanobis": f"{ARXIV}1807.03888"},
+    "saliency maps": {
+        "unet": f"{ARXIV}1705.07857",
+        "gradient": f"{ARXIV}1312.6034",
+        "guided": f"{ARXIV}1412.6806",
+        "enhanced_guided": f"{ARXIV}1908.08413",
+        "optimised_mask": f"{ARXIV}1704.03296",
+    },
+}
+WORDS = {  # names of detectors and baselines where their key is not a word of the field
+    "spd": "SPD",
+    "smd": "SMD",
+    "id": "ID",
+    "id_plus": "ID+",
+    "jsd": "JSD",
+    "masked": "masked answers",
+    "fused": "fusion of scores",
+    "learned_fusion": "learned fusion",
+    "margin": "margin",
+    "margin2": "logit margin",
+    "black_share": "black pixels",
+    "high_frequency": "fine structure",
+    "mahalanobis": "Mahalanobis",
+    "pooled_activations": "activations",
+    "second_net": "second net",
+}
+
+
+def groups() -> dict[str, dict[str, Any]]:
+    """Every method by the group that it stands in here and its name in the code."""
+    detectors: dict[str, Any] = dict(DETECTORS)
+    baselines = {k: v for k, v in detectors.items() if v.group == "baseline"}
+    changes = {type(change).__name__: type(change) for change in HARMLESS.values()}
+    return {
+        "attacks": dict(ATTACKS),
+        "attacks on the guard": dict(ADAPTIVE),
+        "detectors": {k: v for k, v in detectors.items() if k not in baselines},
+        "baselines": baselines,
+        "saliency maps": dict(SALIENCY),
+        "harmless changes": changes,
+        "controls": dict(CONTROLS),
+        "classifiers": dict(CLASSIFIERS),
+    }
+
+
+def shown(group: str, name: str, kind: Any) -> str:
+    """A method's name for people."""
+    if group == "attacks":
+        return str(kind().title)
+    if group == "harmless changes":
+        return name if name.isupper() or name == "WebP" else name.lower()
+    return WORDS.get(name, name.replace("_", " "))
+
+
+def short() -> str:
+    """README's list: names, with their papers."""
+    lines = []
+    for group in ("attacks", "attacks on the guard", "detectors", "baselines", "harmless changes"):
+        of = groups()[group]
+        papers = PAPERS.get(group, {})
+        words = [f"[{shown(group, k, v)}]({papers[k]})" if k in papers else shown(group, k, v) for k, v in of.items()]
+        lines.append(f"- **{group}**: {', '.join(words)}")
+    return "\n".join(lines)
+
+
+def whole() -> str:
+    """docs/methods.md's tables: name, what it is in the code's own words, settings with their defaults, paper."""
+    parts = []
+    for group, of in groups().items():
+        head = ["name", "in the code", "what it is", "settings"]
+        parts += [f"## {group[0].upper()}{group[1:]}", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+        for name, kind in of.items():
+            paper = PAPERS.get(group, {}).get(name)
+            called = shown(group, name, kind)
+            cells = [f"[{called}]({paper})" if paper else called, f"`{_place(kind)}`", _first_sentence(kind), _settings(kind)]
+            parts.append(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in cells)} |")
+        parts.append("")
+    return "\n".join(parts[:-1])
+
+
+def unknown() -> set[str]:
+    """Methods that have a paper or words here and are not in the code."""
+    there: Mapping[str, dict[str, Any]] = groups()
+    lost = {f"{group}: {name}" for group, of in PAPERS.items() for name in of if name not in there[group]}
+    return lost | {f"words: {name}" for name in WORDS if name not in DETECTORS}
+
+
+def _place(kind: Any) -> str:
+    """Where it is imported from."""
+    return f"{kind.__module__.rsplit('.', 1)[0]}.{kind.__name__}"
+
+
+def _first_sentence(kind: Any) -> str:
+    """Of the docstring, without marks of reStructuredText."""
+    text = " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
+    text = re.sub(r":\w+:`~?([^`]*)`", lambda m: f"`{m[1].rsplit('.', 1)[-1]}`", text).replace("``", "`")
+    end = re.search(r"(?<!et al)(?<!e\.g)\.(?= [A-Z])", text)
+    return text[: end.end()] if end else text
+
+
+def _settings(kind: Any) -> str:
+    found = []
+    for f in dataclasses.fields(kind):
+        default = f.default if f.default is not dataclasses.MISSING else "required"
+        said = type(default).__name__ if dataclasses.is_dataclass(default) else f"{default:.4g}" if isinstance(default, float) else default
+        found.append(f"`{f.name}` {said}" if said != "" else f"`{f.name}`")
+    return ", ".join(found) or "none"

@@ -1,0 +1,97 @@
+"""The tutorial runs; the site is built without a broken link, and fetches nothing from elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import re
+import subprocess
+import sys
+import warnings
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import salientry
+
+ROOT = Path(__file__).parents[1]
+CELLS = json.loads((ROOT / "docs" / "tutorial.ipynb").read_text())["cells"]
+
+
+def shape(text: str) -> list[str]:
+    """What was printed, but for the numbers and the order of what is as large."""
+    words = (re.sub(r"[\d.]+", "0", re.sub(r"- \(of 0\)|[\d.]+ \(\d+ of \d+\)", "0", " ".join(line.split()))) for line in text.splitlines())
+    return [w for w in words if not re.match(r"(a |an |another |JPEG|WebP|Gaussian|uniform|random|brightness|contrast|gamma|0 other)", w)]
+
+
+def test_the_tutorial_is_well_formed_and_its_code_compiles() -> None:
+    assert {c["cell_type"] for c in CELLS} == {"markdown", "code"}
+    assert len({c["id"] for c in CELLS}) == len(CELLS)
+    for c in CELLS:
+        if c["cell_type"] == "code":
+            compile("".join(c["source"]), c["id"], "exec")
+            assert all(out["output_type"] == "stream" for out in c["outputs"]), "an error was left in it"
+
+
+@pytest.mark.nightly
+def test_the_tutorial_runs_and_prints_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cells in order, in one session; the shares that it prints may differ a little on another processor."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        for c in (c for c in CELLS if c["cell_type"] == "code"):
+            said = io.StringIO()
+            with contextlib.redirect_stdout(said):
+                exec(compile("".join(c["source"]), c["id"], "exec"), names)
+            shown = "".join(text for out in c["outputs"] for text in out["text"])
+            assert shape(said.getvalue()) == shape(shown), c["id"]
+    assert "True" in said.getvalue(), "a guard that was loaded says the same"
+
+
+class Fetched(HTMLParser):
+    """What a page loads by itself: scripts, styles, pictures, fonts, frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "link" and given.get("rel") in ("canonical", "prev", "next"):
+            return
+        if tag in ("script", "link", "img", "iframe", "source", "object", "embed"):
+            self.found += [v for k in ("src", "href", "data") if (v := given.get(k))]
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="needs the extra `docs`: `make docs`")
+def test_the_site_has_no_broken_link_all_public_names_and_nothing_from_elsewhere(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pages = sorted(tmp_path.glob("*.html"))
+    assert {p.stem for p in pages} >= {
+        "index",
+        "start",
+        "tutorial",
+        "guard",
+        "attack",
+        "paper",
+        "contributing",
+        "evaluate",
+        "api",
+        "RESULTS",
+    }
+    for page in pages:
+        read = Fetched()
+        read.feed(page.read_text())
+        assert not [at for at in read.found if re.match(r"(https?:)?//", at)], page.name
+    api = (tmp_path / "api.html").read_text()
+    for name in (n for n in salientry.__all__ if not n.isupper()):
+        assert f'id="salientry.{name}"' in api or f'id="salientry.errors.{name}"' in api, name
+    for style in tmp_path.rglob("*.css"):
+        assert not re.search(r"url\(.?https?:", style.read_text()), style.name
