@@ -129,8 +129,8 @@ def unknown() -> set[str]:
 
 
 def _place(kind: Any) -> str:
-    """Where it is imported from."""
-    return f"{kind.__module__.rsplit('.', 1)[0]}.{kind.__name__}"
+    """Where it is imported from, in the package."""
+    return f"{kind.__module__.split('.', 1)[1].rsplit('.', 1)[0]}.{kind.__name__}"
 
 
 def _first_sentence(kind: Any) -> str:
