@@ -8,13 +8,15 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from ..files import read_text
+
 RECIPES = ("smoke", "fast", "whitebox", "paper", "sweep")
 
 
 def settable(name: str) -> dict[str, Any]:
     """A recipe's parameters that the command line sets, with their defaults: words, numbers, yes or no, and ``None`` for a whole number."""
     source = Path(__file__).parents[1] / "recipes" / f"{name}.py"
-    recipe = next(n for n in ast.parse(source.read_text()).body if isinstance(n, ast.FunctionDef) and n.name == name)
+    recipe = next(n for n in ast.parse(read_text(source)).body if isinstance(n, ast.FunctionDef) and n.name == name)
     arguments, keywords = recipe.args.args, recipe.args.kwonlyargs
     given = [None] * (len(arguments) - len(recipe.args.defaults)) + list(recipe.args.defaults)
     found = {}

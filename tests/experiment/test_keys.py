@@ -379,17 +379,27 @@ def _recorded(value: Any) -> str:
     return repr(value)
 
 
-def test_the_default_values_are_those_that_old_keys_stand_for() -> None:
-    """A changed default would silently give an old key to new numbers: raise REVISION or undo it, then write the file again."""
+def default_values() -> dict[str, dict[str, Any]]:
+    """Of all settings of the package today, by the names that recorded keys were made with."""
     now = {}
     for kind in specs():
         name, then = first_name(kind)
         now[name] = {then.get(f.name, f.name): _recorded(default_of(f)) for f in dataclasses.fields(kind)}
-    if not REFERENCE.exists():  # pragma: no cover - the first time only
-        REFERENCE.write_text(json.dumps(now, indent=1, sort_keys=True).replace(repr(MISSING), "required") + "\n")
+    found: dict[str, dict[str, Any]] = json.loads(json.dumps(now).replace(repr(MISSING), "required"))
+    return found
+
+
+def test_the_default_values_are_those_that_old_keys_stand_for() -> None:
+    """A changed default would silently give an old key to new numbers: raise REVISION or undo it, then write the file again."""
+    now = default_values()
     known = json.loads(REFERENCE.read_text())
-    now = json.loads(json.dumps(now).replace(repr(MISSING), "required"))
     for name, fields in known.items():
         assert name in now, f"{name} is gone"
         assert {k: v for k, v in now[name].items() if k in fields} == fields, name
-    assert set(now) == set(known), "new settings: add them to the reference"
+    assert set(now) == set(known), "new settings: `python -m tests.experiment.test_keys` adds them to the reference"
+
+
+if __name__ == "__main__":  # adds the default values of new settings; those that are there stay
+    there = json.loads(REFERENCE.read_text())
+    new = {name: values for name, values in default_values().items() if name not in there}
+    REFERENCE.write_text(json.dumps(there | new, indent=1) + "\n")
