@@ -11,13 +11,24 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from salientry.report.figures import INK, PAPER, STYLE
 from salientry.report.spec import Number
 from salientry.results.names import attack_title
 from salientry.store import read_arrays, read_json
 
 from .recorded import Recorded
 
+INK, PAPER = "#1d2430", "#ffffff"
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.edgecolor": "#9aa3b2",
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.hashsalt": "salientry",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 COMBINED = "combined"  # trained on all of a run's attacks, tried on all of them
 COMPARED = {  # name in the report: what it goes by
     "SMD": "saliency map",

@@ -22,6 +22,7 @@ from salientry.report import claims, claims_document
 from salientry.report.render import markdown, row, text
 from salientry.report.spec import Across, Column, Number, Table, fill
 from salientry.results.claims import MANNERS
+from salientry.results.names import detector_words
 from salientry.results.paper_numbers import printed_text
 from salientry.store import read_json
 
@@ -94,9 +95,9 @@ def plotted() -> str:
     r = next(r for r in first(recorded("fast")) if r.dataset == "cifar10")
     points = pictures.points(r)
     lines = [
-        row("", f"attacked images found (n = {points[0].found.n})", f"more flags on harmless noise (n = {points[0].noise.n})"),
+        row("", f"detection rate (n = {points[0].found.n})", f"extra false alarms on harmless noise (n = {points[0].noise.n})"),
         row(*["---"] * 3),
-        *(row(f"{p.name}: {pictures.COMPARED[p.name]}", text(p.found, "seeds"), text(p.noise, "seeds")) for p in points),
+        *(row(f"{detector_words(p.name)}: {pictures.COMPARED[p.name]}", text(p.found, "seeds"), text(p.noise, "seeds")) for p in points),
     ]
     return "\n".join([*lines, "", f"{OVER} {r.source}."])
 
@@ -117,7 +118,7 @@ def _found(runs: list[Recorded]) -> list[str]:
                 places[f"{r.dataset} {a}"] = f"{r.title}: {title} (n = {n.n:,})"
     rows = [x | {"place": f"{r.dataset} {x['trained_on']}"} for r in runs for x in r.rows]
     cell = "{tpr@0.05|seeds}; *noise* {noise/excess-flags-on-unchanged|bare}"
-    head = "found at 5 % false alarms; *noise*: more flags on noise of that size"
+    head = "detection rate at a false-positive rate of 5 %; *noise*: extra false alarms on noise of that size"
     found = Table(
         "",
         "",
@@ -147,14 +148,14 @@ def _rest(runs: list[Recorded]) -> list[str]:
     white = {r.folder.name: r for r in recorded("whitebox")}
     said = verdicts()
     lines = [row("", *(r.title for r in runs)), row(*["---"] * (1 + len(runs)))]
-    lines.append(row("the classifier is right", *(r.cell("accuracy", n=True) for r in runs)))
+    lines.append(row("classifier accuracy", *(r.cell("accuracy", n=True) for r in runs)))
     for scheme, words in (("replica", "trained as the paper trains"), ("paired", "with batch norm")):
         lines.append(row(f"C&W, SPD minus ID, accuracy, {words}", *(_sign(r, scheme) for r in runs)))
     for scheme, words in ((" (replica)", "trained as the paper trains"), ("", "with batch norm")):
         for d in ("SPD", "ID"):
             lines.append(row(f"{d}, one for all attacks, accuracy, {words}", *(_one_for_all(r, d, scheme) for r in runs)))
     for name, words in (("classifier alone", "no detector"), ("SPD", "SPD"), ("fusion", "the fusion")):
-        lines.append(row(f"white box gets past {words}", *(_past(white.get(r.folder.name), name) for r in runs)))
+        lines.append(row(f"attack success rate, white box, {words}", *(_past(white.get(r.folder.name), name) for r in runs)))
     for manner in MANNERS:
         words = f"the paper's 21 claims, {claims.ASKED[manner]}, all run seeds together"
         lines.append(row(words, *(counted(said, r.dataset, manner) for r in runs)))

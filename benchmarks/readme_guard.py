@@ -9,9 +9,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from salientry.report.figures import PAPER, STYLE
-
 from .guard_tables import record
+from .pictures import PAPER, STYLE
 
 LEVEL = "0.05"
 GUARDS = {  # words, colour, marker, filled: also distinguished without colour

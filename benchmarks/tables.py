@@ -19,6 +19,7 @@ from salientry.report.render import markdown, percent, row, short, text
 from salientry.report.spec import Across, Column, Table, fill, number_of
 from salientry.report.white_tables import success
 from salientry.report.words import attack_title, own_trunk
+from salientry.results.names import detector_words
 from salientry.results.place import identify
 from salientry.store import read_json
 
@@ -66,16 +67,18 @@ def smoke() -> str:
     rows = of_smoke([*places, *(place | {"title": t, "measure": m} for t in ROWS for m in measures)])
     n = {a: next(r["n"] for r in rows if r["tested_on"] == a) for a in SMOKE_ATTACKS}
     columns = (
-        Across("tested_on", (Column("", "{tpr@0.05|seeds}"),), {a: f"{attack_title(a)} found (n = {n[a]})" for a in SMOKE_ATTACKS}),
-        Column("naturals flagged", "{fpr@0.05|bare}"),
-        Column("more flags: noise", MORE[0].cell),
+        Across(
+            "tested_on", (Column("", "{tpr@0.05|seeds}"),), {a: f"{attack_title(a)}: detection rate (n = {n[a]})" for a in SMOKE_ATTACKS}
+        ),
+        Column("false-positive rate", "{fpr@0.05|bare}"),
+        Column("extra false alarms: harmless noise", MORE[0].cell),
         Column("… another image's perturbation", MORE[1].cell),
     )
-    found = Table("", "", ("title",), columns, heads=("strict, TPR at 5 %",), order={"title": ROWS})
+    found = Table("", "", ("title",), columns, heads=("strict, at 5 %",), order={"title": ROWS})
     at = {"kind": "fusion", "protocol": "strict", "tested_on": "mean over attacks", "measure": "tpr"}
     alone, everything = (text(number_of(of_smoke([at | {"part": p}])[0])) for p in ("logits alone", "all parts"))
     parts = [
-        row("part", f"added to the logits alone, which find {alone}", f"added to everything else; all together find {everything}"),
+        row("part", f"added to the logits alone ({alone})", f"added to everything else (all together {everything})"),
         row(*["---"] * 3),
     ]
     for p in PARTS:
@@ -108,7 +111,7 @@ def _setting_text(value: Any) -> str:
 
 def strict(titles: Sequence[str] | dict[str, str], attacks: dict[Any, str], head: str, by: str = "trained_on", more: bool = True) -> Table:
     """Detectors by the attacks that they were trained and tested on: what is found and, where asked, more flags."""
-    columns = (Column("found", "{tpr@0.05|seeds}"), *MORE) if more else (Column("", "{tpr@0.05|seeds}"),)
+    columns = (Column("detection rate", "{tpr@0.05|seeds}"), *MORE) if more else (Column("", "{tpr@0.05|seeds}"),)
     where = {"kind": "detection", "protocol": "strict"}
     return Table("", "", ("title",), (Across(by, columns, attacks),), where, (head,), {"title": titles}, diagonal=True)
 
@@ -126,10 +129,10 @@ def fast() -> str:
 def detection(r: Recorded) -> str:
     """Strict, trained and tested on the attacks of the headline; then what the map is worth beside the rest."""
     attacks = {a: f"{t} (n = {n.n})" for t, a in r.headline.items() if (n := r.detected("SPD", a))}
-    found = lines(strict(DETECTORS, attacks, "strict, found at 5 %"), r.rows)
+    found = lines(strict(DETECTORS, attacks, "strict, detection rate at 5 %"), r.rows)
     gains = lines(
         replace(
-            GAINS, heads=("difference in the share found",), columns=(Across("trained_on", (Column("", "{difference|seeds}"),), attacks),)
+            GAINS, heads=("difference of detection rates",), columns=(Across("trained_on", (Column("", "{difference|seeds}"),), attacks),)
         ),
         r.rows,
     )
@@ -155,7 +158,7 @@ def another(r: Recorded, again: Recorded) -> str:
     attacks = {t: (a, again.headline[t]) for t, a in r.headline.items() if t in again.headline}
     places = {f"{x.seed} {a}": f"{t}, run seed {x.seed}" for t, two in attacks.items() for x, a in zip((r, again), two, strict=True)}
     rows = [n | {"place": f"{x.seed} {n['trained_on']}"} for x in (r, again) for n in x.rows]
-    found = lines(strict(DETECTORS, places, "found at 5 %", "place", more=False), rows)
+    found = lines(strict(DETECTORS, places, "detection rate at 5 %", "place", more=False), rows)
     gains = lines(replace(GAINS, columns=(Across("place", (Column("", "{difference|seeds}"),), places),)), rows)
     right = " and ".join(x.cell("accuracy", "bare") for x in (r, again))
     below = f"The classifiers have {right} right. Brackets as above. Run seed {again.seed}: {again.source}."
@@ -183,18 +186,23 @@ def white_box(r: Recorded) -> str:
     columns = (
         Across("budget", (Column("", "{success}", {"attack": "union"}),), sizes),
         Column("L2 over the classifier's alone", "{cost}"),
-        Column(f"alarm, {alarm}", "{alarm}"),
+        Column(f"false alarm can be made, {alarm}", "{alarm}"),
     )
-    order = {t: t for t in ATTACKED}
+    order = {t: detector_words(t) for t in ATTACKED}
+    titles = {words: t for t, words in order.items()}
     table = replace(
-        success(sizes, [alarm], ""), columns=columns, heads=(f"got past, n = {first_size.n}",), order={"title": order}, warned=False
+        success(sizes, [alarm], ""),
+        columns=columns,
+        heads=(f"attack success rate, n = {first_size.n}",),
+        order={"title": order},
+        warned=False,
     )
     body = lines(table, r.make.of("white box")).split("\n")
     alone = [text(r.find("white box", title="classifier alone", budget=b)) for b in sizes]
     body[2:2] = [row("no detector", *alone, "1", "")]
     body = [
-        row(t, lacking(r, t), *[""] * (len(sizes) + 1))
-        if (t := line.split(" | ")[0].strip("| ")) in order and not _attacked(r, t)
+        row(name, lacking(r, titles[name]), *[""] * (len(sizes) + 1))
+        if (name := line.split(" | ")[0].strip("| ")) in titles and not _attacked(r, titles[name])
         else line
         for line in body
     ]

@@ -169,50 +169,26 @@ def report(
         Path | None,
         typer.Option(metavar="FOLDER", help="Print how far the numbers of two runs of one recipe differ, by measure; nothing is written."),
     ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print the first screen as JSON and write nothing: question, sentences, and its numbers, each as in report.json.",
+        ),
+    ] = False,
     timing: Annotated[Path | None, typer.Option(help="With --claims: the timing file that `python -m benchmarks.guard` wrote.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Write report.html and report.json from recorded scores; or verify them, list a figure's cells, or judge the paper's claims.
+    """Write report.html, report.json and numbers.csv from recorded scores; or verify them, list a figure's cells, judge the paper's claims.
 
-    A folder whose sub-folders hold records gets one page for all of its data sets, and one page for each.
+    A folder whose sub-folders hold records gets one page for all of its data sets, and one page for each. For scripts: `--json` prints the
+    page's first screen, report.json holds every number.
     """
     with guarded(debug):
         with needs_pandas():
-            from ..report import claims_document as document
-            from ..report import collection
-            from ..report.report import absent, listed, write
-            from ..report.verification import verify as checked
-        from ..store import packed
-
-        other = "--cells" if cells is not None else "--verify" if verify else "--against" if against is not None else ""
-        if claims is not None and not other:
-            print_line(f"wrote {document.write(folders, claims, timing)}")
-            return
-        folder, beside = document.single(folders, claims, timing, other)
-        if against is not None:
-            from ..results.against import compared
-
-            for line in compared((folder, against)):
-                print_line(line)
-            return
-        if cells is not None:
-            lines, complete = listed(folder, cells)
-            for line in lines:
-                print_line(line)
-            raise typer.Exit(0 if complete else 1)
-        several = [] if packed(folder / "records.json").exists() else collection.runs(folder)
-        if several and beside is not None:
-            raise UsageError(f"{folder} holds several runs, each with its own white box: give it alone, not with {beside}")
-        if verify:
-            left: list[str] = []
-            total = collection.verify(folder, left.append) if several else checked(folder, left.append)
-            for line in left:
-                print_line(line)
-            print_line(f"{total} numbers {'agree with' if left else 'follow from'} the records in {folder}")
-        else:
-            print_line(f"wrote {collection.write(folder) if several else write(folder, beside=beside)}")
-            for shard in [f"{p}/{s}" for p in several for s in absent(p)] or ([] if several else absent(folder)):
-                print_line(f"warning: {shard} is missing: what is computed from it is left out (`salientry run` writes it again)", err=True)
+            from .reporting import reported
+        asked = {"--cells": cells is not None, "--verify": verify, "--against": against is not None, "--json": as_json}
+        raise typer.Exit(reported(folders, [name for name, given in asked.items() if given], cells, claims, against, timing))
 
 
 @app.command()

@@ -1,6 +1,8 @@
-"""All sections of a run's page; here the white box, the paper's tables, every number, and how it was run."""
+"""All sections of a run's page in the order of a reader's questions; here white box, paper, all numbers, how it was run."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from markupsafe import Markup
@@ -8,32 +10,32 @@ from markupsafe import Markup
 from ..metrics import roc
 from ..results import white_box
 from ..results.detection import FEWEST, Together, together
-from ..results.names import attack_title
+from ..results.names import ORDINARY, attack_title, in_words
 from ..results.paper_numbers import bold
-from . import detection_tables as detection
-from . import paper_tables, tried, white_tables
-from .figures import Series, facets, figure
-from .page import Block, Section, listed, nested
-from .sections import BOTH, SAYS, Shown, attacks_section, controls_section, detection_section, maps_section, parts_section
+from . import every_number, paper_tables, tried, white_tables
+from .overview import how_to_read
+from .page import Block, Section, folded, listed
+from .plots import Series, facets
+from .sections import BOTH, Shown, attacks_section, controls_section, detection_section, maps_section
 from .spec import Across, Column, Table
 from .words import said
 
 
-def sections(r: Shown) -> list[Section]:
-    """All of them in order; what the records do not hold is left out."""
+def sections(r: Shown, numbers: str) -> list[Section]:
+    """All of them in order; what the records do not hold is left out. ``numbers``: the text of the file of all numbers."""
+    every = Section(
+        "numbers", "All numbers", [every_number.block(numbers, numbers.count("\n") - 1)], holds="a table to search and sort; CSV"
+    )
     if not r.scores.has_naturals:
-        return [_white_box(r), _paper(r), Section("claims", "What the text claims", [*r.verdicts]), _run(r)]
+        return [_white_box(r), _paper(r), every, _run(r)]
     return [
-        detection_section(r),
-        controls_section(r),
         attacks_section(r),
         maps_section(r),
-        parts_section(r),
-        tried.section(r.scores, r.make),
-        _white_box(r),
+        detection_section(r, _curves(r)),
         _paper(r),
-        Section("claims", "What the text claims", [*r.verdicts]),
-        _everything(r),
+        _white_box(r),
+        controls_section(r, tried.blocks(r.scores, r.make)),
+        every,
         _run(r),
     ]
 
@@ -45,24 +47,47 @@ def _white_box(r: Shown) -> Section:
     m = r.make
     budgets, alarms = (m.values("white box", "budget", measure=k) for k in ("success", "alarm"))
     effort = white_box.effort(white_box.targets(r.scores))
-    blocks = [m.table(white_tables.success(budgets, alarms, effort)), m.table(white_tables.alone(budgets)), m.table(white_tables.BELIEF)]
-    blocks += [m.table(white_tables.DOUBLED), m.table(white_tables.each(budgets))]
-    others = ("WEAK_DETECTORS", "ALGORITHMS", "SINGLE", "PASSES", "TRAINING", "RERUNS")
-    return Section("whitebox", "An attacker who knows the detector", [*blocks, *(m.table(getattr(white_tables, t)) for t in others)])
+    blocks = [m.table(white_tables.success(budgets, alarms, effort)), m.table(white_tables.alone(budgets))]
+    others = ("WEAK_DETECTORS", "ALGORITHMS", "SINGLE", "TRAINING", "RERUNS")
+    tables = (white_tables.BELIEF, white_tables.DOUBLED, white_tables.each(budgets), *(getattr(white_tables, t) for t in others))
+    blocks += [folded(m.table(t)) for t in tables]
+    drawn = passes(r)
+    says = "Share of images wrong and unflagged by the number of passes; the values stand in the table of all numbers."
+    blocks.append(None if drawn is None else Block("More passes of the paper's white box (C16)", drawn, says, True))
+    if not any(blocks):
+        words = Markup("<p>Not tried here: <code>salientry run whitebox dataset={}</code>.</p>").format(
+            r.scores.dataset.split("-")[0].lower()
+        )
+        blocks = [Block("", words)]
+    return Section("whitebox", "An attacker who knows the detector", blocks, holds="attack success rate by detector and budget")
+
+
+def passes(r: Shown) -> Markup | None:
+    """The paper's white box after 1 to 20 passes: a panel for each form of it and budget."""
+    rows = [x for x in r.make.of("table 3") if x["measure"] == "joint" and x["part"] in ("as printed", "true gradient", "Eq. 5")]
+    places = dict.fromkeys((x["part"], x["budget"], x["title"]) for x in rows)
+    drawn = []
+    for part, budget, title in places:
+        mine = sorted((x for x in rows if (x["part"], x["budget"], x["title"]) == (part, budget, title)), key=lambda x: x["step"])
+        ends = [x["lo"] for x in mine], [x["hi"] for x in mine]
+        series = Series(f"{part}, eps {budget}", said("title", title), [x["step"] for x in mine], [x["value"] for x in mine], *ends)
+        drawn += [series] if len(mine) > 1 else []
+    return facets(drawn, y=("wrong and unflagged", 0.0, 1.02), x="passes")
 
 
 def _paper(r: Shown) -> Section:
     m = r.make
     source = paper_tables.Source(said("dataset", r.scores.dataset), m.numbers, m.context.reduced)
-    tables = paper_tables.tables([source]) if source.theirs else []
-    ranks = m.table(CORRELATION)
+    tables: list[Block | None] = [folded(b) for b in paper_tables.tables([source])] if source.theirs else []
     ours = {(x["attack"], x["measure"]): x["value"] for x in m.of("attack") if x["protocol"] == "published"}
     sizes = {a: (ours.get((a, "rms"), 0.0), ours.get((a, "linf"), 0.0)) for a in r.labels}
     words = {a: attack_title(a) + (" (bold)" if bold(*sizes[a]) else "") for a in r.labels}
-    found = m.table(BOLD, columns=(Across("tested_on", (Column("", "{accuracy}"),), words),)) if tables else None
+    found = m.table(BOLD, columns=(Across("tested_on", (Column("", "{accuracy}"),), words),), fold=True) if tables else None
     if not tables:
-        tables = [Block("", Markup("<p>The paper has no data set {}.</p>").format(r.scores.dataset))]
-    return Section("paper", "The paper's tables beside ours", [*tables, found, ranks], paper_tables.NOTE if source.theirs else "")
+        tables = [Block("", Markup("<p>The paper has no data set {}.</p>").format(said("dataset", r.scores.dataset)))]
+    claims = [replace(b, title="What the text claims: C1 to C21", fold=True, anchor="claims") for b in r.verdicts]
+    says = paper_tables.NOTE if source.theirs else ""
+    return Section("paper", "Beside the paper", [*tables, *claims, found, m.table(CORRELATION)], says, "its tables, its claims")
 
 
 BOLD = Table(
@@ -95,70 +120,79 @@ CORRELATION = Table(
 )
 
 
-# --- every number, the run ----------------------------------------------------------------------------------------------
+# --- curves, the run ----------------------------------------------------------------------------------------------------
 
 
-def _everything(r: Shown) -> Section:
-    m = r.make
-    blocks: list[Block | None] = []
-    groups = together(r.scores)
-    for p in reversed(BOTH):
-        for t in (t for t in groups if t.protocol == p):
-            tested = m.values("detection", "tested_on", protocol=p, trained_on=t.trained_on)
-            tables = [m.table(x) for x in detection.detectors(p, t.trained_on, tested)]
-            drawn = roc_curves(r, t) if p == "strict" and not t.missing else None
-            curves = figure("", drawn, f"ROC curves, trained and tested on {said('trained_on', t.trained_on)}", "")
-            blocks.append(nested(f"{p}, trained on {said('trained_on', t.trained_on)}", [*tables, curves, _lacking(r, t)], SAYS[p]))
-        blocks.append(figure(f"Learning curves, {p}", learning(r, p), "loss by epoch of every head", "A line at ln 2 is chance.", True))
-    nets = ((n["name"], ", ".join(n["layers"]), f"{n['weights']:,}") for n in r.scores.body["networks"])
-    blocks.append(listed("Figure 3: the networks that ran", ("network", "layers", "weights"), nets, fold=True))
-    return Section("numbers", "Every number", blocks)
+def _curves(r: Shown) -> list[Block | None]:
+    """ROC curves of the strict detectors, learning curves of both protocols; what is not drawn, and why."""
+    out: list[Block | None] = []
+    without, words = [], dict[str, None]()
+    for t in together(r.scores):
+        words |= dict.fromkeys(_few(r, t))
+        if t.protocol != "strict" or t.missing:
+            continue
+        name, drawn = said("trained_on", t.trained_on), roc_curves(r, t)
+        if drawn is None:
+            without.append(name)
+        else:
+            out.append(Block(f"ROC curves, trained and tested on {name}", drawn, "", True))
+    if without and r.scores.not_kept:
+        command = Markup("<code>{}</code>").format(r.scores.not_kept.command)
+        lacking = Markup("No ROC curves of detectors trained on {}: their scores are not kept; {} makes them.").format(
+            ", ".join(without), command
+        )
+        words |= {lacking: None}
+    out.append(Block("", Markup('<p class="note">{}</p>').format(Markup(" ").join(words))) if words else None)
+    for p in BOTH:
+        lines = learning(r, p)
+        out.append(
+            None
+            if lines is None
+            else Block(
+                f"Learning curves, {p}",
+                lines,
+                "Loss by epoch of every head, in words the attack that it was trained on; a line at ln 2 is chance.",
+                True,
+            )
+        )
+    return out
 
 
-def _lacking(r: Shown, t: Together) -> Block | None:
-    """What is not printed, and why."""
-    if r.scores.not_kept and t.protocol == "strict" and not t.missing and not all(g.kept for g in t.trained):
-        words = Markup('<p class="note">No ROC curves: the scores of these detectors are not kept; <code>{}</code> makes them.</p>')
-        return nested("", [Block("", words.format(r.scores.not_kept.command)), _few(r, t)], fold=False)
-    return _few(r, t)
-
-
-def _few(r: Shown, t: Together) -> Block | None:
-    """Mandatory controls that are missing, attacks of which too few images count."""
+def _few(r: Shown, t: Together) -> list[str]:
+    """What is not printed: where mandatory controls are missing, and attacks of which too few images count."""
+    trained = f"{t.protocol}, trained on {said('trained_on', t.trained_on)}"
     if t.missing:
-        return Block("", Markup("<p><b>Not printed:</b> mandatory controls are missing: {}.</p>").format(", ".join(t.missing)))
+        return [f"Not printed, {trained}: mandatory controls are missing: {', '.join(t.missing)}."]
     few = [(i, int(i["evaluated"].sum())) for i in r.scores.attacked(t.protocol) if i["evaluated"].sum() < FEWEST]
-    words = (f"{attack_title(i['attack'])} has no column: {n} of its images count." for i, n in few)
-    return Block("", Markup('<p class="note">{}</p>').format(" ".join(words))) if few else None
+    return [f"{attack_title(i['attack'])} has no column ({t.protocol}): {n} of its images count, {FEWEST} are needed." for i, n in few]
 
 
-def roc_curves(r: Shown, t: Together) -> str | None:
+def roc_curves(r: Shown, t: Together) -> Markup | None:
     """Heads and the best baseline on the attack that they were trained on; false positives on a logarithmic axis."""
     s, drawn = r.scores, []
     if not all(g.kept for g in t.trained):
         return None
     best = {t.baseline.title if t.baseline else "", "Margin2"}
-    panel = f"trained and tested on {said('trained_on', t.trained_on)}"
-    for g in (g for g in t.trained if g.group != "baseline" or g.title in best):
+    groups = {"saliency": "see the map", "image": "see the image"}
+    for g in (g for g in t.trained if g.scheme in ORDINARY and (g.group != "baseline" or g.title in best)):
         images, natural = s.like(g), s.natural("test")
         for k, f in enumerate(g.on(natural["name"], images["name"]) if images else []):
             fpr, tpr = roc(f.of(natural["name"]), f.of(images["name"])[images["evaluated"]])  # type: ignore[index]
             x = np.maximum(fpr, 0.5 / len(natural["id"]))
-            drawn.append(Series(panel, g.title, list(x), list(tpr), dashed=g.group == "baseline", thin=k > 0))
-    y = ("found", 0.0, 1.02)
-    return facets(drawn, steps=True, size=(5.2, 3.4), y=y, x="false positives", log=True, upright=(0.05, 0.01))
+            drawn.append(Series(groups.get(g.group, "fusion and baselines"), said("title", g.title), list(x), list(tpr), thin=k > 0))
+    return facets(drawn, steps=True, y=("detection rate", 0.0, 1.02), x="false-positive rate", log=True, upright=(0.05, 0.01), high=260)
 
 
-def learning(r: Shown, protocol: str) -> str | None:
+def learning(r: Shown, protocol: str) -> Markup | None:
     """Loss by epoch of every CNN head, seed by seed."""
-    groups = [g for g in r.scores.of(protocol) if g.seeds[0].curve and g.group in ("saliency", "image")]
+    groups = [g for g in r.scores.of(protocol) if g.seeds[0].curve and g.group in ("saliency", "image") and g.scheme in ORDINARY]
     series = [
-        Series(g.title, said("trained_on", g.trained_on), range(1, len(run.curve) + 1), run.curve)
+        Series(said("title", g.title), said("trained_on", g.trained_on), list(range(1, len(run.curve) + 1)), run.curve, thin=k > 0)
         for g in groups
-        for run in g.seeds
+        for k, run in enumerate(g.seeds)
         if run.curve
     ]
-    return facets(series, columns=4, size=(2.4, 1.9), y=("loss", 0.0, 0.8), lines=[float(np.log(2))])
+    return facets(series, y=("loss", 0.0, 0.8), x="epoch", lines=[float(np.log(2))], high=190)
 
 
 def _run(r: Shown) -> Section:
@@ -187,4 +221,11 @@ def _run(r: Shown) -> Section:
     for step in steps:
         by.setdefault(step["step"], []).append(step["seconds"])
     rows = sorted(((k, f"{len(v)}", f"{sum(v):.1f}") for k, v in by.items()), key=lambda x: -float(x[2]))
-    return Section("run", "How it was run", [about, listed("Seconds by step", ("step", "results", "seconds"), rows, fold=True)])
+    nets = ((in_words(n["name"]), ", ".join(n["layers"]), f"{n['weights']:,}") for n in r.scores.body["networks"])
+    blocks = [
+        about,
+        listed("Seconds by step", ("step", "results", "seconds"), rows, fold=True),
+        listed("Figure 3: the networks that ran", ("network", "layers", "weights"), nets, fold=True),
+        replace(how_to_read(r), title="How to read this page", fold=True),
+    ]
+    return Section("run", "How it was run, and how to read this page", blocks, holds="command, versions, time, words")

@@ -6,8 +6,8 @@ from .spec import Across, Column, Table
 
 PROTOCOLS = {"published": "published: float32", "strict": "strict: 8 bits"}
 ACCURACY = Table(
-    "Table 4: accuracy of the classifier",
-    "Share of all test images that the classifier has right under each attack; untargeted, away from its own prediction.",
+    "Table 4: classifier accuracy",
+    "Of all test images, under each attack; untargeted, away from its own prediction.",
     rows=("protocol",),
     where={"kind": "attack"},
     heads=("images",),

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ..results.claims import MANNERS, NOT_RUN, OPEN, claims, sentences, verdicts
+from ..results.names import in_words
 from ..results.scores import Scores
 from ..results.warnings import COLLAPSED
 from ..store import JSON
@@ -25,12 +26,12 @@ ASKED = {
     ("any", ""): "both",
 }
 NOTE = """Published: the paper's protocol, accuracy at the head's own 0, in the paper's own manner of training first, then with batch norm
-and each natural beside its own adversarial. Strict: 8-bit images that were right before and are wrong now, share found at 5 % false alarms.
-In brackets: 95 % interval over images, given these nets and this split. *Holds*, *does not hold*: the whole interval lies on that side of
-the boundary, after Holm's correction over the list; *undecided*: it holds the boundary, or the run seeds disagree. *Not at the paper's
-size*: the heads had fewer steps than the paper's, or other nets; what then does not hold or did not train says nothing of the paper's.
-*Not run*: the records, or one of the run seeds, lack what it asks. Run seeds of a data set are judged together on the attacks that all of
-them have."""
+and each natural beside its own adversarial. Strict: 8-bit images that were right before and are wrong now, detection rate at a
+false-positive rate of 5 %. In brackets: 95 % interval over images, given these nets and this split. *Holds*, *does not hold*: the
+whole interval lies on that side of the boundary, after Holm's correction over the list; *undecided*: it holds the boundary, or
+the run seeds disagree. *Not at the paper's size*: the heads had fewer steps than the paper's, or other nets; what then does not
+hold or did not train says nothing of the paper's. *Not run*: the records, or one of the run seeds, lack what it asks. Run seeds
+of a data set are judged together on the attacks that all of them have."""
 Rows = list[dict[str, Any]]
 
 
@@ -102,14 +103,14 @@ def details(v: Verdicts, r: Mapping[str, Any]) -> Iterator[str]:
             yield f"boundary {edge}{beyond}"
     if r.get("p") is not None and r["p"] == r["p"]:
         yield f"p {render.parts(number_of(dict(r, value=r['p'], lo=math.nan, hi=math.nan, seeds=())), 'p')[0]} (Holm)"
-    yield from (r[c] for c in ("size", "why") if r.get(c))
+    yield from (in_words(r[c]) for c in ("size", "why") if r.get(c))
     for words, id in (("AUROC", r.get("auroc")), *dict(r.get("beside") or {}).items(), ("without these", r.get("trained"))):
         if (n := v.number(r, id)) is not None:
             yield f"{words} {render.text(number_of(n))}"
     if r.get("weak"):
-        yield f"AUROC below {_edge(COLLAPSED)} on its own training pairs: {'; '.join(r['weak'])}"
+        yield f"AUROC below {_edge(COLLAPSED)} on its own training pairs: {in_words('; '.join(r['weak']))}"
     if r.get("silent"):
-        yield f"no better than chance on its own attack: {'; '.join(r['silent'])}"
+        yield f"no better than chance on its own attack: {in_words('; '.join(r['silent']))}"
 
 
 def _edge(value: float) -> str:
@@ -128,7 +129,8 @@ def blocks(s: Scores, frame: Any) -> list[Block]:
     heads = Markup("").join(Markup("<th>{}</th>").format(ASKED[m]) for m in MANNERS)
     body = Markup("\n").join(_claim(v, s, k, sentence) for k, sentence in words.items())
     table = Markup(
-        '<div class="scroll"><table class="text"><thead><tr><th>claim</th><th>what the paper says, and what is asked</th>{}</tr></thead>'
+        '<div class="scroll"><table class="text claims"><thead><tr><th>claim</th>'
+        "<th>what the paper says, and what is asked</th>{}</tr></thead>"
         "<tbody>{}</tbody></table></div>"
     )
     return [Block("", table.format(heads, body), NOTE.replace("*", ""))]
@@ -144,9 +146,9 @@ def _claim(v: Verdicts, s: Scores, claim: str, sentence: str) -> Markup:
         lines.setdefault(r["line"], []).append(r)
     for rows in lines.values():
         if not rows[0]["words"]:  # nothing was asked: it says why, once
-            out += Markup('\n<tr><th></th><td colspan="{}"><small>{}</small></td></tr>').format(1 + len(MANNERS), rows[0]["why"])
+            out += Markup('\n<tr><th></th><td colspan="{}"><small>{}</small></td></tr>').format(1 + len(MANNERS), in_words(rows[0]["why"]))
             continue
-        words = rows[0]["words"] + (" (beside the paper's: not counted)" if rows[0]["extra"] else "")
+        words = in_words(rows[0]["words"]) + (" (beside the paper's: not counted)" if rows[0]["extra"] else "")
         out += Markup("\n<tr><th></th><td>{}</td>{}</tr>").format(words, _cells(_answer(v, rows, m) for m in MANNERS))
     return out
 
@@ -163,7 +165,7 @@ def _answer(v: Verdicts, rows: Rows, manner: tuple[str, str]) -> Markup:
     n = v.number(r, r["id"])
     number = Markup(" {}").format(render.mark(number_of(n))) if n is not None else Markup("")
     return Markup('<span class="verdict">{}</span>{}{}').format(
-        r["verdict"], number, Markup("").join(Markup("<small>{}</small>").format(d) for d in details(v, r))
+        r["verdict"], number, Markup(" <small>{}</small>").format("; ".join(details(v, r)))
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from markupsafe import Markup
 from ..errors import DataDamaged, Error, StoreError, UsageError, VerificationFailed
 from ..results.paper_numbers import COLUMNS, column_of, printed_rows
 from ..store import JSON, packed, read_json, write_json, write_text
-from . import claims, detection_tables, figures, paper_tables, render, report, verification
-from .overview import how_to_read, overview
-from .page import Block, Section, html, listed, nested, side_by_side
+from . import claims, detection_tables, gallery, paper_tables, render, report, verification
+from .overview import NOTE, Answer, attacker, failed, how_to_read
+from .page import Block, First, Section, folded, html, listed, nested, side_by_side
 from .report import Made
-from .sections import BOTH, LINES, LINES_SAY, SAYS, figure2
+from .sections import BOTH, LINES_SAY, SAYS, figure2
 
 PAGE = "report.html"
 ORDER = ("MNIST", "CIFAR-10", "ASSIRA")  # as the paper prints them
@@ -187,31 +187,27 @@ def _numbers(path: Path) -> list[Any]:
 def page(found: Collection) -> str:
     """The page of all runs."""
     columns = found.columns
-    papers = [c for c in columns if c.paper]
-    sources = [_source(c) for c in papers]
+    sources = [_source(c) for c in columns if c.paper]
+    verdicts = claims.together([(c.title, (c.run.scores, c.run.frame) if c.run else None, c.why) for c in columns])
+    tables = [folded(b) for b in paper_tables.tables(sources)]
+    reading = replace(how_to_read(), title="How to read this page", fold=True)
     parts = [
-        *map(_dataset, columns),
-        Section("tables", "The paper's tables", list(paper_tables.tables(sources)), paper_tables.NOTE),
-        *(Section("figure2" if p == "published" else "figure2-strict", f"Figure 2, {p}", _grids(columns, p), SAYS[p]) for p in BOTH),
-        Section("pictures", "Figures 1, 5 to 8: pictures", list(_pictures(found))),
-        Section(
-            "claims",
-            "What the text claims: C1 to C21",
-            [claims.together([(c.title, (c.run.scores, c.run.frame) if c.run else None, c.why) for c in columns])],
-        ),
-        Section("again", "Other runs of the same data sets", list(_others(found)) or [Block("", Markup("<p>There are none.</p>"))]),
-        Section("run", "How this page was made", [_made(found)]),
+        Section("pictures", "Where the classifier looked", list(_pictures(found)), holds="the paper's Figures 1, 5 to 8"),
+        *(_figure2(columns, p) for p in reversed(BOTH)),
+        Section("tables", "Beside the paper: its tables", tables, paper_tables.NOTE, "Tables 1 to 6"),
+        Section("claims", "Beside the paper: its claims", [verdicts], holds="C1 to C21"),
+        Section("again", "Other runs of the same data sets", list(_others(found)), holds="other seeds"),
+        Section("run", "How this page was made, and how to read it", [*_made(found), reading]),
     ]
     titles = [c.title for c in columns if c.run]
     total = sum(len(m.ours) for m in found.members)
     lead = f"Salientry beside the paper, on {', '.join(titles) or 'no data set'} · {total:,} numbers of {len(found.members)} runs"
     links = [(f"{m.name}/{PAGE}", f"The whole page of {m.name}") for m in found.members]
-    heading = "How well are adversarial examples detected?"
     return html(
-        "Salientry · " + ", ".join(c.title for c in papers),
-        heading,
-        f"{lead}, each computed from the score records of its run",
-        [how_to_read()],
+        "Salientry · " + ", ".join(c.title for c in columns if c.paper),
+        report.QUESTION,
+        f"{lead}, each computed from the records of its run",
+        _first(columns),
         parts,
         links,
     )
@@ -223,34 +219,49 @@ def _source(c: Column) -> paper_tables.Source:
     return paper_tables.Source(c.title, c.run.rows, c.run.make.context.reduced)
 
 
-def _dataset(c: Column) -> Section:
-    """The first screen of a data set."""
-    if c.run is None:
-        return Section(
-            f"dataset-{c.slug}", c.title, [Block("", Markup("<p><b>Not recorded.</b> <code>{}</code></p>").format(c.why.split(": ", 1)[1]))]
-        )
-    s = c.run.scores
-    white = (
-        s.beside.run.get("command", "?")
-        if s.beside
-        else "in the same run"
-        if s.white_box
-        else f"not run: salientry run whitebox dataset={s.dataset}"
+def _first(columns: list[Column]) -> First:
+    """The first screen: each sentence says what every data set's own page says there."""
+    there = {c.title: Answer(c.run.shown) for c in columns if c.run and c.run.scores.has_naturals}
+    there = {t: a for t, a in there.items() if a.chosen(a.standings)}
+    lacking = [
+        Markup("<b>{}</b> was not recorded: <code>{}</code>.").format(c.title, c.why.split(": ", 1)[1]) for c in columns if c.run is None
+    ]
+
+    def each(parts: Iterable[tuple[str, Markup]]) -> Markup:
+        return Markup("; ").join(Markup("<i>{}</i>: {}").format(t, words) for t, words in parts)
+
+    known = [(c, c.run.shown) for c in columns if c.run]
+    attackers = [Markup("{} On {}.").format(attacker(r.make, r.scores.dataset), c.title) for c, r in known]
+    found = Markup(
+        "<b>Detection rate</b> of attacked images that fool the classifier, "
+        "with thresholds set to flag at most 5\u202f% of natural images. {}."
     )
-    rows = [("command", c.run.command), ("run seed", str(s.run_seed)), ("white box", white), *(("missing", shard) for shard in s.absent)]
-    link = Markup('<a href="{}/{}">Its own page</a>').format(c.run.name, PAGE)
-    return Section(f"dataset-{c.slug}", c.title, [*overview(c.run.shown), listed("", ("", ""), rows, link)])
+    false = Markup("<b>Extra false alarms</b> on natural images with harmless noise as large as the attack. {}.")
+    sentences = [
+        found.format(each((t, a.rates()) for t, a in there.items())),
+        false.format(each((t, a.alarms()) for t, a in there.items())),
+    ]
+    notes = [*lacking, *(Markup("{}: {}").format(c.title, n) for c, r in known for n in failed(r))]
+    pictures = [p for t, a in there.items() if (p := a.picture(t)) is not None]
+    picture = Markup('<div class="panels">{}</div>').format(Markup("").join(pictures)) if pictures else None
+    rows = [[Markup("<b>{}</b>").format(t), *row[:5]] for t, a in there.items() for row in a.rows()]
+    heads = ["data set", *next(iter(there.values())).heads[:5]] if there else []
+    white = Markup("<br>").join(attackers)
+    return First([*(sentences if there else []), white], notes, picture, listed("", heads, rows, NOTE))
 
 
-def _grids(columns: list[Column], protocol: str) -> list[Block | None]:
+def _figure2(columns: list[Column], protocol: str) -> Section:
     there = [(f", {c.title}", c.run.make, c.run.scores.labels) for c in columns if c.run and c.run.scores.has_naturals]
     tables = [side_by_side(d, [_grid(c, protocol, d) for c in columns], "") for d in detection_tables.DEFENCES]
     none = [Block("", Markup('<p class="note">{}: {}.</p>').format(c.title, c.why)) for c in columns if c.run is None]
     note = "Rows: trained on; columns: tested on; each attack at the paper's budget for the data set. The paper prints no numbers here."
-    return [
-        figures.figure("", figure2(there, protocol), LINES, LINES_SAY),
-        nested("The same in numbers", [*tables, *none], note, fold=False),
+    drawn = figure2(there, protocol)
+    blocks = [
+        Block("", drawn, LINES_SAY) if drawn is not None else None,
+        nested("The same in numbers", [*tables, *none], note, fold=True),
     ]
+    anchor = "figure2" if protocol == "published" else "figure2-strict"
+    return Section(anchor, f"Who notices: Figure 2, {protocol}", blocks, SAYS[protocol], "detectors by attack trained and tested on")
 
 
 def _grid(c: Column, protocol: str, detector: str) -> Block | None:
@@ -260,30 +271,32 @@ def _grid(c: Column, protocol: str, detector: str) -> Block | None:
 
 
 def _pictures(found: Collection) -> Iterator[Block | None]:
-    for c in (c for c in found.columns if c.paper in figures.CALLED):
+    for c in (c for c in found.columns if c.paper in gallery.CALLED):
         if c.run is None:
             yield Block(c.title, Markup('<p class="note">{}.</p>').format(c.why))
         else:
-            words = Markup('<p class="note"><code>{}</code> draws them into its folder.</p>').format(c.run.command)
-            yield from (
-                replace(b, title=", ".join(t for t in (b.title, c.title) if t), body=b.body + ("" if b.title else words))
-                for b in figures.pictures(c.run.scores)
-                if b
-            )
+            yield from gallery.figures(c.run.scores, f", {c.title}")
 
 
 def _others(found: Collection) -> Iterator[Block | None]:
     for m in found.others:
         attacks = m.make.values("headline", "trained_on", protocol="strict")
-        accuracy = m.make.num("accuracy", "percent") if m.scores.has_naturals else Markup("white box alone")
-        says = Markup('{}, run seed {}; the classifier has {} right. <a href="{}/{}">Its own page</a>').format(
-            m.command, m.scores.run_seed, accuracy, m.name, PAGE
+        right = m.make.num("accuracy", "percent") if m.scores.has_naturals else Markup("not measured here")
+        says = Markup('<code>{}</code>, run seed {}; classifier accuracy {}. <a href="{}/{}">Its own page</a>').format(
+            m.command, m.scores.run_seed, right, m.name, PAGE
         )
         tables = [m.make.table(detection_tables.headline(attacks, ["Margin2"])), m.make.table(detection_tables.GAINS)] if attacks else []
-        yield nested(f"{title(m)} again: {m.name}", [*tables, Block("", Markup(""), says)], fold=False)
+        yield nested(f"{title(m)} again: {m.name}", [*tables, Block("", Markup(""), says)], fold=True)
 
 
-def _made(found: Collection) -> Block | None:
+def _made(found: Collection) -> list[Block | None]:
     read_from = ", ".join(m.name + (" with the white box beside it" if m.scores.beside else "") for m in found.members)
     rows = [("command", found.command), ("checked by", f"{found.command} --verify"), ("read from", read_from)]
-    return listed("", ("", ""), rows)
+    return [listed("", ("", ""), [*rows, *(r for c in found.columns if c.run for r in _run(c.title, c.run))])]
+
+
+def _run(name: str, m: Made) -> list[tuple[str, str]]:
+    """What made a column."""
+    s = m.scores
+    white = s.beside.run.get("command", "?") if s.beside else "in the same run" if s.white_box else "not run"
+    return [(name, f"{m.command}, run seed {s.run_seed}; white box: {white}"), *((f"{name}, missing", shard) for shard in s.absent)]

@@ -1,8 +1,6 @@
-"""Tables of detection: what is found, false alarms, controls, what each part adds, what a detector reads."""
+"""Tables of detection: detection rates, false alarms, controls."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 from ..results.names import ORDINARY
 from .spec import Across, Column, Table
@@ -12,15 +10,16 @@ SHOWN = ("SPD", "SMD", "SPD (trunk)", "SMD (trunk)", "ID", "ID+", "fusion", "fus
 NOISE = "{noise/excess-flags-on-unchanged}"
 TRANSPLANT = "{Transplant/excess-flags-on-unchanged}"
 MORE = (
-    "More flags: share flagged of the images whose prediction stays, minus the share of the same images untouched; near 0 the detector is "
-    "specific to attacks, near 1 it detects that something was changed."
+    "Extra false alarms: share flagged of the harmlessly changed images whose prediction stays, minus the share of the same images "
+    "untouched; "
+    "near 0 the detector is specific to attacks, near 1 it detects that something was changed."
 )
 
 
 def headline(attacks: list[str], baselines: list[str]) -> Table:
     """Strict, trained and tested on the same attack: the map beside what needs none."""
     return Table(
-        "The map against what needs none",
+        "Detectors with a map beside baselines",
         "Trained and tested on the same attack, 8-bit images that fool, one frozen threshold a detector. " + MORE,
         rows=("trained_on", "title"),
         where={"kind": ("detection", "headline"), "protocol": "strict", "measure": lambda m: m != "difference"},
@@ -29,16 +28,16 @@ def headline(attacks: list[str], baselines: list[str]) -> Table:
         diagonal=True,
         warned=True,
         columns=(
-            Column("found", "{tpr@LEVEL|seeds}"),
-            Column("naturals flagged", "{fpr@LEVEL}"),
-            Column("more flags: noise of that size", NOISE),
-            Column("more flags: another image's perturbation", TRANSPLANT),
+            Column("detection rate", "{tpr@LEVEL|seeds}"),
+            Column("false-positive rate", "{fpr@LEVEL}"),
+            Column("extra false alarms: noise of that size", NOISE),
+            Column("extra false alarms: another image's perturbation", TRANSPLANT),
         ),
     )
 
 
 GAINS = Table(
-    "Differences in the share found",
+    "Differences of detection rates",
     "Paired by image, both trained and tested on that attack; the best baseline is the one with the best AUROC on validation pairs.",
     rows=("title",),
     where={"kind": "headline", "measure": "difference", "protocol": "strict"},
@@ -72,9 +71,9 @@ def combined(attacks: list[str]) -> Table:
         heads=("detector",),
         columns=(
             Column("published: accuracy, all", "{accuracy}", {"protocol": "published", "tested_on": "combined"}),
-            Column("strict: found, all", "{tpr@LEVEL}", {"protocol": "strict", "tested_on": "combined"}),
-            Across("tested_on", (Column("strict: found at LEVEL", "{tpr@LEVEL}", {"protocol": "strict"}),), attacks),
-            Column("naturals flagged", "{fpr@LEVEL}", {"protocol": "strict"}),
+            Column("strict: detection rate, all", "{tpr@LEVEL}", {"protocol": "strict", "tested_on": "combined"}),
+            Across("tested_on", (Column("strict: detection rate at LEVEL", "{tpr@LEVEL}", {"protocol": "strict"}),), attacks),
+            Column("false-positive rate", "{fpr@LEVEL}", {"protocol": "strict"}),
         ),
     )
 
@@ -97,7 +96,8 @@ def pattern(attacks: list[str]) -> Table:
     """C9 and C12."""
     return Table(
         "What the pattern says (C9, C12)",
-        "C9: mean share found of another attack of the same norm (FGSM, BIM, MIM; C&W, DeepFool) minus of the other norm. C12: share found "
+        "C9: mean detection rate on another attack of the same norm (FGSM, BIM, MIM; C&W, DeepFool) minus of the other norm. C12: "
+        "detection rate "
         "when trained on all attacks, minus when trained on that one.",
         rows=("title",),
         where={"kind": "transfer"},
@@ -110,51 +110,17 @@ def pattern(attacks: list[str]) -> Table:
     )
 
 
-def detectors(protocol: str, trained: str, attacks: list[str]) -> tuple[Table, Table]:
-    """Every detector of a protocol trained on one attack: what it finds, and the smaller print."""
-    strict = protocol == "strict"
-    main = "{tpr@LEVEL|seeds}" if strict else "{accuracy|seeds}"
-    columns: list[Column | Across] = [
-        Across("tested_on", (Column("found at LEVEL" if strict else "accuracy", main), Column("AUROC", "{auroc}")), attacks),
-        Column("naturals flagged", "{fpr@LEVEL}" if strict else "{fpr@own}"),
-        Column("more flags on noise, unchanged", NOISE),
-        Column("flags on noise, changed", "{noise/flags-on-changed}"),
-    ]
-    columns += [Column("found, minus by the best baseline", "{gap-to-floor@LEVEL}", {"tested_on": trained})] if strict else []
-    table = Table(
-        "",
-        "Noise of the attack's size; images that the noise itself fools are neither false alarm nor positive and stand in a column of "
-        "their own.",
-        rows=("title",),
-        where={"kind": "detection", "protocol": protocol, "trained_on": trained, "scheme": ORDINARY},
-        heads=("detector",),
-        columns=columns,
-        warned=True,
-    )
-    small = (
-        Across("tested_on", (Column("found at SECOND", "{tpr@SECOND}"),), attacks),
-        Column("naturals flagged at SECOND", "{fpr@SECOND}"),
-        Column("flagged of naturals that are right", "{fpr-right@LEVEL}" if strict else "{fpr-right@own}"),
-        Column("AUROC on training pairs", "{train-auroc|bare}"),
-        Column("AUROC on validation pairs", "{select-auroc|bare}"),
-        Column("AUROC, training images against new ones", "{membership|bare}"),
-        Column("changed by noise", "{noise/changed|bare}"),
-        Column("null control", "{null-difference|bare}"),
-    )
-    says = "Null control: largest score difference between a natural and the same image sent down the whole adversarial path; must be 0."
-    return table, replace(table, title="Smaller print", says=says, columns=small, fold=True, warned=False)
-
-
-def controls(baselines: bool) -> Table:
-    """What is no attack."""
+def controls(baselines: bool, trained_on: str | None) -> Table:
+    """What is no attack, for detectors trained on that."""
     return Table(
-        "Things that are no attack: baselines" if baselines else "Things that are no attack",
+        "Harmless changes: baselines" if baselines else "Harmless changes",
         MORE + " Made from each detector's own training attack. Round trip: naturals sent through C&W's tanh and back. Float minus 8 bits: "
-        "share found of the same adversarials in float32, minus in 8 bits: what would be a trace of float numbers.",
+        "detection rate of the same adversarials in float32, minus in 8 bits: what would be a trace of float numbers.",
         rows=("trained_on", "title"),
         where={
             "kind": "detection",
             "protocol": "strict",
+            "trained_on": trained_on,
             "scheme": ORDINARY,
             "group": ("baseline",) if baselines else ("saliency", "image", "fusion"),
         },
@@ -184,7 +150,7 @@ WORST = Table(
     columns=(Across("tested_on", (Column("detected", "{tpr@LEVEL|seeds}"),)),),
 )
 UNDETECTED = Table(
-    "Fooled and undetected, of all attacked images",
+    "Wrong and unflagged, of all attacked images",
     "Share of the images which the classifier had right that an attack turns, without a detector, and that it turns unflagged; strict, "
     "trained on all attacks.",
     rows=("title",),
@@ -193,14 +159,14 @@ UNDETECTED = Table(
     columns=(Across("tested_on", (Column("", "{undetected@LEVEL}"),)),),
 )
 FOOLS = Table(
-    "Share of the images that an attack turns, without a detector",
+    "Attack success rate, without a detector",
     "Of the images which the classifier had right, 8 bits.",
     rows=("protocol",),
     where={"kind": "undetected", "measure": "fools"},
     columns=(Across("tested_on", (Column("", "{fools}"),)),),
 )
 FALSE = Table(
-    "Who is flagged wrongly",
+    "False positives by class",
     "Share flagged of the naturals that the classifier has wrong, and of each class by its label; strict, trained on all attacks.",
     rows=("title",),
     where={"kind": "false positives", "trained_on": "combined"},

@@ -1,57 +1,223 @@
-"""The first screen: the result in words and one table, for someone who must decide whether to put such a detector in front of a model."""
+"""The first screen: the question's answer in three sentences, one picture and one small table; each number is one of the records'."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
 from ..inference import FEW, LEAST_SEEDS
 from ..metrics import RESAMPLES
-from ..results.names import attack_title
-from ..results.paper_numbers import printed_text
-from . import render
-from .page import Block, Maker, listed
+from ..results.names import NATURAL, ORDINARY, attack_title, detector_words
+from . import plots, render
+from .page import Block, First, Maker, listed
 from .sections import Shown, best_baseline
 from .spec import Number
+from .words import said
 
 READING = (
     "<b>SMD</b> sees the learnt map alone, <b>SPD</b> map times image, <b>ID</b> the image, <b>JSD</b> image and gradient, <b>ID+</b> the "
-    "image without its smooth part at full resolution; <b>(trunk)</b>: the map is drawn from the classifier's own layers; "
-    "<b>(replica)</b>: the head is trained as the paper trains, without batch norm, naturals and adversarials drawn independently. Grey "
-    "rows are <b>baselines</b>: they need little or no training, and a detector that does not beat the best of them on the same attack has "
-    "shown nothing of its own. Margin: gap of the two largest logits; Margin2: that and its square; SortedLogits: a small MLP on all "
-    "logits; PooledActivations: one on the means of the classifier's own layers; ClassPresence: the class selector's doubt; SecondNet: the "
-    "saliency encoder disagrees; BlackShare: share of pixels that are not black; HighFrequency: energy of the Laplacian.",
+    "image without its smooth part at full resolution; <b>(trunk)</b>: the map is drawn from the classifier's own layers; <b>(the paper's "
+    "manner)</b>: the head is trained as the paper trains, without batch norm, naturals and adversarials drawn independently. Grey rows "
+    "are "
+    "<b>baselines</b>: they need little or no training, and a detector that does not beat the best of them on the same attack has shown "
+    "nothing of its own. Logit margin: gap of the two largest logits and its square; linear margin: the gap alone; sorted logits: a "
+    "small MLP on "
+    "all logits; activations: one on the means of the classifier's own layers; class presence: the class selector's doubt; second net: the "
+    "saliency encoder disagrees; black pixels: share of pixels that are not black; fine structure: energy of the Laplacian.",
+    "<b>Detection rate</b>: share of the attacked images that fool the classifier which are flagged. <b>False-positive rate</b>: share of "
+    "natural images that are flagged. <b>Extra false alarms</b>: share flagged after a <b>harmless change</b> that leaves the "
+    "prediction as "
+    "it was, minus the share of the same images flagged before. <b>Attack success rate</b>: share of images that end wrong and, where "
+    "there "
+    "is a detector, unflagged. <b>Ablation</b>: the same without one part.",
     "<b>An interval</b>, in square brackets, is a 95 % interval over images, given these nets: this classifier, this saliency model, these "
     f"detectors, this split. It comes from {RESAMPLES:,} resamples of natural images, the same draw for every seed and detector; a share "
     "that is the same on every image has a Clopper-Pearson bound, and a difference that all but fewer than "
-    f"{FEW} images agree on has Gaffke's. It says "
-    f"nothing of other seeds. Below {LEAST_SEEDS} detector seeds none are resampled: the value is their mean, each seed's own stands below "
-    f"it where they differ, and a sentence quotes the least and the most of them. From {LEAST_SEEDS} seeds up the interval is Student's "
-    "t interval over the seeds, on these images.",
+    f"{FEW} images agree on has Gaffke's. It says nothing of other seeds. Below {LEAST_SEEDS} detector seeds none are resampled: the "
+    "value is "
+    "their mean, each seed's own stands below it where they differ, and a sentence quotes the least and the most of them. From "
+    f"{LEAST_SEEDS} seeds up the interval is Student's t interval over the seeds, on these images.",
     "<b>A verdict</b> on a claim of the paper holds or does not hold when the whole interval lies on one side of its boundary, after "
     "Holm's correction for all the questions of the list, and is else undecided. <b>Not at the paper's size</b>: the heads had fewer "
     "training steps than the paper's, or the nets are others; what does not hold then says nothing of the paper's own nets.",
 )
-DETECTORS = ("SPD", "SMD", "ID+", "fusion")
-FOUR = ("SPD", "SMD", "ID", "JSD")
-COMBINED = {"trained_on": "combined", "tested_on": "combined"}
+GROUPS = {"saliency": "sees the saliency map", "image": "sees the image", "fusion": "fusion", "baseline": "baseline"}
+SHOWN, SIMPLEST = ("SMD", "SPD", "ID", "ID+"), "Margin2"
+NOISE = "noise/excess-flags-on-unchanged"
+NOISY = 0.1  # above so many extra false alarms a detector is called an alarm for noise
+NOT_RUN = "<b>An attacker who knows the detector</b> was not tried here (<code>salientry run whitebox dataset={}</code>)."
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A detector on the first screen: detection rate, extra false alarms on harmless noise."""
+
+    title: str
+    group: str
+    detected: Number
+    noise: Number | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run with natural images says of its detectors, trained on ``trained`` and tested on the same."""
+
+    shown: Shown
+
+    @property
+    def make(self) -> Maker:
+        """Its numbers."""
+        return self.shown.make
+
+    @property
+    def level(self) -> str:
+        """The false-positive rate that thresholds were calibrated for."""
+        return str(self.make.context.levels[0])
+
+    @property
+    def trained(self) -> str | None:
+        """All attacks together where detectors were trained on them, else the first attack."""
+        there = self.make.values("detection", "trained_on", protocol="strict", measure=f"tpr@{self.level}")
+        return "combined" if "combined" in there else next(iter(there), None)
+
+    def number(self, title: str, measure: str, tested: str | None = None) -> Number | None:
+        """Of a detector."""
+        place = {"protocol": "strict", "trained_on": self.trained, "title": title, "measure": measure}
+        return self.make.find("detection", tested_on=tested, **place)
+
+    @property
+    def best(self) -> str | None:
+        """The best baseline, chosen on validation pairs."""
+        return best_baseline(self.make, self.trained) if self.trained else None
+
+    @property
+    def standings(self) -> list[Standing]:
+        """Every detector that is no fusion without a part and no copy in the paper's manner."""
+        out = []
+        wanted = {"protocol": "strict", "trained_on": self.trained, "tested_on": self.trained, "measure": f"tpr@{self.level}"}
+        for r in self.make.of("detection"):
+            if all(r[c] == v for c, v in wanted.items()) and r["scheme"] in ORDINARY and r["scheme"] != "replica":
+                found = self.make.find("detection", **wanted, title=r["title"])
+                if found:
+                    out.append(Standing(r["title"], r["group"], found, self.number(r["title"], NOISE)))
+        return out
+
+    def chosen(self, there: Iterable[Standing]) -> list[Standing]:
+        """Those that a sentence speaks of: the map's two, the simplest and the best baseline, the fusion."""
+        known = {s.title: s for s in there}
+        return [known[t] for t in dict.fromkeys(("SMD", "SPD", SIMPLEST, self.best, "fusion")) if t in known]
+
+    def named(self, s: Standing) -> str:
+        """As a sentence names it."""
+        words = {self.best: " (best baseline on validation images)", SIMPLEST: " (simplest baseline)"}
+        return detector_words(s.title) + words.get(s.title, "")
+
+    def rates(self) -> Markup:
+        """The detection rates that the first sentence quotes."""
+        return _each((self.named(s), s.detected) for s in self.chosen(self.standings))
+
+    def alarms(self) -> Markup:
+        """The extra false alarms that the second sentence quotes."""
+        return _each((detector_words(s.title), s.noise) for s in self.chosen(self.standings))
+
+    def better(self) -> tuple[int, int] | None:
+        """How many detectors have a higher detection rate than every baseline, and how many of these are alarms for noise."""
+        there = self.standings
+        baselines = [s.detected.value for s in there if s.group == "baseline"]
+        if not baselines:
+            return None
+        more = [s for s in there if s.detected.value > max(baselines)]
+        return len(more), sum(s.noise is not None and s.noise.value > NOISY for s in more)
+
+    def conclusion(self) -> str:
+        """In words."""
+        found = self.better()
+        if found is None:
+            return ""
+        more, noisy = found
+        if not more:
+            return "No detector here detects more than every baseline."
+        what = "1 detector detects" if more == 1 else f"{more} detectors detect"
+        if not any(s.noise for s in self.standings):
+            return f"{what} more than every baseline."
+        loud = f"{noisy} of {more} with extra false alarms on more than {100 * NOISY:.0f}\u202f% of such images"
+        return f"{what} more than every baseline; {loud}."
+
+    def sentences(self) -> list[Markup]:
+        """Detection rate, false alarms, the attacker who knows."""
+        images = self.chosen(self.standings)
+        if not images:
+            return [Markup("These records hold no detection rate: {}.").format(_why(self.shown))]
+        first = Markup(
+            "<b>Detection rate</b> on {:,} attacked images that fool the classifier (trained and tested on {}), with thresholds set to "
+            "flag at most {} of "
+            "natural "
+            "images: {}."
+        )
+        level = render.percent(self.level) if self.level != "own" else "no calibrated share"
+        out = [first.format(images[0].detected.n, said("trained_on", self.trained), level, self.rates())]
+        second = Markup("<b>Extra false alarms</b> on natural images with harmless noise as large as the attack: {}. {}")
+        return [
+            *out,
+            second.format(self.alarms() or "not measured here", self.conclusion()),
+            attacker(self.make, self.shown.scores.dataset),
+        ]
+
+    def picture(self, title: str = "") -> Markup | None:
+        """Detection rate against extra false alarms, or where these were not measured false-positive rate; a point a detector."""
+        there = sorted(self.standings, key=lambda s: list(GROUPS).index(s.group) if s.group in GROUPS else len(GROUPS))
+        noisy = any(s.noise for s in there)
+        across = [(s, s.noise if noisy else self.number(s.title, f"fpr@{self.level}")) for s in there]
+        points = [plots.Point(detector_words(s.title), GROUPS.get(s.group, "your own"), n.value, s.detected.value) for s, n in across if n]
+        words = "extra false alarms on harmless noise" if noisy else "false-positive rate"
+        return plots.scatter(points, words, "detection rate", title)
+
+    def rows(self) -> list[list[Any]]:
+        """A row a detector of the small table."""
+        budgets = _budgets(self.make)
+        there, rows = {s.title: s for s in self.standings}, []
+        for t in dict.fromkeys(t for t in (*SHOWN, SIMPLEST, self.best, "fusion") if t in there):
+            each = {a: n for a in self.shown.labels if (n := self.number(t, f"tpr@{self.level}", a))}
+            worst = min(each, key=lambda a: each[a].value) if each else None
+            least = Markup("{}<small>{}</small>").format(render.mark(each[worst], "bare"), attack_title(worst)) if worst else "–"
+            below = {SIMPLEST: "simplest baseline", self.best: "best baseline"}.get(t)
+            name = Markup("<b>{}</b>{}").format(detector_words(t), Markup("<small>{}</small>").format(below) if below else "")
+            cells = [render.mark(there[t].detected), least, render.mark(self.number(t, f"fpr@{self.level}")), render.mark(there[t].noise)]
+            rows.append([name, *cells, *([_past(self.make, t, budgets[-1])] if budgets else [])])
+        return rows
+
+    @property
+    def heads(self) -> list[str]:
+        """Of the small table."""
+        budgets = _budgets(self.make)
+        more = [f"attacker who knows it: success, {budgets[-1]}"] if budgets else []
+        return ["detector", "detection rate", "least, on which attack", "false-positive rate", "extra false alarms, noise", *more]
+
+
 NOTE = (
-    "In brackets 95 % intervals over images, given these networks and this split; with two to four seeds each seed's value is given, and "
-    "no interval speaks of other seeds: in a sentence two values are the least and the most of the seeds. Found: share of the 8-bit images "
-    "that fool, at a threshold that flags at most {} of naturals, by a detector trained on all attacks; attacks that do not know the "
-    "detector. More flags: on noise of the attacks' size that changes no prediction. An attacker who knows it: share of images that end "
-    "wrong and unflagged."
+    "In brackets 95 % intervals over images, given these networks and this split; of several seeds the mean. The attacks of the first "
+    "columns do not know the detector."
 )
 
 
-def overview(r: Shown, counted: Iterable[str] = ()) -> list[Block | None]:
-    """Sentences, a table, what it shows. ``counted``: what the guard's detector does, in words."""
-    said = [*_black(r.make), *_classifier(r), *counted, *_paper(r.make), *_ours(r.make), *_fusion(r), *_attacker(r.make), *_failed(r)]
-    body = Markup("<ul>{}</ul>").format(Markup("").join(Markup("<li>{}</li>").format(s) for s in said))
-    table = _table(r)
-    return [Block("What this run says", body), table, *([] if table else [Block("", Markup(""), _alone(r))])]
+def first(r: Shown) -> First:
+    """The first screen of a run."""
+    notes = failed(r)
+    if not r.scores.has_naturals:
+        return _white(r, notes)
+    a = Answer(r)
+    return First(a.sentences(), [*notes, *_black(a)], a.picture(), listed("", a.heads, a.rows(), NOTE, kind="small"))
+
+
+def accuracy(r: Shown) -> Markup:
+    """The classifier and the attacks, for the line below the heading."""
+    if not r.scores.has_naturals:
+        return Markup("")
+    n = len(r.scores.images[NATURAL]["id"])
+    return Markup(" · classifier accuracy {} on {:,} test images").format(r.make.num("accuracy", "percent,bare"), n)
 
 
 def how_to_read(r: Shown | None = None) -> Block:
@@ -62,154 +228,117 @@ def how_to_read(r: Shown | None = None) -> Block:
         more.append(
             f"Thresholds depend on {n:,} natural calibration images; the bound on the false-positive rate is for naturals like those."
         )
-    words = Markup("").join(Markup('<p class="note">{}</p>').format(Markup(w)) for w in (*READING, *more))
-    return Block("How to read this page", words, fold=True)
+    return Block("", Markup("").join(Markup("<p>{}</p>").format(Markup(w)) for w in (*READING, *more)))
 
 
-def _alone(r: Shown) -> str:
-    return "" if r.scores.has_naturals else "These records hold the white box alone."
+def _why(r: Shown) -> str:
+    """Why there are no detection rates."""
+    if r.scores.absent:
+        return "their files of scores are missing"
+    return "no strict detector was trained" if not r.scores.trained else "too few adversarials count, or a mandatory control is missing"
 
 
-def _black(m: Maker) -> list[Markup]:
-    """Where the share of black pixels finds most of an attack, nothing else may be said first."""
-    attacks = m.values("headline", "trained_on", protocol="strict")
-    level = m.context.levels[0]
-    found = {
-        a: m.find("detection", title="BlackShare", protocol="strict", trained_on=a, tested_on=a, measure=f"tpr@{level}") for a in attacks
-    }
-    if not any(n and n.value > 0.5 for n in found.values()):
+def _black(a: Answer) -> list[Markup]:
+    """Where the share of black pixels finds most of the attacked images, that must be said first."""
+    one = next((s for s in a.standings if s.title == "BlackShare"), None)
+    if one is None or one.detected.value <= 0.5:
         return []
-    words = Markup(
-        "<b>The share of black pixels alone</b> (BlackShare: no map, no net), trained and tested on the same attack, finds {}. A detector "
-        "that is not better than this has learnt to see dirt on a black background."
+    words = (
+        "The share of black pixels alone, without a map and without a net, has a detection rate of {}: a detector that is not better has "
     )
-    return [words.format(_each((_title(a), n) for a, n in found.items()))]
+    return [Markup(words + "learnt to see dirt on a black background.").format(render.mark(one.detected, "percent,range,bare"))]
 
 
-def _title(a: str) -> str:
-    return "all attacks, each on its share" if a == "combined" else attack_title(a)
+def _each(numbers: Iterable[tuple[str, Number | None]]) -> Markup:
+    return Markup(", ").join(Markup("{} {}").format(t, render.mark(n, "percent,range,bare")) for t, n in numbers if n)
 
 
-def _each(numbers: Iterable[tuple[str, Number | None]], how: str = "range") -> Markup:
-    return Markup(", ").join(Markup("{} {}").format(t, render.mark(n, how)) for t, n in numbers if n)
-
-
-def _classifier(r: Shown) -> list[Markup]:
-    m = r.make
-    if not r.scores.has_naturals:
-        return []
-    words = Markup("The classifier has {} of {:,} test images right").format(
-        m.num("accuracy", "percent"), len(r.scores.natural("test")["id"])
-    )
-    for protocol, stored in (("strict", "8 bits"), ("published", "float32")):
-        attacks = r.labels or m.values("attack", "attack", protocol=protocol)
-        left = [(attack_title(a), m.find("attack", attack=a, protocol=protocol, measure="accuracy")) for a in attacks]
-        if any(number for _, number in left):
-            more = Markup("; of all of them the attacks ({}) leave it right: {}").format(stored, _each(left, "bare,percent"))
-            return [words + more + Markup(".")]
-    return [words + Markup(".")]
-
-
-def _paper(m: Maker) -> list[Markup]:
-    """What the paper prints."""
-    six = {x["detector"]: x for x in m.of("paper table") if (x["table"], x["source"]) == (6, "paper")}
-    three = {(x["row"], x["cell"]): x for x in m.of("paper table") if (x["table"], x["source"]) == (3, "paper")}
-    if not six:
-        return []
-    sizes = ", ".join(f"{d} {printed_text(six[d])}" for d in FOUR if d in six)
-    out = [
-        Markup(
-            "<b>The paper says</b> that a detector which sees where the classifier looks (SPD, SMD) finds what a detector of the image "
-            "(ID) does not: one detector for six attacks, accuracy {} (in brackets the standard deviation over runs)."
-        ).format(sizes)
-    ]
-    white = [
-        f"{k} {printed_text(three[k, 'detector'])}"
-        for k in ("SPD before", "SMD before", "SPD after", "SMD after")
-        if (k, "detector") in three
-    ]
-    return [*out, Markup("Its own white-box attack, share flagged before and after adversarial training: {}.").format(", ".join(white))]
-
-
-def _ours(m: Maker) -> list[Markup]:
-    """Tables 6 and 3, ours, the paper's own manner first."""
-    out = []
-    for scheme, words in ((" (replica)", "trained as the paper trains"), ("", "with batch norm and paired batches")):
-        found = [(d, m.find("detection", title=d + scheme, protocol="published", measure="accuracy", **COMBINED)) for d in FOUR]
-        if all(n for _, n in found):
-            out.append(Markup("<b>Measured as the paper does</b>, {}, we find: {}.").format(words, _each(found)))
-    for d in ("SPD", "SMD"):
-        place = {"title": d, "step": 5}
-        flagged, passed, true = (
-            m.find("table 3", measure=k, part=p, **place)
-            for k, p in (("detector", "as printed"), ("joint", "as printed"), ("joint", "true gradient"))
-        )
-        if flagged and passed and true:
-            words = (
-                "The paper's white-box attack on {}: {} flagged; of the images that were right {} end wrong and unflagged as printed, {} "
-                "with the true gradient."
-            )
-            out.append(Markup(words).format(d, *(render.mark(n, "range") for n in (flagged, passed, true))))
-    return out
-
-
-def _fusion(r: Shown) -> list[Markup]:
-    m = r.make
-    gain = m.find("fusion", part="the map adds", tested_on="mean over attacks")
-    logits = m.find("fusion", part="the map adds to the logits", tested_on="mean over attacks")
-    out = []
-    if gain:
-        more = Markup(" Added to the logits alone they find {} more.").format(render.mark(logits, "range")) if logits else Markup("")
-        words = Markup("The map's two detectors, added to a fusion of everything else, find {} more, mean over the attacks.{}")
-        out.append(words.format(render.mark(gain, "range"), more))
-    if r.scores.body["choice"]:
-        chosen = {"IDPlus": "ID+", "Fused": "the fusion"}.get(r.scores.body["choice"][0]["chosen"], r.scores.body["choice"][0]["chosen"])
-        out.append(
-            Markup("The guard keeps <b>{}</b>: it has the best rate on its worst unseen attack, on validation images.").format(chosen)
-        )
-    return out
-
-
-def _attacker(m: Maker) -> list[Markup]:
-    """At the largest Linf budget."""
-    budgets = m.values("white box", "budget", measure="success", norm="linf", attack="union")
-    if not budgets:
-        return [Markup("<b>An attacker who knows the detector</b>: not run (<code>salientry run whitebox dataset=…</code>).")]
-    found = [(t, m.find("white box", title=t, attack="union", budget=budgets[-1])) for t in DETECTORS]
-    alone = m.find("white box", title="classifier alone", budget=budgets[-1])
-    words = Markup("<b>An attacker who knows the detector</b> and may change each value by {} gets past {}; past the classifier alone {}.")
-    return [words.format(budgets[-1], _each(found), render.mark(alone))]
-
-
-def _failed(r: Shown) -> list[Markup]:
+def failed(r: Shown) -> list[Markup]:
+    """A check that failed, scores that are missing: what must be known before anything is believed."""
     out = []
     for g in (g for g in r.scores.body["gates"] if not g["passed"]):
         after = "What depends on it was skipped." if g["action"] == "stop" else "It goes on, and its rows are marked."
         out.append(Markup("<b>The saliency model failed its sanity check.</b> {}. {}").format("; ".join(g["wrong"]), after))
-    out += [Markup("<b>{} is missing:</b> everything that is computed from it is left out.").format(s) for s in r.scores.absent]
-    return out
+    return out + [Markup("<b>{} is missing:</b> everything that is computed from it is left out.").format(s) for s in r.scores.absent]
 
 
-def _table(r: Shown) -> Block | None:
-    m, level = r.make, r.make.context.levels[0]
-    best = best_baseline(m, "combined")
-    budgets = m.values("white box", "budget", measure="success", norm="linf", attack="union")
-    rows = []
-    for t in dict.fromkeys(t for t in (*DETECTORS[:3], best, DETECTORS[3]) if t):
-        found = m.find("detection", title=t, protocol="strict", measure=f"tpr@{level}", **COMBINED)
-        each = {
-            a: n
-            for a in r.labels
-            if (n := m.find("detection", title=t, protocol="strict", trained_on="combined", tested_on=a, measure=f"tpr@{level}"))
-        }
-        worst = min(each, key=lambda a: each[a].value) if each else None
-        least = Markup("{} {}").format(render.mark(each[worst]), attack_title(worst)) if worst else "–"
-        place = {"title": t, "protocol": "strict", "trained_on": "combined"}
-        cells = [m.num("detection", measure=k, **place) for k in (f"fpr@{level}", "noise/excess-flags-on-unchanged")]
-        past = [m.num("white box", title=t, attack="union", budget=b) for b in (*budgets[1:2], *budgets[-1:])]
-        if found or each:
-            name = Markup("<b>{}</b>{}").format(t, " (best baseline)" if t == best else "")
-            rows.append([name, render.mark(found, "seeds"), least, *cells, *past])
-    head = ["detector", "found, all attacks", "of the attack of which least is found", "naturals flagged", "more flags on noise"]
-    head += [f"attacker who knows it, {b}" for b in (*budgets[1:2], *budgets[-1:])]
-    return listed("", head, rows, NOTE.format(render.percent(level) if level != "own" else "its own 0"))
+# --- an attacker who knows ------------------------------------------------------------------------------------------------
+
+
+def _budgets(m: Maker) -> list[str]:
+    """Linf budgets of the white box, from small to large."""
+    return m.values("white box", "budget", measure="success", norm="linf", attack="union")
+
+
+def _past(m: Maker, title: str, budget: str) -> Markup:
+    return m.num("white box", title=title, attack="union", budget=budget, measure="success")
+
+
+def _passed(m: Maker, budget: str) -> list[tuple[str, Number]]:
+    """Each attacked detector with the attack success rate at a budget, the least first."""
+    place = {"attack": "union", "budget": budget, "measure": "success"}
+    each = [(t, m.find("white box", title=t, **place)) for t in m.values("white box", "title", **place)]
+    return sorted(((t, n) for t, n in each if n), key=lambda x: x[1].value)
+
+
+def attacker(m: Maker, dataset: str) -> Markup:
+    """What someone who knows the detector achieves at the largest Linf budget."""
+    budgets = _budgets(m)
+    if not budgets:
+        return Markup(NOT_RUN).format(dataset.split("-")[0].lower())
+    each = _passed(m, budgets[-1])
+    low, high, alone = each[0], each[-1], m.find("white box", title="classifier alone", attack=None, budget=budgets[-1], measure="success")
+    words = Markup("<b>An attacker who knows the detector</b> and may change each value by {} gets past {} ({:,} images{}).")
+    more = Markup("; without a detector {}").format(render.mark(alone, "percent,bare")) if alone else Markup("")
+    if low[1].value == high[1].value:
+        which = f"each of the {len(each)} detectors tried" if len(each) > 1 else detector_words(low[0])
+        what = Markup("{} on {}").format(which, render.mark(low[1], "percent,bare"))
+    else:
+        two = ((detector_words(t), render.mark(n, "percent,bare")) for t, n in (low, high))
+        what = Markup(" and past ").join(Markup("{} on {}").format(t, n) for t, n in two)
+    return words.format(budgets[-1], what, low[1].n, more)
+
+
+def _white(r: Shown, notes: Sequence[Markup]) -> First:
+    """The first screen of the white box alone."""
+    m = r.make
+    budgets = _budgets(m)
+    if not budgets:
+        return First([Markup("These records hold no attack on a detector.")], notes)
+    each = _passed(m, budgets[-1])
+    alone = {b: n for b in budgets if (n := m.find("white box", title="classifier alone", attack=None, budget=b, measure="success"))}
+    first = Markup("<b>Attack success rate</b> without a detector, each value changed by at most so much: {}.").format(_each(alone.items()))
+    costs = [(t, n) for t, _ in each if (n := m.find("white box", title=t, measure="cost")) and n.value == n.value]
+    costs.sort(key=lambda x: x[1].value)
+    words = Markup(
+        "<b>What it costs the attacker</b>: the median of the smallest perturbation is {} times (past {}) to {} times (past {}) "
+    )
+    last = Markup("its size without a detector.")
+    cost = (
+        [
+            words.format(
+                render.mark(costs[0][1], "bare"),
+                detector_words(costs[0][0]),
+                render.mark(costs[-1][1], "bare"),
+                detector_words(costs[-1][0]),
+            )
+            + last
+        ]
+        if costs
+        else []
+    )
+    shown = [t for t in ("SMD", "SPD", "JSD", "ID+", "SortedLogits", "fusion") if t in dict(each)]
+    series = [_series(m, t, budgets) for t in ("classifier alone", *shown)]
+    picture = plots.facets(series, y=("attack success rate", 0.0, 1.02), x="largest change of a value", high=330)
+    rows = [[Markup("<b>{}</b>").format(detector_words(t)), *(_past(m, t, b) for b in budgets)] for t, _ in each]
+    table = listed("", ["attacker who knows", *budgets], rows, "Attack success rate, in brackets 95 % intervals over images.", kind="small")
+    return First([first, attacker(m, r.scores.dataset), *cost], notes, picture, table)
+
+
+def _series(m: Maker, title: str, budgets: Sequence[str]) -> plots.Series:
+    """Attack success rate by budget."""
+    place = {"title": title, "attack": None if title == "classifier alone" else "union", "measure": "success"}
+    there = [(b, n) for b in budgets if (n := m.find("white box", budget=b, **place))]
+    return plots.Series(
+        "", "no detector" if title == "classifier alone" else detector_words(title), [b for b, _ in there], [n.value for _, n in there]
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +16,7 @@ from . import render
 from .spec import Context, Number, Table, fill, find
 
 GROUPS = ("saliency", "image", "fusion", "baseline")
+POLICY = "default-src 'none'; img-src data:; style-src '{style}'; script-src '{script}'; base-uri 'none'; form-action 'none'"
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,35 @@ class Block:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with its blocks."""
+    """What opens under one heading: its blocks, and in a few words what is in it."""
 
     anchor: str
     title: str
-    blocks: list[Block | None]
+    blocks: Sequence[Block | None]
     says: Markup | str = ""
+    holds: str = ""
 
     @property
     def shown(self) -> list[Block]:
         """The blocks that there are."""
         return [b for b in self.blocks if b is not None]
+
+
+@dataclass(frozen=True)
+class First:
+    """The first screen.
+
+    Attributes:
+        sentences: the answer, three of them.
+        notes: what must be known before it is believed: a failed check, missing scores.
+        picture: one plot.
+        table: a small one.
+    """
+
+    sentences: Sequence[Markup]
+    notes: Sequence[Markup] = ()
+    picture: Markup | None = None
+    table: Block | None = None
 
 
 @dataclass(frozen=True)
@@ -96,14 +117,16 @@ def ordered(numbers: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(numbers, key=lambda r: (place.get(r["group"], 0), r["scheme"] == "replica"))
 
 
-def listed(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], says: Markup | str = "", fold: bool = False) -> Block | None:
-    """A table of texts."""
+def listed(
+    title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], says: Markup | str = "", fold: bool = False, kind: str = "text"
+) -> Block | None:
+    """A table of texts; ``kind``: its class in the page's style."""
     body = [Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(c) for c in r)) for r in rows]
     if not body:
         return None
     heads = Markup("").join(Markup("<th>{}</th>").format(h) for h in head)
-    table = Markup('<div class="scroll"><table class="text"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>')
-    return Block(title, table.format(heads, Markup("").join(body)), says, fold)
+    table = Markup('<div class="scroll"><table class="{}"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>')
+    return Block(title, table.format(kind, heads, Markup("").join(body)), says, fold)
 
 
 def side_by_side(title: str, blocks: Iterable[Block | None], says: str, fold: bool = False) -> Block | None:
@@ -111,6 +134,11 @@ def side_by_side(title: str, blocks: Iterable[Block | None], says: str, fold: bo
     there = [b for b in blocks if b]
     body = Markup("").join(Markup('<div><b class="small">{}</b>{}</div>').format(b.title, b.body) for b in there)
     return Block(title, Markup('<div class="beside">{}</div>').format(body), says, fold) if there else None
+
+
+def folded(block: Block | None) -> Block | None:
+    """The same, folded away under its title."""
+    return None if block is None else replace(block, fold=True)
 
 
 def nested(title: str, blocks: Iterable[Block | None], says: Markup | str = "", fold: bool = True) -> Block | None:
@@ -133,19 +161,27 @@ def _templates() -> jinja2.Environment:
     return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
 
 
+@functools.cache
+def _part(name: str) -> tuple[Markup, str]:
+    """The page's style or script, and its hash as a content security policy names it."""
+    text = _templates().get_template(name).render().strip()
+    return Markup(text), "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
 def html(
-    title: str, heading: str, lead: Markup | str, first: list[Block | None], sections: list[Section], links: Sequence[tuple[str, str]] = ()
+    title: str, heading: str, lead: Markup | str, first: First, sections: Iterable[Section], links: Sequence[tuple[str, str]] = ()
 ) -> str:
-    """The page.
+    """The page: the first screen, then every section folded under its heading. It loads nothing and runs no script but its own.
 
     Args:
         title: of the window.
-        heading: of the page.
+        heading: of the page: the question.
         lead: below it.
         first: the first screen.
         sections: what follows; those without blocks are left out.
         links: to other pages, address and words.
     """
-    shown = [s for s in sections if s.shown]
-    given = {"title": title, "heading": heading, "lead": lead, "first": [b for b in first if b], "sections": shown, "links": links}
+    (style, style_hash), (script, script_hash) = _part("style.css"), _part("script.js")
+    given = {"title": title, "heading": heading, "lead": lead, "first": first, "sections": [s for s in sections if s.shown], "links": links}
+    given |= {"style": style, "script": script, "policy": POLICY.format(style=style_hash, script=script_hash)}
     return _templates().get_template("page.html.jinja").render(**given)

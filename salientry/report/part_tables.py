@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from .detection_tables import MORE, NOISE
 from .spec import Across, Column, Table
 
 INPUT_ABLATIONS = Table(
     "Input and label ablations",
     "Trained and tested in that form, seed 0, strict: what a detector keeps when its map is another image's, or was never trained, it does "
-    "not owe to where the classifier looks. With labels exchanged the share found must stay near the false-positive rate.",
+    "not owe to where the classifier looks. With labels exchanged the detection rate must stay near the false-positive rate.",
     rows=("detector", "trained_on", "scheme"),
     where={"kind": "input ablation"},
     heads=("detector", "trained and tested on", "its input"),
-    columns=(Column("AUROC", "{auroc}"), Column("found at LEVEL", "{tpr@LEVEL}")),
+    columns=(Column("AUROC", "{auroc}"), Column("detection rate at LEVEL", "{tpr@LEVEL}")),
 )
 PROTOCOL_STEPS = Table(
     "From published to strict, one change at a time",
@@ -24,7 +23,7 @@ PROTOCOL_STEPS = Table(
     columns=(Across("detector", (Column("accuracy", "{accuracy|seeds}"), Column("AUROC", "{auroc}"))),),
 )
 SWEEP = Table(
-    "How small a perturbation is seen (C10)",
+    "How small a perturbation is detected (C10)",
     "The budget at which a logistic curve from .5 to 1, fitted to the accuracies, passes .75.",
     rows=("detector",),
     where={"kind": "sweep fit", "beyond": False},
@@ -43,7 +42,7 @@ SWEPT = Table(
 )
 MIXED_PARTS = Table(
     "What a map's detector reads",
-    "Strict, seed 0, share flagged at the frozen threshold. A factor's effect: adversarial minus natural in that factor, mean over the "
+    "Strict, seed 0, share flagged at the threshold. A factor's effect: adversarial minus natural in that factor, mean over the "
     "four settings of the other two. Only own map minus another adversarial's can say that locations move.",
     rows=("title", "tested_on"),
     where={"kind": "mixed parts"},
@@ -65,8 +64,8 @@ MIXED_PARTS = Table(
 def added(base: str, to: str, attacks: list[str]) -> Table:
     """What each part adds to the fusion; ``base``: ``whole`` or ``logits``."""
     return Table(
-        f"What each part adds to {to}",
-        "Share of each attack found by the fusion with the part, minus by the fusion without it, each with a threshold of its own, paired "
+        f"Ablation: what each part adds to {to}",
+        "Detection rate of the fusion with the part, minus by the fusion without it, each with a threshold of its own, paired "
         "over images; an interval that holds 0: nothing measurable.",
         rows=("member",),
         where={"kind": "fusion", "base": base, "adds": True},
@@ -76,30 +75,21 @@ def added(base: str, to: str, attacks: list[str]) -> Table:
 
 
 FOUND = Table(
-    "What these fusions find",
-    "Mean share found over the attacks.",
+    "Detection rates of these fusions",
+    "Mean detection rate over the attacks.",
     rows=("part",),
     where={"kind": "fusion", "adds": False},
     heads=("fusion",),
-    columns=(Column("finds, mean over attacks", "{tpr}"),),
-    fold=True,
-)
-FUSIONS = Table(
-    "What these fusions flag that is no attack",
-    MORE,
-    rows=("title",),
-    where={"kind": "detection", "protocol": "strict", "detector": "Fused", "trained_on": "combined"},
-    heads=("fusion",),
-    columns=(Column("more flags on noise", NOISE), Column("flags on noise, changed", "{noise/flags-on-changed}")),
+    columns=(Column("detection rate, mean over attacks", "{tpr}"),),
     fold=True,
 )
 PART_ADDS = Table(
-    "What a part adds in log loss and AUROC",
+    "Ablation in log loss and AUROC",
     "With the part minus without it, paired over images; less log loss is better. At one threshold a part may cost what it gives at "
     "others.",
     rows=("against", "part", "trained_on"),
     where={"kind": "part adds", "tested_on": lambda a: True},
     heads=("added to", "part", "trained and tested on"),
     diagonal=True,
-    columns=(Column("log loss", "{log loss}"), Column("AUROC", "{auroc}"), Column("found at LEVEL", "{tpr@LEVEL}")),
+    columns=(Column("log loss", "{log loss}"), Column("AUROC", "{auroc}"), Column("detection rate at LEVEL", "{tpr@LEVEL}")),
 )

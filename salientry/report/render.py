@@ -16,6 +16,7 @@ from ..inference import LEAST_SEEDS, beside
 from .spec import Filled, Line, Number
 
 THIN = "\u202f"
+FEW = 7  # columns: with no more of them an interval stands beside its number, else below it
 LONG = 40  # letters of a row's label beyond which it is broken into lines
 Parts = Sequence[str | tuple[Number, str]] | None
 
@@ -87,14 +88,15 @@ def shown() -> Iterator[set[tuple[str, str]]]:
 
 
 def mark(n: Number | None, how: str = "") -> Markup:
-    """A number in a page, marked with its id."""
+    """A number in a page, marked with its place in the run's report.json (its id holds settings, which no page prints)."""
     if n is None:
         return Markup('<span class="none">–</span>')
     if (noted := _SHOWN.get()) is not None:
         noted.add((n.of, n.id))
     value, ends, seeds = parts(n, how)
-    of = Markup('data-of="{}" ').format(n.of) if n.of else Markup("")
-    out = Markup('<span class="num" {}data-id="{}" title="n = {}">{}').format(of, n.id, n.n, value)
+    of = Markup(' data-of="{}"').format(n.of) if n.of else Markup("")
+    at = Markup(' data-n="{}"').format(n.at) if n.at >= 0 else Markup("")
+    out = Markup('<span class="num"{}{} title="n = {}">{}').format(of, at, n.n, value)
     out += Markup(" <small>{}</small>").format(ends) if ends else Markup("")
     return out + Markup("</span>") + (Markup('<small class="seeds">seeds {}</small>').format(seeds) if seeds else Markup(""))
 
@@ -114,13 +116,12 @@ def _html(found: Parts, empty: str) -> Markup:
 
 
 def _shade(found: Parts, low: float | None) -> Markup:
-    """Background and ink of a cell, from white to dark blue."""
+    """The class of a cell: from ``s1``, white, to ``s10``, dark."""
     first = next((p[0] for p in found or () if not isinstance(p, str)), None)
     if low is None or first is None or not math.isfinite(first.value):
         return Markup("")
-    x = min(max((first.value - low) / (1 - low), 0.0), 1.0)
-    r, g, b = (round(255 + x * (end - 255)) for end in (30, 74, 122))
-    return Markup(' style="background: rgb({},{},{}); color: {}"').format(r, g, b, "#fff" if x > 0.55 else "#1d2430")
+    k = round(10 * min(max((first.value - low) / (1 - low), 0.0), 1.0))
+    return Markup(' class="s{}"').format(k) if k else Markup("")
 
 
 def html(found: Filled) -> Markup:
@@ -137,9 +138,10 @@ def html(found: Filled) -> Markup:
             if len(path) == level + 1:
                 head += Markup('<th colspan="{}" rowspan="{}">{}</th>').format(len(list(same)), depth - level if last else 1, path[-1])
         head += Markup("</tr>")
+    kind = "grid" if table.shaded is not None else "few" if len(found.leaves) <= FEW else ""
     body = Markup("\n").join(_row(found, line, before) for line, before in zip(found.lines, [None, *found.lines], strict=False))
     return Markup('<div class="scroll"><table{}><thead>{}</thead><tbody>\n{}\n</tbody></table></div>').format(
-        Markup(' class="grid"') if table.shaded is not None else Markup(""), head, body
+        Markup(' class="{}"').format(kind) if kind else Markup(""), head, body
     )
 
 

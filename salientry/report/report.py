@@ -15,24 +15,25 @@ from markupsafe import Markup
 
 from ..errors import DataDamaged, StoreError
 from ..results import kept
-from ..results.counts import counts
 from ..results.detection import together
-from ..results.names import own_trunk
+from ..results.names import in_words, own_trunk
 from ..results.numbers import numbers
 from ..results.scores import Scores
 from ..results.transfer import amiss, cell_lines, cells
 from ..results.warnings import passing_classes, warnings
 from ..store import JSON, one_of, packed, read_json, write_json, write_text
-from . import grid, page
+from . import every_number, grid, page, render
 from .all_sections import sections
 from .claims import blocks
-from .overview import how_to_read, overview
+from .overview import accuracy, first
 from .page import Maker, ordered
 from .sections import Shown
 from .spec import Context
-from .words import WARNINGS
+from .words import WARNINGS, said
 
 SCHEMA = 2
+QUESTION = "How well are adversarial examples detected?"
+COST = "What does it cost an attacker to evade a known detector?"
 BEST = ("best baseline", "of all baselines the best AUROC on validation pairs of the same attack: what a difference is taken to")
 NO_OWN_MAP = ("no own map", "the map of another image that is called the same keeps and destroys about as much")
 
@@ -55,8 +56,10 @@ class Made:
 
     @functools.cached_property
     def frame(self) -> Any:
-        """All numbers, a row each."""
-        return numbers(self.scores) if self.computed is None else self.computed
+        """All numbers, a row each; ``at``: the place of ours in ``report.json``, −1 for the paper's."""
+        found = numbers(self.scores) if self.computed is None else self.computed
+        ours = found["source"] != "paper"
+        return found.assign(at=(ours.cumsum() - 1).where(ours, -1))
 
     @functools.cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -86,20 +89,25 @@ class Made:
         """What its page shows."""
         return Shown(self.scores, self.make, self.command, blocks(self.scores, self.frame))
 
+    @functools.cached_property
+    def csv(self) -> str:
+        """All numbers as comma-separated values."""
+        return every_number.csv(self.rows)
+
+    @property
+    def question(self) -> str:
+        """What its page answers."""
+        return QUESTION if self.scores.has_naturals else COST
+
     @property
     def text(self) -> str:
         """The page."""
-        s = self.scores
-        recipe, full = s.body["recipe"]["recipe"], s.has_naturals
-        images = f" · {len(s.natural('test')['id']):,} test images" if full else ""
+        s, shown = self.scores, self.shown
+        recipe = s.body["recipe"]["recipe"]
         lead = Markup(
             "Salientry, recipe <b>{}</b> on {}, run seed {}{} · {:,} numbers, each computed from the records beside this page"
-        ).format(recipe, s.dataset, s.run_seed, images, len(self.ours))
-        heading = "How well are adversarial examples detected?" if full else "What does it cost an attacker to evade a known detector?"
-        counted = counts(s)
-        counted_text = "; ".join(counted.lines()) + "." if counted else ""
-        top = [*overview(self.shown, [counted_text[:1].upper() + counted_text[1:]] if counted_text else []), how_to_read(self.shown)]
-        return page.html(f"Salientry · {recipe}", heading, lead, top, sections(self.shown))
+        ).format(recipe, said("dataset", s.dataset), s.run_seed, accuracy(shown), len(self.ours))
+        return page.html(f"Salientry · {recipe}", self.question, lead, first(shown), sections(shown, self.csv))
 
 
 def entry(r: Mapping[str, Any]) -> dict[str, JSON]:
@@ -134,7 +142,8 @@ def context(s: Scores, frame: Any) -> Context:
 
     def warned(place: Mapping[str, Any]) -> list[tuple[str, str]]:
         out = [BEST] * ((place.get("protocol"), place.get("title"), place.get("trained_on")) in best)
-        out += [(f"{WARNINGS.get(w['code'], w['code'].lower())} {w['count']}".strip(), w["text"]) for w in found if concerns(w, place)]
+        for w in (w for w in found if concerns(w, place)):
+            out.append((f"{WARNINGS.get(w['code'], w['code'].lower())} {w['count']}".strip(), in_words(w["text"])))
         scheme = "trunk" if own_trunk(place.get("saliency", "")) else None
         return out + [NO_OWN_MAP] * ("class_number" in place and not passing[scheme].get(place["class_number"], True))
 
@@ -149,7 +158,8 @@ def made(folder: Path | str, command: str | None = None, beside: Path | None = N
 
 
 def write(folder: Path | str, command: str | None = None, beside: Path | None = None) -> Path:
-    """Compute every number of the records in ``folder`` and write ``report.json``, ``grid.csv`` and ``report.html`` beside them.
+    """Compute every number of the records in ``folder`` and write ``report.json``, ``grid.csv``, ``numbers.csv`` and
+    ``report.html`` beside them.
 
     Args:
         folder: holds ``records.json``.
@@ -174,6 +184,7 @@ def put(one: Made) -> Path:
     body |= {} if s.beside is None else {"beside": os.path.relpath(s.beside.folder, s.folder)}
     write_json(s.folder / "report.json", body)
     write_text(s.folder / grid.NAME, grid.csv(s, one.rows))
+    write_text(s.folder / every_number.NAME, one.csv)
     out = s.folder / "report.html"
     write_text(out, one.text)
     return out
@@ -185,6 +196,22 @@ def remembered(folder: Path) -> Path | None:
     with contextlib.suppress(StoreError, DataDamaged, AttributeError):  # whatever is there is written anew
         where = read_json(folder / "report.json").get("beside")
     return folder / where if where and packed(folder / where / "records.json").exists() else None
+
+
+def headline(folder: Path | str, beside: Path | None = None) -> dict[str, Any]:
+    """The first screen for a script: ``folder``, ``recipe``, ``question``, ``sentences`` and ``notes`` as text, and ``numbers``, those that
+    the screen shows, each as ``report.json`` holds it. Nothing is written.
+
+    Raises:
+        UsageError: when there are no records.
+    """
+    one = made(folder, beside=beside)
+    run = one.shown
+    with render.shown() as noted:
+        shown = first(run)
+    numbers = [n for n in one.ours if ("", n["id"]) in noted]
+    texts = {k: [Markup(t).striptags() for t in v] for k, v in (("sentences", shown.sentences), ("notes", shown.notes))}
+    return {"folder": str(folder), "recipe": one.scores.body["recipe"], "question": one.question, **texts, "numbers": numbers}
 
 
 def absent(folder: Path | str) -> list[str]:

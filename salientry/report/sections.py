@@ -1,4 +1,4 @@
-"""Sections of a run's page: detection, controls, attacks, maps, what each part adds."""
+"""Sections of a run's page: the attacks, the maps, who notices, controls and ablations."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ import numpy as np
 from markupsafe import Markup
 
 from ..renamed import DETECTORS
-from ..results.names import attack_title, kind_title
+from ..results.counts import counts
+from ..results.names import MAPS, attack_title, detector_class, kind_title
 from ..results.scores import Scores
 from ..results.steps import curve
 from . import attack_tables as attacks
 from . import detection_tables as detection
-from . import figures
+from . import gallery
 from . import part_tables as parts
-from .figures import Series, facets, figure
-from .page import Block, Maker, Section, listed, side_by_side
-from .words import own_trunk, said
+from .page import Block, Maker, Section, folded, listed, nested, side_by_side
+from .plots import Series, facets
+from .words import said
 
 BOTH = ("published", "strict")
 CHANCE = {"published": 0.5, "strict": 0.05}
-MEASURES = {"published": "accuracy", "strict": "found at 5 %"}
+MEASURES = {"published": "accuracy", "strict": "detection rate at 5 %"}
 SAYS = {
     "published": "Float images, every adversarial counts, the head's own 0 as threshold; accuracy on half natural, half adversarial "
     "images, chance .5.",
     "strict": "8-bit images that fool; one threshold for each detector and seed, from natural calibration images, frozen before an "
-    "attacked test image is scored; share found when at most 5 % of naturals are flagged, a bound that holds with 95 % confidence (PAC).",
+    "attacked test image is scored; detection rate when at most 5 % of naturals are flagged, a bound with 95 % confidence (PAC).",
 }
 LINES = "a panel for each detector: lines are attacks trained on, places are attacks tested on"
 LINES_SAY = "A line for each attack trained on; mean of the detector seeds, 95 % intervals over images; a grey line at chance."
@@ -56,28 +57,96 @@ class Shown:
         return self.scores.labels if self.scores.has_naturals else []
 
 
+# --- attacks and maps ---------------------------------------------------------------------------------------------------
+
+
+def attacks_section(r: Shown) -> Section:
+    """The classifier under attack, sizes, what counts, settings."""
+    m = r.make
+    reduced = "; reduced settings (*): faster than the paper's, they must still fool 90 % of the images that were right" * bool(
+        m.context.reduced
+    )
+    lead = Markup("Classifier accuracy on natural images {}{}.").format(m.num("accuracy"), reduced)
+    tables = [m.table(attacks.ACCURACY), m.table(detection.FOOLS)]
+    tables += [folded(m.table(t)) for t in (attacks.SIZES, attacks.ROUNDING, attacks.COUNTING)]
+    rows = (
+        (attack_title(a["label"]) + "*" * a["reduced"], ", ".join(_setting(a, k) for k in a["settings"]), "reduced" * a["reduced"])
+        for a in r.scores.body["attacks"]
+    )
+    says = "Defaults are the paper's printed settings for small images; its DeepFool is printed with 2 iterations, which fool few images."
+    tables.append(listed("Settings of the attacks that ran", ("attack", "settings", ""), rows, says, True))
+    return Section("attacks", "What the attacks did", tables, lead, "classifier accuracy, attack success rate, size of the change")
+
+
+def _setting(a: Mapping[str, Any], k: str) -> str:
+    v, default = a["settings"][k], a["defaults"][k]
+    return f"{k} {_value(v)}" + ("" if v == default else f" (default {_value(default)})")
+
+
+def _value(v: Any) -> str:
+    """A setting as people write it: ``8/255``, not ``0.0313725``."""
+    if not isinstance(v, float):
+        return str(v)
+    levels = 255 * v
+    return f"{levels:.0f}/255" if v < 1 and levels > 0.5 and abs(levels - round(levels)) < 1e-6 and f"{v:.4g}" != str(v) else f"{v:.4g}"
+
+
+def maps_section(r: Shown) -> Section:
+    """Pictures, whether the maps are maps, how far they move, what a map's detector reads."""
+    m, s = r.make, r.scores
+    blocks: list[Block | None] = [*gallery.figures(s)]
+    blocks.append(m.table(attacks.sanity(m.values("map", "part", class_number=None))))
+    learnt = [x for x in m.values("shift", "saliency") if x not in MAPS]
+    for x in m.values("map", "saliency"):
+        classes = {k: s.class_name(k) for k in m.values("map", "class_number", saliency=x)}
+        blocks.append(m.table(attacks.by_class(x, classes), title=f"Class by class: {said('saliency', x)}", fold=True))
+    for p in reversed(BOTH):
+        for k, x in enumerate(learnt):
+            blocks.append(m.table(attacks.moved(p, x, f"Table 1, {p}: {said('saliency', x)}"), fold=k > 0 or p == "published"))
+    blocks += [folded(m.table(t)) for t in (attacks.OTHERS, attacks.PAIRS, attacks.GRADIENTS)]
+    for x in learnt:
+        if m.find("shift", protocol="strict", saliency=x, measure="Transplant, class held"):
+            blocks.append(m.table(attacks.fixed(x, f"What moves the map: {said('saliency', x)}"), fold=True))
+    blocks += [folded(m.table(attacks.VANISHING)), m.table(parts.MIXED_PARTS)]
+    return Section("maps", "Where the classifier looked", blocks, holds="pictures, whether the maps are maps, how far they move")
+
+
 # --- detection ----------------------------------------------------------------------------------------------------------
 
 
-def detection_section(r: Shown) -> Section:
-    """What is found, by which detector, trained on what."""
+def detection_section(r: Shown, curves: Sequence[Block | None]) -> Section:
+    """Detection rates, by which detector, trained on what; ``curves``: ROC and learning curves."""
     m, labels = r.make, r.labels
     trained = m.values("headline", "trained_on", protocol="strict")
     bests = [b for a in trained if (b := best_baseline(m, a))]
-    titles = m.values("detection", "title", protocol="strict")
     black = any(
         n.value > 0.5 for a in trained if (n := m.find("detection", title="BlackShare", protocol="strict", trained_on=a, tested_on=a))
     )
     baselines = [*bests, "Margin2", *(["BlackShare"] if black else [])]
-    blocks = [m.table(detection.headline(trained, baselines)), m.table(detection.GAINS), m.table(detection.SIGN)]
-    for p in BOTH:
-        blocks.append(figure(f"Figure 2, {p}", figure2([("", m, labels)], p), LINES, f"{SAYS[p]} {LINES_SAY}"))
-        grids = (m.table(detection.grid(t, p, labels)) for t in (m.values("detection", "title", protocol=p) if p != "strict" else titles))
+    blocks: list[Block | None] = [
+        _guard(r),
+        m.table(detection.combined(labels)),
+        m.table(detection.headline(trained, baselines), fold=True),
+    ]
+    blocks += [folded(m.table(detection.GAINS)), folded(m.table(detection.SIGN))]
+    for p in reversed(BOTH):
+        drawn = figure2([("", m, labels)], p)
+        grids = (m.table(detection.grid(t, p, labels), title=said("title", t)) for t in m.values("detection", "title", protocol=p))
         says = f"Rows: trained on; columns: tested on. {SAYS[p]}"
-        blocks.append(side_by_side(f"Every detector's grid, {p}", grids, says, fold=p == "published"))
-    blocks += [m.table(detection.combined(labels)), m.table(detection.pattern(labels))]
-    blocks += [m.table(t) for t in (detection.WORST, detection.FOOLS, detection.UNDETECTED, detection.FALSE)]
-    return Section("detection", "Detection", blocks, SAYS["strict"])
+        blocks.append(None if drawn is None else Block(f"Figure 2, {p}", drawn, f"{SAYS[p]} {LINES_SAY}", fold=p == "published"))
+        blocks.append(side_by_side(f"Every detector's grid, {p}", grids, says, fold=True))
+    blocks += [folded(m.table(detection.pattern(labels))), m.table(detection.WORST)]
+    blocks += [folded(m.table(t)) for t in (detection.UNDETECTED, detection.FALSE)]
+    return Section("detection", "Who notices", [*blocks, *curves], SAYS["strict"], "detection rates by detector and attack")
+
+
+def _guard(r: Shown) -> Block | None:
+    """What the guard's detector does, in counts."""
+    found = counts(r.scores)
+    if found is None:
+        return None
+    words = "; ".join(found.lines())
+    return Block("", Markup("<p>{}.</p>").format(words[:1].upper() + words[1:]))
 
 
 def best_baseline(m: Maker, trained_on: str) -> str | None:
@@ -87,7 +156,7 @@ def best_baseline(m: Maker, trained_on: str) -> str | None:
     return max(rows, key=lambda x: np.nan_to_num(x["value"], nan=-1.0))["title"] if rows else None
 
 
-def figure2(runs: Sequence[tuple[str, Maker, list[str]]], protocol: str) -> str | None:
+def figure2(runs: Sequence[tuple[str, Maker, list[str]]], protocol: str) -> Markup | None:
     """A panel for each defence and run (its title, maker and attacks), a line for each training attack, over the attacks tested on."""
     series = []
     for d in detection.DEFENCES:
@@ -101,83 +170,37 @@ def figure2(runs: Sequence[tuple[str, Maker, list[str]]], protocol: str) -> str 
                     ends = [n.lo for n in ns], [n.hi for n in ns]
                     series.append(Series(d + title, f"trained on {kind_title(a)}", x, [n.value for n in ns], *ends))
     y = (MEASURES[protocol], 0.4 if protocol == "published" else -0.02, 1.04)
-    return facets(series, columns=len(runs) if len(runs) > 1 else 2, size=(4.6, 2.3), y=y, lines=[CHANCE[protocol]])
+    return facets(series, y=y, lines=[CHANCE[protocol]])
 
 
-def controls_section(r: Shown) -> Section:
-    """What is no attack; input and label ablations."""
-    m = r.make
-    return Section(
-        "controls", "Controls", [m.table(detection.controls(False)), m.table(detection.controls(True)), m.table(parts.INPUT_ABLATIONS)]
-    )
+# --- controls and ablations ---------------------------------------------------------------------------------------------
 
 
-# --- attacks and maps ---------------------------------------------------------------------------------------------------
-
-
-def attacks_section(r: Shown) -> Section:
-    """The classifier under attack, sizes, what counts, settings."""
-    m = r.make
-    reduced = "; reduced settings (*): faster than the paper's, they must still fool 90 % of the images that were right" * bool(
-        m.context.reduced
-    )
-    lead = Markup("Naturals: {} right{}.").format(m.num("accuracy"), reduced)
-    tables = [m.table(t) for t in (attacks.ACCURACY, attacks.SIZES, attacks.ROUNDING, attacks.COUNTING)]
-    rows = (
-        (attack_title(a["label"]) + "*" * a["reduced"], ", ".join(_setting(a, k) for k in a["settings"]), "reduced" * a["reduced"])
-        for a in r.scores.body["attacks"]
-    )
-    says = "Defaults are the paper's printed settings for small images; its DeepFool is printed with 2 iterations, which fool few images."
-    return Section(
-        "attacks", "The attacks", [*tables, listed("Settings of the attacks that ran", ("attack", "settings", ""), rows, says, True)], lead
-    )
-
-
-def _setting(a: Mapping[str, Any], k: str) -> str:
-    v, default = a["settings"][k], a["defaults"][k]
-    return f"{k} {v}" + ("" if v == default else f" (default {default})")
-
-
-def maps_section(r: Shown) -> Section:
-    """Pictures, whether the maps are maps, how far they move, what a map's detector reads."""
-    m, s = r.make, r.scores
-    blocks: list[Block | None] = [*figures.pictures(s)]
-    blocks.append(m.table(attacks.sanity(m.values("map", "part", class_number=None))))
-    learnt = [x for x in m.values("shift", "saliency") if "UNet" in x]
-    for x in m.values("map", "saliency"):
-        classes = {k: s.class_name(k) for k in m.values("map", "class_number", saliency=x)}
-        blocks.append(m.table(attacks.by_class(x, classes), title=f"Class by class: {said('saliency', x)}", fold=own_trunk(x)))
-    for p in BOTH:
-        for x in learnt:
-            blocks.append(m.table(attacks.moved(p, x, f"Table 1, {p}: {said('saliency', x)}"), fold=own_trunk(x)))
-    blocks += [m.table(t) for t in (attacks.OTHERS, attacks.PAIRS, attacks.GRADIENTS)]
-    for x in learnt:
-        if m.find("shift", protocol="strict", saliency=x, measure="Transplant, class held"):
-            blocks.append(m.table(attacks.fixed(x, f"What moves the map: {said('saliency', x)}"), fold=own_trunk(x)))
-    blocks += [m.table(attacks.VANISHING), m.table(parts.MIXED_PARTS)]
-    return Section("maps", "The maps", blocks)
-
-
-# --- what each part adds ------------------------------------------------------------------------------------------------
-
-
-def parts_section(r: Shown) -> Section:
-    """What each part adds to a fusion, the guard's choice, the steps between the protocols, the sweep."""
+def controls_section(r: Shown, tried: Sequence[Block | None]) -> Section:
+    """Harmless changes; input ablations; what each part adds; the guard's choice, the steps between the protocols, the sweep."""
     m, labels = r.make, r.labels
+    there = m.values("detection", "trained_on", protocol="strict")
+    trained, drawn = "combined" if "combined" in there else next(iter(there), None), sweep(m)
     blocks = [
+        m.table(detection.controls(False, trained)),
+        m.table(detection.controls(True, trained)),
+        m.table(parts.INPUT_ABLATIONS, fold=True),
         *(m.table(parts.added(base, to, labels)) for base, to in (("whole", "everything else"), ("logits", "the logits alone"))),
-        m.table(parts.PART_ADDS),
+        folded(m.table(parts.PART_ADDS)),
         m.table(parts.FOUND),
-        m.table(parts.FUSIONS),
         _choice(r),
-        _protocol_steps(m),
-        figure(
-            "", sweep(m), "accuracy of the defences against the budget of FGSM", "Published protocol, seed 0; points with 95 % intervals."
+        folded(_protocol_steps(m)),
+        nested(
+            "Accuracy by the budget of FGSM",
+            [
+                None if drawn is None else Block("", drawn, "Published protocol, seed 0; points with 95 % intervals, fitted curves."),
+                _sweep(m),
+            ],
         ),
-        _sweep(m),
         m.table(parts.SWEPT),
+        *map(folded, tried),
     ]
-    return Section("adds", "What each part adds, and from published to strict", blocks)
+    return Section("controls", "Controls and ablations", blocks, holds="harmless changes, what each part adds, other settings")
 
 
 def _choice(r: Shown) -> Block | None:
@@ -185,14 +208,20 @@ def _choice(r: Shown) -> Block | None:
         return None
     c = r.scores.body["choice"][0]
     rows = (
-        (DETECTORS.get(k, k) + " (chosen)" * (k == c["chosen"]), *(f"{rates[a]:.3f}" for a in r.labels), f"{c['worst'][k]:.3f}")
+        (
+            detector_class(DETECTORS.get(k, k)) + " (chosen)" * (k == c["chosen"]),
+            *(f"{rates[a]:.3f}" for a in r.labels),
+            f"{c['worst'][k]:.3f}",
+        )
         for k, rates in c["rates"].items()
     )
     says = (
-        "Share found of an attack that was left out of training, on validation images; the best worst case is kept, and only then are "
+        "Detection rate on an attack that was left out of training, on validation images; the best worst case is kept, and only then are "
         "calibration images read for it. No test image and no interval here: it is a choice, not a result."
     )
-    return listed("The guard's detector", ("candidate", *(f"{attack_title(a)}, unseen" for a in r.labels), "worst"), rows, says)
+    return listed(
+        "How the guard's detector was chosen", ("candidate", *(f"{attack_title(a)}, unseen" for a in r.labels), "worst"), rows, says, True
+    )
 
 
 def _protocol_steps(m: Maker) -> Block | None:
@@ -210,7 +239,7 @@ def _sweep(m: Maker) -> Block | None:
     return m.table(parts.SWEEP, says=parts.SWEEP.says + (f" Above all budgets that were tried: {', '.join(never)}." if never else ""))
 
 
-def sweep(m: Maker) -> str | None:
+def sweep(m: Maker) -> Markup | None:
     """Accuracy of each defence against FGSM's budget, and the fitted curves."""
     series, panel = [], "trained and tested at each budget"
     for d in m.values("sweep", "detector"):
@@ -218,9 +247,8 @@ def sweep(m: Maker) -> str | None:
         rows.sort(key=lambda x: x["tested_at"])
         eps = [x["tested_at"] for x in rows]
         values, lo, hi = ([x[c] for x in rows] for c in ("value", "lo", "hi"))
-        series.append(Series(panel, d, eps, values, lo, hi))
+        series.append(Series(panel, said("detector", d), eps, values, lo, hi))
         for x in (x for x in m.of("sweep fit") if x["detector"] == d):
-            line = np.geomspace(min(eps) / 1.5, max(eps) * 1.5, 100)
-            series.append(Series(panel, d, list(line), list(curve(line, x["value"], x["slope"])), dashed=True))
-    y = ("accuracy", 0.35, 1.03)
-    return facets(series, size=(6.4, 3.3), y=y, x="ε of FGSM (L∞)", log=True, lines=[0.5], colours=figures.COLOURS)
+            line = np.geomspace(min(eps) / 1.5, max(eps) * 1.5, 60)
+            series.append(Series(panel, said("detector", d), list(line), list(curve(line, x["value"], x["slope"])), thin=True))
+    return facets(series, y=("accuracy", 0.35, 1.03), x="ε of FGSM (L∞)", log=True, lines=[0.5])

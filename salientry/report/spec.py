@@ -13,7 +13,9 @@ Where = Mapping[str, Any]  # a column of the frame to a value, a tuple of values
 
 
 class Number(NamedTuple):
-    """A number of the frame, as a cell holds it."""
+    """A number of the frame, as a cell holds it. ``of``: its run, where several stand on a page; ``at``: its place in the run's
+    report.json, −1 where it has none.
+    """
 
     id: str
     value: float
@@ -22,6 +24,7 @@ class Number(NamedTuple):
     n: int
     seeds: tuple[float, ...]
     of: str = ""
+    at: int = -1
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def find(numbers: Sequence[dict[str, Any]], **where: Any) -> Number | None:
 
 def number_of(r: Mapping[str, Any]) -> Number:
     """A row of the frame as a number."""
-    return Number(r["id"], r["value"], r["lo"], r["hi"], r["n"], r["seeds"], r.get("run") or "")
+    return Number(r["id"], r["value"], r["lo"], r["hi"], r["n"], r["seeds"], r.get("run") or "", int(r.get("at", -1)))
 
 
 @dataclass(frozen=True)

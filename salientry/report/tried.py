@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..results.names import detector_title
+from ..results.names import detector_title, detector_words
 from ..results.scores import Scores
 from . import render
-from .page import Block, Maker, Section, listed
+from .page import Block, Maker, listed
 from .spec import Across, Column, Number, Table
 
 CONFIDENCE = (
@@ -28,11 +28,9 @@ ARCHITECTURES = Table(
 )
 
 
-def section(s: Scores, m: Maker) -> Section:
+def blocks(s: Scores, m: Maker) -> list[Block | None]:
     """What of it the records hold."""
-    return Section(
-        "tried", "Tried in several forms", [*(_confidence(c) for c in s.body.get("confidence", [])), _accuracies(s), m.table(ARCHITECTURES)]
-    )
+    return [*(_confidence(c) for c in s.body.get("confidence", [])), _accuracies(s), m.table(ARCHITECTURES)]
 
 
 def _share(share: Mapping[str, Any]) -> str:
@@ -44,7 +42,12 @@ def _share(share: Mapping[str, Any]) -> str:
 
 def _confidence(found: Mapping[str, Any]) -> Block | None:
     detectors = list(found["worst"])
-    heads = ["confidence", "attack success rate", "mean L2", *(f"{detector_title(d, 'paired')}: detection rate" for d in detectors)]
+    heads = [
+        "confidence",
+        "attack success rate",
+        "mean L2",
+        *(f"{detector_words(detector_title(d, 'paired'))}: detection rate" for d in detectors),
+    ]
     rows = [
         [
             f"{c['confidence']:g}",

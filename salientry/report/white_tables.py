@@ -11,10 +11,11 @@ def success(budgets: list[str], alarms: list[str], effort: str) -> Table:
     """Who gets past classifier and detector; ``effort``: steps and restarts of the attacks."""
     return Table(
         "An attacker who knows classifier, map, detector and threshold",
-        "Share of images on which any believed attack of that budget or a smaller one succeeded: wrong, in budget, 8 bits and not flagged "
-        "at the frozen threshold; where a second column stands beside it, the same at the smaller false-positive rate, a lower bound. L2: "
+        "Attack success rate: share of images on which any believed attack of that budget or a smaller one succeeded: wrong, in budget, "
+        "8 bits and not flagged "
+        "at the threshold; where a second column stands beside it, the same at the smaller false-positive rate, a lower bound. L2: "
         "median of the smallest perturbation that gets past both, over the classifier's alone. "
-        f"{'Alarm: images that keep their right answer and are flagged. ' if alarms else ''}"
+        f"{'False alarm can be made: images that keep their right answer and are flagged. ' if alarms else ''}"
         f"Each attack: {effort} (a restart begins at a random point, for the images that are left).",
         rows=("title",),
         where={"kind": "white box"},
@@ -26,9 +27,9 @@ def success(budgets: list[str], alarms: list[str], effort: str) -> Table:
                 (Column("at LEVEL", "{success}", {"attack": "union"}), Column("at SECOND", "{success|bare}", {"attack": "union@SECOND"})),
                 budgets,
             ),
-            Column("naturals flagged", "{naturals flagged}"),
+            Column("false-positive rate", "{naturals flagged}"),
             Column("L2 it costs", "{cost}"),
-            Across("budget", (Column("raises an alarm", "{alarm}"),), alarms),
+            Across("budget", (Column("false alarm can be made", "{alarm}"),), alarms),
         ),
         warned=True,
     )
@@ -38,7 +39,7 @@ def alone(budgets: list[str]) -> Table:
     """Without a detector."""
     return Table(
         "The same attacks without a detector",
-        "Share of the images on which any of these attacks, whatever it was up against, fooled the classifier.",
+        "Attack success rate: share of the images on which any of these attacks, whatever it was up against, fooled the classifier.",
         rows=("title",),
         where={"kind": "white box", "attack": None, "measure": "success"},
         columns=(Across("budget", (Column("", "{success}"),), budgets),),
@@ -77,7 +78,7 @@ def each(budgets: list[str]) -> Table:
     """Each attack by itself."""
     return Table(
         "Each attack by itself",
-        "Share of images past classifier and detector; a dash: not run, or not believed.",
+        "Attack success rate, past classifier and detector; a dash: not run, or not believed.",
         rows=("title", "attack"),
         where={"kind": "white box", "attack": METHODS, "measure": "success"},
         heads=("detector", "attack"),
@@ -96,7 +97,7 @@ WEAK_DETECTORS = Table(
     columns=(Column("images left robust", "{evaded}"), Column("… by an attacker who does not answer to it", "{blind}")),
 )
 NUMBERS = (
-    Column("classifier right", "{classifier|seeds}"),
+    Column("classifier accuracy", "{classifier|seeds}"),
     Column("attacked images flagged", "{detector|seeds}"),
     Column("naturals not flagged", "{natural|seeds}"),
     Column("balanced", "{balanced|seeds}"),
@@ -120,15 +121,6 @@ SINGLE = Table(
     where={"kind": "table 3", "step": 1, "part": lambda p: p is not None and p.startswith(("Eq. 3", "Eq. 4"))},
     heads=("attack", "eps", "defence"),
     columns=NUMBERS,
-)
-PASSES = Table(
-    "More passes (C16)",
-    "The same after 1 to 20 passes.",
-    rows=("part", "budget", "title", "step"),
-    where={"kind": "table 3", "part": ("as printed", "true gradient", "Eq. 5")},
-    heads=("attack", "eps", "defence", "passes"),
-    columns=NUMBERS,
-    fold=True,
 )
 TRAINING = Table(
     "Adversarial training (C14)",

@@ -1,20 +1,15 @@
-"""Words for what stands in the frame's columns: attacks, training, maps, warnings."""
+"""Words for what stands in the frame's columns: detectors, attacks, training, maps, measures, warnings. No key of a setting is printed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..results.ablations import INPUT_ABLATIONS
-from ..results.names import TITLES, attack_title, kind_title, own_trunk
+from ..results.names import attack_title, detector_words, kind_title, map_words, own_trunk
 
 ATTACKS = ("trained_on", "tested_on", "attack", "against")
 SCHEMES = INPUT_ABLATIONS | {"replica": "the paper's manner"}
-MAPS = {
-    "Gradient": "gradient",
-    "GradientInput": "gradient x input",
-    "GuidedBackprop": "guided backpropagation",
-    "Gradient-of=prob": "gradient of the probability",
-}
 WARNINGS = {
     "COLLAPSED": "did not train",
     "OVERFIT": "overfits",
@@ -27,27 +22,135 @@ WARNINGS = {
     "SHUFFLED UNMATCHED": "shuffled values of another size",
     "WEAK FILL": "this fill hides little",
 }
+KINDS = {  # what a number is about
+    "detection": "detection",
+    "headline": "map against baseline",
+    "attack": "attack",
+    "accuracy": "classifier",
+    "map": "saliency map",
+    "shift": "map under attack",
+    "gradient": "gradient",
+    "transfer": "transfer between attacks",
+    "fusion": "ablation of the fusion",
+    "part adds": "ablation",
+    "input ablation": "input ablation",
+    "mixed parts": "what a map's detector reads",
+    "sweep": "budget of FGSM",
+    "sweep fit": "smallest budget detected",
+    "protocol step": "from published to strict",
+    "undetected": "wrong and unflagged",
+    "worst case": "worst case over attacks",
+    "false positives": "false positives by class",
+    "white box": "attacker who knows",
+    "weak detector": "detector weak by construction",
+    "table 3": "the paper's white box",
+    "hardened": "adversarial training",
+    "paper table": "beside the paper",
+    "correlation": "correlation with size",
+    "claim": "claim of the paper",
+    "architecture": "architecture",
+}
+CHANGES = {
+    "noise": "harmless sign noise",
+    "MatchedNoise-kind=gaussian": "harmless Gaussian noise",
+    "Transplant": "another image's perturbation",
+    "Shuffled": "own values, other pixels",
+}
+MEASURES = {
+    "accuracy": "accuracy",
+    "auroc": "AUROC",
+    "tpr": "detection rate",
+    "tpr@": "detection rate",
+    "fpr@": "false-positive rate",
+    "fpr-right@": "false-positive rate, rightly classified",
+    "fpr-wrong@": "false-positive rate, wrongly classified",
+    "undetected@": "wrong and unflagged",
+    "gap-to-floor@": "detection rate minus best baseline's",
+    "fools": "attack success rate",
+    "success": "attack success rate",
+    "changed": "prediction changed",
+    "excess-flags-on-unchanged": "extra false alarms",
+    "flags-on-changed": "flagged where the prediction changed",
+    "round-trip": "extra false alarms: C&W's round trip",
+    "float-minus-8-bit": "detection rate in float minus 8 bits",
+    "null-difference": "largest difference of the null control",
+    "train-auroc": "AUROC on training pairs",
+    "select-auroc": "AUROC on validation pairs",
+    "membership": "AUROC, training images against new ones",
+    "rms": "L2 (root mean square)",
+    "rms-spread": "L2, standard deviation",
+    "linf": "L∞",
+    "linf-spread": "L∞, standard deviation",
+    "l0": "L0 (share)",
+    "l0-spread": "L0, standard deviation",
+    "counts": "images that count",
+    "natural-wrong": "images wrong before the attack",
+    "unchanged": "images right and not fooled",
+    "over-budget": "images over budget",
+    "fooled-in-float-only": "images fooled in float only",
+    "survives-rounding": "fool after rounding",
+    "survives-search": "fool after a search",
+    "search-cost": "size after the search over before",
+    "shift": "distance of the maps",
+    "spread": "distance, standard deviation",
+    "pair": "distance of two attacks' maps",
+    "noise": "distance under harmless noise",
+    "other": "distance between different images",
+    "same class": "distance within a class",
+    "classifier": "classifier accuracy",
+    "detector": "attacked images flagged",
+    "natural": "naturals not flagged",
+    "balanced": "balanced accuracy",
+    "joint": "wrong and unflagged",
+    "naturals flagged": "false-positive rate",
+    "alarm": "false alarms that can be made",
+    "cost": "L2 over the classifier's alone",
+    "half": "budget at accuracy .75",
+    "fake_area": "area, class that is not there",
+    "printed": "as the paper prints",
+    "difference": "difference",
+    "units": "difference in units of the spread",
+    "value": "value",
+}
+DATASETS = {"digits": "MNIST, 5,000 digits", "mnist": "MNIST", "cifar10": "CIFAR-10", "assira": "ASSIRA"}
+FILLS = {"Fill": "the paper's blur and colour", "Fill-kind=black": "black pixels"}
+ONCE = {"combined": "all attacks", "mean over attacks": "mean over attacks", "diagonal": "", "union": "any of the attacks"}
 
 
 def said(column: str, value: Any) -> str:
     """A value of a column as it is printed."""
     if column in ATTACKS:
-        return {"combined": "all attacks", "mean over attacks": "mean over attacks", "diagonal": ""}.get(value) or " – ".join(
-            map(attack_title, str(value).split("|"))
-        )
-    if column == "saliency":
-        return MAPS.get(value) or ("learnt map, classifier's trunk" if own_trunk(value) else "learnt map")
+        head, _, level = str(value).partition("@")
+        if level:
+            return f"{said(column, head)}, threshold for {100 * float(level):g} %"
+        return ONCE[str(value)] if value in ONCE else " – ".join(map(attack_title, str(value).split("|")))
+    if column in ("saliency", "map"):
+        return map_words(str(value))
     if column == "scheme":
-        return SCHEMES.get(value, str(value))
+        return str(SCHEMES.get(value, value))
     if column in ("trained_at", "tested_at"):
         return f"{value:.4f}"
-    if column == "detector":
-        return TITLES.get(value, str(value))
+    if column in ("detector", "title"):
+        return detector_words(str(value))
+    if column == "part":
+        return FILLS.get(str(value)) or attack_title(str(value))
     if column == "dataset":
         return DATASETS.get(str(value).split("-")[0].lower(), str(value))
-    return str(value).replace("best floor", "best baseline")
+    return str(value)
 
 
-DATASETS = {"digits": "MNIST, 5,000 digits", "mnist": "MNIST", "cifar10": "CIFAR-10", "assira": "ASSIRA"}
+def measure(name: str) -> str:
+    """A measure in words: ``noise/excess-flags-on-unchanged`` is ``extra false alarms: harmless sign noise``."""
+    change, _, what = name.rpartition("/")
+    head, at, level = what.partition("@")
+    words = MEASURES.get(head + at, MEASURES.get(what, what.replace("-", " ")))
+    out = f"{words}: {CHANGES.get(change, attack_title(change))}" if change else CHANGES.get(name, words) if name != "noise" else words
+    return out + (" (own threshold)" if level == "own" else f" (threshold for {100 * float(level):g} %)" if level else "")
 
-__all__ = ["MAPS", "SCHEMES", "WARNINGS", "attack_title", "kind_title", "own_trunk", "said"]
+
+def about(r: Mapping[str, Any]) -> str:
+    """What a number is about, in words."""
+    return KINDS.get(r["kind"], str(r["kind"]))
+
+
+__all__ = ["SCHEMES", "WARNINGS", "about", "attack_title", "kind_title", "measure", "own_trunk", "said"]

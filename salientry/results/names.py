@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..renamed import DETECTORS, KINDS, ROLES
 
 TITLES = {"IDPlus": "ID+", "Fused": "fusion", "LearnedFusion": "learned fusion", "Cascade": "cascade"}
 ORDINARY = ("paired", "replica", "all", "trunk", "all 6n")  # the other training schemes are controls, and fusions without a part
+WORDS = {  # what stands for a detector's title on a page; the others are words already
+    "SortedLogits": "sorted logits",
+    "TopLogits": "top logits",
+    "Margin": "linear margin",
+    "Margin2": "logit margin",
+    "PooledActivations": "activations",
+    "LayerStatistics": "layer statistics",
+    "ClassPresence": "class presence",
+    "SecondNet": "second net",
+    "SecondOpinion": "second opinion",
+    "BlackShare": "black pixels",
+    "HighFrequency": "fine structure",
+    "Consistency": "consistency",
+    "Masked": "masked answer",
+    "SPD minus the best floor": "SPD minus the best baseline",
+}
+MANNERS = {"replica": "the paper's manner", "trunk": "trunk"}
+MAPS = {
+    "Gradient": "gradient",
+    "GradientInput": "gradient × input",
+    "GuidedBackprop": "guided backpropagation",
+    "Gradient-of=prob": "gradient of the probability",
+}
 NATURAL = "any/test/natural"
 ATTACKS: dict[str, dict[str, Any]] = {  # what older records do not say of their attacks: today's classes say it
     "FGSM": {"norm": "linf", "strength": "weak"},
@@ -58,3 +82,31 @@ def kind_title(label: str) -> str:
 def own_trunk(saliency: str) -> bool:
     """Whether a saliency model of this label draws from the attacked classifier's own trunk."""
     return "-own=True" in saliency
+
+
+def detector_words(title: str) -> str:
+    """A detector's title as a page prints it: ``Margin2`` is ``logit margin``, ``SPD (replica)`` is ``SPD (the paper's manner)``."""
+    head, _, inside = title.partition(" (")
+    inside = inside.removesuffix(")")
+    words = WORDS.get(title) or WORDS.get(head, head)
+    return words + (f" ({MANNERS.get(inside, inside)})" if inside and title not in WORDS else "")
+
+
+def map_words(saliency: str) -> str:
+    """A saliency model's label as a page prints it."""
+    return MAPS.get(saliency) or ("learnt map, classifier's trunk" if own_trunk(saliency) else "learnt map")
+
+
+def detector_class(name: str) -> str:
+    """A detector's class, as choices of a guard name it, as a page prints it: ``IDPlus`` is ``ID+``."""
+    return detector_words(TITLES.get(name, name))
+
+
+def in_words(text: str) -> str:
+    """A sentence without keys: labels of attacks and maps and names of classes become what a page prints for them."""
+    text = re.sub(r"\b[A-Z]\w*(?:-[a-z_]+=[^\s,;:|<>()]+)+", lambda m: _label_words(m[0]), text)
+    return re.sub(rf"\b(?:{'|'.join(sorted(TITLES | WORDS, key=len, reverse=True))})\b", lambda m: detector_class(m[0]), text)
+
+
+def _label_words(label: str) -> str:
+    return map_words(label) if label.startswith(("UNet", "Gradient")) else attack_title(label)

@@ -24,11 +24,13 @@ from salientry.report.claims import Verdicts
 from salientry.report.report import Made
 from salientry.report.verification import problems, verify
 from salientry.results.claims import MANNERS, sentences
+from salientry.results.names import in_words
 from salientry.results.paper_numbers import MEANS, TABLES, UNIT, printed_text
 from salientry.results.scores import Scores
 from tests.shared import shared
 from tests.tiny import tiny
 
+from .reading import ids, ledger, printed, section
 from .surgery import CW, Opened, sealed
 
 ABOUT = {"recipe": "tiny", "parameters": {}, "seed": 0, "numerics": "float32", "command": "tests.tiny"}
@@ -55,23 +57,20 @@ def html(finished: Path) -> str:
     return (finished / "report.html").read_text()
 
 
-def section(html: str, anchor: str) -> str:
-    return html[html.index(f'<h2 id="{anchor}">') :].split("<h2 ", 2)[1]
-
-
 # --- claims on the page --------------------------------------------------------------------------------------------------
 
 
-def test_all_21_stand_on_the_page_in_order_with_their_numbers(html: str, one: Made) -> None:
+def test_all_21_stand_on_the_page_in_order_with_their_numbers(html: str, one: Made, finished: Path) -> None:
     part, v = unescape(section(html, "claims")), Verdicts([(one.scores, one.frame)])
+    shown = set(ids(section(html, "claims"), ledger(finished)))
     assert re.findall(r'<tr class="first"><th>(C\d+)</th>', part) == EVERY
     assert set(EVERY) == {r["claim"] for r in v.lines}
     for words in sentences()["claims"].values():
         assert words in part
     for r in (r for r in v.lines if r["run_seed"] == 0):
-        assert r["words"] in part
+        assert in_words(r["words"]) in part
         assert r["verdict"] in part
-        assert r["id"] is None or f'data-id="{r["id"]}"' in part
+        assert r["id"] is None or r["id"] in shown
     assert {v.word(k, "digits", 0, m) for k in EVERY for m in MANNERS} >= {"not run"}
 
 
@@ -161,16 +160,19 @@ def test_options_that_do_not_go_together(tmp_path: Path, monkeypatch: pytest.Mon
 # --- the paper's tables --------------------------------------------------------------------------------------------------
 
 
-def test_the_page_shows_the_papers_cells_and_ours_in_their_rows(html: str, one: Made) -> None:
+def test_the_page_shows_the_papers_cells_and_ours_in_their_rows(html: str, one: Made, finished: Path) -> None:
     part = unescape(section(html, "paper"))
-    printed = [r for r in one.rows if r["kind"] == "paper table" and r["source"] == "paper"]
+    theirs = [r for r in one.rows if r["kind"] == "paper table" and r["source"] == "paper"]
+    known = {n["id"] for n in one.rows}
     for number, (name, _) in TABLES.items():
-        table = part[part.index(f'id="table{number}">Table {number}: {name}</h3>') :].split("<h3")[0]
+        assert f'id="table{number}"><summary>Table {number}: {name}</summary>' in part
+        table = unescape(section(html, f"table{number}"))
+        shown = ids(section(html, f"table{number}"), ledger(finished))
         assert MEANS[number] in table
-        for r in (r for r in printed if r["table"] == number):
+        for r in (r for r in theirs if r["table"] == number):
             row = next(x for x in re.findall(r"<tr>.*?</tr>", table, re.S) if f"<th>{r['title'].rpartition(' · ')[2]}</th>" in x)
             assert printed_text(r) in row
-            assert r["ours"] is None or r["ours"] not in {n["id"] for n in one.rows} or f'data-id="{r["ours"]}"' in table
+            assert r["ours"] is None or r["ours"] not in known or r["ours"] in shown
     assert "MNIST .01 breaks the triangle inequality" in part
     assert "CIFAR .02 breaks" not in part
     assert UNIT in part
@@ -180,11 +182,10 @@ def test_small_sizes_are_shown_with_the_papers_digits(opened: Opened) -> None:
     for s in opened.body["sets"]:
         s["facts"]["dataset"] = "cifar10"
     page = section(report.write(opened.close()).read_text(), "paper")
-    numbers = {n["id"]: n for n in json.loads((opened.folder / "report.json").read_text())["numbers"]}
-    found = re.findall(r'data-id="([^"]+)"[^>]*>(0\.\d{4}) <small>\[([\d.]+), ([\d.]+)\]', page)
+    known, found = ledger(opened.folder), [p for p in printed(page) if re.fullmatch(r"0\.\d{4}", p.text) and p.lo]
     assert found
-    for id, *texts in found:
-        assert texts == [f"{numbers[unescape(id)][k]:.4f}" for k in ("value", "lo", "hi")]
+    for p in found:
+        assert [p.text, p.lo, p.hi] == [f"{known[p.at or 0][k]:.4f}" for k in ("value", "lo", "hi")]
     assert "CIFAR .02 breaks" in page
 
 
@@ -199,9 +200,9 @@ def test_a_data_set_that_the_paper_does_not_have(opened: Opened) -> None:
 def test_reduced_attacks_keep_their_mark(opened: Opened) -> None:
     for a in opened.body["attacks"]:
         a["reduced"] = a["label"] == CW
-    part = section(report.write(opened.close()).read_text(), "paper")
+    part = report.write(opened.close()).read_text()
     for number in (1, 2, 4, 5):
-        table = part[part.index(f'id="table{number}"') :].split("<h3")[0]
+        table = section(part, f"table{number}")
         marked = {x[0] for x in re.findall(r"<tr><th>([^<]+)</th>((?:(?!</tr>).)*)</tr>", table, re.S) if "reduced settings" in x[1]}
         assert marked == ({"FGSM – C&amp;W", "C&amp;W – DeepFool 2"} & marked if number == 5 else {"C&amp;W"}), number
         assert marked
@@ -237,7 +238,7 @@ def test_the_page_of_the_white_box_alone_is_written_and_verified(attacked: Path,
         "The paper's own white box (Table 3)",
         "Adversarial training (C14)",
     ):
-        assert f"{title}</h3>" in page
+        assert f"{title}</h3>" in page or f"<summary>{title}</summary>" in page
     assert re.search(r"<th[^>]*>at [\d.]+\u202f%</th>", page) and "its own 0</th>" not in page, (
         "the attacked thresholds are calibrated ones"
     )

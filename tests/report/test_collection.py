@@ -20,11 +20,11 @@ from salientry.report.collection import Collection, place
 from salientry.results.claims import sentences
 from salientry.results.paper_numbers import TABLES, printed_rows, printed_text
 
+from .reading import ids, ledger, plain, printed, section
 from .surgery import CW, Opened, sealed
 from .test_page import text_of
 
 NAMED = {"zeta": ("digits", 0), "alpha": ("cifar10", 0), "again": ("digits", 1)}  # folder to its data set and run seed
-NUMBER = re.compile(r'<span class="num" (?:data-of="([^"]+)" )?data-id="([^"]+)"[^>]*>([^<]*)')
 LONGER = CW.replace("steps=40", "steps=41")  # another setting of the same attack: another label, the same row
 
 
@@ -75,25 +75,34 @@ def copy(read: Collection, tmp_path: Path) -> Path:
 
 
 def test_every_number_is_one_of_its_run_and_says_the_same(read: Collection, html: str) -> None:
-    ledgers = {name: numbers(read.folder / name) for name in NAMED}
-    found = [(unescape(of), unescape(id), text) for of, id, text in NUMBER.findall(html)]
+    ledgers = {name: ledger(read.folder / name) for name in NAMED}
+    found = printed(html)
     assert len(found) > 200
-    assert {of for of, _, _ in found} == set(NAMED)
-    for of, id, text in found:
-        value = ledgers[of][id]["value"]
-        if value is None:
-            assert text == "–", id
-        elif text == "&lt;10⁻⁴":
-            assert value < 1e-4
-        elif len(text.split(".")[-1].strip()) > 3 and "%" not in text:
-            assert float(text.replace("−", "-")) == pytest.approx(value, abs=0.51e-4), id  # as many decimals as the paper prints
+    assert {p.of for p in found} == set(NAMED)
+    for p in found:
+        assert p.at is not None
+        n = ledgers[p.of][p.at]
+        if n["value"] is None:
+            assert p.text == "–", n["id"]
+        elif p.text == "<10⁻⁴":
+            assert n["value"] < 1e-4
+        elif len(p.text.split(".")[-1]) > 3 and "%" not in p.text:
+            assert float(p.text.replace("−", "-")) == pytest.approx(n["value"], abs=0.51e-4), n[
+                "id"
+            ]  # as many decimals as the paper prints
         else:
-            assert text.strip() == text_of(value, "%" in text), id
+            assert p.text == text_of(n["value"], "%" in p.text), n["id"]
+
+
+def places(read: Collection, html: str) -> set[tuple[str, str]]:
+    """(run, id) of each number on a piece of the page."""
+    ledgers = {name: ledger(read.folder / name) for name in NAMED}
+    return {(p.of, ledgers[p.of][p.at or 0]["id"]) for p in printed(html)}
 
 
 def test_report_json_holds_what_the_page_shows_and_nothing_else(read: Collection, html: str) -> None:
     body = json.loads((read.folder / "report.json").read_text())
-    assert {(n["of"], n["id"]) for n in body["numbers"]} == {(unescape(a), unescape(b)) for a, b, _ in NUMBER.findall(html)}
+    assert {(n["of"], n["id"]) for n in body["numbers"]} == places(read, html)
     assert [m["name"] for m in body["members"]] == ["zeta", "again", "alpha"]
     ledgers = {name: numbers(read.folder / name) for name in NAMED}
     for n in body["numbers"]:
@@ -103,12 +112,11 @@ def test_report_json_holds_what_the_page_shows_and_nothing_else(read: Collection
 @pytest.mark.parametrize("name", ["zeta", "alpha"])
 def test_the_tables_are_those_of_the_runs_own_page(read: Collection, html: str, name: str) -> None:
     own = (read.folder / name / "report.html").read_text()
-    here = html[html.index('id="tables"') : html.index('id="figure2"')]
-    shown = {(id, text.strip()) for of, id, text in NUMBER.findall(here) if of == name}
-    assert shown <= {(id, text.strip()) for _, id, text in NUMBER.findall(own[own.index('id="paper"') :])}
+    shown = {(p.at, p.text) for p in printed(section(html, "tables")) if p.of == name}
+    assert shown <= {(p.at, p.text) for p in printed(section(own, "paper"))}
     wanted = {i for i in numbers(read.folder / name) if i.startswith("paper/table")}
     assert len(wanted) > 10
-    assert wanted <= {unescape(id) for id, _ in shown}
+    assert wanted <= {id for of, id in places(read, section(html, "tables")) if of == name}
 
 
 def rows(html: str, number: int) -> dict[str, list[str]]:
@@ -129,10 +137,10 @@ def test_each_number_of_a_run_stands_in_the_columns_of_its_data_set(read: Collec
             assert "data-of" not in "".join(cells[2 * width :]), "there is no run"
 
 
-def test_an_attack_with_other_settings_on_each_data_set_is_one_row(html: str) -> None:
+def test_an_attack_with_other_settings_on_each_data_set_is_one_row(read: Collection, html: str) -> None:
     cells = rows(html, 4)["CW" if "CW" in rows(html, 4) else "C&W"]
-    found = [unescape(i) for i in re.findall(r'data-id="(published/attack/[^"]+)"', "".join(cells))]
-    assert found == [f"published/attack/{CW}/accuracy", f"published/attack/{LONGER}/accuracy"]
+    found = {(of, id) for of, id in places(read, "".join(cells)) if id.startswith("published/attack")}
+    assert found == {("zeta", f"published/attack/{CW}/accuracy"), ("alpha", f"published/attack/{LONGER}/accuracy")}
 
 
 def test_an_attack_that_stands_under_another_name_is_said() -> None:
@@ -141,6 +149,19 @@ def test_an_attack_that_stands_under_another_name_is_said() -> None:
     second.theirs = [dict(r, title="FGSM 0.025 · FGSM") if r["title"] == "FGSM" else r for r in second.theirs]
     found = [name for name, _ in paper_tables._rows(4, False, [first, second])]
     assert found.count("FGSM") == 1
+
+
+def test_the_first_screen_answers_for_each_data_set(read: Collection, html: str) -> None:
+    first = html.split('<details class="part">')[0]
+    sentences = [plain(s) for s in re.findall(r"<li>((?!<svg).*?)</li>", first, re.S)]
+    assert len(sentences) == 3
+    for name, title in (("zeta", "MNIST (5,000 digits)"), ("alpha", "CIFAR-10")):
+        known = numbers(read.folder / name)
+        for d in ("SMD", "SPD", "fusion"):
+            value = known[f"strict/{d}/combined/combined/tpr@0.05"]["value"]
+            assert f"{d} {text_of(value, True)}" in sentences[0].split(f"{title}: ")[1].split(";")[0]
+    assert first.count('<svg class="plot"') == 2
+    assert "<details" not in first
 
 
 # --- what stands where -------------------------------------------------------------------------------------------
@@ -152,7 +173,7 @@ def test_a_data_set_that_was_not_run_says_so_and_the_papers_cells_stay(read: Col
         ("CIFAR-10", "alpha"),
         ("ASSIRA", None),
     ]
-    assert "<b>Not recorded.</b> <code>salientry run tiny dataset=assira</code>" in html
+    assert "<b>ASSIRA</b> was not recorded: <code>salientry run tiny dataset=assira</code>." in html
     for r in printed_rows("assira"):
         cells = rows(html, r["table"])[r["title"].rpartition(" · ")[2]]
         assert any(printed_text(r) in c for c in cells), r["title"]
@@ -165,20 +186,21 @@ def test_a_data_set_that_was_not_run_says_so_and_the_papers_cells_stay(read: Col
 def test_reduced_settings_are_marked_where_they_are(html: str) -> None:
     cells = rows(html, 4)["C&W"]
     assert ["reduced settings" in c for c in cells] == [False] * 4 + [True] + [False] * 7
-    part = html[html.index('<h2 id="figure2"') : html.index('<h2 id="figure2-strict"')]
+    part = section(html, "figure2")
     table = part[part.index("SPD, CIFAR-10</b>") :].split("</table>")[0]
     assert re.findall(r"<th[^>]*>([^<]+)</th>", table.split("</thead>")[0]) == ["trained on", "FGSM", "C&amp;W*"]
 
 
 def test_the_grids_are_those_of_the_runs(read: Collection, html: str) -> None:
-    for p, start, end in (("published", "figure2", "figure2-strict"), ("strict", "figure2-strict", "pictures")):
-        here = html[html.index(f'<h2 id="{start}"') : html.index(f'<h2 id="{end}"')]
-        assert here.count("<img src=") == 1
+    for p, anchor in (("published", "figure2"), ("strict", "figure2-strict")):
+        here = section(html, anchor)
+        assert here.count('<ul class="key">') == 1
+        assert here.count('<svg class="plot"') == 4 * 2, "four detectors on two data sets"
         for c in (c for c in read.columns if c.run):
             labels, level = c.run.scores.labels, "accuracy" if p == "published" else "tpr@0.05"  # type: ignore[union-attr]
             for d in ("SPD", "SMD", "ID", "JSD"):
                 table = here[here.index(f"{d}, {c.title}</b>") :].split("</table>")[0]
-                shown = [unescape(id) for _, id, _ in NUMBER.findall(table)]
+                shown = ids(table, ledger(read.folder / c.run.name))  # type: ignore[union-attr]
                 assert [i for i in shown if "/combined/" not in i] == [f"{p}/{d}/{a}/{b}/{level}" for a in labels for b in labels]
 
 
@@ -191,11 +213,11 @@ def test_each_part_has_its_anchor_and_nothing_comes_from_elsewhere(read: Collect
     others = {x.split("#")[0] for x in links if not x.startswith("#")}
     assert others == {f"{name}/report.html" for name in NAMED}
     assert all((read.folder / x).exists() for x in others)
-    assert "<script" not in html
+    assert html.count("<script") == 1, "no numbers are packed into this page"
 
 
 def test_all_claims_have_a_verdict_for_each_data_set(html: str) -> None:
-    part = html[html.index('id="claims"') : html.index('id="again"')]
+    part = section(html, "claims")
     found = re.findall(r"<tr><th>(C\d+)</th>(.*?)</tr>", part, re.S)
     assert [k for k, _ in found] == [f"C{k}" for k in range(1, 22)]
     for k, row in found:
@@ -207,13 +229,13 @@ def test_all_claims_have_a_verdict_for_each_data_set(html: str) -> None:
 
 def test_another_seed_is_no_column_and_stands_below(read: Collection, html: str) -> None:
     assert [m.name for m in read.others] == ["again"]
-    assert "MNIST (5,000 digits) again: again" in html[html.index('id="again"') :]
+    assert "MNIST (5,000 digits) again: again" in section(html, "again")
 
 
 def test_pictures_stand_where_they_lie_and_are_missed_where_not(html: str) -> None:
-    part = html[html.index('<h2 id="pictures"') :].split("<h2 ")[1]
-    assert part.count("data:image/png") == 3
-    assert all(f"{name}, MNIST (5,000 digits)" in part for name in ("Figure 1", "Figure 5", "Figure 7"))
+    part = section(html, "pictures")
+    assert part.count("data:image/png") == 57
+    assert all(f"{name}, MNIST (5,000 digits): " in part for name in ("Figure 1", "Figure 5", "Figure 7"))
     assert "salientry run tiny dataset=assira" in part
 
 

@@ -103,11 +103,11 @@ def test_warnings_stand_once_below_the_name_and_reduced_attacks_have_a_star() ->
     assert '<th colspan="1" rowspan="1">BIM*</th>' in body
 
 
-def test_a_page_notes_each_number_that_it_shows_and_escapes_its_id() -> None:
+def test_a_page_notes_each_number_that_it_shows_and_says_where_it_stands() -> None:
     with shown() as noted:
-        body = str(mark(number_of(number(0.5, title='a"<b>', measure="m") | {"run": "r"})))
-    assert noted == {("r", 'a"<b>/m')}
-    assert 'data-of="r" data-id="a&#34;&lt;b&gt;/m"' in body
+        body = str(mark(number_of(number(0.5, title='a"<b>', measure="m") | {"run": 'r"', "at": 12})))
+    assert noted == {('r"', 'a"<b>/m')}
+    assert body == '<span class="num" data-of="r&#34;" data-n="12" title="n = 7">.500</span>'
 
 
 @pytest.mark.parametrize(

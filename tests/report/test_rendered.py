@@ -1,0 +1,92 @@
+"""A page as a browser lays it out: heights, widths, type, print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from . import browser
+
+pytestmark = [
+    pytest.mark.nightly,
+    pytest.mark.figures,
+    pytest.mark.skipif(browser.PROGRAM is None, reason="no chromium on this machine"),
+]
+OPEN = "document.querySelectorAll('details').forEach((d) => { d.open = true; }); document.documentElement.scrollHeight"
+TYPE = """(() => { const w = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT), out = []; let n;
+while ((n = w.nextNode())) { const e = n.parentElement; if (!n.textContent.trim() || e.closest('script, noscript')) continue;
+const svg = e.closest('svg'), zoom = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1;
+if (svg && !svg.getBoundingClientRect().width) continue;
+out.push([parseFloat(getComputedStyle(e).fontSize) * zoom, n.textContent.trim().slice(0, 30)]); }
+return out.sort((a, b) => a[0] - b[0])[0]; })()"""
+LOST = """[...document.querySelectorAll('.scroll, #found')].filter((s) => s.scrollWidth > s.clientWidth + 1).length"""
+HIDDEN = """[...document.querySelectorAll('.inside table')].filter((t) => !t.getBoundingClientRect().height).length"""
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[browser.Tab]:
+    with browser.opened() as t:
+        yield t
+
+
+@pytest.fixture(scope="module")
+def page(finished: Path) -> Path:
+    return finished / "report.html"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_heights_widths_and_type(tab: browser.Tab, page: Path, width: int, scheme: str) -> None:
+    tab.size(width)
+    tab.media(scheme=scheme)
+    tab.open(page)
+    assert tab.ask("document.documentElement.scrollHeight") < (1500 if width == 1280 else 3000), "as it is delivered"
+    assert tab.ask("document.querySelector('.part').getBoundingClientRect().top") < (1000 if width == 1280 else 2200), "the first screen"
+    assert tab.ask("document.documentElement.scrollWidth") == width
+    assert tab.ask(OPEN) < (45_000 if width == 1280 else 70_000)
+    assert tab.ask("document.documentElement.scrollWidth") == width, "what is wide scrolls in a box of its own"
+    smallest, words = tab.ask(TYPE)
+    assert smallest >= 11.99, words
+    assert not tab.said, "nothing is refused by the page's policy"
+
+
+def test_a_print_opens_everything_and_cuts_no_column(tab: browser.Tab, page: Path) -> None:
+    tab.size(1047, 700)  # A4, landscape, without its margins
+    tab.media()
+    tab.open(page)
+    tab.ask("dispatchEvent(new Event('beforeprint'))")
+    tab.media("print")
+    assert tab.ask(HIDDEN) == 0
+    assert tab.ask(LOST) == 0
+    assert tab.ask("document.documentElement.scrollWidth") <= 1047
+    tab.media()
+    tab.ask("dispatchEvent(new Event('afterprint'))")
+    assert tab.ask("document.querySelectorAll('details[open]').length") == 0, "and closes it again"
+
+
+def test_the_table_of_all_numbers_searches_and_sorts(tab: browser.Tab, page: Path) -> None:
+    tab.size(1280)
+    tab.media()
+    tab.open(page)
+    tab.ask("document.getElementById('numbers').closest('details').open = true; new Promise((r) => setTimeout(r, 1000))")
+    rows = "[...document.querySelectorAll('#found tbody tr')].map((r) => r.textContent)"
+    assert len(tab.ask(rows)) == 100
+    tab.ask("(() => { const i = document.querySelector('.search input'); i.value = 'spd Strict'; i.dispatchEvent(new Event('input')); })()")
+    found = tab.ask(rows)
+    assert len(found) == 100
+    assert all("SPD" in r and "strict" in r for r in found)
+    value = "[...document.querySelectorAll('#found tbody tr')].map((r) => r.children[7].textContent)"
+    click = "[...document.querySelectorAll('#found th button')].find((b) => b.textContent === 'value').click()"
+    for turn in (1, -1):
+        tab.ask(click)
+        values = [float(v) * turn for v in tab.ask(value) if v]
+        assert values == sorted(values)
+
+
+def test_a_link_to_a_section_opens_it(tab: browser.Tab, page: Path) -> None:
+    tab.size(1280)
+    tab.open(page)
+    tab.ask("location.hash = 'controls'; new Promise((r) => setTimeout(r, 200))")
+    assert tab.ask("document.getElementById('controls').closest('details').open")
