@@ -14,8 +14,8 @@ from markupsafe import Markup
 from ..errors import DataDamaged, Error, StoreError, UsageError, VerificationFailed
 from ..results.paper_numbers import COLUMNS, column_of, printed_rows
 from ..store import JSON, packed, read_json, write_json, write_text
-from . import claims, detection_tables, gallery, paper_tables, render, report, verification
-from .overview import NOTE, Answer, attacker, failed, how_to_read
+from . import claims, detection_tables, gallery, paper_tables, plots, render, report, verification
+from .overview import NOTE, SHOWN, Answer, budgets_of, failed, gets_past, how_to_read
 from .page import Block, First, Section, folded, html, listed, nested, side_by_side
 from .report import Made
 from .sections import BOTH, LINES_SAY, SAYS, figure2
@@ -231,23 +231,25 @@ def _first(columns: list[Column]) -> First:
         return Markup("; ").join(Markup("<i>{}</i>: {}").format(t, words) for t, words in parts)
 
     known = [(c, c.run.shown) for c in columns if c.run]
-    attackers = [Markup("{} On {}.").format(attacker(r.make, r.scores.dataset), c.title) for c, r in known]
-    found = Markup(
-        "<b>Detection rate</b> of attacked images that fool the classifier, "
-        "with thresholds set to flag at most 5\u202f% of natural images. {}."
+    white = {c.title: (b[-1], gets_past(r.make)) for c, r in known if (b := budgets_of(r.make))}
+    words = (
+        "<b>Detection rate</b> of attacked images that fool the classifier, with thresholds set to flag at most 5\u202f% of natural "
+        "images. {}.",
+        "<b>Extra false alarms</b> on natural images with harmless noise as large as the attack. {}.",
+        "<b>An attacker who knows the detector</b> and may change each value by so much gets past it. {}.",
     )
-    false = Markup("<b>Extra false alarms</b> on natural images with harmless noise as large as the attack. {}.")
-    sentences = [
-        found.format(each((t, a.rates()) for t, a in there.items())),
-        false.format(each((t, a.alarms()) for t, a in there.items())),
-    ]
+    said = (
+        each((t, a.rates(short=True)) for t, a in there.items()),
+        each((t, a.alarms()) for t, a in there.items()),
+        each((t, Markup("by {} past {}").format(*w)) for t, w in white.items()) or "Not tried here",
+    )
     notes = [*lacking, *(Markup("{}: {}").format(c.title, n) for c, r in known for n in failed(r))]
-    pictures = [p for t, a in there.items() if (p := a.picture(t)) is not None]
-    picture = Markup('<div class="panels">{}</div>').format(Markup("").join(pictures)) if pictures else None
-    rows = [[Markup("<b>{}</b>").format(t), *row[:5]] for t, a in there.items() for row in a.rows()]
+    clouds = {t: a.points() for t, a in there.items()}
+    picture = plots.scatter([(t, points) for t, (points, _) in clouds.items()], next((x for _, x in clouds.values()), ""), "detection rate")
+    rows = [[Markup("<b>{}</b>").format(t), *row[:5]] for t, a in there.items() for row in a.rows((*SHOWN[:2], a.best, "fusion"))]
     heads = ["data set", *next(iter(there.values())).heads[:5]] if there else []
-    white = Markup("<br>").join(attackers)
-    return First([*(sentences if there else []), white], notes, picture, listed("", heads, rows, NOTE))
+    sentences = [Markup(w).format(s) for w, s in zip(words, said, strict=True)]
+    return First(sentences, notes, picture, listed("", heads, rows, NOTE, kind="small"), wide=True)
 
 
 def _figure2(columns: list[Column], protocol: str) -> Section:

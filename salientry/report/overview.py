@@ -115,9 +115,9 @@ class Answer:
         words = {self.best: " (best baseline on validation images)", SIMPLEST: " (simplest baseline)"}
         return detector_words(s.title) + words.get(s.title, "")
 
-    def rates(self) -> Markup:
-        """The detection rates that the first sentence quotes."""
-        return _each((self.named(s), s.detected) for s in self.chosen(self.standings))
+    def rates(self, short: bool = False) -> Markup:
+        """The detection rates that the first sentence quotes; ``short``: what the baselines are is not said."""
+        return _each((detector_words(s.title) if short else self.named(s), s.detected) for s in self.chosen(self.standings))
 
     def alarms(self) -> Markup:
         """The extra false alarms that the second sentence quotes."""
@@ -166,20 +166,21 @@ class Answer:
             attacker(self.make, self.shown.scores.dataset),
         ]
 
-    def picture(self, title: str = "") -> Markup | None:
-        """Detection rate against extra false alarms, or where these were not measured false-positive rate; a point a detector."""
+    def points(self) -> tuple[list[plots.Point], str]:
+        """A point a detector: detection rate against extra false alarms, else against false-positive rate; and x in words."""
         there = sorted(self.standings, key=lambda s: list(GROUPS).index(s.group) if s.group in GROUPS else len(GROUPS))
         noisy = any(s.noise for s in there)
         across = [(s, s.noise if noisy else self.number(s.title, f"fpr@{self.level}")) for s in there]
         points = [plots.Point(detector_words(s.title), GROUPS.get(s.group, "your own"), n.value, s.detected.value) for s, n in across if n]
         words = "extra false alarms on harmless noise" if noisy else "false-positive rate"
-        return plots.scatter(points, words, "detection rate", title)
+        return points, words
 
-    def rows(self) -> list[list[Any]]:
-        """A row a detector of the small table."""
-        budgets = _budgets(self.make)
+    def rows(self, titles: Iterable[str | None] = ()) -> list[list[Any]]:
+        """A row a detector of the small table: of all that are shown, or of these."""
+        wanted = tuple(titles) or (*SHOWN, SIMPLEST, self.best, "fusion")
+        budgets = budgets_of(self.make)
         there, rows = {s.title: s for s in self.standings}, []
-        for t in dict.fromkeys(t for t in (*SHOWN, SIMPLEST, self.best, "fusion") if t in there):
+        for t in dict.fromkeys(t for t in wanted if t in there):
             each = {a: n for a in self.shown.labels if (n := self.number(t, f"tpr@{self.level}", a))}
             worst = min(each, key=lambda a: each[a].value) if each else None
             least = Markup("{}<small>{}</small>").format(render.mark(each[worst], "bare"), attack_title(worst)) if worst else "–"
@@ -192,7 +193,7 @@ class Answer:
     @property
     def heads(self) -> list[str]:
         """Of the small table."""
-        budgets = _budgets(self.make)
+        budgets = budgets_of(self.make)
         more = [f"attacker who knows it: success, {budgets[-1]}"] if budgets else []
         return ["detector", "detection rate", "least, on which attack", "false-positive rate", "extra false alarms, noise", *more]
 
@@ -209,7 +210,13 @@ def first(r: Shown) -> First:
     if not r.scores.has_naturals:
         return _white(r, notes)
     a = Answer(r)
-    return First(a.sentences(), [*notes, *_black(a)], a.picture(), listed("", a.heads, a.rows(), NOTE, kind="small"))
+    points, words = a.points()
+    return First(
+        a.sentences(),
+        [*notes, *_black(a)],
+        plots.scatter([("", points)], words, "detection rate"),
+        listed("", a.heads, a.rows(), NOTE, kind="small"),
+    )
 
 
 def accuracy(r: Shown) -> Markup:
@@ -265,7 +272,7 @@ def failed(r: Shown) -> list[Markup]:
 # --- an attacker who knows ------------------------------------------------------------------------------------------------
 
 
-def _budgets(m: Maker) -> list[str]:
+def budgets_of(m: Maker) -> list[str]:
     """Linf budgets of the white box, from small to large."""
     return m.values("white box", "budget", measure="success", norm="linf", attack="union")
 
@@ -283,12 +290,19 @@ def _passed(m: Maker, budget: str) -> list[tuple[str, Number]]:
 
 def attacker(m: Maker, dataset: str) -> Markup:
     """What someone who knows the detector achieves at the largest Linf budget."""
-    budgets = _budgets(m)
+    budgets = budgets_of(m)
     if not budgets:
         return Markup(NOT_RUN).format(dataset.split("-")[0].lower())
-    each = _passed(m, budgets[-1])
-    low, high, alone = each[0], each[-1], m.find("white box", title="classifier alone", attack=None, budget=budgets[-1], measure="success")
-    words = Markup("<b>An attacker who knows the detector</b> and may change each value by {} gets past {} ({:,} images{}).")
+    return Markup("<b>An attacker who knows the detector</b> and may change each value by {} gets past {}.").format(
+        budgets[-1], gets_past(m)
+    )
+
+
+def gets_past(m: Maker) -> Markup:
+    """Which detectors that attacker gets past, on how many images."""
+    budget = budgets_of(m)[-1]
+    each = _passed(m, budget)
+    low, high, alone = each[0], each[-1], m.find("white box", title="classifier alone", attack=None, budget=budget, measure="success")
     more = Markup("; without a detector {}").format(render.mark(alone, "percent,bare")) if alone else Markup("")
     if low[1].value == high[1].value:
         which = f"each of the {len(each)} detectors tried" if len(each) > 1 else detector_words(low[0])
@@ -296,13 +310,13 @@ def attacker(m: Maker, dataset: str) -> Markup:
     else:
         two = ((detector_words(t), render.mark(n, "percent,bare")) for t, n in (low, high))
         what = Markup(" and past ").join(Markup("{} on {}").format(t, n) for t, n in two)
-    return words.format(budgets[-1], what, low[1].n, more)
+    return Markup("{} ({:,} images{})").format(what, low[1].n, more)
 
 
 def _white(r: Shown, notes: Sequence[Markup]) -> First:
     """The first screen of the white box alone."""
     m = r.make
-    budgets = _budgets(m)
+    budgets = budgets_of(m)
     if not budgets:
         return First([Markup("These records hold no attack on a detector.")], notes)
     each = _passed(m, budgets[-1])

@@ -55,12 +55,14 @@ class First:
         notes: what must be known before it is believed: a failed check, missing scores.
         picture: one plot.
         table: a small one.
+        wide: the table stands below the picture, not beside it.
     """
 
     sentences: Sequence[Markup]
     notes: Sequence[Markup] = ()
     picture: Markup | None = None
     table: Block | None = None
+    wide: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ the page's content security policy forbids it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,25 +130,27 @@ def facets(
     return Markup('<div class="plots"><ul class="key">{}</ul><div class="panels">{}</div></div>').format(items, Markup("").join(drawn))
 
 
-def scatter(points: Sequence[Point], x: str, y: str, title: str = "", high: int = 330) -> Markup | None:
-    """A point for each, its name beside it, a look for each group; both axes are shares, x goes below 0 where a point does."""
-    if not points:
+def scatter(panels: Sequence[tuple[str, Sequence[Point]]], x: str, y: str, high: int = 330) -> Markup | None:
+    """A panel for each title and its points, a name beside each point, a look for each group; both axes are shares. None without points."""
+    panels = [(title, points) for title, points in panels if points]
+    if not panels:
         return None
+    groups = {g: look(k) for k, g in enumerate(dict.fromkeys(p.group for _, points in panels for p in points))}
+    drawn = Markup("").join(_cloud(title, points, groups, x, y, high) for title, points in panels)
+    items = Markup("").join(Markup("<li>{}{}</li>").format(_swatch(v, line=False), g) for g, v in groups.items())
+    return Markup('<div class="plots"><ul class="key">{}</ul><div class="panels">{}</div></div>').format(items, drawn)
+
+
+def _cloud(title: str, points: Sequence[Point], groups: Mapping[str, Look], x: str, y: str, high: int) -> Markup:
     most = max(0.3, *(p.x + 0.02 for p in points))
     axes = Axes((min(-0.5 * most, *(p.x for p in points)), most), (0.0, 1.02), high, 44)  # room for the names of those that stand near 0
-    groups = {g: look(k) for k, g in enumerate(dict.fromkeys(p.group for p in points))}
-    body = (
-        _frame(axes, ticks(0, most, 5), x, y, title)
-        + _line(axes.across(0), TOP, axes.across(0), high - axes.bottom, "faint")
-        + _labels(points, axes)
-    )
+    body = _frame(axes, ticks(0, most, 5), x, y, title)
+    body += _line(axes.across(0), TOP, axes.across(0), high - axes.bottom, "faint") + _labels(points, axes)
     for p in points:
-        body += Markup('<g class="k{}">{}</g>').format(
-            groups[p.group].colour, _marker(groups[p.group].shape, axes.across(p.x), axes.down(p.y), 5)
-        )
-    items = Markup("").join(Markup("<li>{}{}</li>").format(_swatch(v, line=False), g) for g, v in groups.items())
-    plot = _svg(body, high, f"{y} against {x}: " + "; ".join(f"{p.name} {p.y:.2f} at {p.x:.2f}" for p in points))
-    return Markup('<div class="plots"><ul class="key">{}</ul>{}</div>').format(items, plot)
+        how = groups[p.group]
+        body += Markup('<g class="k{}">{}</g>').format(how.colour, _marker(how.shape, axes.across(p.x), axes.down(p.y), 5))
+    words = "; ".join(f"{p.name} {p.y:.2f} at {p.x:.2f}" for p in points)
+    return _svg(body, high, " ".join(filter(None, (f"{title}:" if title else "", f"{y} against {x}: {words}"))))
 
 
 def _svg(body: Markup, high: int, words: str) -> Markup:
