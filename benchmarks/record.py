@@ -1,9 +1,10 @@
-"""Keep a finished run as a small record: `python -m benchmarks.record FOLDER [NAME]`.
+"""Keep a finished run as a small record: `python -m benchmarks.record FOLDER [NAME [pictures]]`.
 
-A run whose records are compressed is kept whole, without pictures and nets: records.json.xz, its arrays and scores, report.json.xz,
-grid.csv.xz, run.json.xz. Of any other run it writes results/NAME/numbers.json.xz (every printed number: value, ends of its interval, n,
-runs) and run.json (command, versions, seconds by step). Either way its seconds become those that `salientry plan` expects of this
-data set before anything was run here (salientry/recipes/seconds.json).
+A run whose records are compressed is kept whole, without nets: records.json.xz, its arrays and scores, report.json.xz, grid.csv.xz,
+run.json.xz; with `pictures` also those that its page shows, maps in 8 bits (for data that may be passed on). Of any other run it writes
+results/NAME/numbers.json.xz (every printed number: value, ends of its interval, n, runs) and run.json (command, versions, seconds by
+step). Either way its seconds become those that `salientry plan` expects of this data set before anything was run here
+(salientry/recipes/seconds.json).
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from salientry.files import own_sha256
+from salientry.report.gallery import EXAMPLES
 from salientry.store import read_arrays, read_bytes, read_json, write_arrays, write_bytes, write_json
 
 ROOT = Path(__file__).parents[1]
@@ -56,8 +60,8 @@ def noted(run: dict[str, Any], file: Path = SECONDS) -> None:
     file.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
-def kept_whole(folder: Path, out: Path) -> None:
-    """Copy what a report is made and checked from, packed, equal columns of scores once; no image, no weight."""
+def kept_whole(folder: Path, out: Path, pictures: bool = False) -> None:
+    """Copy what a report is made and checked from, packed, equal columns of scores once; no weight, and images where they are asked for."""
     if out.exists():
         shutil.rmtree(out)
     (out / "scores").mkdir(parents=True)
@@ -70,8 +74,19 @@ def kept_whole(folder: Path, out: Path) -> None:
     for shard, columns in shards.items():
         repacked(folder / shard, out / shard, columns)
     write_json(out / "run.json.xz", read_json(folder / "run.json") | {"out": f"results/{out.relative_to(ROOT / 'results')}"})
+    if pictures:
+        keep_pictures(folder, out)
     large = [p.name for p in out.rglob("*") if p.is_file() and p.stat().st_size > LARGEST]
     assert not large, f"over {LARGEST} bytes: {large}"
+
+
+def keep_pictures(folder: Path, out: Path) -> None:
+    """The examples that a page shows; what lies in [0, 1] becomes uint8, as the page draws it."""
+    most = max(EXAMPLES.values())
+    arrays = {k: v[:most] for k, v in read_arrays(folder / "gallery.safetensors").items()}
+    small = {k: np.clip(v * 255, 0, 255).round().astype(np.uint8) if v.dtype.kind == "f" else v for k, v in arrays.items()}
+    write_arrays(out / "gallery.safetensors.xz", {k: [v] for k, v in small.items()})
+    write_json(out / "gallery.json", read_json(folder / "gallery.json"))
 
 
 def without_copies(body: dict[str, Any], shards: Collection[str] | None = None) -> dict[str, list[str]]:
@@ -107,13 +122,13 @@ def repacked(source: Path, target: Path, columns: Collection[str] | None = None)
     target.write_bytes(lzma.compress(lzma.decompress(target.read_bytes()), filters=SMALL))
 
 
-def main(folder: Path, name: str) -> None:
+def main(folder: Path, name: str, pictures: bool = False) -> None:
     """Write the record."""
     run, report = (json.loads((folder / f).read_text()) for f in ("run.json", "report.json"))
     out = ROOT / "results" / name
     noted(run)
     if (folder / "records.safetensors.xz").exists():
-        kept_whole(folder, out)
+        kept_whole(folder, out, pictures)
         return
     out.mkdir(parents=True, exist_ok=True)
     parts = ("value", "lo", "hi", "n", "runs")
@@ -129,4 +144,4 @@ def _short(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "smoke")
+    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "smoke", sys.argv[3:] == ["pictures"])

@@ -18,6 +18,7 @@ from benchmarks import record
 from salientry.classifiers import save_classifier
 from salientry.files import own_sha256
 from salientry.guard import Guard
+from salientry.report import gallery
 from salientry.results.scores import Scores
 from salientry.store import read_arrays, read_json, write_arrays, write_json
 from salientry.types import Shape
@@ -185,3 +186,10 @@ def test_a_run_is_recorded_packed_and_every_score_is_kept(finished: Path, tmp_pa
     assert {p.name for p in out.iterdir()} == {"scores"} | packed
     assert read_json(out / "report.json") == read_json(folder / "report.json")
     assert b.run == a.run | {"out": "results/fast/tiny"}
+    assert "not kept beside these records" in gallery.missing(b)
+    record.kept_whole(folder, out, pictures=True)
+    assert {p.name for p in out.iterdir()} == {"scores", "gallery.json", "gallery.safetensors.xz"} | packed
+    whole, small = gallery.Gallery(a), gallery.Gallery(Scores.read(out))
+    assert (small.count, small.kinds) == (3, whole.kinds)
+    assert small.table("noise") == whole.table("noise"), "images are kept as they are"
+    assert float(np.abs(small.of("natural", "map", 0) - whole.of("natural", "map", 0)).max()) <= 0.5 / 255 + 1e-6

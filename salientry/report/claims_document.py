@@ -1,34 +1,41 @@
-"""What came of the paper's claims in several runs: one Markdown document."""
+"""What came of the paper's claims in several runs: one Markdown document, or all of it as JSON."""
 
 from __future__ import annotations
 
 import functools
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..results.claims import sentences
-from ..results.names import attack_title
+from ..results.claims import MANNERS, NOT_RUN, sentences
+from ..results.names import attack_title, in_words
 from ..results.numbers import numbers
-from ..results.paper_numbers import attacks_of
+from ..results.paper_numbers import COLUMNS, attacks_of
 from ..results.scores import Scores
-from ..store import read_json, write_text
+from ..store import JSON, read_json, write_json, write_text
 from . import render
 from .claims import ASKED, NOTE, Verdicts, details
 from .spec import number_of
+from .words import said as said_of
+
+ALONE = r"\* Of the first run seed alone: the others lack what is asked."
 
 
 def write(folders: list[Path], out: Path, timing: Path | None = None) -> Path:
-    """Write :func:`text` to a file.
+    """Write :func:`text` to a file, or :func:`data` to one that ends in ``.json``.
 
     Raises:
         UsageError: when a folder holds no records.
         DataDamaged: when the timing is none.
         StoreError: when it cannot be written.
     """
-    found = text(folders, timing)
-    write_text(out, found)
+    if out.suffix == ".json":
+        write_json(out, data(folders, timing))
+    else:
+        write_text(out, text(folders, timing))
     return out
 
 
@@ -55,22 +62,55 @@ def single(folders: list[Path], claims: Path | None, timing: Path | None, other:
 
 
 def text(folders: list[Path], timing: Path | None = None) -> str:
-    """The document: runs, a table of all verdicts, a section for each claim, and what the paper's text contradicts itself in."""
+    """The document: a table of all verdicts on one screen, a section a claim, where the paper contradicts itself, the runs."""
     found, v = judged(tuple(folders), timing)
     runs = [s for s, _ in found]
     typed = " ".join(["salientry report", *map(str, folders), *(["--timing", str(timing)] if timing else []), "--claims FILE"])
-    said = sentences()
+    said, asked = sentences(), _asked(v, runs)
+    whole = {d: seed for d, seed in asked.items() if any(s.has_naturals for s in runs if s.dataset == d)}
+    white = [said_of("dataset", d) for d in asked if d not in whole]
     parts = [
         "# What the paper claims, and what came of it",
-        f"Every verdict and number follows from the records by `{typed}`; nothing here is typed by hand.",
-        "\n".join(_runs(runs)),
-        "## All claims",
-        "\n".join(_summary(v, list(dict.fromkeys(s.dataset for s in runs)), said["claims"])),
+        "Two verdicts a data set: by the paper's protocol (published, trained as the paper trains or, where only that was run, with "
+        "batch norm), then by the stricter one of this "
+        "project. "
+        "A claim's name leads to what was asked and to the numbers.",
+        "\n".join(_summary(v, whole, said["claims"])),
+        ALONE,
+        *([f"On {', '.join(white)} the white box alone was run: it stands in the sections."] if white else []),
+        "## How to read it",
         NOTE,
+        *("\n".join(_section(v, asked, whole, k, sentence)) for k, sentence in said["claims"].items()),
+        "## Where the paper's text contradicts itself",
+        "\n".join(f"- {where}: {what}." for where, what in said["contradictions"]),
+        "## The runs",
+        f"Every verdict and number follows from the records by `{typed}`; nothing here is typed by hand. A FILE that ends in `.json` "
+        "gets every "
+        "line of every run seed, with its boundary, p value, and what makes it doubtful.",
+        "\n".join(_runs(runs)),
+        "\n".join(_sizes(v, asked)),
     ]
-    parts += ["\n".join(_section(v, runs, k, sentence)) for k, sentence in said["claims"].items()]
-    parts += ["## Where the paper's text contradicts itself", "\n".join(f"- {where}: {what}." for where, what in said["contradictions"])]
     return "\n\n".join(parts) + "\n"
+
+
+def data(folders: list[Path], timing: Path | None = None) -> dict[str, JSON]:
+    """The same for scripts: ``claims``, sentences by name; ``lines``, one for each question, manner and run seed (none: all together)."""
+    found, v = judged(tuple(folders), timing)
+    keys = ("claim", "dataset", "run_seed", "protocol", "scheme", "line", "verdict", "extra", "boundary", "fails", "p", "why")
+    lines: list[JSON] = []
+    for r in v.lines:
+        n = v.number(r, r["id"])
+        number = {k: _plain(n[k]) for k in ("value", "lo", "hi", "n")} if n is not None else None
+        lines.append({k: _plain(r.get(k)) for k in keys} | {"asked": r["words"], "number": number, "beside": list(details(v, r))})
+    return {"claims": sentences()["claims"], "runs": [str(s.folder) for s, _ in found], "lines": lines}
+
+
+def _plain(value: Any) -> JSON:
+    """A value as JSON has it."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    number = float(value)
+    return None if not math.isfinite(number) else int(number) if number == int(number) else number
 
 
 @functools.lru_cache(1)
@@ -101,42 +141,80 @@ def _runs(runs: Sequence[Scores]) -> Iterator[str]:
             " and ".join(f"`{w}`" for w in words) for words in zip(*((b.run.get("command", "?"), str(b.folder)) for b in both), strict=True)
         )
         images = len(s.natural("test")["id"]) if s.has_naturals else max(i["n"] for i in s.images.values())
-        title = f"{s.dataset}, seed {s.run_seed}" + ("" if s.has_naturals else ", white box alone")
+        title = f"{said_of('dataset', s.dataset)}, seed {s.run_seed}" + ("" if s.has_naturals else ", white box alone")
         yield render.row(title, folders, commands, f"{images:,}", attacks or "none")
     if stars:
         yield "\n\\* reduced settings"
 
 
-def _summary(v: Verdicts, datasets: list[str], words: Mapping[str, str]) -> Iterator[str]:
-    yield render.row("claim", "", *(f"{d}: {p}" for d in datasets for p in ("published", "strict")))
-    yield _rule(2 + 2 * len(datasets))
+def _asked(v: Verdicts, runs: Sequence[Scores]) -> dict[str, int]:
+    """The data sets on which anything was judged, the paper's order, and the first run seed of each."""
+    out: dict[str, int] = {}
+    order = {name: k for k, name in enumerate(COLUMNS)}
+    for s in sorted(runs, key=lambda s: (order.get(s.dataset, len(order)), s.run_seed)):
+        if s.has_naturals or any(r["verdict"] != NOT_RUN for r in v.words if r["dataset"] == s.dataset):
+            out.setdefault(s.dataset, s.run_seed)
+    return out
+
+
+def _summary(v: Verdicts, asked: Mapping[str, int], words: Mapping[str, str]) -> Iterator[str]:
+    yield render.row("claim", "what the paper says", *(said_of("dataset", d) for d in asked))
+    yield _rule(2 + len(asked))
     for k, sentence in words.items():
-        yield render.row(f"[{k}](#{k.lower()})", sentence, *(w for d in datasets for w in v.short(k, d, None)))
+        yield render.row(f"[{k}](#{k.lower()})", sentence, *(_verdicts(v, k, d, seed) for d, seed in asked.items()))
 
 
-def _section(v: Verdicts, runs: Sequence[Scores], claim: str, sentence: str) -> Iterator[str]:
+def _verdicts(v: Verdicts, claim: str, dataset: str, seed: int) -> str:
+    """Published and strict, once where they are the same; with a star of the first run seed alone, where the others lack what is asked.
+    Published is as the paper trains; with batch norm where nothing else was run.
+    """
+
+    def one(manner: tuple[str, str]) -> str:
+        word, alone = (v.word(claim, dataset, s, manner) for s in (None, seed))
+        return f"{alone}\\*" if word == NOT_RUN != alone else word
+
+    published = [one(m) for m in MANNERS[:-1]]
+    return " / ".join(dict.fromkeys([next((w for w in published if w != NOT_RUN), NOT_RUN), one(MANNERS[-1])]))
+
+
+def _section(v: Verdicts, asked: Mapping[str, int], whole: Mapping[str, int], claim: str, sentence: str) -> Iterator[str]:
+    """A row a question and data set: of the first run seed, the verdict and the number in each manner."""
     yield f"## {claim}\n\n{sentence}\n"
-    yield render.row("run", "asked", "protocol", "verdict", "number", "n", "")
-    yield _rule(7)
-    places = [(s.dataset, seed) for d in dict.fromkeys(s.dataset for s in runs) for s in runs if s.dataset == d for seed in (s.run_seed,)]
-    for dataset, seed in dict.fromkeys([*places, *((d, None) for d, _ in places)]):
-        before = None
+    rows, lacking = [], list[str]()
+    for dataset, seed in asked.items():
+        lines: dict[str, list[dict[str, Any]]] = {}
         for r in v.of(claim, dataset, seed):
-            n = v.number(r, r["id"])
-            shown = render.text(number_of(n)) if n is not None else ""
-            words = r["words"] + (" (beside the paper's: not counted)" if r["extra"] else "")
-            small = "; ".join(details(v, r))
-            title = f"{dataset}, " + ("all run seeds" if seed is None else f"seed {seed}")
-            manner = ASKED[r["protocol"], r["scheme"]]
-            count = f"{n['n']:,}" if n is not None else ""
-            yield render.row(
-                title,
-                "″" if words == before else words,
-                manner,
-                f"**{r['verdict']}**",
-                shown,
-                count,
-                f"<small>{small}</small>" if small else "",
-            )
-            before = words
-    yield "\nMade by " + "; ".join(f"`{s.run.get('command', '?')}` ({s.dataset}, seed {s.run_seed})" for s in runs) + "."
+            lines.setdefault(r["line"], []).append(r)
+        for of in lines.values():
+            if all(r["verdict"] == NOT_RUN for r in of):
+                lacking += [f"{said_of('dataset', dataset)}: {in_words(of[0]['why'] or of[0]['words'])}"] if dataset in whole else []
+                continue
+            words = in_words(of[0]["words"]) + (" (beside the paper's: not counted)" if of[0]["extra"] else "")
+            rows.append((words, said_of("dataset", dataset), *(_cell(v, of, m) for m in MANNERS)))
+    if rows:
+        yield render.row("asked", "data set", *(ASKED[m] for m in MANNERS))
+        yield _rule(2 + len(MANNERS))
+    for words in dict.fromkeys(cells[0] for cells in rows):
+        for k, (_, *cells) in enumerate(c for c in rows if c[0] == words):
+            yield render.row(words if k == 0 else "″", *cells)
+    if lacking:
+        yield "\nNot run: " + "; ".join(dict.fromkeys(lacking)) + "."
+
+
+def _cell(v: Verdicts, of: Sequence[Mapping[str, Any]], manner: tuple[str, str]) -> str:
+    """The verdict on a line in a manner, and its number."""
+    r = next((r for m in (manner, (manner[0], ""), ("any", "")) for r in of if (r["protocol"], r["scheme"]) == m), None)
+    if r is None:
+        return ""
+    n = v.number(r, r["id"])
+    return f"**{r['verdict']}**" + (f" {render.text(number_of(n))}" if n is not None and r["verdict"] != NOT_RUN else "")
+
+
+def _sizes(v: Verdicts, asked: Mapping[str, int]) -> Iterator[str]:
+    """What was smaller than the paper's."""
+    for d in asked:
+        known = [r["size"] for r in v.words if r["dataset"] == d and r["size"] and r["run_seed"] is not None]
+        steps = sorted({(int(m[1].replace(",", "")), m[2]) for size in known if (m := re.match(r"([\d,]+) of about ([\d,]+) steps", size))})
+        if steps:
+            least, most, paper = steps[0][0], steps[-1][0], steps[0][1]
+            yield f"- {said_of('dataset', d)}: {least:,} to {most:,} of the paper's about {paper} steps a head, other nets"

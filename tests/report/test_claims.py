@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -21,7 +22,9 @@ from salientry.experiment.records import export
 from salientry.experiment.run import Run
 from salientry.report import claims_document, report
 from salientry.report.claims import Verdicts
+from salientry.report.render import text as text_of
 from salientry.report.report import Made
+from salientry.report.spec import number_of
 from salientry.report.verification import problems, verify
 from salientry.results.claims import MANNERS, sentences
 from salientry.results.names import in_words
@@ -119,18 +122,38 @@ def test_a_document_of_a_run(finished: Path, one: Made, tmp_path: Path) -> None:
     assert re.findall(r"^## (C\d+)$", text, re.M) == EVERY
     assert re.findall(r"^\| \[(C\d+)\]", text, re.M) == EVERY
     rows = {k: text[text.index(f"## {k}\n") :].split("\n## ")[0] for k in EVERY}
-    assert "**holds** | 100.000 [90.909, 111.111] | 500" in rows["C4"]
+    assert "**holds** 100.000 [90.909, 111.111]" in rows["C4"]
     v = Verdicts([(one.scores, one.frame)])
     for k, words in sentences()["claims"].items():
         assert words in rows[k]
-        assert "`tests.tiny` (digits, seed 0)" in rows[k]
-        for r in v.of(k, "digits", 0) if k != "C4" else []:
-            assert r["words"] in rows[k]
-            assert f"**{r['verdict']}**" in rows[k]
+        for line in {r["line"]: [x for x in v.of(k, "digits", 0) if x["line"] == r["line"]] for r in v.of(k, "digits", 0)}.values():
+            if k == "C4" or all(r["verdict"] == "not run" for r in line):
+                continue
+            cells = next(x for x in rows[k].splitlines() if x.startswith(f"| {in_words(line[0]['words'])}")).split(" | ")[2:]
+            for r in line:
+                n = v.number(r, r["id"])
+                said = f"**{r['verdict']}**" + (f" {text_of(number_of(n))}" if n is not None and r["verdict"] != "not run" else "")
+                assert any(said == c.removesuffix(" |") for c in cells), (k, r["words"])
+    assert not re.findall(r"UNet|CarliniWagner|IDPlus", text), "no key of a setting"
+    screen = text.split("\n## ")[0]
+    assert len(screen.splitlines()) < 35 and len(screen) < 4000, "the overview is one screen"
     for where, what in sentences()["contradictions"]:
         assert f"- {where}: {what}." in text
     widths = {len(re.findall(r"(?<!\\)\|", r)) for r in rows["C5"].splitlines() if r.startswith("|")}
     assert len(widths) == 1, "every row has as many cells"
+
+
+def test_the_document_for_scripts_holds_every_line(finished: Path, one: Made, tmp_path: Path) -> None:
+    out = tmp_path / "claims.json"
+    assert CliRunner().invoke(app, ["report", str(finished), "--claims", str(out)]).exit_code == 0
+    body, v = json.loads(out.read_text()), Verdicts([(one.scores, one.frame)])
+    assert list(body["claims"]) == EVERY
+    assert [(r["claim"], r["line"], r["verdict"]) for r in body["lines"]] == [(r["claim"], r["line"], r["verdict"]) for r in v.lines]
+    for mine, r in zip(body["lines"], v.lines, strict=True):
+        n = v.number(r, r["id"])
+        assert (mine["number"] is None) == (n is None)
+        if n is not None and math.isfinite(n["value"]):
+            assert mine["number"]["value"] == pytest.approx(n["value"])
 
 
 def test_a_timing_of_another_data_set_is_not_taken(finished: Path, tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 from markupsafe import escape
 from PIL import Image
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from salientry.cli import app
-from salientry.report import report
+from salientry.report import gallery, report
 from salientry.report.render import percent
 from salientry.report.report import listed
 from salientry.results.names import attack_title
@@ -320,6 +321,31 @@ def test_a_page_without_scores_and_pictures_still_says_what_the_attacks_did(fini
     numbers = {n["id"] for n in json.loads((tmp_path / "report.json").read_text())["numbers"]}
     assert {"any/natural/accuracy", "strict/attack/FGSM/changed"} <= numbers
     assert not [i for i in numbers if "/auroc" in i or "/tpr@" in i]
+
+
+@pytest.mark.parametrize(
+    ("run", "gates", "says"),
+    [
+        (
+            {"steps": [{"step": "gallery", "seconds": 1.0}], "command": "salientry run x"},
+            None,
+            "not kept beside these records; salientry run x",
+        ),
+        ({"steps": [{"step": "read_data"}]}, [{"failed": "message"}], "the saliency model failed its check"),
+        ({"steps": [{"step": "read_data"}]}, [], "recipe tiny makes none"),
+        ({}, [], "the records do not say whether any were made"),
+    ],
+)
+def test_a_missing_picture_says_why(finished: Path, tmp_path: Path, run: dict, gates: list | None, says: str) -> None:  # type: ignore[type-arg]
+    lacking = Scores.read(finished)
+    lacking.folder, lacking.run = tmp_path, run
+    lacking.body |= {} if gates is None else {"gates": gates}
+    (block,) = gallery.figures(lacking)
+    assert says in plain(str(block.body))  # type: ignore[union-attr]
+    assert "where the classifier looks" in block.body  # type: ignore[union-attr]
+    shutil.copy(finished / "gallery.json", tmp_path)
+    save_file({"label": np.zeros(0, np.int64)}, tmp_path / "gallery.safetensors")
+    assert gallery.missing(lacking) == "no test image is fooled by every attack, and only such images are shown"
 
 
 def test_without_pandas_a_run_keeps_its_records_and_the_report_says_what_to_install(finished: Path, tmp_path: Path) -> None:
