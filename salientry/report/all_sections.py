@@ -13,7 +13,7 @@ from ..results.detection import FEWEST, Together, together
 from ..results.names import ORDINARY, attack_title, in_words
 from ..results.paper_numbers import bold
 from . import every_number, paper_tables, tried, white_tables
-from .overview import how_to_read
+from .guide import how_to_read
 from .page import Block, Section, folded, listed
 from .plots import Series, facets
 from .sections import BOTH, Shown, attacks_section, controls_section, detection_section, maps_section
@@ -136,13 +136,11 @@ def _curves(r: Shown) -> list[Block | None]:
             without.append(name)
         else:
             out.append(Block(f"ROC curves, trained and tested on {name}", drawn, "", True))
+    notes = [Markup(" ").join(words)] if words else []
     if without and r.scores.not_kept:
-        command = Markup("<code>{}</code>").format(r.scores.not_kept.command)
-        lacking = Markup("No ROC curves of detectors trained on {}: their scores are not kept; {} makes them.").format(
-            ", ".join(without), command
-        )
-        words |= {lacking: None}
-    out.append(Block("", Markup('<p class="note">{}</p>').format(Markup(" ").join(words))) if words else None)
+        lacking = Markup("No ROC curves of detectors trained on {}: their scores are not kept; <code>{}</code> makes them.")
+        notes.append(lacking.format(", ".join(without), r.scores.not_kept.command))
+    out += [Block("", Markup('<p class="note">{}</p>').format(n)) for n in notes]
     for p in BOTH:
         lines = learning(r, p)
         out.append(

@@ -15,7 +15,8 @@ from ..errors import DataDamaged, Error, StoreError, UsageError, VerificationFai
 from ..results.paper_numbers import COLUMNS, column_of, printed_rows
 from ..store import JSON, packed, read_json, write_json, write_text
 from . import claims, detection_tables, gallery, paper_tables, plots, render, report, verification
-from .overview import NOTE, SHOWN, Answer, budgets_of, failed, gets_past, how_to_read
+from .guide import how_to_read
+from .overview import NOTE, SHOWN, Answer, budgets_of, failed, gets_past
 from .page import Block, First, Section, folded, html, listed, nested, side_by_side
 from .report import Made
 from .sections import BOTH, LINES_SAY, SAYS, figure2

@@ -122,7 +122,7 @@ def controls(baselines: bool, trained_on: str | None) -> Table:
             "protocol": "strict",
             "trained_on": trained_on,
             "scheme": ORDINARY,
-            "group": ("baseline",) if baselines else ("saliency", "image", "fusion"),
+            "group": lambda g: (g == "baseline") == baselines,
         },
         heads=("trained on", "detector"),
         columns=(

@@ -8,42 +8,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..inference import FEW, LEAST_SEEDS
-from ..metrics import RESAMPLES
 from ..results.names import NATURAL, ORDINARY, attack_title, detector_words
 from . import plots, render
-from .page import Block, First, Maker, listed
+from .page import First, Maker, listed
 from .sections import Shown, best_baseline
 from .spec import Number
 from .words import said
 
-READING = (
-    "<b>SMD</b> sees the learnt map alone, <b>SPD</b> map times image, <b>ID</b> the image, <b>JSD</b> image and gradient, <b>ID+</b> the "
-    "image without its smooth part at full resolution; <b>(trunk)</b>: the map is drawn from the classifier's own layers; <b>(the paper's "
-    "manner)</b>: the head is trained as the paper trains, without batch norm, naturals and adversarials drawn independently. Grey rows "
-    "are "
-    "<b>baselines</b>: they need little or no training, and a detector that does not beat the best of them on the same attack has shown "
-    "nothing of its own. Logit margin: gap of the two largest logits and its square; linear margin: the gap alone; sorted logits: a "
-    "small MLP on "
-    "all logits; activations: one on the means of the classifier's own layers; class presence: the class selector's doubt; second net: the "
-    "saliency encoder disagrees; black pixels: share of pixels that are not black; fine structure: energy of the Laplacian.",
-    "<b>Detection rate</b>: share of the attacked images that fool the classifier which are flagged. <b>False-positive rate</b>: share of "
-    "natural images that are flagged. <b>Extra false alarms</b>: share flagged after a <b>harmless change</b> that leaves the "
-    "prediction as "
-    "it was, minus the share of the same images flagged before. <b>Attack success rate</b>: share of images that end wrong and, where "
-    "there "
-    "is a detector, unflagged. <b>Ablation</b>: the same without one part.",
-    "<b>An interval</b>, in square brackets, is a 95 % interval over images, given these nets: this classifier, this saliency model, these "
-    f"detectors, this split. It comes from {RESAMPLES:,} resamples of natural images, the same draw for every seed and detector; a share "
-    "that is the same on every image has a Clopper-Pearson bound, and a difference that all but fewer than "
-    f"{FEW} images agree on has Gaffke's. It says nothing of other seeds. Below {LEAST_SEEDS} detector seeds none are resampled: the "
-    "value is "
-    "their mean, each seed's own stands below it where they differ, and a sentence quotes the least and the most of them. From "
-    f"{LEAST_SEEDS} seeds up the interval is Student's t interval over the seeds, on these images.",
-    "<b>A verdict</b> on a claim of the paper holds or does not hold when the whole interval lies on one side of its boundary, after "
-    "Holm's correction for all the questions of the list, and is else undecided. <b>Not at the paper's size</b>: the heads had fewer "
-    "training steps than the paper's, or the nets are others; what does not hold then says nothing of the paper's own nets.",
-)
 GROUPS = {"saliency": "sees the saliency map", "image": "sees the image", "fusion": "fusion", "baseline": "baseline"}
 SHOWN, SIMPLEST = ("SMD", "SPD", "ID", "ID+"), "Margin2"
 NOISE = "noise/excess-flags-on-unchanged"
@@ -78,26 +49,46 @@ class Answer:
         return str(self.make.context.levels[0])
 
     @property
+    def protocol(self) -> str:
+        """The stricter one where it was run, else the paper's."""
+        return "strict" if self.make.values("detection", "trained_on", protocol="strict", measure=f"tpr@{self.level}") else "published"
+
+    @property
+    def strict(self) -> bool:
+        """Whether there are detection rates; else accuracies."""
+        return self.protocol == "strict"
+
+    @property
+    def measure(self) -> str:
+        """What is quoted."""
+        return f"tpr@{self.level}" if self.strict else "accuracy"
+
+    @property
     def trained(self) -> str | None:
         """All attacks together where detectors were trained on them, else the first attack."""
-        there = self.make.values("detection", "trained_on", protocol="strict", measure=f"tpr@{self.level}")
+        there = self.make.values("detection", "trained_on", protocol=self.protocol, measure=self.measure)
         return "combined" if "combined" in there else next(iter(there), None)
+
+    @property
+    def false(self) -> str:
+        """The measure of the false-positive rate."""
+        return f"fpr@{self.level}" if self.strict else "fpr@own"
 
     def number(self, title: str, measure: str, tested: str | None = None) -> Number | None:
         """Of a detector."""
-        place = {"protocol": "strict", "trained_on": self.trained, "title": title, "measure": measure}
+        place = {"protocol": self.protocol, "trained_on": self.trained, "title": title, "measure": measure}
         return self.make.find("detection", tested_on=tested, **place)
 
     @property
     def best(self) -> str | None:
         """The best baseline, chosen on validation pairs."""
-        return best_baseline(self.make, self.trained) if self.trained else None
+        return best_baseline(self.make, self.trained, self.protocol) if self.trained else None
 
     @property
     def standings(self) -> list[Standing]:
         """Every detector that is no fusion without a part and no copy in the paper's manner."""
         out = []
-        wanted = {"protocol": "strict", "trained_on": self.trained, "tested_on": self.trained, "measure": f"tpr@{self.level}"}
+        wanted = {"protocol": self.protocol, "trained_on": self.trained, "tested_on": self.trained, "measure": self.measure}
         for r in self.make.of("detection"):
             if all(r[c] == v for c, v in wanted.items()) and r["scheme"] in ORDINARY and r["scheme"] != "replica":
                 found = self.make.find("detection", **wanted, title=r["title"])
@@ -127,7 +118,7 @@ class Answer:
         """How many detectors have a higher detection rate than every baseline, and how many of these are alarms for noise."""
         there = self.standings
         baselines = [s.detected.value for s in there if s.group == "baseline"]
-        if not baselines:
+        if not baselines or len(baselines) == len(there):
             return None
         more = [s for s in there if s.detected.value > max(baselines)]
         return len(more), sum(s.noise is not None and s.noise.value > NOISY for s in more)
@@ -139,18 +130,19 @@ class Answer:
             return ""
         more, noisy = found
         if not more:
-            return "No detector here detects more than every baseline."
-        what = "1 detector detects" if more == 1 else f"{more} detectors detect"
+            return "No detector here is better than every baseline."
+        what = "1 detector is better" if more == 1 else f"{more} detectors are better"
         if not any(s.noise for s in self.standings):
-            return f"{what} more than every baseline."
+            return f"{what} than every baseline."
         loud = f"{noisy} of {more} with extra false alarms on more than {100 * NOISY:.0f}\u202f% of such images"
-        return f"{what} more than every baseline; {loud}."
+        return f"{what} than every baseline; {loud}."
 
     def sentences(self) -> list[Markup]:
         """Detection rate, false alarms, the attacker who knows."""
         images = self.chosen(self.standings)
         if not images:
-            return [Markup("These records hold no detection rate: {}.").format(_why(self.shown))]
+            none = Markup("These records hold no detection rate: {}.").format(_why(self.shown))
+            return [*_attacked(self.shown), none, attacker(self.make, self.shown.scores.dataset)]
         first = Markup(
             "<b>Detection rate</b> on {:,} attacked images that fool the classifier (trained and tested on {}), with thresholds set to "
             "flag at most {} of "
@@ -159,6 +151,9 @@ class Answer:
         )
         level = render.percent(self.level) if self.level != "own" else "no calibrated share"
         out = [first.format(images[0].detected.n, said("trained_on", self.trained), level, self.rates())]
+        if not self.strict:
+            words = "<b>Accuracy</b> on half natural, half attacked images in float32, at each detector's own threshold, chance 50\u202f% "
+            out = [Markup(words + "(trained and tested on {}): {}.").format(said("trained_on", self.trained), self.rates())]
         second = Markup("<b>Extra false alarms</b> on natural images with harmless noise as large as the attack: {}. {}")
         return [
             *out,
@@ -170,7 +165,7 @@ class Answer:
         """A point a detector: detection rate against extra false alarms, else against false-positive rate; and x in words."""
         there = sorted(self.standings, key=lambda s: list(GROUPS).index(s.group) if s.group in GROUPS else len(GROUPS))
         noisy = any(s.noise for s in there)
-        across = [(s, s.noise if noisy else self.number(s.title, f"fpr@{self.level}")) for s in there]
+        across = [(s, s.noise if noisy else self.number(s.title, self.false)) for s in there]
         points = [plots.Point(detector_words(s.title), GROUPS.get(s.group, "your own"), n.value, s.detected.value) for s, n in across if n]
         words = "extra false alarms on harmless noise" if noisy else "false-positive rate"
         return points, words
@@ -181,12 +176,12 @@ class Answer:
         budgets = budgets_of(self.make)
         there, rows = {s.title: s for s in self.standings}, []
         for t in dict.fromkeys(t for t in wanted if t in there):
-            each = {a: n for a in self.shown.labels if (n := self.number(t, f"tpr@{self.level}", a))}
+            each = {a: n for a in self.shown.labels if (n := self.number(t, self.measure, a))}
             worst = min(each, key=lambda a: each[a].value) if each else None
             least = Markup("{}<small>{}</small>").format(render.mark(each[worst], "bare"), attack_title(worst)) if worst else "–"
             below = {SIMPLEST: "simplest baseline", self.best: "best baseline"}.get(t)
             name = Markup("<b>{}</b>{}").format(detector_words(t), Markup("<small>{}</small>").format(below) if below else "")
-            cells = [render.mark(there[t].detected), least, render.mark(self.number(t, f"fpr@{self.level}")), render.mark(there[t].noise)]
+            cells = [render.mark(there[t].detected), least, render.mark(self.number(t, self.false)), render.mark(there[t].noise)]
             rows.append([name, *cells, *([_past(self.make, t, budgets[-1])] if budgets else [])])
         return rows
 
@@ -195,7 +190,14 @@ class Answer:
         """Of the small table."""
         budgets = budgets_of(self.make)
         more = [f"attacker who knows it: success, {budgets[-1]}"] if budgets else []
-        return ["detector", "detection rate", "least, on which attack", "false-positive rate", "extra false alarms, noise", *more]
+        return [
+            "detector",
+            "detection rate" if self.strict else "accuracy",
+            "least, on which attack",
+            "false-positive rate",
+            "extra false alarms, noise",
+            *more,
+        ]
 
 
 NOTE = (
@@ -214,7 +216,7 @@ def first(r: Shown) -> First:
     return First(
         a.sentences(),
         [*notes, *_black(a)],
-        plots.scatter([("", points)], words, "detection rate"),
+        plots.scatter([("", points)], words, "detection rate" if a.strict else "accuracy"),
         listed("", a.heads, a.rows(), NOTE, kind="small"),
     )
 
@@ -227,28 +229,29 @@ def accuracy(r: Shown) -> Markup:
     return Markup(" · classifier accuracy {} on {:,} test images").format(r.make.num("accuracy", "percent,bare"), n)
 
 
-def how_to_read(r: Shown | None = None) -> Block:
-    """How to read a page: detectors, intervals, verdicts; what the thresholds depend on, of one run."""
-    more = []
-    if r is not None and r.scores.has_naturals:
-        n = len(r.scores.natural("calibration")["id"])
-        more.append(
-            f"Thresholds depend on {n:,} natural calibration images; the bound on the false-positive rate is for naturals like those."
-        )
-    return Block("", Markup("").join(Markup("<p>{}</p>").format(Markup(w)) for w in (*READING, *more)))
-
-
 def _why(r: Shown) -> str:
     """Why there are no detection rates."""
     if r.scores.absent:
         return "their files of scores are missing"
-    return "no strict detector was trained" if not r.scores.trained else "too few adversarials count, or a mandatory control is missing"
+    return "no detector was trained" if not r.scores.trained else "too few adversarials count, or a mandatory control is missing"
+
+
+def _attacked(r: Shown) -> list[Markup]:
+    """The classifier under attack, where no detector was tried."""
+    for protocol, stored in (("strict", "8 bits"), ("published", "float32")):
+        left = [
+            (attack_title(a), r.make.find("attack", attack=a, protocol=protocol, measure="accuracy"))
+            for a in r.make.values("attack", "attack", protocol=protocol)
+        ]
+        if any(n for _, n in left):
+            return [Markup("<b>Classifier accuracy</b> under attack ({}): {}.").format(stored, _each(left))]
+    return []
 
 
 def _black(a: Answer) -> list[Markup]:
     """Where the share of black pixels finds most of the attacked images, that must be said first."""
     one = next((s for s in a.standings if s.title == "BlackShare"), None)
-    if one is None or one.detected.value <= 0.5:
+    if one is None or one.detected.value <= 0.5 or not a.strict:
         return []
     words = (
         "The share of black pixels alone, without a map and without a net, has a detection rate of {}: a detector that is not better has "

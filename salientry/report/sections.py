@@ -149,9 +149,9 @@ def _guard(r: Shown) -> Block | None:
     return Block("", Markup("<p>{}.</p>").format(words[:1].upper() + words[1:]))
 
 
-def best_baseline(m: Maker, trained_on: str) -> str | None:
-    """The baseline with the best AUROC on validation pairs of the same attack, strict."""
-    rows = [x for x in m.of("detection") if (x["group"], x["protocol"], x["trained_on"]) == ("baseline", "strict", trained_on)]
+def best_baseline(m: Maker, trained_on: str, protocol: str = "strict") -> str | None:
+    """The baseline with the best AUROC on validation pairs of the same attack."""
+    rows = [x for x in m.of("detection") if (x["group"], x["protocol"], x["trained_on"]) == ("baseline", protocol, trained_on)]
     rows = [x for x in rows if x["measure"] == "select-auroc"]
     return max(rows, key=lambda x: np.nan_to_num(x["value"], nan=-1.0))["title"] if rows else None
 

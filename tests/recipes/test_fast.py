@@ -260,9 +260,9 @@ def test_the_first_table_gives_each_detector_its_own_numbers(records: Scores, fo
     black = [m.find("detection", title="BlackShare", protocol="strict", trained_on=a, tested_on=a, measure="tpr@0.05") for a in attacks]
     assert max(n.value for n in black if n) > 0.5, "digits have a black background"
     page = found.text
-    assert "<b>The share of black pixels alone</b>" in page
-    table = page[page.index("The map against what needs none") :].split("</table>")[0]
-    for title in ("SPD", "SMD", "SPD (trunk)", "ID", "ID+", "fusion", "fusion without the map", "Margin2", "BlackShare"):
+    assert "The share of black pixels alone, without a map and without a net," in page
+    table = page[page.index("Detectors with a map beside baselines") :].split("</table>")[0]
+    for title in ("SPD", "SMD", "SPD (trunk)", "ID", "ID+", "fusion", "fusion without the map", "logit margin", "black pixels"):
         assert re.search(f"<th>{re.escape(title)}<", table), title
     sign = next(r for r in found.rows if r["kind"] == "headline" and (r["title"], r["scheme"]) == ("SPD minus ID", "paired"))
     t = f"published/test/{sign['tested_on']}"

@@ -135,7 +135,7 @@ def test_the_sentences_are_the_ledgers_numbers(finished: Path, html: str) -> Non
     baselines = ("SortedLogits", "PooledActivations", "Margin", "Margin2", "ClassPresence", "SecondNet", "BlackShare", "HighFrequency")
     most = max(rates[b]["value"] for b in baselines if b in rates)
     above = [t for t, r in rates.items() if t not in baselines and "(" not in t and r["value"] > most]
-    assert f"{len(above)} detector{'s' * (len(above) != 1)} detect{'s' * (len(above) == 1)} more than every baseline" in second
+    assert f"{len(above)} detector{'s are' if len(above) != 1 else ' is'} better than every baseline" in second
     assert third == "An attacker who knows the detector was not tried here (salientry run whitebox dataset=digits)."
 
 
