@@ -250,13 +250,15 @@ def _attacked(r: Shown) -> list[Markup]:
 
 def _black(a: Answer) -> list[Markup]:
     """Where the share of black pixels finds most of the attacked images, that must be said first."""
-    one = next((s for s in a.standings if s.title == "BlackShare"), None)
-    if one is None or one.detected.value <= 0.5 or not a.strict:
+    place = {"title": "BlackShare", "protocol": "strict", "measure": f"tpr@{a.level}"}
+    attacks = a.make.values("headline", "trained_on", protocol="strict")
+    found = [(said("trained_on", x), a.make.find("detection", trained_on=x, tested_on=x, **place)) for x in attacks]
+    if not any(n and n.value > 0.5 for _, n in found):
         return []
     words = (
-        "The share of black pixels alone, without a map and without a net, has a detection rate of {}: a detector that is not better has "
+        "The share of black pixels alone, without a map and without a net, trained and tested on the same attack, has a detection rate of "
     )
-    return [Markup(words + "learnt to see dirt on a black background.").format(render.mark(one.detected, "percent,range,bare"))]
+    return [Markup(words + "{}: a detector that is not better has learnt to see dirt on a black background.").format(_each(found))]
 
 
 def _each(numbers: Iterable[tuple[str, Number | None]]) -> Markup:
