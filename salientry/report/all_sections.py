@@ -160,7 +160,7 @@ def _few(r: Shown, t: Together) -> list[str]:
     """What is not printed: where mandatory controls are missing, and attacks of which too few images count."""
     trained = f"{t.protocol}, trained on {said('trained_on', t.trained_on)}"
     if t.missing:
-        return [f"Not printed, {trained}: mandatory controls are missing: {', '.join(t.missing)}."]
+        return [f"Not printed: {trained}; mandatory controls are missing: {', '.join(t.missing)}."]
     few = [(i, int(i["evaluated"].sum())) for i in r.scores.attacked(t.protocol) if i["evaluated"].sum() < FEWEST]
     return [f"{attack_title(i['attack'])} has no column ({t.protocol}): {n} of its images count, {FEWEST} are needed." for i, n in few]
 
