@@ -52,6 +52,8 @@ CASCADE = Cascade(
     LearnedFusion((TopLogits(), Consistency(LIGHT))),
     LearnedFusion((TopLogits(), Consistency(), NoiseLevel()), (TopLogits(), LayerStatistics())),
 )
+SECOND: dict[str, Any] = {"second": "the network of seed 1"}
+KINDS: dict[str, dict[str, Any]] = {"own": {}, "second": SECOND, "cascade": {"detector": CASCADE}}  # arguments of fit_guard
 
 
 @dataclass(frozen=True)
@@ -241,11 +243,10 @@ def main() -> None:
     body: dict[str, Any] = {"command": "python -m benchmarks.guard_detection", "date": str(datetime.date.today())}
     body |= {"salientry": salientry.__version__, "torch": torch.__version__, "processor": processor(), "device": "cpu", "seed": 0}
     body |= {"fitted on": FITTED, "tested on": 2_500, "guards": {}}
-    kinds: dict[str, dict[str, Any]] = {"own": {}, "second": {"second": second}, "cascade": {"detector": CASCADE}}
     fitted: dict[str, Guard] = {}
-    for name, given in kinds.items():
-        start = time.monotonic()
-        fitted[name] = fit_guard(f, images, labels, store=run.store.root, workers=asked.workers or None, progress=True, **given)
+    for name, given in KINDS.items():
+        start, beside = time.monotonic(), {"second": second} if given is SECOND else given
+        fitted[name] = fit_guard(f, images, labels, store=run.store.root, workers=asked.workers or None, progress=True, **beside)
         print(f"{name}: {time.monotonic() - start:.0f} s\n{fitted[name]}", flush=True)
     natural, cells, harmless = sets_of(run, nets[0])
     run.compute([natural, *cells.values(), *harmless.values()], say, workers=asked.workers)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .detectors import DETECTORS as DETECTORS
     from .errors import Error as Error
     from .evidence import Evidence as Evidence
+    from .experiment.attack_guard import attack_guard as attack_guard
     from .experiment.fit_guard import fit_guard as fit_guard
     from .experiment.refit_guard import refit_guard as refit_guard
     from .experiment.run import Run as Run
@@ -30,6 +31,7 @@ __version__ = "0.2.0"
 _WHERE = {
     "Guard": "guard",
     "Verdict": "guard",
+    "attack_guard": "experiment.attack_guard",
     "fit_guard": "experiment.fit_guard",
     "refit_guard": "experiment.refit_guard",
     "External": "classifiers",

@@ -24,6 +24,7 @@ NAMES = [
     "Guard",
     "Run",
     "Verdict",
+    "attack_guard",
     "fit_guard",
     "refit_guard",
 ]

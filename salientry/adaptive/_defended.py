@@ -44,6 +44,7 @@ class Defended:
             derivative is 0 everywhere, so that such a detector has no slope through its gradient.
         draws: looks that a detector's slope and score are averaged over (expectation over transformation, Athalye et al. 2018), for
             a detector that draws.
+        second: the second network that the detector asks, which is differentiated too; None: it asks none.
     """
 
     classifier: nn.Module
@@ -54,16 +55,17 @@ class Defended:
     surrogate: Any = None
     sharpness: float | None = SHARPNESS
     draws: int = 1
+    second: nn.Module | None = None
 
     @property
     def modules(self) -> tuple[nn.Module | None, ...]:
         """Everything that must be frozen while it is attacked."""
-        return self.classifier, self.saliency, self.detector, self.task, self.surrogate
+        return self.classifier, self.saliency, self.detector, self.task, self.surrogate, self.second
 
     def apart(self) -> Defended:
         """The same with a private copy of each module, which shares its weights: whoever uses the modules meanwhile sees nothing."""
         copies = {id(m): private(m) for m in self.modules if isinstance(m, nn.Module)}
-        named = ("classifier", "saliency", "detector", "task", "surrogate")
+        named = ("classifier", "saliency", "detector", "task", "surrogate", "second")
         return replace(self, **{n: copies.get(id(m), m) for n in named if (m := getattr(self, n)) is not None})
 
     @cached_property
@@ -117,7 +119,7 @@ class Look:
     @cached_property
     def evidence(self) -> Evidence:
         """What the detector reads, in the image's graph."""
-        return Evidence(self.target.classifier, self.target.saliency, self.image, self.target.needs)
+        return Evidence(self.target.classifier, self.target.saliency, self.image, self.target.needs, self.target.second)
 
     @cached_property
     def _answers(self) -> Tensor:

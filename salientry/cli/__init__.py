@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..errors import Error, UsageError
 from .fit_commands import fit, refit
+from .guard_attack import attack_guard
 from .lines import error_text, guarded, needs_pandas, print_anything, print_line, say_error
 from .options import (
     Attacked,
@@ -228,6 +229,7 @@ def check(
 
 app.command()(fit)
 app.command()(refit)
+app.command()(attack_guard)
 
 
 @app.command()

@@ -279,3 +279,15 @@ def test_a_guard_that_asks_a_second_network_is_not_fitted_again_without_it(here:
     result = refit_cli("out", *OURS, "--data", "images.npz", "--out", "again")
     assert result.code == 2 and "asks a second network, and none was given" in result.err
     assert refit_cli("nowhere", *OURS, "--data", "images.npz", "--out", "again").err.startswith("error: no guard in nowhere")
+
+
+def test_an_attacker_who_knows_the_guard_is_counted(here: Path) -> None:
+    words = ("out", *OURS, *SECOND, "--data", "images.npz", "--images", 6, "--steps", 5, "--budgets", "1, 40", "--out", "past.json")
+    result = Cli("attack-guard", *words)
+    assert result.code == 0, result.err
+    found = json.loads(Path("past.json").read_text())
+    assert found["images"] == 6 and [round(b["eps"] * 255) for b in found["budgets"]] == [1, 40]
+    last = found["budgets"][-1]
+    assert f"({last['fooled']} of 6)" in result.out and f"({last['passed']} of 6)" in result.out and last["fooled"] == 6
+    wrong = Cli("attack-guard", *words[:-2], "--budgets", "1,many")
+    assert wrong.code == 2 and "found 'many'" in wrong.err

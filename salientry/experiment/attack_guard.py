@@ -1,0 +1,170 @@
+"""What an attacker who knows a guard gets past it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..adaptive import Defended, Joint, Minimal
+from ..errors import UsageError
+from ..guard import Guard
+from ..inference import exact_share
+from ..inputs import as_images, as_labels
+from ..store import JSON
+
+BUDGETS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
+TOGETHER = 32  # images attacked at once
+
+
+@dataclass(frozen=True)
+class GuardAttacked:
+    """What came of it.
+
+    Attributes:
+        images: that the classifier had right and the guard let through, each attacked in each way.
+        budgets: for each Linf budget, of how many images there is one within it, as 8-bit image, that fools the classifier (``fooled``,
+            by the same attack without a guard) and that fools it and is not flagged (``passed``).
+        median_l2: smallest perturbation found that fools (``bare``), and that fools and is not flagged (``guarded``), medians over the
+            ``of`` images for which both were found; their ratio is what the guard makes such an attacker pay. None: none were found.
+        steps: of each attack.
+    """
+
+    images: int
+    budgets: list[JSON]
+    median_l2: JSON
+    steps: int
+
+    def json(self) -> JSON:
+        """As it is kept."""
+        return {"images": self.images, "steps": self.steps, "budgets": self.budgets, "median_l2": self.median_l2}
+
+    def __str__(self) -> str:
+        n = self.images
+        lines = [f"{n} images that the classifier has right and the guard does not flag; an attacker who knows both, {self.steps} steps:"]
+        lines += [f"  {'budget (Linf)':>14}  {'fools the classifier':>22}  {'fools it and is not flagged':>42}"]
+        for b in self.budgets:
+            low, high = exact_share(b["passed"], n)
+            past = f"{b['passed'] / n:.3f} [{low:.3f}, {high:.3f}] ({b['passed']} of {n})"
+            fools = f"{b['fooled'] / n:.3f} ({b['fooled']} of {n})"
+            lines.append(f"  {b['eps'] * 255:>10.3g}/255  {fools:>22}  {past:>42}")
+        m = self.median_l2
+        if m["ratio"] is not None:
+            lines.append(
+                f"  median L2 distance {m['bare']:.3f} without the guard, {m['guarded']:.3f} past it: {m['ratio']:.2f} times "
+                f"(over {m['of']} images for which both were found)"
+            )
+        return "\n".join([*lines, "These attacks find what they find; another one may get more past."])
+
+
+def attack_guard(
+    guard: Guard,
+    images: Any,
+    labels: Any = None,
+    *,
+    budgets: Sequence[float] = BUDGETS,
+    steps: int = 100,
+    restarts: int = 1,
+    count: int = 64,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> GuardAttacked:
+    """Attack a guard and its classifier together, with the true gradients of everything that the guard computes.
+
+    Within each budget :class:`~salientry.adaptive.Joint` looks for an image that fools the classifier and is not flagged, and, without
+    the guard, for one that fools; :class:`~salientry.adaptive.Minimal` looks for the nearest such images. What counts is decided by the
+    guard itself, called on 8-bit images. An image that passes within a budget passes within larger ones. The transforms of the guard are
+    fixed, so the attacker has them; of a cascade the second detector is differentiated where it is asked.
+
+    Args:
+        guard: that is attacked.
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,); None: the classifier's own answers are taken for right.
+        budgets: Linf, in [0, 1] units.
+        steps: of each attack.
+        restarts: of :class:`~salientry.adaptive.Joint`.
+        count: images that are attacked: the first ones that the classifier has right and the guard does not flag.
+        seed: of what is drawn.
+        progress: is told (done, total) attacks of batches.
+
+    Returns:
+        Counts with their n, and distances.
+
+    Raises:
+        UsageError: for images or labels that cannot be used, or when none is left to attack.
+
+    Example:
+        >>> print(salientry.attack_guard(guard, images, labels))    # doctest: +SKIP
+    """
+    if count < 1 or not budgets:
+        raise UsageError(f"at least one image and one budget are attacked; found count {count}, {len(budgets)} budgets")
+    x, y = _attackable(guard, images, labels, count)
+    seeds = torch.arange(len(x)) + 2**32 * seed
+    bare, target = _bare(guard), _defended(guard)
+    sizes = sorted(float(b) for b in budgets)
+    attacks: list[Any] = [Joint(eps=eps, steps=steps, restarts=restarts) for eps in sizes] + [Minimal(steps=steps)]
+    pieces = list(zip(*(torch.split(v, TOGETHER) for v in (x, y, seeds)), strict=True))
+    plans = [(attack, t) for attack in attacks for t in (bare, target)]
+    found: list[Tensor] = []
+    for i, (attack, t) in enumerate(plans):
+        some = []
+        for j, (xs, ys, ss) in enumerate(pieces):
+            if progress is not None:
+                progress(i * len(pieces) + j, len(plans) * len(pieces))
+            some.append(attack(t, xs, ys, seeds=ss))
+        found.append(torch.cat(some))
+    verdicts = [guard(v) for v in found]
+    fools = [v.predicted.cpu() != y.cpu() for v in verdicts]
+    past = [f & ~v.flagged.cpu() for f, v in zip(fools, verdicts, strict=True)]
+    rows, fooled, passed = [], torch.zeros(len(x), dtype=torch.bool), torch.zeros(len(x), dtype=torch.bool)
+    for i, eps in enumerate(sizes):
+        passed = passed | past[2 * i] | past[2 * i + 1]
+        fooled = fooled | fools[2 * i] | fools[2 * i + 1]
+        rows.append({"eps": eps, "fooled": int(fooled.sum()), "passed": int(passed.sum())})
+    return GuardAttacked(len(x), rows, _distances(x, found[-2:], fools[-2], past[-1]), steps)
+
+
+def _attackable(guard: Guard, images: Any, labels: Any, count: int) -> tuple[Tensor, Tensor]:
+    """The first images that the classifier has right and the guard does not flag, as 8-bit images, and their classes."""
+    s = guard.shape
+    x = as_images(images, (s.channels, s.height, s.width))
+    y = None if labels is None else as_labels(labels, len(x), s.classes)
+    kept_x, kept_y, left = [], [], count
+    for i in range(0, len(x), 250):
+        some = (x[i : i + 250] * 255).round() / 255
+        seen = guard(some)
+        right = ~seen.flagged if y is None else ~seen.flagged & (seen.predicted == y[i : i + 250].to(seen.predicted.device))
+        at = right.nonzero()[:left, 0].cpu()
+        kept_x.append(some[at])
+        kept_y.append(seen.predicted.cpu()[at])
+        left -= len(at)
+        if left == 0:
+            break
+    if left == count:
+        raise UsageError(f"of {len(x)} images the classifier has none right that the guard does not flag: there is nothing to attack")
+    where = guard.calibration.device
+    return torch.cat(kept_x).to(where), torch.cat(kept_y).to(where)
+
+
+def _bare(guard: Guard) -> Defended:
+    return Defended(guard.classifier)
+
+
+def _defended(guard: Guard) -> Defended:
+    saliency: nn.Module | None = guard.saliency
+    return Defended(guard.classifier, saliency, guard.detector, guard.threshold, second=guard.second)
+
+
+def _distances(x: Tensor, found: list[Tensor], fools: Tensor, past: Tensor) -> JSON:
+    """Medians over the images for which both the nearest that fools and the nearest that passes were found."""
+    both = (fools & past).to(x.device)
+    if not bool(both.any()):
+        return {"of": 0, "bare": None, "guarded": None, "ratio": None}
+    bare, guarded = (float((v - x)[both].flatten(1).norm(dim=1).median()) for v in found)
+    return {"of": int(both.sum()), "bare": bare, "guarded": guarded, "ratio": guarded / bare if bare else None}
+
+
+__all__ = ["GuardAttacked", "attack_guard"]
