@@ -13,6 +13,7 @@ import json
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -39,12 +40,16 @@ def main() -> None:
     run = Run()
     data = run.dataset(CIFAR10())
     nets = [run.do(train_classifier, data["train"], NET, seed=s) for s in (0, 1)]
-    run.compute(nets, lambda h, i, n: None, workers=asked.workers)
+    run.compute(nets, lambda h, i, n: lambda done, of: None, workers=asked.workers)
     f, second = (run.get(h) for h in nets)
     rows, tested = run.get(data["detector_train"].first(FITTED)), run.get(data["test"])
     images, labels = torch.from_numpy(rows.column("image")), torch.from_numpy(rows.column("label"))
     x, y = (torch.from_numpy(tested.column(n, slice(TESTED, TESTED + 500))) for n in ("image", "label"))
-    body = {"command": "python -m benchmarks.guard_knowing", "date": str(datetime.date.today()), "salientry": salientry.__version__}
+    body: dict[str, Any] = {
+        "command": "python -m benchmarks.guard_knowing",
+        "date": str(datetime.date.today()),
+        "salientry": salientry.__version__,
+    }
     body |= {"torch": torch.__version__, "processor": processor(), "device": "cpu", "seed": 0, "guards": {}}
     for name, given in KINDS.items():
         beside = {"second": second} if given is SECOND else dict(given)
@@ -52,7 +57,7 @@ def main() -> None:
         began = time.monotonic()
         found = attack_guard(guard, x, y, count=asked.images)
         print(f"{name}: {time.monotonic() - began:.0f} s\n{found}", flush=True)
-        body["guards"][name] = found.json()  # type: ignore[index]
+        body["guards"][name] = found.json()
     asked.out.write_text(json.dumps(body, indent=1) + "\n")
 
 
