@@ -189,8 +189,9 @@ def measured(guard: Guard, run: Run, natural: Handle, cells: dict[str, Handle], 
         extra = (s[stays] > t).astype(float) - (of_natural[: len(rows)][stays] > t)
         low, high = bounded_mean(extra, -1.0, 1.0)
         found["harmless"][name] = {"flagged": share(s[stays] > t), "extra": [float(extra.mean()), low, high], "trained": name in TRAINED}
-    plain = [scored[n] for n in cells if "JPEG" not in n and len(scored[n][1]) >= 400]
-    first = [(s[:400] > thresholds[LEVELS[0]], r.column("evaluated")[:400]) for s, r in plain]
+    shared = min(400, len(rows))  # images that every attack was made on
+    plain = [scored[n] for n in cells if "JPEG" not in n and len(scored[n][1]) >= shared]
+    first = [(s[:shared] > thresholds[LEVELS[0]], r.column("evaluated")[:shared]) for s, r in plain]
     detected, attacked = worst_case([f for f, _ in first], [e for _, e in first])
     rates = {level: [c[str(level)][0] for c in found["cells"].values() if c[str(level)][2] >= FEWEST] for level in LEVELS}
     found["summary"] = {
