@@ -29,6 +29,7 @@ from torch import Tensor, nn
 import salientry
 from salientry import Guard, Run, fit_guard
 from salientry.attacks import BIM, FGSM, MIM, PGD, PGDL2, CarliniWagner, DeepFool, MarginDescent, Patch
+from salientry.calibration import pac_threshold, smallest_sample
 from salientry.classifiers import CompactCNN
 from salientry.controls import Transplant
 from salientry.datasets import CIFAR10
@@ -163,10 +164,8 @@ def sets_of(run: Run, guarded: Handle) -> tuple[Handle, dict[str, Handle], dict[
 
 def measured(guard: Guard, run: Run, natural: Handle, cells: dict[str, Handle], harmless: dict[str, Handle]) -> dict[str, Any]:
     """What a guard flags of each set, with n and intervals over images."""
-    from salientry.calibration import pac_threshold
-
     calibration = guard.calibration.numpy()
-    thresholds = {level: pac_threshold(calibration, level) for level in LEVELS}
+    thresholds = {level: pac_threshold(calibration, level) for level in LEVELS if len(calibration) >= smallest_sample(level)}
     scored: dict[str, tuple[np.ndarray[Any, Any], Any]] = {}
     for name, h in {"natural": natural, **cells, **harmless}.items():
         rows = run.get(h)
@@ -193,11 +192,11 @@ def measured(guard: Guard, run: Run, natural: Handle, cells: dict[str, Handle], 
     plain = [scored[n] for n in cells if "JPEG" not in n and len(scored[n][1]) >= shared]
     first = [(s[:shared] > thresholds[LEVELS[0]], r.column("evaluated")[:shared]) for s, r in plain]
     detected, attacked = worst_case([f for f, _ in first], [e for _, e in first])
-    rates = {level: [c[str(level)][0] for c in found["cells"].values() if c[str(level)][2] >= FEWEST] for level in LEVELS}
+    rates = {level: [c[str(level)][0] for c in found["cells"].values() if c[str(level)][2] >= FEWEST] for level in thresholds}
     found["summary"] = {
         "mean at 5 %": float(np.mean(rates[0.05])),
         "worst at 5 %": min(rates[0.05]),
-        "mean at 1 %": float(np.mean(rates[0.01])),
+        "mean at 1 %": float(np.mean(rates[0.01])) if 0.01 in rates else None,
         "every attack on an image found": share(detected[attacked]),
         "cells": len(rates[0.05]),
         "most extra flags on a harmless change": max(h["extra"][0] for h in found["harmless"].values()),
