@@ -108,8 +108,8 @@ def imagenet(run: Run, fitted: int, **given: Any) -> Case:
     images, animal = torch.from_numpy(rows.column("image")), torch.from_numpy(rows.column("label"))
     with torch.no_grad():
         answers = torch.cat([outer(x.float() / 255).argmax(1) for x in images.split(32)])  # type: ignore[no-untyped-call]
-    breeds = [torch.tensor([k in kinds for k in answers.tolist()]) for kinds in (CATS, DOGS)]
-    right = torch.where(animal == 0, *breeds)
+    cats, dogs = [torch.tensor([k in kinds for k in answers.tolist()]) for kinds in (CATS, DOGS)]
+    right = torch.where(animal == 0, cats, dogs)
     other = torch.where(animal == 0, torch.tensor(CATS[0]), torch.tensor(DOGS[0]))
     return Case(outer, images, torch.where(right, answers, other), fitted, given)
 
