@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from salientry.inference import exact_share
+
 from .guard_detection import FEWEST, OUT
 
 NAMES = {"own": "by itself", "second": "with a second network", "cascade": "cascade"}
@@ -58,8 +60,77 @@ def guard_results() -> str:
                 for name, h in next(iter(guards.values()))["harmless"].items()
             ],
         ),
+        "",
+        *_known(),
+        *_strangers(),
     ]
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip()
+
+
+def _known() -> list[str]:
+    """What an attacker who knows the guard gets past it."""
+    body = _read("guard-knowing.json")
+    if body is None:
+        return []
+    guards = body["guards"]
+    first = next(iter(guards.values()))
+    rows = [
+        [
+            f"{255 * b['eps']:.0f}/255",
+            _of(b["fooled"], first["images"]),
+            *(_of(g["budgets"][i]["passed"], g["images"]) for g in guards.values()),
+        ]
+        for i, b in enumerate(first["budgets"])
+    ]
+    ratios = [f"{g['median_l2']['ratio']:.2f} (n {g['median_l2']['of']})" for g in guards.values()]
+    return [
+        f"An attacker who knows classifier, guard and threshold (`{body['command']}`, {body['date']}; {first['steps']} steps, true "
+        "gradients, 8-bit images; of images that are right and pass before they are attacked; intervals over images): how many of them fool the "
+        "classifier within a budget, and fool it without being flagged.",
+        "",
+        *_table(
+            ["budget, Linf", "fools", *(f"past: {NAMES[n]}" for n in guards)],
+            [*rows, ["median L2, times the bare classifier's", "1", *ratios]],
+        ),
+        "",
+    ]
+
+
+def _strangers() -> list[str]:
+    """Guards of other nets."""
+    body = _read("guard-strangers.json")
+    if body is None:
+        return []
+    rows = []
+    for name, case in body.items():
+        s = case["summary"]
+        rows.append(
+            [
+                name,
+                f"{case['fitted on']:,}",
+                f"{case['seconds']['processor'] / 60:.0f}",
+                _share(case["natural at 0.05"]["all"]),
+                f"{_short(s['mean at 5 %'])} ({s['cells']})",
+                _short(s["worst at 5 %"]),
+                f"{s['most extra flags on a harmless change']:+.3f}",
+            ]
+        )
+    head = ["case", "images", "minutes of one core", "naturals flagged", "mean (cells)", "worst", "most extra harmless flags"]
+    return [
+        "Guards of other nets (`python -m benchmarks.guard_strangers`, which says what the cases are), fitted without settings.",
+        "",
+        *_table(head, rows),
+    ]
+
+
+def _read(name: str) -> dict[str, Any] | None:
+    path = OUT.with_name(name)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _of(k: int, n: int) -> str:
+    low, high = exact_share(k, n)
+    return f"{_short(k / n)} [{_short(low)}, {_short(high)}] ({k} of {n})"
 
 
 def _change(name: str, change: dict[str, Any]) -> str:
