@@ -85,8 +85,8 @@ def _known() -> list[str]:
     ratios = [f"{g['median_l2']['ratio']:.2f} (n {g['median_l2']['of']})" for g in guards.values()]
     return [
         f"An attacker who knows classifier, guard and threshold (`{body['command']}`, {body['date']}; {first['steps']} steps, true "
-        "gradients, 8-bit images; of images that are right and pass before they are attacked; intervals over images): how many of them fool the "
-        "classifier within a budget, and fool it without being flagged.",
+        "gradients, 8-bit images; of images that are right and pass before they are attacked; intervals over images): how many "
+        "of them fool the classifier within a budget, and fool it without being flagged.",
         "",
         *_table(
             ["budget, Linf", "fools", *(f"past: {NAMES[n]}" for n in guards)],
