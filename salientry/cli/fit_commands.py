@@ -29,6 +29,9 @@ def fit(
         bool, typer.Option("--quick", help="Try the cheapest detector alone, and no attacks but those it learns from.")
     ] = False,
     thorough: Annotated[bool, typer.Option("--thorough", help="Try also the most expensive detector.")] = False,
+    minutes: Annotated[
+        float, typer.Option(help="Of one core; an attack that the guard is only tried on, and that would take a fifth, is left out.")
+    ] = 30.0,
     groups: Groups = None,
     detector: Detectors = None,
     resize: FitResize = None,
@@ -51,7 +54,7 @@ def fit(
         how: dict[str, Any] = {"workers": workers, "device": device, "seed": seed, "store": store, "say": print_line}
         how |= {"second": second, "second_weights": second_weights, "groups": groups, "detectors": detector or [], "resize": resize}
         effort = "quick" if quick else "thorough" if thorough else "usual"
-        execute(classifier, weights, data, out, level=level, promise=promise, effort=effort, **how)
+        execute(classifier, weights, data, out, level=level, promise=promise, effort=effort, minutes=minutes, **how)
 
 
 def refit(

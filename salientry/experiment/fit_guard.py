@@ -61,6 +61,7 @@ def fit_guard(
     promise: str = "all",
     groups: Any = None,
     effort: Effort = "usual",
+    minutes: float = 30.0,
     store: Path | str | None = None,
     seed: int = 0,
     on_failed_maps: str = "drop",
@@ -73,34 +74,32 @@ def fit_guard(
     Without further words it compares the classifier's answers to the image and to the image changed a little: fusions of such numbers are
     trained on attacks of random sizes, norms and confidences, and on harmless changes that are not to be flagged (noise, JPEG, blur ...);
     kept is what finds most on images left out, of attacks left out of training in turn and of others, without flagging harmless changes.
-    Only then are the calibration images read. How good the guard is, is measured on images that had no part in any of this;
-    ``print(guard)`` says it. What cannot be built from these images is left out with a warning.
+    Only then are calibration images read. How good it is, is measured on images without a part in this; ``print(guard)`` says it. What
+    cannot be built from these images is left out with a warning.
 
     Args:
-        classifier: an ``nn.Module``, images (N, C, H, W) in [0, 1] to logits; wrap it in ``External`` if its input
-            convention is another. It is asked first: see :mod:`salientry.preflight`.
+        classifier: images (N, C, H, W) in [0, 1] to logits; ``External`` brings others to that. See :mod:`salientry.preflight`.
         images: natural images that the classifier was **not** trained on, or the detector learns where the classifier is overfit;
             stored as 8 bits. A tensor (N, C, H, W), floats in [0, 1] or uint8; a ``Dataset``, a ``DataLoader`` or another iterable of
             (images, labels); a ``Folder`` or its path. Only a few are in memory at a time. Roles are assigned here.
         labels: (N,) whole numbers, or one-hot (N, K); None when they come with the images.
-        detector: its settings, a name of ``DETECTORS`` or your own (``detectors.ExternalDetector``); of several the best; default
+        detector: settings, a name of ``DETECTORS`` or your own; of several the best is kept. Default:
             :func:`~salientry.experiment.guard_settings.default_candidates`.
         second: another classifier of the same classes and images, whose answer is compared with this one's: best one of another kind, or
-            the same kind trained again, on the classifier's own training data. Not on ``images``: what both nets learnt they agree on.
+            the same kind trained again, on the classifier's own training data, not on ``images``: what both learnt they agree on.
         attacks: what it is trained against; default :func:`~salientry.experiment.guard_settings.default_attacks`.
-        saliency: settings of the saliency model; default a small U-Net. Not trained when the detector needs no map, or when fewer
-            than nine of ten classes have 12 images to learn it from.
+        saliency: settings of the saliency model; default a small U-Net. Trained for a detector of maps, if 9 of 10 classes have 12 images.
         level: largest false-positive rate, which the threshold guarantees with 95 % confidence.
         promise: of which naturals: ``"all"``, or ``"correct"``, those that the classifier is right on, which mostly lowers the threshold:
             whether an image is one of them cannot be seen in front of the classifier. The report has both rates.
         groups: (N,) which images belong together (a scene, a patient): they stay together wherever images are divided.
         effort: ``"quick"`` tries the cheapest detector alone, ``"thorough"`` also what the map keeps and removes.
+        minutes: that one core has. An attack that the guard is only tried on, and that would take a fifth of them, is left out.
         store: folder of intermediate results, so that an interrupted call resumes; default a temporary one.
-        seed: of everything that is drawn.
+        seed: of all draws.
         on_failed_maps: when the maps fail their sanity check, ``"drop"`` goes on without them, ``"mark"`` with them, ``"stop"`` raises.
-        resize: how ``salientry check`` is to bring pictures of another size to these images' size: ``"squash"`` or ``"crop"``, as in
-            :class:`~salientry.datasets.Folder`; None: it refuses them.
-        workers: processes that compute side by side; None: one a core when more than half a minute is expected. The guard is the same.
+        resize: how ``salientry check`` brings pictures of another size to this one: ``"squash"``, ``"crop"``; None: it refuses them.
+        workers: processes side by side; None: one a core when more than half a minute is expected. The guard is the same.
         progress: a function of (share done, seconds left); True or False: a bar on stderr or none; None: one if that is a terminal.
 
     Returns:
@@ -109,13 +108,13 @@ def fit_guard(
     Raises:
         UsageError: for images, labels or a classifier that cannot be used, or too few images for ``level``.
         AttackTooWeak: when no attack fools the classifier.
-        MapCheckFailed: when the saliency model's maps are none, and nothing does without them or ``on_failed_maps`` is ``"stop"``.
+        MapCheckFailed: when the maps are none, and nothing does without them or ``on_failed_maps`` is ``"stop"``.
 
     Example:
         >>> guard = salientry.fit_guard(my_model, images, labels)    # doctest: +SKIP
     """
     words = {"promise": promise, "effort": effort, "maps": on_failed_maps, "resize": resize}
-    _check(classifier, second, attacks, saliency, level=level, workers=workers, **words)
+    _check(classifier, second, attacks, saliency, level=level, workers=workers, minutes=minutes, **words)
     with tempfile.TemporaryDirectory() as scratch, FitProgress(progress) as bar, _alike(classifier):
         task = _Task.of(classifier, second, *taken(images, labels, Path(scratch)), bar)
         wanted = task.wanted(detector, effort)
@@ -126,7 +125,8 @@ def fit_guard(
         if roles.train:
             parts.check_classes(run.get(data["train"]).column("label"), task.seen.classes)
             parts.draw(data["train"], saliency or default_saliency(min(task.shape[1:]), roles.train), on_failed_maps)
-        engine = _Engine(parts, bar, workers, _seconds(task.net, task.images), task.pixels)
+        parts.check_time(forward := _seconds(task.net, task.images), minutes)
+        engine = _Engine(parts, bar, workers, forward, task.pixels)
         return _assembled(task, parts, *_computed(parts, engine, on_failed_maps), resize)
 
 
@@ -355,6 +355,8 @@ def _check(classifier: nn.Module, second: Any, attacks: Any, saliency: Any, **wo
     one_of("effort", words["effort"], EFFORTS)
     if not 0 < words["level"] < 1:
         raise UsageError(f"a false-positive rate lies strictly between 0 and 1; found {words['level']!r}")
+    if not words["minutes"] > 0:
+        raise UsageError(f"minutes must be more than 0; found {words['minutes']!r}")
     if words["workers"] is not None and words["workers"] < 1:
         raise UsageError(f"workers must be 1 or more; found {words['workers']}")
 

@@ -38,6 +38,7 @@ from .stored_evidence import FEWEST_PAIRS
 FEWEST_OF_A_CLASS, SHARE_OF_CLASSES = 12, 0.9  # images that a map learns a class from; classes that must have as many
 CHOSEN_ENCODING = JPEG(85)  # of attacked images that it is chosen with, and never trained on
 TRIED_ENCODINGS = (JPEG(75), WebP(80))  # of attacked images that it is tried on
+SHARE_OF_TIME = 0.2  # that a trial may take
 TURNS = 2  # attacks, and harmless changes, that each image meets
 
 
@@ -143,6 +144,20 @@ class Parts:
             )
         elif text and any(c.needs & {"features", "activations"} for c in self.wanted):
             warn_caller(text)
+
+    def check_time(self, forward: float, minutes: float) -> None:
+        """Leave out attacks that it would only be tried on and that take too long; the guard is the same without them.
+
+        Args:
+            forward: seconds of one image through the classifier.
+            minutes: of one core, for everything.
+        """
+        for attack in list(self.unseen):
+            needed = self.roles.test * 3 * forward * gradients(attack) / 60
+            if needed > SHARE_OF_TIME * minutes:
+                self.unseen.remove(attack)
+                why = f"would take about {needed:.0f} minutes of one core, more than a fifth of the {minutes:g} that there are"
+                self.leave_out(f"the trial on {title_of(attack)}", why, "minutes= gives it more")
 
     def check_classes(self, labels: NDArray[np.int64], classes: int) -> None:
         """Leave out maps where too few classes have enough images to learn them from.

@@ -231,6 +231,7 @@ def test_groups_are_read_in_the_order_of_the_names(here: Path) -> None:
         (("--detector", "nonsense"), 2, ("unknown detector 'nonsense'", "top_logits")),
         (("--promise", "some"), 2, ("unknown promise 'some'", "all, correct")),
         (("--level", "0.01"), 2, ("needs 299", "at least 855 images")),
+        (("--minutes", "0"), 2, ("minutes must be more than 0",)),
         (("--workers", "-1"), 2, ("--workers counts from 0",)),
         (("--device", "nowhere"), 5, ("cannot use device 'nowhere'",)),
     ],

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from salientry import External, Guard, fit_guard
-from salientry.attacks import BIM, FGSM, DeepFool
+from salientry.attacks import BIM, FGSM, PGD, CarliniWagner, DeepFool
 from salientry.datasets import Arrays
 from salientry.detectors import (
     ID,
@@ -901,3 +901,17 @@ def test_a_guard_scores_images_as_it_was_calibrated_on_them(naturals: tuple[Tens
         nearest = (guard.calibration[:, None] - scores[None]).abs().amin(1)
         assert float(nearest.max()) < 1e-3 * float(guard.calibration.std()), "each calibration score is one of these images'"
         assert float((scores > guard.threshold).float().mean()) < 0.12
+
+
+def test_a_trial_that_takes_a_fifth_of_the_time_is_left_out_and_named() -> None:
+    short, long = PGD(steps=10), CarliniWagner(search_steps=1, steps=60)
+    parts = Parts(cast(Any, None), [], [], 0.05, 3, Roles(0, 0, 0, 0, 100), unseen=[short, long])
+    with pytest.warns(UserWarning, match="left out") as noted:
+        parts.check_time(0.05, 30)  # 100 images of 3 x .05 s a gradient: 2.5 and 15 minutes
+    assert parts.unseen == [short] and len(noted) == 1
+    assert "C&W" in parts.left_out[0] and "about 15 minutes" in parts.left_out[0] and "minutes=" in parts.left_out[0]
+    parts.check_time(0.05, 12.6)
+    assert parts.unseen == [short]
+    with pytest.warns(UserWarning, match="PGD"):
+        parts.check_time(0.05, 12.4)
+    assert parts.unseen == []
