@@ -1,8 +1,8 @@
-"""What gets past a guard by an attacker who knows it: `python -m benchmarks.guard_knowing [--images N] [--out FILE]`.
+"""What gets past a guard by an attacker who knows it: `python -m benchmarks.guard_knowing [GUARD ...] [--images N] [--out FILE]`.
 
 The guards of :mod:`benchmarks.guard_detection`, from the same store; images of the role *test* behind those that are counted there.
 :func:`salientry.attack_guard` with its defaults: true gradients through everything that the guard computes, its transforms known.
-Writes results/benchmarks/guard-knowing.json unless another is named.
+Writes results/benchmarks/guard-knowing.json unless another is named, after each guard; guards that are not asked for keep their numbers.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ TESTED = 2_500  # images of the role that are counted there
 def main() -> None:
     """Fit, attack, write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("guards", nargs="*", default=[*KINDS], choices=[*KINDS], metavar="GUARD")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT.with_name("guard-knowing.json"))
@@ -50,15 +51,16 @@ def main() -> None:
         "date": str(datetime.date.today()),
         "salientry": salientry.__version__,
     }
-    body |= {"torch": torch.__version__, "processor": processor(), "device": "cpu", "seed": 0, "guards": {}}
-    for name, given in KINDS.items():
-        beside = {"second": second} if given is SECOND else dict(given)
+    body |= {"torch": torch.__version__, "processor": processor(), "device": "cpu", "seed": 0}
+    body["guards"] = json.loads(asked.out.read_text())["guards"] if asked.out.exists() else {}
+    for name in asked.guards:
+        beside = {"second": second} if KINDS[name] is SECOND else dict(KINDS[name])
         guard = fit_guard(f, images, labels, store=run.store.root, workers=asked.workers or None, progress=True, **beside)
         began = time.monotonic()
         found = attack_guard(guard, x, y, count=asked.images)
         print(f"{name}: {time.monotonic() - began:.0f} s\n{found}", flush=True)
         body["guards"][name] = found.json()
-    asked.out.write_text(json.dumps(body, indent=1) + "\n")
+        asked.out.write_text(json.dumps(body, indent=1) + "\n")
 
 
 if __name__ == "__main__":
