@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from salientry.attacks import BIM, FGSM
-from salientry.keys import label
+from salientry.keys import changed_fields, label
 from salientry.protocol import EvaluationProtocol
 from salientry.recipes.fast import CONFIGS
 from salientry.recipes.paper_config import Config
@@ -103,7 +103,20 @@ def _setting_text(value: Any) -> str:
         return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, EvaluationProtocol):
         return "thresholds that flag " + ", ".join(map(percent, map(str, value.levels)))
-    return f"`{label(value)}`" if is_dataclass(value) else f"{value:.3g}".removeprefix("0") if isinstance(value, float) else f"{value:,}"
+    return f"`{call(value)}`" if is_dataclass(value) else f"{value:.3g}".removeprefix("0") if isinstance(value, float) else f"{value:,}"
+
+
+def call(settings: Any) -> str:
+    """Settings as they are written in Python, without what is the default: ``BIM(eps=8/255, step_size=2/255)``."""
+
+    def word(value: Any) -> str:
+        if is_dataclass(value):
+            return call(value)
+        if isinstance(value, float) and value != round(value, 4) and abs(255 * value - round(255 * value)) < 1e-6:
+            return f"{255 * value:.0f}/255"
+        return repr(value)
+
+    return f"{type(settings).__name__}({', '.join(f'{k}={word(v)}' for k, v in changed_fields(settings).items())})"
 
 
 # --- the paper's data sets ------------------------------------------------------------------------------------------------

@@ -156,7 +156,8 @@ def test_too_few_pictures_are_counted(root: Path, tmp_path: Path) -> None:
 
 # --- real pictures -----------------------------------------------------------------------------------------------
 
-REAL = Path(os.environ.get("SALIENTRY_DATA") or "nowhere") / "asirra"
+DATA = Path(os.environ.get("SALIENTRY_DATA") or "nowhere")
+REAL = next((p for p in (DATA / "assira", DATA / "asirra") if p.is_dir()), DATA / "assira")
 
 
 @pytest.mark.data

@@ -28,7 +28,8 @@ from salientry.saliency import Eq2, MarginLoss, SimpleClassifier, UNet
 from salientry.saliency.paper_settings import PAPER_ASSIRA, PAPER_CIFAR10
 from salientry.types import Roles, Shape
 
-PICTURES = Path(os.environ.get("SALIENTRY_DATA") or "nowhere") / "asirra"
+DATA = Path(os.environ.get("SALIENTRY_DATA") or "nowhere")
+PICTURES = next((p for p in (DATA / "assira", DATA / "asirra") if p.is_dir()), DATA / "assira")
 NEEDS_PICTURES = pytest.mark.skipif(not PICTURES.is_dir(), reason="SALIENTRY_DATA is not set, or there are no cats and dogs in it")
 NET = PaperCNN(blocks=((1, 8, 3), (1, 8, 3)), dense=(16,), dropout=0.2, epochs=12, batch=20)
 FAST = {
