@@ -53,7 +53,7 @@ def table() -> str:
     guards = {name: body["guards"][name] for name in GUARDS}
     rows = [
         (f"attacked images found, mean over {_attacks(guards['own'])}", [_percent(g["summary"]["mean at 5 %"]) for g in guards.values()]),
-        ("found of the worst of them", [_percent(g["summary"]["worst at 5 %"]) for g in guards.values()]),
+        ("found of the worst", [_percent(g["summary"]["worst at 5 %"]) for g in guards.values()]),
         (
             "images on which every attack is found",
             [_percent(g["summary"]["every attack on an image found"][0]) for g in guards.values()],
@@ -90,7 +90,7 @@ def alt() -> str:
     """The plot in words, for those who do not see it; the table has the numbers."""
     found = rows()
     changes = len(found[HARMLESS]["own"])
-    return f"What two guards flag: images of {_attacks(record()['guards']['own'])}, natural images, {changes} harmless changes"
+    return f"What two guards flag: {_attacks(record()['guards']['own'])}, natural images, {changes} harmless changes"
 
 
 def plot() -> bytes:
