@@ -74,7 +74,10 @@ def text(folders: list[Path], timing: Path | None = None) -> str:
         "Two verdicts a data set: by the paper's protocol (published, trained as the paper trains or, where only that was run, with "
         "batch norm), then by the stricter one of this "
         "project. "
-        "A claim's name leads to what was asked and to the numbers.",
+        "A claim's name leads to what was asked and to the numbers. "
+        "The verdicts of this table are of all questions of a claim and of all run seeds together; its section has each question, of the "
+        "first run seed, so that there one may hold where the claim does not. These nets are smaller and trained less than the paper's: "
+        'where they speak against a claim it is called "not at the paper\'s size", never "does not hold".',
         "\n".join(_summary(v, whole, said["claims"])),
         ALONE,
         *([f"On {', '.join(white)} the white box alone was run: it stands in the sections."] if white else []),

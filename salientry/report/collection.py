@@ -242,14 +242,16 @@ def _first(columns: list[Column]) -> First:
     said = (
         each((t, a.rates(short=True)) for t, a in there.items()),
         each((t, a.alarms()) for t, a in there.items()),
-        each((t, Markup("by {} past {}").format(*w)) for t, w in white.items()) or "Not tried here",
+        each((t, Markup("by {} past {}").format(*w)) for t, w in white.items()),
     )
     notes = [*lacking, *(Markup("{}: {}").format(c.title, n) for c, r in known for n in failed(r))]
     clouds = {t: a.points() for t, a in there.items()}
     picture = plots.scatter([(t, points) for t, (points, _) in clouds.items()], next((x for _, x in clouds.values()), ""), "detection rate")
     rows = [[Markup("<b>{}</b>").format(t), *row[:5]] for t, a in there.items() for row in a.rows((*SHOWN[:2], a.best, "fusion"))]
     heads = ["data set", *next(iter(there.values())).heads[:5]] if there else []
-    sentences = [Markup(w).format(s) for w, s in zip(words, said, strict=True)]
+    sentences = [Markup(w).format(s) for w, s in zip(words, said, strict=True) if s]
+    if not white:
+        sentences.append(Markup("<b>An attacker who knows the detector</b> was not tried on these records."))
     return First(sentences, notes, picture, listed("", heads, rows, NOTE, kind="small"), wide=True)
 
 
