@@ -9,14 +9,29 @@ import typer
 
 from ..errors import UsageError
 from .lines import guarded, print_line
-from .options import Debug, Detectors, Device, FitData, FitResize, FitSecond, FitStore, Fitted, Groups, OwnDetector, SecondWeights, Workers
+from .options import (
+    Debug,
+    Detectors,
+    Device,
+    FitData,
+    FitResize,
+    FitSecond,
+    FitSeed,
+    FitStore,
+    Fitted,
+    Groups,
+    OwnDetector,
+    SecondWeights,
+    Weights,
+    Workers,
+)
 
 
 def fit(
     classifier: Fitted,
     data: FitData,
     out: Annotated[Path, typer.Option(help="Folder of the guard; one that is there is replaced.", metavar="DIR", show_default=False)],
-    weights: Annotated[Path | None, typer.Option(help="Weights of the classifier: .safetensors or .pt.")] = None,
+    weights: Weights = None,
     second: FitSecond = None,
     second_weights: SecondWeights = None,
     level: Annotated[
@@ -37,7 +52,7 @@ def fit(
     resize: FitResize = None,
     workers: Workers = 0,
     device: Device = "cpu",
-    seed: Annotated[int, typer.Option(help="Seed of training and random draws.")] = 0,
+    seed: FitSeed = 0,
     store: FitStore = None,
     debug: Debug = False,
 ) -> None:
@@ -62,14 +77,14 @@ def refit(
     classifier: Fitted,
     data: FitData,
     out: Annotated[Path, typer.Option(help="Folder of the new guard; GUARD itself is replaced.", metavar="DIR", show_default=False)],
-    weights: Annotated[Path | None, typer.Option(help="Weights of the classifier: .safetensors or .pt.")] = None,
+    weights: Weights = None,
     second: FitSecond = None,
     second_weights: SecondWeights = None,
     groups: Groups = None,
     detector: OwnDetector = None,
     workers: Workers = 0,
     device: Device = "cpu",
-    seed: Annotated[int, typer.Option(help="Seed of training and random draws.")] = 0,
+    seed: FitSeed = 0,
     store: FitStore = None,
     debug: Debug = False,
 ) -> None:

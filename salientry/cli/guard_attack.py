@@ -9,14 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from .lines import guarded, print_line
-from .options import Debug, Device, FitData, Fitted, OwnDetector, Second, SecondWeights
+from .options import Debug, Device, FitData, Fitted, OwnDetector, Second, SecondWeights, Weights
 
 
 def attack_guard(
     guard: Annotated[Path, typer.Argument(help="Folder of the guard.", metavar="GUARD", show_default=False)],
     classifier: Fitted,
     data: FitData,
-    weights: Annotated[Path | None, typer.Option(help="Weights of the classifier: .safetensors or .pt.")] = None,
+    weights: Weights = None,
     second: Second = None,
     second_weights: SecondWeights = None,
     detector: OwnDetector = None,

@@ -32,6 +32,7 @@ Second = Annotated[
     str | None, typer.Option(help="The second network, module:callable or a folder with a classifier.json, if the guard asks one.")
 ]
 SecondWeights = Annotated[Path | None, typer.Option(help="Weights of the second network: .safetensors or .pt.")]
+Weights = Annotated[Path | None, typer.Option(help="Weights of the classifier: .safetensors or .pt.")]
 OwnDetector = Annotated[str | None, typer.Option(help="module:name of your own detector, if the guard was fitted with one.")]
 
 
@@ -104,6 +105,7 @@ FitSecond = Annotated[
         "the first one's; trained on the same data as that one, not on --data."
     ),
 ]
+FitSeed = Annotated[int, typer.Option(help="Seed of training and random draws.")]
 FitResize = Annotated[
     str | None,
     typer.Option(

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..adaptive import Defended, Joint, Minimal
 from ..errors import UsageError
 from ..guard import Guard
 from ..inference import exact_share
 from ..inputs import as_images, as_labels
+from ..protocol import eight_bits
 from ..store import JSON
 
 BUDGETS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
@@ -103,7 +104,8 @@ def attack_guard(
         raise UsageError(f"at least one image and one budget are attacked; found count {count}, {len(budgets)} budgets")
     x, y = _attackable(guard, images, labels, count)
     seeds = torch.arange(len(x)) + 2**32 * seed
-    bare, target = _bare(guard), _defended(guard)
+    bare = Defended(guard.classifier)
+    target = Defended(guard.classifier, guard.saliency, guard.detector, guard.threshold, second=guard.second)
     sizes = sorted(float(b) for b in budgets)
     attacks: list[Any] = [Joint(eps=eps, steps=steps, restarts=restarts) for eps in sizes] + [Minimal(steps=steps)]
     pieces = list(zip(*(torch.split(v, TOGETHER) for v in (x, y, seeds)), strict=True))
@@ -134,7 +136,7 @@ def _attackable(guard: Guard, images: Any, labels: Any, count: int) -> tuple[Ten
     y = None if labels is None else as_labels(labels, len(x), s.classes)
     kept_x, kept_y, left = [], [], count
     for i in range(0, len(x), 250):
-        some = (x[i : i + 250] * 255).round() / 255
+        some = eight_bits(x[i : i + 250])
         seen = guard(some)
         right = ~seen.flagged if y is None else ~seen.flagged & (seen.predicted == y[i : i + 250].to(seen.predicted.device))
         at = right.nonzero()[:left, 0].cpu()
@@ -147,15 +149,6 @@ def _attackable(guard: Guard, images: Any, labels: Any, count: int) -> tuple[Ten
         raise UsageError(f"of {len(x)} images the classifier has none right that the guard does not flag: there is nothing to attack")
     where = guard.calibration.device
     return torch.cat(kept_x).to(where), torch.cat(kept_y).to(where)
-
-
-def _bare(guard: Guard) -> Defended:
-    return Defended(guard.classifier)
-
-
-def _defended(guard: Guard) -> Defended:
-    saliency: nn.Module | None = guard.saliency
-    return Defended(guard.classifier, saliency, guard.detector, guard.threshold, second=guard.second)
 
 
 def _distances(x: Tensor, found: list[Tensor], fools: Tensor, past: Tensor) -> JSON:
