@@ -45,8 +45,10 @@ def adds(values: list[Any]) -> float:
 
 @step("sleeps")
 def sleeps(seconds: float, started: str) -> float:
-    """Leaves its process id behind and takes its time."""
-    Path(started).write_text(str(os.getpid()))
+    """Leaves its process id behind, whole or not at all, and takes its time."""
+    written = Path(started).with_suffix(".part")
+    written.write_text(str(os.getpid()))
+    written.replace(started)
     time.sleep(seconds)
     return seconds
 
@@ -216,7 +218,7 @@ def test_a_worker_that_is_killed_is_an_error_and_the_next_call_goes_on(tmp_path:
     wanted = [*graph(run), run.do(sleeps, 1.5, str(sleeper))]
 
     def kill() -> None:
-        wait_for(lambda: sleeper.exists() and sleeper.read_text())
+        wait_for(sleeper.exists)
         os.kill(int(sleeper.read_text()), signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
@@ -260,7 +262,7 @@ def test_no_worker_outlives_its_caller(tmp_path: Path, number: signal.Signals) -
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hears
     )
-    wait_for(lambda: all(b.exists() and b.read_text() for b in started))
+    wait_for(lambda: all(b.exists() for b in started))
     pids = [int(b.read_text()) for b in started]
     assert all(alive(p) for p in pids)
     if number == signal.SIGINT:
