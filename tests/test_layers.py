@@ -27,6 +27,7 @@ LAYERS = [
     {"experiment"},
     {"recipes", "results", "serve"},
     {"report"},
+    {"judging", "testing"},
     {"cli"},
 ]
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}

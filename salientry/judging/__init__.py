@@ -1,0 +1,1 @@
+"""A fair verdict on anybody's detector of adversarial images."""
