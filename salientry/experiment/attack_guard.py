@@ -103,9 +103,44 @@ def attack_guard(
     if count < 1 or not budgets:
         raise UsageError(f"at least one image and one budget are attacked; found count {count}, {len(budgets)} budgets")
     x, y = _attackable(guard, images, labels, count)
-    seeds = torch.arange(len(x)) + 2**32 * seed
     bare = Defended(guard.classifier)
     target = Defended(guard.classifier, guard.saliency, guard.detector, guard.threshold, second=guard.second)
+
+    def seen(v: Tensor) -> tuple[Tensor, Tensor]:
+        verdict = guard(v)
+        return verdict.predicted, verdict.flagged
+
+    return attack_defended(bare, target, x, y, seen, budgets=budgets, steps=steps, restarts=restarts, seed=seed, progress=progress)
+
+
+def attack_defended(
+    bare: Defended,
+    target: Defended,
+    x: Tensor,
+    y: Tensor,
+    seen: Callable[[Tensor], tuple[Tensor, Tensor]],
+    *,
+    budgets: Sequence[float] = BUDGETS,
+    steps: int = 100,
+    restarts: int = 1,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> GuardAttacked:
+    """Attack a classifier alone, and with what stands in front of it; see :func:`attack_guard`.
+
+    Args:
+        bare: the classifier alone.
+        target: with the detector.
+        x: (N, C, H, W) 8-bit images that the classifier has right and the detector does not flag.
+        y: (N,) their classes.
+        seen: 8-bit images to (answers (N,), flags (N,)): what counts.
+        budgets: Linf, in [0, 1] units.
+        steps: of each attack.
+        restarts: of :class:`~salientry.adaptive.Joint`.
+        seed: of what is drawn.
+        progress: is told (done, total) attacks of batches.
+    """
+    seeds = torch.arange(len(x)) + 2**32 * seed
     sizes = sorted(float(b) for b in budgets)
     attacks: list[Any] = [Joint(eps=eps, steps=steps, restarts=restarts) for eps in sizes] + [Minimal(steps=steps)]
     pieces = list(zip(*(torch.split(v, TOGETHER) for v in (x, y, seeds)), strict=True))
@@ -118,15 +153,26 @@ def attack_guard(
                 progress(i * len(pieces) + j, len(plans) * len(pieces))
             some.append(attack(t, xs, ys, seeds=ss))
         found.append(torch.cat(some))
-    verdicts = [guard(v) for v in found]
-    fools = [v.predicted.cpu() != y.cpu() for v in verdicts]
-    past = [f & ~v.flagged.cpu() for f, v in zip(fools, verdicts, strict=True)]
-    rows, fooled, passed = [], torch.zeros(len(x), dtype=torch.bool), torch.zeros(len(x), dtype=torch.bool)
+    verdicts = [seen(v) for v in found]
+    fools = [predicted.cpu() != y.cpu() for predicted, _ in verdicts]
+    past = [f & ~flagged.cpu() for f, (_, flagged) in zip(fools, verdicts, strict=True)]
+    return GuardAttacked(len(x), within_budgets(sizes, fools, past), _distances(x, found[-2:], fools[-2], past[-1]), steps)
+
+
+def within_budgets(sizes: Sequence[float], fools: Sequence[Tensor], past: Sequence[Tensor]) -> list[JSON]:
+    """Counts by budget: what passes within one passes within larger ones.
+
+    Args:
+        sizes: ascending.
+        fools: (N,) of the attack on the classifier alone and of that on both, size after size.
+        past: (N,) likewise.
+    """
+    rows, fooled, passed = [], torch.zeros_like(fools[0]), torch.zeros_like(fools[0])
     for i, eps in enumerate(sizes):
         passed = passed | past[2 * i] | past[2 * i + 1]
         fooled = fooled | fools[2 * i] | fools[2 * i + 1]
         rows.append({"eps": eps, "fooled": int(fooled.sum()), "passed": int(passed.sum())})
-    return GuardAttacked(len(x), rows, _distances(x, found[-2:], fools[-2], past[-1]), steps)
+    return rows
 
 
 def _attackable(guard: Guard, images: Any, labels: Any, count: int) -> tuple[Tensor, Tensor]:
@@ -160,4 +206,4 @@ def _distances(x: Tensor, found: list[Tensor], fools: Tensor, past: Tensor) -> J
     return {"of": int(both.sum()), "bare": bare, "guarded": guarded, "ratio": guarded / bare if bare else None}
 
 
-__all__ = ["GuardAttacked", "attack_guard"]
+__all__ = ["GuardAttacked", "attack_defended", "attack_guard", "within_budgets"]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import multiprocessing
 import tempfile
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +17,21 @@ from torch import nn
 
 from ..datasets import Arrays
 from ..datasets.folder import Resize
-from ..detectors import DETECTORS, ExternalDetector, as_detector, may_need
-from ..errors import UsageError, theirs
+from ..detectors import may_need
+from ..errors import UsageError
 from ..evidence import FROM_SALIENCY, SECOND, Evidence
 from ..guard import Guard
-from ..inputs import as_labels, plainly
-from ..keys import digest, label, name_of
+from ..inputs import as_labels
+from ..keys import label, name_of
 from ..layers import choose_layers, has_features
-from ..learned import device_of, fingerprint, with_facts
+from ..learned import device_of, with_facts
 from ..modules import private
 from ..preflight import Preflight, preflight
-from ..randomness import uniform
 from ..store import one_of
 from ..types import ROLES, Roles, Shape
 from .engines import cores
 from .fit_progress import FitProgress, ProgressCallback, no_main
+from .given import alike, check_settings, groups_of, identity, named_detector, pass_seconds, probed, second_network
 from .guard_facts import fit_facts
 from .guard_settings import EFFORTS, SHARES, Effort, default_attacks, default_candidates, default_saliency, shares, unseen_attacks
 from .handles import Handle
@@ -115,7 +113,7 @@ def fit_guard(
     """
     words = {"promise": promise, "effort": effort, "maps": on_failed_maps, "resize": resize}
     _check(classifier, second, attacks, saliency, level=level, workers=workers, minutes=minutes, **words)
-    with tempfile.TemporaryDirectory() as scratch, FitProgress(progress) as bar, _alike(classifier):
+    with tempfile.TemporaryDirectory() as scratch, FitProgress(progress) as bar, alike(classifier):
         task = _Task.of(classifier, second, *taken(images, labels, Path(scratch)), bar)
         wanted = task.wanted(detector, effort)
         run = Run(store or scratch, seed=seed, device=str(device_of(classifier)))
@@ -125,7 +123,7 @@ def fit_guard(
         if roles.train:
             parts.check_classes(run.get(data["train"]).column("label"), task.seen.classes)
             parts.draw(data["train"], saliency or default_saliency(min(task.shape[1:]), roles.train), on_failed_maps)
-        parts.check_time(forward := _seconds(task.net, task.images), minutes)
+        parts.check_time(forward := pass_seconds(task.net, task.images), minutes)
         engine = _Engine(parts, bar, workers, forward, task.pixels)
         return _assembled(task, parts, *_computed(parts, engine, on_failed_maps), resize)
 
@@ -177,17 +175,17 @@ class _Task:
         if detector is None:
             learnt = SHARES.detector_train * len(self.pixels) // 100
             return list(default_candidates(learnt, effort, self.second is not None, _columns(self.net, self.images)))
-        found = [_named(d) for d in (detector if isinstance(detector, list | tuple) and detector else (detector,))]
+        found = [named_detector(d) for d in (detector if isinstance(detector, list | tuple) and detector else (detector,))]
         if len({name_of(d) for d in found}) < len(found):
             raise UsageError(f"each detector needs a name of its own; found {', '.join(map(name_of, found))}")
         if self.second is None and any(SECOND in d.needs for d in found):
             raise UsageError("a detector asks a second network, and none was given: fit_guard(..., second=net)")
-        return [_probed(d, self.pixels, self.seen.classes) for d in found]
+        return [probed(d, self.pixels, self.seen.classes) for d in found]
 
     def data(self, run: Run, roles: Roles, groups: Any) -> Handle:
         """The images with their roles."""
         classes = None if int(self.labels.max()) + 1 == self.seen.classes else self.seen.classes
-        return run.dataset(Arrays(self.pixels, self.labels, roles, classes, groups=_groups(groups, len(self.pixels))))
+        return run.dataset(Arrays(self.pixels, self.labels, roles, classes, groups=groups_of(groups, len(self.pixels))))
 
     def roles(self, wanted: list[Any], level: float) -> Roles:
         """How many images learn, calibrate, and say how good it is."""
@@ -197,36 +195,14 @@ class _Task:
         self, run: Run, data: Handle, roles: Roles, wanted: list[Any], attacks: Any, level: float, effort: Effort, correct: bool
     ) -> Parts:
         """What there is to build a guard from."""
-        f = run.given(self.net, digest(fingerprint(self.net), _answers(self.net, self.images)), "yours")
+        f = run.given(self.net, identity(self.net, self.images), "yours")
         natural = {role: run.do(classify, data[role], f) for role in ROLES if getattr(roles, role)}
-        image_sets = ImageSets(run, f, natural, second=_second(run, self.second, self.seen.classes, self.images))
+        image_sets = ImageSets(run, f, natural, second=second_network(run, self.second, self.seen.classes, self.images))
         unseen = [] if attacks is not None or effort == "quick" else list(unseen_attacks(self.shape, self.seen.classes))
         learnt = list(default_attacks(self.shape) if attacks is None else attacks)
         parts = Parts(image_sets, wanted, learnt, level, self.shape[0], roles, unseen, correct)
         parts.check_features(self.net, self.layers)
         return parts
-
-
-def _groups(groups: Any, count: int) -> NDArray[np.int64] | None:
-    """(N,) whole numbers for whatever names groups."""
-    if groups is None:
-        return None
-    given = groups.cpu().numpy() if isinstance(groups, torch.Tensor) else np.asarray(groups)
-    if given.shape != (count,):
-        raise UsageError(f"groups must say of each of {count} images to which it belongs; found shape {given.shape}")
-    return np.asarray(np.unique(given, return_inverse=True)[1], np.int64)
-
-
-def _second(run: Run, second: nn.Module | None, classes: int, images: Pixels) -> Handle | None:
-    """The second network, when it answers to the same classes."""
-    if second is None:
-        return None
-    net = private(second)
-    with theirs("the second network fails", second), plainly(grad=False):
-        z = net(images[torch.arange(min(2, len(images)))].to(device_of(second)))
-    if z.shape != (min(2, len(images)), classes):
-        raise UsageError(f"the second network must give (N, {classes}) logits, as the classifier does; found {tuple(z.shape)}")
-    return run.given(net, digest(fingerprint(net), _answers(net, images)), "second")
 
 
 @torch.no_grad()
@@ -249,39 +225,6 @@ def _computed(parts: Parts, engine: _Engine, on_failed_maps: str) -> tuple[Handl
     chosen, calibrated, scored = parts.built()
     engine.compute([calibrated, scored])
     return chosen, calibrated, scored
-
-
-@torch.no_grad()
-def _answers(net: nn.Module, images: Pixels) -> str:
-    """Sha256 of the logits on some of the images and on noise: what distinguishes networks whose difference is no weight (a number in
-    an attribute, code, a frozen script). To the last bit: where a machine rounds otherwise, the work is done again, never taken
-    from another network's.
-    """
-    where = device_of(net)
-    noise = uniform(torch.arange(4, device=where), images.source.shape[1:])
-    some = images[torch.arange(0, len(images), -(-len(images) // 64))].to(where)
-    logits = [net(x).to("cpu", torch.float32).contiguous() for x in (noise, some)]
-    return hashlib.sha256(b"".join(z.numpy().tobytes() for z in logits)).hexdigest()
-
-
-@contextlib.contextmanager
-def _alike(classifier: nn.Module) -> Iterator[None]:
-    """The same modes of torch whatever is on around, and what the network raises is its error."""
-    with _float32(), plainly(grad=True), theirs("the classifier fails", classifier):
-        yield
-
-
-@contextlib.contextmanager
-def _float32() -> Iterator[None]:
-    """New weights are float32 inside. All threads share this setting of torch, so it is touched only where it is another."""
-    before = torch.get_default_dtype()
-    try:
-        if before != torch.float32:
-            torch.set_default_dtype(torch.float32)
-        yield
-    finally:
-        if before != torch.float32:
-            torch.set_default_dtype(before)
 
 
 class _Engine:
@@ -307,18 +250,6 @@ class _Engine:
         self.bar.expect(seconds, self.workers)
         with no_main() if self.workers > 1 else contextlib.nullcontext():
             self.parts.run.compute(wanted, self.bar.on_step, workers=self.workers, seconds=seconds)
-
-
-def _seconds(net: nn.Module, images: Pixels) -> float:
-    """Of one image through the classifier."""
-    x = images[torch.arange(min(8, len(images)))].to(device_of(net))
-    times = []
-    with plainly(grad=False):
-        for _ in range(3):  # the first one is slow
-            began = time.perf_counter()
-            net(x)
-            times.append(time.perf_counter() - began)
-    return min(times) / len(x)
 
 
 def _assembled(task: _Task, parts: Parts, chosen: Handle, calibrated: Handle, scored: Handle, resize: Resize | None) -> Guard:
@@ -348,7 +279,7 @@ def _check(classifier: nn.Module, second: Any, attacks: Any, saliency: Any, **wo
             raise UsageError(f"{name} must be an nn.Module; found {type(net).__name__}")
     if attacks is not None and (not isinstance(attacks, Sequence) or isinstance(attacks, str) or not attacks):
         raise UsageError(f"attacks must be a sequence of settings, like (DeepFool(),); found {attacks!r}")
-    _check_settings(attack=attacks or (), saliency=() if saliency is None else (saliency,))
+    check_settings(attack=attacks or (), saliency=() if saliency is None else (saliency,))
     one_of("on_failed_maps", words["maps"], ("drop", "stop", "mark"))
     one_of("way to resize", words["resize"] or "squash", ("squash", "crop"))
     one_of("promise", words["promise"], PROMISES)
@@ -359,24 +290,3 @@ def _check(classifier: nn.Module, second: Any, attacks: Any, saliency: Any, **wo
         raise UsageError(f"minutes must be more than 0; found {words['minutes']!r}")
     if words["workers"] is not None and words["workers"] < 1:
         raise UsageError(f"workers must be 1 or more; found {words['workers']}")
-
-
-def _named(detector: Any) -> Any:
-    """Settings, also by their name."""
-    if not isinstance(detector, str):
-        return as_detector(detector)
-    one_of("detector", detector, [n for n in DETECTORS if n != "fused"])
-    return DETECTORS[detector]()
-
-
-def _probed(detector: Any, pixels: NDArray[np.uint8], classes: int) -> Any:
-    """A user's own detector tried on noise, which distinguishes it from another one of the same code."""
-    shape = Shape(pixels.shape[1], pixels.shape[2], pixels.shape[3], classes)
-    return detector.probed(shape) if isinstance(detector, ExternalDetector) else detector
-
-
-def _check_settings(**given: Iterable[Any]) -> None:
-    for name, specs in given.items():
-        for spec in specs:
-            if not is_dataclass(spec) or isinstance(spec, type):
-                raise UsageError(f"{name} must be settings, made like DeepFool() or SPD(); found {spec!r}")

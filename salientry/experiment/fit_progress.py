@@ -28,14 +28,16 @@ class FitProgress(Progress):
     Args:
         progress: a function of (share done, seconds left); True: a bar on stderr; False: nothing; None: a bar on stderr when that is a
             terminal.
+        call: what it is the progress of.
     """
 
-    def __init__(self, progress: ProgressCallback | bool | None) -> None:
+    def __init__(self, progress: ProgressCallback | bool | None, call: str = "fit_guard") -> None:
         console = Console(file=sys.stderr)
+        self.call = call
         self.callback = progress if callable(progress) else None
         shown = console.is_terminal if progress is None else progress is True
         super().__init__(*columns(TextColumn("{task.fields[left]}")), console=console, transient=True, disable=not shown)
-        self.total_task = self.add_task("fit_guard", total=1.0, left="")
+        self.total_task = self.add_task(call, total=1.0, left="")
         self.began, self.side_by_side = time.monotonic(), 1
         self.behind, self.ahead = 0.0, dict[str, float]()  # expected seconds of one process
 
@@ -67,7 +69,7 @@ class FitProgress(Progress):
         share = self.behind / (self.behind + ahead) if self.behind + ahead else 1.0
         passed = time.monotonic() - self.began
         left = passed * (1 - share) / share if share > EARLY else ahead / self.side_by_side
-        self.update(self.total_task, description=f"fit_guard {name}", completed=share, left=f"about {_minutes(left)} left")
+        self.update(self.total_task, description=f"{self.call} {name}", completed=share, left=f"about {_minutes(left)} left")
         if self.callback:
             self.callback(share, left)
 

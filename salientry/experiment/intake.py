@@ -21,7 +21,7 @@ from ..types import Roles
 
 PIECE = 2**20  # values in memory at once of what comes as one tensor
 WANTED = "a tensor (N, C, H, W), a data set, a loader or another iterable of (images, labels) batches, or a folder of pictures"
-NO_LABELS = "labels are missing: give fit_guard(classifier, images, labels), or batches (images, labels)"
+NO_LABELS = "labels are missing: give them beside the images, or batches (images, labels)"
 
 
 class Pixels:

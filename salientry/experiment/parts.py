@@ -243,7 +243,7 @@ class Parts:
     def built(self) -> tuple[Handle, Handle, Handle]:
         """The detector, its calibration, and its scores of the images that say how good it is."""
         run, reader = self.run, Reader.of(self.wanted)
-        fits = [self._fitted(c) for c in self.wanted]
+        fits = [self.fitted(c) for c in self.wanted]
         chosen = fits[0]
         if len(fits) > 1:
             crossed = [self._crossed(c) for c in self.wanted]
@@ -288,7 +288,7 @@ class Parts:
             found["training"] = self.seen(detector, self.image_sets.natural["train"], "train")
         return found
 
-    def _fitted(self, detector: Any) -> Handle:
+    def fitted(self, detector: Any) -> Handle:
         """A detector, fitted on all images for it."""
         role, beside = "detector_train", self._beside(detector)
         if "copies" in detector.needs:

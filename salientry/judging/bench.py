@@ -1,0 +1,197 @@
+"""The images that detectors are judged on: naturals, attacked, harmlessly changed, controls; made once, whoever is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..attacks import FGSM, PGD, PGDL2, CarliniWagner, DeepFool, MarginDescent, Patch
+from ..calibration import smallest_sample
+from ..controls import MatchedNoise, Null, RoundTrip, Transplant
+from ..errors import UsageError
+from ..experiment.handles import Found, Handle
+from ..experiment.image_sets import EvidenceVariant
+from ..experiment.parts import TRIED_ENCODINGS, Parts, title_of
+from ..experiment.scoring import natural_set, score, scores_of, set_name
+from ..harmless import TRAINED
+from ..protocol import GUARD
+from ..rows import Rows
+from ..types import Roles
+from .table import ScoreTable
+
+SHARES = Roles(train=0, detector_train=30, validation=0, calibration=35, test=35)  # in hundredths
+MOST_TRIED = 1_000  # test images; more of them calibrate
+CONTROLS = {
+    "another image's perturbation": Transplant(),
+    "noise as large": MatchedNoise(),
+    "nothing": Null(),
+    "tanh round trip": RoundTrip(),
+}
+OTHER_CONTROLS = frozenset({"noise as large", "nothing", "tanh round trip"})  # the first one is a harmless change
+UNKNOWN, UNSEEN, SEEN = -1, 0, 1
+
+
+def judging_attacks(shape: tuple[int, ...], classes: int) -> dict[str, Any]:
+    """What detectors are judged by: one step and many, three budgets, two norms, the boundary and far beyond it, a patch.
+
+    Args:
+        shape: (C, H, W); grey images have budgets of .3, .2 and .1 in place of 8, 4 and 2/255.
+        classes: K; DeepFool, which differentiates the logits of many classes, is left out above 100.
+    """
+    grey, values = shape[0] == 1, shape[0] * shape[1] * shape[2]
+    sizes = {".3": 0.3, ".2": 0.2, ".1": 0.1} if grey else {f"{k}/255": k / 255 for k in (8, 4, 2)}
+    (most, eps), radius = next(iter(sizes.items())), (1.5 if grey else 0.5) * (values / 3072) ** 0.5
+    cw = CarliniWagner(search_steps=1, steps=60, lr=0.01, initial_const=1.0)
+    found: dict[str, Any] = {f"FGSM {most}": FGSM(eps)}
+    found |= {f"PGD {name}": PGD(eps, steps=20) for name, eps in sizes.items()}
+    found |= {
+        f"PGD {most}, targeted": PGD(eps, steps=20, target="random"),
+        f"PGD L2 {radius:.3g}": PGDL2(radius, steps=20),
+        "C&W": cw,
+        "C&W, confidence 3": replace(cw, confidence=3.0),
+        "C&W, confidence 10": replace(cw, confidence=10.0),
+        "margin descent, confidence 0 to 8": MarginDescent(highest=8.0),
+        "patch": Patch(),
+    }
+    return found if classes > 100 else found | {"DeepFool": DeepFool()}
+
+
+def judging_shares(count: int, level: float, classes: bool = False) -> Roles:
+    """How many images train what must be trained, calibrate, and are attacked.
+
+    Args:
+        count: of all images.
+        level: the false-positive rate that is promised.
+        classes: whether some are for detectors that learn what naturals of each class look like; in ``fit`` these stand for the images
+            that the classifier was trained on, which are not asked for here.
+
+    Raises:
+        UsageError: when too few would calibrate.
+    """
+    learn, test = (share * count // 100 for share in (SHARES.detector_train, SHARES.test))
+    known = learn if classes else 0
+    test = min(test - known // 2, MOST_TRIED)
+    calibration, need = count - known - learn - test, smallest_sample(level)
+    if calibration < need:
+        raise UsageError(
+            f"{count} images leave {calibration} to calibrate with; a false-positive rate of {level:g} needs {need}, so at least "
+            f"{-(-100 * need // (SHARES.calibration - (SHARES.detector_train // 2 if classes else 0)))} images"
+        )
+    return Roles(known, learn, 0, calibration, test)
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A detector that is judged.
+
+    Attributes:
+        name: in the verdict.
+        settings: of it.
+        fitted: the fitted detector.
+        saliency: who draws the maps that it reads; None: it reads none.
+        trained: whether it was trained here, so that it is known what it has seen.
+    """
+
+    name: str
+    settings: Any
+    fitted: Handle
+    saliency: Handle | None
+    trained: bool
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All image sets, as handles.
+
+    Attributes:
+        parts: naturals by role, the attacks that detectors are trained on, harmless changes.
+        tried: the attacks that they are judged by, by name.
+    """
+
+    parts: Parts
+    tried: dict[str, Any]
+
+    def attacked(self) -> dict[tuple[str, str], Handle]:
+        """Attacked test images by attack and encoding."""
+        found = {}
+        for name, attack in self.tried.items():
+            found[name, ""] = self.parts.image_sets.attacked(attack, "test", GUARD)
+            for encoding in TRIED_ENCODINGS if self.parts.pictures else ():
+                found[name, encoding.title] = self.parts.image_sets.attacked(attack, "test", GUARD.encoded(encoding))
+        return found
+
+    def changed(self) -> dict[tuple[str, str], Handle]:
+        """Test images that should not be flagged, by set and name."""
+        sets, base = self.parts.image_sets, next(iter(self.tried.values()))
+        found = {("harmless", c.title): sets.harmless(c, "test", GUARD) for c in self.parts.tried_changes.values()}
+        for name, control in CONTROLS.items():
+            found["control" if name in OTHER_CONTROLS else "harmless", name] = sets.control(control, base, GUARD)
+        return found
+
+    def images(self) -> list[Handle]:
+        """All that detectors score."""
+        natural = self.parts.image_sets.natural
+        return [natural["calibration"], natural["test"], *self.attacked().values(), *self.changed().values()]
+
+    def scored(self, c: Contestant) -> Handle:
+        """The scores of all image sets by one detector."""
+        roles = ("calibration", *["test"] * (len(self.images()) - 1))
+        sets = self.parts.image_sets
+        variant = EvidenceVariant(c.saliency)
+        seen = [sets.with_evidence(c.settings, h, role, variant) for h, role in zip(self.images(), roles, strict=True)]
+        return self.parts.run.do(score, c.fitted, seen, **sets.classifier_argument(c.settings))
+
+    def table(self, c: Contestant, found: Found) -> ScoreTable:
+        """Its scores as a table."""
+        run, natural = self.parts.run, self.parts.image_sets.natural
+        known = SEEN if c.trained else UNKNOWN
+        label = run.get(natural["test"]).column("label")
+        pieces = [
+            _rows(c, run.get(natural[r]), run.get(natural[r]).column("label"), found, set="natural", split=r, name=natural_set(r))
+            for r in ("calibration", "test")
+        ]
+        learnt = {type(a) for a in self.parts.attacks}
+        for (attack, encoding), h in self.attacked().items():
+            seen = known if known == UNKNOWN or (type(self.tried[attack]) in learnt and not encoding) else UNSEEN
+            pieces.append(_rows(c, run.get(h), label, found, set="attacked", attack=attack, encoding=encoding, seen=seen))
+        trained = {self.parts.tried_changes[n].title for n in TRAINED if n in self.parts.tried_changes}
+        for (kind, name), h in self.changed().items():
+            seen = known if known == UNKNOWN or ("copies" in c.settings.needs and name in trained) else UNSEEN
+            pieces.append(_rows(c, run.get(h), label, found, set=kind, attack=name, seen=seen))
+        return pieces[0].joined(*pieces[1:])
+
+
+def _rows(c: Contestant, rows: Rows, label: NDArray[Any], found: Found, *, name: str = "", **words: Any) -> ScoreTable:
+    """One image set."""
+    columns: dict[str, Any] = {n: np.full(len(rows), v) for n, v in ({"detector": c.name, "attack": "", "split": "test"} | words).items()}
+    columns |= {"image": np.asarray(rows.ids), "label": label, "predicted": rows.column("predicted")}
+    columns["score"] = scores_of(found, name or set_name(rows.facts))
+    if words["set"] == "attacked":
+        columns["in_budget"] = rows.column("in_budget")
+    return ScoreTable.of(columns, c.name)
+
+
+def fitted_here(parts: Parts, detector: Any) -> Handle:
+    """A detector that learns, trained on the bench's images and attacks; one that does not, as it is."""
+    return parts.fitted(detector)
+
+
+def called(attacks: dict[str, Any] | Sequence[Any]) -> dict[str, Any]:
+    """Attacks by name.
+
+    Raises:
+        UsageError: when two have one name.
+    """
+    if isinstance(attacks, dict):
+        return dict(attacks)
+    found = {title_of(a): a for a in attacks}
+    if len(found) < len(attacks):
+        raise UsageError("two attacks have one name; give them names: attacks={'weak': PGD(2 / 255), 'strong': PGD(8 / 255)}")
+    return found
+
+
+__all__ = ["Bench", "Contestant", "called", "fitted_here", "judging_attacks", "judging_shares"]

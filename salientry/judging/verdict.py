@@ -1,0 +1,211 @@
+"""From a table of scores to the numbers of a verdict: nothing here knows where the scores come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..calibration import CONFIDENCE, pac_threshold, smallest_sample
+from ..errors import UsageError
+from ..inference import LEVEL, bounded_mean, exact_share
+from ..metrics import Resamples, auroc_interval, worst_case
+from ..store import JSON
+from .table import ScoreTable
+
+LEVELS = (0.05, 0.01)
+FEWEST = 20  # images that an attack fools, from which its detection rate counts in means and extremes
+FEWEST_OF_CLASS = 20  # test naturals of a class, from which its false-positive rate is shown
+HALVED = "no naturals were marked for calibration: thresholds are set on every second test natural, and all rates are of the others"
+OF_SCORES = (
+    "from scores alone it cannot be excluded that the threshold, the detector or a choice saw test images, nor that attacked images were "
+    "stored in another way than naturals; `salientry audit` looks for what can be seen in the files"
+)
+
+
+def verdicts(table: ScoreTable, levels: Sequence[float] = LEVELS) -> dict[str, JSON]:
+    """The verdict on each detector in the table, by name; several seeds of one are judged apart.
+
+    Args:
+        table: of scores, see :mod:`salientry.judging.table`.
+        levels: false-positive rates that thresholds are calibrated for.
+
+    Returns:
+        JSON: every share as count, of, share, and its exact 95 % interval over images, given this detector and classifier.
+
+    Raises:
+        UsageError: where there are no naturals, none to calibrate on, nothing attacked, or two naturals of one name.
+    """
+    found = {}
+    for name in table.names("detector"):
+        mine = table.where(detector=name)
+        seeds = mine.names("seed")
+        for seed in seeds:
+            found[name if len(seeds) == 1 else f"{name}, seed {seed}"] = verdict(mine.where(seed=seed), levels)
+    return found
+
+
+def verdict(table: ScoreTable, levels: Sequence[float] = LEVELS) -> JSON:
+    """The verdict on one detector; see :func:`verdicts`."""
+    notes: list[str] = []
+    natural = table.where(set="natural")
+    calibration, test = natural.where(split="calibration"), _by_image(natural.where(split="test"))
+    if not len(calibration):
+        halves = np.arange(len(test)) % 2 == 0
+        calibration, test = test.rows(halves), test.rows(~halves)
+        notes.append(HALVED)
+    attacked, harmless, control = (_known(table.where(set=s, split="test"), test, notes) for s in ("attacked", "harmless", "control"))
+    if not len(test) or not len(attacked):
+        raise UsageError(f"a verdict needs naturals and attacked images of the split test; found {len(test)} and {len(attacked)}")
+    thresholds = {}
+    for level in levels:
+        if len(calibration) < smallest_sample(level):
+            need = smallest_sample(level)
+            notes.append(f"{len(calibration)} calibration naturals are too few to promise {level:g}, which takes {need}: left out")
+        else:
+            thresholds[f"{level:g}"] = pac_threshold(calibration["score"], level)
+    if not thresholds:
+        raise UsageError(f"{len(calibration)} calibration naturals are too few for {' and '.join(map('{:g}'.format, levels))}")
+    first = next(iter(thresholds.values()))
+    attacks = [_attack(attacked, *key, test, thresholds) for key in _cells(attacked)]
+    return {
+        "calibration": len(calibration),
+        "confidence": CONFIDENCE,
+        "interval": f"{LEVEL:.0%}, over images, given this detector and this classifier",
+        "thresholds": thresholds,
+        "accuracy": share(test["predicted"] == test["label"]),
+        "natural": {level: _false_alarms(test, t) for level, t in thresholds.items()},
+        "attacks": attacks,
+        "summary": {level: _summary(attacks, level) for level in thresholds},
+        "worst_case": {level: _every_attack(attacked, test, t) for level, t in thresholds.items()},
+        "harmless": [_change(harmless.where(attack=n), test, first) for n in harmless.names("attack")],
+        "controls": [_change(control.where(attack=n), test, first) for n in control.names("attack")],
+        "notes": notes,
+    }
+
+
+def share(flags: NDArray[Any]) -> JSON:
+    """How many of how many, the share, and its exact interval; None of no image."""
+    count, of = int(flags.sum()), len(flags)
+    low, high = exact_share(count, of) if of else (None, None)
+    return {"count": count, "of": of, "share": count / of if of else None, "low": low, "high": high}
+
+
+def _by_image(natural: ScoreTable) -> ScoreTable:
+    """Naturals in the order of their names."""
+    names, counts = np.unique(natural["image"], return_counts=True)
+    if (counts > 1).any():
+        raise UsageError(f"two naturals of the split test are called {names[counts > 1][0]!r}: image says which natural a row is of")
+    return natural.rows(np.argsort(natural["image"], kind="stable"))
+
+
+def _known(rows: ScoreTable, natural: ScoreTable, notes: list[str]) -> ScoreTable:
+    """The rows whose natural image is there."""
+    known = np.isin(rows["image"], natural["image"])
+    if len(rows) and not known.all() and HALVED not in notes:
+        notes.append(f"{int((~known).sum())} {rows['set'][0]} rows have no natural of the split test: left out")
+    return rows.rows(known)
+
+
+def _twins(rows: ScoreTable, natural: ScoreTable) -> ScoreTable:
+    """Of each row its natural."""
+    return natural.rows(np.searchsorted(natural["image"], rows["image"]))
+
+
+def counted(rows: ScoreTable, natural: ScoreTable) -> NDArray[np.bool_]:
+    """(N,) the attacked images that count: the classifier has the natural right, says something else of this image, and it is within
+    the attack's budget.
+    """
+    twins = _twins(rows, natural)
+    right = twins["predicted"] == twins["label"]
+    return np.asarray(right & (rows["predicted"] != twins["predicted"]) & rows["in_budget"])
+
+
+def _cells(attacked: ScoreTable) -> list[tuple[str, str]]:
+    pairs = zip(attacked["attack"].tolist(), attacked["encoding"].tolist(), strict=True)
+    return list(dict.fromkeys(pairs))
+
+
+def _false_alarms(test: ScoreTable, threshold: float) -> JSON:
+    flags, right = test["score"] > threshold, test["predicted"] == test["label"]
+    classes = {str(k): flags[test["label"] == k] for k in np.unique(test["label"]).tolist()}
+    return {
+        "all": share(flags),
+        "right": share(flags[right]),
+        "wrong": share(flags[~right]),
+        "classes": {k: share(f) for k, f in classes.items() if len(f) >= FEWEST_OF_CLASS},
+    }
+
+
+def _attack(attacked: ScoreTable, attack: str, encoding: str, test: ScoreTable, thresholds: dict[str, float]) -> JSON:
+    """One attack, its images saved in one way."""
+    rows = attacked.where(attack=attack, encoding=encoding)
+    twins, counts = _twins(rows, test), counted(rows, test)
+    right, there = twins["predicted"] == twins["label"], rows.rows(counts)
+    found = {level: share(there["score"] > t) for level, t in thresholds.items()}
+    area = None
+    if len(there):
+        seen = auroc_interval(Resamples(test["image"]), test["image"], there["image"], [(test["score"], there["score"])])
+        area = [seen.value, seen.lo, seen.hi]
+    return {
+        "attack": attack,
+        "encoding": encoding,
+        "seen": int(rows["seen"][0]),
+        "success": share(counts[right]),
+        "detected": found,
+        "auroc": area,
+    }
+
+
+def _summary(attacks: list[JSON], level: str) -> JSON:
+    """Means and extremes over the attacks that fool enough images: those saved without loss, saved in other ways, and unseen ones apart."""
+    there = [a for a in attacks if a["detected"][level]["of"] >= FEWEST]
+    plain = [a for a in there if not a["encoding"]]
+    kinds = {"attacks": plain, "unseen": [a for a in plain if a["seen"] == 0], "encoded": [a for a in there if a["encoding"]]}
+    found: JSON = {}
+    for name, some in kinds.items():
+        rates = [a["detected"][level]["share"] for a in some]
+        worst = min(some, key=lambda a: a["detected"][level]["share"], default=None)
+        found[name] = {"of": len(rates), "mean": float(np.mean(rates)) if rates else None, "worst": worst and _called(worst)}
+        found[name]["least"] = min(rates, default=None)
+    return found
+
+
+def _called(attack: JSON) -> str:
+    return f"{attack['attack']}, saved as {attack['encoding']}" if attack["encoding"] else str(attack["attack"])
+
+
+def _every_attack(attacked: ScoreTable, test: ScoreTable, threshold: float) -> JSON:
+    """Of the images that some attack fools the classifier with: those on which every such attack is detected. Only images that every
+    attack was made on are counted.
+    """
+    plain = attacked.where(encoding="")
+    sets = [plain.where(attack=n) for n in plain.names("attack")]
+    shared = sorted(set.intersection(*(set(s["image"].tolist()) for s in sets))) if sets else []
+    if not shared:
+        return share(np.zeros(0, bool))
+    rows = [s.rows(np.argsort(s["image"], kind="stable")) for s in sets]
+    rows = [s.rows(np.searchsorted(s["image"], shared)) for s in rows]
+    detected, tried = worst_case([s["score"] > threshold for s in rows], [counted(s, test) for s in rows])
+    return share(detected[tried])
+
+
+def _change(rows: ScoreTable, test: ScoreTable, threshold: float) -> JSON:
+    """A harmless change or a control: flags on the images whose answer stays, beside flags on the same images unchanged."""
+    twins = _twins(rows, test)
+    stays = rows["predicted"] == twins["predicted"]
+    flags, before = rows["score"][stays] > threshold, twins["score"][stays] > threshold
+    extra = flags.astype(np.float64) - before
+    low, high = bounded_mean(extra, -1.0, 1.0) if len(extra) else (None, None)
+    return {
+        "change": str(rows["attack"][0]),
+        "seen": int(rows["seen"][0]),
+        "flagged": share(flags),
+        "unchanged": share(before),
+        "extra": {"share": float(extra.mean()) if len(extra) else None, "low": low, "high": high},
+    }
+
+
+__all__ = ["FEWEST", "LEVELS", "OF_SCORES", "counted", "share", "verdict", "verdicts"]
