@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .guard import Guard as Guard
     from .guard import Verdict as Verdict
     from .harmless import HARMLESS as HARMLESS
+    from .judging import judge as judge
     from .saliency import SALIENCY as SALIENCY
 
 __version__ = "0.2.0"
@@ -34,6 +35,7 @@ _WHERE = {
     "attack_guard": "experiment.attack_guard",
     "fit_guard": "experiment.fit_guard",
     "refit_guard": "experiment.refit_guard",
+    "judge": "judging",
     "External": "classifiers",
     "Evidence": "evidence",
     "Run": "experiment.run",

@@ -14,6 +14,7 @@ from .. import __version__
 from ..errors import Error, UsageError
 from .fit_commands import fit, refit
 from .guard_attack import attack_guard
+from .judge_command import judge
 from .lines import error_text, guarded, needs_pandas, print_anything, print_line, say_error
 from .options import (
     Attacked,
@@ -212,7 +213,7 @@ def check(
     one image could not be checked, or the guard could not be loaded.
     """
     with guarded(debug, error_code=2):
-        from .checking import judge
+        from .checking import judge as checked
 
         broken: list[Error] = []
 
@@ -221,7 +222,7 @@ def check(
             say_error(error_text(e)[0])
 
         nets: dict[str, Any] = {"classifier": classifier, "weights": weights, "second": second, "second_weights": second_weights}
-        verdicts = judge(guard, images, **nets, detector=detector, overlay=overlay, device=device, refused=refused)
+        verdicts = checked(guard, images, **nets, detector=detector, overlay=overlay, device=device, refused=refused)
         for v in verdicts:
             print_line(json.dumps(v.json()) if as_json else v.line())
         raise typer.Exit(2 if broken else int(any(v.flagged for v in verdicts)))
@@ -230,6 +231,7 @@ def check(
 app.command()(fit)
 app.command()(refit)
 app.command()(attack_guard)
+app.command()(judge)
 
 
 @app.command()

@@ -182,16 +182,16 @@ def grouped(path: Path, images: Folder | Arrays) -> list[str]:
 
 
 class Lines:
-    """Says how far a fit is, now and then, where nobody watches a bar."""
+    """Says how far a long call is, now and then, where nobody watches a bar."""
 
-    def __init__(self) -> None:
-        self.last = time.monotonic()
+    def __init__(self, call: str = "fit") -> None:
+        self.call, self.last = call, time.monotonic()
 
     def __call__(self, share: float, left: float) -> None:
         """Hear of the share that is done and of the seconds left."""
         if time.monotonic() - self.last > QUIET:
             self.last = time.monotonic()
-            print_line(f"fit: {share:.0%} done, about {left:.0f} s left", err=True)
+            print_line(f"{self.call}: {share:.0%} done, about {left:.0f} s left", err=True)
 
 
 def _described(images: Folder | Arrays, data: Path) -> str:

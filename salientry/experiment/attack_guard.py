@@ -110,67 +110,93 @@ def attack_guard(
         verdict = guard(v)
         return verdict.predicted, verdict.flagged
 
-    return attack_defended(bare, target, x, y, seen, budgets=budgets, steps=steps, restarts=restarts, seed=seed, progress=progress)
+    sizes = sorted(float(b) for b in budgets)
+    how: dict[str, Any] = {"steps": steps, "restarts": restarts, "seed": seed}
+    alone, together = (perturbed(t, x, y, sizes, **how, progress=_half(progress, k)) for k, t in enumerate((bare, target)))
+    return outcome(x, y, sizes, alone, together, seen, steps)
 
 
-def attack_defended(
-    bare: Defended,
+def _half(progress: Callable[[int, int], None] | None, k: int) -> Callable[[int, int], None] | None:
+    """The callback for the progress of the first or the second half."""
+    return None if progress is None else lambda done, total: progress(done + k * total, 2 * total)
+
+
+def perturbed(
     target: Defended,
     x: Tensor,
     y: Tensor,
-    seen: Callable[[Tensor], tuple[Tensor, Tensor]],
+    sizes: Sequence[float],
     *,
-    budgets: Sequence[float] = BUDGETS,
     steps: int = 100,
     restarts: int = 1,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> GuardAttacked:
-    """Attack a classifier alone, and with what stands in front of it; see :func:`attack_guard`.
+) -> list[Tensor]:
+    """What :class:`~salientry.adaptive.Joint` finds within each budget, and then what :class:`~salientry.adaptive.Minimal` finds.
 
     Args:
-        bare: the classifier alone.
-        target: with the detector.
-        x: (N, C, H, W) 8-bit images that the classifier has right and the detector does not flag.
+        target: what is attacked.
+        x: (N, C, H, W) 8-bit images.
         y: (N,) their classes.
-        seen: 8-bit images to (answers (N,), flags (N,)): what counts.
-        budgets: Linf, in [0, 1] units.
+        sizes: Linf budgets, in [0, 1] units.
         steps: of each attack.
-        restarts: of :class:`~salientry.adaptive.Joint`.
+        restarts: of ``Joint``.
         seed: of what is drawn.
         progress: is told (done, total) attacks of batches.
     """
     seeds = torch.arange(len(x)) + 2**32 * seed
-    sizes = sorted(float(b) for b in budgets)
     attacks: list[Any] = [Joint(eps=eps, steps=steps, restarts=restarts) for eps in sizes] + [Minimal(steps=steps)]
     pieces = list(zip(*(torch.split(v, TOGETHER) for v in (x, y, seeds)), strict=True))
-    plans = [(attack, t) for attack in attacks for t in (bare, target)]
     found: list[Tensor] = []
-    for i, (attack, t) in enumerate(plans):
+    for i, attack in enumerate(attacks):
         some = []
         for j, (xs, ys, ss) in enumerate(pieces):
             if progress is not None:
-                progress(i * len(pieces) + j, len(plans) * len(pieces))
-            some.append(attack(t, xs, ys, seeds=ss))
+                progress(i * len(pieces) + j, len(attacks) * len(pieces))
+            some.append(attack(target, xs, ys, seeds=ss))
         found.append(torch.cat(some))
-    verdicts = [seen(v) for v in found]
-    fools = [predicted.cpu() != y.cpu() for predicted, _ in verdicts]
-    past = [f & ~flagged.cpu() for f, (_, flagged) in zip(fools, verdicts, strict=True)]
-    return GuardAttacked(len(x), within_budgets(sizes, fools, past), _distances(x, found[-2:], fools[-2], past[-1]), steps)
+    return found
 
 
-def within_budgets(sizes: Sequence[float], fools: Sequence[Tensor], past: Sequence[Tensor]) -> list[JSON]:
+def outcome(
+    x: Tensor,
+    y: Tensor,
+    sizes: Sequence[float],
+    alone: Sequence[Tensor],
+    together: Sequence[Tensor],
+    seen: Callable[[Tensor], tuple[Tensor, Tensor]],
+    steps: int,
+) -> GuardAttacked:
+    """What counts of two :func:`perturbed`: of the classifier alone, and of both.
+
+    Args:
+        x: naturals.
+        y: (N,) their classes.
+        sizes: ascending.
+        alone: of each budget, and the nearest.
+        together: likewise.
+        seen: 8-bit images to (answers (N,), flags (N,)).
+        steps: of each attack.
+    """
+    verdicts = [[seen(v) for v in some] for some in (alone, together)]
+    fools = [[predicted.cpu() != y.cpu() for predicted, _ in some] for some in verdicts]
+    past = [[f & ~flagged.cpu() for f, (_, flagged) in zip(fs, some, strict=True)] for fs, some in zip(fools, verdicts, strict=True)]
+    rows = within_budgets(sizes, list(zip(*fools, strict=True)), list(zip(*past, strict=True)))
+    return GuardAttacked(len(x), rows, _distances(x, [alone[-1], together[-1]], fools[0][-1], past[1][-1]), steps)
+
+
+def within_budgets(sizes: Sequence[float], fools: Sequence[Sequence[Tensor]], past: Sequence[Sequence[Tensor]]) -> list[JSON]:
     """Counts by budget: what passes within one passes within larger ones.
 
     Args:
         sizes: ascending.
-        fools: (N,) of the attack on the classifier alone and of that on both, size after size.
-        past: (N,) likewise.
+        fools: for each size the masks (N,) of the attacks.
+        past: likewise.
     """
-    rows, fooled, passed = [], torch.zeros_like(fools[0]), torch.zeros_like(fools[0])
-    for i, eps in enumerate(sizes):
-        passed = passed | past[2 * i] | past[2 * i + 1]
-        fooled = fooled | fools[2 * i] | fools[2 * i + 1]
+    rows: list[JSON] = []
+    fooled = passed = torch.zeros_like(fools[0][0])
+    for eps, fs, ps in zip(sizes, fools, past, strict=False):
+        fooled, passed = (torch.stack([old, *new]).any(0) for old, new in ((fooled, fs), (passed, ps)))
         rows.append({"eps": eps, "fooled": int(fooled.sum()), "passed": int(passed.sum())})
     return rows
 
@@ -206,4 +232,4 @@ def _distances(x: Tensor, found: list[Tensor], fools: Tensor, past: Tensor) -> J
     return {"of": int(both.sum()), "bare": bare, "guarded": guarded, "ratio": guarded / bare if bare else None}
 
 
-__all__ = ["GuardAttacked", "attack_defended", "attack_guard", "within_budgets"]
+__all__ = ["GuardAttacked", "attack_guard", "outcome", "perturbed", "within_budgets"]

@@ -51,6 +51,14 @@ class FitProgress(Progress):
         self.ahead, self.side_by_side = dict(seconds), workers
         self._show("")
 
+    def part(self, name: str) -> Callable[[int, int], None]:
+        """The callback for the progress of something that is no step and whose time nobody expected."""
+
+        def report(done: int, of: int) -> None:
+            self.update(self.total_task, description=f"{self.call} {name}", completed=done / max(of, 1), left="")
+
+        return report
+
     def on_step(self, handle: Handle, index: int, total: int) -> Callable[[int, int], None]:
         """Called before each step; returns the callback for its progress."""
         key, expected = handle.fingerprint, self.ahead.get(handle.fingerprint, 0.0)

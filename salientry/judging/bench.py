@@ -23,7 +23,7 @@ from ..rows import Rows
 from ..types import Roles
 from .table import ScoreTable
 
-SHARES = Roles(train=0, detector_train=30, validation=0, calibration=35, test=35)  # in hundredths
+SHARES = Roles(train=20, detector_train=25, validation=0, calibration=30, test=25)  # in hundredths, whoever is judged
 MOST_TRIED = 1_000  # test images; more of them calibrate
 CONTROLS = {
     "another image's perturbation": Transplant(),
@@ -31,7 +31,7 @@ CONTROLS = {
     "nothing": Null(),
     "tanh round trip": RoundTrip(),
 }
-OTHER_CONTROLS = frozenset({"noise as large", "nothing", "tanh round trip"})  # the first one is a harmless change
+OF_ATTACK = ("another image's perturbation", "noise as large")  # of the first attack
 UNKNOWN, UNSEEN, SEEN = -1, 0, 1
 
 
@@ -60,26 +60,21 @@ def judging_attacks(shape: tuple[int, ...], classes: int) -> dict[str, Any]:
     return found if classes > 100 else found | {"DeepFool": DeepFool()}
 
 
-def judging_shares(count: int, level: float, classes: bool = False) -> Roles:
-    """How many images train what must be trained, calibrate, and are attacked.
+def judging_shares(count: int, level: float) -> Roles:
+    """How many images show what naturals of each class look like, train what is trained on attacks, calibrate, and are attacked.
 
-    Args:
-        count: of all images.
-        level: the false-positive rate that is promised.
-        classes: whether some are for detectors that learn what naturals of each class look like; in ``fit`` these stand for the images
-            that the classifier was trained on, which are not asked for here.
+    It does not depend on who is judged: all are judged on the same images.
 
     Raises:
         UsageError: when too few would calibrate.
     """
-    learn, test = (share * count // 100 for share in (SHARES.detector_train, SHARES.test))
-    known = learn if classes else 0
-    test = min(test - known // 2, MOST_TRIED)
+    known, learn, test = (share * count // 100 for share in (SHARES.train, SHARES.detector_train, SHARES.test))
+    test = min(test, MOST_TRIED)
     calibration, need = count - known - learn - test, smallest_sample(level)
     if calibration < need:
         raise UsageError(
             f"{count} images leave {calibration} to calibrate with; a false-positive rate of {level:g} needs {need}, so at least "
-            f"{-(-100 * need // (SHARES.calibration - (SHARES.detector_train // 2 if classes else 0)))} images"
+            f"{-(-100 * need // SHARES.calibration)} images"
         )
     return Roles(known, learn, 0, calibration, test)
 
@@ -126,10 +121,10 @@ class Bench:
 
     def changed(self) -> dict[tuple[str, str], Handle]:
         """Test images that should not be flagged, by set and name."""
-        sets, base = self.parts.image_sets, next(iter(self.tried.values()))
+        sets, (first, base) = self.parts.image_sets, next(iter(self.tried.items()))
         found = {("harmless", c.title): sets.harmless(c, "test", GUARD) for c in self.parts.tried_changes.values()}
         for name, control in CONTROLS.items():
-            found["control" if name in OTHER_CONTROLS else "harmless", name] = sets.control(control, base, GUARD)
+            found["control", f"{name} ({first})" if name in OF_ATTACK else name] = sets.control(control, base, GUARD)
         return found
 
     def images(self) -> list[Handle]:

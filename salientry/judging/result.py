@@ -281,7 +281,7 @@ def _knowing(name: str, a: JSON) -> Section:
     ]
     m, w = a["attacked"]["median_l2"], a["weak"]
     says = (
-        f"{n} images that the classifier has right and the detector does not flag, attacked through the {a['how']} of classifier and "
+        f"{n} images that the classifier has right, attacked through the {a['how']} of classifier and "
         f"detector together, {a['attacked']['steps']} steps. On a detector that is known to be weak the same attacks get past on "
         f"{w['budgets'][-1]['passed']} of {w['images']}. What they find is a lower bound: another attack may get more past."
     )

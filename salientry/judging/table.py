@@ -54,7 +54,7 @@ class ScoreTable:
         """Of arrays by name.
 
         Args:
-            given: the columns, see the module.
+            given: the columns, see the module; a single value stands for as many.
             origin: what errors call it.
 
         Raises:
@@ -115,6 +115,8 @@ def _all() -> dict[str, Any]:
 def _column(name: str, given: Any, count: int, origin: str) -> NDArray[Any]:
     """One column, of its kind."""
     values = np.asarray(given)
+    if not values.ndim:  # one value for all rows
+        values = np.full(count, values)
     if values.shape != (count,):
         raise UsageError(f"{origin}: column {name!r} has shape {values.shape}; ({count},), as the scores, was expected")
     kind = KINDS.get(name)

@@ -97,7 +97,7 @@ def _by_image(natural: ScoreTable) -> ScoreTable:
     """Naturals in the order of their names."""
     names, counts = np.unique(natural["image"], return_counts=True)
     if (counts > 1).any():
-        raise UsageError(f"two naturals of the split test are called {names[counts > 1][0]!r}: image says which natural a row is of")
+        raise UsageError(f"two naturals of the split test are called {str(names[counts > 1][0])!r}: image says which natural a row is of")
     return natural.rows(np.argsort(natural["image"], kind="stable"))
 
 

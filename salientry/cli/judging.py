@@ -1,0 +1,141 @@
+"""A verdict on detectors, from the words of a command to a report."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..classifiers import load_classifier, named
+from ..detectors import DETECTORS
+from ..errors import UsageError, theirs
+from ..experiment.intake import taken
+from ..experiment.run import Run, usable
+from ..judging import Judgement, judge, judge_scores
+from ..judging.recorded import MOST, recorded
+from .checking import guard_of
+from .fitting import Lines, read
+
+SCORES = (".parquet", ".csv", ".npz")
+
+
+def execute(
+    detectors: Sequence[str],
+    data: Path | None,
+    on: str | None,
+    out: Path,
+    nets: dict[str, Any],
+    *,
+    images: int | None,
+    device: str,
+    store: Path | None,
+    seed: int,
+    workers: int,
+    say: Callable[[str], Any],
+    **how: Any,
+) -> Judgement:
+    """Judge, write the report into ``out``, and say what came of it.
+
+    Args:
+        detectors: module:name, names, folders of guards; or one file of scores.
+        data: a folder of pictures or an .npz.
+        on: a data set at hand, in place of a classifier and images.
+        out: folder of the report.
+        nets: ``classifier``, ``weights``, ``second``, ``second_weights`` as they were given.
+        images: how many are used; None: all.
+        device: where to compute.
+        store: folder of results; None: the usual one.
+        seed: of all draws.
+        workers: processes; 0: one a core.
+        say: prints a line.
+        **how: further arguments of :func:`~salientry.judging.judge`.
+
+    Raises:
+        Error: see :mod:`salientry.errors`.
+    """
+    if len(detectors) == 1 and Path(detectors[0]).suffix in SCORES:
+        found = judge_scores(detectors[0])
+    else:
+        found = _judged(detectors, data, on, nets, images, usable(device), store, seed, workers, **how)
+    for line in str(found).splitlines():
+        say(line)
+    found.save(out)
+    say(f"written: {out / 'index.html'}, {out / 'verdict.md'}, {out / 'verdict.json'}, {out / 'scores.npz'}")
+    return found
+
+
+def _judged(
+    detectors: Sequence[str],
+    data: Path | None,
+    on: str | None,
+    nets: dict[str, Any],
+    images: int | None,
+    device: str,
+    store: Path | None,
+    seed: int,
+    workers: int,
+    **how: Any,
+) -> Judgement:
+    if (on is None) == (data is None) or (on is None) != (nets["classifier"] is not None):
+        raise UsageError("what detectors are judged on: --classifier and --data, or --on NAME; found neither or both")
+    if images is not None and images < 1:
+        raise UsageError(f"--images must be 1 or more; found {images}")
+    run = Run(store, seed=seed, device=device)
+    say: Any = True if sys.stderr.isatty() else Lines("judge")
+    if on is not None:
+        known = recorded(on, run, most=images or MOST)
+        net, x, y = known.classifier, known.images, known.labels
+    else:
+        assert data is not None
+        net = load_classifier(nets["classifier"], nets["weights"]).to(device)
+        with tempfile.TemporaryDirectory() as scratch:
+            pixels, labels = taken(read(data), None, Path(scratch))
+            x, y = torch.from_numpy(pixels[:images].copy()), torch.as_tensor(labels)[:images]
+    second = None if nets["second"] is None else load_classifier(nets["second"], nets["second_weights"]).to(device)
+    judged = {_name(d): _detector(d, net, device) for d in detectors}
+    if len(judged) < len(detectors):
+        raise UsageError(f"each detector once; found {', '.join(detectors)}")
+    given: dict[str, Any] = {"classifier": net, "images": x, "labels": y, "second": second, "seed": seed, "workers": workers or None}
+    return judge(judged, store=run.store.root, progress=say, **given, **how)
+
+
+def _name(word: str) -> str:
+    """What a detector is called in the verdict."""
+    return word.partition(":")[2] or Path(word).name
+
+
+def _detector(word: str, net: Any, device: str) -> Any:
+    """What a word means: see the command."""
+    if Path(word, "guard.json").is_file():
+        return guard_of(Path(word), net, device, second=None, second_weights=None, detector=None)
+    if ":" not in word:
+        if word not in DETECTORS:
+            raise UsageError(
+                f"{word!r} is no detector: module:name, the folder of a guard, a file of scores, or one of {', '.join(DETECTORS)} expected"
+            )
+        return word
+    found = named(word, "detector")
+    makes = isinstance(found, type) or (
+        callable(found) and not isinstance(found, torch.nn.Module) and not hasattr(found, "score") and not _parameters(found)
+    )
+    if makes:
+        with theirs(f"{word} is called without arguments and should give a detector; it raised"):
+            return found()
+    return found
+
+
+def _parameters(function: Any) -> int:
+    """How many arguments it must be given."""
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    return sum(p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in found)
+
+
+__all__ = ["execute"]

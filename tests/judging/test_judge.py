@@ -1,0 +1,246 @@
+"""A verdict on anybody's detector: the scores are the detector's own, on images that are the same for all."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import salientry
+from salientry import fit_guard
+from salientry.adaptive import Defended
+from salientry.attacks import FGSM
+from salientry.detectors import SMD, ExternalDetector, Margin, SecondNet, SecondOpinion
+from salientry.errors import UsageError
+from salientry.judging import Judgement, judge, judge_scores
+from salientry.judging.adaptive import Attacker, gradient_check
+from tests.cli.conftest import Cli
+from tests.own_detectors import FeatureSqueezing, NearestMean, contrast, roughness
+
+from .tiny import ATTACKS, images, steps, wrong_way
+
+X, Y, NET = images()
+FLOATS = X.float() / 255
+
+
+def judged(detector: Any, **given: Any) -> Judgement:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few images calibrate: it says so, rightly
+        return judge(
+            detector, **({"classifier": NET, "images": X, "labels": Y, "attacks": ATTACKS, "baselines": False, "adaptive": 0} | given)
+        )
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Judgement, Path]:
+    """Four strangers' detectors and a baseline, and the store that their images lie in."""
+    store = tmp_path_factory.mktemp("judged")
+    theirs = {"contrast": contrast, "roughness": roughness, "squeezing": FeatureSqueezing(), "nearest": NearestMean()}
+    return judged(theirs, baselines={"margin": Margin()}, store=store, adaptive=12), store
+
+
+def test_the_public_name() -> None:
+    assert salientry.judge is judge
+
+
+def test_the_scores_are_the_detectors_own(both: tuple[Judgement, Path]) -> None:
+    """Of the naturals, found by their content, whose answers are the classifier's own."""
+    table = both[0].table.where(detector="contrast", set="natural")
+    known = {round(float(s), 5) for s in contrast(FLOATS)}
+    assert len(table) > 100 and all(round(float(s), 5) in known for s in table["score"])
+    assert both[0].verdicts["contrast"]["accuracy"]["share"] == pytest.approx(float((NET(FLOATS).argmax(1) == Y).float().mean()), abs=0.06)
+
+
+def test_all_detectors_meet_the_same_images(both: tuple[Judgement, Path]) -> None:
+    rest = [n for n in both[0].table.columns if n not in ("detector", "score", "seen")]
+    first, *others = [both[0].table.where(detector=n) for n in both[0].verdicts]
+    for other in others:
+        assert all(np.array_equal(first[n], other[n]) for n in rest)
+
+
+def test_what_a_detector_has_seen_is_known_where_it_was_trained_here(both: tuple[Judgement, Path]) -> None:
+    seen = {n: set(both[0].table.where(detector=n, set="attacked")["seen"].tolist()) for n in both[0].verdicts}
+    assert seen["contrast"] == seen["squeezing"] == {-1}
+    assert seen["margin"] == seen["nearest"] == {0, 1}
+    margin = both[0].table.where(detector="margin", set="attacked")
+    assert set(margin.where(seen=1)["attack"].tolist()) == {"L2"}, "trained on L2 of random sizes, and not on FGSM"
+    assert set(margin.where(seen=1)["encoding"].tolist()) == {""}
+
+
+def test_the_table_gives_the_verdict_again(both: tuple[Judgement, Path], tmp_path: Path) -> None:
+    folder = both[0].save(tmp_path / "out")
+    assert sorted(p.name for p in folder.iterdir()) == ["index.html", "scores.npz", "verdict.json", "verdict.md"]
+    again = judge_scores(folder / "scores.npz")
+    for name, v in both[0].verdicts.items():
+        assert again.verdicts[name] | {"notes": []} == {k: w for k, w in v.items() if k not in ("adaptive", "cost")} | {"notes": []}
+    assert (
+        json.loads((folder / "verdict.json").read_text())["detectors"]["contrast"]["thresholds"]
+        == both[0].verdicts["contrast"]["thresholds"]
+    )
+
+
+def test_another_detector_is_judged_on_the_images_that_are_there(both: tuple[Judgement, Path]) -> None:
+    made = {p: p.stat().st_mtime_ns for p in (both[1] / "attack_images").rglob("*.json")}
+    found = judged(lambda x: x.flatten(1).amax(1), store=both[1])
+    assert {p: p.stat().st_mtime_ns for p in (both[1] / "attack_images").rglob("*.json")} == made and made
+    ours = next(iter(found.verdicts))
+    assert np.array_equal(found.table["image"], both[0].table.where(detector="contrast")["image"]), ours
+
+
+def test_a_detector_that_sees_how_an_image_is_stored_finds_nothing() -> None:
+    """All images are 8-bit images, attacked ones too: to be off the grid of 255ths is no sign."""
+    (v,) = judged(lambda x: ((x * 255) - (x * 255).round()).abs().flatten(1).amax(1)).verdicts.values()
+    assert all(a["detected"]["0.05"]["count"] == 0 for a in v["attacks"])
+
+
+def test_the_page_says_everything_and_loads_nothing(both: tuple[Judgement, Path], tmp_path: Path) -> None:
+    page = (both[0].save(tmp_path / "out") / "index.html").read_text()
+    text = (tmp_path / "out" / "verdict.md").read_text()
+    for s in both[0].sections():
+        assert s.title in page and s.title in text
+        assert all(len(r) == len(s.heads) for r in s.rows), s.title
+    assert "<script" not in page and "http" not in page.replace("http-equiv", "")
+    assert "(margin)" in str(both[0]) and "(contrast)" not in str(both[0]), "baselines in brackets"
+
+
+# --- somebody who knows the detector ------------------------------------------------------------------------------
+
+
+def attacker(count: int = 12) -> Attacker:
+    return Attacker(NET, FLOATS[:100], FLOATS[100:], Y[100:], level=0.05, count=count, steps=20, part=lambda name: lambda done, of: None)
+
+
+def target(detector: Any, threshold: float) -> Defended:
+    fitted = (detector if isinstance(detector, ExternalDetector) else ExternalDetector(detector)).fit(None, torch.empty(0), seed=0)
+    return Defended(NET, detector=fitted.eval(), threshold=threshold)
+
+
+def test_a_gradient_is_used_where_it_says_where_the_score_rises() -> None:
+    assert gradient_check(target(contrast, 0.0), FLOATS)["useful"]
+    assert gradient_check(target(contrast, 0.0), FLOATS)["ratio"] == pytest.approx(1, abs=0.05)
+    against = gradient_check(target(wrong_way, 0.0), FLOATS)
+    assert against["sloped"] == 1 and against["uphill"] == 0 and not against["useful"]
+    for flat in (steps, roughness):
+        assert gradient_check(target(flat, 0.0), FLOATS) == {"of": 32, "sloped": 0.0, "uphill": None, "ratio": None, "useful": False}
+
+
+def test_without_a_gradient_nothing_is_concluded_and_a_surrogate_is_one() -> None:
+    someone = attacker()
+    threshold = float(contrast(FLOATS).quantile(0.95))
+    found = someone.against(target(steps, 100 * threshold), "steps")
+    assert not found["evaluated"] and "no slope" in found["why"] and found["attacked"] is None
+    helped = someone.against(target(ExternalDetector(steps, surrogate=contrast), 100 * threshold), "steps")
+    assert helped["evaluated"] and helped["how"] == "surrogate"
+    last = helped["attacked"]["budgets"][-1]
+    assert last["passed"] >= 0.9 * last["fooled"] > 0
+
+
+def test_what_cannot_be_passed_is_not_passed_and_the_attack_is_proven_all_the_same() -> None:
+    found = attacker().against(target(contrast, -1.0), "alarm")  # flags everything
+    assert found["evaluated"] and [b["passed"] for b in found["attacked"]["budgets"]] == [0, 0]
+    assert found["attacked"]["budgets"][-1]["fooled"] == found["weak"]["budgets"][-1]["fooled"] > 0
+    assert found["attacked"]["median_l2"]["ratio"] is None
+
+
+def test_an_attack_that_fails_on_the_weak_detector_proves_nothing() -> None:
+    someone = attacker()
+    someone.weak = target(contrast, -1.0)  # a detector that nothing gets past stands in for the weak one
+    found = someone.against(target(contrast, float(contrast(FLOATS).quantile(0.95))), "contrast")
+    assert not found["evaluated"] and "weak detector on only 0 of" in found["why"]
+
+
+# --- a guard, and what is refused ---------------------------------------------------------------------------------
+
+
+def test_a_guard_is_judged_by_its_own_scores(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        guard = fit_guard(NET, X, Y, detector=Margin(), attacks=(FGSM(30 / 255),), progress=False)
+    found = judged({"the guard": guard})
+    scores = {round(float(s), 4) for s in guard(FLOATS).score}
+    assert all(round(float(s), 4) in scores for s in found.table.where(set="natural")["score"])
+    other = images()[2]
+    with torch.no_grad():
+        other[1].weight.mul_(2)
+    with pytest.raises(UsageError, match="the guard is a guard of another classifier"):
+        judged({"the guard": guard}, classifier=other)
+
+
+@pytest.mark.parametrize(
+    ("detector", "given", "words"),
+    [
+        ({}, {}, "no detector was given"),
+        (3, {}, "a callable, images to scores"),
+        ("none", {}, "detector"),
+        (contrast, {"classifier": 3}, "classifier must be an nn.Module; found int"),
+        (contrast, {"levels": (0.0,)}, "strictly between 0 and 1"),
+        (contrast, {"images": X[:100], "labels": Y[:100]}, "needs 59, so at least 197 images"),
+        (contrast, {"labels": None}, "labels are missing"),
+        (contrast, {"attacks": [FGSM(0.1), FGSM(0.1)]}, "two attacks have one name"),
+        (contrast, {"attacks": {"mine": 3}}, "attack must be settings"),
+        ({"margin": contrast}, {"baselines": {"margin": Margin()}}, "called as a baseline is: margin"),
+        (SecondOpinion(), {}, r"asks a second network, and none was given: judge\(..., second=net\)"),
+        (SMD(), {}, "SMD reads maps of a saliency model"),
+        (SecondNet(), {}, "reads maps of a saliency model"),
+        (lambda x: x, {}, "one score an image"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_in_one_line(detector: Any, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        judged(detector, **given)
+    assert "\n" not in str(caught.value)
+
+
+def test_two_levels_and_what_too_few_images_cannot_promise() -> None:
+    (v,) = judged(contrast, levels=(0.05, 0.01)).verdicts.values()
+    assert [*v["thresholds"]] == ["0.05"]
+    assert any("too few to promise 0.01, which takes 299" in n for n in v["notes"])
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    np.savez(tmp_path / "images.npz", images=X.numpy(), labels=Y.numpy())
+    monkeypatch.setenv("SALIENTRY_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def net() -> torch.nn.Module:
+    return NET
+
+
+def called(*words: str) -> Cli:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        return Cli("judge", *words, "--classifier", "tests.judging.test_judge:net", "--data", "images.npz", "--workers", "1")
+
+
+def test_the_command_leaves_a_report(here: Path) -> None:
+    made, plain = "tests.judging.tiny:make", "tests.own_detectors:roughness"
+    result = called(made, plain, "tests.own_detectors:FeatureSqueezing", "--no-baselines", "--adaptive", "0", "--out", "out")
+    assert result.code == 0, result.err
+    found = json.loads((here / "out" / "verdict.json").read_text())
+    assert [*found["detectors"]] == ["make", "roughness", "FeatureSqueezing"]
+    assert result.lines[-1].startswith("written: out/index.html")
+    again = Cli("judge", "out/scores.npz", "--out", "again")
+    assert again.code == 0, again.err
+    twice = json.loads((here / "again" / "verdict.json").read_text())["detectors"]["roughness"]
+    assert twice["attacks"] == found["detectors"]["roughness"]["attacks"]
+
+
+def test_words_that_mean_nothing_are_refused(here: Path) -> None:
+    called("tests.own_detectors:none").refused(2, "cannot import detector")
+    called("nothing").refused(2, "'nothing' is no detector", "module:name")
+    called("tests.own_detectors:contrast", "tests.own_detectors:contrast").refused(2, "each detector once")
+    called("tests.own_detectors:contrast", "--on", "digits").refused(2, "found neither or both")
+    Cli("judge", "tests.own_detectors:contrast").refused(2, "--classifier and --data, or --on NAME")
+    Cli("judge", "tests.own_detectors:contrast", "--on", "pictures").refused(2, "digits, mnist, cifar10", "pictures")
+    Cli("judge", "scores.csv").refused(3, "there is no file scores.csv")

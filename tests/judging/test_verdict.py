@@ -1,0 +1,183 @@
+"""A verdict from a table: what counts, what does not, and that the numbers are the ones that others compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from salientry.calibration import pac_threshold
+from salientry.errors import DataDamaged, DataMissing, UsageError
+from salientry.judging import ScoreTable, judge_scores, read_scores, verdicts, write_scores
+
+CALIBRATION, TEST = 400, 200
+
+
+def made(draw: int = 0, strength: float = 2.0, **words: Any) -> ScoreTable:
+    """Naturals with normal scores; two attacks, of which the first fools with four images of five, the second with each; one change."""
+    rng = np.random.default_rng(draw)
+    label = rng.integers(0, 3, CALIBRATION + TEST)
+    answer = np.where(rng.random(len(label)) < 0.1, (label + 1) % 3, label)
+    names = np.array([f"i{k:04d}" for k in range(len(label))])
+    split = np.array(["calibration"] * CALIBRATION + ["test"] * TEST)
+    pieces = [
+        {
+            "image": names,
+            "set": "natural",
+            "attack": "",
+            "label": label,
+            "predicted": answer,
+            "split": split,
+            "score": rng.normal(size=len(label)),
+        }
+    ]
+    at = np.arange(CALIBRATION, CALIBRATION + TEST)
+    for attack, fools, kind in (("weak", 0.8, "attacked"), ("strong", 1.0, "attacked"), ("blur", 0.0, "harmless")):
+        fooled = rng.random(TEST) < fools
+        said = np.where(fooled, (answer[at] + 1) % 3, answer[at])
+        mean = {"weak": strength, "strong": strength / 2, "blur": 0.1}[attack]
+        pieces.append(
+            {
+                "image": names[at],
+                "set": kind,
+                "attack": attack,
+                "label": label[at],
+                "predicted": said,
+                "split": "test",
+                "score": mean + rng.normal(size=TEST),
+            }
+        )
+    whole = {n: np.concatenate([np.broadcast_to(p[n], len(p["image"])) for p in pieces]) for n in pieces[0]}
+    return ScoreTable.of(whole | words)
+
+
+def test_only_images_that_were_right_and_are_fooled_count() -> None:
+    table = made()
+    (v,) = verdicts(table).values()
+    natural = table.where(set="natural", split="test")
+    right = dict(zip(natural["image"], natural["predicted"] == natural["label"], strict=True))
+    before = dict(zip(natural["image"], natural["predicted"], strict=True))
+    threshold = pac_threshold(table.where(split="calibration")["score"], 0.05)
+    assert v["thresholds"]["0.05"] == threshold
+    for a in v["attacks"]:
+        rows = table.where(attack=a["attack"])
+        counts = [right[i] and p != before[i] for i, p in zip(rows["image"], rows["predicted"], strict=True)]
+        assert a["success"]["count"] == sum(counts)
+        assert a["success"]["of"] == sum(right[i] for i in rows["image"])
+        assert a["detected"]["0.05"]["count"] == sum(c and s > threshold for c, s in zip(counts, rows["score"], strict=True))
+        assert a["detected"]["0.05"]["of"] == sum(counts)
+    weak, strong = v["attacks"]
+    assert weak["success"]["share"] < 0.9 < strong["success"]["share"] == 1
+    assert v["natural"]["0.05"]["all"]["of"] == TEST
+    assert v["natural"]["0.05"]["right"]["of"] + v["natural"]["0.05"]["wrong"]["of"] == TEST
+
+
+def test_failed_attacks_with_high_scores_change_nothing() -> None:
+    table, columns = made(), dict(made().columns)
+    natural = table.where(set="natural")
+    answer = dict(zip(natural["image"], natural["predicted"], strict=True))
+    failed = (table["set"] == "attacked") & np.array([answer[i] == p for i, p in zip(table["image"], table["predicted"], strict=True)])
+    assert failed.sum() > 20
+    columns["score"] = np.where(failed, 1e6, table["score"])
+    assert verdicts(ScoreTable.of(columns))["detector"]["attacks"] == verdicts(table)["detector"]["attacks"]
+    columns["in_budget"] = table["attack"] != "strong"
+    assert verdicts(ScoreTable.of(columns))["detector"]["attacks"][1]["success"]["count"] == 0, "out of its budget"
+
+
+def test_the_auroc_is_scikit_learns() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    table = made()
+    (v,) = verdicts(table).values()
+    natural, rows = table.where(set="natural", split="test"), table.where(attack="strong")
+    right = natural["predicted"] == natural["label"]
+    score = np.concatenate([natural["score"], rows["score"][right]])
+    known = metrics.roc_auc_score(np.repeat([0, 1], [TEST, int(right.sum())]), score)
+    value, low, high = v["attacks"][1]["auroc"]
+    assert value == pytest.approx(known, abs=1e-9) and low < value < high
+
+
+def test_every_attack_on_an_image_and_extra_flags_of_a_change() -> None:
+    table = made()
+    (v,) = verdicts(table).values()
+    t = v["thresholds"]["0.05"]
+    natural = table.where(set="natural", split="test")
+    right, missed, tried = natural["predicted"] == natural["label"], np.zeros(TEST, bool), np.zeros(TEST, bool)
+    for name in ("weak", "strong"):
+        rows = table.where(attack=name)
+        counts = right & (rows["predicted"] != natural["predicted"])
+        missed, tried = missed | (counts & (rows["score"] <= t)), tried | counts
+    assert (v["worst_case"]["0.05"]["count"], v["worst_case"]["0.05"]["of"]) == (int((tried & ~missed).sum()), int(tried.sum()))
+    (blur,) = v["harmless"]
+    flags = (table.where(attack="blur")["score"] > t).mean() - (natural["score"] > t).mean()
+    assert blur["extra"]["share"] == pytest.approx(flags) and blur["extra"]["low"] < flags < blur["extra"]["high"]
+
+
+def test_a_detector_that_knows_nothing_detects_no_more_than_its_false_positive_rate() -> None:
+    v = verdicts(made(strength=0.0), [0.05])["detector"]
+    assert v["attacks"][1]["detected"]["0.05"]["low"] < 0.05
+    low, high = v["attacks"][1]["auroc"][1:]
+    assert low < 0.5 < high
+
+
+def test_several_detectors_and_seeds_are_judged_apart() -> None:
+    table = made(detector="one").joined(made(1, detector="two", seed=0), made(2, detector="two", seed=1))
+    found = verdicts(table)
+    assert [*found] == ["one", "two, seed 0", "two, seed 1"]
+    assert found["one"] == verdicts(made())["detector"]
+
+
+def test_without_calibration_naturals_every_second_one_calibrates() -> None:
+    columns = dict(made().columns)
+    columns["split"] = np.full(len(columns["score"]), "test")
+    (v,) = verdicts(ScoreTable.of(columns), [0.05]).values()
+    assert v["calibration"] == (CALIBRATION + TEST) // 2
+    assert v["natural"]["0.05"]["all"]["of"] == (CALIBRATION + TEST) // 2
+    assert "every second" in v["notes"][0]
+
+
+@pytest.mark.parametrize("kind", ["npz", "csv", "parquet"])
+def test_files_give_the_same_verdict(tmp_path: Path, kind: str) -> None:
+    table, path = made(), tmp_path / f"scores.{kind}"
+    if kind == "npz":
+        write_scores(table, path)
+    else:
+        pandas = pytest.importorskip("pandas")
+        frame = pandas.DataFrame(table.columns)
+        frame.to_csv(path, index=False) if kind == "csv" else frame.to_parquet(path)
+    assert verdicts(read_scores(path)) == verdicts(table)
+    said = judge_scores(path)
+    assert "cannot be excluded" in str(said) and "detector: threshold" in str(said)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"score": None}, "no column 'score'"),
+        ({"colour": "red"}, "a column 'colour'"),
+        ({"set": "adversarial"}, "set is one of natural, attacked, harmless, control; found 'adversarial'"),
+        ({"attack": "PGD"}, "attack is empty for naturals"),
+        ({"label": 0.5}, "'label' holds whole numbers"),
+        ({"label": "cat"}, "'label' holds numbers; found 'cat'"),
+        ({"score": np.nan}, "every score is a finite number"),
+        ({"image": "the same"}, "two naturals of the split test are called 'the same'"),
+        ({"split": "calibration"}, "needs naturals and attacked images of the split test"),
+    ],
+)
+def test_tables_that_cannot_be_used_say_why(change: dict[str, Any], words: str) -> None:
+    columns = {n: c for n, c in made().columns.items() if change.get(n, 0) is not None}
+    columns |= {n: np.full(CALIBRATION + 4 * TEST, v) for n, v in change.items() if v is not None}
+    with pytest.raises(UsageError, match=words.replace("(", r"\(")):
+        verdicts(ScoreTable.of(columns))
+
+
+def test_files_that_cannot_be_used_say_why(tmp_path: Path) -> None:
+    with pytest.raises(DataMissing, match="there is no file"):
+        read_scores(tmp_path / "none.npz")
+    (tmp_path / "broken.npz").write_bytes(b"PK nothing")
+    with pytest.raises(DataDamaged, match=r"broken\.npz cannot be read"):
+        read_scores(tmp_path / "broken.npz")
+    (tmp_path / "scores.xlsx").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"\.parquet, \.csv or \.npz; found scores\.xlsx"):
+        read_scores(tmp_path / "scores.xlsx")
