@@ -6,15 +6,47 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader
 
+from ..store import JSON
+from .result import most, said
+
 if TYPE_CHECKING:
     from .result import Judgement
 
+WIDTH, HEIGHT, LEFT, BOTTOM = 446, 300, 56, 40
+
 
 def page(judgement: Judgement) -> str:
-    """HTML of :meth:`Judgement.sections`."""
+    """HTML: what is said of each detector, all side by side, and :meth:`Judgement.sections`."""
     pages = Environment(loader=PackageLoader("salientry.judging", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     style = PackageLoader("salientry.report", "templates").get_source(pages, "style.css")[0]
     own = [n for n in judgement.verdicts if n in judgement.facts["own"]]
+    sections = judgement.sections()
+    compared = len(judgement.verdicts) > 1
     return pages.get_template("verdict.html.jinja").render(
-        title=f"Verdict: {', '.join(own)}", text=str(judgement), sections=judgement.sections(), style=style
+        title=f"Verdict: {', '.join(own)}",
+        classifier=judgement.facts["classifier"],
+        said=[(n, said(judgement.verdicts[n])) for n in own],
+        compared=sections[0] if compared else None,
+        dots=dots(judgement.verdicts, own),
+        width=WIDTH,
+        height=HEIGHT,
+        left=LEFT,
+        bottom=BOTTOM,
+        sections=sections[1:] if compared else sections,
+        left_out=judgement.facts.get("left_out", []),
+        style=style,
     )
+
+
+def dots(verdicts: dict[str, JSON], own: list[str]) -> list[JSON]:
+    """Where each detector stands in the picture: right the more it flags harmless changes, up the more attacks it detects."""
+    found = []
+    for i, (name, v) in enumerate(verdicts.items()):
+        level = next(iter(v["thresholds"]))
+        mean, worst = v["summary"][level]["attacks"]["mean"], most(v["harmless"])
+        if mean is None or worst is None:
+            continue
+        x = LEFT + (WIDTH - LEFT - 12) * min(max(worst["extra"]["share"], 0.0), 1.0)
+        y = 10 + (HEIGHT - BOTTOM - 10) * (1 - mean)
+        found.append({"x": round(x, 1), "y": round(y, 1), "name": name, "own": name in own, "number": i + 1})
+    return found

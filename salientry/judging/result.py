@@ -36,7 +36,8 @@ class Judgement:
         own = [n for n in self.verdicts if n in self.facts["own"]]
         lines = [self.facts["classifier"]] if self.facts["classifier"] else []
         for name in own:
-            lines += _lines(name, self.verdicts[name])
+            head, *rest = said(self.verdicts[name])
+            lines += [f"{name}: {head}", *(f"  {text}" for text in rest)]
         if len(self.verdicts) > 1:
             lines += _beside(self.verdicts, own)
         return "\n".join([*lines, *(f"left out: {text}" for text in self.facts.get("left_out", []))])
@@ -131,24 +132,23 @@ def most(changes: list[JSON]) -> JSON | None:
 # --- ten lines ---------------------------------------------------------------------------------------------------
 
 
-def _lines(name: str, v: JSON) -> list[str]:
-    """The verdict on one detector."""
+def said(v: JSON) -> list[str]:
+    """The verdict on one detector, a line a question."""
     first, *others = v["thresholds"]
     natural, s = v["natural"][first], v["summary"][first]
     lines = [
-        f"{name}: threshold {v['thresholds'][first]:.4g}, at most {percent(first)} false alarms with {v['confidence']:.0%} confidence, "
-        f"from {v['calibration']:,} naturals",
-        f"  false alarms on other naturals: {rate(natural['all'])}; where the classifier is right {number(natural['right']['share'])}, "
+        f"threshold {v['thresholds'][first]:.4g}: with {100 * v['confidence']:g} % confidence at most {percent(first)} false alarms, from "
+        f"{v['calibration']:,} naturals",
+        f"false alarms on other naturals: {rate(natural['all'])}; where the classifier is right {number(natural['right']['share'])}, "
         f"where it is wrong {number(natural['wrong']['share'])}",
-        f"  detection rate at {percent(first)}: {_kinds(s)}",
+        f"detection rate at {percent(first)}: {_kinds(s)}",
     ]
-    lines += [f"  detection rate at {percent(level)}: {_kinds(v['summary'][level])}" for level in others]
-    lines.append(f"  images on which every attack is detected: {rate(v['worst_case'][first])}")
+    lines += [f"detection rate at {percent(level)}: {_kinds(v['summary'][level])}" for level in others]
+    lines.append(f"images on which every attack is detected: {rate(v['worst_case'][first])}")
     for what, some in (("harmless changes", v["harmless"]), ("controls", v["controls"])):
         if (worst := most(some)) is not None:
-            lines.append(f"  {what} ({len(some)}): at most {extra(worst)} extra flags ({worst['change']})")
-    lines += [f"  {text}" for text in (*_adaptive(v.get("adaptive")), *_cost(v.get("cost")))]
-    return lines + [f"  note: {text}" for text in v["notes"]]
+            lines.append(f"{what} ({len(some)}): at most {extra(worst)} extra flags ({worst['change']})")
+    return [*lines, *_adaptive(v.get("adaptive")), *_cost(v.get("cost")), *(f"note: {text}" for text in v["notes"])]
 
 
 def _kinds(s: JSON) -> str:
@@ -166,18 +166,19 @@ def _adaptive(found: JSON) -> list[str]:
     if not found["evaluated"]:
         return [f"an attacker who knows it: not evaluated, {found['why']}"]
     a, largest, known = found["attacked"], found["attacked"]["budgets"][-1], found["weak"]
-    n = a["images"]
-    ratio = a["median_l2"]["ratio"]
+    n, ratio = a["images"], a["median_l2"]["ratio"]
     return [
-        f"an attacker who knows it, within {_budget(largest['eps'])}: gets past both on {number(largest['passed'] / n)} of {n} images "
+        f"an attacker who knows it, within {budget(largest['eps'])}: gets past both on {number(largest['passed'] / n)} of {n} images "
         f"(fools the classifier alone on {number(largest['fooled'] / n)})"
-        + ("" if ratio is None else f", at {ratio:.2f} times the L2 distance"),
-        f"  by its {found['how']}; the same attacks get past a weak detector on {known['budgets'][-1]['passed']} of {known['images']}",
+        + ("" if ratio is None else f", at {ratio:.2f} times the L2 distance")
+        + f"; by its {found['how']}; the same attacks get past a weak detector on {known['budgets'][-1]['passed']} of {known['images']}"
     ]
 
 
-def _budget(eps: float) -> str:
-    return f"{eps * 255:.3g}/255"
+def budget(eps: float) -> str:
+    """``8/255``, or ``.3``."""
+    levels = eps * 255
+    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else number(eps).rstrip("0")
 
 
 def _cost(found: JSON) -> list[str]:
@@ -207,9 +208,16 @@ def _compared(verdicts: dict[str, JSON], own: list[str]) -> tuple[list[str], lis
         cells = [number(s[k]["mean"]) for k in ("attacks",)] + [number(s["attacks"]["least"]), number(s["encoded"]["mean"])]
         cells += [number(v["worst_case"][level]["share"]), number(v["natural"][level]["all"]["share"])]
         cells += [number(worst["extra"]["share"]) if worst else "–"]
-        cells += [f"{v['cost']['1']['times']:.1f} x" if v.get("cost") else "–"]
+        cells += [_past(v.get("adaptive")), f"{v['cost']['1']['times']:.1f} x" if v.get("cost") else "–"]
         rows.append([name if name in own else f"({name})", *cells])
-    return ["(baselines)", "mean", "least", "encoded", "every attack", "false alarms", "harmless", "cost"], rows
+    return ["(baselines)", "mean", "least", "encoded", "every attack", "false alarms", "harmless", "gets past", "cost"], rows
+
+
+def _past(found: JSON) -> str:
+    """Share of the images on which an attacker who knows the detector gets past it, within the largest budget."""
+    if found is None or not found["evaluated"]:
+        return "–"
+    return number(found["attacked"]["budgets"][-1]["passed"] / found["attacked"]["images"])
 
 
 # --- tables ------------------------------------------------------------------------------------------------------
@@ -225,7 +233,8 @@ def sections(verdicts: dict[str, JSON], facts: JSON) -> list[Section]:
         heads, rows = _compared(verdicts, list(facts["own"]))
         says = (
             f"At {percent(level)}: mean and least detection rate over attacks saved without loss, mean over attacks saved in other ways, "
-            "share of images on which every attack is detected, false alarms on naturals, most extra flags on a harmless change, time of "
+            "share of images on which every attack is detected, false alarms on naturals, most extra flags on a harmless change, share of "
+            "images on which an attacker who knows the detector gets past it within the largest budget (a dash: not evaluated), time of "
             "one image over that of the classifier alone. Baselines in brackets."
         )
         found.append(Section("Side by side", says, ["detector", *heads[1:]], rows))
@@ -276,7 +285,7 @@ def _changes(verdicts: dict[str, JSON], key: str) -> list[list[str]]:
 def _knowing(name: str, a: JSON) -> Section:
     n = a["attacked"]["images"]
     rows = [
-        [_budget(b["eps"]), f"{number(b['fooled'] / n)} ({b['fooled']} of {n})", f"{number(b['passed'] / n)} [{number(lo)}, {number(hi)}]"]
+        [budget(b["eps"]), f"{number(b['fooled'] / n)} ({b['fooled']} of {n})", f"{number(b['passed'] / n)} [{number(lo)}, {number(hi)}]"]
         for b, (lo, hi) in zip(a["attacked"]["budgets"], a["attacked"]["shares"], strict=True)
     ]
     m, w = a["attacked"]["median_l2"], a["weak"]
@@ -301,4 +310,4 @@ def _plain(text: Any) -> str:
     return " ".join(str(text).split()).replace("|", "\\|").replace("*", "\\*").replace("<", "\\<").replace("_", "\\_")
 
 
-__all__ = ["Judgement", "Section", "number", "percent", "rate", "sections"]
+__all__ = ["Judgement", "Section", "budget", "most", "number", "percent", "rate", "said", "sections"]
