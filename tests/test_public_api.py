@@ -26,6 +26,7 @@ NAMES = [
     "Verdict",
     "attack_guard",
     "fit_guard",
+    "judge",
     "refit_guard",
 ]
 

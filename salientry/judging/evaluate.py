@@ -40,6 +40,7 @@ from ..modules import private
 from ..preflight import Preflight, preflight
 from ..store import JSON
 from ..types import ROLES
+from .adapters import FromART, is_of_art
 from .adaptive import Attacker
 from .bench import Bench, Contestant, called, judging_attacks, judging_shares
 from .result import Judgement
@@ -82,7 +83,8 @@ def judge(
         detector: your own: a callable or ``nn.Module``, images (N, C, H, W) float32 in [0, 1] to scores (N,), higher = more adversarial;
             an object with ``fit(evidence, labels)`` and ``score(evidence)``
             (:class:`~salientry.detectors.ExternalDetector` has options, such as a ``surrogate`` with a gradient); settings or a name of
-            ``DETECTORS``; a fitted :class:`~salientry.Guard` of this classifier. Several as ``{"mine": f, "yours": g}``.
+            ``DETECTORS``; a fitted :class:`~salientry.Guard` of this classifier; a fitted detector of ART. Several as
+            ``{"mine": f, "yours": g}``.
         classifier: images to logits.
         images: natural images that neither the classifier nor a detector was trained on: a tensor, a loader, a folder ... as in
             :func:`~salientry.fit_guard`; 197 at least, some thousands for narrow intervals. A fifth stands for images that the classifier
@@ -159,11 +161,16 @@ def _named(detector: Any) -> dict[str, Any]:
     if isinstance(detector, dict):
         if not detector:
             raise UsageError("no detector was given")
-        return {str(n): d if isinstance(d, Guard) else named_detector(d) for n, d in detector.items()}
+        return {str(n): _as_settings(d) for n, d in detector.items()}
+    found = _as_settings(detector)
+    return {"guard" if isinstance(found, Guard) else name_of(found): found}
+
+
+def _as_settings(detector: Any) -> Any:
+    """A guard, or settings of a detector."""
     if isinstance(detector, Guard):
-        return {"guard": detector}
-    found = named_detector(detector)
-    return {name_of(found): found}
+        return detector
+    return named_detector(FromART(detector) if is_of_art(detector) else detector)
 
 
 @dataclass

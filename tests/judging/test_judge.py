@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from salientry.detectors import SMD, ExternalDetector, Margin, SecondNet, Second
 from salientry.errors import UsageError
 from salientry.judging import Judgement, judge, judge_scores
 from salientry.judging.adaptive import Attacker, gradient_check
+from salientry.judging.table import BESIDE, NEEDED
 from tests.cli.conftest import Cli
 from tests.own_detectors import FeatureSqueezing, NearestMean, contrast, roughness
 
@@ -152,6 +154,21 @@ def test_an_attack_that_fails_on_the_weak_detector_proves_nothing() -> None:
     someone.weak = target(contrast, -1.0)  # a detector that nothing gets past stands in for the weak one
     found = someone.against(target(contrast, float(contrast(FLOATS).quantile(0.95))), "contrast")
     assert not found["evaluated"] and "weak detector on only 0 of" in found["why"]
+
+
+def test_the_page_of_the_documentation_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its code runs, here with two attacks and no baseline; its columns are those of a table."""
+    text = (Path(__file__).parents[2] / "docs" / "judge.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("salientry.judging.evaluate.judging_attacks", lambda shape, classes: ATTACKS)
+    monkeypatch.setattr("salientry.judging.evaluate.BASELINES", {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(compile(block, "docs/judge.md", "exec"), {"my_detector": contrast, "model": NET, "x": FLOATS, "y": Y})
+    assert (tmp_path / "verdict" / "index.html").exists()
+    named = re.findall(r"^\| ((?:`\w+`,? ?)+)\|", text, re.M)
+    assert [n for cell in named for n in re.findall(r"\w+", cell)] == [*NEEDED, *BESIDE]
 
 
 # --- a guard, and what is refused ---------------------------------------------------------------------------------
