@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from jinja2 import Environment, PackageLoader
 
 from ..store import JSON
-from .result import most, said
-
-if TYPE_CHECKING:
-    from .result import Judgement
+from .words import most, said, sections
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 446, 300, 56, 40
 
 
-def page(judgement: Judgement) -> str:
-    """HTML: what is said of each detector, all side by side, and :meth:`Judgement.sections`."""
+def page(verdicts: dict[str, JSON], facts: JSON) -> str:
+    """HTML: what is said of each detector, all side by side, and :func:`~salientry.judging.words.sections`."""
     pages = Environment(loader=PackageLoader("salientry.judging", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     style = PackageLoader("salientry.report", "templates").get_source(pages, "style.css")[0]
-    own = [n for n in judgement.verdicts if n in judgement.facts["own"]]
-    sections = judgement.sections()
-    compared = len(judgement.verdicts) > 1
+    own = [n for n in verdicts if n in facts["own"]]
+    tables = sections(verdicts, facts)
+    compared = len(verdicts) > 1
     return pages.get_template("verdict.html.jinja").render(
         title=f"Verdict: {', '.join(own)}",
-        classifier=judgement.facts["classifier"],
-        said=[(n, said(judgement.verdicts[n])) for n in own],
-        compared=sections[0] if compared else None,
-        dots=dots(judgement.verdicts, own),
+        classifier=facts["classifier"],
+        said=[(n, said(verdicts[n])) for n in own],
+        compared=tables[0] if compared else None,
+        dots=dots(verdicts, own),
         width=WIDTH,
         height=HEIGHT,
         left=LEFT,
         bottom=BOTTOM,
-        sections=sections[1:] if compared else sections,
-        left_out=judgement.facts.get("left_out", []),
+        sections=tables[1:] if compared else tables,
+        left_out=facts.get("left_out", []),
         style=style,
     )
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..files import replacing
 from ..store import JSON, write_json
+from .page import page
 from .table import ScoreTable, write_scores
-
-SHORT = 60  # characters of a note's name
+from .words import Section, markdown, said, sections, side_by_side
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Judgement:
             head, *rest = said(self.verdicts[name])
             lines += [f"{name}: {head}", *(f"  {text}" for text in rest)]
         if len(self.verdicts) > 1:
-            lines += _beside(self.verdicts, own)
+            lines += side_by_side(self.verdicts, own)
         return "\n".join([*lines, *(f"left out: {text}" for text in self.facts.get("left_out", []))])
 
     def sections(self) -> list[Section]:
@@ -50,7 +49,7 @@ class Judgement:
         """The report in Markdown."""
         found = ["# Verdict", "", *(f"    {line}" for line in str(self).splitlines()), ""]
         for s in self.sections():
-            found += [f"## {s.title}", "", *([s.says, ""] if s.says else []), *_markdown(s)]
+            found += [f"## {s.title}", "", *([s.says, ""] if s.says else []), *markdown(s)]
         return "\n".join(found)
 
     def save(self, folder: Path | str) -> Path:
@@ -62,11 +61,9 @@ class Judgement:
         Raises:
             StoreError: when it cannot be written.
         """
-        from .page import page
-
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in (("index.html", page(self)), ("verdict.md", self.markdown())):
+        for name, text in (("index.html", page(self.verdicts, self.facts)), ("verdict.md", self.markdown())):
             with replacing(folder / name) as f:
                 f.write(text.encode())
         write_json(folder / "verdict.json", self.json())
@@ -74,240 +71,4 @@ class Judgement:
         return folder
 
 
-@dataclass(frozen=True)
-class Section:
-    """A table with a title.
-
-    Attributes:
-        title: of it.
-        says: what it shows.
-        heads: of the columns.
-        rows: of cells.
-    """
-
-    title: str
-    says: str
-    heads: list[str]
-    rows: list[list[str]]
-
-
-# --- numbers -----------------------------------------------------------------------------------------------------
-
-
-def number(value: float | None) -> str:
-    """``.123``; a dash where there is none."""
-    if value is None:
-        return "–"
-    text = f"{value:.3f}"
-    return text.replace("0.", ".", 1) if -1 < value < 1 else text
-
-
-def rate(found: JSON, interval: bool = True) -> str:
-    """``.123 [.101, .148] (37 of 300)``."""
-    if not found["of"]:
-        return "– (of 0)"
-    ends = f" [{number(found['low'])}, {number(found['high'])}]" if interval else ""
-    return f"{number(found['share'])}{ends} ({found['count']} of {found['of']})"
-
-
-def percent(level: str) -> str:
-    """``5 %``."""
-    return f"{100 * float(level):g} %"
-
-
-def extra(change: JSON) -> str:
-    """``+.012 [-.003, .031]``."""
-    found = change["extra"]
-    if found["share"] is None:
-        return "–"
-    return f"{'+' if found['share'] >= 0 else ''}{number(found['share'])} [{number(found['low'])}, {number(found['high'])}]"
-
-
-def most(changes: list[JSON]) -> JSON | None:
-    """The change with the most extra flags."""
-    there = [c for c in changes if c["extra"]["share"] is not None]
-    return max(there, key=lambda c: c["extra"]["share"], default=None)
-
-
-# --- ten lines ---------------------------------------------------------------------------------------------------
-
-
-def said(v: JSON) -> list[str]:
-    """The verdict on one detector, a line a question."""
-    first, *others = v["thresholds"]
-    natural, s = v["natural"][first], v["summary"][first]
-    lines = [
-        f"threshold {v['thresholds'][first]:.4g}: with {100 * v['confidence']:g} % confidence at most {percent(first)} false alarms, from "
-        f"{v['calibration']:,} naturals",
-        f"false alarms on other naturals: {rate(natural['all'])}; where the classifier is right {number(natural['right']['share'])}, "
-        f"where it is wrong {number(natural['wrong']['share'])}",
-        f"detection rate at {percent(first)}: {_kinds(s)}",
-    ]
-    lines += [f"detection rate at {percent(level)}: {_kinds(v['summary'][level])}" for level in others]
-    lines.append(f"images on which every attack is detected: {rate(v['worst_case'][first])}")
-    for what, some in (("harmless changes", v["harmless"]), ("controls", v["controls"])):
-        if (worst := most(some)) is not None:
-            lines.append(f"{what} ({len(some)}): at most {extra(worst)} extra flags ({worst['change']})")
-    return [*lines, *_adaptive(v.get("adaptive")), *_cost(v.get("cost")), *(f"note: {text}" for text in v["notes"])]
-
-
-def _kinds(s: JSON) -> str:
-    plain, unseen, encoded = (s[k] for k in ("attacks", "unseen", "encoded"))
-    if not plain["of"]:
-        return "no attack fools the classifier on enough images"
-    text = f"mean {number(plain['mean'])} over {plain['of']} attacks, least {number(plain['least'])} ({plain['worst']})"
-    text += f"; not trained on {number(unseen['mean'])} ({unseen['of']})" if unseen["of"] else ""
-    return text + (f"; saved as JPEG or the like {number(encoded['mean'])}" if encoded["of"] else "")
-
-
-def _adaptive(found: JSON) -> list[str]:
-    if found is None:
-        return []
-    if not found["evaluated"]:
-        return [f"an attacker who knows it: not evaluated, {found['why']}"]
-    a, largest, known = found["attacked"], found["attacked"]["budgets"][-1], found["weak"]
-    n, ratio = a["images"], a["median_l2"]["ratio"]
-    return [
-        f"an attacker who knows it, within {budget(largest['eps'])}: gets past both on {number(largest['passed'] / n)} of {n} images "
-        f"(fools the classifier alone on {number(largest['fooled'] / n)})"
-        + ("" if ratio is None else f", at {ratio:.2f} times the L2 distance")
-        + f"; by its {found['how']}; the same attacks get past a weak detector on {known['budgets'][-1]['passed']} of {known['images']}"
-    ]
-
-
-def budget(eps: float) -> str:
-    """``8/255``, or ``.3``."""
-    levels = eps * 255
-    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else number(eps).rstrip("0")
-
-
-def _cost(found: JSON) -> list[str]:
-    if found is None:
-        return []
-    one, many = found["1"], found["64"]
-    return [
-        f"cost: {one['times']:.1f} times the classifier alone for one image ({one['with_detector']:.3g} ms), {many['times']:.1f} times "
-        f"for {many['of']} at once"
-    ]
-
-
-def _beside(verdicts: dict[str, JSON], own: list[str]) -> list[str]:
-    """All of them in a table."""
-    heads, rows = _compared(verdicts, own)
-    width = max(len(r[0]) for r in rows) + 2
-    lines = [f"  {heads[0]:<{width}}" + "".join(f"{h:>13}" for h in heads[1:])]
-    return ["side by side:", *lines, *(f"  {r[0]:<{width}}" + "".join(f"{c:>13}" for c in r[1:]) for r in rows)]
-
-
-def _compared(verdicts: dict[str, JSON], own: list[str]) -> tuple[list[str], list[list[str]]]:
-    """A line a detector, the best mean first."""
-    level = next(iter(next(iter(verdicts.values()))["thresholds"]))
-    rows = []
-    for name, v in sorted(verdicts.items(), key=lambda kv: -(kv[1]["summary"][level]["attacks"]["mean"] or 0)):
-        s, worst = v["summary"][level], most(v["harmless"])
-        cells = [number(s[k]["mean"]) for k in ("attacks",)] + [number(s["attacks"]["least"]), number(s["encoded"]["mean"])]
-        cells += [number(v["worst_case"][level]["share"]), number(v["natural"][level]["all"]["share"])]
-        cells += [number(worst["extra"]["share"]) if worst else "–"]
-        cells += [_past(v.get("adaptive")), f"{v['cost']['1']['times']:.1f} x" if v.get("cost") else "–"]
-        rows.append([name if name in own else f"({name})", *cells])
-    return ["(baselines)", "mean", "least", "encoded", "every attack", "false alarms", "harmless", "gets past", "cost"], rows
-
-
-def _past(found: JSON) -> str:
-    """Share of the images on which an attacker who knows the detector gets past it, within the largest budget."""
-    if found is None or not found["evaluated"]:
-        return "–"
-    return number(found["attacked"]["budgets"][-1]["passed"] / found["attacked"]["images"])
-
-
-# --- tables ------------------------------------------------------------------------------------------------------
-
-
-def sections(verdicts: dict[str, JSON], facts: JSON) -> list[Section]:
-    """Everything as tables."""
-    names = [*verdicts]
-    first = next(iter(verdicts.values()))
-    level = next(iter(first["thresholds"]))
-    found = []
-    if len(names) > 1:
-        heads, rows = _compared(verdicts, list(facts["own"]))
-        says = (
-            f"At {percent(level)}: mean and least detection rate over attacks saved without loss, mean over attacks saved in other ways, "
-            "share of images on which every attack is detected, false alarms on naturals, most extra flags on a harmless change, share of "
-            "images on which an attacker who knows the detector gets past it within the largest budget (a dash: not evaluated), time of "
-            "one image over that of the classifier alone. Baselines in brackets."
-        )
-        found.append(Section("Side by side", says, ["detector", *heads[1:]], rows))
-    found += [_by_attack(name, v) for name, v in verdicts.items() if name in facts["own"]]
-    found.append(_false_alarms(verdicts, level))
-    for title, key in (("Harmless changes", "harmless"), ("Controls", "controls")):
-        if first[key]:
-            says = (
-                f"Extra flags at {percent(level)} on images whose answer stays, over the same images unchanged; an asterisk: the detector "
-                "was trained on this change."
-            )
-            found.append(Section(title, says, ["change", *names], _changes(verdicts, key)))
-    knowing = {n: v["adaptive"] for n, v in verdicts.items() if v.get("adaptive")}
-    return [*found, *(_knowing(n, a) for n, a in knowing.items() if a["evaluated"])]
-
-
-def _by_attack(name: str, v: JSON) -> Section:
-    levels = [*v["thresholds"]]
-    rows = []
-    for a in v["attacks"]:
-        called = a["attack"] + (f", {a['encoding']}" if a["encoding"] else "") + ("*" if a["seen"] == 1 else "")
-        area = "–" if a["auroc"] is None else f"{number(a['auroc'][0])} [{number(a['auroc'][1])}, {number(a['auroc'][2])}]"
-        rows.append([called, rate(a["success"], False), *(rate(a["detected"][level]) for level in levels), area])
-    says = (
-        "Of the images that the classifier has right: how many the attack fools it with; of those: detection rate at each false-positive "
-        "rate, and AUROC against naturals. Intervals over images, given this detector and this classifier."
-    )
-    says += " An asterisk: an attack that the detector was trained on." if any(a["seen"] >= 0 for a in v["attacks"]) else ""
-    heads = ["attack", "success rate", *(f"detected at {percent(level)}" for level in levels), "AUROC"]
-    return Section(f"Detection by attack: {name}", says, heads, rows)
-
-
-def _false_alarms(verdicts: dict[str, JSON], level: str) -> Section:
-    kinds = {"all": "all naturals", "right": "answered right", "wrong": "answered wrong"}
-    rows = [[words, *(rate(v["natural"][level][k]) for v in verdicts.values())] for k, words in kinds.items()]
-    classes = next(iter(verdicts.values()))["natural"][level]["classes"]
-    for k in classes:
-        rows.append([f"class {k}", *(rate(v["natural"][level]["classes"][k]) for v in verdicts.values())])
-    return Section(f"False alarms at {percent(level)}", "Share of test naturals that is flagged.", ["naturals", *verdicts], rows)
-
-
-def _changes(verdicts: dict[str, JSON], key: str) -> list[list[str]]:
-    by_name = [{c["change"]: c for c in v[key]} for v in verdicts.values()]
-    names = list(dict.fromkeys(n for some in by_name for n in some))
-    return [[n, *((extra(s[n]) + ("*" if s[n]["seen"] == 1 else "")) if n in s else "" for s in by_name)] for n in names]
-
-
-def _knowing(name: str, a: JSON) -> Section:
-    n = a["attacked"]["images"]
-    rows = [
-        [budget(b["eps"]), f"{number(b['fooled'] / n)} ({b['fooled']} of {n})", f"{number(b['passed'] / n)} [{number(lo)}, {number(hi)}]"]
-        for b, (lo, hi) in zip(a["attacked"]["budgets"], a["attacked"]["shares"], strict=True)
-    ]
-    m, w = a["attacked"]["median_l2"], a["weak"]
-    says = (
-        f"{n} images that the classifier has right, attacked through the {a['how']} of classifier and "
-        f"detector together, {a['attacked']['steps']} steps. On a detector that is known to be weak the same attacks get past on "
-        f"{w['budgets'][-1]['passed']} of {w['images']}. What they find is a lower bound: another attack may get more past."
-    )
-    if m["ratio"] is not None:
-        says += f" Median L2 distance {m['bare']:.3g} for the classifier alone, {m['guarded']:.3g} past both: {m['ratio']:.2f} times."
-    return Section(
-        f"An attacker who knows it: {name}", says, ["Linf budget", "fools the classifier alone", "fools it and is not flagged"], rows
-    )
-
-
-def _markdown(s: Section) -> list[str]:
-    lines: list[list[str]] = [s.heads, ["---"] * len(s.heads), *s.rows]
-    return [*(f"| {' | '.join(_plain(c) for c in line)} |" for line in lines), ""]
-
-
-def _plain(text: Any) -> str:
-    return " ".join(str(text).split()).replace("|", "\\|").replace("*", "\\*").replace("<", "\\<").replace("_", "\\_")
-
-
-__all__ = ["Judgement", "Section", "budget", "most", "number", "percent", "rate", "said", "sections"]
+__all__ = ["Judgement"]

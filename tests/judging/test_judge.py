@@ -104,7 +104,7 @@ def test_the_page_says_everything_and_loads_nothing(both: tuple[Judgement, Path]
     page = (both[0].save(tmp_path / "out") / "index.html").read_text()
     text = (tmp_path / "out" / "verdict.md").read_text()
     for s in both[0].sections():
-        assert s.title in page and s.title in text
+        assert f"<th>{s.heads[-1]}</th>" in page and s.title in text
         assert all(len(r) == len(s.heads) for r in s.rows), s.title
     assert "<script" not in page and "http" not in page.replace("http-equiv", "")
     assert "(margin)" in str(both[0]) and "(contrast)" not in str(both[0]), "baselines in brackets"
