@@ -41,7 +41,19 @@ PAPERS: dict[str, dict[str, str]] = {  # of each dictionary of methods: by name;
         "jsd": f"{ARXIV}1803.08773",
         "consistency": f"{ARXIV}1704.01155",
     },
-    "baselines": {"mahalanobis": f"{ARXIV}1807.03888"},
+    "baselines": {
+        "mahalanobis": f"{ARXIV}1807.03888",
+        "msp": f"{ARXIV}1610.02136",
+        "energy": f"{ARXIV}2010.03759",
+        "feature_squeezing": f"{ARXIV}1704.01155",
+        "lid": f"{ARXIV}1801.02613",
+        "kernel_density": f"{ARXIV}1703.00410",
+        "deep_knn": f"{ARXIV}1803.04765",
+        "counter_attack": f"{ARXIV}2103.07633",
+        "fourier_spectrum": f"{ARXIV}2103.03000",
+        "pasa": f"{ARXIV}2404.10789",
+        "p_values": f"{ARXIV}2007.15147",
+    },
     "saliency maps": {
         "unet": f"{ARXIV}1705.07857",
         "gradient": f"{ARXIV}1312.6034",
@@ -66,6 +78,12 @@ WORDS = {  # names of detectors and baselines where their key is not a word of t
     "mahalanobis": "Mahalanobis",
     "pooled_activations": "activations",
     "second_net": "second net",
+    "msp": "MSP",
+    "lid": "LID",
+    "deep_knn": "deep kNN",
+    "fourier_spectrum": "Fourier spectrum",
+    "pasa": "PASA",
+    "p_values": "p-values",
 }
 
 
@@ -96,12 +114,14 @@ def shown(group: str, name: str, kind: Any) -> str:
 
 
 def short() -> str:
-    """README's list: names, with their papers."""
+    """README's list: names, with their papers; of baselines those that have one."""
     lines = []
     for group in ("attacks", "attacks on the guard", "detectors", "baselines", "harmless changes"):
         of = groups()[group]
         papers = PAPERS.get(group, {})
-        words = [f"[{shown(group, k, v)}]({papers[k]})" if k in papers else shown(group, k, v) for k, v in of.items()]
+        named = {k: v for k, v in of.items() if group != "baselines" or k in papers}  # of the others there are many, and none has a paper
+        words = [f"[{shown(group, k, v)}]({papers[k]})" if k in papers else shown(group, k, v) for k, v in named.items()]
+        words += [f"[{len(of) - len(named)} of our own](docs/methods.md#{group})"] if len(of) > len(named) else []
         lines.append(f"- **{group}**: {', '.join(words)}")
     return "\n".join(lines)
 

@@ -22,11 +22,15 @@ from salientry.detectors import (
     DETECTORS,
     ID,
     JSD,
+    LID,
     SMD,
     SPD,
     Cascade,
     Consistency,
+    CounterAttack,
+    DeepKNN,
     IDPlus,
+    KernelDensity,
     LayerStatistics,
     LearnedFusion,
     Mahalanobis,
@@ -49,7 +53,8 @@ from salientry.types import Attack, ClassifierSettings, Control, DataSet, Detect
 SHAPES = {"grey": Shape(1, 12, 12, 4), "colour": Shape(3, 10, 14, 5), "odd": Shape(2, 11, 13, 3)}
 HEAD = SmallCNN(width=4, epochs=6, batch=32, lr=1e-2)
 FEW = Committee(members=2, width=16, dropout=0.1, weight_decay=0.01, steps=150, batch=64)
-MAHALANOBIS = Mahalanobis(layers=("0", "3"))  # the convolutions of `conv`
+CONVOLUTIONS = ("0", "3")  # of `conv`
+MAHALANOBIS = Mahalanobis(layers=CONVOLUTIONS)
 
 CHEAP: dict[str, dict[str, Any]] = {
     "attacks": {
@@ -81,6 +86,10 @@ CHEAP: dict[str, dict[str, Any]] = {
         "second_opinion": SecondOpinion(("shift",), FEW),
         "layer_statistics": LayerStatistics(("0", "3"), FEW),
         "masked": Masked(FEW),
+        "lid": LID(10, 100, CONVOLUTIONS),
+        "kernel_density": KernelDensity(reference=100, layers=CONVOLUTIONS),
+        "deep_knn": DeepKNN(10, 100, CONVOLUTIONS),
+        "counter_attack": CounterAttack(30, 0.02),
         "learned_fusion": LearnedFusion((TopLogits(), SecondOpinion()), head=FEW),
         "cascade": Cascade(TopLogits(FEW), LearnedFusion((TopLogits(), Consistency(("blur", "shift_back"))), head=FEW)),
     },
@@ -120,13 +129,20 @@ def detectors() -> dict[str, Detector]:
 
 @cache
 def parts(name: str) -> tuple[nn.Module, ...]:
-    """What a detector depends on: two detectors for the fusion and for the cascade, Gaussians for Mahalanobis. Shared, so leave them
+    """What a detector depends on: two detectors for the fusion and for the cascade, what others know of naturals. Shared, so leave them
     alone.
     """
     given = natural_evidence(96, seed=20), adversarial_evidence(96, seed=21)
     if name == "mahalanobis":
         known = EvidenceSet.of(given[0], given[0])
         return (gaussians_of(known, MAHALANOBIS.layers, MAHALANOBIS.shrinkage),)
+    if name in ("lid", "kernel_density", "deep_knn", "p_values"):
+        spec: Any = detectors()[name]
+        naturals, twins = natural_and_adversarial(spec, 96, 20, 21)
+        training, seen = EvidenceSet.of(*given), EvidenceSet.of(naturals, twins, classifier=naturals.classifier)
+        training = EvidenceSet({k: v[:96] for k, v in training._parts.items()}, training.classes[:96])
+        with_training = EvidenceSet(seen._parts, seen.classes, classifier=seen.classifier, training=training)
+        return tuple(spec.fit(with_training, with_training.labels, seed=0).parts)
     cascade: Any = CHEAP["detectors"]["cascade"]
     of = {"fused": (Margin(), SMD(HEAD)), "cascade": (cascade.first, cascade.second)}.get(name, ())
     return tuple(fitted(d, ViewPairs.of(d, *given)) for d in of)
@@ -211,6 +227,28 @@ def natural_evidence(n: int, *, seed: int = 0, side: int = 12, classes: int = 5)
 def adversarial_evidence(n: int, *, seed: int = 1, side: int = 12, classes: int = 5) -> Evidence:
     """The same with dirt on the pixels, an unsure classifier, a map at the edge, a second net that disagrees."""
     return _evidence(n, seed, side, classes, adversarial=True)
+
+
+def natural_and_adversarial(spec: Any, n: int, first: int = 0, second: int = 1) -> tuple[Evidence, Evidence]:
+    """Both, as this detector needs them: with a classifier that says what their logits are where it asks one; attacked images with
+    another class than their neighbours' where it compares the two.
+    """
+    natural, adversarial = natural_evidence(n, seed=first), adversarial_evidence(n, seed=second)
+    if "classifier" in spec.needs:
+        natural, adversarial = (Evidence(Smooth(), None, e.image, predicted=Smooth()(e.image).argmax(1)) for e in (natural, adversarial))
+    if isinstance(spec, DeepKNN):
+        adversarial = adversarial.put(predicted=adversarial.logits.topk(2, 1).indices[:, 1])
+    return natural, adversarial
+
+
+class Smooth(nn.Module):
+    """A classifier of grey images into five classes: of the first while they are smooth, else of the second."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 5)."""
+        beside = x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:]
+        rough, bright = (4 * x[..., 1:-1, 1:-1] - beside).square().mean((1, 2, 3)), x.mean((1, 2, 3))
+        return torch.stack([4 + bright - 40 * rough, 60 * rough, bright - 1, bright.square() - 1, -bright], 1)
 
 
 def _evidence(n: int, seed: int, side: int, classes: int, adversarial: bool) -> Evidence:

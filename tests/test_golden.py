@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from salientry.harmless import HARMLESS, JPEG, TRANSFORMS, WebP
 from tests import examples
-from tests.examples import SHAPES, adversarial_evidence, conv, images, natural_evidence, predicted, seeds
+from tests.examples import SHAPES, conv, images, predicted, seeds
 
 REFERENCE = Path(__file__).parent / "reference" / "golden.json"
 SHAPE = SHAPES["grey"]
@@ -62,7 +62,7 @@ def saliency(spec: Any) -> Tensor:
 
 
 def detector(spec: Any, *parts: nn.Module) -> Tensor:
-    natural, adversarial = natural_evidence(64), adversarial_evidence(64)
+    natural, adversarial = examples.natural_and_adversarial(spec, 64)
     fitted = examples.fitted(spec, examples.ViewPairs.of(spec, natural, adversarial, *parts), *parts, seed=1)
     with torch.no_grad():
         return torch.cat([fitted(natural)[:8], fitted(adversarial)[:8]])

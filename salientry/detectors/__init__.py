@@ -8,19 +8,29 @@ from .black_share import BlackShare
 from .cascade import Cascade
 from .class_presence import ClassPresence
 from .consistency import Consistency
+from .counter_attack import CounterAttack
+from .deep_knn import DeepKNN
+from .energy import Energy
 from .external import ExternalDetector, as_detector
+from .feature_squeezing import FeatureSqueezing
+from .fourier_spectrum import FourierSpectrum
 from .fused import Fused
 from .high_frequency import HighFrequency
 from .id import ID
 from .id_plus import IDPlus
 from .jsd import JSD
+from .kernel_density import KernelDensity
 from .layer_statistics import LayerStatistics
 from .learned_fusion import LearnedFusion
+from .lid import LID
 from .mahalanobis import Mahalanobis
 from .margin import Margin
 from .margin2 import Margin2
 from .masked import Masked
+from .msp import MSP
 from .noise_level import NoiseLevel
+from .p_values import PValues
+from .pasa import PASA
 from .pooled_activations import PooledActivations
 from .second_net import SecondNet
 from .second_opinion import SecondOpinion
@@ -53,6 +63,16 @@ DETECTORS: dict[str, type[Detector]] = {  # in this order recipes train them, an
     "masked": Masked,
     "learned_fusion": LearnedFusion,
     "cascade": Cascade,
+    "msp": MSP,
+    "energy": Energy,
+    "feature_squeezing": FeatureSqueezing,
+    "lid": LID,
+    "kernel_density": KernelDensity,
+    "deep_knn": DeepKNN,
+    "counter_attack": CounterAttack,
+    "fourier_spectrum": FourierSpectrum,
+    "pasa": PASA,
+    "p_values": PValues,
 }
 
 __all__ = [
@@ -60,6 +80,9 @@ __all__ = [
     "FULL_RESOLUTION",
     "ID",
     "JSD",
+    "LID",
+    "MSP",
+    "PASA",
     "REPLICA",
     "SMD",
     "SPD",
@@ -67,10 +90,16 @@ __all__ = [
     "Cascade",
     "ClassPresence",
     "Consistency",
+    "CounterAttack",
+    "DeepKNN",
+    "Energy",
     "ExternalDetector",
+    "FeatureSqueezing",
+    "FourierSpectrum",
     "Fused",
     "HighFrequency",
     "IDPlus",
+    "KernelDensity",
     "LayerStatistics",
     "LearnedFusion",
     "Mahalanobis",
@@ -78,6 +107,7 @@ __all__ = [
     "Margin2",
     "Masked",
     "NoiseLevel",
+    "PValues",
     "PaperCNN",
     "PooledActivations",
     "SecondNet",

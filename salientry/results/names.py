@@ -23,6 +23,13 @@ WORDS = {  # what stands for a detector's title on a page; the others are words 
     "HighFrequency": "fine structure",
     "Consistency": "consistency",
     "Masked": "masked answer",
+    "Energy": "energy",
+    "FeatureSqueezing": "feature squeezing",
+    "KernelDensity": "kernel density",
+    "DeepKNN": "deep kNN",
+    "CounterAttack": "counter attack",
+    "FourierSpectrum": "Fourier spectrum",
+    "PValues": "p-values",
     "SPD minus the best floor": "SPD minus the best baseline",
 }
 MANNERS = {"replica": "the paper's manner", "trunk": "trunk"}

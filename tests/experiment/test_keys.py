@@ -54,7 +54,7 @@ def specs() -> Iterator[type]:
 def other(value: Any, name: str) -> Any:
     """A different, valid value."""
     options = {
-        "kind": {"paper": "black", "black": "paper", "sign": "gaussian", "gaussian": "sign"},
+        "kind": {"paper": "black", "black": "paper", "sign": "gaussian", "gaussian": "sign", "magnitude": "phase"},
         "norm": {"batch": "none", "none": "batch"},
         "black_box": {"classifier": "encoder"},
         "batch_norm": {"eval": "instance"},
@@ -66,6 +66,9 @@ def other(value: Any, name: str) -> Any:
         "removed": {"blur": "black", "black": "blur"},
         "power": {0.3: 0.5, 3.0: 2.0},
         "resize": {"squash": "crop"},
+        "median": {2: 3},
+        "means": {(): (11, 3, 4)},
+        "way": {"fisher": "minimum"},
         "strides": {(2, 2, 1): (1, 2, 2), (1, 2, 2): (2, 2, 1)},
     }
     if name in options:
