@@ -33,6 +33,8 @@ PAPERS: dict[str, dict[str, str]] = {  # of each dictionary of methods: by name;
         "orthogonal": f"{ARXIV}2106.15023",
         "joint": f"{ARXIV}1705.07263",
         "minimal": f"{ARXIV}1811.09600",
+        "hop_skip_jump": f"{ARXIV}1904.02144",
+        "square_search": f"{ARXIV}1912.00049",
     },
     "detectors": {
         "spd": PAPER,
@@ -62,7 +64,9 @@ PAPERS: dict[str, dict[str, str]] = {  # of each dictionary of methods: by name;
         "optimised_mask": f"{ARXIV}1704.03296",
     },
 }
-WORDS = {  # names of detectors and baselines where their key is not a word of the field
+WORDS = {  # names of attacks on the guard, detectors and baselines where their key is not a word of the field
+    "hop_skip_jump": "HopSkipJump",
+    "square_search": "Square",
     "spd": "SPD",
     "smd": "SMD",
     "id": "ID",
@@ -145,7 +149,7 @@ def unknown() -> set[str]:
     """Methods that have a paper or words here and are not in the code."""
     there: Mapping[str, dict[str, Any]] = groups()
     lost = {f"{group}: {name}" for group, of in PAPERS.items() for name in of if name not in there[group]}
-    return lost | {f"words: {name}" for name in WORDS if name not in DETECTORS}
+    return lost | {f"words: {name}" for name in WORDS if name not in {*DETECTORS, *ADAPTIVE}}
 
 
 def _place(kind: Any) -> str:

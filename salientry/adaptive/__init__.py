@@ -3,11 +3,13 @@
 from ._defended import Defended, Look, Stop, differentiable
 from .alarm import Alarm
 from .alternating import Alternating, SingleStep
+from .hop_skip_jump import HopSkipJump
 from .joint import Joint
 from .minimal import Minimal
 from .orthogonal import Orthogonal
 from .selective import Selective
 from .simultaneous import Simultaneous
+from .square_search import SquareSearch
 
 ADAPTIVE = {
     "alternating": Alternating,
@@ -17,6 +19,8 @@ ADAPTIVE = {
     "joint": Joint,
     "minimal": Minimal,
     "alarm": Alarm,
+    "hop_skip_jump": HopSkipJump,
+    "square_search": SquareSearch,
 }
 
 __all__ = [
@@ -24,6 +28,7 @@ __all__ = [
     "Alarm",
     "Alternating",
     "Defended",
+    "HopSkipJump",
     "Joint",
     "Look",
     "Minimal",
@@ -31,6 +36,7 @@ __all__ = [
     "Selective",
     "Simultaneous",
     "SingleStep",
+    "SquareSearch",
     "Stop",
     "differentiable",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from salientry.adaptive import Defended
+from salientry.adaptive import ADAPTIVE, Defended
 from salientry.detectors import ID, JSD, SMD, SPD, SmallCNN
 from salientry.learned import seeded
 from salientry.saliency import SimpleClassifier, UNet
@@ -17,6 +17,9 @@ from tests.examples import conv, images, predicted
 GREY, COLOUR = Shape(1, 12, 12, 4), Shape(3, 12, 16, 5)
 HEAD = SmallCNN(width=4)
 VIEWS = {"SMD": lambda s: (1, s.height, s.width), "JSD": lambda s: (2 * s.channels, s.height, s.width)}
+SLOPES = tuple(name for name, kind in ADAPTIVE.items() if hasattr(kind, "steps"))  # the attacks that take a gradient; the others ask
+FEW: dict[str, dict[str, Any]] = {name: {"steps": 3} for name in SLOPES}  # cheap settings
+FEW |= {"hop_skip_jump": {"queries": 8}, "square_search": {"queries": 12}}
 DEFENCES: dict[str, Any] = {"SMD": SMD(HEAD), "SPD": SPD(HEAD), "ID": ID(HEAD), "JSD": JSD(head=HEAD)}
 
 

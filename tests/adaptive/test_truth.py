@@ -30,7 +30,7 @@ from salientry.keys import digest
 from salientry.learned import frozen
 from salientry.metrics import Resamples, rate
 from salientry.types import Shape
-from tests.adaptive.nets import COLOUR, DEFENCES, GREY, defended, subjects
+from tests.adaptive.nets import COLOUR, DEFENCES, FEW, GREY, SLOPES, defended, subjects
 from tests.examples import conv, images, seeds
 from tests.tiny import ROLES, tiny
 
@@ -315,7 +315,7 @@ def test_orthogonal_slopes_are_orthogonal() -> None:
 # --- conventions ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n in ADAPTIVE if n not in ("alternating", "simultaneous")])
+@pytest.mark.parametrize("name", [n for n in SLOPES if n not in ("alternating", "simultaneous")])
 def test_a_result_does_not_depend_on_the_batch(name: str) -> None:
     target = defended("SPD", GREY)
     x, y = subjects(target, 6, GREY)
@@ -334,7 +334,7 @@ def test_networks_are_left_as_they_were(name: str) -> None:
     assert target.saliency is not None
     target.classifier.train()
     target.detector.requires_grad_(False)
-    attack = replace(ADAPTIVE[name](), steps=3)
+    attack = ADAPTIVE[name](**FEW[name])
     before = [{k: v.clone() for k, v in m.state_dict().items()} for m in (target.classifier, target.saliency, target.detector)]
     out = attack(target, x, y, seeds=seeds(3))
     assert target.classifier.training

@@ -15,9 +15,8 @@ from salientry.errors import UsageError
 from tests import examples
 from tests.surroundings import LAYOUTS, MODES
 
-from .nets import COLOUR, defended
+from .nets import COLOUR, FEW, SLOPES, defended
 
-FEW: dict[str, dict[str, Any]] = {name: {"steps": 3} for name in ADAPTIVE}
 KINDS = {name: kind(**FEW[name]) for name, kind in ADAPTIVE.items()} | {"single": SingleStep()}
 EVERY = pytest.mark.parametrize("name", sorted(KINDS))
 
@@ -62,20 +61,31 @@ def test_what_is_attacked_is_not_touched_meanwhile(name: str) -> None:
     assert now() == before
 
 
-@EVERY
+class Elsewhere(nn.Module):
+    """A network that torch cannot differentiate."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x).detach()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", sorted({*KINDS} - ({*ADAPTIVE} - {*SLOPES})))
 def test_a_classifier_without_a_gradient_is_reported(name: str) -> None:
-    class Elsewhere(nn.Module):
-        def __init__(self, net: nn.Module) -> None:
-            super().__init__()
-            self.net = net
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.net(x).detach()  # type: ignore[no-any-return]
-
     target, x, y = subjects()
     away = (y + 1) % COLOUR.classes if name == "alarm" else y  # it asks for the way back alone
     with pytest.raises(UsageError, match=r"needs the gradient of the logits .* gives none"):
         KINDS[name](Defended(Elsewhere(target.classifier), None, None), x, away, seeds=examples.seeds(4))
+
+
+@pytest.mark.parametrize("name", sorted({*ADAPTIVE} - {*SLOPES}))
+def test_an_attack_that_asks_needs_no_gradient(name: str) -> None:
+    target, x, y = subjects()
+    found = [KINDS[name](Defended(net), x, y, seeds=examples.seeds(4)) for net in (target.classifier, Elsewhere(target.classifier))]
+    assert torch.equal(*found)
+    assert bool((found[0] != x).any())
 
 
 @EVERY
