@@ -111,8 +111,8 @@ def attack_guard(
         return verdict.predicted, verdict.flagged
 
     sizes = sorted(float(b) for b in budgets)
-    how: dict[str, Any] = {"steps": steps, "restarts": restarts, "seed": seed}
-    alone, together = (perturbed(t, x, y, sizes, **how, progress=_half(progress, k)) for k, t in enumerate((bare, target)))
+    attacks: list[Any] = [*(Joint(eps=eps, steps=steps, restarts=restarts) for eps in sizes), Minimal(steps=steps)]
+    alone, together = (perturbed(t, x, y, attacks, seed, _half(progress, k)) for k, t in enumerate((bare, target)))
     return outcome(x, y, sizes, alone, together, seen, steps)
 
 
@@ -125,27 +125,21 @@ def perturbed(
     target: Defended,
     x: Tensor,
     y: Tensor,
-    sizes: Sequence[float],
-    *,
-    steps: int = 100,
-    restarts: int = 1,
+    attacks: Sequence[Callable[..., Tensor]],
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Tensor]:
-    """What :class:`~salientry.adaptive.Joint` finds within each budget, and then what :class:`~salientry.adaptive.Minimal` finds.
+    """What each attack makes of the images.
 
     Args:
         target: what is attacked.
         x: (N, C, H, W) 8-bit images.
         y: (N,) their classes.
-        sizes: Linf budgets, in [0, 1] units.
-        steps: of each attack.
-        restarts: of ``Joint``.
+        attacks: called as ``attack(target, x, y, seeds=...)``.
         seed: of what is drawn.
         progress: is told (done, total) attacks of batches.
     """
-    seeds = torch.arange(len(x)) + 2**32 * seed
-    attacks: list[Any] = [Joint(eps=eps, steps=steps, restarts=restarts) for eps in sizes] + [Minimal(steps=steps)]
+    seeds = torch.arange(len(x), device=x.device) + 2**32 * seed
     pieces = list(zip(*(torch.split(v, TOGETHER) for v in (x, y, seeds)), strict=True))
     found: list[Tensor] = []
     for i, attack in enumerate(attacks):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..adaptive import Defended, Look
+from ..adaptive import Defended, HopSkipJump, Joint, Look, Minimal, SquareSearch
 from ..calibration import pac_threshold
 from ..detectors import ExternalDetector
 from ..experiment.attack_guard import GuardAttacked, outcome, perturbed
@@ -74,14 +73,19 @@ class Attacker:
     """Somebody who knows classifier and detector. All detectors are attacked on the same images; what is done to the classifier alone, and
     to the weak detector, is done once.
 
+    Where the slope of the score, or of the surrogate that stands for it, says where the score rises, :class:`~salientry.adaptive.Joint` and
+    :class:`~salientry.adaptive.Minimal` follow it. Elsewhere :class:`~salientry.adaptive.SquareSearch` asks for logits and scores, and
+    :class:`~salientry.adaptive.HopSkipJump`, from naturals of other classes, for decisions.
+
     Args:
         classifier: images to logits.
-        calibration: naturals that the weak detector's threshold is set on.
+        calibration: naturals that the weak detector's threshold is set on, and that decision-based attacks start from.
         images: naturals; the first ``count`` that the classifier has right are attacked.
         labels: (N,) their classes.
         level: the false-positive rate of all thresholds.
         count: how many are attacked.
-        steps: of each attack.
+        steps: of each attack that follows a gradient.
+        queries: images that each other attack asks about, for each image.
         seed: of what is drawn.
         part: gives the callback for the progress of something, by its name.
     """
@@ -96,75 +100,76 @@ class Attacker:
         level: float,
         count: int,
         steps: int = 60,
+        queries: int = 1_000,
         seed: int = 0,
         part: Callable[[str], Callable[[int, int], None]],
     ) -> None:
-        self.bare, self.weak, self.part = Defended(classifier), weak(classifier, calibration, level), part
-        self.budgets = GREY_BUDGETS if images.shape[1] == 1 else BUDGETS
-        self.how: dict[str, Any] = {"steps": steps, "restarts": 1, "seed": seed}
+        self.bare, self.weak, self.part, self.seed = Defended(classifier), weak(classifier, calibration, level), part, seed
+        self.budgets, self.steps, self.queries = GREY_BUDGETS if images.shape[1] == 1 else BUDGETS, steps, queries
         answers = torch.cat([self.bare.seen(some)[0].argmax(1) for some in torch.split(images, MOST_SEEN)])
         at = (answers == labels).nonzero()[:count, 0]
-        self.x, self.y = images[at], labels[at]
+        self.x, self.y, self.starts = images[at], labels[at], calibration
+        self._alone: dict[bool, list[Tensor]] = {}
+        self._known: dict[bool, GuardAttacked] = {}
 
-    @cached_property
-    def alone(self) -> list[Tensor]:
-        """What fools the classifier alone."""
-        return perturbed(self.bare, self.x, self.y, self.budgets, **self.how, progress=self.part("attacking the classifier alone"))
+    def attacks(self, sloped: bool) -> list[Callable[..., Tensor]]:
+        """One within each budget, and one for the nearest image."""
+        if sloped:
+            return [*(Joint(eps=eps, steps=self.steps, restarts=1) for eps in self.budgets), Minimal(steps=self.steps)]
+        near = partial(HopSkipJump(queries=self.queries), starts=self.starts)
+        return [*(SquareSearch(eps=eps, queries=self.queries) for eps in self.budgets), near]
 
-    @cached_property
-    def known(self) -> GuardAttacked:
+    def tried(self, target: Defended, sloped: bool, name: str) -> list[Tensor]:
+        """What the attacks find on a target."""
+        return perturbed(target, self.x, self.y, self.attacks(sloped), self.seed, self.part(f"attacking {name}"))
+
+    def counted(self, target: Defended, sloped: bool, name: str) -> GuardAttacked:
+        """What of it counts, beside what fools the classifier alone."""
+        if sloped not in self._alone:
+            self._alone[sloped] = self.tried(self.bare, sloped, "the classifier alone")
+        found, effort = self.tried(target, sloped, name), self.steps if sloped else self.queries
+        return outcome(self.x, self.y, self.budgets, self._alone[sloped], found, seen_by(target), effort)
+
+    def known(self, sloped: bool) -> GuardAttacked:
         """What gets past the weak detector."""
-        found = perturbed(self.weak, self.x, self.y, self.budgets, **self.how, progress=self.part("attacking a weak detector"))
-        return outcome(self.x, self.y, self.budgets, self.alone, found, seen_by(self.weak), self.how["steps"])
+        if sloped not in self._known:
+            self._known[sloped] = self.counted(self.weak, sloped, "a weak detector")
+        return self._known[sloped]
 
     def against(self, target: Defended, name: str) -> JSON:
         """Attack a detector; nothing is concluded from attacks that fail on the weak one.
-
-        Where the slope of the score, or of the surrogate that stands for it, says where the score rises,
-        :class:`~salientry.adaptive.Joint` and :class:`~salientry.adaptive.Minimal` follow it.
 
         Args:
             target: classifier and detector.
             name: of the detector.
 
         Returns:
-            ``how``: ``gradient``, ``surrogate`` or ``none``; ``gradient``: :func:`gradient_check`; ``attacked``: counts as
+            ``how``: ``gradient``, ``surrogate``, ``queries`` or ``none``; ``gradient``: :func:`gradient_check`; ``attacked``: counts as
             :class:`~salientry.experiment.attack_guard.GuardAttacked` has them; ``weak``: those of the weak detector; ``evaluated``:
             whether the attacks are proven; ``why`` not.
         """
         if not len(self.x):
-            return _not_evaluated("the classifier has no image right")
-        surrogate = _surrogate(target)
-        if not (check := gradient_check(target, self.x))["useful"]:
-            return _not_evaluated(
-                f"the {'surrogate' if surrogate else 'score'} has no slope that says where the score rises", gradient=check
-            )
-        found = perturbed(target, self.x, self.y, self.budgets, **self.how, progress=self.part(f"attacking {name}"))
-        counts = outcome(self.x, self.y, self.budgets, self.alone, found, seen_by(target), self.how["steps"])
-        most = self.known.budgets[-1]
+            why = "the classifier has no image right"
+            return {"how": "none", "gradient": None, "attacked": None, "weak": None, "evaluated": False, "why": why}
+        check = gradient_check(target, self.x)
+        sloped = check["useful"]
+        found, known = self.counted(target, sloped, name), self.known(sloped)
+        most = known.budgets[-1]
         proven = most["fooled"] > 0 and most["passed"] >= PROVEN * most["fooled"]
-        why = (
-            ""
-            if proven
-            else f"the attacks get past a weak detector on only {most['passed']} of the {most['fooled']} images that they fool with"
-        )
+        few = f"{most['passed']} of the {most['fooled']} images that they fool the classifier with"
         return {
-            "how": "surrogate" if surrogate else "gradient",
+            "how": "queries" if not sloped else "surrogate" if _surrogate(target) else "gradient",
             "gradient": check,
-            "attacked": counts.json() | {"shares": [exact_share(b["passed"], counts.images) for b in counts.budgets]},
-            "weak": self.known.json(),
+            "attacked": found.json() | {"shares": [exact_share(b["passed"], found.images) for b in found.budgets]},
+            "weak": known.json(),
             "evaluated": proven,
-            "why": why,
+            "why": "" if proven else f"the attacks get past a weak detector on only {few}",
         }
 
 
 def _surrogate(target: Defended) -> bool:
     """Whether another slope stands for the detector's own."""
     return getattr(getattr(target.detector, "settings", None), "surrogate", None) is not None
-
-
-def _not_evaluated(why: str, **more: Any) -> JSON:
-    return {"how": "none", "gradient": None, "attacked": None, "weak": None, "evaluated": False, "why": why} | more
 
 
 def seen_by(target: Defended) -> Callable[[Tensor], tuple[Tensor, Tensor]]:

@@ -105,8 +105,16 @@ def _adaptive(found: JSON) -> list[str]:
         f"an attacker who knows it, within {budget(largest['eps'])}: gets past both on {number(largest['passed'] / n)} of {n} images "
         f"(fools the classifier alone on {number(largest['fooled'] / n)})"
         + ("" if ratio is None else f", at {ratio:.2f} times the L2 distance")
-        + f"; by its {found['how']}; the same attacks get past a weak detector on {known['budgets'][-1]['passed']} of {known['images']}"
+        + f"; by {_means(found)}; the same attacks get past a weak detector on {known['budgets'][-1]['passed']} of {known['images']}"
     ]
+
+
+def _means(found: JSON) -> str:
+    """How it was attacked."""
+    effort = f"{found['attacked']['steps']:,}"
+    if found["how"] == "queries":
+        return f"{effort} queries an image, as it has no gradient that says where its score rises"
+    return f"{effort} steps along {'its gradient' if found['how'] == 'gradient' else 'the gradient of its surrogate'}"
 
 
 def budget(eps: float) -> str:
@@ -224,9 +232,8 @@ def _knowing(name: str, a: JSON) -> Section:
     ]
     m, w = a["attacked"]["median_l2"], a["weak"]
     says = (
-        f"{n} images that the classifier has right, attacked through the {a['how']} of classifier and "
-        f"detector together, {a['attacked']['steps']} steps. On a detector that is known to be weak the same attacks get past on "
-        f"{w['budgets'][-1]['passed']} of {w['images']}. What they find is a lower bound: another attack may get more past."
+        f"{n} images that the classifier has right, attacked by {_means(a)}. On a detector that is known to be weak the same attacks get "
+        f"past on {w['budgets'][-1]['passed']} of {w['images']}. What they find is a lower bound: another attack may get more past."
     )
     if m["ratio"] is not None:
         says += f" Median L2 distance {m['bare']:.3g} for the classifier alone, {m['guarded']:.3g} past both: {m['ratio']:.2f} times."
