@@ -46,7 +46,19 @@ def judge(
     weights: Weights = None,
     second: FitSecond = None,
     second_weights: SecondWeights = None,
-    baselines: Annotated[bool, typer.Option(help="Judge baselines beside them.")] = True,
+    baselines: Annotated[
+        str,
+        typer.Option(help="Judged beside them: quick, cheap ones; published, ten of the literature too.", metavar="quick|published|none"),
+    ] = "quick",
+    levels: Annotated[
+        str, typer.Option(help="False-positive rates of the thresholds, with commas between them; the first is the main one.")
+    ] = "0.05,0.01",
+    cost: Annotated[
+        float | None,
+        typer.Option(
+            help="Name the best detector that takes at most so many times the classifier's own time for one image.", show_default=False
+        ),
+    ] = None,
     adaptive: Annotated[int, typer.Option(help="Images that are attacked by somebody who knows the detector; 0: none.")] = 64,
     images: Annotated[int | None, typer.Option(help="Use this many of the images; default all, with --on 3,000.")] = None,
     minutes: Annotated[float, typer.Option(help="Of one core; an attack that would take a fifth of them is left out.")] = 60.0,
@@ -63,8 +75,15 @@ def judge(
     interrupted call continues when it is given again, and another detector is judged on the same attacked images.
     """
     with guarded(debug):
-        from .judging import execute
+        from .judging import execute, parsed_levels
 
         nets: dict[str, Any] = {"classifier": classifier, "weights": weights, "second": second, "second_weights": second_weights}
-        how: dict[str, Any] = {"baselines": baselines, "adaptive": adaptive, "minutes": minutes, "workers": workers, "seed": seed}
-        execute(detectors, data, on, out, nets, images=images, device=device, store=store, say=print_line, **how)
+        how: dict[str, Any] = {
+            "baselines": baselines,
+            "levels": parsed_levels(levels),
+            "adaptive": adaptive,
+            "minutes": minutes,
+            "workers": workers,
+            "seed": seed,
+        }
+        execute(detectors, data, on, out, nets, images=images, device=device, store=store, cost=cost, say=print_line, **how)

@@ -18,6 +18,7 @@ from ..experiment.intake import taken
 from ..experiment.run import Run, usable
 from ..judging import Judgement, judge, judge_scores
 from ..judging.recorded import MOST, recorded
+from ..judging.words import best
 from .checking import guard_of
 from .fitting import Lines, read
 
@@ -36,6 +37,8 @@ def execute(
     store: Path | None,
     seed: int,
     workers: int,
+    cost: float | None,
+    levels: Sequence[float],
     say: Callable[[str], Any],
     **how: Any,
 ) -> Judgement:
@@ -52,6 +55,8 @@ def execute(
         store: folder of results; None: the usual one.
         seed: of all draws.
         workers: processes; 0: one a core.
+        cost: the best detector that takes at most so many times the classifier's time is named; None: none is.
+        levels: false-positive rates.
         say: prints a line.
         **how: further arguments of :func:`~salientry.judging.judge`.
 
@@ -59,11 +64,13 @@ def execute(
         Error: see :mod:`salientry.errors`.
     """
     if len(detectors) == 1 and Path(detectors[0]).suffix in SCORES:
-        found = judge_scores(detectors[0])
+        found = judge_scores(detectors[0], levels)
     else:
-        found = _judged(detectors, data, on, nets, images, usable(device), store, seed, workers, **how)
+        found = _judged(detectors, data, on, nets, images, usable(device), store, seed, workers, levels=levels, **how)
     for line in str(found).splitlines():
         say(line)
+    if cost is not None:
+        say(best(found.verdicts, cost))
     found.save(out)
     say(f"written: {out / 'index.html'}, {out / 'verdict.md'}, {out / 'verdict.json'}, {out / 'scores.npz'}")
     return found
@@ -104,6 +111,24 @@ def _judged(
     return judge(judged, store=run.store.root, progress=say, **given, **how)
 
 
+def parsed_levels(words: str) -> list[float]:
+    """``0.05,0.01`` as numbers.
+
+    Raises:
+        UsageError: for what is no false-positive rate.
+    """
+    found = []
+    for word in words.split(","):
+        try:
+            value = float(word)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < 1:
+            raise UsageError(f"--levels are false-positive rates between 0 and 1, with commas between them; found {word.strip()!r}")
+        found.append(value)
+    return found
+
+
 def _name(word: str) -> str:
     """What a detector is called in the verdict."""
     return word.partition(":")[2] or Path(word).name
@@ -138,4 +163,4 @@ def _parameters(function: Any) -> int:
     return sum(p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in found)
 
 
-__all__ = ["execute"]
+__all__ = ["execute", "parsed_levels"]

@@ -18,13 +18,13 @@ from .. import __version__
 from ..adaptive import Defended
 from ..calibration import pac_threshold
 from ..datasets import Arrays
-from ..detectors import Consistency, ExternalDetector, LearnedFusion, Margin, NoiseLevel, TopLogits, may_need
-from ..detectors.consistency import LIGHT
-from ..errors import UsageError
+from ..detectors import ExternalDetector, may_need
+from ..errors import AttackTooWeak, UsageError
 from ..evidence import FROM_SALIENCY, SECOND, Evidence
 from ..experiment.fit_progress import FitProgress, ProgressCallback, no_main
 from ..experiment.given import alike, check_settings, identity, named_detector, pass_seconds, probed, second_network
 from ..experiment.guard_settings import default_attacks
+from ..experiment.handles import Handle
 from ..experiment.image_sets import ImageSets
 from ..experiment.intake import Pixels, taken
 from ..experiment.parts import Parts, expected, warn_caller
@@ -42,16 +42,13 @@ from ..store import JSON
 from ..types import ROLES
 from .adapters import FromART, is_of_art
 from .adaptive import Attacker
+from .baselines import baselines_called
 from .bench import Bench, Contestant, called, judging_attacks, judging_shares
 from .result import Judgement
 from .table import ScoreTable, read_scores
 from .verdict import LEVELS, OF_SCORES, verdicts
 
-BASELINES: dict[str, Any] = {
-    "logit margin": Margin(),
-    "noise level": NoiseLevel(),
-    "the guard's light detector": LearnedFusion((TopLogits(), Consistency(LIGHT))),
-}
+NO_WAY = 'baselines= names others, or "none"'
 TIMED = 7  # repeats of each timing; the shortest is the one that nothing else disturbed
 
 
@@ -62,7 +59,7 @@ def judge(
     images: Any,
     labels: Any = None,
     second: nn.Module | None = None,
-    baselines: dict[str, Any] | bool = True,
+    baselines: dict[str, Any] | str | bool = "quick",
     attacks: dict[str, Any] | Sequence[Any] | None = None,
     levels: Sequence[float] = LEVELS,
     adaptive: int = 64,
@@ -91,7 +88,8 @@ def judge(
             was trained on, where a detector learns what each class looks like.
         labels: (N,); None when they come with the images.
         second: another classifier of the same classes, for detectors that ask one.
-        baselines: judged beside yours: True: :data:`BASELINES`; a dictionary of others; False: none.
+        baselines: judged beside yours: ``"quick"``, cheap ones; ``"published"``, ten of the literature too; ``"none"``; or a dictionary
+            (:mod:`salientry.judging.baselines`). One that cannot be fitted to these images is left out and named.
         attacks: what they are judged by, by name; default :func:`~salientry.judging.bench.judging_attacks`.
         levels: false-positive rates; the threshold for the first is used where one is needed.
         adaptive: images that are attacked by somebody who knows the detector; 0: none.
@@ -118,7 +116,7 @@ def judge(
     if not levels or not all(0 < level < 1 for level in levels):
         raise UsageError(f"levels are false-positive rates strictly between 0 and 1; found {levels!r}")
     given = _named(detector)
-    beside = dict(BASELINES if baselines is True else baselines or {})
+    beside = baselines_called(baselines)
     if twice := set(beside) & set(given):
         raise UsageError(f"a detector is called as a baseline is: {sorted(twice)[0]}; give it another name")
     tried = None if attacks is None else called(attacks)
@@ -128,7 +126,7 @@ def judge(
         evaluation = _Evaluation.of(classifier, second, *taken(images, labels, Path(scratch)), run)
         bar.say(evaluation.seen.summary())
         evaluation.prepare(given | beside, tried, levels[0], minutes)
-        evaluation.compute(bar, workers)
+        evaluation.compute(bar, workers, set(given))
         found = verdicts(evaluation.table(), levels)
         attacker = evaluation.attacker(levels[0], adaptive, bar)
         for c in evaluation.contestants:
@@ -251,19 +249,44 @@ class _Evaluation:
         fitted = private(guard.detector)
         return Contestant(name, _Reading(may_need(fitted)), self.run.given(fitted, fingerprint(fitted), name), drawn, trained=False)
 
-    def compute(self, bar: FitProgress, workers: int | None) -> None:
-        """Everything that is missing."""
+    def compute(self, bar: FitProgress, workers: int | None, own: set[str]) -> None:
+        """Everything that is missing. What concerns a baseline alone never sinks the whole.
+
+        Args:
+            bar: hears of it.
+            workers: processes; None: one.
+            own: names of the detectors that are to be judged.
+        """
         assert self.bench is not None
-        parts, wanted = self.bench.parts, [self.bench.scored(c) for c in self.contestants]
-        seconds = expected(
-            self.run.missing(wanted), parts.roles, int(np.prod(self.pixels.shape[1:])), pass_seconds(self.net, Pixels(self.pixels))
-        )
-        bar.expect(seconds, workers or 1)
-        with no_main():
-            if any(c.trained for c in self.contestants):
-                self.run.compute(parts.adversarials, bar.on_step, workers=workers or 1, seconds=seconds)
+        bench, parts, forward = self.bench, self.bench.parts, pass_seconds(self.net, Pixels(self.pixels))
+
+        def made(wanted: list[Handle]) -> None:
+            seconds = expected(self.run.missing(wanted), parts.roles, int(np.prod(self.pixels.shape[1:])), forward)
+            bar.expect(seconds, workers or 1)
+            with no_main():
+                self.run.compute(wanted, bar.on_step, workers=workers or 1, seconds=seconds)
+
+        if any(c.trained for c in self.contestants):
+            made(parts.adversarials)
+            try:
                 parts.check_attacks()
-            self.run.compute(wanted, bar.on_step, workers=workers or 1, seconds=seconds)
+            except AttackTooWeak as e:
+                if any(c.trained and c.name in own for c in self.contestants):
+                    raise
+                self._without([c for c in self.contestants if c.trained], e)
+        made([*bench.images(), *(bench.scored(c) for c in self.contestants if c.name in own)])
+        for c in [c for c in self.contestants if c.name not in own]:
+            try:
+                made([bench.scored(c)])
+            except UsageError as e:
+                self._without([c], e)
+
+    def _without(self, some: Sequence[Contestant], why: Exception) -> None:
+        """Go on without baselines."""
+        assert self.bench is not None
+        names = [c.name for c in some]
+        self.contestants = [c for c in self.contestants if c.name not in names]
+        self.bench.parts.leave_out(f"the baselines {', '.join(names)}" if len(names) > 1 else f"the baseline {names[0]}", str(why), NO_WAY)
 
     def table(self) -> ScoreTable:
         """All scores."""
@@ -342,4 +365,4 @@ def _cost(target: Defended, x: Tensor) -> JSON:
     return found
 
 
-__all__ = ["BASELINES", "judge", "judge_scores"]
+__all__ = ["judge", "judge_scores"]

@@ -155,6 +155,26 @@ def _compared(verdicts: dict[str, JSON], own: list[str]) -> tuple[list[str], lis
     return ["(baselines)", "mean", "least", "encoded", "every attack", "false alarms", "harmless", "gets past", "cost"], rows
 
 
+def best(verdicts: dict[str, JSON], cost: float, extra_flags: float = 0.05) -> str:
+    """Which detector detects most on average, at the first threshold, of those that cost no more and do not flag harmless changes.
+
+    Args:
+        verdicts: of all.
+        cost: times the classifier's own time, for one image.
+        extra_flags: on any harmless change, over the same images unchanged: the lower end of the interval may be so high.
+    """
+    level, there = next(iter(next(iter(verdicts.values()))["thresholds"])), {n: v for n, v in verdicts.items() if v.get("cost")}
+    cheap = {n: v for n, v in there.items() if v["cost"]["1"]["times"] <= cost}
+    calm = {n: v for n, v in cheap.items() if (worst := most(v["harmless"])) is None or worst["extra"]["low"] <= extra_flags}
+    rates = {n: v["summary"][level]["attacks"]["mean"] for n, v in calm.items()}
+    known = {n: r for n, r in rates.items() if r is not None}
+    limits = f"at most {cost:g} times the classifier's time and no harmless change flagged more than {number(extra_flags)} above naturals"
+    if not known:
+        return f"no detector of {len(verdicts)} has {limits} ({len(cheap)} are cheap enough)"
+    name = max(known, key=lambda n: known[n])
+    return f"best of {len(verdicts)} at {percent(level)} with {limits}: {name}, mean detection rate {number(known[name])}"
+
+
 def _past(found: JSON) -> str:
     """Share of the images on which an attacker who knows the detector gets past it, within the largest budget."""
     if found is None or not found["evaluated"]:
@@ -252,4 +272,4 @@ def _plain(text: Any) -> str:
     return " ".join(str(text).split()).replace("|", "\\|").replace("*", "\\*").replace("<", "\\<").replace("_", "\\_")
 
 
-__all__ = ["Section", "budget", "markdown", "most", "number", "percent", "rate", "said", "sections", "side_by_side"]
+__all__ = ["Section", "best", "budget", "markdown", "most", "number", "percent", "rate", "said", "sections", "side_by_side"]

@@ -34,7 +34,7 @@ def judged(detector: Any, **given: Any) -> Judgement:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # few images calibrate: it says so, rightly
         return judge(
-            detector, **({"classifier": NET, "images": X, "labels": Y, "attacks": ATTACKS, "baselines": False, "adaptive": 0} | given)
+            detector, **({"classifier": NET, "images": X, "labels": Y, "attacks": ATTACKS, "baselines": "none", "adaptive": 0} | given)
         )
 
 
@@ -171,7 +171,7 @@ def test_the_page_of_the_documentation_says_how(tmp_path: Path, monkeypatch: pyt
     (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("salientry.judging.evaluate.judging_attacks", lambda shape, classes: ATTACKS)
-    monkeypatch.setattr("salientry.judging.evaluate.BASELINES", {})
+    monkeypatch.setattr("salientry.judging.evaluate.baselines_called", lambda wanted: {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exec(compile(block, "docs/judge.md", "exec"), {"my_detector": contrast, "model": NET, "x": FLOATS, "y": Y})
@@ -251,7 +251,7 @@ def called(*words: str) -> Cli:
 
 def test_the_command_leaves_a_report(here: Path) -> None:
     made, plain = "tests.judging.tiny:make", "tests.own_detectors:roughness"
-    result = called(made, plain, "tests.own_detectors:FeatureSqueezing", "--no-baselines", "--adaptive", "0", "--out", "out")
+    result = called(made, plain, "tests.own_detectors:FeatureSqueezing", "--baselines", "none", "--adaptive", "0", "--out", "out")
     assert result.code == 0, result.err
     found = json.loads((here / "out" / "verdict.json").read_text())
     assert [*found["detectors"]] == ["make", "roughness", "FeatureSqueezing"]

@@ -1,0 +1,68 @@
+"""What others are judged beside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..detectors import (
+    LID,
+    MSP,
+    PASA,
+    Consistency,
+    CounterAttack,
+    DeepKNN,
+    Energy,
+    FeatureSqueezing,
+    FourierSpectrum,
+    KernelDensity,
+    LayerStatistics,
+    LearnedFusion,
+    Mahalanobis,
+    Margin,
+    NoiseLevel,
+    PValues,
+    TopLogits,
+)
+from ..detectors.consistency import LIGHT
+from ..errors import UsageError
+
+QUICK: dict[str, Any] = {
+    "logit margin": Margin(),
+    "softmax probability": MSP(),
+    "energy": Energy(),
+    "noise level": NoiseLevel(),
+    "the guard's light detector": LearnedFusion((TopLogits(), Consistency(LIGHT))),
+}
+PUBLISHED: dict[str, Any] = {
+    "feature squeezing": FeatureSqueezing(),
+    "Mahalanobis": Mahalanobis(),
+    "LID": LID(),
+    "kernel density": KernelDensity(),
+    "deep kNN": DeepKNN(),
+    "counter-attack": CounterAttack(),
+    "Fourier spectrum": FourierSpectrum(),
+    "layer statistics": LayerStatistics(),
+    "PASA": PASA(),
+    "p-values, untrained": PValues(),
+}
+SETS: dict[str, dict[str, Any]] = {"none": {}, "quick": QUICK, "published": QUICK | PUBLISHED}
+
+
+def baselines_called(wanted: Any) -> dict[str, Any]:
+    """Settings by name.
+
+    Args:
+        wanted: ``"quick"``, ``"published"`` or ``"none"``; True and False for the first and the last; a dictionary of one's own.
+
+    Raises:
+        UsageError: for another word.
+    """
+    if isinstance(wanted, dict):
+        return dict(wanted)
+    name = {True: "quick", False: "none"}.get(wanted, wanted) if isinstance(wanted, bool) else wanted
+    if name not in SETS:
+        raise UsageError(f"baselines are a dictionary of detectors, or one of {', '.join(SETS)}; found {wanted!r}")
+    return dict(SETS[name])
+
+
+__all__ = ["PUBLISHED", "QUICK", "SETS", "baselines_called"]
