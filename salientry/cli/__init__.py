@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import Error, UsageError
+from .audit_command import audit
 from .fit_commands import fit, refit
 from .guard_attack import attack_guard
 from .judge_command import judge
@@ -232,6 +233,7 @@ app.command()(fit)
 app.command()(refit)
 app.command()(attack_guard)
 app.command()(judge)
+app.command()(audit)
 
 
 @app.command()

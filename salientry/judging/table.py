@@ -22,6 +22,7 @@ Columns that there may be:
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,8 @@ def _column(name: str, given: Any, count: int, origin: str) -> NDArray[Any]:
     if values.shape != (count,):
         raise UsageError(f"{origin}: column {name!r} has shape {values.shape}; ({count},), as the scores, was expected")
     kind = KINDS.get(name)
+    if kind is None and values.dtype.kind == "U":
+        return values
     if kind is None:
         missing = np.array([v is None or v != v for v in values.tolist()])
         return np.array(["" if gone else _word(v) for v, gone in zip(values.tolist(), missing, strict=True)])
@@ -153,9 +156,9 @@ def read_scores(path: Path | str) -> ScoreTable:
         raise UsageError(f"scores come as .parquet, .csv or .npz; found {path.name}")
     if path.suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as f:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as f:  # numpy leaves what it cannot read open
                 return ScoreTable.of({n: f[n] for n in f.files}, path.name)
-        except (OSError, ValueError, EOFError, KeyError) as e:
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as e:
             raise DataDamaged(f"{path.name} cannot be read as .npz: {e}") from None
     try:
         import pandas

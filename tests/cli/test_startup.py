@@ -63,6 +63,7 @@ OPTIONS = {
         "not trained on",
         "continues when the same command is given again",
     ],
+    "audit": ["--json", "--debug", "DIR|FILE", "scores.parquet", "images.npz", "evaluation.json", "1: at least one"],
     "check": [
         "--classifier",
         "--weights",
