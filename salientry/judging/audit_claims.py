@@ -17,14 +17,13 @@ from .table import ScoreTable
 NATURAL = "natural"  # among the claimed rates: the false-positive rate
 UNLIKELY = 1e-5  # so seldom as many test naturals are flagged by chance
 MOST_ROUNDED = 0.05
-OF_CLAIMS = ("epoch-picked-on-test", "threshold-per-attack", "threshold-from-test", "best-seed-reported", "numbers-do-not-follow")
 
 
 def epochs(e: Evaluation) -> Iterator[Seen]:
     """Whether the epoch that was taken is the best one on test."""
     given = e.claimed.epochs
     if not given:
-        yield Unseen(("epoch-picked-on-test",), "evaluation.json has no epochs")
+        yield Unseen(("epoch-picked-on-test", "validation-is-test"), "evaluation.json has no epochs")
     on_test, same = {}, {}
     for name, its in given.items():
         if len(its.validation) > 2 and its.validation == its.test:
@@ -139,7 +138,8 @@ def rates(e: Evaluation) -> Iterator[Seen]:
     """Whether the claimed rates follow from scores and thresholds: of images that fool, as a mean over seeds."""
     claimed = {n: v for n, v in e.claimed.rates.items() if n in e.table.names("detector")}
     if not claimed:
-        yield Unseen(("numbers-do-not-follow",), "evaluation.json has no rates of these detectors")
+        beside = () if e.claimed.reported else ("best-seed-reported",)
+        yield Unseen(("numbers-do-not-follow", *beside), "evaluation.json has no rates of these detectors")
     wrong, failed, best, apart = [], [], [], []
     for name, by_attack in claimed.items():
         seeds = [s for d, s in e.groups if d == name]

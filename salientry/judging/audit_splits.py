@@ -160,6 +160,10 @@ def counts(e: Evaluation) -> Iterator[Seen]:
                 of_all = int((plain & np.isin(rows["attack"], list(some))).sum())
                 said = f"{counted(sum(some.values()), of_all)} attacked images {what}, {tail}: {of_detectors(some)}"
                 yield Finding(kind, said, {"images": some, "of": of_all}, _row(rows, int(np.flatnonzero(mask)[0])))
+        if unknown and not in_numbers:
+            yield Unseen((fault,), "evaluation.json does not say how many attacked images are counted")
+    if claims.natural is None or not claims.attacked:
+        yield Unseen(("counts-differ",), "evaluation.json does not say how many attacked images are counted")
 
 
 def _claimed_counts(e: Evaluation) -> Iterator[tuple[str, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from salientry.errors import DataDamaged, DataMissing, UsageError
 from salientry.judging.audit import Audit, audit
 from salientry.judging.audit_claims import by_chance
+from salientry.judging.audit_files import CLAIMS, Claims
 from salientry.judging.audit_findings import KINDS
 from salientry.judging.audit_scores import collisions
 
@@ -153,6 +155,19 @@ def test_the_command_prints_and_writes_what_was_found(tmp_path: Path) -> None:
     wrong = Cli("audit", str(d.write(tmp_path / "wrong")))
     assert wrong.code == 1 and "fault threshold-saw-test-images: " in wrong.out
     assert len(wrong.out.splitlines()) <= 40 and max(map(len, wrong.out.splitlines())) <= 110
+
+
+def test_the_pages_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, example = (
+        re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.S)[0],
+        re.findall(r"```json\n(.*?)```", DOCS.read_text(), re.S)[0],
+    )
+    drawn(6, Wish(claims=True, images=False, failed=False)).write(tmp_path / "folder")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert capsys.readouterr().out.startswith("0 faults, ")
+    claims = Claims.of(json.loads(example))
+    assert all(getattr(claims, n) for n in CLAIMS), "the example has all that may be claimed"
 
 
 @pytest.mark.parametrize(
