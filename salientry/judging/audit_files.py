@@ -17,7 +17,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataDamaged, DataMissing, UsageError
+from ..files import opened, read_json
 from .table import ScoreTable, read_scores
 
 LEVEL = 0.05  # where none is claimed
@@ -276,7 +276,7 @@ def _read_pictures(path: Path) -> dict[tuple[str, str], Pictures]:
     if not path.is_file():
         return {}
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as f:  # numpy leaves what it cannot read open
+        with opened(path) as file, np.load(file, allow_pickle=False) as f:  # numpy leaves what it cannot read open
             given = {n: f[n] for n in f.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as e:
         raise DataDamaged(f"{path.name} cannot be read as .npz: {e}") from None
@@ -284,10 +284,4 @@ def _read_pictures(path: Path) -> dict[tuple[str, str], Pictures]:
 
 
 def _read_claims(path: Path) -> Claims | None:
-    if not path.is_file():
-        return None
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise DataDamaged(f"{path.name} cannot be read as JSON: {e}") from None
-    return Claims.of(given, path.name)
+    return Claims.of(read_json(path), path.name) if path.is_file() else None

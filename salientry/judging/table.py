@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataDamaged, DataMissing, UsageError
+from ..files import opened
 
 SETS = ("natural", "attacked", "harmless", "control")
 SPLITS = ("train", "validation", "calibration", "test")
@@ -156,7 +157,7 @@ def read_scores(path: Path | str) -> ScoreTable:
         raise UsageError(f"scores come as .parquet, .csv or .npz; found {path.name}")
     if path.suffix == ".npz":
         try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as f:  # numpy leaves what it cannot read open
+            with opened(path) as file, np.load(file, allow_pickle=False) as f:  # numpy leaves what it cannot read open
                 return ScoreTable.of({n: f[n] for n in f.files}, path.name)
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as e:
             raise DataDamaged(f"{path.name} cannot be read as .npz: {e}") from None

@@ -209,7 +209,7 @@ def test_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     for name, error in (("evaluation.json", DataDamaged), ("images.npz", DataDamaged), ("scores.npz", DataDamaged)):
         before = (folder / name).read_bytes() if (folder / name).exists() else None
         (folder / name).write_bytes((before or b"PK\x03\x04 no archive")[:40] if name != "evaluation.json" else b"{")
-        with pytest.raises(error, match=f"{name} cannot be read"):
+        with pytest.raises(error, match=name):
             audit(folder)
         (folder / name).unlink() if before is None else (folder / name).write_bytes(before)
     (folder / "scores.csv").write_text("image\n1\n")
