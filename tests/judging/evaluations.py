@@ -89,7 +89,7 @@ class Wish:
 
 def honest(rng: np.random.Generator, least: int = 100, most: int = 1000, wish: Wish = Wish()) -> Drawn:
     """An evaluation without a fault: several attacks of different success, detectors of different quality and kinds of scores, seeds."""
-    test, calibration = int(rng.integers(least, most)), int(rng.integers(60, 300))
+    test, calibration = int(np.exp(rng.uniform(np.log(least), np.log(most)))), int(rng.integers(60, 300))
     train, validation = (int(rng.choice([40, 90] if wish.trained else [0, 40, 90])) for _ in range(2))
     split = np.repeat(["test", "calibration", "train", "validation"], [test, calibration, train, validation])
     total, classes = len(split), int(rng.integers(2, 12))
