@@ -40,11 +40,12 @@ class Block:
 
 
 def blocks_of(rows: ScoreTable, wins: NDArray[np.bool_]) -> list[Block]:
-    """Test and calibration naturals, and of each attack the test images that fool: what an attack left alone has its natural's score."""
+    """Test naturals, other calibration naturals, and of each attack the test images that fool: one left alone has its natural's score."""
     found = []
     natural = rows["set"] == "natural"
-    for split in ("calibration", "test"):
-        found.append(_block(f"the {split} naturals", rows, natural & (rows["split"] == split)))
+    test, calibration = (natural & (rows["split"] == split) for split in ("test", "calibration"))
+    found += [_block("the test naturals", rows, test)]
+    found += [_block("the calibration naturals", rows, calibration & ~np.isin(rows["image"], rows["image"][test]))]
     attacked = wins & (rows["split"] == "test")
     for attack, encoding in dict.fromkeys(zip(rows["attack"][attacked].tolist(), rows["encoding"][attacked].tolist(), strict=True)):
         name = f"{attack} as {encoding}" if encoding else attack
