@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..evidence import LAYER, Evidence
 from ..learned import with_recipe
-from . import _logistic
+from . import _asking, _logistic
 from ._fitted import Fitted
 
 
@@ -21,19 +21,27 @@ class Mahalanobis:
     the classifier's own training naturals by their true labels; an image's score in a layer is its squared distance to the nearest
     class, and a logistic regression weighs the layers.
 
-    Departures: the covariance is shrunk towards a multiple of the identity, the images are not preprocessed along the score's
-    gradient, and no layer's slope is negative.
+    With a ``magnitude`` the image is first moved, for each layer, by so much in every value against the sign of that distance's gradient
+    (their input preprocessing), which brings naturals nearer than others.
+
+    Departures: the covariance is shrunk towards a multiple of the identity, no layer's slope is negative, and the default magnitude is 0,
+    where the authors choose one on validation images.
+
+    Differentiable in the image; the sign of the gradient is taken as fixed. Cost: nothing but the classifier's own pass; with a magnitude
+    two forward passes and a backward pass a layer.
 
     Attributes:
         layers: names of the classifier's layers or blocks of layers; none: every convolution, batch norm and linear layer.
         shrinkage: share of the identity in the covariance, 0 to 1, in units of its mean variance.
+        magnitude: of the move of each value, in [0, 1].
 
     Raises:
-        UsageError: for a shrinkage outside [0, 1].
+        UsageError: for a shrinkage or a magnitude outside [0, 1].
     """
 
     layers: tuple[str, ...] = ()
     shrinkage: float = 1e-2
+    magnitude: float = 0.0
     group = "baseline"
     description = "the distance of the classifier's activations to their classes"
     reads, seeded, candidate = "activations", False, False
@@ -42,16 +50,19 @@ class Mahalanobis:
     def __post_init__(self) -> None:
         if not 0 <= self.shrinkage <= 1:
             raise UsageError(f"shrinkage lies in [0, 1]; found {self.shrinkage!r}")
+        if not 0 <= self.magnitude <= 1:
+            raise UsageError(f"magnitude lies in [0, 1]; found {self.magnitude!r}")
 
     @property
     def needs(self) -> frozenset[str]:
-        """Activations; and the classifier's training naturals, to be fitted on."""
-        return frozenset({"training", *((LAYER + n for n in self.layers) if self.layers else ("activations",))})
+        """Activations; the classifier's training naturals, to be fitted on; with a magnitude the classifier, to be asked again."""
+        asked = {"classifier"} if self.magnitude else set()
+        return frozenset({"training", *asked, *((LAYER + n for n in self.layers) if self.layers else ("activations",))})
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, L) squared distances to the nearest class, layer by layer."""
         (gaussians,) = parts
-        distances: Tensor = gaussians(evidence)
+        distances: Tensor = gaussians(evidence, self.magnitude)
         return distances
 
     def fit(self, evidence: Any, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
@@ -63,7 +74,8 @@ class Mahalanobis:
         if not parts and evidence.training is None:
             raise UsageError("Mahalanobis is fitted on naturals that the classifier was trained on; there are none")
         gaussians = parts or (gaussians_of(evidence.training, self.layers, self.shrinkage),)
-        return _logistic.fit(self, evidence, labels, *gaussians, seed=seed, bounded=True)
+        seen = _asking.views(self, evidence, labels, *gaussians) if self.magnitude else evidence
+        return _logistic.fit(self, seen, labels, *gaussians, seed=seed, bounded=True)
 
 
 class ClassGaussians(nn.Module):
@@ -81,9 +93,19 @@ class ClassGaussians(nn.Module):
         """Activations of its layers."""
         return frozenset(LAYER + n for n in self.names)
 
-    def forward(self, evidence: Evidence) -> Tensor:
-        """(N, L) squared Mahalanobis distance to the nearest class, layer by layer."""
-        return torch.stack([self._nearest(i, evidence.activations[n].mean) for i, n in enumerate(self.names)], 1)
+    def forward(self, evidence: Evidence, magnitude: float = 0.0) -> Tensor:
+        """(N, L) squared Mahalanobis distance to the nearest class, layer by layer; after a move of the image that makes it smaller."""
+        seen = [self._moved(evidence, n, i, magnitude) if magnitude else evidence for i, n in enumerate(self.names)]
+        return torch.stack([self._nearest(i, e.activations[n].mean) for i, (n, e) in enumerate(zip(self.names, seen, strict=True))], 1)
+
+    def _moved(self, evidence: Evidence, name: str, layer: int, magnitude: float) -> Evidence:
+        """A look at the images after a move against the sign of the gradient of their distance in one layer."""
+        needs, here = frozenset({LAYER + name}), evidence.image.detach().requires_grad_()
+        with torch.enable_grad():
+            total = self._nearest(layer, Evidence(evidence.classifier, None, here, needs).activations[name].mean).sum()
+        (gradient,) = torch.autograd.grad(total, here)
+        with torch.set_grad_enabled(evidence.image.requires_grad):
+            return Evidence(evidence.classifier, None, evidence.image - magnitude * gradient.sign(), needs)
 
     def _nearest(self, layer: int, found: Tensor) -> Tensor:
         mean, whitening = getattr(self, f"mean{layer}"), getattr(self, f"whitening{layer}")

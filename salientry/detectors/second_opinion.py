@@ -18,6 +18,9 @@ class SecondOpinion:
     cross-entropy between the two, and how far its best class (where that is the answer, the first one's second best) lies below the
     answer in the logits of the first, in its own, and in those of the first after small changes: a wrong answer that was made falls back.
 
+    With a second network of another kind than the first (another architecture, other training) this is detection by prediction
+    inconsistency with an auxiliary model, but for the columns that compare logits and for the learned head.
+
     The second network must not have seen the images that the head or the threshold learns from: where both nets have learnt an image they
     agree on it, whatever they do on new ones.
 

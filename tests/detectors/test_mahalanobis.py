@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from salientry.detectors import Mahalanobis
 from salientry.detectors.mahalanobis import gaussians_of
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
 from salientry.evidence_set import EvidenceSet
+from salientry.types import Shape
+
+from .. import examples
 
 CLASSES, WIDTHS = 3, (4, 6)
 
@@ -107,3 +110,50 @@ def test_without_training_naturals_and_out_of_range_it_says_so() -> None:
         Mahalanobis().fit(given, given.labels, seed=0)
     with pytest.raises(UsageError, match=r"shrinkage lies in \[0, 1\]; found 2"):
         Mahalanobis(shrinkage=2)
+    with pytest.raises(UsageError, match=r"magnitude lies in \[0, 1\]; found -1"):
+        Mahalanobis(magnitude=-1)
+
+
+# --- the move along the gradient ----------------------------------------------------------------------------------------
+
+
+def linear() -> tuple[nn.Sequential, EvidenceSet, Tensor]:
+    """A linear network, naturals of three classes in its layer ``1``, and 20 images."""
+    net = examples.affine(Shape(1, 3, 3, 4), dtype=torch.float32)
+    x = torch.rand(320, 1, 3, 3, generator=torch.Generator().manual_seed(1))
+    seen = Evidence(net, None, x[:300], frozenset({"activations/1"}))
+    data = EvidenceSet({"image": x[:300], "activations/1": getattr(seen, "activations/1").detach()}, torch.arange(300) % CLASSES)
+    return net, data, x[300:]
+
+
+def test_the_move_is_the_papers_on_a_linear_network() -> None:
+    """f = W x + b: the gradient of the distance is 2 W' S^-1 (f - m) of the nearest class, and the image goes against its sign."""
+    net, data, x = linear()
+    gaussians, weight = gaussians_of(data, ("1",), 0.0), net[1].weight.double()
+    mean, whitening = gaussians.mean0.double(), gaussians.whitening0.double()
+    inverse = whitening @ whitening.T
+
+    def nearest(flat: Tensor) -> tuple[Tensor, Tensor]:
+        apart = (flat @ weight.T + net[1].bias.double())[:, None] - mean
+        distances = torch.einsum("nki,ij,nkj->nk", apart, inverse, apart)
+        return distances.amin(1), apart[torch.arange(len(flat)), distances.argmin(1)]
+
+    flat = x.flatten(1).double()
+    moved = flat - 0.01 * (nearest(flat)[1] @ inverse @ weight).sign()
+    found = Mahalanobis(("1",), magnitude=0.01).view(Evidence(net, None, x), gaussians)
+    assert torch.allclose(found[:, 0].double(), nearest(moved)[0], rtol=1e-3)
+    assert bool((found[:, 0] < Mahalanobis(("1",)).view(Evidence(net, None, x, frozenset({"activations/1"})), gaussians)[:, 0]).all())
+
+
+def test_with_a_move_it_is_fitted_asks_the_classifier_and_has_a_gradient() -> None:
+    net, data, x = linear()
+    spec = Mahalanobis(("1",), magnitude=0.002)
+    assert spec.needs == {"training", "classifier", "activations/1"} and "classifier" not in Mahalanobis(("1",)).needs
+    twins = torch.cat([x, x + 0.5])
+    given = EvidenceSet({"image": twins}, torch.zeros(40, dtype=torch.int64), classifier=net, training=data)
+    fitted = spec.fit(given, given.labels, seed=0)
+    here = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(fitted(Evidence(net, None, here)).sum(), here)
+    assert bool((slope.flatten(1).norm(dim=1) > 0).all())
+    with pytest.raises(UsageError, match="needs a classifier"):
+        fitted(Evidence(None, None, x))
