@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from salientry.harmless import HARMLESS, UNSEEN_KINDS
 from salientry.inference import exact_share
 
 from .guard_detection import FEWEST, OUT
@@ -32,12 +33,12 @@ def guard_results() -> str:
         *_table(
             ["", *(NAMES[n] for n in guards)],
             [
-                ["mean over attacks and ways of saving", *(_short(g["summary"]["mean at 5 %"]) for g in guards.values())],
+                ["detection rate, mean over attacks and ways of saving", *(_short(g["summary"]["mean at 5 %"]) for g in guards.values())],
                 ["worst of them", *(_short(g["summary"]["worst at 5 %"]) for g in guards.values())],
-                ["mean, threshold for 1 %", *(_short(g["summary"]["mean at 1 %"]) for g in guards.values())],
-                ["every attack on an image found", *(_share(g["summary"]["every attack on an image found"]) for g in guards.values())],
+                ["detection rate, mean, threshold for 1 %", *(_short(g["summary"]["mean at 1 %"]) for g in guards.values())],
+                ["every attack on an image detected", *(_share(g["summary"]["every attack on an image found"]) for g in guards.values())],
                 *(
-                    [f"naturals flagged{what}", *(_share(g["natural at 0.05"][key]) for g in guards.values())]
+                    [f"natural images flagged{what}", *(_share(g["natural at 0.05"][key]) for g in guards.values())]
                     for what, key in (("", "all"), (", right answers", "right"), (", wrong answers", "wrong"))
                 ),
                 ["looks at", *(g["fit"]["detector"] for g in guards.values())],
@@ -45,7 +46,7 @@ def guard_results() -> str:
         ),
         "",
         *_table(
-            ["attack", *(NAMES[n] for n in guards), *(f"{NAMES[n]}, 1 %" for n in guards)],
+            ["attack: detection rate", *(NAMES[n] for n in guards), *(f"{NAMES[n]}, 1 %" for n in guards)],
             [
                 [name, *(_share(g["cells"][name][level]) for level in ("0.05", "0.01") for g in guards.values())]
                 for name, cell in next(iter(guards.values()))["cells"].items()
@@ -54,7 +55,7 @@ def guard_results() -> str:
         ),
         "",
         *_table(
-            ["harmless change: extra flags", *(NAMES[n] for n in guards)],
+            ["harmless change: extra false alarms", *(NAMES[n] for n in guards)],
             [
                 [_change(name, h), *(_extra(g["harmless"][name]) for g in guards.values())]
                 for name, h in next(iter(guards.values()))["harmless"].items()
@@ -115,7 +116,15 @@ def _strangers() -> list[str]:
                 f"{s['most extra flags on a harmless change']:+.3f}",
             ]
         )
-    head = ["case", "images", "minutes of one core", "naturals flagged", "mean (cells)", "worst", "most extra harmless flags"]
+    head = [
+        "case",
+        "images",
+        "minutes of one core",
+        "natural images flagged",
+        "mean detection rate (cells)",
+        "worst",
+        "most extra false alarms",
+    ]
     return [
         "Guards of other nets (`python -m benchmarks.guard_strangers`, which says what the cases are), fitted without settings.",
         "",
@@ -134,14 +143,9 @@ def _of(k: int, n: int) -> str:
 
 
 def _change(name: str, change: dict[str, Any]) -> str:
-    words = name.replace("_", " ")
-    return words if change["trained"] or name not in _unseen() else f"{words}, of a kind never trained on"
-
-
-def _unseen() -> tuple[str, ...]:
-    from salientry.harmless import UNSEEN_KINDS
-
-    return UNSEEN_KINDS
+    """As the change calls itself; what is no harmless change of ours has its own words."""
+    words = str(HARMLESS[name]) if name in HARMLESS else name
+    return words if change["trained"] or name not in UNSEEN_KINDS else f"{words}, of a kind never trained on"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:

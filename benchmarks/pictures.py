@@ -18,6 +18,16 @@ from salientry.store import read_arrays, read_json
 from .recorded import Recorded
 
 INK, PAPER = "#1d2430", "#ffffff"
+BOTH = "#6e7a8a"  # words that are read on white and on black
+DARK = {  # what stands for a colour where the reader's screen is dark
+    INK: "#e4e8ef",
+    PAPER: "#171b22",
+    "#5b6577": "#a3adbf",
+    "#9aa3b2": "#55607a",
+    "#e6e9ef": "#2b323e",
+    "#0072B2": "#79b0ee",
+    "#B34700": "#f0924f",
+}
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -80,8 +90,17 @@ def maps(folder: Path) -> bytes:
             ax = figure.add_axes((0.012 + 0.2475 * i, 0.1, 0.2335, 0.7815))
             ax.imshow(np.squeeze(images[0]), interpolation="nearest", vmin=0, **how)
             ax.set_axis_off()
-            ax.set_title(head, fontsize=11, color=INK, pad=5)
-            ax.text(0.5, -0.03, below, transform=ax.transAxes, ha="center", va="top", fontsize=10, color=INK)
+            ax.set_title(head, fontsize=11, color=BOTH, pad=5)
+            ax.text(0.5, -0.03, below, transform=ax.transAxes, ha="center", va="top", fontsize=10, color=BOTH)
         out = io.BytesIO()
-        figure.savefig(out, format="png", dpi=200, facecolor=PAPER, metadata={"Software": None})
+        figure.savefig(out, format="png", dpi=200, transparent=True, metadata={"Software": None})
     return out.getvalue()
+
+
+def for_dark_screens(svg: str) -> str:
+    """The same drawing, with other colours where the reader's screen is dark."""
+    found = [
+        f'[style*="{kind}: {light.lower()}"] {{{kind}: {dark} !important}}' for light, dark in DARK.items() for kind in ("fill", "stroke")
+    ]
+    style = f"<style>@media (prefers-color-scheme: dark) {{ {' '.join(found)} }}</style>"
+    return svg.replace(" <defs>", f" {style}\n <defs>", 1)

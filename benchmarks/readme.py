@@ -73,10 +73,10 @@ def good() -> str:
             "",
             "[Every kind of attack and of change](docs/RESULTS.md#what-the-guard-finds), with intervals. To compare:",
             "",
-            f"- **The paper's detectors**, on {n} images of the six attacks that they were trained on: SMD finds {found['SMD']}, SPD "
-            f"{found['SPD']}. The gap between the two largest logits, a baseline, finds {found['Margin2']} and does not react to harmless "
-            f"noise; a fusion of all detectors finds {found['fusion']} and flags {noise['fusion']} more natural images with such noise "
-            f"(least and most of {len(points['SPD'].found.seeds)} seeds).",
+            f"- **The paper's detectors**, on {n} images of the six attacks that they were trained on: SMD detects {found['SMD']}, SPD "
+            f"{found['SPD']}. The gap between the two largest logits, a baseline, detects {found['Margin2']} and does not react to "
+            f"harmless noise; a fusion of all detectors detects {found['fusion']} and flags {noise['fusion']} more natural images with "
+            f"such noise (least and most of {len(points['SPD'].found.seeds)} seeds).",
             f"- **Whoever knows the detector** got past each of {len(passed)} with all {images} images they tried, within 8/255.",
         ]
     )

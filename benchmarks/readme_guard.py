@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .guard_tables import record
-from .pictures import PAPER, STYLE
+from .pictures import INK, PAPER, STYLE, for_dark_screens
 
 LEVEL = "0.05"
 GUARDS = {  # words, colour, marker, filled: also distinguished without colour
@@ -40,9 +40,9 @@ def headline() -> str:
     own = body["guards"]["own"]
     summary = own["summary"]
     return (
-        f"On CIFAR-10, built from {body['fitted on']:,} of one's own images, it finds {_percent(summary['mean at 5 %'])} of attacked "
-        f"images (mean over {_attacks(own)}; the worst: {_percent(summary['worst at 5 %'])}), flags "
-        f"{_percent(own[f'natural at {LEVEL}']['all'][0])} of natural ones, and at most "
+        f"On CIFAR-10, built from {body['fitted on']:,} of one's own images, its *detection rate* is {_percent(summary['mean at 5 %'])} of "
+        f"attacked images (mean over {_attacks(own)}; the worst: {_percent(summary['worst at 5 %'])}). *False alarms*: "
+        f"{_percent(own[f'natural at {LEVEL}']['all'][0])} of natural images, at most "
         f"{_points(summary['most extra flags on a harmless change'])} more after any of {len(own['harmless'])} harmless changes."
     )
 
@@ -52,13 +52,13 @@ def table() -> str:
     body = record()
     guards = {name: body["guards"][name] for name in GUARDS}
     rows = [
-        (f"attacked images found, mean over {_attacks(guards['own'])}", [_percent(g["summary"]["mean at 5 %"]) for g in guards.values()]),
-        ("found of the worst", [_percent(g["summary"]["worst at 5 %"]) for g in guards.values()]),
+        (f"detection rate, mean over {_attacks(guards['own'])}", [_percent(g["summary"]["mean at 5 %"]) for g in guards.values()]),
+        ("detection rate of the worst", [_percent(g["summary"]["worst at 5 %"]) for g in guards.values()]),
         (
-            "images on which every attack is found",
+            "images on which every attack is detected",
             [_percent(g["summary"]["every attack on an image found"][0]) for g in guards.values()],
         ),
-        ("natural images flagged", [_percent(g[f"natural at {LEVEL}"]["all"][0]) for g in guards.values()]),
+        ("false alarms: natural images flagged", [_percent(g[f"natural at {LEVEL}"]["all"][0]) for g in guards.values()]),
         (
             f"more after a harmless change, at most ({len(guards['own']['harmless'])} kinds)",
             [_points(g["summary"]["most extra flags on a harmless change"]) for g in guards.values()],
@@ -126,10 +126,10 @@ def plot() -> bytes:
             ax.text(1.0, at, words, transform=ax.get_yaxis_transform(), color="#5b6577", va="center", ha="right", fontsize=9)
         for words, colour, marker, filled in GUARDS.values():
             ax.plot([], [], marker, ms=6.5, mfc=colour if filled else PAPER, mec=colour, ls="", label=words)
-        figure.legend(loc="upper left", ncols=2, frameon=False, handletextpad=0.2, borderaxespad=0.2)
+        figure.legend(loc="upper left", ncols=2, frameon=False, handletextpad=0.2, borderaxespad=0.2, labelcolor=INK)
         out = io.BytesIO()
         figure.savefig(out, format="svg", facecolor=PAPER, metadata={"Date": None, "Creator": None})
-    return out.getvalue()
+    return for_dark_screens(out.getvalue().decode()).encode()
 
 
 def kinds_without_a_row() -> set[str]:

@@ -3,8 +3,8 @@
 A run whose records are compressed is kept whole, without nets: records.json.xz, its arrays and scores, report.json.xz, grid.csv.xz,
 run.json.xz; with `pictures` also those that its page shows, maps in 8 bits (for data that may be passed on). Of any other run it writes
 results/NAME/numbers.json.xz (every printed number: value, ends of its interval, n, runs) and run.json (command, versions, seconds by
-step). Either way its seconds become those that `salientry plan` expects of this data set before anything was run here
-(salientry/recipes/seconds.json).
+step), with `pictures` those that README.md shows. Either way its seconds become those that `salientry plan` expects of this data set
+before anything was run here (salientry/recipes/seconds.json).
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 
 from salientry.files import own_sha256
-from salientry.report.gallery import EXAMPLES
+from salientry.report.gallery import DRAWN, EXAMPLES
 from salientry.store import read_arrays, read_bytes, read_json, write_arrays, write_bytes, write_json
 
 ROOT = Path(__file__).parents[1]
 SECONDS = ROOT / "salientry" / "recipes" / "seconds.json"
 LARGEST = 15 * 2**20
+PICTURES = 200_000  # bytes of a run's pictures
 LONG = 0.5
 SMALL = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 2, "lp": 2, "pb": 2}]  # numbers of four bytes
 
@@ -83,10 +84,14 @@ def kept_whole(folder: Path, out: Path, pictures: bool = False) -> None:
 def keep_pictures(folder: Path, out: Path) -> None:
     """The examples that a page shows; what lies in [0, 1] becomes uint8, as the page draws it."""
     most = max(EXAMPLES.values())
-    arrays = {k: v[:most] for k, v in read_arrays(folder / "gallery.safetensors").items()}
+    gradients = set(DRAWN) - {"map"}
+    found = read_arrays(folder / "gallery.safetensors").items()
+    arrays = {k: v[: EXAMPLES["gradients"] if k.partition(".")[2] in gradients else most] for k, v in found}
     small = {k: np.clip(v * 255, 0, 255).round().astype(np.uint8) if v.dtype.kind == "f" else v for k, v in arrays.items()}
     write_arrays(out / "gallery.safetensors.xz", {k: [v] for k, v in small.items()})
     write_json(out / "gallery.json", read_json(folder / "gallery.json"))
+    size = (out / "gallery.safetensors.xz").stat().st_size
+    assert size <= PICTURES, f"pictures of {size} bytes: at most {PICTURES} are kept of a data set"
 
 
 def without_copies(body: dict[str, Any], shards: Collection[str] | None = None) -> dict[str, list[str]]:
@@ -135,6 +140,8 @@ def main(folder: Path, name: str, pictures: bool = False) -> None:
     lines = [f"  {json.dumps(n['id'])}: {json.dumps([_short(n[p]) for p in parts])}" for n in report["numbers"]]
     write_bytes(out / "numbers.json.xz", ("{\n" + ",\n".join(lines) + "\n}\n").encode())
     (out / "run.json").write_text(json.dumps(shortened(run), indent=1) + "\n")
+    if pictures:
+        keep_pictures(folder, out)
 
 
 def _short(value: Any) -> Any:

@@ -18,7 +18,7 @@ from benchmarks import record
 from salientry.classifiers import save_classifier
 from salientry.files import own_sha256
 from salientry.guard import Guard
-from salientry.report import gallery
+from salientry.report import gallery, report
 from salientry.results.scores import Scores
 from salientry.store import read_arrays, read_json, write_arrays, write_json
 from salientry.types import Shape
@@ -193,3 +193,20 @@ def test_a_run_is_recorded_packed_and_every_score_is_kept(finished: Path, tmp_pa
     assert (small.count, small.kinds) == (3, whole.kinds)
     assert small.table("noise") == whole.table("noise"), "images are kept as they are"
     assert float(np.abs(small.of("natural", "map", 0) - whole.of("natural", "map", 0)).max()) <= 0.5 / 255 + 1e-6
+    shown = report.write(out).read_text()
+    assert "No pictures" not in shown
+    for figure in ("Figure 1", "Figure 5", "Figure 7"):
+        assert f"{figure}: " in shown
+    assert shown.count("data:image/png") > 3 * len(small.kinds)
+
+
+def test_a_small_record_has_pictures_where_they_are_asked_for(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "ROOT", tmp_path)
+    monkeypatch.setattr(record, "noted", lambda run: None)
+    for pictures in (False, True):
+        record.main(finished, "small", pictures)
+        names = {"numbers.json.xz", "run.json"} | ({"gallery.json", "gallery.safetensors.xz"} if pictures else set())
+        assert {p.name for p in (tmp_path / "results" / "small").iterdir()} == names
+    monkeypatch.setattr(record, "PICTURES", 100)
+    with pytest.raises(AssertionError, match="at most 100 are kept of a data set"):
+        record.main(finished, "small", True)

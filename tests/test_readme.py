@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
-from benchmarks import readme, readme_guard, readme_methods, tables
+from benchmarks import pictures, readme, readme_guard, readme_methods, tables
 from benchmarks.recorded import first, recorded
 from salientry.adaptive import ADAPTIVE
 from salientry.attacks import ATTACKS, DeepFool
@@ -23,6 +23,7 @@ from salientry.classifiers import CompactCNN
 from salientry.cli import app
 from salientry.datasets import Digits
 from salientry.detectors import DETECTORS
+from salientry.report.claims_document import SIGNS
 from salientry.results.claims import MANNERS
 from salientry.results.names import NATURAL
 from salientry.results.scores import Scores
@@ -42,7 +43,15 @@ CODE = re.compile(r"```python\n(.*?)```", re.S)
 def test_it_is_short_and_the_first_screen_says_what_how_and_how_well() -> None:
     assert len(README.split()) <= 900
     screen = "\n".join(README.splitlines()[:25])
-    for part in ("guaranteed\nfalse-positive rate", "with a reason", "begin headline", "make demo", f"]({readme.PLOT})"):
+    for part in (
+        "guaranteed\nfalse-positive rate",
+        "with a reason",
+        "*detection rate*",
+        "*False alarms*",
+        "begin headline",
+        "make demo",
+        f"]({readme.PLOT})",
+    ):
         assert part in screen, part
 
 
@@ -212,9 +221,9 @@ def test_the_readmes_numbers_of_the_guard_are_those_of_its_cells() -> None:
         found = [cell["0.05"][1] / cell["0.05"][2] for cell in guards[name]["cells"].values()]
         flagged, of = guards[name]["natural at 0.05"]["all"][1:3]
         extra = max(h["extra"][0] for h in guards[name]["harmless"].values())
-        assert table["attacked images found, mean over 24 attacks and 12 JPEG copies"][place] == f"{100 * np.mean(found):.0f} %"
-        assert table["found of the worst"][place] == f"{100 * min(found):.0f} %"
-        assert table["natural images flagged"][place] == f"{100 * flagged / of:.1f} %"
+        assert table["detection rate, mean over 24 attacks and 12 JPEG copies"][place] == f"{100 * np.mean(found):.0f} %"
+        assert table["detection rate of the worst"][place] == f"{100 * min(found):.0f} %"
+        assert table["false alarms: natural images flagged"][place] == f"{100 * flagged / of:.1f} %"
         assert table[f"more after a harmless change, at most ({len(guards[name]['harmless'])} kinds)"][place] == f"{100 * extra:.1f} points"
         if name == "own":
             head = README[README.index("begin headline") : README.index("end headline")]
@@ -235,6 +244,19 @@ def test_pictures_are_small_and_on_a_light_ground() -> None:
         assert picture.width >= 1600
         assert picture.convert("L").getpixel((2, 2)) == 255  # also where GitHub is dark
     assert (ROOT / readme.PLOT).read_bytes() == readme_guard.plot()
+
+
+def test_the_plot_has_a_dark_colour_for_each_of_its_colours() -> None:
+    drawn = (ROOT / readme.PLOT).read_text()
+    style = re.search(r"<style>@media \(prefers-color-scheme: dark\)(.*?)</style>", drawn, re.S)
+    assert style
+    for kind, colour in set(re.findall(r"(fill|stroke): (#\w{6})", drawn.replace(style[0], ""))):
+        assert f'[style*="{kind}: {colour}"]' in style[1]
+    assert len(set(pictures.DARK.values())) == len(pictures.DARK)
+
+
+def test_the_package_does_not_need_what_draws_these_figures() -> None:
+    assert not [p for p in (ROOT / "salientry").rglob("*.py") if "matplotlib" in p.read_text()]
 
 
 def test_what_the_demo_costs_is_what_was_recorded() -> None:
@@ -268,10 +290,10 @@ def test_the_readmes_comparison_is_that_of_the_scores() -> None:
     share = {d: {kind: flagged(records, *form, kind) for kind in ("found", "noise")} for d, form in forms.items()}
     sentences = " ".join(README[README.index("<!-- begin good") : README.index("<!-- end good")].split())
     for d, kind, words in (
-        ("SMD", "found", "SMD finds {}, SPD"),
+        ("SMD", "found", "SMD detects {}, SPD"),
         ("SPD", "found", ", SPD {}. The gap"),
-        ("Margin2", "found", "largest logits, a baseline, finds {} and does not react"),
-        ("fusion", "found", "a fusion of all detectors finds {} and flags"),
+        ("Margin2", "found", "largest logits, a baseline, detects {} and does not react"),
+        ("fusion", "found", "a fusion of all detectors detects {} and flags"),
         ("fusion", "noise", "and flags {} more natural images"),
     ):
         low, high = (f"{100 * end(share[d][kind]):.0f}" for end in (min, max))
@@ -361,7 +383,8 @@ def test_results_count_21_verdicts_for_each_data_set() -> None:
     for r in first(recorded("fast")):
         column = [h.strip("| ") for h in head].index(r.title)
         said = [line[column].strip("| ").split(" / ")[-1] for line in lines]
-        said = ["not run" if word.endswith("*") else word for word in said]
+        words = {sign: word for word, sign in SIGNS.items()}
+        said = ["not run" if sign.endswith("*") else words[sign] for sign in said]
         result = {words: int(n) for words, n in (part.rsplit(" ", 1) for part in readme.counted(found, r.dataset, MANNERS[-1]).split(", "))}
         assert sum(result.values()) == 21
         for word in set(said):

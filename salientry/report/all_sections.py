@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from markupsafe import Markup
 from ..metrics import roc
 from ..results import white_box
 from ..results.detection import FEWEST, Together, together
-from ..results.names import ORDINARY, attack_title, in_words
+from ..results.names import ORDINARY, attack_title, detector_class
 from ..results.paper_numbers import bold
 from . import every_number, paper_tables, tried, white_tables
 from .guide import how_to_read
@@ -18,7 +19,7 @@ from .page import Block, Section, folded, listed
 from .plots import Series, facets
 from .sections import BOTH, Shown, attacks_section, controls_section, detection_section, maps_section
 from .spec import Across, Column, Table
-from .words import said
+from .words import said, step_words
 
 
 def sections(r: Shown, numbers: str) -> list[Section]:
@@ -193,6 +194,11 @@ def learning(r: Shown, protocol: str) -> Markup | None:
     return facets(series, y=("loss", 0.0, 0.8), x="epoch", lines=[float(np.log(2))], high=190)
 
 
+def _layers(layers: Sequence[str]) -> str:
+    """The layers of a network in order."""
+    return ", ".join("logistic, 1 column" if layer == "logistic, 1 columns" else layer for layer in layers)
+
+
 def _run(r: Shown) -> Section:
     run = r.scores.run
     machine = run.get("machine", {})
@@ -217,9 +223,9 @@ def _run(r: Shown) -> Section:
     about = listed("", ("", ""), ((k, Markup("<code>{}</code>").format(v)) for k, v in facts.items()))
     by: dict[str, list[float]] = {}
     for step in steps:
-        by.setdefault(step["step"], []).append(step["seconds"])
+        by.setdefault(step_words(step["step"]), []).append(step["seconds"])
     rows = sorted(((k, f"{len(v)}", f"{sum(v):.1f}") for k, v in by.items()), key=lambda x: -float(x[2]))
-    nets = ((in_words(n["name"]), ", ".join(n["layers"]), f"{n['weights']:,}") for n in r.scores.body["networks"])
+    nets = ((detector_class(n["name"]), _layers(n["layers"]), f"{n['weights']:,}") for n in r.scores.body["networks"])
     blocks = [
         about,
         listed("Seconds by step", ("step", "results", "seconds"), rows, fold=True),

@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..results.claims import MANNERS, NOT_RUN, sentences
+from ..results.claims import FAILS, HOLDS, MANNERS, NOT_RUN, OPEN, SIZE, UNTRAINED, sentences
 from ..results.names import attack_title, in_words
 from ..results.numbers import numbers
 from ..results.paper_numbers import COLUMNS, attacks_of
 from ..results.scores import Scores
 from ..store import JSON, read_json, write_json, write_text
 from . import render
-from .claims import ASKED, NOTE, Verdicts, details
+from .claims import ASKED, NOTE, Rows, Verdicts, details
 from .spec import number_of
 from .words import said as said_of
 
-ALONE = r"\* Of the first run seed alone: the others lack what is asked."
+ALONE = r"\* of the first run seed alone: the others lack what is asked"
+SIGNS = {HOLDS: "✓", FAILS: "✗", SIZE: "(✗)", OPEN: "?", NOT_RUN: "–", UNTRAINED: "(✓)"}  # of the overview
+Seeds = dict[int | None, Rows]  # a question's rows in each manner, by run seed; None: all run seeds of a data set together
 
 
 def write(folders: list[Path], out: Path, timing: Path | None = None) -> Path:
@@ -71,19 +73,16 @@ def text(folders: list[Path], timing: Path | None = None) -> str:
     white = [said_of("dataset", d) for d in asked if d not in whole]
     parts = [
         "# What the paper claims, and what came of it",
-        "Two verdicts a data set: by the paper's protocol (published, trained as the paper trains or, where only that was run, with "
-        "batch norm), then by the stricter one of this "
-        "project. "
-        "A claim's name leads to what was asked and to the numbers. "
-        "The verdicts of this table are of all questions of a claim and of all run seeds together; its section has each question, of the "
-        "first run seed, so that there one may hold where the claim does not. These nets are smaller and trained less than the paper's: "
-        'where they speak against a claim it is called "not at the paper\'s size", never "does not hold".',
-        "\n".join(_summary(v, whole, said["claims"])),
-        ALONE,
+        "By the paper's protocol / by the stricter one of this project (one sign where they agree), of all run seeds of a data set "
+        "together. A claim's name leads to its sentence, to what was asked, and to each run seed's verdict and number.",
+        "\n".join(_summary(v, whole, said["titles"])),
+        "; ".join(f"{sign} {word}" for word, sign in SIGNS.items())
+        + f"; {ALONE}. *Not at the paper's size*: it speaks against the claim, but "
+        "these nets are smaller and trained less than the paper's.",
         *([f"On {', '.join(white)} the white box alone was run: it stands in the sections."] if white else []),
         "## How to read it",
         NOTE,
-        *("\n".join(_section(v, asked, whole, k, sentence)) for k, sentence in said["claims"].items()),
+        *("\n".join(_section(v, list(asked), whole, k, sentence)) for k, sentence in said["claims"].items()),
         "## Where the paper's text contradicts itself",
         "\n".join(f"- {where}: {what}." for where, what in said["contradictions"]),
         "## The runs",
@@ -161,38 +160,38 @@ def _asked(v: Verdicts, runs: Sequence[Scores]) -> dict[str, int]:
 
 
 def _summary(v: Verdicts, asked: Mapping[str, int], words: Mapping[str, str]) -> Iterator[str]:
-    yield render.row("claim", "what the paper says", *(said_of("dataset", d) for d in asked))
+    yield render.row("claim", "in short", *(said_of("dataset", d) for d in asked))
     yield _rule(2 + len(asked))
-    for k, sentence in words.items():
-        yield render.row(f"[{k}](#{k.lower()})", sentence, *(_verdicts(v, k, d, seed) for d, seed in asked.items()))
+    for k, title in words.items():
+        yield render.row(f"[{k}](#{k.lower()})", title, *(_verdicts(v, k, d, seed, SIGNS) for d, seed in asked.items()))
 
 
-def _verdicts(v: Verdicts, claim: str, dataset: str, seed: int) -> str:
+def _verdicts(v: Verdicts, claim: str, dataset: str, seed: int, words: Mapping[str, str]) -> str:
     """Published and strict, once where they are the same; with a star of the first run seed alone, where the others lack what is asked.
-    Published is as the paper trains; with batch norm where nothing else was run.
+    Published is as the paper trains; with batch norm where nothing else was run. ``words``: what stands for a verdict.
     """
 
     def one(manner: tuple[str, str]) -> str:
         word, alone = (v.word(claim, dataset, s, manner) for s in (None, seed))
-        return f"{alone}\\*" if word == NOT_RUN != alone else word
+        return words.get(alone, alone) + "\\*" if word == NOT_RUN != alone else words.get(word, word)
 
     published = [one(m) for m in MANNERS[:-1]]
-    return " / ".join(dict.fromkeys([next((w for w in published if w != NOT_RUN), NOT_RUN), one(MANNERS[-1])]))
+    none = words.get(NOT_RUN, NOT_RUN)
+    return " / ".join(dict.fromkeys([next((w for w in published if w != none), none), one(MANNERS[-1])]))
 
 
-def _section(v: Verdicts, asked: Mapping[str, int], whole: Mapping[str, int], claim: str, sentence: str) -> Iterator[str]:
-    """A row a question and data set: of the first run seed, the verdict and the number in each manner."""
+def _section(v: Verdicts, asked: Sequence[str], whole: Mapping[str, int], claim: str, sentence: str) -> Iterator[str]:
+    """The verdicts of the overview in words; then a row a question and data set: the verdict of all run seeds, each one's, its number."""
     yield f"## {claim}\n\n{sentence}\n"
+    yield "; ".join(f"{said_of('dataset', d)}: {_verdicts(v, claim, d, seed, {})}" for d, seed in whole.items()) + ".\n"
     rows, lacking = [], list[str]()
-    for dataset, seed in asked.items():
-        lines: dict[str, list[dict[str, Any]]] = {}
-        for r in v.of(claim, dataset, seed):
-            lines.setdefault(r["line"], []).append(r)
-        for of in lines.values():
-            if all(r["verdict"] == NOT_RUN for r in of):
-                lacking += [f"{said_of('dataset', dataset)}: {in_words(of[0]['why'] or of[0]['words'])}"] if dataset in whole else []
+    for dataset in asked:
+        for of in _questions(v, claim, dataset):
+            first = next(iter(of.values()))[0]
+            if all(r["verdict"] == NOT_RUN for rs in of.values() for r in rs):
+                lacking += [f"{said_of('dataset', dataset)}: {in_words(first['why'] or first['words'])}"] if dataset in whole else []
                 continue
-            words = in_words(of[0]["words"]) + (" (beside the paper's: not counted)" if of[0]["extra"] else "")
+            words = in_words(first["words"]) + (" (beside the paper's: not counted)" if first["extra"] else "")
             rows.append((words, said_of("dataset", dataset), *(_cell(v, of, m) for m in MANNERS)))
     if rows:
         yield render.row("asked", "data set", *(ASKED[m] for m in MANNERS))
@@ -204,13 +203,37 @@ def _section(v: Verdicts, asked: Mapping[str, int], whole: Mapping[str, int], cl
         yield "\nNot run: " + "; ".join(dict.fromkeys(lacking)) + "."
 
 
-def _cell(v: Verdicts, of: Sequence[Mapping[str, Any]], manner: tuple[str, str]) -> str:
-    """The verdict on a line in a manner, and its number."""
-    r = next((r for m in (manner, (manner[0], ""), ("any", "")) for r in of if (r["protocol"], r["scheme"]) == m), None)
-    if r is None:
+def _questions(v: Verdicts, claim: str, dataset: str) -> list[Seeds]:
+    """What was asked of a data set, the run seeds in order; the same question of other attacks is another."""
+    out: dict[Any, Seeds] = {}
+    for r in (r for r in v.lines if (r["claim"], r["dataset"]) == (claim, dataset)):
+        out.setdefault((r["line"], tuple(sorted(r["over"]))), {}).setdefault(r["run_seed"], []).append(r)
+    return [dict(sorted(of.items(), key=lambda x: (x[0] is None, x[0] or 0))) for of in out.values()]
+
+
+def _cell(v: Verdicts, of: Seeds, manner: tuple[str, str]) -> str:
+    """The verdict on a question in a manner, with the number; of several run seeds the verdict of all together and each one's own."""
+    found = {seed: r for seed, rows in of.items() if (r := _in(rows, manner)) is not None}
+    each = {seed: r for seed, r in found.items() if seed is not None}
+    if not each:
         return ""
+    if len(each) == 1:
+        (r,) = each.values()
+        alone = found.get(None, r)["verdict"] != r["verdict"]
+        return f"**{r['verdict']}**" + r"\*" * alone + _number(v, r)
+    same = len({r["verdict"] for r in each.values()}) == 1
+    own = "; ".join(f"seed {s}{'' if same else ' ' + r['verdict']}{_number(v, r)}" for s, r in each.items())
+    return f"**{found[None]['verdict'] if None in found else NOT_RUN}**: {own}"
+
+
+def _in(rows: Rows, manner: tuple[str, str]) -> Mapping[str, Any] | None:
+    """The row of a manner, of its protocol, or the same in all."""
+    return next((r for m in (manner, (manner[0], ""), ("any", "")) for r in rows if (r["protocol"], r["scheme"]) == m), None)
+
+
+def _number(v: Verdicts, r: Mapping[str, Any]) -> str:
     n = v.number(r, r["id"])
-    return f"**{r['verdict']}**" + (f" {render.text(number_of(n))}" if n is not None and r["verdict"] != NOT_RUN else "")
+    return f" {render.text(number_of(n))}" if n is not None and r["verdict"] != NOT_RUN else ""
 
 
 def _sizes(v: Verdicts, asked: Mapping[str, int]) -> Iterator[str]:

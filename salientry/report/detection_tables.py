@@ -132,7 +132,7 @@ def controls(baselines: bool, trained_on: str | None) -> Table:
             Column("another image's perturbation", TRANSPLANT),
             Column("C&W round trip (float)", "{round-trip}"),
             Column("float minus 8 bits", "{float-minus-8-bit}"),
-            Column("null", "{null-difference|bare}"),
+            Column("null control", "{null-difference|bare}"),
         ),
         warned=True,
         empty="–",

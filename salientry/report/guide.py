@@ -24,7 +24,11 @@ READING = (
     "prediction as "
     "it was, minus the share of the same images flagged before. <b>Attack success rate</b>: share of images that end wrong and, where "
     "there "
-    "is a detector, unflagged. <b>Ablation</b>: the same without one part.",
+    "is a detector, unflagged. <b>Ablation</b>: the same without one part. <b>Overfits</b>: separates its own training pairs far better "
+    "than new ones. <b>Null control</b>: naturals sent the way that attacked images go, with nothing changed: any difference of a score "
+    "would be a fault. <b>PAC</b> (probably approximately correct): a threshold whose false-positive rate is at most the one asked for, "
+    "with 95 % confidence over the draw of "
+    "the calibration images.",
     "<b>An interval</b>, in square brackets, is a 95 % interval over images, given these nets: this classifier, this saliency model, these "
     f"detectors, this split. It comes from {RESAMPLES:,} resamples of natural images, the same draw for every seed and detector; a share "
     "that is the same on every image has a Clopper-Pearson bound, and a difference that all but fewer than "

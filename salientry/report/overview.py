@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..inference import LEAST_SEEDS
 from ..results.names import NATURAL, ORDINARY, attack_title, detector_words
 from . import plots, render
 from .page import First, Maker, listed
@@ -18,6 +19,7 @@ from .words import said
 GROUPS = {"saliency": "sees the saliency map", "image": "sees the image", "fusion": "fusion", "baseline": "baseline"}
 SHOWN, SIMPLEST = ("SMD", "SPD", "ID", "ID+"), "Margin2"
 NOISE = "noise/excess-flags-on-unchanged"
+BEST = "best baseline on validation images"
 NOISY = 0.1  # above so many extra false alarms a detector is called an alarm for noise
 NOT_RUN = "<b>An attacker who knows the detector</b> was not tried here (<code>salientry run whitebox dataset={}</code>)."
 
@@ -96,23 +98,29 @@ class Answer:
                     out.append(Standing(r["title"], r["group"], found, self.number(r["title"], NOISE)))
         return out
 
-    def chosen(self, there: Iterable[Standing]) -> list[Standing]:
-        """Those that a sentence speaks of: the map's two, the simplest and the best baseline, the fusion."""
-        known = {s.title: s for s in there}
-        return [known[t] for t in dict.fromkeys(("SMD", "SPD", SIMPLEST, self.best, "fusion")) if t in known]
+    def chosen(self) -> list[Standing]:
+        """Those that a sentence speaks of: the map's two, the best baseline, the fusion."""
+        known = {s.title: s for s in self.standings}
+        return [known[t] for t in dict.fromkeys(("SMD", "SPD", self.best, "fusion")) if t in known]
+
+    def pair(self) -> list[Standing]:
+        """Where there is room for two: the map's detector, or the best without one, and the best baseline."""
+        known = {s.title: s for s in self.standings}
+        others = [s.title for s in sorted(self.standings, key=lambda s: -s.detected.value) if s.group != "baseline"]
+        mine = next((t for t in ("SPD", "SMD", *others) if t in known), None)
+        return [known[t] for t in (mine, self.best) if t is not None and t in known]
 
     def named(self, s: Standing) -> str:
         """As a sentence names it."""
-        words = {self.best: " (best baseline on validation images)", SIMPLEST: " (simplest baseline)"}
-        return detector_words(s.title) + words.get(s.title, "")
+        return detector_words(s.title) + (f" ({BEST})" if s.title == self.best else "")
 
-    def rates(self, short: bool = False) -> Markup:
-        """The detection rates that the first sentence quotes; ``short``: what the baselines are is not said."""
-        return _each((detector_words(s.title) if short else self.named(s), s.detected) for s in self.chosen(self.standings))
+    def rates(self) -> Markup:
+        """The detection rates that the first sentence quotes."""
+        return quoted((self.named(s), s.detected) for s in self.chosen())
 
     def alarms(self) -> Markup:
         """The extra false alarms that the second sentence quotes."""
-        return _each((detector_words(s.title), s.noise) for s in self.chosen(self.standings))
+        return quoted((detector_words(s.title), s.noise) for s in self.chosen())
 
     def better(self) -> tuple[int, int] | None:
         """How many detectors have a higher detection rate than every baseline, and how many of these are alarms for noise."""
@@ -139,21 +147,22 @@ class Answer:
 
     def sentences(self) -> list[Markup]:
         """Detection rate, false alarms, the attacker who knows."""
-        images = self.chosen(self.standings)
+        images = self.chosen()
         if not images:
             none = Markup("These records hold no detection rate: {}.").format(_why(self.shown))
             return [*_attacked(self.shown), none, attacker(self.make, self.shown.scores.dataset)]
         first = Markup(
-            "<b>Detection rate</b> on {:,} attacked images that fool the classifier (trained and tested on {}), with thresholds set to "
-            "flag at most {} of "
-            "natural "
-            "images: {}."
+            "<b>Detection rate</b> on {:,} attacked images that fool the classifier (trained and tested on {}), {} of natural images "
+            "flagged{}: {}."
         )
-        level = render.percent(self.level) if self.level != "own" else "no calibrated share"
-        out = [first.format(images[0].detected.n, said("trained_on", self.trained), level, self.rates())]
+        level = f"with at most {render.percent(self.level)}" if self.level != "own" else "with no calibrated share"
+        out = [first.format(images[0].detected.n, said("trained_on", self.trained), level, of_seeds(self.standings), self.rates())]
         if not self.strict:
-            words = "<b>Accuracy</b> on half natural, half attacked images in float32, at each detector's own threshold, chance 50\u202f% "
-            out = [Markup(words + "(trained and tested on {}): {}.").format(said("trained_on", self.trained), self.rates())]
+            words = Markup(
+                "<b>Accuracy</b> on half natural, half attacked images in float32, at each detector's own threshold, chance 50\u202f% "
+                "(trained and tested on {}){}: {}."
+            )
+            out = [words.format(said("trained_on", self.trained), of_seeds(self.standings), self.rates())]
         second = Markup("<b>Extra false alarms</b> on natural images with harmless noise as large as the attack: {}. {}")
         return [
             *out,
@@ -179,7 +188,7 @@ class Answer:
             each = {a: n for a in self.shown.labels if (n := self.number(t, self.measure, a))}
             worst = min(each, key=lambda a: each[a].value) if each else None
             least = Markup("{}<small>{}</small>").format(render.mark(each[worst], "bare"), attack_title(worst)) if worst else "–"
-            below = {SIMPLEST: "simplest baseline", self.best: "best baseline"}.get(t)
+            below = {SIMPLEST: "simplest baseline", self.best: BEST}.get(t)
             name = Markup("<b>{}</b>{}").format(detector_words(t), Markup("<small>{}</small>").format(below) if below else "")
             cells = [render.mark(there[t].detected), least, render.mark(self.number(t, self.false)), render.mark(there[t].noise)]
             rows.append([name, *cells, *([_past(self.make, t, budgets[-1])] if budgets else [])])
@@ -244,7 +253,7 @@ def _attacked(r: Shown) -> list[Markup]:
             for a in r.make.values("attack", "attack", protocol=protocol)
         ]
         if any(n for _, n in left):
-            return [Markup("<b>Classifier accuracy</b> under attack ({}): {}.").format(stored, _each(left))]
+            return [Markup("<b>Classifier accuracy</b> under attack ({}): {}.").format(stored, quoted(left))]
     return []
 
 
@@ -258,10 +267,17 @@ def _black(a: Answer) -> list[Markup]:
     words = (
         "The share of black pixels alone, without a map and without a net, trained and tested on the same attack, has a detection rate of "
     )
-    return [Markup(words + "{}: a detector that is not better has learnt to see dirt on a black background.").format(_each(found))]
+    return [Markup(words + "{}: a detector that is not better has learnt to see dirt on a black background.").format(quoted(found))]
 
 
-def _each(numbers: Iterable[tuple[str, Number | None]]) -> Markup:
+def of_seeds(there: Iterable[Standing]) -> str:
+    """What the numbers of a sentence are, where they are not means or of one seed."""
+    few = any(1 < len(n.seeds) < LEAST_SEEDS for s in there for n in (s.detected, s.noise) if n)
+    return " (least and most of the detector seeds)" if few else ""
+
+
+def quoted(numbers: Iterable[tuple[str, Number | None]]) -> Markup:
+    """Numbers as a sentence has them, each behind its name; of a few seeds the least and the most."""
     return Markup(", ").join(Markup("{} {}").format(t, render.mark(n, "percent,range,bare")) for t, n in numbers if n)
 
 
@@ -305,17 +321,26 @@ def attacker(m: Maker, dataset: str) -> Markup:
 
 def gets_past(m: Maker) -> Markup:
     """Which detectors that attacker gets past, on how many images."""
-    budget = budgets_of(m)[-1]
-    each = _passed(m, budget)
-    low, high, alone = each[0], each[-1], m.find("white box", title="classifier alone", attack=None, budget=budget, measure="success")
-    more = Markup("; without a detector {}").format(render.mark(alone, "percent,bare")) if alone else Markup("")
+    each = _passed(m, budgets_of(m)[-1])
+    low, high = each[0], each[-1]
     if low[1].value == high[1].value:
         which = f"each of the {len(each)} detectors tried" if len(each) > 1 else detector_words(low[0])
         what = Markup("{} on {}").format(which, render.mark(low[1], "percent,bare"))
     else:
         two = ((detector_words(t), render.mark(n, "percent,bare")) for t, n in (low, high))
         what = Markup(" and past ").join(Markup("{} on {}").format(t, n) for t, n in two)
-    return Markup("{} ({:,} images{})").format(what, low[1].n, more)
+    return Markup("{} of {:,} images").format(what, low[1].n)
+
+
+def passed_by(m: Maker) -> Markup:
+    """The same where there is less room."""
+    budget = budgets_of(m)[-1]
+    each = _passed(m, budget)
+    ends = {n.value: render.mark(n, "percent,bare") for _, n in (each[0], each[-1])}
+    many = f"each of {len(each)} detectors" if len(ends) == 1 and len(each) > 1 else f"{len(each)} detector{'s' * (len(each) > 1)}"
+    return Markup("{} of {:,} images ({}, each value changed by at most {})").format(
+        Markup(" to ").join(ends.values()), each[0][1].n, many, budget
+    )
 
 
 def _white(r: Shown, notes: Sequence[Markup]) -> First:
@@ -326,7 +351,9 @@ def _white(r: Shown, notes: Sequence[Markup]) -> First:
         return First([Markup("These records hold no attack on a detector.")], notes)
     each = _passed(m, budgets[-1])
     alone = {b: n for b in budgets if (n := m.find("white box", title="classifier alone", attack=None, budget=b, measure="success"))}
-    first = Markup("<b>Attack success rate</b> without a detector, each value changed by at most so much: {}.").format(_each(alone.items()))
+    first = Markup("<b>Attack success rate</b> without a detector, each value changed by at most so much: {}.").format(
+        quoted(alone.items())
+    )
     costs = [(t, n) for t, _ in each if (n := m.find("white box", title=t, measure="cost")) and n.value == n.value]
     costs.sort(key=lambda x: x[1].value)
     words = Markup(

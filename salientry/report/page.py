@@ -120,15 +120,23 @@ def ordered(numbers: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def listed(
-    title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], says: Markup | str = "", fold: bool = False, kind: str = "text"
+    title: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    says: Markup | str = "",
+    fold: bool = False,
+    kind: str = "text",
+    groups: Sequence[tuple[str, int]] = (),
 ) -> Block | None:
-    """A table of texts; ``kind``: its class in the page's style."""
+    """A table of texts; ``kind``: its class in the page's style; ``groups``: words above so many columns each."""
     body = [Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(c) for c in r)) for r in rows]
     if not body:
         return None
     heads = Markup("").join(Markup("<th>{}</th>").format(h) for h in head)
-    table = Markup('<div class="scroll"><table class="{}"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>')
-    return Block(title, table.format(kind, heads, Markup("").join(body)), says, fold)
+    above = Markup("").join(Markup('<th colspan="{}">{}</th>').format(n, words) for words, n in groups)
+    above = Markup('<tr class="groups">{}</tr>').format(above) if groups else above
+    table = Markup('<div class="scroll"><table class="{}"><thead>{}<tr>{}</tr></thead><tbody>{}</tbody></table></div>')
+    return Block(title, table.format(kind, above, heads, Markup("").join(body)), says, fold)
 
 
 def side_by_side(title: str, blocks: Iterable[Block | None], says: str, fold: bool = False) -> Block | None:

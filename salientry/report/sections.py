@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from ..renamed import DETECTORS
 from ..results.counts import counts
 from ..results.names import MAPS, attack_title, detector_class, kind_title
 from ..results.scores import Scores
@@ -20,7 +19,7 @@ from . import gallery
 from . import part_tables as parts
 from .page import Block, Maker, Section, folded, listed, nested, side_by_side
 from .plots import Series, facets
-from .words import said
+from .words import said, setting_words
 
 BOTH = ("published", "strict")
 CHANCE = {"published": 0.5, "strict": 0.05}
@@ -80,7 +79,7 @@ def attacks_section(r: Shown) -> Section:
 
 def _setting(a: Mapping[str, Any], k: str) -> str:
     v, default = a["settings"][k], a["defaults"][k]
-    return f"{k} {_value(v)}" + ("" if v == default else f" (default {_value(default)})")
+    return f"{setting_words(k)} {_value(v)}" + ("" if v == default else f" (default {_value(default)})")
 
 
 def _value(v: Any) -> str:
@@ -209,7 +208,7 @@ def _choice(r: Shown) -> Block | None:
     c = r.scores.body["choice"][0]
     rows = (
         (
-            detector_class(DETECTORS.get(k, k)) + " (chosen)" * (k == c["chosen"]),
+            detector_class(k) + " (chosen)" * (k == c["chosen"]),
             *(f"{rates[a]:.3f}" for a in r.labels),
             f"{c['worst'][k]:.3f}",
         )

@@ -95,6 +95,12 @@ MEASURES = {
     "spread": "distance, standard deviation",
     "pair": "distance of two attacks' maps",
     "noise": "distance under harmless noise",
+    "MatchedNoise": "distance under harmless sign noise",
+    "MatchedNoise, class held": "distance under harmless sign noise, class held",
+    "Transplant": "distance under another image's perturbation",
+    "Transplant, class held": "distance under another image's perturbation, class held",
+    "Reversed": "distance under the perturbation reversed",
+    "Reversed, class held": "distance under the perturbation reversed, class held",
     "other": "distance between different images",
     "same class": "distance within a class",
     "classifier": "classifier accuracy",
@@ -106,11 +112,62 @@ MEASURES = {
     "alarm": "false alarms that can be made",
     "cost": "L2 over the classifier's alone",
     "half": "budget at accuracy .75",
+    "area": "area of the map",
     "fake_area": "area, class that is not there",
+    "kept": "prediction stays, only the marked part kept",
+    "kept_other": "prediction stays, another image's part kept",
+    "destroyed": "prediction stays, the marked part destroyed",
+    "destroyed_other": "prediction stays, another image's part destroyed",
+    "emptied": "prediction stays, all removed",
+    "combined-minus-specific": "trained on all attacks minus on that one",
     "printed": "as the paper prints",
     "difference": "difference",
     "units": "difference in units of the spread",
     "value": "value",
+}
+STEPS = {  # of a run, by the name under which results are stored
+    "read_data": "data read",
+    "train_classifier": "classifiers trained",
+    "fit_encoder": "encoders of the saliency model trained",
+    "take_trunk": "classifier's trunk as encoder",
+    "fit_saliency": "saliency models trained",
+    "look": "classifier's answers",
+    "draw": "saliency maps",
+    "differentiate": "gradients",
+    "layer_activations": "activations",
+    "logits_under": "answers to changed images",
+    "second_opinion": "second net's answers",
+    "attack_images": "attacks",
+    "settle": "attacked images stored",
+    "strong_enough": "strength of the attacks",
+    "change_harmlessly": "harmless changes",
+    "control_images": "harmless changes beside attacks",
+    "sanity": "what the maps keep and destroy",
+    "gate": "sanity check of the maps",
+    "fit_detector": "detectors trained",
+    "cross_fit": "detectors trained without a kind of attack",
+    "calibrate": "thresholds",
+    "calibrate_fusion": "thresholds of fusions",
+    "score": "scores",
+    "scores": "scores",
+    "score_sets": "scores of several image sets",
+    "fit_fusion": "fusions fitted",
+    "score_fusion": "scores of fusions",
+    "unseen_rates": "detection rates on unseen attacks",
+    "choose_detector": "choice of the guard's detector",
+    "choose_for_guard": "choice of the guard's detector",
+    "choose_recipe": "choice of settings",
+    "accuracy_of": "accuracy",
+    "map_shift": "distances between maps",
+    "gradient_sizes": "sizes of gradients",
+    "swap": "parts of images mixed",
+    "gallery": "pictures",
+    "attack_defended": "attacks on classifier and detector",
+    "passes": "the paper's white box",
+    "binarization": "tests of the white-box attacks",
+    "planted_weaknesses": "attacks on detectors weak by construction",
+    "harden": "adversarial training of detectors",
+    "confidence_rates": "detection by confidence of C&W",
 }
 DATASETS = {"digits": "MNIST, 5,000 digits", "mnist": "MNIST", "cifar10": "CIFAR-10", "assira": "ASSIRA"}
 FILLS = {"Fill": "the paper's blur and colour", "Fill-kind=black": "black pixels"}
@@ -139,6 +196,16 @@ def said(column: str, value: Any) -> str:
     return str(value)
 
 
+def step_words(name: str) -> str:
+    """A step of a run as a page prints it."""
+    return STEPS.get(name, name.strip("_").replace("_", " "))
+
+
+def setting_words(name: str) -> str:
+    """A setting's name as a page prints it: ``step_size`` is ``step size``."""
+    return name.replace("_", " ")
+
+
 def measure(name: str) -> str:
     """A measure in words: ``noise/excess-flags-on-unchanged`` is ``extra false alarms: harmless sign noise``."""
     change, _, what = name.rpartition("/")
@@ -153,4 +220,16 @@ def about(r: Mapping[str, Any]) -> str:
     return KINDS.get(r["kind"], str(r["kind"]))
 
 
-__all__ = ["SCHEMES", "WARNINGS", "about", "attack_title", "kind_title", "measure", "own_trunk", "said"]
+__all__ = [
+    "SCHEMES",
+    "STEPS",
+    "WARNINGS",
+    "about",
+    "attack_title",
+    "kind_title",
+    "measure",
+    "own_trunk",
+    "said",
+    "setting_words",
+    "step_words",
+]

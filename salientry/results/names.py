@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..renamed import DETECTORS, KINDS, ROLES
+from ..renamed import DETECTORS, KINDS, ROLES, renamed_title
 
 TITLES = {"IDPlus": "ID+", "Fused": "fusion", "LearnedFusion": "learned fusion", "Cascade": "cascade"}
 ORDINARY = ("paired", "replica", "all", "trunk", "all 6n")  # the other training schemes are controls, and fusions without a part
@@ -105,8 +105,11 @@ def map_words(saliency: str) -> str:
 
 
 def detector_class(name: str) -> str:
-    """A detector's class, as choices of a guard name it, as a page prints it: ``IDPlus`` is ``ID+``."""
-    return detector_words(TITLES.get(name, name))
+    """A detector's class, as choices of a guard and lists of networks name it, as a page prints it: ``IDPlus`` is ``ID+``, ``Exists``, its
+    older name, is ``class presence``, ``SMD (replica)`` is ``SMD (the paper's manner)``.
+    """
+    head, space, rest = renamed_title(name, DETECTORS).partition(" ")
+    return detector_words(TITLES.get(head, head) + space + rest)
 
 
 def in_words(text: str) -> str:

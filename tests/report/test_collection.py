@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from typer.testing import CliRunner
 
 from salientry.cli import app
 from salientry.errors import DataDamaged, UsageError, VerificationFailed
-from salientry.report import collection, paper_tables, verification
+from salientry.report import claims_document, collection, paper_tables, render, verification
+from salientry.report.claims import Verdicts
 from salientry.report.collection import Collection, place
+from salientry.report.spec import number_of
 from salientry.results.claims import sentences
 from salientry.results.paper_numbers import TABLES, printed_rows, printed_text
 
@@ -156,12 +159,47 @@ def test_the_first_screen_answers_for_each_data_set(read: Collection, html: str)
     sentences = [plain(s) for s in re.findall(r"<li>((?!<svg).*?)</li>", first, re.S)]
     assert len(sentences) == 3
     for name, title in (("zeta", "MNIST (5,000 digits)"), ("alpha", "CIFAR-10")):
-        known = numbers(read.folder / name)
-        for d in ("SMD", "SPD", "fusion"):
-            value = known[f"strict/{d}/combined/combined/tpr@0.05"]["value"]
-            assert f"{d} {text_of(value, True)}" in sentences[0].split(f"{title}: ")[1].split(";")[0]
+        known, said = numbers(read.folder / name), sentences[0].split(f"{title}: ")[1].split(";")[0]
+        assert f"SPD {text_of(known['strict/SPD/combined/combined/tpr@0.05']['value'], True)}" in said
+        shown = first[first.index('<table class="small">') :]
+        for d in ("SMD", "SPD", "Margin2", "fusion"):
+            assert text_of(known[f"strict/{d}/combined/combined/tpr@0.05"]["value"], False) in shown
+    assert "best baseline on validation images" in sentences[0]
     assert first.count('<svg class="plot"') == 2
     assert "<details" not in first
+
+
+@pytest.mark.parametrize("names", [c for k in (1, 2, 3) for c in combinations(sorted(NAMED), k)], ids="+".join)
+def test_the_first_screen_of_any_of_the_folders_is_whole(read: Collection, names: tuple[str, ...]) -> None:
+    """Each data set has a column, also where only a second run seed of it is there, and no sentence lacks a part."""
+    found = Collection(read.folder, [m for m in read.members if m.name in names])
+    there = [c for c in found.columns if c.run]
+    assert {c.run.scores.dataset for c in there if c.run} == {m.scores.dataset for m in found.members}
+    assert any("run seed 1" in c.title for c in there) == ("again" in names and "zeta" not in names)
+    first = collection._first(found.columns)
+    assert len(first.sentences) == 3
+    for words in (s.striptags() for s in (*first.sentences, *first.notes)):
+        assert words.endswith(".")
+        assert not re.search(r"None|\bnan\b|[{}]|[:;,] ?[:;,.]|\( ?\)|: ?$", words), words
+    for c in there:
+        assert f"{c.title}: SPD" in first.sentences[0].striptags()
+        assert first.picture and c.title in first.picture
+        assert first.table and f">{c.title}</th>" in first.table.body
+
+
+def test_a_section_of_the_document_has_each_run_seeds_number_beside_the_verdict_of_all(read: Collection) -> None:
+    two = [m for m in read.members if m.scores.dataset.startswith("digits")]
+    v, dataset = Verdicts([(m.scores, m.frame) for m in two]), two[0].scores.dataset
+    said = sentences()["claims"]
+    text = {k: "\n".join(claims_document._section(v, [dataset], {dataset: 0}, k, s)) for k, s in said.items()}
+    seen = 0
+    for r in (r for r in v.lines if r["run_seed"] == 0 and r["verdict"] != "not run" and r["protocol"] == "strict" and r["id"]):
+        n = v.number(r, r["id"])
+        assert n
+        value = render.text(number_of(n))
+        assert f"**{r['verdict']}**: seed 0 {value}; seed 1 {value}" in text[r["claim"]], r["words"]
+        seen += 1
+    assert seen > 10
 
 
 # --- what stands where -------------------------------------------------------------------------------------------

@@ -23,15 +23,17 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from salientry.cli import app
-from salientry.report import gallery, report
+from salientry.report import gallery, plots, report
 from salientry.report.render import percent
 from salientry.report.report import listed
-from salientry.results.names import attack_title
+from salientry.report.words import STEPS
+from salientry.results.names import attack_title, detector_words
 from salientry.results.scores import Scores
 
 from .reading import ledger, plain, printed
 from .surgery import Opened
 
+ROOT = Path(__file__).parents[2]
 COUNTS = ("/counts", "/natural-wrong", "/unchanged", "/over-budget", "/fooled-in-float-only")
 
 
@@ -121,6 +123,21 @@ def test_the_first_screen_is_question_answer_picture_and_table_and_all_else_is_f
     assert len(html) < 2e6
 
 
+def test_no_name_of_the_code_is_shown(html: str, finished: Path) -> None:
+    """Text, what is said of pictures and marks, and the table of all numbers; commands and files are marked as code."""
+    body = re.sub(r"<code>.*?</code>", " ", html, flags=re.S)
+    said = " ".join(re.findall(r'(?:title|alt|aria-label)="([^"]*)"', body))
+    for shown in (plain(body), unescape(said), (finished / "numbers.csv").read_text()):
+        found = re.findall(r"\w+_\w+|\b\w+=\w+|\b[A-Z][a-z]+[A-Z]\w*|\breplica\b|\bfloor\b", shown)
+        assert set(found) <= {"DeepFool"}
+
+
+def test_every_step_has_words() -> None:
+    known = json.loads((ROOT / "salientry" / "recipes" / "seconds.json").read_text())
+    assert {step for steps in known.values() for step in steps} <= set(STEPS)
+    assert not [w for w in STEPS.values() if "_" in w]
+
+
 def test_the_sentences_are_the_ledgers_numbers(finished: Path, html: str) -> None:
     """Each sentence of the first screen, said again from report.json alone."""
     known = {n["id"]: n for n in ledger(finished)}
@@ -131,8 +148,10 @@ def test_the_sentences_are_the_ledgers_numbers(finished: Path, html: str) -> Non
     assert "at most 5\u202f% of natural images" in first
     for title in ("SMD", "SPD", "fusion"):
         assert f"{title} {text_of(rates[title]['value'], True)}" in first
-    assert f"logit margin (simplest baseline) {text_of(rates['Margin2']['value'], True)}" in first
     baselines = ("SortedLogits", "PooledActivations", "Margin", "Margin2", "ClassPresence", "SecondNet", "BlackShare", "HighFrequency")
+    best = max((b for b in baselines if b in rates), key=lambda b: known[f"strict/{b}/combined/select-auroc"]["value"])
+    assert f"{detector_words(best)} (best baseline on validation images) {text_of(rates[best]['value'], True)}" in first
+    assert "seeds" not in first, "there is one"
     most = max(rates[b]["value"] for b in baselines if b in rates)
     above = [t for t, r in rates.items() if t not in baselines and "(" not in t and r["value"] > most]
     assert f"{len(above)} detector{'s are' if len(above) != 1 else ' is'} better than every baseline" in second
@@ -382,3 +401,31 @@ def test_the_headline_for_scripts_is_the_pages_first_screen(html: str, finished:
     refused = CliRunner().invoke(app, ["report", "--json", "--verify", str(out)])
     assert refused.exit_code == 2
     assert "--verify and --json do not go together" in refused.output
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_names_in_a_plot_lie_on_no_point_no_other_name_and_no_line(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    near = rng.choice([0.0, 0.4, 0.9], 12) + rng.normal(0, 0.04, 12)
+    points = [
+        plots.Point(f"name {k}" * (1 + k % 2), "g", float(x), float(y))
+        for k, (x, y) in enumerate(zip(near, rng.uniform(0.1, 0.95, 12), strict=True))
+    ]
+    drawn = str(plots.scatter([("", points)], "x", "y"))
+    names = {
+        unescape(w): (
+            float(x) - (end == "end") * plots.LETTER * len(w),
+            float(y) - 12,
+            float(x) + (end == "start") * plots.LETTER * len(w),
+            float(y) + 2,
+        )
+        for x, y, end, w in re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="(start|end)">(name [^<]+)</text>', drawn)
+    }
+    assert len(names) == len(points)
+    boxes = list(names.values())
+    assert not [1 for i, a in enumerate(boxes) for b in boxes[:i] if plots._meet(a, b)]
+    lines = [
+        tuple(map(float, v)) for v in re.findall(r'<line x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)" class="leader"/>', drawn)
+    ]
+    assert lines
+    assert sum(plots._crosses(line, b) for line in lines for b in boxes) == 0  # type: ignore[arg-type]

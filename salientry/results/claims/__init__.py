@@ -36,7 +36,9 @@ Runs = list[tuple[Scores, pd.DataFrame]]
 
 @functools.cache
 def sentences() -> dict[str, Any]:
-    """``claims``: the paper's claims in words, by name; ``contradictions``: (place, what contradicts what) of its text."""
+    """``claims``: the paper's claims in words, by name; ``titles``: each in a few words; ``contradictions``: (place, what contradicts
+    what) of its text.
+    """
     found: dict[str, Any] = json.loads(resources.files(__package__).joinpath("claims.json").read_text("utf-8"))
     return found
 
