@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from salientry.report.spec import Number
 from salientry.results.names import attack_title
-from salientry.store import read_arrays, read_json
+from salientry.store import packed, read_arrays, read_json
 
 from .recorded import Recorded
 
@@ -76,7 +76,8 @@ def points(r: Recorded) -> list[Point]:
 def maps(folder: Path) -> bytes:
     """The first picture of a report's gallery, what C&W made of it, and where the classifier looks in both: a PNG."""
     attack = next(a for a in read_json(folder / "gallery.json")["attacks"] if a.startswith("CarliniWagner"))
-    arrays: dict[str, Any] = read_arrays(folder / "gallery.safetensors")
+    found: dict[str, Any] = read_arrays(packed(folder / "gallery.safetensors"))
+    arrays = {k: v / 255 if k.endswith(".map") and v.dtype == np.uint8 else v for k, v in found.items()}  # kept maps are uint8
     answers = [f"the classifier says {int(arrays[f'{kind}.predicted'][0])}" for kind in ("natural", attack)]
     tiles: list[tuple[str, str, Any, dict[str, Any]]] = [
         ("a digit", answers[0], arrays["natural.image"], {"cmap": "gray", "vmax": 255}),

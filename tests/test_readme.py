@@ -237,12 +237,12 @@ def test_the_readmes_numbers_of_the_guard_are_those_of_its_cells() -> None:
 
 
 @pytest.mark.figures
-def test_pictures_are_small_and_on_a_light_ground() -> None:
+def test_pictures_are_small_and_for_light_and_dark_screens() -> None:
     file = ROOT / readme.MAPS
     assert file.stat().st_size <= 60_000
     with Image.open(file) as picture:
         assert picture.width >= 1600
-        assert picture.convert("L").getpixel((2, 2)) == 255  # also where GitHub is dark
+        assert picture.convert("RGBA").getpixel((2, 2)) == (255, 255, 255, 0), "the ground is the reader's own, light or dark"
     assert (ROOT / readme.PLOT).read_bytes() == readme_guard.plot()
 
 
