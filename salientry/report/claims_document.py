@@ -219,7 +219,7 @@ def _cell(v: Verdicts, of: Seeds, manner: tuple[str, str]) -> str:
         return ""
     if len(each) == 1:
         (r,) = each.values()
-        alone = found.get(None, r)["verdict"] != r["verdict"]
+        alone = bool(found.get(None, r)["verdict"] != r["verdict"])
         return f"**{r['verdict']}**" + r"\*" * alone + _number(v, r)
     same = len({r["verdict"] for r in each.values()}) == 1
     own = "; ".join(f"seed {s}{'' if same else ' ' + r['verdict']}{_number(v, r)}" for s, r in each.items())
