@@ -125,7 +125,7 @@ def test_the_first_screen_is_question_answer_picture_and_table_and_all_else_is_f
 
 def test_no_name_of_the_code_is_shown(html: str, finished: Path) -> None:
     """Text, what is said of pictures and marks, and the table of all numbers; commands and files are marked as code."""
-    body = re.sub(r"<code>.*?</code>", " ", html, flags=re.S)
+    body = re.sub(r"<code>.*?</code>", " ", html, flags=re.S).replace("<", " <")
     said = " ".join(re.findall(r'(?:title|alt|aria-label)="([^"]*)"', body))
     for shown in (plain(body), unescape(said), (finished / "numbers.csv").read_text()):
         found = re.findall(r"\w+_\w+|\b\w+=\w+|\b[A-Z][a-z]+[A-Z]\w*|\breplica\b|\bfloor\b", shown)
