@@ -84,7 +84,7 @@ class Collection:
         known = {column_of(d) for d in found}
         recipe = next((m.scores.body["recipe"]["recipe"] for m in found.values()), "fast")
         names = {column: name for name, column in COLUMNS.items()}
-        out = [Column(title(m) + f", run seed {m.scores.run_seed}" * again(m), d, column_of(d), m) for d, m in found.items()]
+        out = [Column(title(m) + f" (seed {m.scores.run_seed})" * again(m), d, column_of(d), m) for d, m in found.items()]
         for c in (c for c in ORDER if c not in known):
             out.append(Column(c, names[c], c, None, f"not recorded: salientry run {recipe} dataset={names[c]}"))
         return sorted(out, key=lambda c: ORDER.index(c.paper) if c.paper else len(ORDER))

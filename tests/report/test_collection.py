@@ -175,7 +175,7 @@ def test_the_first_screen_of_any_of_the_folders_is_whole(read: Collection, names
     found = Collection(read.folder, [m for m in read.members if m.name in names])
     there = [c for c in found.columns if c.run]
     assert {c.run.scores.dataset for c in there if c.run} == {m.scores.dataset for m in found.members}
-    assert any("run seed 1" in c.title for c in there) == ("again" in names and "zeta" not in names)
+    assert any("(seed 1)" in c.title for c in there) == ("again" in names and "zeta" not in names)
     first = collection._first(found.columns)
     assert len(first.sentences) == 3
     for words in (s.striptags() for s in (*first.sentences, *first.notes)):
