@@ -13,7 +13,7 @@ from markupsafe import Markup
 from ..results.names import in_words
 from .page import Block
 from .render import delimited
-from .words import KINDS, about, measure, said
+from .words import KINDS, SCHEMES, about, measure, said
 
 NAME = "numbers.csv"
 HEAD = ("about", "detector", "trained on", "tested on", "of", "measure", "protocol", "value", "low", "high", "seeds", "n")
@@ -58,7 +58,7 @@ def line(r: Mapping[str, Any]) -> list[str]:
         title,
         trained,
         tested,
-        "; ".join(filter(None, (*_place(r), scheme))),
+        "; ".join(dict.fromkeys(filter(None, (*_place(r), scheme)))),
         measure(r["measure"]),
         protocol,
         *map(_plain, (r["value"], r["lo"], r["hi"])),
@@ -83,6 +83,8 @@ def _place(r: Mapping[str, Any]) -> list[str]:
             continue
         if column == "step":
             value = f"{value:g}"
+        if column == "cell":
+            value = SCHEMES.get(str(value), value)
         words = said(kind, value) if kind else f"{value:g}" if isinstance(value, float) else in_words(str(value))
         out.append(before + words)
     return [w for k, w in enumerate(out) if w not in out[:k]]
