@@ -13,6 +13,7 @@ from ..adaptive import Defended, HopSkipJump, Joint, Look, Minimal, SquareSearch
 from ..calibration import pac_threshold
 from ..detectors import ExternalDetector
 from ..experiment.attack_guard import GuardAttacked, outcome, perturbed
+from ..experiment.parts import SHARE_OF_TIME
 from ..inference import exact_share
 from ..protocol import eight_bits
 from ..store import JSON
@@ -87,6 +88,7 @@ class Attacker:
         steps: of each attack that follows a gradient.
         queries: images that each other attack asks about, for each image.
         seed: of what is drawn.
+        minutes: of one core, for everything: what would take a fifth of them is left out.
         part: gives the callback for the progress of something, by its name.
     """
 
@@ -102,9 +104,11 @@ class Attacker:
         steps: int = 60,
         queries: int = 1_000,
         seed: int = 0,
+        minutes: float = 60.0,
         part: Callable[[str], Callable[[int, int], None]],
     ) -> None:
         self.bare, self.weak, self.part, self.seed = Defended(classifier), weak(classifier, calibration, level), part, seed
+        self.minutes = minutes
         self.budgets, self.steps, self.queries = GREY_BUDGETS if images.shape[1] == 1 else BUDGETS, steps, queries
         answers = torch.cat([self.bare.seen(some)[0].argmax(1) for some in torch.split(images, MOST_SEEN)])
         at = (answers == labels).nonzero()[:count, 0]
@@ -136,23 +140,34 @@ class Attacker:
             self._known[sloped] = self.counted(self.weak, sloped, "a weak detector")
         return self._known[sloped]
 
-    def against(self, target: Defended, name: str) -> JSON:
+    def needed(self, sloped: bool, seconds: float) -> float:
+        """Minutes of one core that the attacks take at most, where classifier and detector see an image in so many seconds; a gradient
+        takes two passes more.
+        """
+        each = 3 * 2 * self.steps if sloped else self.queries
+        return len(self.x) * (len(self.budgets) + 1) * each * seconds / 60
+
+    def against(self, target: Defended, name: str, seconds: float) -> JSON:
         """Attack a detector; nothing is concluded from attacks that fail on the weak one.
 
         Args:
             target: classifier and detector.
             name: of the detector.
+            seconds: that classifier and detector take for an image.
 
         Returns:
             ``how``: ``gradient``, ``surrogate``, ``queries`` or ``none``; ``gradient``: :func:`gradient_check`; ``attacked``: counts as
             :class:`~salientry.experiment.attack_guard.GuardAttacked` has them; ``weak``: those of the weak detector; ``evaluated``:
             whether the attacks are proven; ``why`` not.
         """
+        nothing: JSON = {"how": "none", "gradient": None, "attacked": None, "weak": None, "evaluated": False}
         if not len(self.x):
-            why = "the classifier has no image right"
-            return {"how": "none", "gradient": None, "attacked": None, "weak": None, "evaluated": False, "why": why}
+            return nothing | {"why": "the classifier has no image right"}
         check = gradient_check(target, self.x)
         sloped = check["useful"]
+        if (needed := self.needed(sloped, seconds)) > SHARE_OF_TIME * self.minutes:
+            of = f"more than a fifth of the {self.minutes:g} that there are; minutes= gives it more"
+            return nothing | {"gradient": check, "why": f"it would take about {needed:.0f} minutes of one core, {of}"}
         found, known = self.counted(target, sloped, name), self.known(sloped)
         most = known.budgets[-1]
         proven = most["fooled"] > 0 and most["passed"] >= PROVEN * most["fooled"]

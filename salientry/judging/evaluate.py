@@ -93,7 +93,7 @@ def judge(
         attacks: what they are judged by, by name; default :func:`~salientry.judging.bench.judging_attacks`.
         levels: false-positive rates; the threshold for the first is used where one is needed.
         adaptive: images that are attacked by somebody who knows the detector; 0: none.
-        minutes: that one core has. An attack that would take a fifth of them is left out and named.
+        minutes: that one core has. An attack that would take a fifth of them is left out and named, whoever makes it.
         store: folder of intermediate results, so that an interrupted call resumes and another detector is judged on the same attacked
             images; default a temporary one.
         seed: of all draws.
@@ -128,7 +128,7 @@ def judge(
         evaluation.prepare(given | beside, tried, levels[0], minutes)
         evaluation.compute(bar, workers, set(given))
         found = verdicts(evaluation.table(), levels)
-        attacker = evaluation.attacker(levels[0], adaptive, bar)
+        attacker = evaluation.attacker(levels[0], adaptive, minutes, bar)
         for c in evaluation.contestants:
             found[c.name] |= evaluation.beside(c, attacker if c.name in given else None, levels[0])
         return Judgement(found, evaluation.facts(list(given)), evaluation.table())
@@ -312,11 +312,12 @@ class _Evaluation:
         target = Defended(self.net, saliency, fitted, pac_threshold(scores, level), second=self.second)
         with frozen(*target.modules):
             cost = _cost(target, self.images("test")[0])
-            return {"cost": cost, "adaptive": None if attacker is None else attacker.against(target, c.name)}
+            seconds = cost["64"]["with_detector"] / cost["64"]["of"] / 1e3
+            return {"cost": cost, "adaptive": None if attacker is None else attacker.against(target, c.name, seconds)}
 
-    def attacker(self, level: float, count: int, bar: FitProgress) -> Attacker | None:
+    def attacker(self, level: float, count: int, minutes: float, bar: FitProgress) -> Attacker | None:
         """Who attacks ``count`` images; none where that is 0."""
-        how: dict[str, Any] = {"level": level, "count": count, "seed": self.run.seed, "part": bar.part}
+        how: dict[str, Any] = {"level": level, "count": count, "minutes": minutes, "seed": self.run.seed, "part": bar.part}
         return Attacker(self.net, self.images("calibration")[0], *self.images("test"), **how) if count else None
 
     def facts(self, own: list[str]) -> JSON:

@@ -136,8 +136,8 @@ def test_without_a_gradient_it_is_asked_and_a_surrogate_is_one() -> None:
     """The contrast in hundredths is as weak as the contrast, whichever way it is attacked."""
     someone = attacker()
     threshold = 100 * float(contrast(FLOATS).quantile(0.95))
-    asked = someone.against(target(steps, threshold), "steps")
-    helped = someone.against(target(ExternalDetector(steps, surrogate=contrast), threshold), "steps")
+    asked = someone.against(target(steps, threshold), "steps", 1e-4)
+    helped = someone.against(target(ExternalDetector(steps, surrogate=contrast), threshold), "steps", 1e-4)
     assert (asked["how"], helped["how"]) == ("queries", "surrogate")
     for found in (asked, helped):
         last = found["attacked"]["budgets"][-1]
@@ -146,13 +146,13 @@ def test_without_a_gradient_it_is_asked_and_a_surrogate_is_one() -> None:
 
 
 def test_a_slope_that_leads_astray_is_not_followed() -> None:
-    found = attacker().against(target(wrong_way, float(contrast(FLOATS).quantile(0.95))), "astray")
+    found = attacker().against(target(wrong_way, float(contrast(FLOATS).quantile(0.95))), "astray", 1e-4)
     assert found["how"] == "queries" and found["evaluated"]
     assert found["attacked"]["budgets"][-1]["passed"] > 0
 
 
 def test_what_cannot_be_passed_is_not_passed_and_the_attack_is_proven_all_the_same() -> None:
-    found = attacker().against(target(contrast, -1.0), "alarm")  # flags everything
+    found = attacker().against(target(contrast, -1.0), "alarm", 1e-4)  # flags everything
     assert found["evaluated"] and [b["passed"] for b in found["attacked"]["budgets"]] == [0, 0]
     assert found["attacked"]["budgets"][-1]["fooled"] == found["weak"]["budgets"][-1]["fooled"] > 0
     assert found["attacked"]["median_l2"]["ratio"] is None
@@ -161,7 +161,7 @@ def test_what_cannot_be_passed_is_not_passed_and_the_attack_is_proven_all_the_sa
 def test_an_attack_that_fails_on_the_weak_detector_proves_nothing() -> None:
     someone = attacker()
     someone.weak = target(contrast, -1.0)  # a detector that nothing gets past stands in for the weak one
-    found = someone.against(target(contrast, float(contrast(FLOATS).quantile(0.95))), "contrast")
+    found = someone.against(target(contrast, float(contrast(FLOATS).quantile(0.95))), "contrast", 1e-4)
     assert not found["evaluated"] and "weak detector on only 0 of" in found["why"]
 
 
@@ -178,6 +178,13 @@ def test_the_page_of_the_documentation_says_how(tmp_path: Path, monkeypatch: pyt
     assert (tmp_path / "verdict" / "index.html").exists()
     named = re.findall(r"^\| ((?:`\w+`,? ?)+)\|", text, re.M)
     assert [n for cell in named for n in re.findall(r"\w+", cell)] == [*NEEDED, *BESIDE]
+
+
+def test_what_would_take_too_long_is_not_tried_and_says_so() -> None:
+    someone = attacker()
+    found = someone.against(target(steps, 1.0), "slow", 2.0)
+    assert someone.needed(False, 2.0) == pytest.approx(12 * 3 * 200 * 2 / 60)
+    assert not found["evaluated"] and "it would take about 240 minutes of one core" in found["why"]
 
 
 # --- a guard, and what is refused ---------------------------------------------------------------------------------
