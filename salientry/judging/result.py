@@ -41,6 +41,13 @@ class Judgement:
             lines += side_by_side(self.verdicts, own)
         return "\n".join([*lines, *(f"left out: {text}" for text in self.facts.get("left_out", []))])
 
+    def claims(self) -> JSON:
+        """What is claimed, in the form that ``salientry audit`` reads: the first level and its thresholds, and how many naturals count."""
+        first = next(iter(self.verdicts.values()))
+        level = next(iter(first["thresholds"]))
+        thresholds = {name: v["thresholds"][level] for name, v in self.verdicts.items()}
+        return {"level": float(level), "thresholds": thresholds, "natural": first["natural"][level]["all"]["of"]}
+
     def sections(self) -> list[Section]:
         """All tables."""
         return sections(self.verdicts, self.facts)
@@ -53,7 +60,7 @@ class Judgement:
         return "\n".join(found)
 
     def save(self, folder: Path | str) -> Path:
-        """Write ``index.html``, ``verdict.md``, ``verdict.json`` and ``scores.npz``.
+        """Write ``index.html``, ``verdict.md``, ``verdict.json``, ``scores.npz``, and ``evaluation.json`` for ``salientry audit``.
 
         Returns:
             The folder.
@@ -67,6 +74,7 @@ class Judgement:
             with replacing(folder / name) as f:
                 f.write(text.encode())
         write_json(folder / "verdict.json", self.json())
+        write_json(folder / "evaluation.json", self.claims())
         write_scores(self.table, folder / "scores.npz")
         return folder
 

@@ -20,6 +20,7 @@ from salientry.detectors import SMD, ExternalDetector, Margin, SecondNet, Second
 from salientry.errors import UsageError
 from salientry.judging import Judgement, judge, judge_scores
 from salientry.judging.adaptive import Attacker, gradient_check
+from salientry.judging.audit import audit
 from salientry.judging.table import BESIDE, NEEDED
 from tests.cli.conftest import Cli
 from tests.own_detectors import FeatureSqueezing, NearestMean, contrast, roughness
@@ -76,7 +77,7 @@ def test_what_a_detector_has_seen_is_known_where_it_was_trained_here(both: tuple
 
 def test_the_table_gives_the_verdict_again(both: tuple[Judgement, Path], tmp_path: Path) -> None:
     folder = both[0].save(tmp_path / "out")
-    assert sorted(p.name for p in folder.iterdir()) == ["index.html", "scores.npz", "verdict.json", "verdict.md"]
+    assert sorted(p.name for p in folder.iterdir()) == ["evaluation.json", "index.html", "scores.npz", "verdict.json", "verdict.md"]
     again = judge_scores(folder / "scores.npz")
     for name, v in both[0].verdicts.items():
         assert again.verdicts[name] | {"notes": []} == {k: w for k, w in v.items() if k not in ("adaptive", "cost")} | {"notes": []}
@@ -84,6 +85,11 @@ def test_the_table_gives_the_verdict_again(both: tuple[Judgement, Path], tmp_pat
         json.loads((folder / "verdict.json").read_text())["detectors"]["contrast"]["thresholds"]
         == both[0].verdicts["contrast"]["thresholds"]
     )
+
+
+def test_an_audit_finds_no_fault_in_it(both: tuple[Judgement, Path], tmp_path: Path) -> None:
+    found = audit(both[0].save(tmp_path / "out"))
+    assert found.ok, str(found)
 
 
 def test_another_detector_is_judged_on_the_images_that_are_there(both: tuple[Judgement, Path]) -> None:
