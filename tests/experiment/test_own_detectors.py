@@ -35,6 +35,7 @@ from salientry.protocol import PUBLISHED, STRICT
 from salientry.recipes.experiment import prepare
 from salientry.recipes.paper_white_box import Target, WhiteBoxExperiment
 from salientry.recipes.smoke import digits, smoke
+from salientry.results.names import detector_words
 from salientry.results.scores import Scores
 from salientry.types import Roles
 
@@ -141,7 +142,8 @@ def test_the_page_has_a_row_of_each(ran: tuple[Run, dict[str, Any], Any, Path], 
     found = CliRunner().invoke(app, ["report", str(folder)])
     assert found.exit_code == 0, found.output
     page = (folder / "report.html").read_text()
-    assert all(re.search(rf">\s*{name}\b", page) for name in NAMES[:5])
+    for name in map(detector_words, NAMES[:5]):  # one that is called as ours is has its words
+        assert re.search(rf">\s*{name}\b", page), name
 
 
 def test_the_white_box_says_whose_slope_it_took(ran: tuple[Run, dict[str, Any], Any, Path]) -> None:
