@@ -16,8 +16,8 @@ def judge(
         list[str],
         typer.Argument(
             help="What is judged, one or several: module:name of a callable, images to scores, of an object with fit and score, or of a "
-            "function without arguments that makes one; a name of a detector of this package; the folder of a guard. Or one file of "
-            "scores, .parquet, .csv or .npz.",
+            "function without arguments that makes one; a name of a detector of this package; the folder of a guard; quick or published, "
+            "all that stand beside others as baselines. Or one file of scores, .parquet, .csv or .npz.",
             metavar="DETECTOR...|SCORES",
             show_default=False,
         ),

@@ -17,6 +17,7 @@ from ..errors import UsageError, theirs
 from ..experiment.intake import taken
 from ..experiment.run import Run, usable
 from ..judging import Judgement, judge, judge_scores
+from ..judging.baselines import SETS
 from ..judging.recorded import MOST, recorded
 from ..judging.words import best
 from .checking import guard_of
@@ -104,9 +105,12 @@ def _judged(
             pixels, labels = taken(read(data), None, Path(scratch))
             x, y = torch.from_numpy(pixels[:images].copy()), torch.as_tensor(labels)[:images]
     second = None if nets["second"] is None else load_classifier(nets["second"], nets["second_weights"]).to(device)
-    judged = {_name(d): _detector(d, net, device) for d in detectors}
-    if len(judged) < len(detectors):
-        raise UsageError(f"each detector once; found {', '.join(detectors)}")
+    sets = [d for d in detectors if d in SETS]
+    own = {_name(d): detector_at(d, net, device) for d in detectors if d not in SETS}
+    if len(own) + len(sets) < len(detectors) or len(sets) > 1:
+        raise UsageError(f"each detector once, and one set of them at most; found {', '.join(detectors)}")
+    judged = {n: d for word in sets for n, d in SETS[word].items()} | own
+    how |= {"baselines": "none"} if sets else {}
     given: dict[str, Any] = {"classifier": net, "images": x, "labels": y, "second": second, "seed": seed, "workers": workers or None}
     return judge(judged, store=run.store.root, progress=say, **given, **how)
 

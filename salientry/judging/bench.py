@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..attacks import FGSM, PGD, PGDL2, CarliniWagner, DeepFool, MarginDescent, Patch
+from ..attacks import BIM, FGSM, MIM, PGD, PGDL2, CarliniWagner, DeepFool, MarginDescent, Patch
 from ..calibration import smallest_sample
 from ..controls import MatchedNoise, Null, RoundTrip, Transplant
 from ..errors import UsageError
@@ -149,15 +149,20 @@ class Bench:
             _rows(c, run.get(natural[r]), run.get(natural[r]).column("label"), found, set="natural", split=r, name=natural_set(r))
             for r in ("calibration", "test")
         ]
-        learnt = {type(a) for a in self.parts.attacks}
+        learnt = {_kind(a) for a in self.parts.attacks}
         for (attack, encoding), h in self.attacked().items():
-            seen = known if known == UNKNOWN or (type(self.tried[attack]) in learnt and not encoding) else UNSEEN
+            seen = known if known == UNKNOWN or (_kind(self.tried[attack]) in learnt and not encoding) else UNSEEN
             pieces.append(_rows(c, run.get(h), label, found, set="attacked", attack=attack, encoding=encoding, seen=seen))
         trained = {self.parts.tried_changes[n].title for n in TRAINED if n in self.parts.tried_changes}
         for (kind, name), h in self.changed().items():
             seen = known if known == UNKNOWN or ("copies" in c.settings.needs and name in trained) else UNSEEN
             pieces.append(_rows(c, run.get(h), label, found, set=kind, attack=name, seen=seen))
         return pieces[0].joined(*pieces[1:])
+
+
+def _kind(attack: Any) -> type:
+    """What an attack is, but for its size: steps along the gradient's sign are of one kind, however many and with whatever memory."""
+    return PGD if isinstance(attack, FGSM | BIM | MIM) else type(attack)
 
 
 def _rows(c: Contestant, rows: Rows, label: NDArray[Any], found: Found, *, name: str = "", **words: Any) -> ScoreTable:

@@ -69,9 +69,9 @@ def test_all_detectors_meet_the_same_images(both: tuple[Judgement, Path]) -> Non
 def test_what_a_detector_has_seen_is_known_where_it_was_trained_here(both: tuple[Judgement, Path]) -> None:
     seen = {n: set(both[0].table.where(detector=n, set="attacked")["seen"].tolist()) for n in both[0].verdicts}
     assert seen["contrast"] == seen["squeezing"] == {-1}
-    assert seen["margin"] == seen["nearest"] == {0, 1}
+    assert seen["margin"] == seen["nearest"] == {0, 1}, "saved as JPEG no attack is"
     margin = both[0].table.where(detector="margin", set="attacked")
-    assert set(margin.where(seen=1)["attack"].tolist()) == {"L2"}, "trained on L2 of random sizes, and not on FGSM"
+    assert set(margin.where(seen=1)["attack"].tolist()) == {"L2", "one step"}, "trained on both norms, of random sizes"
     assert set(margin.where(seen=1)["encoding"].tolist()) == {""}
 
 
@@ -279,6 +279,7 @@ def test_words_that_mean_nothing_are_refused(here: Path) -> None:
     called("tests.own_detectors:none").refused(2, "cannot import detector")
     called("nothing").refused(2, "'nothing' is no detector", "module:name")
     called("tests.own_detectors:contrast", "tests.own_detectors:contrast").refused(2, "each detector once")
+    called("quick", "published").refused(2, "one set of them at most")
     called("tests.own_detectors:contrast", "--on", "digits").refused(2, "found neither or both")
     Cli("judge", "tests.own_detectors:contrast").refused(2, "--classifier and --data, or --on NAME")
     Cli("judge", "tests.own_detectors:contrast", "--on", "pictures").refused(2, "digits, mnist, cifar10", "pictures")
