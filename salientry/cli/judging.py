@@ -138,7 +138,7 @@ def _name(word: str) -> str:
     return word.partition(":")[2] or Path(word).name
 
 
-def _detector(word: str, net: Any, device: str) -> Any:
+def detector_at(word: str, net: Any, device: str) -> Any:
     """What a word means: see the command."""
     if Path(word, "guard.json").is_file():
         return guard_of(Path(word), net, device, second=None, second_weights=None, detector=None)
@@ -167,4 +167,4 @@ def _parameters(function: Any) -> int:
     return sum(p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in found)
 
 
-__all__ = ["execute", "parsed_levels"]
+__all__ = ["detector_at", "execute", "parsed_levels"]

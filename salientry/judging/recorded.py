@@ -36,7 +36,7 @@ class Recorded:
     labels: Tensor
 
 
-def recorded(name: str, run: Run, listener: Listener | None = None, most: int = MOST) -> Recorded:
+def recorded(name: str, run: Run, listener: Listener | None = None, most: int = MOST, classifier: Any = None) -> Recorded:
     """The classifier of a data set, trained in the run's store where it is not there yet, as the recipe ``fast`` does.
 
     Args:
@@ -44,6 +44,7 @@ def recorded(name: str, run: Run, listener: Listener | None = None, most: int = 
         run: where it is written down.
         listener: hears of the steps.
         most: images.
+        classifier: settings of another one, trained on the same images; None: the recipe's.
 
     Raises:
         UsageError: for another name.
@@ -52,7 +53,10 @@ def recorded(name: str, run: Run, listener: Listener | None = None, most: int = 
     one_of("data set", name, ("digits", *CONFIGS))
     settings: Any = (Digits(), CompactCNN(epochs=4)) if name == "digits" else (CONFIGS[name].data, CONFIGS[name].classifier)
     data = run.dataset(settings[0])
-    net, roles = run.do(train_classifier, data["train"], settings[1]), [data[r] for r in ROLES if getattr(settings[0].roles, r)]
+    net, roles = (
+        run.do(train_classifier, data["train"], classifier or settings[1]),
+        [data[r] for r in ROLES if getattr(settings[0].roles, r)],
+    )
     run.compute([net, *roles], listener)
     rows = [run.get(r) for r in roles]
     images, labels = (torch.from_numpy(np.concatenate([r.column(n) for r in rows])[-most:]) for n in ("image", "label"))
