@@ -4,11 +4,12 @@ Everything on it comes from :func:`salientry.judge`: all detectors of :mod:`sali
 attacked by somebody who knows it. Classifiers:
 
 * ``digits``: a compact network, the 5,000 digits of a dependency;
-* ``cifar10``, ``cifar10-compact``, ``cifar10-robust``: the network of the recipe ``fast``, a compact one, that one trained on attacked images;
+* ``cifar10``, ``cifar10-compact``, ``cifar10-robust``: the network of the recipe ``fast``, a compact one, this one trained on attacked
+  images;
 * ``assira``: the recipe's network for pictures.
 
-Writes results/leaderboard/CLASSIFIER.json and, from all such records, docs/leaderboard.md; without a classifier the page alone. Everything is
-kept in ``SALIENTRY_HOME`` and resumed from there, but for the attacks of somebody who knows a detector.
+Writes results/leaderboard/CLASSIFIER.json and, from all such records, docs/leaderboard.md; without a classifier the page alone. Everything
+is kept in ``SALIENTRY_HOME`` and resumed from there, but for the attacks of somebody who knows a detector.
 """
 
 from __future__ import annotations
@@ -91,11 +92,13 @@ def records() -> dict[str, dict[str, Any]]:
 def page() -> str:
     """docs/leaderboard.md."""
     text = (
-        "# Leaderboard\n\nDetectors of adversarial images side by side, each judged by [`judge`](judge.md) on the same images in front of the "
-        "same classifier. First column: on what share of images somebody who knows classifier and detector gets past both, within the largest "
-        "budget; a bracket is a 95 % interval over images. Then at a threshold for 5 % false alarms: images on which every attack is detected, "
-        "mean and least detection rate over attacks saved without loss, false alarms on naturals, most extra flags on a harmless change, and "
-        "the time of one image over that of the classifier alone. One training of each; another one may differ by more than the brackets.\n"
+        "# Leaderboard\n\n"
+        "Detectors of adversarial images side by side, each judged by [`judge`](judge.md) on the same images in front of the "
+        "same classifier. First column: on what share of images somebody who knows classifier and detector gets past both, "
+        "within the largest budget; a bracket is a 95 % interval over images. Then at a threshold for 5 % false alarms: images "
+        "on which every attack is detected, mean and least detection rate over attacks saved without loss, false alarms on "
+        "naturals, most extra flags on a harmless change, and the time of one image over that of the classifier alone. One "
+        "training of each; another one may differ by more than the brackets.\n"
     )
     return text + "".join(_part(body) for body in records().values()) + HOW
 
@@ -103,13 +106,13 @@ def page() -> str:
 HOW = """
 ## Submit a detector
 
-One file that Python can import, with a callable `images (N, C, H, W) -> scores (N,)` or a function without arguments that makes one, and the
-command that judges it beside all others:
+One file that Python can import, with a callable `images (N, C, H, W) -> scores (N,)` or a function without arguments that makes one, and
+the command that judges it beside all others:
 
     $ python -m benchmarks.leaderboard cifar10 --detector mypkg.detector:build
 
-It attacks the classifier once, keeps the attacked images, and writes the record and this page. Send the file, the record and the versions of
-what it needs. A detector that cannot be run by others is not listed.
+It attacks the classifier once, keeps the attacked images, and writes the record and this page. Send the file, the record and the versions
+of what it needs. A detector that cannot be run by others is not listed.
 """
 
 
