@@ -187,6 +187,10 @@ class Lines:
     def __init__(self, call: str = "fit") -> None:
         self.call, self.last = call, time.monotonic()
 
+    def begin(self, name: str) -> None:
+        """Hear that something else begins, which the shares from now on are of."""
+        self.call = f"{self.call.partition(':')[0]}: {name}"
+
     def __call__(self, share: float, left: float) -> None:
         """Hear of the share that is done and of the seconds left."""
         if time.monotonic() - self.last > QUIET:

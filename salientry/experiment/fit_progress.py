@@ -52,10 +52,19 @@ class FitProgress(Progress):
         self._show("")
 
     def part(self, name: str) -> Callable[[int, int], None]:
-        """The callback for the progress of something that is no step and whose time nobody expected."""
+        """The callback for the progress of something that is no step and whose time nobody expected: of it alone. Who listens hears its
+        name, where there is a method ``begin`` for that.
+        """
+        began, begin = time.monotonic(), getattr(self.callback, "begin", None)
+        if begin is not None:
+            begin(name)
 
         def report(done: int, of: int) -> None:
-            self.update(self.total_task, description=f"{self.call} {name}", completed=done / max(of, 1), left="")
+            share = done / max(of, 1)
+            left = (time.monotonic() - began) * (1 - share) / share if share else 0.0
+            self.update(self.total_task, description=f"{self.call} {name}", completed=share, left=f"about {_minutes(left)} left")
+            if self.callback and share:
+                self.callback(share, left)
 
         return report
 

@@ -235,6 +235,29 @@ def test_what_cannot_be_judged_is_refused_in_one_line(detector: Any, given: dict
     assert "\n" not in str(caught.value)
 
 
+def test_whoever_listens_hears_of_every_part() -> None:
+    class Ear:
+        def __init__(self) -> None:
+            self.heard: list[tuple[str, float]] = [("steps", 0.0)]
+
+        def begin(self, name: str) -> None:
+            self.heard.append((name, 0.0))
+
+        def __call__(self, share: float, left: float) -> None:
+            assert 0 <= share <= 1 and left >= 0
+            self.heard.append((self.heard[-1][0], share))
+
+    ear = Ear()
+    judged(contrast, adaptive=40, progress=ear)
+    assert list(dict.fromkeys(n for n, _ in ear.heard)) == [
+        "steps",
+        "attacking the classifier alone",
+        "attacking contrast",
+        "attacking a weak detector",
+    ]
+    assert max(s for n, s in ear.heard if n == "attacking contrast") > 0
+
+
 def test_two_levels_and_what_too_few_images_cannot_promise() -> None:
     (v,) = judged(contrast, levels=(0.05, 0.01)).verdicts.values()
     assert [*v["thresholds"]] == ["0.05"]
