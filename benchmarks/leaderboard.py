@@ -8,8 +8,8 @@ attacked by somebody who knows it. Classifiers:
   images;
 * ``assira``: the recipe's network for pictures.
 
-Writes results/leaderboard/CLASSIFIER.json and, from all such records, docs/leaderboard.md; without a classifier the page alone. Everything
-is kept in ``SALIENTRY_HOME`` and resumed from there, but for the attacks of somebody who knows a detector.
+Writes results/leaderboard/CLASSIFIER.json.xz and, from all such records, docs/leaderboard.md; without a classifier the page alone.
+Everything is kept in ``SALIENTRY_HOME`` and resumed from there, but for the attacks of somebody who knows a detector.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def main() -> None:
         about |= {k: found.facts[k] for k in ("classifier", "images", "attacks", "left_out")}
         OUT.mkdir(parents=True, exist_ok=True)
         body = about | {"detectors": {n: kept(v) for n, v in found.verdicts.items()}}
-        (OUT / f"{name}.json").write_text(json.dumps(body) + "\n")
+        (OUT / f"{name}.json.xz").write_bytes(lzma.compress(json.dumps(body).encode(), preset=9 | lzma.PRESET_EXTREME))
     PAGE.write_text(page())
 
 
@@ -85,8 +86,8 @@ def kept(v: dict[str, Any]) -> dict[str, Any]:
 
 def records() -> dict[str, dict[str, Any]]:
     """Those that were written, in the order of ``CLASSIFIERS``."""
-    paths = {name: OUT / f"{name}.json" for name in CLASSIFIERS}
-    return {name: json.loads(p.read_text()) for name, p in paths.items() if p.exists()}
+    paths = {name: OUT / f"{name}.json.xz" for name in CLASSIFIERS}
+    return {name: json.loads(lzma.decompress(p.read_bytes())) for name, p in paths.items() if p.exists()}
 
 
 def page() -> str:

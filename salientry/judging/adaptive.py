@@ -21,6 +21,7 @@ from ..store import JSON
 CHECKED = 32  # images that the gradient is tried on
 STEP, LONG_STEP = 0.5 / 255, 4 / 255  # each way, of every value; along a surrogate's slope, which stands for a score that may have steps
 SLOPED, UPHILL = 0.5, 0.75  # shares of images that have a slope, and whose score rises along it, from which it is used
+FEW = 0.5  # share of the images that fool the classifier alone: where a gradient gets past on fewer, queries are tried too
 PROVEN = 0.9  # of what the attack does to the classifier alone it must do to the weak detector
 MOST_SEEN = 250
 BUDGETS, GREY_BUDGETS = (2 / 255, 8 / 255), (0.1, 0.3)
@@ -127,17 +128,42 @@ class Attacker:
         """What the attacks find on a target."""
         return perturbed(target, self.x, self.y, self.attacks(sloped), self.seed, self.part(f"attacking {name}"))
 
-    def counted(self, target: Defended, sloped: bool, name: str) -> GuardAttacked:
-        """What of it counts, beside what fools the classifier alone."""
+    def alone(self, sloped: bool) -> list[Tensor]:
+        """What the attacks find on the classifier alone."""
         if sloped not in self._alone:
             self._alone[sloped] = self.tried(self.bare, sloped, "the classifier alone")
-        found, effort = self.tried(target, sloped, name), self.steps if sloped else self.queries
-        return outcome(self.x, self.y, self.budgets, self._alone[sloped], found, seen_by(target), effort)
+        return self._alone[sloped]
+
+    def counted(self, target: Defended, sloped: bool, name: str, with_queries: bool = False) -> tuple[GuardAttacked, bool]:
+        """What of it counts, beside what fools the classifier alone; and whether queries were tried too.
+
+        Args:
+            target: what is attacked.
+            sloped: whether a gradient is followed.
+            name: of it.
+            with_queries: where the gradient gets past on few of the images that it fools the classifier with, each image is the better one
+                of what the gradient and what queries find.
+        """
+        effort = self.steps if sloped else self.queries
+        found = self.tried(target, sloped, name)
+        counts = outcome(self.x, self.y, self.budgets, self.alone(sloped), found, seen_by(target), effort)
+        most = counts.budgets[-1]
+        if not with_queries or most["passed"] >= FEW * most["fooled"]:
+            return counts, False
+        both = [self._better(target, *pair) for pair in zip(found, self.tried(target, False, f"{name} by queries"), strict=True)]
+        return outcome(self.x, self.y, self.budgets, self.alone(sloped), both, seen_by(target), effort), True
+
+    def _better(self, target: Defended, first: Tensor, second: Tensor) -> Tensor:
+        """Of each image the one that gets past, of two that do the nearer one."""
+        past = [(answers != self.y) & ~flags for answers, flags in map(seen_by(target), (first, second))]
+        near = [(v - self.x).flatten(1).norm(dim=1) for v in (first, second)]
+        takes = past[0] & (~past[1] | (near[0] <= near[1])) | ~past[1]
+        return torch.where(takes.view(-1, 1, 1, 1), first, second)
 
     def known(self, sloped: bool) -> GuardAttacked:
         """What gets past the weak detector."""
         if sloped not in self._known:
-            self._known[sloped] = self.counted(self.weak, sloped, "a weak detector")
+            self._known[sloped], _ = self.counted(self.weak, sloped, "a weak detector")
         return self._known[sloped]
 
     def needed(self, sloped: bool, seconds: float) -> float:
@@ -156,9 +182,9 @@ class Attacker:
             seconds: that classifier and detector take for an image.
 
         Returns:
-            ``how``: ``gradient``, ``surrogate``, ``queries`` or ``none``; ``gradient``: :func:`gradient_check`; ``attacked``: counts as
-            :class:`~salientry.experiment.attack_guard.GuardAttacked` has them; ``weak``: those of the weak detector; ``evaluated``:
-            whether the attacks are proven; ``why`` not.
+            ``how``: ``gradient``, ``surrogate``, either with ``and queries``, ``queries`` or ``none``; ``gradient``:
+            :func:`gradient_check`; ``attacked``: counts as :class:`~salientry.experiment.attack_guard.GuardAttacked` has them; ``weak``:
+            those of the weak detector; ``evaluated``: whether the attacks are proven; ``why`` not.
         """
         nothing: JSON = {"how": "none", "gradient": None, "attacked": None, "weak": None, "evaluated": False}
         if not len(self.x):
@@ -168,12 +194,13 @@ class Attacker:
         if (needed := self.needed(sloped, seconds)) > SHARE_OF_TIME * self.minutes:
             of = f"more than a fifth of the {self.minutes:g} that there are; minutes= gives it more"
             return nothing | {"gradient": check, "why": f"it would take about {needed:.0f} minutes of one core, {of}"}
-        found, known = self.counted(target, sloped, name), self.known(sloped)
+        enough = self.needed(False, seconds) <= SHARE_OF_TIME * self.minutes
+        (found, asked), known = self.counted(target, sloped, name, sloped and enough), self.known(sloped)
         most = known.budgets[-1]
         proven = most["fooled"] > 0 and most["passed"] >= PROVEN * most["fooled"]
         few = f"{most['passed']} of the {most['fooled']} images that they fool the classifier with"
         return {
-            "how": "queries" if not sloped else "surrogate" if _surrogate(target) else "gradient",
+            "how": ("queries" if not sloped else "surrogate" if _surrogate(target) else "gradient") + (" and queries" if asked else ""),
             "gradient": check,
             "attacked": found.json() | {"shares": [exact_share(b["passed"], found.images) for b in found.budgets]},
             "weak": known.json(),

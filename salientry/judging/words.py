@@ -114,7 +114,9 @@ def _means(found: JSON) -> str:
     effort = f"{found['attacked']['steps']:,}"
     if found["how"] == "queries":
         return f"{effort} queries an image, as it has no gradient that says where its score rises"
-    return f"{effort} steps along {'its gradient' if found['how'] == 'gradient' else 'the gradient of its surrogate'}"
+    first, _, asked = found["how"].partition(" and ")
+    slope = "its gradient" if first == "gradient" else "the gradient of its surrogate"
+    return f"{effort} steps along {slope}{', and by queries' if asked else ''}"
 
 
 def budget(eps: float) -> str:
