@@ -19,11 +19,10 @@ from ..experiment.run import Run, usable
 from ..judging import Judgement, judge, judge_scores
 from ..judging.baselines import SETS
 from ..judging.recorded import MOST, recorded
+from ..judging.table import SUFFIXES
 from ..judging.words import best
 from .checking import guard_of
 from .fitting import Lines, read
-
-SCORES = (".parquet", ".csv", ".npz")
 
 
 def execute(
@@ -64,7 +63,7 @@ def execute(
     Raises:
         Error: see :mod:`salientry.errors`.
     """
-    if len(detectors) == 1 and Path(detectors[0]).suffix in SCORES:
+    if len(detectors) == 1 and Path(detectors[0]).suffix in SUFFIXES:
         found = judge_scores(detectors[0], levels)
     else:
         found = _judged(detectors, data, on, nets, images, usable(device), store, seed, workers, levels=levels, **how)

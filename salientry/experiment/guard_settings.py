@@ -91,9 +91,17 @@ def shares(count: int, level: float, maps: bool) -> Roles:
     Raises:
         UsageError: when too few would calibrate.
     """
-    of = SHARES_WITH_MAPS if maps else SHARES
+    return divided(count, level, SHARES_WITH_MAPS if maps else SHARES, MOST_TRIED)
+
+
+def divided(count: int, level: float, of: Roles, most: int) -> Roles:
+    """Images by role: train, learn and test take their hundredths, the test at most ``most``, and all others calibrate.
+
+    Raises:
+        UsageError: when too few would calibrate.
+    """
     train, learn, test = (int(share * count) // 100 for share in (of.train, of.detector_train, of.test))
-    test = min(test, MOST_TRIED)
+    test = min(test, most)
     calibration, need = count - train - learn - test, smallest_sample(level)
     if calibration < need:
         raise UsageError(

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..attacks import BIM, FGSM, MIM, PGD, PGDL2, CarliniWagner, DeepFool, MarginDescent, Patch
-from ..calibration import smallest_sample
 from ..controls import MatchedNoise, Null, RoundTrip, Transplant
 from ..errors import UsageError
+from ..experiment.guard_settings import divided
 from ..experiment.handles import Found, Handle
 from ..experiment.image_sets import EvidenceVariant
 from ..experiment.parts import TRIED_ENCODINGS, Parts, title_of
@@ -68,15 +68,7 @@ def judging_shares(count: int, level: float) -> Roles:
     Raises:
         UsageError: when too few would calibrate.
     """
-    known, learn, test = (share * count // 100 for share in (SHARES.train, SHARES.detector_train, SHARES.test))
-    test = min(test, MOST_TRIED)
-    calibration, need = count - known - learn - test, smallest_sample(level)
-    if calibration < need:
-        raise UsageError(
-            f"{count} images leave {calibration} to calibrate with; a false-positive rate of {level:g} needs {need}, so at least "
-            f"{-(-100 * need // SHARES.calibration)} images"
-        )
-    return Roles(known, learn, 0, calibration, test)
+    return divided(count, level, SHARES, MOST_TRIED)
 
 
 @dataclass(frozen=True)
@@ -134,10 +126,8 @@ class Bench:
 
     def scored(self, c: Contestant) -> Handle:
         """The scores of all image sets by one detector."""
-        roles = ("calibration", *["test"] * (len(self.images()) - 1))
-        sets = self.parts.image_sets
-        variant = EvidenceVariant(c.saliency)
-        seen = [sets.with_evidence(c.settings, h, role, variant) for h, role in zip(self.images(), roles, strict=True)]
+        sets, variant = self.parts.image_sets, EvidenceVariant(c.saliency)
+        seen = [sets.with_evidence(c.settings, h, "test" if i else "calibration", variant) for i, h in enumerate(self.images())]
         return self.parts.run.do(score, c.fitted, seen, **sets.classifier_argument(c.settings))
 
     def table(self, c: Contestant, found: Found) -> ScoreTable:
@@ -175,11 +165,6 @@ def _rows(c: Contestant, rows: Rows, label: NDArray[Any], found: Found, *, name:
     return ScoreTable.of(columns, c.name)
 
 
-def fitted_here(parts: Parts, detector: Any) -> Handle:
-    """A detector that learns, trained on the bench's images and attacks; one that does not, as it is."""
-    return parts.fitted(detector)
-
-
 def called(attacks: dict[str, Any] | Sequence[Any]) -> dict[str, Any]:
     """Attacks by name.
 
@@ -194,4 +179,4 @@ def called(attacks: dict[str, Any] | Sequence[Any]) -> dict[str, Any]:
     return found
 
 
-__all__ = ["Bench", "Contestant", "called", "fitted_here", "judging_attacks", "judging_shares"]
+__all__ = ["Bench", "Contestant", "called", "judging_attacks", "judging_shares"]

@@ -35,6 +35,7 @@ from ..errors import DataDamaged, DataMissing, UsageError
 from ..files import opened
 
 SETS = ("natural", "attacked", "harmless", "control")
+SUFFIXES = (".parquet", ".csv", ".npz")
 SPLITS = ("train", "validation", "calibration", "test")
 NEEDED = ("image", "set", "attack", "label", "predicted", "split", "score")
 BESIDE: dict[str, Any] = {"detector": "detector", "encoding": "", "in_budget": True, "seen": -1, "seed": 0}
@@ -153,7 +154,7 @@ def read_scores(path: Path | str) -> ScoreTable:
     path = Path(path)
     if not path.is_file():
         raise DataMissing(f"there is no file {path}")
-    if path.suffix not in (".npz", ".csv", ".parquet"):
+    if path.suffix not in SUFFIXES:
         raise UsageError(f"scores come as .parquet, .csv or .npz; found {path.name}")
     if path.suffix == ".npz":
         try:
