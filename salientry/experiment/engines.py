@@ -28,12 +28,14 @@ from typing import Any, Protocol
 import torch
 
 from ..errors import Error, MapCheckFailed
+from ..machine import cores
 from ..progress import PROGRESS, Progress
 from .handles import Handle
 from .schedule import Computation, Schedule
 
 KEPT = 64  # results that a worker keeps at hand
 BETWEEN = 0.1  # seconds between two words of progress
+WORTH = 30.0  # expected seconds from which worker processes gain more than it costs to start them
 
 
 class NotPicklable(Exception):
@@ -50,9 +52,19 @@ class Maker(Protocol):
         """Let go of the oldest results in memory."""
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def worth(workers: int | None, device: str, seconds: Mapping[str, float]) -> int:
+    """How many processes compute.
+
+    Args:
+        workers: as somebody asked for; None: one a core where that is worth starting them: on the processor, in no worker process itself,
+            and when more than half a minute is expected.
+        device: that is computed on.
+        seconds: how long each missing step is expected to take.
+    """
+    if workers is not None:
+        return workers
+    able = device == "cpu" and multiprocessing.parent_process() is None
+    return cores() if able and sum(seconds.values()) > WORTH else 1
 
 
 # --- the caller's side -----------------------------------------------------------------------------------------

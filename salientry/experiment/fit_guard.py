@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from ..modules import private
 from ..preflight import Preflight, preflight
 from ..store import one_of
 from ..types import ROLES, Roles, Shape
-from .engines import cores
+from .engines import worth
 from .fit_progress import FitProgress, ProgressCallback, no_main
 from .given import alike, check_settings, groups_of, identity, named_detector, pass_seconds, probed, second_network
 from .guard_facts import fit_facts
@@ -42,7 +41,6 @@ from .run import Run
 from .scoring import natural_set, scores_of
 from .steps import classify
 
-WORTH = 30.0  # expected seconds from which worker processes gain more than it costs to start them
 PROMISES = ("all", "correct")
 
 
@@ -233,11 +231,8 @@ class _Engine:
     def __init__(self, parts: Parts, bar: FitProgress, workers: int | None, forward: float, pixels: NDArray[np.uint8]) -> None:
         self.parts, self.bar, self.forward, self.pixels = parts, bar, forward, pixels
         seconds = self.expected()
-        if workers is None:
-            able = parts.run.device == "cpu" and multiprocessing.parent_process() is None
-            workers = cores() if able and sum(seconds.values()) > WORTH else 1
-        self.workers = workers
-        bar.expect(seconds, workers)
+        self.workers = worth(workers, parts.run.device, seconds)
+        bar.expect(seconds, self.workers)
 
     def expected(self) -> dict[str, float]:
         """Seconds of everything that is missing, by key."""

@@ -24,11 +24,12 @@ from torch import nn
 from ..batches import DEVICE
 from ..errors import DeviceError, MapCheckFailed, UsageError, theirs
 from ..keys import digest
+from ..machine import cores
 from ..progress import PROGRESS
 from ..renamed import translated
 from ..store import JSON, Store, home, one_of
 from . import _results
-from .engines import NotPicklable, cores, side_by_side
+from .engines import NotPicklable, side_by_side
 from .handles import Handle, Step, handles_in, make_handle, read_data
 from .schedule import Computation, Listener, Outcome, missing, standing_on, width
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from ..datasets import Arrays
 from ..detectors import ExternalDetector, may_need
 from ..errors import AttackTooWeak, UsageError
 from ..evidence import FROM_SALIENCY, SECOND, Evidence
+from ..experiment.engines import worth
 from ..experiment.fit_progress import FitProgress, ProgressCallback, no_main
 from ..experiment.given import alike, check_settings, identity, named_detector, pass_seconds, probed, second_network
 from ..experiment.guard_settings import default_attacks
@@ -97,7 +99,7 @@ def judge(
         store: folder of intermediate results, so that an interrupted call resumes and another detector is judged on the same attacked
             images; default a temporary one.
         seed: of all draws.
-        workers: processes side by side; None: one.
+        workers: processes side by side; None: one a core when more than half a minute is expected. The scores are the same.
         progress: a function of (share done, seconds left); True or False: a bar on stderr or none; None: one if that is a terminal.
 
     Returns:
@@ -111,10 +113,7 @@ def judge(
         >>> result = salientry.judge(my_detector, classifier=model, images=x, labels=y)    # doctest: +SKIP
         >>> result.save("report/")                                                         # doctest: +SKIP
     """
-    if not isinstance(classifier, nn.Module):
-        raise UsageError(f"classifier must be an nn.Module; found {type(classifier).__name__}")
-    if not levels or not all(0 < level < 1 for level in levels):
-        raise UsageError(f"levels are false-positive rates strictly between 0 and 1; found {levels!r}")
+    _check(classifier, levels, workers)
     given = _named(detector)
     beside = baselines_called(baselines)
     if twice := set(beside) & set(given):
@@ -152,6 +151,15 @@ def judge_scores(scores: Path | str | ScoreTable, levels: Sequence[float] = LEVE
         found[name]["notes"].append(OF_SCORES)
     facts = {"classifier": None, "own": list(found), "salientry": __version__, "from_scores": True}
     return Judgement(found, facts, table)
+
+
+def _check(classifier: Any, levels: Sequence[float], workers: int | None) -> None:
+    if not isinstance(classifier, nn.Module):
+        raise UsageError(f"classifier must be an nn.Module; found {type(classifier).__name__}")
+    if not levels or not all(0 < level < 1 for level in levels):
+        raise UsageError(f"levels are false-positive rates strictly between 0 and 1; found {levels!r}")
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers must be 1 or more; found {workers}")
 
 
 def _named(detector: Any) -> dict[str, Any]:
@@ -254,7 +262,7 @@ class _Evaluation:
 
         Args:
             bar: hears of it.
-            workers: processes; None: one.
+            workers: processes; None: one a core where that is worth it.
             own: names of the detectors that are to be judged.
         """
         assert self.bench is not None
@@ -262,9 +270,9 @@ class _Evaluation:
 
         def made(wanted: list[Handle]) -> None:
             seconds = expected(self.run.missing(wanted), parts.roles, int(np.prod(self.pixels.shape[1:])), forward)
-            bar.expect(seconds, workers or 1)
+            bar.expect(seconds, count := worth(workers, self.run.device, seconds))
             with no_main():
-                self.run.compute(wanted, bar.on_step, workers=workers or 1, seconds=seconds)
+                self.run.compute(wanted, bar.on_step, workers=count, seconds=seconds)
 
         if any(c.trained for c in self.contestants):
             made(parts.adversarials)
@@ -275,7 +283,10 @@ class _Evaluation:
                     raise
                 self._without([c for c in self.contestants if c.trained], e)
         made([*bench.images(), *(bench.scored(c) for c in self.contestants if c.name in own)])
-        for c in [c for c in self.contestants if c.name not in own]:
+        beside = [c for c in self.contestants if c.name not in own]
+        with contextlib.suppress(UsageError):  # whose, is found out one by one
+            made([bench.scored(c) for c in beside])
+        for c in beside:
             try:
                 made([bench.scored(c)])
             except UsageError as e:

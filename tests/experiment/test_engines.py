@@ -24,6 +24,7 @@ from salientry.experiment import engines, schedule
 from salientry.experiment.handles import Chosen, Handle, step
 from salientry.experiment.run import Outcome, Run
 from salientry.learned import fingerprint
+from salientry.machine import cores
 from salientry.progress import ticking
 
 ROOT = Path(__file__).parents[2]
@@ -176,7 +177,7 @@ def test_nobody_is_hired_for_nothing(tmp_path: Path, nobody: None) -> None:
     run.compute(graph(run))
     assert len(run.compute(graph(run), workers=2).reused) == 6
     with pytest.raises(AssertionError, match="was started"):
-        run.compute([run.do(draws, 7), run.do(draws, 8)], workers=0 if engines.cores() > 1 else 2)
+        run.compute([run.do(draws, 7), run.do(draws, 8)], workers=0 if cores() > 1 else 2)
     with pytest.raises(UsageError, match="workers must be 1 or more"):
         run.compute([], workers=-1)
 
@@ -352,3 +353,11 @@ def test_what_most_waits_for_comes_first(tmp_path: Path) -> None:
     assert order({late.fingerprint: 9.0, b.fingerprint: 5.0}) == "c late b a"
     assert order({a.fingerprint: 1.0, b.fingerprint: 5.0}) == "b a c late"
     assert schedule.width(going) == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "seconds", "count"),
+    [(None, "cpu", 100.0, cores()), (None, "cpu", 1.0, 1), (None, "cuda", 100.0, 1), (3, "cpu", 1.0, 3), (1, "cpu", 100.0, 1)],
+)
+def test_processes_are_started_where_that_is_worth_it(asked: int | None, device: str, seconds: float, count: int) -> None:
+    assert engines.worth(asked, device, {"one": seconds / 2, "other": seconds / 2}) == count

@@ -278,6 +278,18 @@ def test_two_levels_and_what_too_few_images_cannot_promise() -> None:
     assert any("too few to promise 0.01, which takes 299" in n for n in v["notes"])
 
 
+@pytest.mark.slow
+def test_worker_processes_find_the_same_scores(tmp_path: Path) -> None:
+    tables = [judged({"mine": roughness}, workers=n, store=tmp_path / str(n)).table for n in (1, 2)]
+    assert all(np.array_equal(tables[0][column], tables[1][column]) for column in NEEDED)
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_workers_count_from_one(workers: int) -> None:
+    with pytest.raises(UsageError, match=f"workers must be 1 or more; found {workers}"):
+        judged(roughness, workers=workers)
+
+
 # --- the command --------------------------------------------------------------------------------------------------
 
 
