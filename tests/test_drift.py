@@ -1,0 +1,162 @@
+"""The alarm for drift: the bets are what they are said to be, the alarm's promise holds, and it hears what it should."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from salientry.drift import FlagRate, rates
+from salientry.errors import UsageError
+
+
+def told(flags: Any, level: float = 0.05, alpha: float = 0.01) -> FlagRate:
+    watch = FlagRate(level, alpha)
+    watch.update(flags)
+    return watch
+
+
+def wealth(watch: FlagRate) -> float:
+    return float(10 ** watch.summary()["log10_wealth"])
+
+
+def by_hand(flags: list[bool], level: float) -> float:
+    """The definition: a bet of each rate from each start, with its share; those that have not started keep theirs."""
+    shares = [1 / math.log2(t + 2) - 1 / math.log2(t + 3) for t in range(len(flags) + 1)]
+    whole = 1 - sum(shares)
+    for start, share in enumerate(shares):
+        for q in rates(level):
+            grown = [1 + (q - level) / (level * (1 - level)) * (f - level) for f in flags[start:]]
+            whole += share / len(rates(level)) * math.prod(grown)
+    return whole
+
+
+@pytest.mark.parametrize("level", [0.001, 0.05, 0.3, 0.9])
+def test_the_wealth_is_that_of_the_definition(level: float) -> None:
+    flags = (np.random.default_rng(0).random(60) < 2 * level).tolist()
+    assert wealth(told(flags, level)) == pytest.approx(by_hand(flags, level), rel=1e-9)
+
+
+@pytest.mark.parametrize("level", [0.05, 0.4])
+def test_no_bet_grows_in_expectation(level: float) -> None:
+    """Over all sequences of ten flags: exactly 1 at the level, less below it, more above it."""
+    every = list(itertools.product([False, True], repeat=10))
+    ends = np.array([wealth(told(list(f), level)) for f in every])
+    flagged = np.array([sum(f) for f in every])
+
+    def mean(rate: float) -> float:
+        return float((ends * rate**flagged * (1 - rate) ** (10 - flagged)).sum())
+
+    assert mean(level) == pytest.approx(1, abs=1e-9)
+    assert mean(level / 2) < 1 < mean(1.5 * level)
+
+
+def test_rates_lie_above_the_level_and_below_one() -> None:
+    for level in (1e-6, 0.01, 0.05, 0.5, 0.99):
+        found = rates(level)
+        assert level < found[0] and found[-1] == (1 + level) / 2 < 1 and (np.diff(found) > 0).all()
+
+
+def test_how_many_come_at_once_does_not_matter() -> None:
+    flags = np.random.default_rng(1).random(9_000) < 0.07
+    whole, pieces = told(flags), FlagRate(0.05)
+    for part in np.split(flags, [1, 2, 5, 300, 301, 8_000]):
+        pieces.update(part)
+    one, other = whole.summary(), pieces.summary()
+    assert whole.alarm
+    assert one.pop("log10_wealth") == pytest.approx(other.pop("log10_wealth"), rel=1e-9)
+    assert one == other
+
+
+def test_at_the_level_it_hardly_ever_rings() -> None:
+    rng = np.random.default_rng(2)
+    assert sum(told(rng.random(10_000) < 0.05).alarm for _ in range(100)) <= 3
+
+
+@pytest.mark.parametrize(("level", "most"), [(0.05, 500), (0.01, 2_000)])
+def test_twice_the_level_is_heard(level: float, most: int) -> None:
+    rng = np.random.default_rng(3)
+    delays = [told(rng.random(10_000) < 2 * level, level).rang_at or math.inf for _ in range(50)]
+    assert np.median(delays) <= most
+
+
+def test_a_long_quiet_time_does_not_make_it_deaf() -> None:
+    """20,000 images at half the level; one bet that began with the first would have to win back 1e90."""
+    rng = np.random.default_rng(4)
+    delays, starts = [], []
+    for _ in range(20):
+        watch = told(rng.random(20_000) < 0.025)
+        assert not watch.alarm
+        watch.update(rng.random(5_000) < 0.15)
+        delays.append((watch.rang_at or math.inf) - 20_000)
+        starts.append(watch.summary()["since"] - 20_000)
+    assert np.median(delays) <= 300
+    assert abs(np.median(starts)) <= 30
+
+
+def test_it_goes_on_ringing_and_says_since_when() -> None:
+    watch = told([False] * 100 + [True] * 10)
+    assert watch.alarm and watch.rang_at is not None and 100 < watch.rang_at <= 110
+    assert watch.summary()["since"] == 100
+    watch.update([False] * 3_000)
+    found = watch.summary()
+    assert watch.alarm and found["log10_wealth"] < 0 and found["alarm_at"] == watch.rang_at <= 110
+    assert (found["seen"], found["flagged"], found["rate"]) == (3_110, 10, 10 / 3_110)
+
+
+def test_nothing_seen_says_nothing() -> None:
+    watch = told([])
+    assert watch.summary() == {
+        "seen": 0,
+        "flagged": 0,
+        "rate": None,
+        "log10_wealth": pytest.approx(0),
+        "alarm": False,
+        "alarm_at": None,
+        "since": None,
+    }
+
+
+def test_a_verdicts_flags_are_taken_as_they_are() -> None:
+    flags = torch.tensor([True, False, True])
+    assert wealth(told(flags)) == wealth(told(flags.tolist())) == wealth(told(flags.numpy()))
+
+
+def test_it_goes_on_from_what_was_saved() -> None:
+    flags = np.random.default_rng(5).random(4_000) < 0.08
+    whole, first = told(flags), told(flags[:1_500])
+    again = FlagRate.load(json.loads(json.dumps(first.save())))
+    assert again.summary() == first.summary()
+    again.update(flags[1_500:])
+    assert again.summary() == pytest.approx(whole.summary())
+
+
+@pytest.mark.parametrize("level", [0, 1, -0.1, float("nan"), True, "5 %"])
+def test_a_level_is_a_share(level: Any) -> None:
+    with pytest.raises(UsageError, match="level must lie strictly between 0 and 1; found"):
+        FlagRate(level)
+    with pytest.raises(UsageError, match="alpha must lie strictly between 0 and 1; found"):
+        FlagRate(0.05, level)
+
+
+@pytest.mark.parametrize("flags", [[0.2, 0.3], [[True]], [0, 1], "True", True])
+def test_flags_are_truth_values(flags: Any) -> None:
+    with pytest.raises(UsageError, match="flags must be True or False, one an image; found"):
+        told(flags)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"schema": 9}, {"wealth": [0.0]}, {"best": None}, {"seen": -1}, {"flagged": 11}, {"level": 2}, {"alarm_at": 99}, {"start": ["x"]}],
+)
+def test_what_was_not_saved_is_refused(change: dict[str, Any]) -> None:
+    body = told([True, False] * 5).save() | change
+    with pytest.raises(UsageError, match=r"not what FlagRate\.save\(\) wrote"):
+        FlagRate.load(body)
+    with pytest.raises(UsageError, match=r"not what FlagRate\.save\(\) wrote"):
+        FlagRate.load({})
