@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .guard import Verdict as Verdict
     from .harmless import HARMLESS as HARMLESS
     from .judging import judge as judge
+    from .recalibration import recalibrate as recalibrate
     from .saliency import SALIENCY as SALIENCY
 
 __version__ = "0.2.0"
@@ -36,6 +37,7 @@ _WHERE = {
     "fit_guard": "experiment.fit_guard",
     "refit_guard": "experiment.refit_guard",
     "judge": "judging",
+    "recalibrate": "recalibration",
     "External": "classifiers",
     "Evidence": "evidence",
     "Run": "experiment.run",

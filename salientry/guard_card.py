@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .calibration import CONFIDENCE, allowed, smallest_sample
 from .inference import LEVEL, exact_share
 from .store import JSON
+from .summary import recalibrated
 
 SCHEMA = 1
 FEWEST = 20  # images of an attack, from which it may be named as the one that is found least or most
@@ -71,6 +72,7 @@ def guard_card(known: Known, class_names: Sequence[str] = (), command: str = "")
         "second_network": known.second,
         "threshold": known.threshold,
         "promise": _promise(known),
+        "recalibrated": (known.facts or {}).get("recalibrated"),
         "interval": f"{_percent(LEVEL)}, exact (Clopper and Pearson), of images, given this guard; too narrow if images come in groups",
         "measured": None,
         "limits": [*LIMITS, base_rate(known.level)],
@@ -190,6 +192,9 @@ def card_text(card: JSON) -> str:
         f"Promise: {promise['words']}.",
         "",
     ]
+    if changed := card["recalibrated"]:
+        words = recalibrated(changed)
+        found += [f"{words[0].upper()}{words[1:]}. What was measured below was measured at the threshold {changed['measured_at']:.4g}.", ""]
     found += ["In short:", "", *(f"- {text}" for text in _short(measured)), ""] if measured else []
     found += ["To check pictures:", "", f"    {card['command']}", ""] if card["command"] else []
     found += [promise["more_images"], ""]

@@ -22,10 +22,13 @@ def guard_summary(facts: JSON, threshold: float, level: float, calibration: int)
     bound = (
         f"flags scores above {threshold:.4g}: at most {level:.3g} of {of}, if they are like the {calibration} it was calibrated on {sure}"
     )
+    if facts and (changed := facts.get("recalibrated")):
+        bound += "\n" + recalibrated(changed)
     if not facts or "harmless" not in facts:
         return f"{bound}\nhow well it detects was not recorded when it was made"
     lines = [facts["classifier"], f"looks at: {facts['detector']}{_choice(facts)}", bound]
-    lines.append("measured on images that it was not trained, chosen or calibrated on:")
+    at = f"at the threshold {changed['measured_at']:.4g}, " if (changed := facts.get("recalibrated")) else ""
+    lines.append(f"measured {at}on images that it was not trained, chosen or calibrated on:")
     right, wrong = facts["right"], facts["wrong"]
     lines.append(f"  naturals flagged {_share(*facts['natural'])}: of right answers {_share(*right)}, of wrong ones {_share(*wrong)}")
     if worst := worst_class(facts["classes"]):
@@ -33,6 +36,22 @@ def guard_summary(facts: JSON, threshold: float, level: float, calibration: int)
     lines += [_attacks(facts["attacks"]), f"  every attack on an image found: {_share(*facts['worst_case'])}", _harmless(facts["harmless"])]
     lines += [f"left out: {text}" for text in facts["left_out"]]
     return "\n".join(lines)
+
+
+def recalibrated(changed: JSON) -> str:
+    """One line: what another calibration changed.
+
+    Args:
+        changed: what :func:`~salientry.recalibrate` recorded.
+    """
+    (old, new), (before, after), n = changed["threshold"], changed["flagged"], changed["calibration"][1]
+    levels = (
+        "" if changed["level"][0] == changed["level"][1] else f"; level {changed['level'][0]:.3g} before, {changed['level'][1]:.3g} now"
+    )
+    return (
+        f"recalibrated on {n} images: threshold {old:.4g} before, {new:.4g} now{levels}; of these images {before} were flagged before, "
+        f"{after} now"
+    )
 
 
 def worst_class(classes: dict[str, list[int]]) -> tuple[str, list[int]] | None:

@@ -27,6 +27,7 @@ NAMES = [
     "attack_guard",
     "fit_guard",
     "judge",
+    "recalibrate",
     "refit_guard",
 ]
 

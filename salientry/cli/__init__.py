@@ -37,6 +37,7 @@ from .options import (
     Settings,
     Workers,
 )
+from .recalibrate_command import recalibrate
 from .recipe_list import WithRecipes
 
 _Misuse = cast(type[Exception], typer.BadParameter.__base__)  # typer's UsageError, which lives elsewhere in each of its versions
@@ -231,6 +232,7 @@ def check(
 
 app.command()(fit)
 app.command()(refit)
+app.command()(recalibrate)
 app.command()(attack_guard)
 app.command()(judge)
 app.command()(audit)

@@ -132,6 +132,27 @@ def guard_of(
     return Guard.load(folder, classifier.to(device), given, other)
 
 
+def loaded(folder: Path, classifier: str | None, weights: Path | None, device: str, **beside: Any) -> Guard:
+    """A guard with its classifier, named or the copy that it keeps.
+
+    Args:
+        folder: of the guard.
+        classifier: ``module:callable`` or a folder; None: the copy that the guard names.
+        weights: for that classifier.
+        device: where to compute.
+        **beside: what else :func:`guard_of` takes.
+
+    Raises:
+        UsageError: when no classifier is named and the guard names none; and as :func:`guard_of` does.
+        DeviceError: when the device is not here.
+        DataError: for files that cannot be used.
+    """
+    device = usable(device)
+    if classifier is None:
+        classifier = _kept(folder)
+    return guard_of(folder, load_classifier(classifier, weights), device, **beside)
+
+
 def judge(
     folder: Path,
     paths: list[Path],
@@ -166,10 +187,8 @@ def judge(
         WrongClassifier: when the classifier is another.
         DataError: for files that cannot be used.
     """
-    device = usable(device)
-    if classifier is None:
-        classifier = _kept(folder)
-    guard = guard_of(folder, load_classifier(classifier, weights), device, second=second, second_weights=second_weights, detector=detector)
+    nets: dict[str, Any] = {"second": second, "second_weights": second_weights, "detector": detector}
+    guard = loaded(folder, classifier, weights, device, **nets)
     if overlay is not None and guard.saliency is None:
         raise UsageError(f"the guard in {folder} has no saliency model: there is no map to lay over a picture")
     read: list[tuple[Path, torch.Tensor]] = []

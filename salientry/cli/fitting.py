@@ -111,7 +111,7 @@ def execute(
 
 def compared(before: Any, now: Any, like: Path) -> str:
     """One line: how good a guard was, by its own report, and how good the one made after it is."""
-    if not before:
+    if not before or "attacks" not in before:
         return f"the guard in {like} says nothing of how good it was"
 
     def rate(facts: Any, name: str) -> str:
