@@ -32,9 +32,9 @@ from salientry.harmless import JPEG, Noise, WebP
 from .drift import about, fitted, images_of, median, share
 
 OUT = Path(__file__).parents[1] / "results" / "drift-campaign.json"
-ATTACKED, QUERIES, WITHIN, BUDGET = 50, 1_000, 200, 300  # BUDGET: queries that are asked of those that an attack plans for
+ATTACKED, QUERIES, WITHIN, BUDGET = 40, 1_000, 200, 250  # BUDGET: queries that are asked of those that an attack plans for
 SENDERS, MOST = 1_000, 20  # of each kind; pictures of one
-CAMERAS, FRAMES = 100, 100
+CAMERAS, FRAMES = 50, 100
 BUSY, MANY = 50, 2_000
 KINDS = ("different pictures", "some saved again or with noise", "series of one scene")
 
@@ -97,10 +97,10 @@ def series(x: Tensor, count: int, rng: np.random.Generator) -> Tensor:
     return torch.stack(out).clamp(0, 1)
 
 
-def senders(x: Tensor, rng: np.random.Generator) -> Iterator[tuple[str, Tensor]]:
+def senders(x: Tensor, rng: np.random.Generator, count_of_each: int) -> Iterator[tuple[str, Tensor]]:
     """Kind and pictures of each."""
     changes = (JPEG(75), JPEG(90), WebP(80), Noise(2 / 255))
-    for i in range(SENDERS):
+    for i in range(count_of_each):
         count = int(rng.integers(1, MOST + 1))
         own = x[rng.choice(len(x), count, replace=False)]
         yield KINDS[0], own
@@ -129,6 +129,7 @@ def main() -> None:
     """Attack, send, write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--role", choices=["test", "validation"], default="test")
+    parser.add_argument("--senders", type=int, default=SENDERS, help="of each kind")
     parser.add_argument("--out", type=Path, default=OUT)
     asked, run, rng = parser.parse_args(), Run(), np.random.default_rng(0)
     guard, data = fitted(run)
@@ -144,10 +145,14 @@ def main() -> None:
             words = "against classifier and guard" if knowing else "against the classifier alone"
             body["attacks"][f"{name}, {words}"] = attacked(guard, attack, knowing, x[at], y[at], starts)
             print(name, words, body["attacks"][f"{name}, {words}"], flush=True)
-    body["senders"] = ordinary(guard, senders(x, rng))
+    body["senders"] = ordinary(guard, senders(x, rng, asked.senders))
     cameras = ((f"a camera, {FRAMES} pictures of one scene", series(x[i], FRAMES, rng)) for i in rng.choice(len(x), CAMERAS, replace=False))
-    busy = ((f"{MANY:,} different pictures", x[rng.choice(len(x), MANY, replace=False)]) for _ in range(BUSY))
-    body["senders"] |= ordinary(guard, cameras) | ordinary(guard, busy)
+    body["senders"] |= ordinary(guard, cameras)
+    watch, pixels, alarms = Campaigns(), (x * 255).round().to(torch.uint8).numpy(), []
+    for i in range(BUSY):
+        rows = rng.choice(len(x), MANY, replace=False)
+        alarms.append(any(watch.update(str(i), pixels[rows], verdict.flagged.numpy()[rows].tolist())))
+    body["senders"][f"{MANY:,} different pictures"] = {"reported": share(np.array(alarms)), "flagged": share(verdict.flagged.numpy())}
     asked.out.write_text(json.dumps(body, indent=1) + "\n")
     print(json.dumps(body, indent=1))
 

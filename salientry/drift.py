@@ -35,7 +35,8 @@ class FlagRate:
     Guarantee: by Ville's inequality, if the hypothesis is true, the alarm *ever* rings with probability ``alpha`` at most, however long
     the stream. That a threshold keeps its level is itself promised with 95 % confidence (:func:`~salientry.calibration.pac_threshold`):
     over calibration images and a stream of independent natural images like them, the alarm rings with probability ``alpha`` + 5 % at most.
-    For images that come in series of one scene, whose flags come together, nothing is promised: take one of each series.
+    For images that come in series of one scene, whose flags come together, nothing is promised: take one of each series, or
+    :meth:`update_shares`.
 
     Delay: with a rate q from the first image on, about log(1 / ``alpha``) / KL(q, ``level``) images at best, KL in nats between coins of
     these rates. At twice the level and ``alpha`` .01 that is 223 images for level .05 and 1,180 for level .01, and no alarm with the same
@@ -65,7 +66,8 @@ class FlagRate:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
                 raise UsageError(f"{name} must lie strictly between 0 and 1; found {value!r}")
         self.level, self.alpha = float(level), float(alpha)
-        self.seen, self.flagged = 0, 0
+        self.seen = 0
+        self.flagged: float = 0
         self.rang_at: int | None = None
         self._rates = rates(self.level)
         self._wealth = np.full(len(self._rates), _share(np.zeros(1))[0])  # log of each rate's wealth over its starts so far
@@ -86,13 +88,35 @@ class FlagRate:
             UsageError: for anything else.
         """
         x = as_flags(flagged)
-        for k in range(0, len(x), AT_ONCE):
-            self._take(x[k : k + AT_ONCE])
+        self._take(x.astype(float))
+        self.flagged += int(x.sum())
 
-    def _take(self, x: NDArray[np.bool_]) -> None:
+    def update_shares(self, shares: Sequence[float]) -> None:
+        """Take note of blocks of images, each as one: what share of it was flagged.
+
+        For images that come in series, as the frames of a video do. Asked is of blocks what is asked of single images: that the share of
+        each that is flagged is ``level`` or less in expectation, given all blocks before it. How the images *within* a block depend on one
+        another does not matter. ``seen`` then counts blocks, and ``flagged`` is the sum of their shares.
+
+        Args:
+            shares: (N,) in [0, 1].
+
+        Raises:
+            UsageError: for anything else.
+        """
+        x = np.asarray(shares, np.float64)
+        if x.ndim != 1 or not ((x >= 0) & (x <= 1)).all():
+            raise UsageError(f"shares must lie in [0, 1], one a block; found {shares!r}")
+        self._take(x)
+        self.flagged += float(x.sum())
+
+    def _take(self, whole: NDArray[np.float64]) -> None:
+        for k in range(0, len(whole), AT_ONCE):
+            self._bet(whole[k : k + AT_ONCE])
+
+    def _bet(self, x: NDArray[np.float64]) -> None:
         q, after = self._rates[:, None], self.seen + np.arange(1, len(x) + 1)  # images seen, after each of these
-        steps = np.where(x, np.log(q / self.level), np.log1p(-q) - math.log1p(-self.level))
-        grown = steps.cumsum(1)  # (rates, N): log of what a unit becomes
+        grown = np.log1p((q - self.level) / (self.level * (1 - self.level)) * (x - self.level)).cumsum(1)  # (rates, N): log of a unit
         begun = np.concatenate([self._wealth[:, None], _share(after) - grown], 1)
         each = grown + np.logaddexp.accumulate(begun, 1)[:, 1:]
         whole = _log_wealth(each, after)
@@ -103,7 +127,7 @@ class FlagRate:
         at = possible.argmax(1)
         self._start = np.where(at > 0, self.seen + at, self._start)
         self._best = possible.max(1) + grown[:, -1]
-        self.seen, self.flagged = self.seen + len(x), self.flagged + int(x.sum())
+        self.seen += len(x)
 
     def summary(self) -> dict[str, Any]:
         """What it knows, as JSON.
@@ -140,7 +164,7 @@ class FlagRate:
             if body["schema"] != SCHEMA:
                 raise ValueError(f"schema {body['schema']}")
             found = cls(body["level"], body["alpha"])
-            size, seen, flagged, rang_at = len(found._rates), int(body["seen"]), int(body["flagged"]), body["alarm_at"]
+            size, seen, flagged, rang_at = len(found._rates), int(body["seen"]), body["flagged"], body["alarm_at"]
             arrays = [np.array(body[k], float) for k in ("wealth", "best", "start")]
             if not 0 <= flagged <= seen or any(a.shape != (size,) or not np.isfinite(a).all() for a in arrays):
                 raise ValueError(f"{flagged} flagged of {seen}, {[a.shape for a in arrays]} numbers for {size} rates")

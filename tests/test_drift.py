@@ -122,6 +122,24 @@ def test_nothing_seen_says_nothing() -> None:
     }
 
 
+def test_shares_of_blocks_are_bet_on_as_one_each() -> None:
+    """Flags are shares of 0 and 1; the bets on others lie on the lines between, so that none grows where the mean is the level."""
+    flags = np.random.default_rng(6).random(500) < 0.1
+    whole, blocks = told(flags), FlagRate(0.05)
+    blocks.update_shares(flags.astype(float))
+    assert blocks.summary() == whole.summary()
+    one = FlagRate(0.05)
+    one.update_shares([0.3])
+    assert wealth(one) == pytest.approx(0.3 * wealth(told([True])) + 0.7 * wealth(told([False])))
+    assert one.summary()["rate"] == 0.3 and FlagRate.load(one.save()).summary() == one.summary()
+
+
+@pytest.mark.parametrize("shares", [[1.1], [-0.1], [float("nan")], [[0.5]], 0.5])
+def test_shares_lie_between_0_and_1(shares: Any) -> None:
+    with pytest.raises(UsageError, match=r"shares must lie in \[0, 1\], one a block; found"):
+        FlagRate(0.05).update_shares(shares)
+
+
 def test_a_verdicts_flags_are_taken_as_they_are() -> None:
     flags = torch.tensor([True, False, True])
     assert wealth(told(flags)) == wealth(told(flags.tolist())) == wealth(told(flags.numpy()))

@@ -26,7 +26,7 @@ LAYERS = [
     {"guard"},
     {"adaptive", "recalibration"},
     {"experiment"},
-    {"recipes", "results", "serve"},
+    {"recipes", "results", "serve", "video"},
     {"report"},
     {"judging", "testing"},
     {"cli"},

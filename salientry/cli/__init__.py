@@ -39,6 +39,7 @@ from .options import (
 )
 from .recalibrate_command import recalibrate
 from .recipe_list import WithRecipes
+from .watch_command import watch
 
 _Misuse = cast(type[Exception], typer.BadParameter.__base__)  # typer's UsageError, which lives elsewhere in each of its versions
 
@@ -233,6 +234,7 @@ def check(
 app.command()(fit)
 app.command()(refit)
 app.command()(recalibrate)
+app.command()(watch)
 app.command()(attack_guard)
 app.command()(judge)
 app.command()(audit)

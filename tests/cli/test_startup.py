@@ -63,6 +63,8 @@ OPTIONS = {
         "not trained on",
         "continues when the same command is given again",
     ],
+    "recalibrate": ["--classifier", "--weights", "--second", "--detector", "--level", "--out", "--debug", "correct answers"],
+    "watch": ["--classifier", "--every", "--resize", "--size", "--block", "--alpha", "--out", "--timeline", "--json", "1: alarm"],
     "audit": ["--json", "--debug", "DIR|FILE", "scores.parquet", "images.npz", "evaluation.json", "1: at least one"],
     "check": [
         "--classifier",
