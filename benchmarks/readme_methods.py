@@ -25,6 +25,15 @@ PAPERS: dict[str, dict[str, str]] = {  # of each dictionary of methods: by name;
         "pgd": f"{ARXIV}1706.06083",
         "pgd_l2": f"{ARXIV}1706.06083",
         "patch": f"{ARXIV}1712.09665",
+        "apgd": f"{ARXIV}2003.01690",
+        "apgd_l2": f"{ARXIV}2003.01690",
+        "fab": f"{ARXIV}1907.02044",
+        "square": f"{ARXIV}1912.00049",
+        "square_l2": f"{ARXIV}1912.00049",
+        "autoattack": f"{ARXIV}2003.01690",
+        "autoattack_l2": f"{ARXIV}2003.01690",
+        "ddn": f"{ARXIV}1811.09600",
+        "fmn": f"{ARXIV}2102.12827",
     },
     "attacks on the guard": {
         "alternating": PAPER,
@@ -64,6 +73,19 @@ PAPERS: dict[str, dict[str, str]] = {  # of each dictionary of methods: by name;
         "optimised_mask": f"{ARXIV}1704.03296",
     },
 }
+IN_README = (
+    "fgsm",
+    "bim",
+    "mim",
+    "deepfool",
+    "cw",
+    "jsma",
+    "pgd",
+    "apgd",
+    "square",
+    "autoattack",
+    "patch",
+)  # attacks; of all there is no room
 WORDS = {  # names of attacks on the guard, detectors and baselines where their key is not a word of the field
     "hop_skip_jump": "HopSkipJump",
     "square_search": "Square",
@@ -118,14 +140,16 @@ def shown(group: str, name: str, kind: Any) -> str:
 
 
 def short() -> str:
-    """README's list: names, with their papers; of baselines those that have one."""
+    """README's list: names, with their papers; of attacks the best known, of baselines those that have a paper."""
     lines = []
     for group in ("attacks", "attacks on the guard", "detectors", "baselines", "harmless changes"):
         of = groups()[group]
         papers = PAPERS.get(group, {})
-        named = {k: v for k, v in of.items() if group != "baselines" or k in papers}  # of the others there are many, and none has a paper
+        kept = {"attacks": IN_README, "baselines": papers}.get(group, of)
+        named = {k: v for k, v in of.items() if k in kept}
         words = [f"[{shown(group, k, v)}]({papers[k]})" if k in papers else shown(group, k, v) for k, v in named.items()]
-        words += [f"[{len(of) - len(named)} of our own](docs/methods.md#{group})"] if len(of) > len(named) else []
+        rest = "of our own" if group == "baselines" else "more"
+        words += [f"[{len(of) - len(named)} {rest}](docs/methods.md#{group})"] if len(of) > len(named) else []
         lines.append(f"- **{group}**: {', '.join(words)}")
     return "\n".join(lines)
 

@@ -14,7 +14,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salientry.attacks import ATTACKS, BIM, PGD, PGDL2, CarliniWagner, DeepFool, Patch
+from salientry.attacks import (
+    APGD,
+    APGDL2,
+    ATTACKS,
+    BIM,
+    DDN,
+    FAB,
+    FMN,
+    PGD,
+    PGDL2,
+    AutoAttack,
+    AutoAttackL2,
+    CarliniWagner,
+    DeepFool,
+    Patch,
+    Square,
+    SquareL2,
+)
 from salientry.classifiers import CLASSIFIERS, AdversariallyTrained, CompactCNN, PaperCNN, PictureCNN, ResidualCNN
 from salientry.controls import CONTROLS
 from salientry.datasets import DATASETS
@@ -63,6 +80,15 @@ CHEAP: dict[str, dict[str, Any]] = {
         "pgd": PGD(0.15),
         "pgd_l2": PGDL2(2.0),
         "patch": Patch(share=0.4),
+        "apgd": APGD(0.15, steps=20),
+        "apgd_l2": APGDL2(2.0, steps=20),
+        "fab": FAB(steps=5, candidates=1),
+        "square": Square(0.4, queries=40),
+        "square_l2": SquareL2(8.0, queries=40),
+        "autoattack": AutoAttack(0.3, steps=10, queries=20, candidates=2),
+        "autoattack_l2": AutoAttackL2(2.0, steps=10, queries=20, candidates=2),
+        "ddn": DDN(steps=20),
+        "fmn": FMN(steps=20),
     },
     "controls": {},
     "saliency": {

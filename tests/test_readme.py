@@ -177,10 +177,9 @@ def test_papers_are_linked_each_under_one_number() -> None:
         "DeepFool": "1511.04599",
         "JSMA": "1511.07528",
         "PGD": "1706.06083",
-        "PGD L2": "1706.06083",
         "patch": "1712.09665",
     }
-    known |= {"HopSkipJump": "1904.02144", "Square": "1912.00049"}
+    known |= {"HopSkipJump": "1904.02144", "Square": "1912.00049", "APGD": "2003.01690", "AutoAttack": "2003.01690"}
     known |= {"ID": "1704.04960", "JSD": "1803.08773", "learnt saliency map": "1705.07857", "minimal": "1811.09600"}
     known |= {"selective": "2106.15023", "orthogonal": "2106.15023", "joint": "1705.07263", "Mahalanobis": "1807.03888"}
     known |= {"simultaneous": "1702.04267", "consistency": "1704.01155", "feature squeezing": "1704.01155", "MSP": "1610.02136"}

@@ -55,7 +55,9 @@ def other(value: Any, name: str) -> Any:
     """A different, valid value."""
     options = {
         "kind": {"paper": "black", "black": "paper", "sign": "gaussian", "gaussian": "sign", "magnitude": "phase"},
-        "norm": {"batch": "none", "none": "batch"},
+        "norm": {"batch": "none", "none": "batch", "l2": "linf", "linf": "l2"},
+        "loss": {"ce": "dlr"},  # of attacks; saliency models have settings there
+        "version": {"standard": "apgd"},
         "black_box": {"classifier": "encoder"},
         "batch_norm": {"eval": "instance"},
         "schedule": {"one_cycle": "constant", "step": "constant", "constant": "step", "triangle": "step"},
@@ -71,7 +73,7 @@ def other(value: Any, name: str) -> Any:
         "way": {"fisher": "minimum"},
         "strides": {(2, 2, 1): (1, 2, 2), (1, 2, 2): (2, 2, 1)},
     }
-    if name in options:
+    if name in options and (name != "loss" or isinstance(value, str)):
         return options[name][value]
     if isinstance(value, bool):
         return not value
