@@ -44,6 +44,7 @@ class Verdict:
             that weights were fitted on.
         answers: what the classifier answers to the image after each change that the guard asks about, and what a second network answers,
             by its name in words: (N,) int64 each.
+        logits: (N, K), what the classifier gave; None where nobody kept them.
 
     Example:
         >>> import torch
@@ -61,6 +62,7 @@ class Verdict:
     map: Tensor | None
     contributions: Tensor
     answers: dict[str, Tensor] = field(default_factory=dict)
+    logits: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.flagged)
@@ -243,7 +245,7 @@ class Guard(nn.Module):
         flagged = ~(score <= self.threshold)  # nan is above, too
         drawn = None if nets.saliency is None else seen.map
         p_value = (1 + at_least).to(torch.float32) / (1 + n)
-        return Verdict(flagged, score, p_value, seen.predicted, drawn, contributions, _answers(seen, needs))
+        return Verdict(flagged, score, p_value, seen.predicted, drawn, contributions, _answers(seen, needs), seen.logits)
 
     @contextlib.contextmanager
     def _own(self) -> Iterator[_Nets]:

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from salientry.classifiers import CompactCNN, External
-from salientry.cli.checking import PictureVerdict, _said
 from salientry.errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier
 from salientry.evidence import SECOND, Evidence
 from salientry.guard import Guard, Verdict
 from salientry.guard_files import probe
 from salientry.keys import digest
 from salientry.learned import fingerprint, with_facts
+from salientry.picture_check import PictureVerdict, said
 from salientry.sealed import write_sealed
 from salientry.store import read_arrays
 from salientry.types import Shape
@@ -96,6 +96,7 @@ def test_a_verdict_is_what_its_parts_say(guard: Guard, classifier: nn.Module) ->
     with torch.no_grad():
         assert torch.allclose(found.score, guard.detector(look), atol=1e-6)
         assert torch.equal(found.predicted, classifier(X).argmax(1))
+        assert found.logits is not None and torch.allclose(found.logits, classifier(X), atol=1e-6)
         assert found.map is not None and torch.allclose(found.map, look.map, atol=1e-6)
     assert torch.equal(found.flagged, found.score > guard.threshold)
     assert 0 < int(found.flagged.sum()) < len(X)
@@ -199,18 +200,18 @@ def judged(flagged: bool, **contributions: float) -> PictureVerdict:
 
 def test_a_line_names_the_two_loudest_voices_of_what_is_flagged() -> None:
     components = {"the_map": 0.5, "the_image": 2.0, "the_logits": -4.0, "the_activations": 1.0}
-    assert judged(True, **components).words() == "; largest contributions: the image, the activations"
+    assert judged(True, **components).why() == "largest contributions: the image, the activations"
     assert judged(True, **components).line().endswith("as suspicious or more; largest contributions: the image, the activations")
-    assert judged(False, **components).words() == ""
-    assert judged(True, the_map=0.1, the_image=-1).words() == "; largest contributions: the map"
-    assert judged(True, the_map=-0.1, the_image=0).words() == "", "nobody raised it"
-    assert judged(True, the_map=float("nan")).words() == ""
+    assert judged(False, **components).why() == ""
+    assert judged(True, the_map=0.1, the_image=-1).why() == "largest contributions: the map"
+    assert judged(True, the_map=-0.1, the_image=0).why() == "", "nobody raised it"
+    assert judged(True, the_map=float("nan")).why() == ""
     assert judged(True, **components).json()["contributions"]["the logits"] == -4.0
     assert judged(True, the_map=float("nan")).json()["contributions"] == {"the map": None}
 
 
 def test_members_that_go_by_one_name_speak_as_one() -> None:
-    found = _said(("logits", "map", "logits"), [1.0, 1.5, 0.75])
+    found = said(("logits", "map", "logits"), [1.0, 1.5, 0.75])
     assert found == {"logits": 1.75, "map": 1.5}
     assert list(found) == ["logits", "map"]
 

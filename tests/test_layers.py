@@ -24,7 +24,7 @@ LAYERS = [
     {"guard_files", "summary", "campaign"},
     {"guard_card"},
     {"guard"},
-    {"adaptive", "recalibration"},
+    {"adaptive", "recalibration", "picture_check"},
     {"experiment"},
     {"recipes", "results", "serve", "video"},
     {"report"},

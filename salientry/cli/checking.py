@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,82 +11,15 @@ import torch
 from torch import nn
 
 from ..classifiers import load_classifier, named
-from ..datasets._folder import brought
-from ..datasets._picture import read_pixels, write_pixels
-from ..datasets.folder import Resize, resized
+from ..datasets._picture import write_pixels
 from ..errors import DataMissing, Error, UsageError
 from ..experiment.run import usable
-from ..guard import Guard, Verdict
+from ..guard import Guard
 from ..guard_files import description
-from ..types import Shape
-
-LARGEST = 2  # named in a line
+from ..picture_check import PictureVerdict, picture_verdicts, read_picture
 
 
-@dataclass(frozen=True)
-class PictureVerdict:
-    """A picture and what the guard says of it."""
-
-    path: Path
-    flagged: bool
-    score: float
-    threshold: float
-    p_value: float
-    predicted: int
-    contributions: dict[str, float]
-    reasons: str = ""
-    answers: dict[str, int] = field(default_factory=dict)
-
-    def words(self) -> str:
-        """Of a flagged picture which answers differ from its own; where none does, the contributions that raised the score most."""
-        if self.flagged and self.reasons:
-            return f"; {self.reasons}"
-        loud = sorted(((v, k) for k, v in self.contributions.items() if v > 0), reverse=True)[:LARGEST]
-        return f"; largest contributions: {', '.join(k for _, k in loud)}" if self.flagged and loud else ""
-
-    def line(self) -> str:
-        """For people."""
-        word = "FLAGGED" if self.flagged else "clean  "
-        what = f"class {self.predicted}, score {self.score:.2f} (flagged above {self.threshold:.2f})"
-        return f"{word} {self.path}: {what}; {100 * self.p_value:.2g} % of calibration images are as suspicious or more{self.words()}"
-
-    def json(self) -> dict[str, Any]:
-        """For programs."""
-        score = self.score if math.isfinite(self.score) else None  # JSON has no nan
-        found = {k: getattr(self, k) for k in ("flagged", "score", "threshold", "p_value", "predicted")}
-        found["contributions"] = {k: v if math.isfinite(v) else None for k, v in self.contributions.items()}
-        return found | {"score": score, "image": str(self.path), "reasons": self.reasons, "answers": self.answers}
-
-
-def read_picture(path: Path, shape: Shape, resize: Resize | None = None) -> torch.Tensor:
-    """A picture as (C, H, W) floats in [0, 1]; a grey one for a guard of colour images is repeated.
-
-    Args:
-        path: the file.
-        shape: of the guard's images.
-        resize: how a picture of another size is brought to it.
-
-    Raises:
-        DataMissing: when there is no such file.
-        DataDamaged: when it is no readable picture.
-        UsageError: when its size is not the guard's and nobody said how to bring it there, it is colour and the guard's images are
-            grey, or 8 bits of grey or RGB do not say what it says.
-    """
-    size = (shape.height, shape.width)
-    pixels = read_pixels(path, None if resize is None else lambda p: p if p.size == size[::-1] else resized(p, size, resize))
-    try:
-        pixels = brought(pixels, shape.channels)
-    except UsageError:
-        raise UsageError(f"{path} is a colour picture; the guard's images are grey") from None
-    if pixels.shape[1:] != size:
-        raise UsageError(
-            f"{path} is {pixels.shape[2]} x {pixels.shape[1]} pixels; the guard's images are {shape.width} x {shape.height}"
-            " (one of fit_guard(..., resize='squash') or resize='crop' brings pictures to its size)"
-        )
-    return torch.from_numpy(pixels.copy()).float() / 255
-
-
-def _kept(folder: Path) -> str:
+def kept(folder: Path) -> str:
     """Where the classifier lies that a guard keeps."""
     at = description(folder)["classifier"]["at"]
     if at is None:
@@ -149,7 +80,7 @@ def loaded(folder: Path, classifier: str | None, weights: Path | None, device: s
     """
     device = usable(device)
     if classifier is None:
-        classifier = _kept(folder)
+        classifier = kept(folder)
     return guard_of(folder, load_classifier(classifier, weights), device, **beside)
 
 
@@ -208,23 +139,7 @@ def judge(
         for i, (x, m) in enumerate(zip(pictures, verdict.map.cpu(), strict=True)):
             again = f"-{names[:i].count(names[i]) + 1}" if names[i] in names[:i] else ""
             _overlay(x, m[0], overlay / f"{names[i]}{again}-map.png")
-    return [_picture(path, guard, verdict[i : i + 1]) for i, path in enumerate(paths)]
-
-
-def _picture(path: Path, guard: Guard, verdict: Verdict) -> PictureVerdict:
-    """Of a verdict on one picture."""
-    flagged, score, p, predicted = (v.item() for v in (verdict.flagged, verdict.score, verdict.p_value, verdict.predicted))
-    said = _said(guard.components, verdict.contributions[0].tolist())
-    answers = {name: int(v) for name, v in verdict.answers.items()}
-    return PictureVerdict(path, bool(flagged), score, guard.threshold, p, int(predicted), said, verdict.reasons[0], answers)
-
-
-def _said(components: tuple[str, ...], added: list[float]) -> dict[str, float]:
-    """How much was added in each voice's name; members that go by the same thing speak as one."""
-    out = dict.fromkeys(components, 0.0)
-    for name, value in zip(components, added, strict=True):
-        out[name] += value
-    return out
+    return picture_verdicts(guard, paths, verdict)
 
 
 def _overlay(image: torch.Tensor, map_: torch.Tensor, path: Path) -> None:
@@ -234,3 +149,6 @@ def _overlay(image: torch.Tensor, map_: torch.Tensor, path: Path) -> None:
     mixed = np.stack([grey * (1 - m) + m, grey * (1 - 0.7 * m), grey * (1 - 0.7 * m)])
     factor = max(1, -(-224 // min(grey.shape)))
     write_pixels(path, (255 * mixed).round().clip(0, 255).astype(np.uint8).repeat(factor, 1).repeat(factor, 2))
+
+
+__all__ = ["PictureVerdict", "guard_of", "judge", "kept", "read_picture"]

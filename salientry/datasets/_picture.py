@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,31 +34,61 @@ def read_pixels(path: Path | str, resized: Callable[[Image.Image], Image.Image] 
             opaque, several frames; or has more than 67 million pixels.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its size is looked at here
-            with opened(path) as file, Image.open(file, formats=FORMATS) as picture:
-                if why := _inexact(picture):
-                    raise UsageError(f"{path} {why}")
-                whole = _opaque(picture, path)
+        with opened(path) as file:
+            return pixels_in(file, path, resized)
     except Error:
         raise
     except FileNotFoundError:
         raise DataMissing(f"no picture at {path}") from None
     except IsADirectoryError:
         raise UsageError(f"{path} is a folder; a picture expected ({path}/* names those in it)") from None
-    except UnidentifiedImageError:
-        raise DataDamaged(f"{path} cannot be read as a picture: it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file") from None
-    except Exception as e:  # what a damaged file makes the readers raise is anyone's guess
+    except Exception as e:  # a name that no file can have
         raise DataDamaged(f"{path} cannot be read as a picture: {e}") from None
+
+
+def pixels_in(
+    file: IO[bytes],
+    name: Path | str,
+    resized: Callable[[Image.Image], Image.Image] | None = None,
+    formats: Sequence[str] = FORMATS,
+    most: int = MOST_PIXELS,
+) -> NDArray[np.uint8]:
+    """As :func:`read_pixels`, of an open file.
+
+    Args:
+        file: that is open.
+        name: what errors call it.
+        resized: done to the 8-bit picture before anything else.
+        formats: Pillow's names of the kinds of file that are read.
+        most: pixels that are read; a picture that says that it has more is not decoded.
+
+    Raises:
+        DataDamaged: when it is no readable picture.
+        UsageError: as of :func:`read_pixels`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its size is looked at here
+            with Image.open(file, formats=formats) as picture:
+                if why := _inexact(picture, most):
+                    raise UsageError(f"{name} {why}")
+                whole = _opaque(picture, name)
+    except Error:
+        raise
+    except UnidentifiedImageError:
+        kinds = f"{', '.join(formats[:-1])} or {formats[-1]}"
+        raise DataDamaged(f"{name} cannot be read as a picture: it is no {kinds} file") from None
+    except Exception as e:  # what a damaged file makes the readers raise is anyone's guess
+        raise DataDamaged(f"{name} cannot be read as a picture: {e}") from None
     pixels = np.asarray(resized(whole) if resized else whole)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def _inexact(picture: Any) -> str:
+def _inexact(picture: Any, most: int) -> str:
     """What its header says that 8 bits of grey or RGB cannot, if anything; no pixel is decoded for it."""
     width, height = picture.size
-    if width * height > MOST_PIXELS:
-        return f"has {width} x {height} pixels; {MOST_PIXELS} at most are read: make it smaller"
+    if width * height > most:
+        return f"has {width} x {height} pixels; {most} at most are read: make it smaller"
     if picture.mode[0] in "IF" or _bits(picture) > 8:
         return f"has pixels of more than 8 bits ({picture.mode}), which would be cut off; 8 bits a channel expected"
     if picture.mode not in GREY + COLOUR:
@@ -107,4 +137,4 @@ def write_pixels(path: Path, pixels: NDArray[np.uint8]) -> None:
         Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(f, "PNG")
 
 
-__all__ = ["MOST_PIXELS", "read_pixels", "write_pixels"]
+__all__ = ["MOST_PIXELS", "pixels_in", "read_pixels", "write_pixels"]
