@@ -132,7 +132,7 @@ def picture_in(
     name: str,
     shape: Shape,
     resize: Resize | None = None,
-    formats: Sequence[str] = ("JPEG", "PNG", "WEBP"),
+    formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP"),
     most: int = MOST_PIXELS,
 ) -> NDArray[np.uint8]:
     """A picture in memory as (C, H, W) 8-bit pixels: what :func:`read_picture` reads of a file, times 255.

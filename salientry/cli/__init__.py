@@ -39,6 +39,7 @@ from .options import (
 )
 from .recalibrate_command import recalibrate
 from .recipe_list import WithRecipes
+from .serve_command import serve
 from .watch_command import watch
 
 _Misuse = cast(type[Exception], typer.BadParameter.__base__)  # typer's UsageError, which lives elsewhere in each of its versions
@@ -238,6 +239,7 @@ app.command()(watch)
 app.command()(attack_guard)
 app.command()(judge)
 app.command()(audit)
+app.command()(serve)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,7 +50,7 @@ def pixels_in(
     file: IO[bytes],
     name: Path | str,
     resized: Callable[[Image.Image], Image.Image] | None = None,
-    formats: Sequence[str] = FORMATS,
+    formats: tuple[str, ...] = FORMATS,
     most: int = MOST_PIXELS,
 ) -> NDArray[np.uint8]:
     """As :func:`read_pixels`, of an open file.
