@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,11 +76,22 @@ def serve(
         kept = {"keep_flagged": keep_flagged, "keep_at_most": keep_at_most}
         if host not in LOOPBACK and api_key_file is None:
             warn(f"no --api-key-file: whoever reaches {host}, port {port} may ask, unless SALIENTRY_API_KEYS holds keys")
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger = logging.getLogger("salientry.serve")
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
         how: dict[str, Any] = {"name": name, "mode": mode, "limits": limits, "batching": batching, "kept": kept, "drain": drain}
-        execute(guard, nets, detector, api_key_file, host, port, device, say=print_line, **how)
+        with _logged():
+            execute(guard, nets, detector, api_key_file, host, port, device, say=print_line, **how)
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    """The service's lines go to stderr as they are."""
+    logger, handler = logging.getLogger("salientry.serve"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
