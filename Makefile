@@ -13,7 +13,7 @@ NIGHTLY := docs everything soak fuzz  # targets; whatever else is slow and rarel
 
 $(VENV)/.ok: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[digits,report,serve,test,oracle,video]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[digits,report,onnx,serve,test,oracle,video]'
 	touch $@
 
 env: $(VENV)/.ok

@@ -209,10 +209,10 @@ class Evidence:
                 self._ask(group)
             return
         groups = [{}, *rest] if gradients else self._groups(changed, 1)  # a gradient's pass is its own
-        count = len(x) * (1 + len(groups[0]))
-        with torch.set_grad_enabled(x.requires_grad), Watching(self.classifier, "features" in wanted, layers, count, len(x)) as seen:
+        count = x.shape[0] * (1 + len(groups[0]))
+        with torch.set_grad_enabled(x.requires_grad), Watching(self.classifier, "features" in wanted, layers, count, x.shape[0]) as seen:
             together = self.classifier(torch.cat([x, *groups[0].values()]) if groups[0] else x).to(x.dtype)
-            logits, others = together[: len(x)], together[len(x) :]
+            logits, others = together[: x.shape[0]], together[x.shape[0] :]
         self._answered(others, groups[0])
         for group in groups[1:]:
             if group:
@@ -266,7 +266,7 @@ class Evidence:
     def _answered(self, logits: Tensor, changed: dict[str, Tensor]) -> None:
         """Keep the logits of changed images, (M N, K), under their names."""
         alive = self.image.requires_grad
-        for name, z in zip(changed, logits.reshape(len(changed), len(self.image), logits.shape[1]) if changed else (), strict=True):
+        for name, z in zip(changed, logits.reshape(len(changed), self.image.shape[0], logits.shape[1]) if changed else (), strict=True):
             self._parts[name] = z if alive else z.detach()
 
     def _opinion(self) -> Tensor:

@@ -139,7 +139,7 @@ def _scored(detector: nn.Module, seen: Evidence) -> tuple[Tensor, Tensor]:
     return head(view), head.each(view)
 
 
-def _answers(seen: Evidence, needs: frozenset[str]) -> dict[str, Tensor]:
+def answers_of(seen: Evidence, needs: frozenset[str]) -> dict[str, Tensor]:
     """What other questions about the same images were answered, by name in words."""
     names = {n: TRANSFORMS[n.removeprefix(UNDER)].title for n in unders_in(needs) if n not in MASKED}
     asked = torch.stack([getattr(seen, n) for n in names]).argmax(2).unbind() if names else ()
@@ -230,7 +230,7 @@ class Guard(nn.Module):
         self._look_for_changes()
         with plainly(grad=False):
             images = as_images(images, (self.shape.channels, self.shape.height, self.shape.width)).to(self.calibration.device)
-            with self._own() as nets, theirs(f"the classifier fails on images {tuple(images.shape)}", nets.classifier):
+            with self.networks() as nets, theirs(f"the classifier fails on images {tuple(images.shape)}", nets.classifier):
                 judged = [self._judge(x, nets) for x in torch.split(images, batch)] if len(images) else [self._judge(images, nets)]
         return Verdict.joined(judged)
 
@@ -245,10 +245,10 @@ class Guard(nn.Module):
         flagged = ~(score <= self.threshold)  # nan is above, too
         drawn = None if nets.saliency is None else seen.map
         p_value = (1 + at_least).to(torch.float32) / (1 + n)
-        return Verdict(flagged, score, p_value, seen.predicted, drawn, contributions, _answers(seen, needs), seen.logits)
+        return Verdict(flagged, score, p_value, seen.predicted, drawn, contributions, answers_of(seen, needs), seen.logits)
 
     @contextlib.contextmanager
-    def _own(self) -> Iterator[_Nets]:
+    def networks(self) -> Iterator[_Nets]:
         """Networks that are this call's alone: those that an earlier call left, or new ones."""
         spare, asked = self._spare, self._asked
         now = versions(self), asked

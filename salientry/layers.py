@@ -127,7 +127,7 @@ def pooled(layer: nn.Module, out: Tensor) -> Tensor:
         return torch.stack([flat, torch.zeros_like(flat), flat], 1)
     last = isinstance(layer, CHANNELS_LAST) or (out.dim() == 3 and not isinstance(layer, nn.Conv1d | nn.BatchNorm1d))
     places, over = (out.flatten(1, -2), 1) if last else (out.flatten(2), 2)  # (N, places, C) or (N, C, places)
-    variance, mean = torch.var_mean(places, over, correction=0) if len(out) else (places.sum(over), places.sum(over))
+    variance, mean = torch.var_mean(places, over, correction=0) if out.shape[0] else (places.sum(over), places.sum(over))
     return torch.stack([mean, variance.clamp_min(1e-12).sqrt(), places.amax(over)], 1)  # a root has no slope at 0
 
 
@@ -147,7 +147,7 @@ class Watching:
 
     def __init__(self, module: nn.Module, means: bool, names: Collection[str], count: int, first: int | None = None) -> None:
         self.layers, self.count, self.first, self.seen = _layers(module) if means else [], count, first, list[Tensor]()
-        self.rows = set[int]()
+        self.rows: list[int] = []
         self.found: dict[str, list[Tensor]] = defaultdict(list)
         self.hooks: list[torch.utils.hooks.RemovableHandle] = []
         modules = dict(module.named_modules()) if names else {}
@@ -166,12 +166,12 @@ class Watching:
         return self
 
     def _note(self, layer: nn.Module, out: Tensor) -> None:
-        self.rows.add(len(out))
+        self.rows.append(out.shape[0])
         self.seen.append(_mean(layer, out[: self.first]))
 
     def _row(self, name: str, layer: nn.Module, out: Any) -> Tensor:
         first = out[0] if isinstance(out, list | tuple) else out
-        if not isinstance(first, Tensor) or first.dim() < 1 or len(first) != self.count:
+        if not isinstance(first, Tensor) or first.dim() < 1 or first.shape[0] != self.count:
             found = f"shape {tuple(first.shape)}" if isinstance(first, Tensor) else f"a {type(out).__name__}"
             raise UsageError(f"layer {name!r} gives {found} for {self.count} images; activations need one row an image")
         return pooled(layer, first[: self.first])
@@ -180,7 +180,7 @@ class Watching:
         """(N, F) all layers' means of the images that are wanted, in the order in which they were passed."""
         if not self.seen:
             raise UsageError("features are the means of convolutions, batch norms and linear layers; this classifier has none")
-        if odd := self.rows - {self.count}:
+        if odd := [n for n in self.rows if n != self.count]:
             raise UsageError(
                 f"a layer of the classifier gives {min(odd)} rows for {self.count} images; choose_layers leaves such layers out"
             )

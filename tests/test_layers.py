@@ -26,7 +26,7 @@ LAYERS = [
     {"guard"},
     {"adaptive", "recalibration", "picture_check"},
     {"experiment"},
-    {"recipes", "results", "serve", "video"},
+    {"recipes", "results", "serve", "video", "onnx_file"},
     {"report"},
     {"judging", "testing"},
     {"cli"},

@@ -17,6 +17,7 @@ from .fit_commands import fit, refit
 from .guard_attack import attack_guard
 from .judge_command import judge
 from .lines import error_text, guarded, needs_pandas, print_anything, print_line, say_error
+from .onnx_command import export_onnx
 from .options import (
     Attacked,
     AttackedData,
@@ -240,6 +241,7 @@ app.command()(attack_guard)
 app.command()(judge)
 app.command()(audit)
 app.command()(serve)
+app.command("export-onnx")(export_onnx)
 
 
 @app.command()

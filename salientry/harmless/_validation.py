@@ -43,7 +43,7 @@ def unchecked(change: HarmlessChange, x: Tensor) -> Tensor:
     """
     plain = x.to(torch.float64 if x.dtype == torch.float64 else torch.float32).contiguous()
     inner: Callable[..., Tensor] = type(change).__call__.__wrapped__  # type: ignore[attr-defined]
-    return inner(change, plain, seeds=x.new_zeros(len(x), dtype=torch.int64)).clamp(0, 1)
+    return inner(change, plain, seeds=x.new_zeros(x.shape[0], dtype=torch.int64)).clamp(0, 1)
 
 
 def check_settings(**bounds: tuple[float, float, float]) -> None:
