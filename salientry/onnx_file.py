@@ -23,7 +23,7 @@ from .evidence import Evidence
 from .guard import Guard, answers_of
 from .inputs import as_images, plainly
 from .randomness import uniform
-from .store import JSON
+from .store import JSON, write_bytes
 
 OUTPUTS = ("logits", "predicted", "flagged", "score", "p_value")
 CLOSE = 1e-4  # of scores and, relative to the largest, of logits
@@ -65,8 +65,7 @@ def export_onnx(guard: Guard, path: Path | str, images: Tensor | None = None) ->
     program.metadata_props.extend(_about(guard, asked))
     content = program.SerializeToString()
     found = _compared(runtime.InferenceSession(content), expected, there, tried)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_bytes(content)
+    write_bytes(Path(path), content)
     return found
 
 
