@@ -18,17 +18,17 @@ import json
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import salientry
 from salientry import Guard, Run, fit_guard
-from salientry.attacks import BIM, FGSM, MIM, PGD, PGDL2, CarliniWagner, DeepFool, MarginDescent, Patch
+from salientry.attacks import BIM, FGSM, MIM, PGD, PGDL2, CarliniWagner, DeepFool, MarginDescent, Patch, as_attack
 from salientry.calibration import pac_threshold, smallest_sample
 from salientry.classifiers import CompactCNN
 from salientry.controls import Transplant
@@ -57,49 +57,17 @@ SECOND: dict[str, Any] = {"second": "the network of seed 1"}
 KINDS: dict[str, dict[str, Any]] = {"own": {}, "second": SECOND, "cascade": {"detector": CASCADE}}  # arguments of fit_guard
 
 
-@dataclass(frozen=True)
-class Foolbox:
-    """An attack of foolbox by its class's name, with settings as (name, value); ``size`` is its budget, None: it has none."""
-
-    name: str
-    settings: tuple[tuple[str, Any], ...] = ()
-    size: float | None = None
-    eps = None
-
-    def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
-        """Adversarials; foolbox draws from torch's own generator, which is set here."""
-        import foolbox
-        from foolbox.models.pytorch import PyTorchModel
-
-        net = PyTorchModel(classifier.eval(), bounds=(0, 1))
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.manual_seed(int(seeds[0]) % 2**31)
-            attack = getattr(foolbox.attacks, self.name)(**dict(self.settings))
-            found: Tensor = attack(net, x, foolbox.criteria.Misclassification(y), epsilons=self.size)[1]
-        return found.detach().clamp(0, 1)
+def of_foolbox(name: str, size: float | None = None, **settings: Any) -> Any:
+    """An attack of foolbox by its class's name."""
+    return as_attack(getattr(import_module("foolbox.attacks"), name)(**settings), size=size)
 
 
-@dataclass(frozen=True)
-class Art:
-    """An attack of the Adversarial Robustness Toolbox by its class's name, with settings as (name, value)."""
-
-    name: str
-    settings: tuple[tuple[str, Any], ...]
-    eps = None
-
-    def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
-        """Adversarials; ART draws from numpy's global generator, which is set here."""
-        from art.attacks import evasion  # type: ignore[import-untyped]
-        from art.estimators.classification import PyTorchClassifier  # type: ignore[import-untyped]
-
-        classes = classifier(x[:1]).shape[1]
-        net = PyTorchClassifier(
-            classifier.eval(), nn.CrossEntropyLoss(), tuple(x.shape[1:]), classes, clip_values=(0, 1), device_type="cpu"
-        )
-        np.random.seed(int(seeds[0]) % 2**32)
-        with torch.enable_grad():
-            found = getattr(evasion, self.name)(net, verbose=False, **dict(self.settings)).generate(x.numpy(), y.numpy())
-        return torch.from_numpy(found).to(x.dtype)
+def of_art(name: str, **settings: Any) -> Any:
+    """An attack of the Adversarial Robustness Toolbox by its class's name. The classifier that it is made with is not the one attacked."""
+    wrapper = import_module("art.estimators.classification").PyTorchClassifier
+    nothing = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    net = wrapper(nothing, nn.CrossEntropyLoss(), (3, 32, 32), 10, clip_values=(0, 1), device_type="cpu")
+    return as_attack(getattr(import_module("art.attacks.evasion"), name)(net, verbose=False, **settings))
 
 
 L2, CONFIDENT = PGDL2(0.5), MarginDescent(highest=8.0)
@@ -121,18 +89,23 @@ OURS: dict[str, Any] = {
     "BIM 38/255": BIM(0.15, 0.015),
     "patch": Patch(),
 }
-THEIRS: dict[str, Any] = {
-    "DDN": Foolbox("DDNAttack", (("steps", 50),)),
-    "FMN Linf": Foolbox("LInfFMNAttack", (("steps", 50),)),
-    "NewtonFool": Foolbox("NewtonFoolAttack", (("steps", 50),)),
-    "virtual adversarial": Foolbox("VirtualAdversarialAttack", (("steps", 10),), 1.0),
-    "salt and pepper": Foolbox("SaltAndPepperNoiseAttack", (("steps", 200),)),
-    "Square 8/255": Art("SquareAttack", (("eps", 8 * E), ("max_iter", 300))),
-    "APGD 8/255": Art(
-        "AutoProjectedGradientDescent",
-        (("eps", 8 * E), ("eps_step", 2 * E), ("max_iter", 20), ("nb_random_init", 1), ("loss_type", "cross_entropy")),
-    ),
-}
+
+
+def theirs() -> dict[str, Any]:
+    """Attacks of others by name."""
+    return {
+        "DDN": of_foolbox("DDNAttack", steps=50),
+        "FMN Linf": of_foolbox("LInfFMNAttack", steps=50),
+        "NewtonFool": of_foolbox("NewtonFoolAttack", steps=50),
+        "virtual adversarial": of_foolbox("VirtualAdversarialAttack", 1.0, steps=10),
+        "salt and pepper": of_foolbox("SaltAndPepperNoiseAttack", steps=200),
+        "Square 8/255": of_art("SquareAttack", eps=8 * E, max_iter=300),
+        "APGD 8/255": of_art(
+            "AutoProjectedGradientDescent", eps=8 * E, eps_step=2 * E, max_iter=20, nb_random_init=1, loss_type="cross_entropy"
+        ),
+    }
+
+
 SAVED = {"BIM 8/255": 400, "PGD 4/255": 400, "PGD L2 .5": 400, "random confidence": 400, "DeepFool": 2_000, "C&W": 2_000}
 IMAGES = {"patch": 400, "salt and pepper": 400, "NewtonFool": 400, "Square 8/255": 500, "transfer": 1_500}  # else 400
 HARMLESS_IMAGES = 1_000
@@ -148,7 +121,7 @@ def sets_of(run: Run, guarded: Handle) -> tuple[Handle, dict[str, Handle], dict[
         return by_size.setdefault(count, ImageSets(run, guarded, {"test": natural.first(count)}))
 
     source = run.do(train_classifier, data["train"], CompactCNN(epochs=4))
-    attacks = OURS | THEIRS
+    attacks = OURS | theirs()
     cells = {name: among(IMAGES.get(name, 400)).attacked(a, "test", GUARD) for name, a in attacks.items()}
     some = natural.first(IMAGES["transfer"])
     cells["transfer"] = run.do(quantize_and_mark, run.do(attack_images, some, source, PGD(8 * E)), some, guarded, GUARD)

@@ -34,6 +34,7 @@ PAPERS: dict[str, dict[str, str]] = {  # of each dictionary of methods: by name;
         "autoattack_l2": f"{ARXIV}2003.01690",
         "ddn": f"{ARXIV}1811.09600",
         "fmn": f"{ARXIV}2102.12827",
+        "spatial": f"{ARXIV}1712.02779",
     },
     "attacks on the guard": {
         "alternating": PAPER,

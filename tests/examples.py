@@ -29,6 +29,7 @@ from salientry.attacks import (
     CarliniWagner,
     DeepFool,
     Patch,
+    Spatial,
     Square,
     SquareL2,
 )
@@ -89,6 +90,7 @@ CHEAP: dict[str, dict[str, Any]] = {
         "autoattack_l2": AutoAttackL2(2.0, steps=10, queries=20, candidates=2),
         "ddn": DDN(steps=20),
         "fmn": FMN(steps=20),
+        "spatial": Spatial(180.0, 5.0, queries=20),
     },
     "controls": {},
     "saliency": {

@@ -33,6 +33,8 @@ BY_HAND = {
     "weak": "detectors that attacks are tested on",
     "hardening": "adversarial training",
     "mixture": "several attacks that are named to it",
+    "transfer": "an attack on a network that is given to it",
+    "universal": "a perturbation that it learns",
     "paper_settings": "settings of the paper's size",
 }  # public files that no name stands for
 
@@ -75,7 +77,7 @@ def test_methods_are_frozen_settings_without_base_classes(folder: str) -> None:
 def test_attacks_share_one_vocabulary() -> None:
     known = {"eps", "steps", "step_size", "norm", "restarts", "confidence", "target", "overshoot", "candidates"}
     known |= {"decay", "search_steps", "lr", "initial_const", "abort_early", "theta", "gamma", "reuse", "score"}
-    known |= {"radius", "lowest", "highest", "start", "share", "loss", "queries", "version"}
+    known |= {"radius", "lowest", "highest", "start", "share", "loss", "queries", "version", "turn", "shift", "grid"}
     for kind in ATTACKS.values():
         assert {f.name for f in dataclasses.fields(kind)} <= known  # type: ignore[arg-type]
 

@@ -9,6 +9,7 @@ from .bim import BIM
 from .cw import CW_FAST, CW_REDUCED, CarliniWagner
 from .ddn import DDN
 from .deepfool import DeepFool
+from .external import ExternalAttack, as_attack
 from .fab import FAB
 from .fgsm import FGSM
 from .fmn import FMN
@@ -19,8 +20,11 @@ from .mixture import Mixture
 from .patch import Patch
 from .pgd import PGD
 from .pgd_l2 import PGDL2
+from .spatial import Spatial
 from .square import Square
 from .square_l2 import SquareL2
+from .transfer import Transfer
+from .universal import Universal
 
 ATTACKS: dict[str, type[Attack]] = {
     "fgsm": FGSM,
@@ -42,6 +46,7 @@ ATTACKS: dict[str, type[Attack]] = {
     "autoattack_l2": AutoAttackL2,
     "ddn": DDN,
     "fmn": FMN,
+    "spatial": Spatial,
 }
 
 __all__ = [
@@ -64,9 +69,14 @@ __all__ = [
     "AutoAttackL2",
     "CarliniWagner",
     "DeepFool",
+    "ExternalAttack",
     "MarginDescent",
     "Mixture",
     "Patch",
+    "Spatial",
     "Square",
     "SquareL2",
+    "Transfer",
+    "Universal",
+    "as_attack",
 ]

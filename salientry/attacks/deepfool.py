@@ -24,8 +24,9 @@ class DeepFool:
 
     Departures: none in the arithmetic. Finished images leave the batch, so their cost ends.
 
-    Cost: with S the steps that an image needs and J = min(candidates, K), 2 S + 1 forward passes (2 S when S is ``steps``:
-    who stays is found without a graph, so that no backward pass is spent on an image that is done) and J S backward passes.
+    Cost: with S the steps that an image needs and J = min(candidates, K), J S backward passes and S + 1 forward passes (S when S is
+    ``steps``); one forward pass more at each step at which a neighbour is done, for then who stays is looked at again, so that no backward
+    pass is spent on who does not.
 
     Attributes:
         steps: iterations at most. The paper prints 2, with which most images are not fooled; 50 converges.
@@ -56,19 +57,18 @@ class DeepFool:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
         r, active = torch.zeros_like(x), torch.arange(len(x), device=x.device)
         for _ in range(self.steps):
-            here = (x[active] + r[active]).clamp(0, 1)
-            stay = classifier(here).argmax(1) == y[active]
-            active, here = active[stay], here[stay]
-            if not len(active):
-                break
-            r[active] += self._step(classifier, here, y[active])
+            here, z = _looked(classifier, (x[active] + r[active]).clamp(0, 1))
+            stay = z.argmax(1) == y[active]
+            if not bool(stay.all()):
+                active = active[stay]
+                if not len(active):
+                    break
+                here, z = _looked(classifier, here.detach()[stay])
+            r[active] += self._step(here, z, y[active])
         return (x + (1 + self.overshoot) * r).clamp(0, 1)
 
-    def _step(self, classifier: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """(n, C, H, W) step of images that are still on their label."""
-        here = x.requires_grad_()
-        with torch.enable_grad():
-            z = classifier(here)
+    def _step(self, here: Tensor, z: Tensor, y: Tensor) -> Tensor:
+        """(n, C, H, W) step of images that are still on their label, from their logits, which are in the graph of ``here``."""
         order = z.masked_fill(F.one_hot(y, z.shape[1]).bool(), float("-inf")).topk(min(self.candidates, z.shape[1]) - 1, 1).indices
         order = torch.cat([y[:, None], order], 1)
         gradients = torch.stack(columns(z, order, here), 1)  # (n, J, C, H, W); candidate 0 is the label to leave
@@ -76,7 +76,14 @@ class DeepFool:
         f = (z.gather(1, order[:, 1:]) - z.gather(1, order[:, :1])).detach()
         norm = w.flatten(2).norm(dim=2).clamp_min(1e-12)
         distance = (f.abs() + 1e-5) / norm
-        rows, k = torch.arange(len(w), device=x.device), distance.argmin(1)
+        rows, k = torch.arange(len(w), device=w.device), distance.argmin(1)
         length = (distance[rows, k] / norm[rows, k]).view(-1, 1, 1, 1)
         step: Tensor = length * w[rows, k]
         return step
+
+
+def _looked(classifier: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The images, and their logits (N, K) in their graph."""
+    here = x.requires_grad_()
+    with torch.enable_grad():
+        return here, classifier(here)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
 import re
 import sys
 import tempfile
@@ -18,11 +19,11 @@ from rich.table import Table
 from torch import nn
 
 from .. import __version__
-from ..attacks import ATTACKS
-from ..classifiers import CLASSIFIERS, External, load_classifier, save_classifier
+from ..attacks import ATTACKS, as_attack
+from ..classifiers import CLASSIFIERS, External, load_classifier, named, save_classifier
 from ..classifiers._loading import read_weights
 from ..datasets._folder import pictures
-from ..errors import UsageError
+from ..errors import UsageError, theirs
 from ..experiment.run import exact, usable
 from ..files import read_object
 from ..guard_files import description
@@ -42,16 +43,21 @@ def chosen(names: list[str], settings: list[str]) -> dict[str, Attack]:
     """The attacks, by name, with their settings.
 
     Args:
-        names: of ``ATTACKS``, also several with commas between them, or ``all``.
+        names: of ``ATTACKS``, ``module:name`` of an attack or of a function without arguments that makes one, also several with commas
+            between them, or ``all``.
         settings: ``KEY=VALUE`` for every attack named, ``NAME.KEY=VALUE`` for one of them; ``8/255`` is a number.
 
     Raises:
         UsageError: for an attack or a setting that there is not, or a value that cannot be used.
     """
     wanted = [n.strip() for text in names for n in text.split(",")]
+    own = {n.partition(":")[2]: n for n in wanted if ":" in n}
+    wanted = [n for n in wanted if ":" not in n]
     for n in wanted:
         one_of("attack", n, [*ATTACKS, "all"])
     given: dict[str, dict[str, Any]] = {n: {} for n in (ATTACKS if "all" in wanted else wanted)}
+    if twice := set(own) & set(given):
+        raise UsageError(f"an attack of one's own is called as one of this package: {sorted(twice)[0]}; give it another name")
     for text in settings:
         left, equals, raw = text.partition("=")
         who, dot, key = left.rpartition(".")
@@ -61,7 +67,20 @@ def chosen(names: list[str], settings: list[str]) -> dict[str, Attack]:
             raise UsageError(f"--set {text}: {who!r} is not among the attacks asked for: {', '.join(given)}")
         for n in [who] if dot else given:
             given[n][key] = _value(n, key, raw, alone=len(given) == 1)
-    return {n: ATTACKS[n](**values) for n, values in given.items()}
+    return {n: ATTACKS[n](**values) for n, values in given.items()} | {n: attack_at(word) for n, word in own.items()}
+
+
+def attack_at(word: str) -> Attack:
+    """The attack at ``module:name``, of this package, of the user or of another library.
+
+    Raises:
+        UsageError: for a name that leads nowhere, or to no attack.
+    """
+    found = named(word, "attack")
+    if isinstance(found, type) or inspect.isroutine(found):
+        with theirs(f"{word} is called without arguments and should give an attack; it raised"):
+            found = found()
+    return as_attack(found)
 
 
 def _value(name: str, key: str, raw: str, alone: bool) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .lines import guarded, print_line
-from .options import Debug, Device, FitSecond, FitSeed, Home, SecondWeights, Weights, Workers
+from .options import Debug, Device, FitSecond, FitSeed, Home, JudgedBy, SecondWeights, Weights, Workers
 
 
 def judge(
@@ -50,6 +50,7 @@ def judge(
         str,
         typer.Option(help="Judged beside them: quick, cheap ones; published, ten of the literature too.", metavar="quick|published|none"),
     ] = "quick",
+    attacks: JudgedBy = None,
     levels: Annotated[
         str, typer.Option(help="False-positive rates of the thresholds, with commas between them; the first is the main one.")
     ] = "0.05,0.01",
@@ -75,11 +76,13 @@ def judge(
     interrupted call continues when it is given again, and another detector is judged on the same attacked images.
     """
     with guarded(debug):
+        from .attacking import chosen
         from .judging import execute, parsed_levels
 
         nets: dict[str, Any] = {"classifier": classifier, "weights": weights, "second": second, "second_weights": second_weights}
         how: dict[str, Any] = {
             "baselines": baselines,
+            "attacks": None if attacks is None else chosen([attacks], []),
             "levels": parsed_levels(levels),
             "adaptive": adaptive,
             "minutes": minutes,

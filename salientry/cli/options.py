@@ -52,10 +52,23 @@ Attacked = Annotated[
         show_default=False,
     ),
 ]
+JudgedBy = Annotated[
+    str | None,
+    typer.Option(
+        help="In place of the usual dozen: fgsm, apgd, autoattack, ... with commas between them; module:name of your own, or of one of "
+        "foolbox, torchattacks or ART.",
+        metavar="NAME,...",
+        show_default=False,
+    ),
+]
 AttackNames = Annotated[
     list[str],
     typer.Option(
-        help="fgsm, deepfool, ...; several separated by commas, or all.", show_default=False, metavar="NAME|all", autocompletion=_attacks
+        help="fgsm, autoattack, ...; several separated by commas, or all; module:name of your own, or of one of foolbox, torchattacks or "
+        "ART.",
+        show_default=False,
+        metavar="NAME|all",
+        autocompletion=_attacks,
     ),
 ]
 AttackedData = Annotated[

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ..attacks import as_attack
 from ..datasets import Arrays
 from ..datasets.folder import Resize
 from ..detectors import may_need
@@ -83,7 +84,7 @@ def fit_guard(
             :func:`~salientry.experiment.guard_settings.default_candidates`.
         second: another classifier of the same classes and images, whose answer is compared with this one's: best one of another kind, or
             the same kind trained again, on the classifier's own training data, not on ``images``: what both learnt they agree on.
-        attacks: what it is trained against; default :func:`~salientry.experiment.guard_settings.default_attacks`.
+        attacks: what it is trained against (others': ``as_attack``); default :func:`~salientry.experiment.guard_settings.default_attacks`.
         saliency: settings of the saliency model; default a small U-Net. Trained for a detector of maps, if 9 of 10 classes have 12 images.
         level: largest false-positive rate, which the threshold guarantees with 95 % confidence.
         promise: of which naturals: ``"all"``, or ``"correct"``, those that the classifier is right on, which mostly lowers the threshold:
@@ -110,7 +111,7 @@ def fit_guard(
         >>> guard = salientry.fit_guard(my_model, images, labels)    # doctest: +SKIP
     """
     words = {"promise": promise, "effort": effort, "maps": on_failed_maps, "resize": resize}
-    _check(classifier, second, attacks, saliency, level=level, workers=workers, minutes=minutes, **words)
+    attacks = _checked(classifier, second, attacks, saliency, level=level, workers=workers, minutes=minutes, **words)
     with tempfile.TemporaryDirectory() as scratch, FitProgress(progress) as bar, alike(classifier):
         task = _Task.of(classifier, second, *taken(images, labels, Path(scratch)), bar)
         wanted = task.wanted(detector, effort)
@@ -267,14 +268,14 @@ def _assembled(task: _Task, parts: Parts, chosen: Handle, calibrated: Handle, sc
     return Guard(task.classifier, net, fitted, threshold, parts.level, scores, shape, resize, second=asked)
 
 
-def _check(classifier: nn.Module, second: Any, attacks: Any, saliency: Any, **words: Any) -> None:
-    """Raise for what cannot be meant."""
+def _checked(classifier: nn.Module, second: Any, attacks: Any, saliency: Any, **words: Any) -> list[Any] | None:
+    """The attacks, those of other libraries as ours; raises for what cannot be meant."""
     for name, net in (("classifier", classifier), *((("second", second),) if second is not None else ())):
         if not isinstance(net, nn.Module):
             raise UsageError(f"{name} must be an nn.Module; found {type(net).__name__}")
     if attacks is not None and (not isinstance(attacks, Sequence) or isinstance(attacks, str) or not attacks):
         raise UsageError(f"attacks must be a sequence of settings, like (DeepFool(),); found {attacks!r}")
-    check_settings(attack=attacks or (), saliency=() if saliency is None else (saliency,))
+    check_settings(saliency=() if saliency is None else (saliency,))
     one_of("on_failed_maps", words["maps"], ("drop", "stop", "mark"))
     one_of("way to resize", words["resize"] or "squash", ("squash", "crop"))
     one_of("promise", words["promise"], PROMISES)
@@ -285,3 +286,4 @@ def _check(classifier: nn.Module, second: Any, attacks: Any, saliency: Any, **wo
         raise UsageError(f"minutes must be more than 0; found {words['minutes']!r}")
     if words["workers"] is not None and words["workers"] < 1:
         raise UsageError(f"workers must be 1 or more; found {words['workers']}")
+    return None if attacks is None else [as_attack(a) for a in attacks]

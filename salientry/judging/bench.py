@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..attacks import BIM, FGSM, MIM, PGD, PGDL2, CarliniWagner, DeepFool, MarginDescent, Patch
+from ..attacks import BIM, FGSM, MIM, PGD, PGDL2, CarliniWagner, DeepFool, MarginDescent, Patch, as_attack
 from ..controls import MatchedNoise, Null, RoundTrip, Transplant
 from ..errors import UsageError
 from ..experiment.guard_settings import divided
@@ -166,14 +166,14 @@ def _rows(c: Contestant, rows: Rows, label: NDArray[Any], found: Found, *, name:
 
 
 def called(attacks: dict[str, Any] | Sequence[Any]) -> dict[str, Any]:
-    """Attacks by name.
+    """Attacks by name; those of other libraries as ours.
 
     Raises:
-        UsageError: when two have one name.
+        UsageError: when two have one name, or one is no attack.
     """
     if isinstance(attacks, dict):
-        return dict(attacks)
-    found = {title_of(a): a for a in attacks}
+        return {n: as_attack(a) for n, a in attacks.items()}
+    found = {title_of(a): a for a in map(as_attack, attacks)}
     if len(found) < len(attacks):
         raise UsageError("two attacks have one name; give them names: attacks={'weak': PGD(2 / 255), 'strong': PGD(8 / 255)}")
     return found

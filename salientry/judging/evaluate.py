@@ -24,7 +24,7 @@ from ..errors import AttackTooWeak, UsageError
 from ..evidence import FROM_SALIENCY, SECOND, Evidence
 from ..experiment.engines import worth
 from ..experiment.fit_progress import FitProgress, ProgressCallback, no_main
-from ..experiment.given import alike, check_settings, identity, named_detector, pass_seconds, probed, second_network
+from ..experiment.given import alike, identity, named_detector, pass_seconds, probed, second_network
 from ..experiment.guard_settings import default_attacks
 from ..experiment.handles import Handle
 from ..experiment.image_sets import ImageSets
@@ -92,7 +92,8 @@ def judge(
         second: another classifier of the same classes, for detectors that ask one.
         baselines: judged beside yours: ``"quick"``, cheap ones; ``"published"``, ten of the literature too; ``"none"``; or a dictionary
             (:mod:`salientry.judging.baselines`). One that cannot be fitted to these images is left out and named.
-        attacks: what they are judged by, by name; default :func:`~salientry.judging.bench.judging_attacks`.
+        attacks: what they are judged by, by name, ours or objects of foolbox, torchattacks and ART
+            (:func:`~salientry.attacks.as_attack`); default :func:`~salientry.judging.bench.judging_attacks`.
         levels: false-positive rates; the threshold for the first is used where one is needed.
         adaptive: images that are attacked by somebody who knows the detector; 0: none.
         minutes: that one core has. An attack that would take a fifth of them is left out and named, whoever makes it.
@@ -119,7 +120,6 @@ def judge(
     if twice := set(beside) & set(given):
         raise UsageError(f"a detector is called as a baseline is: {sorted(twice)[0]}; give it another name")
     tried = None if attacks is None else called(attacks)
-    check_settings(attack=() if tried is None else tried.values())
     with tempfile.TemporaryDirectory() as scratch, FitProgress(progress, "judge") as bar, alike(classifier):
         run = Run(store or scratch, seed=seed, device=str(device_of(classifier)))
         evaluation = _Evaluation.of(classifier, second, *taken(images, labels, Path(scratch)), run)

@@ -87,7 +87,7 @@ def test_no_gradient_returns_the_input(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("count", [5, 12])
 @pytest.mark.parametrize(("steps", "candidates"), [(50, 10), (2, 10), (50, 2), (1, 3)])
 def test_costs_what_its_docstring_says(steps: int, candidates: int, count: int) -> None:
-    """2 S + 1 forward passes, 2 S where S is ``steps``, and J S backward passes, summed over images."""
+    """A look at all that are left at each step, a second one at those that stay where another is done, and J S backward passes."""
     shape = examples.SHAPES["colour"]
     net, x = examples.conv(shape, dtype=torch.float64), examples.images(shape, count, dtype=torch.float64)
     y = examples.predicted(net, x)
@@ -95,7 +95,8 @@ def test_costs_what_its_docstring_says(steps: int, candidates: int, count: int) 
     taken = [0] + [one_image(net, i, steps, 0.02, min(candidates, shape.classes))[1] for i in x.numpy()[1:]]
     with passes(net) as found:
         DeepFool(steps=steps, candidates=candidates)(net, x, y, seeds=examples.seeds(count))
-    assert found["forward"] == sum(2 * s + (s < steps) for s in taken)
+    left = [[sum(s >= k for s in taken), sum(s > k for s in taken)] for k in range(steps)]
+    assert found["forward"] == sum(looked + (stay if stay < looked else 0) for looked, stay in left)
     assert found["backward"] == sum(min(candidates, shape.classes) * s for s in taken)
 
 

@@ -15,7 +15,17 @@ from salientry.types import Shape
 from .. import examples
 
 N = 40
-OTHER = ["apgd_l2", "autoattack_l2", "fab", "jsma", "margin_descent", "patch", "pgd_l2", "square_l2"]  # no Linf budget, and none looks
+OTHER = [
+    "apgd_l2",
+    "autoattack_l2",
+    "fab",
+    "jsma",
+    "margin_descent",
+    "patch",
+    "pgd_l2",
+    "spatial",
+    "square_l2",
+]  # no Linf budget, and none looks
 # for the nearest boundary in L2: see their own tests
 RANDOM = ["square"]  # a random search: how near it comes is no matter of algebra
 MINIMAL = [name for name, kind in ATTACKS.items() if kind().eps is None and name not in OTHER]

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from salientry.attacks import FGSM, DeepFool
+from salientry.attacks import APGD, BIM, FGSM, DeepFool
 from salientry.classifiers import CompactCNN, save_classifier
 from salientry.cli.attack_files import png_names
 from salientry.cli.attacking import chosen, show
@@ -464,8 +464,22 @@ def test_wrong_use(here: Path, arguments: tuple[str, str], code: int, words: lis
     assert not Path("x").exists()
 
 
+def own() -> BIM:
+    return BIM(0.3)
+
+
+fgsm, no_attack = FGSM(), "red"
+
+
 def test_settings_of_attacks() -> None:
     assert chosen(["fgsm,deepfool"], ["fgsm.eps=8/255"]) == {"fgsm": FGSM(eps=8 / 255), "deepfool": DeepFool()}
+    assert chosen(["tests.cli.test_attack:own,apgd"], ["apgd.steps=7"]) == {"own": BIM(0.3), "apgd": APGD(steps=7)}
+    with pytest.raises(UsageError, match="called as one of this package: fgsm; give it another name"):
+        chosen(["fgsm,tests.cli.test_attack:fgsm"], [])
+    with pytest.raises(UsageError, match=r"cannot import attack 'tests\.cli\.test_attack:nothing'"):
+        chosen(["tests.cli.test_attack:nothing"], [])
+    with pytest.raises(UsageError, match="foolbox, torchattacks or ART expected; found 'red'"):
+        chosen(["tests.cli.test_attack:no_attack"], [])
     assert chosen(["deepfool", "fgsm"], ["deepfool.steps=7", "deepfool.overshoot=1", "fgsm.eps=1"]) == {
         "deepfool": DeepFool(steps=7, overshoot=1.0),
         "fgsm": FGSM(eps=1.0),

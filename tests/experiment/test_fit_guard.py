@@ -628,7 +628,7 @@ def test_too_few_images_and_how_many_are_needed(classifier: nn.Module, naturals:
         ({"images": [{"x": X}], "labels": None}, r"batch 0 is a dict; a pair \(images, labels\) expected"),
         ({"images": [], "labels": None}, "there are no images in the list"),
         ({"images": (x for x in [1 / 0 for _ in ()]), "labels": None}, "there are no images in the generator"),
-        ({"attacks": ("fgsm",)}, "attack must be settings.*found 'fgsm'"),
+        ({"attacks": ("fgsm",)}, "an attack of this package, foolbox, torchattacks or ART expected; found 'fgsm'"),
         ({"attacks": "fgsm"}, r"attacks must be a sequence of settings, like \(DeepFool\(\),\); found 'fgsm'"),
         ({"attacks": FGSM()}, r"attacks must be a sequence of settings, like \(DeepFool\(\),\); found FGSM"),
         ({"attacks": ()}, r"attacks must be a sequence of settings, like \(DeepFool\(\),\); found \(\)"),

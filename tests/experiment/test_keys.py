@@ -55,7 +55,7 @@ def other(value: Any, name: str) -> Any:
     """A different, valid value."""
     options = {
         "kind": {"paper": "black", "black": "paper", "sign": "gaussian", "gaussian": "sign", "magnitude": "phase"},
-        "norm": {"batch": "none", "none": "batch", "l2": "linf", "linf": "l2"},
+        "norm": {"batch": "none", "none": "batch", "l2": "linf", "linf": "l2", "": "l2"},
         "loss": {"ce": "dlr"},  # of attacks; saliency models have settings there
         "version": {"standard": "apgd"},
         "black_box": {"classifier": "encoder"},
@@ -198,6 +198,7 @@ def test_every_field_of_every_settings_class_is_in_its_key(kind: type, tmp_path:
     required = {"encoder": salientry.saliency.SimpleClassifier(), "name": "n", "bits": 8, "only_positives": True}
     required |= dict.fromkeys(("train", "detector_train", "validation", "calibration", "test"), 3) | {"argument": "a"}
     required |= {"net": salientry.classifiers.CompactCNN(), "attacks": (FGSM(), BIM()), "changes": (Blur(), Gamma())}
+    required |= {"attack": FGSM(), "source": "a", "library": "b", "settings": "c", "eps": 0.1, "perturbation": "d"}
     given = {f.name: required[f.name] for f in dataclasses.fields(kind) if default_of(f) is MISSING}
     spec = kind(**given)
     keys = {digest(spec)}

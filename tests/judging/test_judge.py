@@ -235,7 +235,7 @@ def test_a_guard_is_judged_by_its_own_scores(tmp_path: Path) -> None:
         (contrast, {"images": X[:100], "labels": Y[:100]}, "needs 59, so at least 197 images"),
         (contrast, {"labels": None}, "labels are missing"),
         (contrast, {"attacks": [FGSM(0.1), FGSM(0.1)]}, "two attacks have one name"),
-        (contrast, {"attacks": {"mine": 3}}, "attack must be settings"),
+        (contrast, {"attacks": {"mine": 3}}, "an attack of this package, foolbox, torchattacks or ART expected; found 3"),
         ({"margin": contrast}, {"baselines": {"margin": Margin()}}, "called as a baseline is: margin"),
         (SecondOpinion(), {}, r"asks a second network, and none was given: judge\(..., second=net\)"),
         (SMD(), {}, "SMD reads maps of a saliency model"),

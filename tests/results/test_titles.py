@@ -47,7 +47,7 @@ def test_older_records_are_read_as_todays_attacks_would_have_written_them() -> N
 
 
 def test_only_one_step_and_a_patch_may_fail_to_fool() -> None:
-    assert [k for k, kind in ATTACKS.items() if not getattr(kind, "must_fool", True)] == ["fgsm", "patch", "square", "square_l2"]
+    assert [k for k, kind in ATTACKS.items() if not getattr(kind, "must_fool", True)] == ["fgsm", "patch", "square", "square_l2", "spatial"]
     assert {k for k, kind in ATTACKS.items() if getattr(kind, "sparse", False)} == {"cw", "jsma", "patch"}
 
 
