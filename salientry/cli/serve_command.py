@@ -54,10 +54,16 @@ def serve(
     drain: Annotated[
         float, typer.Option(help="Seconds from SIGTERM to the end, at least, in which /ready and new requests are answered 503.")
     ] = 0.0,
+    attacks: Annotated[
+        bool,
+        typer.Option("--attacks", help="The page at / offers attacks on a picture: callers see what gradients find."),
+    ] = False,
+    examples: Annotated[Path | None, typer.Option(help="Folder of pictures that the page at / offers.", metavar="DIR")] = None,
     device: Device = "cpu",
     debug: Debug = False,
 ) -> None:
-    """Serve a guard and its classifier over HTTP: the Open Inference Protocol (version 2), /check for pictures, /health, /metrics.
+    """Serve a guard and its classifier over HTTP: the Open Inference Protocol (version 2), /check for pictures, a page to try it at /,
+    /health, /metrics.
 
     One line of JSON a request goes to stderr. SIGTERM: requests under way are answered, then it ends. SIGHUP: GUARD, its classifier and the
     keys are read again, without a dropped request; when they cannot be used, the old ones stay. It needs the extra `serve`:
@@ -77,6 +83,7 @@ def serve(
         if host not in LOOPBACK and api_key_file is None:
             warn(f"no --api-key-file: whoever reaches {host}, port {port} may ask, unless SALIENTRY_API_KEYS holds keys")
         how: dict[str, Any] = {"name": name, "mode": mode, "limits": limits, "batching": batching, "kept": kept, "drain": drain}
+        how |= {"attacks": attacks, "examples": examples}
         with _logged():
             execute(guard, nets, detector, api_key_file, host, port, device, say=print_line, **how)
 

@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+from ..attacks import CW_FAST, FGSM, PGD
 from ..guard import Guard
 from ..serve import Batching, Keys, Limits, app
+from ..serve.page import PageAttack, examples_in
 from ..serve.process import serve
 from .checking import loaded
+
+BUDGETS = (1, 2, 4, 8, 16, 32, 76)  # grey levels of 255; 76: .3, the usual one of MNIST
+
+
+def _within(attack: Any) -> Callable[[nn.Module, Tensor, Tensor, float], Tensor]:
+    def run(classifier: nn.Module, x: Tensor, predicted: Tensor, budget: float) -> Tensor:
+        changed = replace(attack, eps=budget) if budget else attack
+        found: Tensor = changed(classifier, x, predicted, seeds=torch.zeros(len(x), dtype=torch.int64, device=x.device))
+        return found
+
+    return run
+
+
+def page_attacks() -> dict[str, PageAttack]:
+    """What the page offers where it may attack: for seconds, not for strength."""
+    return {
+        "fgsm": PageAttack("FGSM, one step", _within(FGSM()), BUDGETS),
+        "pgd": PageAttack("PGD, 40 steps", _within(PGD(steps=40)), BUDGETS),
+        "cw": PageAttack("C&W, the smallest change it finds", _within(CW_FAST)),
+    }
 
 
 def execute(
@@ -27,6 +53,8 @@ def execute(
     batching: dict[str, Any],
     kept: dict[str, Any],
     drain: float,
+    attacks: bool,
+    examples: Path | None,
     say: Callable[[str], Any],
 ) -> None:
     """Serve until a signal ends it.
@@ -45,6 +73,8 @@ def execute(
         batching: settings of :class:`~salientry.serve.Batching`.
         kept: where flagged images are kept, and how many.
         drain: seconds from the signal to the end.
+        attacks: whether the page offers attacks.
+        examples: folder of pictures that the page offers; None: none.
         say: hears where it listens.
 
     Raises:
@@ -58,5 +88,6 @@ def execute(
         return loaded(folder, nets["classifier"], nets["weights"], device, **beside), Keys.read(key_file)
 
     guard, keys = read()
-    application = app(guard, name=name, mode=mode, keys=keys, limits=Limits(**limits), batching=Batching(**batching), **kept)
+    shown: dict[str, Any] = {"attack": page_attacks() if attacks else None, "examples": examples_in(examples, guard) if examples else None}
+    application = app(guard, name=name, mode=mode, keys=keys, limits=Limits(**limits), batching=Batching(**batching), **kept, **shown)
     serve(application, host, port, reread=read, drain=drain, say=say)

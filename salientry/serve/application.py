@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,7 +17,7 @@ from starlette.responses import Response
 from .. import __version__
 from ..campaign import Campaigns
 from ..guard import Guard
-from . import operations, pictures, protocol
+from . import operations, page, pictures, protocol
 from .access import Keys
 from .gate import Gate, notes_of
 from .journal import Kept
@@ -25,7 +25,7 @@ from .server import Server
 from .settings import Batching, Limits
 from .watch import Campaign, Monitor
 
-ROUTES = (protocol, pictures, operations)
+ROUTES = (protocol, pictures, operations, page)
 
 
 def app(
@@ -40,8 +40,8 @@ def app(
     campaign: Campaign | Literal[False] | None = None,
     keep_flagged: Path | str | None = None,
     keep_at_most: int = 1000,
-    attack: Any = None,
-    examples: Any = None,
+    attack: Mapping[str, page.PageAttack] | None = None,
+    examples: Sequence[page.Example] | None = None,
 ) -> FastAPI:
     """A guard as an ASGI application: the Open Inference Protocol, version 2, ``/check`` for pictures, ``/health``, ``/metrics``.
 
@@ -64,8 +64,9 @@ def app(
             :class:`~salientry.campaign.Campaigns`; False: nobody does.
         keep_flagged: folder for flagged images; None: no pixel is kept.
         keep_at_most: images in it; the oldest goes for a new one.
-        attack: handed to the page, as it is.
-        examples: handed to the page, as they are.
+        attack: what the page at ``/`` offers as attacks, :class:`~salientry.serve.page.PageAttack` by name. Callers see what
+            gradients find; None: none is offered.
+        examples: pictures that the page offers, :class:`~salientry.serve.page.Example`.
 
     Raises:
         UsageError: for a mode, a name or keys that cannot be used.

@@ -18,8 +18,9 @@ from .journal import log
 from .refusals import CLOSE, RETRY, Refused, overloaded
 from .server import Notes, Server
 
-OPEN = {"/health", "/ready", "/v2/health/live", "/v2/health/ready"}  # may be asked without a key
-ALWAYS = OPEN | {"/metrics"}  # are answered while the service shuts down, too
+HEALTH = {"/health", "/ready", "/v2/health/live", "/v2/health/ready"}
+OPEN = HEALTH | {"/", "/page.css", "/page.js"}  # may be asked without a key: the page itself says nothing
+ALWAYS = HEALTH | {"/metrics"}  # are answered while the service shuts down, too
 SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 NOTES = "salientry.notes"
 

@@ -57,11 +57,16 @@ class Tab:
         """``print`` or the screen; ``light`` or ``dark``."""
         self.send("Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": scheme}])
 
-    def open(self, page: Path) -> None:
-        """Load a file and wait until it is there."""
-        self.send("Page.navigate", url=page.resolve().as_uri())
+    def open(self, page: Path | str) -> None:
+        """Load a file or an address and wait until it is there."""
+        self.send("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while self._read().get("method") != "Page.loadEventFired":
             pass
+
+    def press(self, key: str) -> None:
+        """A key, down and up."""
+        for kind in ("keyDown", "keyUp"):
+            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, text="\r" if key == "Enter" else "", windowsVirtualKeyCode=13)
 
     def ask(self, expression: str) -> Any:
         """The value of an expression."""
