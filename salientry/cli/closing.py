@@ -61,5 +61,6 @@ def last_lines(out: Path) -> list[str]:
         "where to look next:",
         f"  {page if page.exists() else out}   all that was found",
         f"  salientry check {out / 'guard'} {out / 'natural.png'} {out / 'attacked.png'}",
+        f"  salientry serve {out / 'guard'} --examples {out} --attacks   a page to try it on, in a browser",
         "  salientry fit --help   a guard for your own classifier",
     ]

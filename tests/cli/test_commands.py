@@ -138,6 +138,7 @@ def test_a_run_ends_with_an_example_and_where_to_look_next(ran: tuple[Path, Cli]
     assert [line.split("   ")[0].strip() for line in result.lines[at + 4 : -1]] == [
         str(out / "report.html"),
         f"salientry check {out / 'guard'} {out / 'natural.png'} {out / 'attacked.png'}",
+        f"salientry serve {out / 'guard'} --examples {out} --attacks",
         "salientry fit --help",
     ]
 

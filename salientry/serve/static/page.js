@@ -158,7 +158,7 @@ function card(title, one) {
 function difference(one) {
   const found = element("article", undefined, "card");
   found.append(element("h3", "What was changed"));
-  const times = one.times >= 1 ? `${one.times.toPrecision(2)} times as large` : `${one.times.toPrecision(2)} of its size`;
+  const times = one.times < 1.05 ? "as large as it is" : `${Number(one.times.toPrecision(2))} times as large`;
   found.append(frame(one.image, `the change, ${times}`));
   found.append(element("p", `Shown ${times}; grey is no change. No value changes by more than ${one.most} of 255; L2 norm ${one.l2.toPrecision(2)}.`, "note"));
   return found;
