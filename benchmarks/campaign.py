@@ -139,7 +139,7 @@ def main() -> None:
     at, starts = good[:ATTACKED], x[good[ATTACKED : 2 * ATTACKED]]
     watch = Campaigns()
     body = about("campaign", guard) | {"role": asked.role, "within": WITHIN, "asked": BUDGET, "planned": QUERIES, "attacks": {}}
-    body["settings"] = {k: getattr(watch, k) for k in ("near", "distance", "pictures")}
+    body["settings"] = {k: getattr(watch, k) for k in ("near", "many", "distance", "pictures")}
     for name, attack in (("Square 8/255", SquareSearch(queries=QUERIES)), ("HopSkipJump", HopSkipJump(queries=QUERIES))):
         for knowing in (False, True):
             words = "against classifier and guard" if knowing else "against the classifier alone"

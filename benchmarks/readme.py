@@ -1,4 +1,4 @@
-"""The written parts of README.md, docs/methods.md and docs/RESULTS.md, and the README's plot and picture.
+"""The written parts of README.md and of pages of docs/, and the README's plot and picture.
 
 python -m benchmarks.readme                      # prints README's part
 python -m benchmarks.readme --write              # writes every part between its two comments, and the plot, from results/; a test compares
@@ -26,7 +26,7 @@ from salientry.results.names import detector_words
 from salientry.results.paper_numbers import printed_text
 from salientry.store import read_json
 
-from . import pictures, readme_guard, readme_methods
+from . import pictures, readme_drift, readme_guard, readme_methods
 from .guard_tables import guard_results, record
 from .recorded import FOLDERS, ROOT, TIMING, Recorded, first, recorded, verdicts
 from .tables import OVER, budgets, fast, lacking, settings, smoke, white_boxes
@@ -221,6 +221,8 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/index.md": {"headline": readme_guard.headline},
     "docs/start.md": {"demo": demo},
     "docs/guard.md": {"says": says},
+    "docs/drift.md": {"drift": readme_drift.drifts, "campaign": readme_drift.campaigns},
+    "docs/video.md": {"video": readme_drift.videos},
     "docs/methods.md": {"methods": readme_methods.whole},
     "docs/RESULTS.md": {
         "guard": guard_results,

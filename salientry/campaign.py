@@ -1,4 +1,4 @@
-"""Whether one source sends many near-duplicates of a flagged picture: how attacks that ask for decisions or scores look from here."""
+"""Whether one source sends many near-duplicates of one picture: how attacks that ask for decisions or scores look from here."""
 
 from __future__ import annotations
 
@@ -29,23 +29,26 @@ class Campaigns:
     """An alarm for attacks that try one picture in many variants.
 
     An attack without gradients asks about hundreds of variants of one picture, most of them a few grey levels apart, on their way over the
-    edge of a class, where guards flag. So a source is reported while any flagged picture among its last ``pictures`` has at least ``near``
-    others among them at a distance of ``distance`` or less. The idea of remembering each source's queries is that of Chen, Carlini and
-    Wagner (2019, Stateful detection of black-box adversarial attacks); Li et al. (2022, Blacklight) compare pixels, too, in place of a
-    learned code. Departures: block means are compared directly, exactly, and within a source; and a flag is asked for.
+    edge of a class, where guards flag. So a source is reported while, among its last ``pictures``, a flagged picture has at least ``near``
+    others at a distance of ``distance`` or less, or any picture ``many`` of them: where a guard flags few of an attack's queries, nothing
+    but their number is to be seen. The idea of remembering each source's queries is that of Chen, Carlini and Wagner (2019, Stateful
+    detection of black-box adversarial attacks); Li et al. (2022, Blacklight) compare pixels, too, in place of a learned code. Departures:
+    block means are compared directly, exactly, and within a source; flags count.
 
     Distance: root mean square of the difference of two pictures' means over a grid of 8 x 8 blocks and all channels, in levels of 0 to 255.
-    A change of single pixels hardly moves it; saving as JPEG moves it by about 1; other scenes are mostly 30 and more away.
+    A change of single pixels hardly moves it; saving as JPEG moves it by 2 (quality 90) to 4 (50); other scenes are mostly 30 and more
+    away.
 
-    What it does not find: an attack from many sources, one that turns or shifts its queries for disguise (Feng et al. 2023), one whose
-    queries are never flagged, one that sends ``pictures`` others between its queries. What it reports though nobody attacks: a camera that
-    looks at one scene, whose pictures are all near-duplicates and are flagged now and then; :meth:`exempt` it and watch it as a video.
+    What it does not find: an attack from many sources, one that turns or shifts its queries for disguise (Feng et al. 2023), one that
+    sends ``pictures`` others between its queries, one that needs few. What it reports though nobody attacks: a camera that looks at one
+    scene, whose pictures are all near-duplicates; :meth:`exempt` it and watch it as a video.
 
     Memory: ``sources`` times ``pictures`` fingerprints of 64 float32 a channel at most; the source that was silent longest is forgotten
     first. Time a picture: one pass over its source's fingerprints. One thread at a time.
 
     Args:
         near: near-duplicates of a flagged picture, from which its source is reported.
+        many: near-duplicates of any picture, from which its source is reported.
         distance: up to which pictures count as near-duplicates, in levels of 0 to 255.
         pictures: that are remembered of a source.
         sources: that are remembered.
@@ -58,14 +61,16 @@ class Campaigns:
         UsageError: for arguments out of range.
     """
 
-    def __init__(self, near: int = 30, distance: float = 8.0, pictures: int = 250, sources: int = 1_000) -> None:
-        whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in (near, pictures, sources))
-        if not whole or pictures <= near or not 0 < distance < 255:
+    def __init__(self, near: int = 30, many: int = 80, distance: float = 8.0, pictures: int = 250, sources: int = 1_000) -> None:
+        counts = (near, many, pictures, sources)
+        if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in counts) or not near <= many < pictures:
             raise UsageError(
-                "near, pictures and sources must be whole numbers from 1, near less than pictures, and distance between 0 and 255; "
-                f"found near={near!r}, distance={distance!r}, pictures={pictures!r}, sources={sources!r}"
+                "near, many, pictures and sources must be whole numbers from 1, near at most many and many less than pictures; found "
+                f"near={near!r}, many={many!r}, pictures={pictures!r}, sources={sources!r}"
             )
-        self.near, self.distance, self.pictures, self.sources = near, float(distance), pictures, sources
+        if not 0 < distance < 255:
+            raise UsageError(f"distance must lie between 0 and 255 levels; found {distance!r}")
+        self.near, self.many, self.distance, self.pictures, self.sources = near, many, float(distance), pictures, sources
         self.alarms = 0
         self._known: OrderedDict[str, _Source] = OrderedDict()
         self._exempt: set[str] = set()
@@ -121,7 +126,7 @@ class Campaigns:
         known.prints = np.concatenate([known.prints, new[None]])
         known.flags = np.append(known.flags, flag)
         known.near = np.append(known.near + close, close.sum())
-        alarm = bool((known.near[known.flags] >= self.near).any())
+        alarm = bool((known.near >= np.where(known.flags, self.near, self.many)).any())
         self.alarms += alarm and not known.alarm
         known.alarm = alarm
         return alarm

@@ -14,7 +14,8 @@
     ├── StoreError             4   results cannot be written or read back (folder, permission, disk full)
     └── DeviceError            5   the device that was asked for is not here
 
-A bug in salientry leaves with 70, an interrupt with 130. ``salientry check`` has codes of its own: 0 clean, 1 flagged, 2 any error.
+A bug in salientry leaves with 70, an interrupt with 130. ``salientry check`` and ``watch`` have codes of their own: 0 clean, 1 flagged or
+an alarm, 2 any error.
 An ``assert`` in this package states an invariant of ours; it is never a message for a user.
 """
 

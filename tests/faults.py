@@ -304,4 +304,29 @@ STORE = (
     ),
 )
 
-FAULTS = (*ATTACKS, *CONVENTIONS, *PROTOCOL, *NUMBERS, *DETECTORS, *STORE)
+WATCHING = (
+    _fault("the alarm for drift starts no new bets", "drift.py", "_share(after) - grown", "-1e9 - grown", "test_drift.py"),
+    _fault("bets are made on half the level", "drift.py", "* (x - self.level)).cumsum", "* (x - self.level / 2)).cumsum", "test_drift.py"),
+    _fault("an alarm ends by itself", "drift.py", "self.rang_at is None and (over", "(over", "test_drift.py"),
+    _fault("a picture that was forgotten still counts", "campaign.py", "known.near[1:] - oldest", "known.near[1:]", "test_campaign.py"),
+    _fault(
+        "pictures without a flag count as flagged", "campaign.py", "self.near, self.many))", "self.near, self.near))", "test_campaign.py"
+    ),
+    _fault(
+        "the threshold stays that of before",
+        "recalibration.py",
+        "detector, threshold, level,",
+        "detector, guard.threshold, level,",
+        "test_recalibration.py",
+    ),
+    _fault(
+        "each frame of a video is a bet",
+        "video/watch.py",
+        "math.floor(seconds / self.block + 1e-6)",
+        "int(1e6 * seconds)",
+        "video/test_watch.py",
+    ),
+    _fault("half a video is a video", "video/frames.py", "if i < promised:", "if False:", "video/test_watch.py"),
+)
+
+FAULTS = (*ATTACKS, *CONVENTIONS, *PROTOCOL, *NUMBERS, *DETECTORS, *STORE, *WATCHING)

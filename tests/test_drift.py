@@ -134,6 +134,15 @@ def test_shares_of_blocks_are_bet_on_as_one_each() -> None:
     assert one.summary()["rate"] == 0.3 and FlagRate.load(one.save()).summary() == one.summary()
 
 
+@pytest.mark.parametrize(("before", "needed"), [(0, 3), (20, 5), (10_000, 9)])
+def test_how_many_flagged_blocks_ring_is_what_the_page_says(before: int, needed: int) -> None:
+    watch = told([False] * before)
+    watch.update_shares([1.0] * (needed - 1))
+    assert not watch.alarm
+    watch.update_shares([1.0])
+    assert watch.alarm
+
+
 @pytest.mark.parametrize("shares", [[1.1], [-0.1], [float("nan")], [[0.5]], 0.5])
 def test_shares_lie_between_0_and_1(shares: Any) -> None:
     with pytest.raises(UsageError, match=r"shares must lie in \[0, 1\], one a block; found"):

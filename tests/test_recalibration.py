@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,15 @@ def test_a_promise_of_right_answers_takes_those_alone() -> None:
 def test_what_will_not_do_is_refused(images: Any, level: float | None, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         salientry.recalibrate(made(), images, level=level)
+
+
+def test_the_code_on_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its Python in order, with a guard and images in the reader's place."""
+    names: dict[str, Any] = {"guard": made(), "new_images": NEW}
+    blocks = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "docs" / "drift.md").read_text(), re.S)
+    for block in blocks:
+        exec(block, names)
+    assert len(blocks) == 2 and "'seen': 200" in capsys.readouterr().out and len(names["report"]) == 200
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

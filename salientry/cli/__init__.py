@@ -73,8 +73,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Detects adversarial examples in front of an image classifier.",
     epilog="Exit codes: 0 success; 1 a finding (failed sanity check or verification, flagged image); 2 wrong arguments; 3 data missing or "
-    "damaged; 4 results cannot be written or read; 5 no such device; 70 a bug in salientry; 130 interrupted. Of check: 0 clean, 1 flagged, "
-    "2 any error. Results are stored in SALIENTRY_HOME, data are "
+    "damaged; 4 results cannot be written or read; 5 no such device; 70 a bug in salientry; 130 interrupted. Of check and watch: "
+    "0 clean, 1 flagged or an alarm, 2 any error. Results are stored in SALIENTRY_HOME, data are "
     "read from SALIENTRY_DATA.",
 )
 

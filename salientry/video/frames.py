@@ -98,7 +98,7 @@ def _decoded(path: Path, every: int, rate: float) -> Iterator[Frame]:
             stream.thread_type = "AUTO"
             if stream.width * stream.height > MOST_PIXELS:
                 raise UsageError(f"{path} has frames of {stream.width} x {stream.height} pixels; {MOST_PIXELS} at most are read")
-            rate, promised = float(stream.average_rate or rate), int(stream.frames)
+            rate, promised = float(stream.average_rate or rate), _promised(container, stream, rate)
             for found in container.decode(stream):
                 if found.is_corrupt:
                     raise DataDamaged(f"{path} is damaged at frame {i}")
@@ -112,6 +112,13 @@ def _decoded(path: Path, every: int, rate: float) -> Iterator[Frame]:
         raise DataDamaged(f"{path} cannot be read {where}: {brief(e)}") from None
     if i < promised:
         raise DataDamaged(f"{path} ends after {i} of {promised} frames: it is not whole")
+
+
+def _promised(container: Any, stream: Any, rate: float) -> int:
+    """How many frames a file says that it holds; of a Matroska file, which says how long it is, almost as many as that makes."""
+    if stream.frames or "matroska" not in container.format.name or len(container.streams) > 1 or not container.duration:
+        return int(stream.frames)
+    return int(container.duration / 1e6 * float(stream.average_rate or rate)) - 2
 
 
 __all__ = ["Frame", "frames", "needs_av"]

@@ -18,7 +18,7 @@ from ..guard import Verdict
 from ..store import JSON
 from .frames import Frame, needs_av
 
-BAR, BORDER = 44, 6  # pixels: the words below a frame, the frame around a flagged one
+BAR, BORDER = 62, 6  # pixels: the words below a frame, the frame around a flagged one
 RED, DARK, LIGHT = (214, 40, 40), (24, 24, 27), (240, 240, 240)
 
 
@@ -118,7 +118,8 @@ def drawn(frame: Frame, verdict: Verdict, said: JSON, since: float | None, size:
         draw.rectangle((0, 0, wide - 1, high - 1), outline=RED, width=BORDER)
     word = "FLAGGED" if said["flagged"] else "clean"
     draw.text((8, high + 5), f"{frame.seconds:.1f} s  class {said['predicted']}  p {said['p_value']:.2g}  {word}", LIGHT, font)
-    draw.text((8, high + 23), _fitting(said["reasons"] if said["flagged"] else "", wide - 16, draw, font), LIGHT, font)
+    for k, line in enumerate(_lines(said["reasons"] if said["flagged"] else "", wide - 16, draw, font)):
+        draw.text((8, high + 23 + 18 * k), line, LIGHT, font)
     if said["alarm"]:
         text = "ALARM" if since is None else f"ALARM since {since:.1f} s"
         left = wide - draw.textlength(text, font) - 16
@@ -127,13 +128,18 @@ def drawn(frame: Frame, verdict: Verdict, said: JSON, since: float | None, size:
     return whole
 
 
-def _fitting(text: str, room: float, draw: ImageDraw.ImageDraw, font: Any) -> str:
-    """As many words as there is room for."""
-    if draw.textlength(text, font) <= room:
-        return text
-    while text and draw.textlength(f"{text} ...", font) > room:
-        text = text.rpartition(" ")[0]
-    return f"{text} ..."
+def _lines(text: str, room: float, draw: ImageDraw.ImageDraw, font: Any) -> list[str]:
+    """At most two lines; what there is no room for is dots."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if draw.textlength(f"{longer} ..." if len(lines) == 2 else longer, font) <= room:
+            lines[-1] = longer
+        elif len(lines) == 1:
+            lines.append(word)
+        else:
+            return [lines[0], f"{lines[1]} ..."]
+    return lines
 
 
 __all__ = ["Overlay", "drawn"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -22,7 +22,7 @@ from salientry.errors import DataDamaged, DataMissing, UsageError
 from salientry.guard import Verdict
 from salientry.types import Shape
 from salientry.video import Watched, frames, timeline, watch
-from salientry.video.overlay import drawn
+from salientry.video.overlay import BAR, _lines, drawn
 
 from ..test_recalibration import made
 
@@ -47,8 +47,8 @@ class Told:
 
 
 def clip(path: Path, levels: Any, size: tuple[int, int] = (32, 24), rate: int = 10, codec: str = "libx264") -> Path:
-    """A video of plain frames of these grey levels."""
-    with av.open(str(path), "w") as file:
+    """A video of plain frames of these grey levels; of an MP4 file its index stands first."""
+    with av.open(str(path), "w", options={"movflags": "faststart"} if path.suffix == ".mp4" else {}) as file:
         stream = file.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for v in levels:
@@ -86,6 +86,13 @@ def test_what_comes_in_is_what_was_written(tmp_path: Path) -> None:
     assert [(f.index, f.seconds) for f in some] == [(0, 0.0), (3, pytest.approx(0.3)), (6, pytest.approx(0.6))]
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
+def test_a_whole_file_of_any_kind_is_read_to_its_end(tmp_path: Path, suffix: str) -> None:
+    for count in (1, 2, 40):
+        path = clip(tmp_path / f"{count}.{suffix}", range(count), codec="mpeg4" if suffix == "avi" else "libx264")
+        assert len(list(frames(path))) == count
+
+
 def test_a_folder_of_pictures_is_a_video_without_loss(tmp_path: Path) -> None:
     found = list(frames(folder(tmp_path / "a", [5, 100, 200]), rate=4))
     assert [(f.seconds, int(f.pixels.min()), int(f.pixels.max())) for f in found] == [(0, 5, 5), (0.25, 100, 100), (0.5, 200, 200)]
@@ -99,13 +106,12 @@ def bad(tmp_path: Path, kind: str) -> Path:
         path.write_text("this is no video")
     if kind == "empty":
         path.touch()
-    if kind == "truncated":
-        whole = clip(tmp_path / "whole.mp4", range(0, 250, 2)).read_bytes()
-        path.write_bytes(whole[: len(whole) // 2])
-    if kind == "ends early":
-        path = tmp_path / "bad.avi"
-        whole = clip(tmp_path / "whole.avi", range(0, 250, 2), codec="mpeg4").read_bytes()
-        path.write_bytes(whole[: len(whole) // 2])
+    if kind == "no index":
+        path.write_bytes(clip(tmp_path / "whole.mp4", range(0, 250, 2)).read_bytes()[:500])
+    if kind in ("mp4", "mkv", "avi"):
+        path = tmp_path / f"bad.{kind}"
+        whole = clip(tmp_path / f"whole.{kind}", range(0, 250, 2), codec="mpeg4" if kind == "avi" else "libx264").read_bytes()
+        path.write_bytes(whole[: len(whole) * 3 // 4])
     if kind == "sound":
         path = tmp_path / "bad.wav"
         with av.open(str(path), "w") as file:
@@ -124,8 +130,10 @@ def bad(tmp_path: Path, kind: str) -> Path:
     [
         ("text", "cannot be read as a video"),
         ("empty", "cannot be read as a video"),
-        ("truncated", "cannot be read as a video"),
-        ("ends early", "frames: it is not whole|after frame|damaged at frame"),
+        ("no index", "cannot be read as a video"),
+        ("mp4", r"ends after \d+ of 125 frames: it is not whole"),
+        ("mkv", r"ends after \d+ of 12\d frames: it is not whole"),
+        ("avi", "is damaged at frame|it is not whole"),
         ("sound", "no video stream"),
         ("changes", "changes its size at frame 2: 32 x 24 before, 30 x 24 there"),
     ],
@@ -208,7 +216,7 @@ def test_the_overlay_is_a_video_of_the_judged_frames(tmp_path: Path, maps: bool)
     found = list(frames(tmp_path / "o.mp4"))
     assert len(found) == 6 and [f.seconds for f in found] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     high = 2 * round(121 / 2)
-    assert found[0].pixels.shape == (high + 44, 2 * round(121 * 32 / 24 / 2), 3)
+    assert found[0].pixels.shape == (high + BAR, 2 * round(121 * 32 / 24 / 2), 3)
     clean, flagged = (f.pixels.astype(int) for f in (found[0], found[-1]))
     assert flagged[3, 3, 0] > flagged[3, 3, 2] + 60 and (maps or abs(clean[3, 3, 0] - clean[3, 3, 2]) < 20)  # the border is red
     middle = clean[high // 2, 60]
@@ -217,17 +225,24 @@ def test_the_overlay_is_a_video_of_the_judged_frames(tmp_path: Path, maps: bool)
 
 def test_a_video_that_breaks_leaves_no_overlay(tmp_path: Path) -> None:
     with pytest.raises(DataDamaged):
-        watched(bad(tmp_path, "ends early"), overlay=tmp_path / "o.mp4")
+        watched(bad(tmp_path, "mkv"), overlay=tmp_path / "o.mp4")
     with pytest.raises(DataDamaged):
-        watched(bad(tmp_path, "changes"), overlay=tmp_path / "o.mp4")
+        watched(bad(tmp_path, "changes").rename(tmp_path / "again"), overlay=tmp_path / "o.mp4")
     assert not [p for p in tmp_path.iterdir() if "o.mp4" in p.name]
 
 
-def test_reasons_that_are_too_long_end_in_dots(tmp_path: Path) -> None:
+def test_reasons_take_two_lines_and_end_in_dots_where_they_are_longer(tmp_path: Path) -> None:
     frame = next(frames(folder(tmp_path / "a", [200])))
     verdict = Told()(torch.ones(1, 3, 16, 16))
     said = {"flagged": True, "predicted": 2, "p_value": 0.01, "alarm": True, "reasons": "after a blur it is 6, not 5 " * 20}
-    assert drawn(frame, verdict, said, 3.0, 120).size == (160, 164)
+    assert drawn(frame, verdict, said, 3.0, 120).size == (160, 120 + BAR)
+    draw, font = ImageDraw.Draw(Image.new("RGB", (1, 1))), ImageFont.load_default(14)
+    assert _lines("", 200, draw, font) == [""] and _lines("after a blur", 200, draw, font) == ["after a blur"]
+    for words in (8, 12, 40):
+        text = " ".join(f"word{i}" for i in range(words))
+        lines = _lines(text, 200, draw, font)
+        assert len(lines) == 2 and all(draw.textlength(line, font) <= 200 for line in lines)
+        assert (" ".join(lines) == text) != lines[1].endswith(" ...")
 
 
 def test_the_timeline_shows_flags_and_the_alarm(tmp_path: Path) -> None:

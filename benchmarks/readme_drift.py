@@ -1,0 +1,146 @@
+"""The measured parts of docs/drift.md and docs/video.md, from what `benchmarks.drift`, `.campaign` and `.video` wrote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from salientry.report.render import row
+from salientry.store import read_json
+
+from . import campaign, drift, video
+
+JSON = dict[str, Any]
+
+
+def percent(found: JSON | None) -> str:
+    """A share with its interval and n."""
+    if found is None:
+        return "none asks so often"
+    return f"{100 * found['share']:.1f} % [{100 * found['low']:.1f}, {100 * found['high']:.1f}] of {found['of']:,}"
+
+
+def table(heads: list[str], rows: list[list[str]]) -> list[str]:
+    return [row(*heads), row(*["---"] * len(heads)), *(row(*line) for line in rows), ""]
+
+
+def source(body: JSON) -> str:
+    """Where the numbers come from."""
+    g = body["guard"]
+    return (
+        f'CIFAR-10, the classifier of the recipe `fast`, a guard fitted with `effort="quick"` on {g["fitted on"]:,} images '
+        f"({g['calibrated on']:,} of them calibrate) at the level {100 * g['level']:g} %. `{body['command']}`, {body['date']}, salientry "
+        f"{body['salientry']}, torch {body['torch']}, {body['processor']}. In brackets: 95 % intervals."
+    )
+
+
+def drifts() -> str:
+    """Docs/drift.md: how soon the alarm for drift rings."""
+    body = read_json(drift.OUT)
+    streams, length = body["streams"], f"{body['length']:,}"
+    lines = [
+        f"{source(body)} {streams} streams each, drawn with replacement from the flags of {body['tested on']:,} test images, so that all "
+        f"streams resample the same images; alpha {body['alpha']:g}. Delay: images until the alarm, the median over the streams that did "
+        f"not ring before; *late*: not within {length} images. Severity 3: like CIFAR-10-C.",
+        "",
+    ]
+    heads = [
+        "images",
+        "flagged",
+        "accuracy of the classifier",
+        "delay from the first image on",
+        f"delay after {body['before']:,} natural ones",
+    ]
+    for level, found in body["levels"].items():
+        false = found["false alarms"]
+        lines += [
+            f"**Level {100 * float(level):g} %.** False alarms: {false['natural']['count']} of {streams} streams of {length} natural "
+            f"images ring, and {false['coins at the level']['count']} of {streams} simulated ones in which each image is flagged with "
+            "exactly the level's probability.",
+            "",
+            *table(heads, [_stream(name, found, body) for name in ("natural", *found["delays"])]),
+        ]
+    made = body["attacked"]
+    return "\n".join([*lines, f"Attacked: {made['fool']:,} of {made['images']:,} images on which PGD fools the classifier."])
+
+
+def _stream(name: str, found: JSON, body: JSON) -> list[str]:
+    known, late = found["rates"].get(name), found["delays"].get(name)
+    if known is None and "attacked" in name:
+        flagged = f"of the attacked {percent(found['rates']['attacked alone'])}"
+    else:
+        flagged = percent(known) if known else ""
+    right = f"{100 * body['accuracy'][name]['share']:.1f} %" if name in body["accuracy"] else ""
+    words = name.replace("coins at twice the level", "simulated, at twice the level")
+    return [words, flagged, right, *((_delay(late[k]) for k in ("from the start", "after naturals")) if late else ("", ""))]
+
+
+def _delay(d: JSON) -> str:
+    early = f"; {d['too early']} rang before" if d["too early"] else ""
+    if not d["rang"]:
+        return f"none of {d['of']} rings{early}"
+    few = f"; {d['rang']} of {d['of']} ring" if d["rang"] < d["of"] else ""
+    return _ranks(d, "late") + few + early
+
+
+def _ranks(d: JSON, never: str) -> str:
+    """A median with its interval."""
+    if d["median"] is None:
+        return never
+    low, high = (never if d[k] is None else f"{d[k]:,}" for k in ("low", "high"))
+    return f"{d['median']:,} [{low}, {high}]"
+
+
+def campaigns() -> str:
+    """Docs/drift.md: attacks that are noticed, and ordinary senders that are not."""
+    body = read_json(campaign.OUT)
+    within, settings = body["within"], ", ".join(f"`{k}={v:g}`" for k, v in body["settings"].items())
+    heads = ["attack", f"noticed within {within} queries", "of those that ask so often", "median query of the alarm", "queries flagged"]
+    rows = []
+    for name, a in body["attacks"].items():
+        shares = [percent(a["noticed"]), percent(a["noticed of those that ask so often"])]
+        rows.append([name, *shares, _ranks(a["queries until the alarm"], "not noticed"), percent(a["queries flagged"])])
+    senders = [[name, percent(k["reported"]), percent(k["flagged"])] for name, k in body["senders"].items()]
+    return "\n".join(
+        [
+            f"{source(body)} Settings {settings}, chosen on other images. Each attacked image is a source of its own; of "
+            f"{body['planned']:,} planned queries the first {body['asked']} are looked at.",
+            "",
+            *table(heads, rows),
+            f"An attack that succeeds after few queries is done before there is much to notice. Senders of 1 to {campaign.MOST} natural "
+            "pictures of the test set, judged by the same guard; below them others that send more:",
+            "",
+            *table(["who sends", "reported", "pictures flagged"], senders),
+            "A camera on one scene is what `exempt` is for.",
+        ]
+    )
+
+
+def videos() -> str:
+    """Docs/video.md: false alarms and delays over clips."""
+    body = read_json(video.OUT)
+    hit, speed, block, (start, end) = body["with attack"], body["speed"], f"blocks of {body['block']:g} s", body["attacked"]
+    kinds = {
+        "natural": f"scenes of {body['scene']} s, {block}",
+        "one scene": f"one scene of {body['seconds']} s, {block}",
+        "one scene, one block": f"one scene of {body['seconds']} s, one block",
+    }
+    keys = ("alarms", "one flagged frame would ring", "five flagged frames in a row would ring", "frames flagged")
+    d = hit["delay in seconds"]
+    median = "none" if d["median"] is None else f"{d['median']:.1f} s (of those that ring {d['least']:.1f} to {d['most']:.1f})"
+    heads = ["clips that ring", "ring before the attack", "delay, median", "attacked frames that fool the classifier", "of these flagged"]
+    fooled, flagged = (percent(hit[k]) for k in ("attacked frames that fool the classifier", "of these flagged"))
+    return "\n".join(
+        [
+            f"{source(body)} Clips of {body['seconds']} s with {body['rate']} frames a second, made from test pictures at the classifier's "
+            "size by a slow pan and zoom, a little shake and noise, saved without loss. Intervals of frames are too narrow, for those of "
+            "one clip depend on one another. No attack:",
+            "",
+            *table(["clips", *keys], [[words, *(percent(body[k][key]) for key in keys)] for k, words in kinds.items()]),
+            f"With every frame from {start} s to {end} s attacked (PGD 8/255, each frame by itself; {kinds['natural']}):",
+            "",
+            *table(heads, [[percent(hit["alarms"]), percent(hit["too early"]), median, fooled, flagged]]),
+            f"Speed: of an H.264 clip of {speed['clip']} pixels with {speed['shown a second']} frames a second "
+            f"{speed['judged a second']} are read, resized and judged a second, by {body['threads']} thread of a processor that others "
+            f"used as well; live, {100 * speed['dropped if live']:.0f} % of the frames would be dropped.",
+        ]
+    )
