@@ -99,18 +99,22 @@ def campaigns() -> str:
     for name, a in body["attacks"].items():
         shares = [percent(a["noticed"]), percent(a["noticed of those that ask so often"])]
         rows.append([name, *shares, _ranks(a["queries until the alarm"], "not noticed"), percent(a["queries flagged"])])
-    senders = [[name, percent(k["reported"]), percent(k["flagged"])] for name, k in body["senders"].items()]
+    order = dict.fromkeys([*campaign.KINDS, "all", *body["senders"]])
+    senders = [
+        [name.replace("all", "all of these"), *(percent(body["senders"][name][k]) for k in ("reported", "flagged"))] for name in order
+    ]
     return "\n".join(
         [
             f"{source(body)} Settings {settings}, chosen on other images. Each attacked image is a source of its own; of "
             f"{body['planned']:,} planned queries the first {body['asked']} are looked at.",
             "",
             *table(heads, rows),
-            f"An attack that succeeds after few queries is done before there is much to notice. Senders of 1 to {campaign.MOST} natural "
+            f"Attacks that are not noticed were done before: they succeeded after few queries. Senders of 1 to {campaign.MOST} natural "
             "pictures of the test set, judged by the same guard; below them others that send more:",
             "",
             *table(["who sends", "reported", "pictures flagged"], senders),
-            "A camera on one scene is what `exempt` is for.",
+            "The pictures of this camera shift by a pixel and are brighter or darker. Those of one that stands still are near-duplicates all: "
+            "`exempt` is for that.",
         ]
     )
 
