@@ -99,10 +99,10 @@ def campaigns() -> str:
     for name, a in body["attacks"].items():
         shares = [percent(a["noticed"]), percent(a["noticed of those that ask so often"])]
         rows.append([name, *shares, _ranks(a["queries until the alarm"], "not noticed"), percent(a["queries flagged"])])
-    order = dict.fromkeys([*campaign.KINDS, "all", *body["senders"]])
-    senders = [
-        [name.replace("all", "all of these"), *(percent(body["senders"][name][k]) for k in ("reported", "flagged"))] for name in order
-    ]
+    senders = []
+    for name in dict.fromkeys([*campaign.KINDS, "all", *body["senders"]]):
+        kind = body["senders"][name]
+        senders.append([name.replace("all", "all of these"), percent(kind["reported"]), percent(kind["flagged"])])
     return "\n".join(
         [
             f"{source(body)} Settings {settings}, chosen on other images. Each attacked image is a source of its own; of "
@@ -113,8 +113,8 @@ def campaigns() -> str:
             "pictures of the test set, judged by the same guard; below them others that send more:",
             "",
             *table(["who sends", "reported", "pictures flagged"], senders),
-            "The pictures of this camera shift by a pixel and are brighter or darker. Those of one that stands still are near-duplicates all: "
-            "`exempt` is for that.",
+            "The pictures of this camera shift by a pixel and are brighter or darker. Those of one that stands still are near-duplicates "
+            "all: `exempt` is for that.",
         ]
     )
 
