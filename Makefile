@@ -2,6 +2,7 @@
 # make test      the same environment, then the tests that `./check` runs
 # make nightly   all tests, with coverage, all figures drawn; then what is slow and rarely breaks
 # make docs      the documentation as a site, site/index.html; a broken link is an error
+# make clients   others' clients of `salientry serve`, in an environment of their own: tests use them where they are
 # make fuzz      600 calls of the command line with odd and damaged input
 # make mutants   inserts faults in a copy, one at a time, and shows that the tests of `./check` catch each
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= smoke-report
 PYTEST := PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist loadfile
-NIGHTLY := docs everything soak fuzz  # targets; whatever else is slow and rarely breaks goes here
+NIGHTLY := docs clients everything soak fuzz  # targets; whatever else is slow and rarely breaks goes here
 
 $(VENV)/.ok: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +38,14 @@ $(VENV)/.docs: $(VENV)/.ok
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
+clients: $(VENV)-clients/.ok
+
+$(VENV)-clients/.ok: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-clients
+	$(VENV)-clients/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['clients'], sep='\n')" > $(VENV)-clients/requirements.txt
+	$(VENV)-clients/bin/python -m pip install -q -r $(VENV)-clients/requirements.txt
+	touch $@
+
 fuzz: $(VENV)/.ok
 	$(BIN)/python -m tests.fuzz
 
@@ -48,4 +57,4 @@ nightly: $(VENV)/.ok
 	for target in $(NIGHTLY); do $(MAKE) $$target || { echo "nightly: $$target failed" >&2; exit 1; }; done; \
 	echo "nightly: $(strip $(NIGHTLY)) passed on $$(date +%F) at $$(git describe --always --dirty) in $$(( ($$(date +%s) - began + 59) / 60 )) minutes"
 
-.PHONY: env demo test everything soak docs fuzz mutants nightly
+.PHONY: env demo test everything soak docs clients fuzz mutants nightly

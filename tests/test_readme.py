@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = {p.name: p.read_text() for p in sorted((ROOT / "docs").glob("*.md")) if p.name not in ("LOG.md", "claims.md")}
 USED = {"README.md": README} | {
-    name: PAGES[name] for name in ("start.md", "guard.md", "attack.md", "judge.md", "paper.md", "drift.md", "video.md")
+    name: PAGES[name] for name in ("start.md", "guard.md", "attack.md", "judge.md", "paper.md", "drift.md", "video.md", "serve.md")
 }  # these have commands
 CODE = re.compile(r"```python\n(.*?)```", re.S)
 
@@ -56,8 +56,9 @@ def test_it_is_short_and_the_first_screen_says_what_how_and_how_well() -> None:
 
 
 def test_no_page_is_without_its_code_being_run() -> None:
-    """Each of these is run by a test below, the tutorial, the audit and the watching by others."""
-    assert {name for name, text in PAGES.items() if CODE.search(text)} == {"guard.md", "attack.md", "audit.md", "judge.md", "drift.md"}
+    """Each of these is run by a test below, the tutorial, the audit, the watching and the service by others."""
+    named = {"guard.md", "attack.md", "audit.md", "judge.md", "drift.md", "serve.md", "operate.md"}
+    assert {name for name, text in PAGES.items() if CODE.search(text)} == named
 
 
 class Centred(nn.Module):
