@@ -10,8 +10,8 @@ alike.
 Goal: at half the rate at which the bare classifier is asked, the guard's p99 is no larger. The open loop asks the classifier at .8 of
 what it gave in the closed one, and the guard at .4 of that.
 
-``--soak MINUTES``: the guard alone, asked at three times what it gives: which statuses, p99 of what was answered, memory of the process
-over time. ``--malformed N``: damaged HTTP requests, from a seed: each connection ends, and the service answers afterwards as before.
+``--soak MINUTES``: the guard alone, asked at three times what it gives: which statuses, latency of what was answered (from sending: at
+most 128 are under way), memory of the process over time. ``--malformed N``: damaged HTTP requests, from a seed: each connection ends, and the service answers afterwards as before.
 """
 
 from __future__ import annotations
@@ -166,8 +166,10 @@ async def closed(port: int, callers: int, seconds: float) -> list[tuple[int, flo
     return found
 
 
-async def opened(port: int, rate: float, seconds: float, seed: int) -> list[tuple[int, float]]:
-    """(status, latency from the time at which it was to be sent) of requests at random times."""
+async def opened(port: int, rate: float, seconds: float, seed: int, own_wait: bool = True) -> list[tuple[int, float]]:
+    """(status, latency) of requests at random times; from the time at which each was to be sent, or, without ``own_wait``, from the time at
+    which a connection was free for it.
+    """
     rng, found = np.random.default_rng(seed), list[tuple[int, float]]()
     times = np.cumsum(rng.exponential(1 / rate, max(1, int(rate * seconds))))
     free: asyncio.Queue[Connection] = asyncio.Queue()
@@ -177,8 +179,9 @@ async def opened(port: int, rate: float, seconds: float, seed: int) -> list[tupl
 
     async def one(number: int, due: float) -> None:
         connection = await free.get()
+        start = due if own_wait else time.perf_counter() - began
         try:
-            found.append((await connection.ask(number), time.perf_counter() - began - due))
+            found.append((await connection.ask(number), time.perf_counter() - began - start))
         finally:
             free.put_nowait(connection)
 
@@ -257,7 +260,7 @@ def soak(minutes: float) -> dict[str, Any]:
         seconds = 60 * minutes / pieces
         memory, found = [resident(port)], list[tuple[int, float]]()
         for piece in range(pieces):
-            found += asyncio.run(opened(port, OVERLOAD * capacity, seconds, piece))
+            found += asyncio.run(opened(port, OVERLOAD * capacity, seconds, piece, own_wait=False))
             memory.append(resident(port))
     statuses = Counter(s for s, _ in found)
     quarter = max(1, len(memory) // 4)

@@ -127,6 +127,7 @@ def _bound(host: str, port: int) -> socket.socket:
             listening = stack.enter_context(socket.socket(family, kind, protocol))
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
+            listening.listen(2048)  # who comes before the loop runs waits
         except (OSError, OverflowError) as e:
             raise DeviceError(f"cannot listen at {host}, port {port}: {e}") from None
         stack.pop_all()

@@ -65,11 +65,11 @@ def test_clients_of_triton_and_kserve_are_answered_what_the_guard_says(tmp_path:
 
 @NEEDED
 @pytest.mark.nightly
-def test_schemathesis_finds_no_answer_that_the_description_does_not_have() -> None:
+def test_schemathesis_finds_no_answer_that_the_description_does_not_have(tmp_path: Path) -> None:
     """Against the description that the service gives of itself: no server error, no status, type or form of answer that is not in it."""
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance"
     with served(app(guard())) as url:
         tool = PYTHON.with_name("schemathesis")
         command = [str(tool), "run", f"{url}/openapi.json", "--checks", checks, "--max-examples", "60", "--seed", "1", "--workers", "1"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=550)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=550, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-5000:]
