@@ -24,6 +24,9 @@ CODES = {
     "shutting_down": "the service ends",
     "flagged": "in the mode `enforce`: an image is flagged",
     "client_gone": "in the log alone: who asked went away before the body was complete",
+    "no_change": "of the page: there is no such harmless change",
+    "no_attack": "of the page: there is no such attack",
+    "no_budget": "of the page: an attack has no such size",
     "internal": "a fault of the service: the log has it under the request's id",
 }
 RETRY = {"Retry-After": "1"}
