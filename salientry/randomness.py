@@ -32,11 +32,11 @@ def uniform(seeds: Tensor, shape: tuple[int, ...]) -> Tensor:
     """
 
     def right(v: Tensor, k: int) -> Tensor:  # logical, not arithmetic
-        return (v >> k) & ((1 << (64 - k)) - 1)
+        return (v >> k).bitwise_and_((1 << (64 - k)) - 1)
 
     n = int(np.prod(shape))
     z = seeds[:, None] + (torch.arange(n, device=seeds.device) + 1) * -7046029254386353131
-    z = (z ^ right(z, 30)) * -4658895280553007687
-    z = (z ^ right(z, 27)) * -7723592293110705685
-    z = z ^ right(z, 31)
-    return (right(z, 40).to(torch.float64) / 2**24).to(torch.float32).reshape(len(seeds), *shape)
+    z.bitwise_xor_(right(z, 30)).mul_(-4658895280553007687)
+    z.bitwise_xor_(right(z, 27)).mul_(-7723592293110705685)
+    z.bitwise_xor_(right(z, 31))
+    return right(z, 40).to(torch.float32).mul_(2.0**-24).reshape(len(seeds), *shape)  # 24 bits: exact

@@ -60,9 +60,40 @@ ATTACKS = (
     _fault(
         "gradient attacks climb the cross-entropy, which underflows",
         "attacks/_gradient.py",
-        "log_odds_against(classifier(here), y).sum()",
-        'F.cross_entropy(classifier(here), y, reduction="sum")',
+        "torch.autograd.grad(z, here, log_odds_slope(z.detach(), y))",
+        "torch.autograd.grad(z, here, z.detach().softmax(1) - F.one_hot(y, z.shape[1]))",
         "attacks/test_steep.py",
+    ),
+)
+
+STRONG = (
+    _fault("APGD: no momentum", "attacks/_apgd.py", "if k:\n", "if False:\n", "attacks/test_apgd.py"),
+    _fault(
+        "APGD: the step is never halved",
+        "attacks/_apgd.py",
+        "where(turn, size / 2, size)",
+        "where(turn, size, size)",
+        "attacks/test_apgd.py",
+    ),
+    _fault("APGD: it goes on from where it is", "attacks/_apgd.py", "where(turn, best, here)", "here", "attacks/test_apgd.py"),
+    _fault("DLR: divided by the second logit", "attacks/_apgd.py", "top[:, 2:].mean(1)", "top[:, 1:].mean(1)", "attacks/test_apgd.py"),
+    _fault(
+        "FAB: the box is not seen", "attacks/_fab.py", "torch.minimum(speed * time, bound)", "speed * time", "attacks/test_minimal_norm.py"
+    ),
+    _fault("Square: worse images are kept", "attacks/_square.py", "(found < lowest)", "(found > -1e9)", "attacks/test_square.py"),
+    _fault(
+        "AutoAttack: what FAB finds outside the ball counts",
+        "attacks/_ensemble.py",
+        "fooled = size <= ball.radius",
+        "fooled = size.isfinite()",
+        "attacks/test_autoattack.py",
+    ),
+    _fault(
+        "an attack of others attacks its own network",
+        "attacks/external.py",
+        "twin.set_model(classifier)",
+        "pass",
+        "attacks/test_external.py",
     ),
 )
 
@@ -329,4 +360,4 @@ WATCHING = (
     _fault("half a video is a video", "video/frames.py", "if i < promised:", "if False:", "video/test_watch.py"),
 )
 
-FAULTS = (*ATTACKS, *CONVENTIONS, *PROTOCOL, *NUMBERS, *DETECTORS, *STORE, *WATCHING)
+FAULTS = (*ATTACKS, *STRONG, *CONVENTIONS, *PROTOCOL, *NUMBERS, *DETECTORS, *STORE, *WATCHING)

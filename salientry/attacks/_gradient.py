@@ -33,9 +33,16 @@ def loss_gradient(classifier: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """(N, C, H, W) gradient of each image's :func:`log_odds_against` its label ``y``: one forward and one backward pass."""
     here = x.detach().requires_grad_()
     with torch.enable_grad():
-        loss = log_odds_against(classifier(here), y).sum()
-    (gradient,) = torch.autograd.grad(loss, here)
+        z = classifier(here)
+    (gradient,) = torch.autograd.grad(z, here, log_odds_slope(z.detach(), y))
     return gradient
+
+
+def log_odds_slope(z: Tensor, y: Tensor) -> Tensor:
+    """(N, K) gradient of :func:`log_odds_against` in the logits: the softmax of the others, and -1 at ``y``."""
+    own = torch.zeros_like(z, dtype=torch.bool).scatter_(1, y[:, None], True)
+    other = z.masked_fill(own, float("-inf"))
+    return (other - other.logsumexp(1, keepdim=True)).exp_().masked_fill_(own, -1)
 
 
 def iterate(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ._ball import length, size_of
-from ._gradient import check_settings, log_odds_against, noted
+from ._gradient import check_settings, log_odds_slope, noted
 from ._validation import validated
 
 
@@ -56,13 +56,12 @@ class DDN:
             here = (x + moved).requires_grad_()
             with torch.enable_grad():
                 z = classifier(here)
-                total = log_odds_against(z, y).sum()
             fooled, size = z.argmax(1) != y, size_of(moved, "l2")
             nearer = fooled & (size <= nearest)
             best, nearest = torch.where(nearer.view(-1, 1, 1, 1), here.detach(), best), torch.where(nearer, size, nearest)
             if i == self.steps - 1:
                 break
-            (gradient,) = torch.autograd.grad(total, here)
+            (gradient,) = torch.autograd.grad(z, here, log_odds_slope(z.detach(), y))
             sign = 2 * fooled.to(x.dtype) - 1
             moved = moved + (0.01 + 0.99 * (1 + math.cos(math.pi * i / self.steps)) / 2) * gradient / length(gradient)
             radius = torch.minimum(radius * (1 - self.gamma * sign), farthest)
