@@ -360,4 +360,33 @@ WATCHING = (
     _fault("half a video is a video", "video/frames.py", "if i < promised:", "if False:", "video/test_watch.py"),
 )
 
-FAULTS = (*ATTACKS, *STRONG, *CONVENTIONS, *PROTOCOL, *NUMBERS, *DETECTORS, *STORE, *WATCHING)
+SERVE = (
+    _fault(
+        "answers of one pass go to other requests",
+        "serve/worker.py",
+        "zip(jobs, ends, strict=True)]",
+        "zip(jobs[::-1], ends, strict=True)]",
+        "serve/test_worker.py",
+    ),
+    _fault(
+        "the queue has no end",
+        "serve/worker.py",
+        "if self._jobs and self._waiting + len(job) > self.batching.queue:",
+        "if False:",
+        "serve/test_worker.py",
+    ),
+    _fault(
+        "what waited too long is computed", "serve/worker.py", "now - job.since > self.batching.deadline", "False", "serve/test_worker.py"
+    ),
+    _fault("any key will do", "serve/access.py", "if hmac.compare_digest(known, asked):", "if asked:", "serve/test_gate.py"),
+    _fault("a body in pieces has no limit", "serve/gate.py", "            self._refuse(self.size)\n", "", "serve/test_gate.py"),
+    _fault(
+        "enforce gives the answer away",
+        "serve/protocol.py",
+        'if server.mode == "enforce" and judged.said:',
+        "if False:",
+        "serve/test_protocol.py",
+    ),
+)
+
+FAULTS = (*ATTACKS, *STRONG, *CONVENTIONS, *PROTOCOL, *NUMBERS, *DETECTORS, *STORE, *WATCHING, *SERVE)
