@@ -108,7 +108,8 @@ def serve(
     """
     listening = _bound(host, port)
     where = listening.getsockname()
-    config = uvicorn.Config(application, log_config=None, access_log=False, server_header=False, lifespan="on", timeout_keep_alive=20)
+    quiet: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
+    config = uvicorn.Config(application, **quiet, lifespan="on", timeout_keep_alive=20, timeout_graceful_shutdown=5)
     process = Process(application, config, reread, drain)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, process.hang_up)

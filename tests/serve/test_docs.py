@@ -65,7 +65,8 @@ def test_the_base_rates_are_what_the_block_prints(capsys: pytest.CaptureFixture[
     exec(block, {})
     (shown,) = re.findall(r"```text\n(.*?)```", OPERATE, re.S)
     assert capsys.readouterr().out == shown
-    assert "70 found, 49,995 false alarms" in shown, "1,000,000 images, 100 attacks: .7 x 100 and .05 x 999,900"
+    row = next(line.split() for line in shown.splitlines() if line.split()[0] == "10,000")
+    assert row == ["10,000", "70", "49,995", "0.14%"], "of 1,000,000 images 100 are attacks: .7 x 100, .05 x 999,900, 70 / 50,065"
 
 
 def test_tables_of_codes_outputs_modes_and_metrics_are_those_of_the_code() -> None:
