@@ -11,7 +11,7 @@ Goal: at half the rate at which the bare classifier is asked, the guard's p99 is
 what it gave in the closed one, and the guard at .4 of that.
 
 ``--soak MINUTES``: the guard alone, asked at three times what it gives: which statuses, latency of what was answered (from sending: at
-most 128 are under way), memory of the process over time. ``--malformed N``: damaged HTTP requests, from a seed: each
+most 128 are under way; status 0: no connection was free), memory of the process over time. ``--malformed N``: damaged HTTP requests, from a seed: each
 connection ends, and the service answers afterwards as before.
 """
 
@@ -169,7 +169,7 @@ async def closed(port: int, callers: int, seconds: float) -> list[tuple[int, flo
 
 async def opened(port: int, rate: float, seconds: float, seed: int, own_wait: bool = True) -> list[tuple[int, float]]:
     """(status, latency) of requests at random times; from the time at which each was to be sent, or, without ``own_wait``, from the time at
-    which a connection was free for it.
+    which a connection was free for it; those for which none was free before the end have status 0 then.
     """
     rng, found = np.random.default_rng(seed), list[tuple[int, float]]()
     times = np.cumsum(rng.exponential(1 / rate, max(1, int(rate * seconds))))
@@ -182,6 +182,9 @@ async def opened(port: int, rate: float, seconds: float, seed: int, own_wait: bo
         connection = await free.get()
         start = due if own_wait else time.perf_counter() - began
         try:
+            if start > seconds and not own_wait:
+                found.append((0, 0.0))
+                return
             found.append((await connection.ask(number), time.perf_counter() - began - start))
         finally:
             free.put_nowait(connection)
@@ -259,10 +262,11 @@ def soak(minutes: float) -> dict[str, Any]:
         capacity = len(asyncio.run(closed(port, CALLERS[-1], 3.0))) / 3.0
         pieces = max(4, round(60 * minutes / 5))
         seconds = 60 * minutes / pieces
-        memory, found = [resident(port)], list[tuple[int, float]]()
+        memory, found, began = [resident(port)], list[tuple[int, float]](), time.perf_counter()
         for piece in range(pieces):
             found += asyncio.run(opened(port, OVERLOAD * capacity, seconds, piece, own_wait=False))
             memory.append(resident(port))
+        took = time.perf_counter() - began
     statuses = Counter(s for s, _ in found)
     quarter = max(1, len(memory) // 4)
     second, last = (float(np.median(part)) for part in (memory[quarter : 2 * quarter], memory[-quarter:]))
@@ -270,8 +274,8 @@ def soak(minutes: float) -> dict[str, Any]:
         "minutes": minutes,
         "capacity_per_second": capacity,
         "asked_per_second": OVERLOAD * capacity,
-        **numbers(found, 60 * minutes),
-        "other_than_200_and_503": sum(v for k, v in statuses.items() if k not in (200, 503)),
+        **numbers(found, took),
+        "other_than_200_and_503": sum(v for k, v in statuses.items() if k not in (0, 200, 503)),
         "resident_mb": [round(m, 1) for m in memory],
         "growth_mb": last - second,
     }
