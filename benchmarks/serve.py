@@ -11,8 +11,8 @@ Goal: at half the rate at which the bare classifier is asked, the guard's p99 is
 what it gave in the closed one, and the guard at .4 of that.
 
 ``--soak MINUTES``: the guard alone, asked at three times what it gives: which statuses, latency of what was answered (from sending: at
-most 128 are under way; status 0: no connection was free), memory of the process over time. ``--malformed N``: damaged HTTP requests, from a seed: each
-connection ends, and the service answers afterwards as before.
+most 128 are under way; status 0: no connection was free), memory of the process over time. ``--malformed N``: damaged HTTP requests,
+from a seed: each connection ends, and the service answers afterwards as before.
 """
 
 from __future__ import annotations
