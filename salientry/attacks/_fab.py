@@ -69,24 +69,22 @@ def projected(point: Tensor, w: Tensor, gap: Tensor, norm: Norm) -> Tensor:
     """(N, C, H, W) the smallest step from ``point`` onto the plane on which ``gap`` (N,) + <w, step> is 0, inside [0, 1]; where the plane
     does not cross it, to the corner that is nearest to the plane.
 
-    The step goes along -sign(gap) sign(w), or -sign(gap) w, until a value meets its bound; how far is where a sum of ramps has the height
-    of the gap, which is found among their sorted ends.
+    The step goes along -sign(gap) sign(w), or -sign(gap) w, until a value meets its bound; how far is where a sum of ramps, which is
+    concave, has the height of the gap. Newton's method from 0 never goes beyond it, and is there after as many steps as slopes differ.
     """
     flat, slope = point.flatten(1), w.flatten(1)
     way = -torch.where(gap >= 0, 1.0, -1.0).to(w.dtype)[:, None] * (slope.sign() if norm == "linf" else slope)
-    speed = way.abs()
-    room = torch.where(way > 0, 1 - flat, flat) / speed.clamp_min(TINY)
-    gain = torch.where(speed > 0, speed * slope.abs(), 0)
-    room, order = torch.where(speed > 0, room, float("inf")).sort(dim=1, stable=True)
-    gain = gain.gather(1, order)
-    ended = torch.where(room.isinf(), 0, gain * room.nan_to_num(posinf=0))
-    before = ended.cumsum(1) - ended  # what those that have met their bounds bring
-    rest = gain.flip(1).cumsum(1).flip(1)  # of those that have not
-    reached = torch.where(room.isinf(), float("inf"), before + room.nan_to_num(posinf=0) * rest)
-    need = gap.abs()[:, None]
-    k = (reached < need).sum(1, keepdim=True).clamp(max=room.shape[1] - 1)
-    time = (need - before.gather(1, k)) / rest.gather(1, k).clamp_min(TINY)
-    bound = torch.where(way > 0, 1 - flat, flat)
+    speed, bound = way.abs(), torch.where(way > 0, 1 - flat, flat)
+    room, gain = bound / speed.clamp_min(TINY), speed * slope.abs()
+    whole, need, time = gain * room, gap.abs()[:, None], torch.zeros_like(gap)[:, None]
+    while True:
+        live = room > time
+        further = (need - torch.where(live, 0, whole).sum(1, keepdim=True)) / torch.where(live, gain, 0).sum(1, keepdim=True).clamp_min(
+            TINY
+        )
+        if not bool((further > time * (1 + 1e-6)).any()):
+            break
+        time = torch.maximum(time, further)
     return (torch.minimum(speed * time, bound) * way.sign()).view_as(point)
 
 
