@@ -114,7 +114,7 @@ def test_every_python_block_runs_and_prints_what_is_shown(
 def test_the_attack_on_ones_own_classifier_runs_and_gives_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    network, preparation = CODE.findall(PAGES["attack.md"])
+    network, preparation, *_ = CODE.findall(PAGES["attack.md"])
     (tmp_path / network.splitlines()[0].removeprefix("# ")).write_text(network)
     words = CODE.sub("", PAGES["attack.md"]).replace("\\\n", " ")
     command, *printed = [line.strip() for line in words.splitlines() if line.startswith("    ")]
