@@ -296,6 +296,17 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             fresh.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def appending(path: Path) -> Iterator[IO[bytes]]:
+    """A file that grows; what was written when the block ends, however it ends, stays.
+
+    Raises:
+        StoreError: when it cannot be written.
+    """
+    with writing(path), open(path, "ab") as f:
+        yield f
+
+
 def write_bytes(path: Path, data: bytes) -> str:
     """Bytes, packed when the name ends in ``.xz`` or they lay packed there; folders on the way are made. Returns the file's sha256.
 

@@ -123,8 +123,12 @@ def read_picture(path: Path, shape: Shape, resize: Resize | None = None) -> torc
         UsageError: when its size is not the guard's and nobody said how to bring it there, it is colour and the guard's images are
             grey, or 8 bits of grey or RGB do not say what it says.
     """
-    pixels = _fitting(read_pixels(path, _to_size(shape, resize)), path, shape)
-    return torch.from_numpy(pixels.copy()).float() / 255
+    return torch.from_numpy(read_pixels_for(path, shape, resize).copy()).float() / 255
+
+
+def read_pixels_for(path: Path, shape: Shape, resize: Resize | None = None) -> NDArray[np.uint8]:
+    """A picture as (C, H, W) 8-bit pixels; else as :func:`read_picture`."""
+    return _fitting(read_pixels(path, _to_size(shape, resize)), path, shape)
 
 
 def picture_in(

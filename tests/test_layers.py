@@ -25,6 +25,7 @@ LAYERS = [
     {"guard_card"},
     {"guard"},
     {"adaptive", "recalibration", "picture_check"},
+    {"picture_stream"},
     {"experiment"},
     {"recipes", "results", "serve", "video", "onnx_file"},
     {"report"},

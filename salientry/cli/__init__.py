@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -11,12 +10,13 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..errors import Error, UsageError
+from ..errors import UsageError
 from .audit_command import audit
+from .check_command import check
 from .fit_commands import fit, refit
 from .guard_attack import attack_guard
 from .judge_command import judge
-from .lines import error_text, guarded, needs_pandas, print_anything, print_line, say_error
+from .lines import guarded, needs_pandas, print_anything, print_line
 from .onnx_command import export_onnx
 from .options import (
     Attacked,
@@ -198,41 +198,7 @@ def report(
         raise typer.Exit(reported(folders, [name for name, given in asked.items() if given], cells, claims, against, timing))
 
 
-@app.command()
-def check(
-    guard: Annotated[Path, typer.Argument(help="Folder of a saved guard.", show_default=False)],
-    images: Annotated[list[Path], typer.Argument(help="Image files of the size that the guard was fitted for.", show_default=False)],
-    classifier: Annotated[
-        str | None, typer.Option(help="module:callable, or a folder with a classifier.json; default: the classifier saved with the guard.")
-    ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights of the classifier: .safetensors or .pt.")] = None,
-    second: Second = None,
-    second_weights: SecondWeights = None,
-    detector: OwnDetector = None,
-    overlay: Annotated[Path | None, typer.Option(help="Folder to write each image to with its saliency map laid over it.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per image.")] = False,
-    device: Device = "cpu",
-    debug: Debug = False,
-) -> None:
-    """Check images with a saved guard: one line per image, flagged or clean. Exit code 0: all clean, 1: at least one flagged, 2: at least
-    one image could not be checked, or the guard could not be loaded.
-    """
-    with guarded(debug, error_code=2):
-        from .checking import judge as checked
-
-        broken: list[Error] = []
-
-        def refused(e: Error) -> None:
-            broken.append(e)
-            say_error(error_text(e)[0])
-
-        nets: dict[str, Any] = {"classifier": classifier, "weights": weights, "second": second, "second_weights": second_weights}
-        verdicts = checked(guard, images, **nets, detector=detector, overlay=overlay, device=device, refused=refused)
-        for v in verdicts:
-            print_line(json.dumps(v.json()) if as_json else v.line())
-        raise typer.Exit(2 if broken else int(any(v.flagged for v in verdicts)))
-
-
+app.command()(check)
 app.command()(fit)
 app.command()(refit)
 app.command()(recalibrate)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,15 @@ from ..classifiers import load_classifier, named
 from ..datasets._picture import write_pixels
 from ..errors import DataMissing, Error, UsageError
 from ..experiment.run import usable
+from ..files import appending, opened, parsed, write_text, writing
 from ..guard import Guard
 from ..guard_files import description
+from ..learned import fingerprint
 from ..picture_check import PictureVerdict, picture_verdicts, read_picture
+from ..picture_stream import Source, found_in, judged
+
+LONGEST = 2**20  # bytes of a line
+FLUSHED = 250  # lines that may be lost when a call is killed
 
 
 def kept(folder: Path) -> str:
@@ -84,62 +93,127 @@ def loaded(folder: Path, classifier: str | None, weights: Path | None, device: s
     return guard_of(folder, load_classifier(classifier, weights), device, **beside)
 
 
-def judge(
-    folder: Path,
-    paths: list[Path],
-    *,
-    classifier: str | None = None,
-    weights: Path | None = None,
-    second: str | None = None,
-    second_weights: Path | None = None,
-    detector: str | None = None,
-    overlay: Path | None = None,
-    device: str = "cpu",
-    refused: Callable[[Error], Any] | None = None,
-) -> list[PictureVerdict]:
-    """Load a guard and judge pictures.
+def judge(folder: Path, paths: list[Path], *, overlay: Path | None = None) -> list[PictureVerdict]:
+    """What a guard that keeps its classifier says of pictures; the first one that cannot be judged ends it.
 
     Args:
         folder: of the guard.
         paths: of the pictures.
-        classifier: ``module:callable`` or a folder; default the copy that the guard names.
-        weights: for that classifier.
-        second: the second network, if the guard asks one, named like the classifier.
-        second_weights: for that network.
-        detector: ``module:name`` of a detector that is not ours: what was given to ``fit_guard``.
         overlay: folder for pictures with the map laid over them.
-        device: where to compute.
-        refused: hears of each picture that cannot be judged, and the others are; None: the first one ends it.
 
     Raises:
-        UsageError: when no classifier is named and the guard names none, for pictures that do not fit, and when an overlay is
-            wanted of a guard without a saliency model.
-        DeviceError: when the device is not here.
-        WrongClassifier: when the classifier is another.
+        UsageError: when the guard keeps no classifier, for pictures that do not fit, and when an overlay is wanted of a guard without a
+            saliency model.
         DataError: for files that cannot be used.
     """
-    nets: dict[str, Any] = {"second": second, "second_weights": second_weights, "detector": detector}
-    guard = loaded(folder, classifier, weights, device, **nets)
+    found = [*each(loaded(folder, None, None, "cpu"), found_in(paths), overlay=overlay)]
+    for _, said in found:
+        if isinstance(said, Error):
+            raise said
+    return [said for _, said in found if isinstance(said, PictureVerdict)]
+
+
+def each(guard: Guard, sources: Iterable[Source], *, overlay: Path | None = None) -> Iterator[tuple[str, PictureVerdict | Error]]:
+    """What a guard says of one picture after another, by name, or why it cannot be judged.
+
+    Args:
+        guard: that judges.
+        sources: of the pictures.
+        overlay: folder for pictures with the map laid over them.
+
+    Raises:
+        UsageError: when an overlay is wanted of a guard without a saliency model.
+        StoreError: when an overlay cannot be written.
+    """
     if overlay is not None and guard.saliency is None:
-        raise UsageError(f"the guard in {folder} has no saliency model: there is no map to lay over a picture")
-    read: list[tuple[Path, torch.Tensor]] = []
-    for path in paths:
-        try:
-            read.append((path, read_picture(path, guard.shape, guard.resize)))
-        except Error as e:
-            if refused is None:
-                raise
-            refused(e)
-    if not read:
-        return []
-    paths, pictures = [p for p, _ in read], torch.stack([x for _, x in read])
-    verdict = guard(pictures)
-    if overlay is not None and verdict.map is not None:
-        names = [p.stem for p in paths]
-        for i, (x, m) in enumerate(zip(pictures, verdict.map.cpu(), strict=True)):
-            again = f"-{names[:i].count(names[i]) + 1}" if names[i] in names[:i] else ""
-            _overlay(x, m[0], overlay / f"{names[i]}{again}-map.png")
-    return picture_verdicts(guard, paths, verdict)
+        raise UsageError("this guard has no saliency model: there is no map to lay over a picture")
+    seen = Counter[str]()
+    for batch in judged(guard, sources):
+        good = [Path(s.name) if s.data is None else s.name for i, s in enumerate(batch.sources) if i not in batch.faults]
+        said = iter([] if batch.verdict is None else picture_verdicts(guard, good, batch.verdict))
+        if overlay is not None and batch.verdict is not None and batch.verdict.map is not None:
+            for name, x, m in zip(good, batch.images, batch.verdict.map.cpu(), strict=True):
+                stem = Path(name).stem
+                seen[stem] += 1
+                again = f"-{seen[stem]}" if seen[stem] > 1 else ""
+                _overlay(x.float() / 255, m[0], overlay / f"{stem}{again}-map.png")
+        for i, source in enumerate(batch.sources):
+            yield source.name, batch.faults[i] if i in batch.faults else next(said)
+
+
+class Journal:
+    """Verdicts in a file of JSON lines that a call goes on with where another one was stopped.
+
+    The first line says of which guard they are; then one line a picture, in the order in which the pictures are found.
+
+    Args:
+        path: of the file; made when there is none.
+        guard: whose verdicts they are.
+
+    Attributes:
+        flagged, failed, known: pictures that were flagged, could not be judged, and all, in the file.
+
+    Raises:
+        UsageError: when the file holds anything else, or verdicts of another guard.
+    """
+
+    def __init__(self, path: Path, guard: Guard) -> None:
+        self.path, self.flagged, self.failed, self.known = path, 0, 0, 0
+        head = {"guard": fingerprint(guard.detector)[:12], "threshold": guard.threshold}
+        if path.exists():
+            first, self._whole = self._read_head()
+            if first != head:
+                raise UsageError(f"{path} holds no verdicts of this guard; a new file expected, or the one of an earlier call")
+        else:
+            write_text(path, json.dumps(head) + "\n")
+            self._whole = path.stat().st_size
+
+    def _read_head(self) -> tuple[Any, int]:
+        with opened(self.path) as f:
+            line = f.readline(LONGEST)
+            try:
+                return json.loads(line), len(line)
+            except ValueError:
+                return None, 0
+
+    def left(self, sources: Iterable[Source]) -> Iterator[Source]:
+        """The pictures that the file says nothing of yet.
+
+        Raises:
+            UsageError: when the pictures are not those of the file.
+        """
+        found = iter(sources)
+        with opened(self.path) as f:
+            f.seek(self._whole)
+            while line := f.readline(LONGEST):
+                if not line.endswith(b"\n"):
+                    break  # a call was stopped while it wrote
+                said, source = parsed(line, self.path), next(found, None)
+                if source is None or not isinstance(said, dict) or said.get("image") != source.name:
+                    there = said.get("image") if isinstance(said, dict) else None
+                    other = "no more pictures" if source is None else source.name
+                    raise UsageError(f"{self.path} goes on with {there}, and here follows {other}: other pictures; a new file expected")
+                self._whole += len(line)
+                self._count(said)
+        with writing(self.path):
+            os.truncate(self.path, self._whole)
+        yield from found
+
+    def _count(self, said: dict[str, Any]) -> None:
+        self.known += 1
+        self.flagged += bool(said.get("flagged"))
+        self.failed += "error" in said
+
+    def keep(self, found: Iterable[tuple[str, PictureVerdict | Error]]) -> Iterator[int]:
+        """Write what is found, and say after each piece how many pictures are in the file."""
+        with appending(self.path) as f:
+            for name, said in found:
+                line = said.json() if isinstance(said, PictureVerdict) else {"image": name, "error": str(said)}
+                f.write(json.dumps(line).encode() + b"\n")
+                self._count(line)
+                if self.known % FLUSHED == 0:
+                    f.flush()
+                yield self.known
 
 
 def _overlay(image: torch.Tensor, map_: torch.Tensor, path: Path) -> None:
@@ -151,4 +225,4 @@ def _overlay(image: torch.Tensor, map_: torch.Tensor, path: Path) -> None:
     write_pixels(path, (255 * mixed).round().clip(0, 255).astype(np.uint8).repeat(factor, 1).repeat(factor, 2))
 
 
-__all__ = ["PictureVerdict", "guard_of", "judge", "kept", "read_picture"]
+__all__ = ["Journal", "PictureVerdict", "each", "guard_of", "judge", "kept", "loaded", "read_picture"]
