@@ -117,7 +117,10 @@ async def _refused(request: Request, e: Exception) -> Response:
     return JSONResponse({"error": str(e.detail), "code": code}, e.status_code, dict(e.headers or {}))
 
 
-async def _invalid(request: Request, _: Exception) -> Response:
-    """Parameters of an address that are none."""
-    notes_of(request.scope).code = "bad_request"
-    return JSONResponse({"error": "the address has parameters that cannot be read", "code": "bad_request"}, 400)
+async def _invalid(request: Request, e: Exception) -> Response:
+    """Parameters that are none: in the path of an address, which is then nobody's, or behind it."""
+    assert isinstance(e, RequestValidationError)
+    lost = any(error["loc"][:1] == ("path",) for error in e.errors())
+    notes_of(request.scope).code = code = "not_found" if lost else "bad_request"
+    text = "there is nothing at this address" if lost else "the address has parameters that cannot be read"
+    return JSONResponse({"error": text, "code": code}, 404 if lost else 400)
