@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from salientry.attacks import Square, SquareL2
-from salientry.attacks._square import bump, halvings
+from salientry.attacks._square import bump, halvings, margin
 from salientry.errors import UsageError
 
 from .. import examples
@@ -69,3 +69,14 @@ def test_refuses_settings_that_cannot_be(kind: Any, bad: dict[str, Any]) -> None
 
 def test_titles() -> None:
     assert [a.title for a in (Square(), Square(0.1, 10), SquareL2(1))] == ["Square", "Square 0.1 (10 queries)", "Square L2 1"]
+
+
+@pytest.mark.parametrize("attack", [Square(1e-3, 40), SquareL2(0.02, 40)])
+def test_what_does_not_give_way_ends_at_the_least_margin_that_was_seen(attack: Any) -> None:
+    net, x = examples.conv(SHAPE), examples.images(SHAPE, 1)
+    y, seen = examples.predicted(net, x), list[float]()
+    handle = net.register_forward_hook(lambda m, i, z: seen.append(float(margin(z.detach(), y)[0])))
+    found = attack(net, x, y, seeds=examples.seeds(1))
+    handle.remove()
+    assert len(seen) == 40 and min(seen) > 0 and len(set(seen)) > 5
+    assert float(margin(net(found).detach(), y)[0]) == pytest.approx(min(seen[1:]), rel=1e-5)
