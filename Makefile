@@ -14,7 +14,7 @@ NIGHTLY := docs clients everything soak fuzz  # targets; whatever else is slow a
 
 $(VENV)/.ok: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[digits,report,onnx,serve,test,oracle,video]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[digits,report,onnx,serve,test,oracle,video,cluster]'
 	touch $@
 
 env: $(VENV)/.ok

@@ -15,6 +15,7 @@ import lzma
 import math
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -223,7 +224,7 @@ class Store:
         """
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".new-{os.getpid()}-"))
+            fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".new-{os.getpid()}-{_machine()}-"))
         sums: dict[str, str] = {}
         try:
             yield fresh, sums
@@ -244,7 +245,7 @@ class Store:
 
     def sweep(self) -> int:
         """Remove what killed processes left: half-written folders, and shards of results that are whole; how many went."""
-        halves = [p for p in self.root.glob("*/.new-*") if p.name.split("-")[1].isdigit() and not _alive(int(p.name.split("-")[1]))]
+        halves = [p for p in self.root.glob("*/.new-*") if _abandoned(p.name)]
         merged = [p for p in self.root.glob("*/*.parts") if self.done(p.with_name(p.name.removesuffix(".parts")))]
         for left in (*halves, *merged):
             shutil.rmtree(left, ignore_errors=True)
@@ -277,6 +278,17 @@ def replaceable(result: Path) -> Iterator[None]:
         if again in str(e) or (isinstance(e, StoreError) and not isinstance(e.__cause__, FileNotFoundError)):
             raise
         raise DataDamaged(f"{e}{again}") from None
+
+
+def _machine() -> str:
+    """This machine, without dashes: process numbers are each machine's own."""
+    return socket.gethostname().replace("-", "_").replace("/", "_")[:60]
+
+
+def _abandoned(name: str) -> bool:
+    """Whether nobody writes into ``.new-PID-MACHINE-...`` any more; that of another machine is not ours to judge."""
+    _, pid, *rest = name.split("-")
+    return pid.isdigit() and (len(rest) < 2 or rest[0] == _machine()) and not _alive(int(pid))
 
 
 def _alive(pid: int) -> bool:

@@ -88,6 +88,14 @@ def run(
     seed: Seed = 0,
     numerics: Numerics = "float32",
     workers: Workers = 0,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Compute on other machines, which see the same store: dask:ADDRESS of a scheduler, or module:callable that gives an "
+            "executor of concurrent.futures.",
+        ),
+    ] = None,
     only: Annotated[
         str | None,
         typer.Option(
@@ -112,6 +120,8 @@ def run(
 
         if out is not None and (only is not None or compare is not None):
             raise UsageError("--only writes no report: leave --out away")
+        if executor is not None and (only is not None or compare is not None):
+            raise UsageError("--only computes here: leave --executor away")
         command = " ".join(["salientry", *sys.argv[1:]])
         with ProgressDisplay() as display:
             how: dict[str, Any] = {
@@ -129,7 +139,7 @@ def run(
             else:
                 from .running import execute
 
-                code = int(bool(execute(recipe, settings or [], out, command=command, **how).failed))
+                code = int(bool(execute(recipe, settings or [], out, command=command, executor=executor, **how).failed))
         raise typer.Exit(code)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import __version__, recipes
 from ..errors import DataDamaged, StoreError, UsageError
+from ..experiment.executors import executor_called
 from ..experiment.handles import Handle
 from ..experiment.outputs import Outputs
 from ..experiment.records import gather, guard_of, put
@@ -222,8 +223,9 @@ def execute(
     say: Say,
     display: ProgressDisplay | None = None,
     workers: int = 1,
+    executor: str | None = None,
 ) -> Done:
-    """Run a recipe and write its records, report and guard into ``out``.
+    """Run a recipe and write its records, report and guard into ``out``; on another's ``executor`` where one is named.
 
     Raises:
         Error: see :mod:`salientry.errors`; what was complete is in the store.
@@ -235,7 +237,7 @@ def execute(
     with _folder(out):
         run = Run(seed=seed, device=device, numerics=numerics)
         outputs = recipe(run, **given)
-        outcome = computed(run, outputs, say, display, workers)
+        outcome = computed(run, outputs, say, display, workers, executor)
         about = {"recipe": name, "parameters": given, "seed": seed, "numerics": numerics, "code": _code()}
         if not outcome.made and _up_to_date(out, run, outputs, about):
             say(f"the report in {out} is up to date")
@@ -282,7 +284,7 @@ def _folder(out: Path) -> Iterator[None]:
         raise
 
 
-def computed(run: Run, outputs: Outputs, say: Say, display: ProgressDisplay | None, workers: int) -> Outcome:
+def computed(run: Run, outputs: Outputs, say: Say, display: ProgressDisplay | None, workers: int, executor: str | None = None) -> Outcome:
     """Compute what the records of these outputs need, and say how much of it was there."""
     wanted = outputs.read
     todo = run.missing(wanted)
@@ -292,9 +294,9 @@ def computed(run: Run, outputs: Outputs, say: Say, display: ProgressDisplay | No
         say(f"{len(todo)} steps, about {total / 60:.0f} minutes of one thread; a call that is stopped goes on where it was{device}")
     if display is not None and todo:
         display.expect(seconds)
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, executor_called(executor) if executor else contextlib.nullcontext() as on:
         warnings.simplefilter("always")
-        outcome = run.compute(wanted, display.on_step if display else None, workers=workers, seconds=seconds)
+        outcome = run.compute(wanted, display.on_step if display else None, workers=workers, seconds=seconds, executor=on)
     for text in dict.fromkeys(str(w.message) for w in caught):
         say(f"note: {text}")
     say(f"{len(outcome.made)} steps computed, {len(outcome.reused)} re-used from {run.store.root}")

@@ -232,9 +232,9 @@ def _compute(i: int) -> tuple[float, str | None]:
         except MapCheckFailed as e:
             failed = str(e)
         except BaseException as e:
-            raise _portable(e, RuntimeError)  # noqa: B904  # its traceback travels
+            raise portable(e, RuntimeError)  # noqa: B904  # its traceback travels
         finally:
-            say(None, _plain(caught))
+            say(None, plain_warnings(caught))
     maker.forget(KEPT)
     return time.perf_counter() - began, failed
 
@@ -254,12 +254,13 @@ def _graph() -> tuple[Maker, list[Handle]]:
     return found
 
 
-def _plain(caught: list[warnings.WarningMessage]) -> list[Noted]:
+def plain_warnings(caught: list[warnings.WarningMessage]) -> list[Noted]:
+    """Warnings as they travel."""
     found = [w.message if isinstance(w.message, Warning) else w.category(w.message) for w in caught]
-    return [(_portable(m, UserWarning), w.filename, w.lineno) for m, w in zip(found, caught, strict=True)]
+    return [(portable(m, UserWarning), w.filename, w.lineno) for m, w in zip(found, caught, strict=True)]
 
 
-def _portable(e: BaseException, otherwise: type[Exception]) -> Any:
+def portable(e: BaseException, otherwise: type[Exception]) -> Any:
     """The exception itself if it survives the journey with its notes, else its text."""
     try:
         pickle.loads(pickle.dumps(e))

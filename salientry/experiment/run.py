@@ -15,6 +15,7 @@ import contextlib
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from ..renamed import translated
 from ..store import JSON, Store, home, one_of
 from . import _results
 from .engines import NotPicklable, side_by_side
+from .executors import on_executor
 from .handles import Handle, Step, handles_in, make_handle, read_data
 from .schedule import Computation, Listener, Outcome, missing, standing_on, width
 
@@ -137,7 +139,13 @@ class Run:
     # --- computing it ---
 
     def compute(
-        self, wanted: Any, listener: Listener | None = None, *, workers: int = 1, seconds: Mapping[str, float] | None = None
+        self,
+        wanted: Any,
+        listener: Listener | None = None,
+        *,
+        workers: int = 1,
+        seconds: Mapping[str, float] | None = None,
+        executor: Executor | None = None,
     ) -> Outcome:
         """Compute what is :meth:`missing`. A failed sanity check skips what depends on it; independent steps finish.
 
@@ -147,6 +155,8 @@ class Run:
             workers: processes that compute side by side, 0 for one per core (on a device that is not the processor: one).
                 With 1 everything is computed here. The results are the same to the last bit.
             seconds: how long a step is expected to take, by key, so that the longest chain is started first.
+            executor: that computes in place of worker processes of this call: any of ``concurrent.futures`` whose workers see the same
+                store at the same path.
 
         Raises:
             UsageError: for a negative number of workers, or more than 64 and four a core.
@@ -158,8 +168,10 @@ class Run:
             raise UsageError(f"workers must be {most} or fewer, there are {cores()} cores; found {workers}")
         self.store.sweep()
         work = self._start(wanted, listener)
+        if executor is not None:
+            on_executor(self, work, executor, seconds or {})
         count = min(workers or (cores() if self.device == "cpu" else 1), width(work))
-        if count > 1:
+        if executor is None and count > 1:
             try:
                 side_by_side(self, work, count, seconds or {})
             except NotPicklable as e:

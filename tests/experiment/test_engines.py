@@ -317,10 +317,10 @@ def test_what_does_not_arrive_is_computed_here(tmp_path: Path) -> None:
 def test_an_exception_that_cannot_travel_is_reported_as_text() -> None:
     odd = Odd(1, 2)
     odd.add_note("in step odd")
-    carried = engines._portable(odd, RuntimeError)
+    carried = engines.portable(odd, RuntimeError)
     assert (type(carried), str(carried), carried.__notes__) == (RuntimeError, "Odd: 1 and 2", ["in step odd"])
     usual = UsageError("as it is")
-    assert engines._portable(usual, RuntimeError) is usual
+    assert engines.portable(usual, RuntimeError) is usual
 
 
 def test_steps_and_handles_travel(tmp_path: Path) -> None:
