@@ -84,7 +84,7 @@ CHEAP: dict[str, dict[str, Any]] = {
         "apgd": APGD(0.15, steps=20),
         "apgd_l2": APGDL2(2.0, steps=20),
         "fab": FAB(steps=5, candidates=1),
-        "square": Square(0.4, queries=40),
+        "square": Square(0.4, queries=80),
         "square_l2": SquareL2(8.0, queries=40),
         "autoattack": AutoAttack(0.3, steps=10, queries=20, candidates=2),
         "autoattack_l2": AutoAttackL2(2.0, steps=10, queries=20, candidates=2),

@@ -10,6 +10,8 @@ from ._ball import TINY, Norm, size_of
 
 BIAS, BACK, BEYOND, FINAL = 0.1, 0.9, 1.05, 3  # alpha_max, beta and eta of the paper, and steps of its final search
 
+TIE = 16  # machine epsilons by which another logit is to be larger
+
 
 def searched(
     classifier: nn.Module, x: Tensor, y: Tensor, norm: Norm, *, steps: int, candidates: int, enough: float = 0.0
@@ -48,7 +50,7 @@ def _towards(classifier: nn.Module, x: Tensor, y: Tensor, goal: Tensor, norm: No
             gap = (z.gather(1, goal[:, None]) - z.gather(1, y[:, None]))[:, 0]
             total = gap.sum()
         (w,) = torch.autograd.grad(total, at)
-        gap = gap.detach()
+        gap = gap.detach() - TIE * torch.finfo(gap.dtype).eps * (1 + z.detach().abs().amax(1))  # a tie does not leave the label
         of_natural = gap + (w * (x - here)).flatten(1).sum(1)
         step, bias = projected(here, w, gap, norm), projected(x, w, of_natural, norm)
         share = size_of(step, norm) / (size_of(step, norm) + size_of(bias, norm)).clamp_min(TINY)

@@ -12,6 +12,7 @@ from ._ball import TINY, Ball, length
 from ._gradient import PLACE
 
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 questions: from here on the share of a square is half
+ROUNDING = 64  # machine epsilons: what is lower by less is as low, whatever images stand beside it
 TILES = 5  # along each side, of the first image in an L2 ball
 
 
@@ -39,7 +40,7 @@ def searched(classifier: nn.Module, x: Tensor, y: Tensor, seeds: Tensor, ball: B
         tried = (changed(here, x, draws, now, ball) if t else first(x, draws, ball)).clamp(0, 1)
         z = classifier(tried)
         found, left = margin(z, y), z.argmax(1) != y
-        better = left | (found < lowest)
+        better = left | (found < lowest - ROUNDING * torch.finfo(found.dtype).eps * (1 + found.abs()))
         here, lowest = torch.where(better.view(-1, 1, 1, 1), tried, here), torch.where(better, found, lowest)
         if bool(left.any()):
             out[active[left]], fooled[active[left]] = here[left], True

@@ -21,7 +21,8 @@ class FAB:
 
     The share of the bias is at most .1, steps go 1.05 times as far as the boundary, an iterate that fools goes back a tenth of the way to
     the image, and three steps of a search on the line to the image end it, all as published. Departures: one start, at the image; the
-    search is made once, for the nearest image over all target classes.
+    search is made once, for the nearest image over all target classes; the boundary lies some roundings further, so that an image that is
+    on it leaves, too.
 
     Cost: 3 + 3 + candidates * steps * 2 forward and candidates * steps backward passes at most.
 

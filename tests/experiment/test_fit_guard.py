@@ -88,7 +88,7 @@ X, Y = quadrants(295, seed=7)
 def one_process() -> Iterator[None]:
     """Unless a test says otherwise: how long a fit is expected to take depends on what else the machine does."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("salientry.experiment.fit_guard.WORTH", float("inf"))
+        patch.setattr("salientry.experiment.engines.WORTH", float("inf"))
         yield
 
 
