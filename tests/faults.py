@@ -80,7 +80,7 @@ STRONG = (
     _fault(
         "FAB: the box is not seen", "attacks/_fab.py", "torch.minimum(speed * time, bound)", "speed * time", "attacks/test_minimal_norm.py"
     ),
-    _fault("Square: worse images are kept", "attacks/_square.py", "(found < lowest)", "(found > -1e9)", "attacks/test_square.py"),
+    _fault("Square: worse images are kept", "attacks/_square.py", "(found < lowest -", "(found > -1e9 -", "attacks/test_square.py"),
     _fault(
         "AutoAttack: what FAB finds outside the ball counts",
         "attacks/_ensemble.py",
