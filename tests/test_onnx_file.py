@@ -78,7 +78,20 @@ def test_what_it_is_of_stands_beside_the_graph(exported: tuple[Guard, Path]) -> 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize(
-    "name", ["cascade", "layer_statistics", "learned_fusion", "masked", "second_opinion", "smd", "spd", "fused", "margin", "mahalanobis"]
+    "name",
+    [
+        "cascade",
+        "noise_level",
+        "layer_statistics",
+        "learned_fusion",
+        "masked",
+        "second_opinion",
+        "smd",
+        "spd",
+        "fused",
+        "margin",
+        "mahalanobis",
+    ],
 )
 def test_so_does_that_of_every_kind_of_guard(classifier: nn.Module, name: str, tmp_path: Path) -> None:
     with torch.random.fork_rng(devices=[]):
@@ -87,6 +100,13 @@ def test_so_does_that_of_every_kind_of_guard(classifier: nn.Module, name: str, t
     guard = guarded(classifier, saliency, name)
     export_onnx(guard, tmp_path / "guard.onnx", X)
     compared(guard, tmp_path / "guard.onnx", X)
+
+
+@pytest.mark.nightly
+def test_the_noise_level_is_written_too(classifier: nn.Module, tmp_path: Path) -> None:
+    """The export compares it; its scores of these images of noise are all alike."""
+    found = export_onnx(guarded(classifier, None, "noise_level"), tmp_path / "guard.onnx", X)  # type: ignore[arg-type]
+    assert found["score"] < 1e-4 and (tmp_path / "guard.onnx").exists()
 
 
 def test_what_cannot_be_written_is_said_and_nothing_is_written(classifier: nn.Module, tmp_path: Path) -> None:
