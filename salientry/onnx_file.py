@@ -137,12 +137,23 @@ def _written(graph: _Graph, example: Tensor, names: list[str]) -> Any:
     with _quiet():
         try:
             program = torch.export.export(graph, (example,), dynamic_shapes=({0: torch.export.Dim("N", min=1)},), strict=False)
+            program = program.run_decompositions(WITHOUT)
             found = torch.onnx.export(program, (example,), dynamo=True, input_names=["images"], output_names=names, verbose=False)
         except Exception as e:
             why = f"{what} in front of {type(graph.classifier).__name__} computes what ONNX cannot express ({type(e).__name__})"
             raise UsageError(f"{why}; `salientry serve` serves any guard") from e
     assert found is not None
     return found.model_proto
+
+
+def _median(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """The lower median, as torch's, of what ONNX has."""
+    found = [v.narrow(dim, (x.shape[dim] - 1) // 2, 1) for v in x.sort(dim)]
+    values, places = found if keepdim else [v.squeeze(dim) for v in found]
+    return values, places
+
+
+WITHOUT = {torch.ops.aten.median.dim: _median}  # what ONNX does not have, and what is computed in its place
 
 
 @contextlib.contextmanager

@@ -78,20 +78,7 @@ def test_what_it_is_of_stands_beside_the_graph(exported: tuple[Guard, Path]) -> 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize(
-    "name",
-    [
-        "cascade",
-        "noise_level",
-        "layer_statistics",
-        "learned_fusion",
-        "masked",
-        "second_opinion",
-        "smd",
-        "spd",
-        "fused",
-        "margin",
-        "mahalanobis",
-    ],
+    "name", ["cascade", "layer_statistics", "learned_fusion", "masked", "second_opinion", "smd", "spd", "fused", "margin", "mahalanobis"]
 )
 def test_so_does_that_of_every_kind_of_guard(classifier: nn.Module, name: str, tmp_path: Path) -> None:
     with torch.random.fork_rng(devices=[]):

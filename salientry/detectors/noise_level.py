@@ -50,14 +50,9 @@ class NoiseLevel:
         residuals = laplacian(x), diagonal, laplacian(x - x.mean(1, keepdim=True))
         sizes = [r.abs() for r in residuals]
         squares = [F.avg_pool2d(s.mean(1, keepdim=True), (min(SIDE, s.shape[2]), min(SIDE, s.shape[3]))).flatten(1) for s in sizes]
-        levels = [_at_shares(s) for s in squares] + [_median(s.flatten(1)) for s in sizes[1:]]
+        levels = [_at_shares(s) for s in squares] + [s.flatten(1).median(1, keepdim=True).values for s in sizes[1:]]
         extreme = ((x <= 0) | (x >= 1)).to(x.dtype).flatten(1).mean(1, keepdim=True)
         return torch.cat([torch.cat(levels, 1).clamp_min(LEAST).log(), extreme], 1)
-
-
-def _median(sizes: Tensor) -> Tensor:
-    """(N, 1) the lower median of each row, by sorting: the same number as ``median`` gives, and an operation that ONNX has."""
-    return sizes.sort(1).values[:, (sizes.shape[1] - 1) // 2][:, None]
 
 
 def _at_shares(sizes: Tensor) -> Tensor:
