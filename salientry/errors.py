@@ -5,6 +5,7 @@
     Error                      1   something that the run found and that must not pass silently
     ├── MapCheckFailed             1   a sanity check of a trained part; what depends on it is skipped
     ├── AttackTooWeak          1   an attack that hardly fools the classifier: nothing can be learnt from it
+    ├── TrainingFailed         1   a network that learns nothing: whatever is computed with it would mean nothing
     ├── VerificationFailed     1   a report whose numbers do not follow from its records
     ├── UsageError             2   a name, a setting or a value that cannot be used   (also a ValueError)
     │   └── WrongClassifier    2   a guard met a classifier that it was not fitted for
@@ -43,6 +44,10 @@ class MapCheckFailed(Error):
 
 class AttackTooWeak(Error):
     """An attack fools too few images to judge a detector by. The message has the share, the number of images and the bound."""
+
+
+class TrainingFailed(Error):
+    """A network has not learnt, and will not. The message says how that was seen, and what to change."""
 
 
 class VerificationFailed(Error):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .errors import UsageError
+from .errors import TrainingFailed, UsageError
 from .learned import seeded, with_facts, with_recipe
 from .training import Optimiser, train
 from .types import Images, Shape
@@ -18,6 +18,8 @@ from .types import Images, Shape
 B = TypeVar("B")
 Blocks = tuple[tuple[int, int, int], ...]
 RATES: dict[str, float] = {"adam": 1e-3, "rmsprop": 1e-3, "sgd": 1e-2}  # what Keras takes where nobody says
+CENTRE, SPREAD = 0.5, 0.25  # about the mean and the deviation of natural images in [0, 1]
+PROBED, SAME = 100, 1e-6  # training images; logits of a net that has died differ by no more between them
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class PaperCNN:
 
     What the paper leaves open, and what stands here: padding keeps the size ("valid" leaves nothing of a CIFAR-10 image); initial
     weights are Glorot's, uniform, and Adam's epsilon is 1e-7, both Keras' defaults of the time; .6 is the share that drop-out takes
-    away; the 63 filters of the CIFAR-10 net are taken literally. The softmax is part of the loss: the net gives logits.
+    away; the 63 filters of the CIFAR-10 net are taken literally. The softmax is part of the loss: the net gives logits. On images in
+    [0, 1] the CIFAR-10 net died while it was trained; ``centred`` ones it learns from, and a net that has died is an error.
 
     Attributes:
         blocks: of each block the number of convolutions, their filters, their kernel's side.
@@ -48,6 +51,7 @@ class PaperCNN:
         optimiser: ``adam``, ``rmsprop``, or ``sgd`` (which has Nesterov's momentum of .9 here, and none in Keras).
         lr: its constant rate; None: Keras' default, .001, of SGD .01.
         batch: images a step; the last batch of an epoch may be smaller.
+        centred: whether the net's first layer takes values in [0, 1] to (x - .5) / .25; the paper says nothing about it.
 
     Raises:
         UsageError: for settings that describe no network.
@@ -61,6 +65,7 @@ class PaperCNN:
     optimiser: Optimiser = "adam"
     lr: float | None = None
     batch: int = 50
+    centred: bool = False
 
     def __post_init__(self) -> None:
         if not self.blocks or any(len(b) != 3 or min(b) < 1 for b in self.blocks):
@@ -76,7 +81,7 @@ class PaperCNN:
         Raises:
             UsageError: where pooling leaves nothing of the image.
         """
-        (width, height, breadth), found = view, list[nn.Module]()
+        (width, height, breadth), found = view, list[nn.Module]([_Centred()] if self.centred else [])
         for count, filters, kernel in self.blocks:
             for _ in range(count):
                 before, after = (kernel - 1) // 2, kernel // 2  # an even kernel has one zero more after the image, as in TensorFlow
@@ -114,14 +119,46 @@ class PaperCNN:
     def fit(self, images: Images, labels: Tensor, shape: Shape, *, seed: int) -> nn.Module:
         """Build and train; ``labels`` int64 (N,) on the device that the images come to. Training that was interrupted goes on from the
         last whole epoch.
+
+        Raises:
+            TrainingFailed: after the first epoch that leaves a net which gives the same answer for every image (its ReLUs pass nothing
+                on, nor do gradients come back), and when the last one's loss is that of guessing.
         """
+        order, probe = in_order(len(labels), self.batch, seed), torch.arange(min(PROBED, len(labels)))
         with seeded(seed):
             module = self.build(shape).to(labels.device)
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a CPU
 
             def loss(at: Tensor) -> Tensor:
-                return F.cross_entropy(module(images[at]), labels[at])
+                return F.cross_entropy(module(images[at].contiguous(memory_format=torch.channels_last)), labels[at])
 
-            return with_facts(module, learning_curve=self.descend(module, in_order(len(labels), self.batch, seed), loss))
+            def alive(epochs: int) -> None:
+                module.eval()
+                with torch.no_grad():
+                    spread = float(module(images[probe]).std(0).max())
+                module.train()
+                if not spread > SAME:
+                    raise TrainingFailed(
+                        f"after {epochs} of {self.epochs} epochs the network gives the same answer for every image: it has died and "
+                        "learns no more; give it centred inputs (centred=True) or another seed"
+                    )
+
+            def batches(epoch: int) -> Iterable[Tensor]:
+                if epoch:
+                    alive(epoch)
+                return order(epoch)
+
+            curve = self.descend(module, batches, loss, -(-len(labels) // self.batch))
+            alive(self.epochs)
+            share = labels.cpu().bincount().double() / len(labels)
+            guessing = float(-torch.special.xlogy(share, share).sum())
+            if not curve[-1] < 0.99 * guessing:
+                raise TrainingFailed(
+                    f"after {self.epochs} epochs the mean loss is {curve[-1]:.3f}; guessing has {guessing:.3f}: give it more epochs, "
+                    "centred inputs (centred=True) or another seed"
+                )
+            module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            return with_facts(module.eval(), learning_curve=curve)
 
     def descend(
         self, module: nn.Module, batches: Callable[[int], Iterable[B]], loss: Callable[[B], Tensor], steps: int | None = None
@@ -132,6 +169,14 @@ class PaperCNN:
         return train(
             module, batches, loss, epochs=self.epochs, steps=count, lr=RATES[self.optimiser] if self.lr is None else self.lr, **how
         )
+
+
+class _Centred(nn.Module):
+    """Values in [0, 1] to [-2, 2]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of any shape."""
+        return (x - CENTRE) / SPREAD
 
 
 class _Lead(nn.Module):
