@@ -4,6 +4,7 @@ that are trained on them other numbers (README: how far two runs of one recipe d
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import os
 import platform
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+THREADS: contextvars.ContextVar[int] = contextvars.ContextVar("threads", default=1)  # of a step, where it may use several
 
 
 def machine(device: str) -> dict[str, Any]:

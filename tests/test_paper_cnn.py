@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from salientry.detectors import SPD
-from salientry.errors import UsageError
+from salientry.errors import TrainingFailed, UsageError
 from salientry.paper_cnn import ASSIRA_NET, CIFAR10_NET, MNIST_NET, PaperCNN, in_order
 from salientry.training import Optimiser
 from salientry.types import Shape
@@ -133,3 +133,37 @@ def test_settings_that_describe_no_net_are_refused(changes: dict[str, object], t
 def test_more_poolings_than_pixels_are_refused() -> None:
     with pytest.raises(UsageError, match="leave nothing of 4 x 4"):
         PaperCNN().layers((3, 4, 4), 10)
+
+
+def test_a_centred_net_is_the_other_net_on_centred_images() -> None:
+    plain, centred = PaperCNN(blocks=((1, 4, 3),), dense=()), PaperCNN(blocks=((1, 4, 3),), dense=(), centred=True)
+    torch.manual_seed(0)
+    net = plain.layers((3, 8, 8), 2).eval()
+    torch.manual_seed(0)
+    other = centred.layers((3, 8, 8), 2).eval()
+    x = torch.rand(5, 3, 8, 8)
+    torch.testing.assert_close(other(x), net((x - 0.5) / 0.25))
+    assert sum(p.numel() for p in net.parameters()) == sum(p.numel() for p in other.parameters())
+
+
+def test_a_net_that_dies_is_an_error_after_the_epoch_that_killed_it() -> None:
+    """At a rate of 10 the first steps leave every ReLU at 0: one answer for all images."""
+    x, y, seen = torch.rand(200, 1, 8, 8), torch.arange(200) % 2, list[int]()
+
+    class Images:
+        def __getitem__(self, at: torch.Tensor) -> torch.Tensor:
+            seen.append(len(at))
+            return x[at]
+
+    settings = PaperCNN(blocks=((2, 8, 3), (2, 8, 3)), dense=(16,), epochs=30, lr=10.0)
+    with pytest.raises(TrainingFailed, match=r"after 1 of 30 epochs the network gives the same answer .*centred=True"):
+        settings.fit(Images(), y, Shape(1, 8, 8, 2), seed=0)  # type: ignore[arg-type]
+    assert seen == [50, 50, 50, 50, 100], "one epoch, and the images on which it is asked"
+
+
+def test_a_net_that_only_guesses_is_an_error() -> None:
+    """Labels that have nothing to do with the images; it must guess, whatever the share of the classes."""
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.rand(400, 1, 8, 8, generator=g), (torch.rand(400, generator=g) < 0.2).long()
+    with pytest.raises(TrainingFailed, match=r"after 2 epochs the mean loss is \d\.\d+; guessing has 0\.\d+"):
+        PaperCNN(blocks=((1, 4, 3),), dense=(8,), epochs=2, lr=1e-5).fit(x, y, Shape(1, 8, 8, 2), seed=0)

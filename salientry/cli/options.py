@@ -16,7 +16,9 @@ Seed = Annotated[
     int, typer.Option(help="Seed of training and random draws; the split into training and test images does not depend on it.")
 ]
 Workers = Annotated[int, typer.Option(envvar="SALIENTRY_WORKERS", help="Number of parallel processes; 0: one per core.")]
-Numerics = Annotated[str, typer.Option(help="Precision of the computation; only float32.")]
+Numerics = Annotated[
+    str, typer.Option(help="float32: one thread a step, equal bytes. threads: long trainings use idle cores; equal but for rounding.")
+]
 Settings = Annotated[list[str] | None, typer.Argument(help="Parameters of the recipe, as KEY=VALUE: see below.", show_default=False)]
 Moved = Annotated[Path, typer.Argument(help="Folder of the export.", show_default=False)]
 Home = Annotated[Path | None, typer.Option("--store", help="Folder of the results; default SALIENTRY_HOME.", metavar="DIR")]

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 import torch
 
 from ..errors import Error, MapCheckFailed
-from ..machine import cores
+from ..machine import THREADS, cores
 from ..progress import PROGRESS, Progress
 from .handles import Handle
 from .schedule import Computation, Schedule
@@ -70,13 +70,14 @@ def worth(workers: int | None, device: str, seconds: Mapping[str, float]) -> int
 # --- the caller's side -----------------------------------------------------------------------------------------
 
 
-def side_by_side(maker: Maker, work: Computation, count: int, seconds: Mapping[str, float]) -> None:
+def side_by_side(maker: Maker, work: Computation, count: int, seconds: Mapping[str, float], spare: int = 0) -> None:
     """Compute what is missing in worker processes.
 
     Args:
         maker: who computes; it is sent to each worker.
         work: is brought up to date step by step.
         count: of workers.
+        spare: threads that may run beside one a worker.
         seconds: how long a step is expected to take, by key.
 
     Raises:
@@ -91,7 +92,7 @@ def side_by_side(maker: Maker, work: Computation, count: int, seconds: Mapping[s
     (theirs, line), said = context.Pipe(duplex=False), context.SimpleQueue()
     with theirs, line, ProcessPoolExecutor(count, context, _begin, (payload, os.getcwd(), theirs, said)) as pool:
         try:
-            _lead(pool, workers, said, work, Schedule(work, seconds), count)
+            _lead(pool, workers, said, work, Schedule(work, seconds), (count, count + spare))
         except BrokenProcessPool:
             workers.terminate_all(pool)
             raise workers.died(work) from None
@@ -132,15 +133,18 @@ class _Workers:
         return Error(f"a worker process died ({how}) {at}; complete results are kept: the same call continues from there")
 
 
-def _lead(pool: ProcessPoolExecutor, workers: _Workers, said: Any, work: Computation, schedule: Schedule, count: int) -> None:
-    """Hand out steps until all are finished, and pass on what the workers say."""
+def _lead(pool: ProcessPoolExecutor, workers: _Workers, said: Any, work: Computation, schedule: Schedule, most: tuple[int, int]) -> None:
+    """Hand out steps until all are finished, and pass on what the workers say; ``most``: steps, and threads, at a time."""
     registry: dict[str | tuple[str, type[Warning], int], int] = {}  # so that a warning is shown as often as in one process
     running: dict[Future[tuple[float, str | None]], tuple[int, Progress | None]] = {}
+    used: dict[Future[tuple[float, str | None]], int] = {}  # threads
     while len(work.finished) < len(work.todo):
-        while len(running) < count and (i := schedule.next()) is not None:
+        while len(running) < most[0] and sum(used.values()) < most[1] and (i := schedule.next()) is not None:
             on_progress = work.starts(work.todo[i])
+            threads = threads_of(work.todo[i], most[1] - sum(used.values()), len(schedule.ready))
             with _no_interrupt():  # Ctrl-C is meant for the caller, who ends them
-                running[pool.submit(_compute, i)] = i, on_progress
+                future = pool.submit(_compute, i, threads)
+            running[future], used[future] = (i, on_progress), threads
             workers.update()
         done, _ = wait(running, 2 * BETWEEN, FIRST_COMPLETED)
         listeners = dict(running.values())
@@ -152,12 +156,18 @@ def _lead(pool: ProcessPoolExecutor, workers: _Workers, said: Any, work: Computa
             if share and (hears := listeners.get(i)):
                 hears(*share)
         for future in done:
-            i, on_progress = running.pop(future)
+            (i, on_progress), _ = running.pop(future), used.pop(future)
             took, failed = future.result()
             if on_progress:
                 on_progress(1, 1)
             work.ends(work.todo[i], took, failed)
             schedule.ends(i)
+
+
+def threads_of(h: Handle, free: int, waiting: int) -> int:
+    """The threads of a step: one; of a long training in the mode ``threads`` its part of those that are free, when no more steps wait."""
+    able = h.step is not None and h.step.threads and h.numerics == "threads"
+    return max(free // (1 + waiting), 1) if able else 1
 
 
 @contextlib.contextmanager
@@ -208,9 +218,10 @@ def _keep_memory() -> None:
             libc.mallopt(option, value)
 
 
-def _compute(i: int) -> tuple[float, str | None]:
+def _compute(i: int, threads: int) -> tuple[float, str | None]:
     """Compute a step: its seconds, and why a sanity check failed."""
     maker, todo = _graph()
+    THREADS.set(threads)
     sent = 0.0
 
     def say(share: tuple[int, int] | None, caught: list[Noted]) -> None:

@@ -43,6 +43,7 @@ class Step:
     chooses: bool
     uses: tuple[type, ...] = ()
     keyed: Keyed | None = None
+    threads: bool = False
 
     def __reduce__(self) -> tuple[Callable[[str, str], Step], tuple[str, str]]:
         """In another process it is found again by its function's name.
@@ -96,6 +97,7 @@ def step(
     chooses: bool = False,
     uses: tuple[type, ...] = (),
     keyed: Keyed | None = None,
+    threads: bool = False,
 ) -> Callable[[Callable[..., Any]], Step]:
     """Mark a function as a step.
 
@@ -115,6 +117,8 @@ def step(
             of the key.
         keyed: arguments to the name, revision and arguments that keys are made of, where these are not the step's own: a step that
             does what others did keeps their keys.
+        threads: a long training that much waits for: in the numerics mode ``threads`` it may use several cores, and the mode is part of
+            its key.
 
     Raises:
         UsageError: when another function is a step of this name; their results would share keys.
@@ -125,7 +129,7 @@ def step(
         where = f"{function.__module__}.{function.__qualname__}"
         if _DEFINED.setdefault(name, where) != where:
             raise UsageError(f"two steps are called {name!r}: {_DEFINED[name]} and {where}; give one of them another name")
-        return Step(name, function, each_image, stored, batch, shard, revision, facts, chooses, uses, keyed)
+        return Step(name, function, each_image, stored, batch, shard, revision, facts, chooses, uses, keyed, threads)
 
     return mark
 
@@ -217,7 +221,7 @@ def make_handle(made_by: Step, args: dict[str, Any], seed: int | None, numerics:
     parts: list[Any] = [name, revision, canonical(named)]
     parts += [{"seed": seed}] if made_by.seeded else []
     parts += [{"uses": uses}] if (uses := revisions_used(made_by)) else []
-    parts += [{"numerics": numerics}] if numerics != "float32" else []
+    parts += [{"numerics": numerics}] if numerics != "float32" and made_by.threads else []  # what depends on it has another key by that
     if not made_by.stored:
         inner = next(handles_in(args))
         slug = "-".join([inner.slug, *(str(v) for v in named.values() if not isinstance(v, Handle))])

@@ -6,7 +6,7 @@ revision, its settings, the keys of its inputs, its seed if it takes one, and th
 are recorded beside it and are no part of it. So what was computed once is never computed again, and a killed run goes on where it was.
 
 A step computes on one thread with fixed shard and batch borders, so that on one machine a result is the same to the last
-bit however it was reached.
+bit however it was reached; but for long trainings in the numerics mode ``threads``.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from torch import nn
 from ..batches import DEVICE
 from ..errors import DeviceError, MapCheckFailed, UsageError, theirs
 from ..keys import digest
-from ..machine import cores
+from ..machine import THREADS, cores
 from ..progress import PROGRESS
 from ..renamed import translated
 from ..store import JSON, Store, home, one_of
 from . import _results
-from .engines import NotPicklable, side_by_side
+from .engines import NotPicklable, side_by_side, threads_of
 from .executors import on_executor
 from .handles import Handle, Step, handles_in, make_handle, read_data
 from .schedule import Computation, Listener, Outcome, missing, standing_on, width
 
-NUMERICS = ("float32",)
+NUMERICS = ("float32", "threads")
 MOST_WORKERS = 64
 
 
@@ -46,7 +46,9 @@ class Run:
         store: folder of the results; default ``SALIENTRY_HOME``, or the user's cache folder.
         seed: run seed: everything that is drawn or learned depends on it, the split into training and test images does not.
         device: where tensors live: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-        numerics: ``"float32"``.
+        numerics: ``"float32"``: one thread a step, the same to the last bit however it was reached. ``"threads"``: long trainings
+            (classifier, encoder, saliency model) use the cores on which nothing else can run; what they give differs by rounding, and
+            has other keys.
 
     Raises:
         UsageError: for an unknown numerics mode or a negative seed.
@@ -170,10 +172,11 @@ class Run:
         work = self._start(wanted, listener)
         if executor is not None:
             on_executor(self, work, executor, seconds or {})
-        count = min(workers or (cores() if self.device == "cpu" else 1), width(work))
+        most = workers or (cores() if self.device == "cpu" else 1)
+        count = min(most, width(work))
         if executor is None and count > 1:
             try:
-                side_by_side(self, work, count, seconds or {})
+                side_by_side(self, work, count, seconds or {}, most - count)
             except NotPicklable as e:
                 warnings.warn(
                     f"computing in one process: the steps cannot be sent to others ({e}); a class or function that is defined in a "
@@ -182,7 +185,7 @@ class Run:
                 )
             finally:
                 self.store.sweep()  # half-written folders of workers that were stopped
-        self._one_by_one(work)
+        self._one_by_one(work, most)
         return work.ordered()
 
     def _start(self, wanted: Any, listener: Listener | None) -> Computation:
@@ -197,19 +200,21 @@ class Run:
         todo = missing(list(handles_in(wanted)), there)
         return Computation(todo, {h.fingerprint: standing_on(h, there) for h in todo}, outcome, lost, listener)
 
-    def _one_by_one(self, work: Computation) -> None:
-        """The engine of this process."""
+    def _one_by_one(self, work: Computation, most: int) -> None:
+        """The engine of this process, with so many threads at most."""
         for h in work.todo:
             if h.fingerprint in work.finished or work.skips(h):
                 continue
             began, failed = time.perf_counter(), None
             on_progress = work.starts(h)
             listening = PROGRESS.set(on_progress) if on_progress else None
+            threads = THREADS.set(threads_of(h, most, 0))
             try:
                 self.get(h)
             except MapCheckFailed as e:
                 failed = str(e)
             finally:
+                THREADS.reset(threads)
                 if listening:
                     PROGRESS.reset(listening)
             if on_progress:
@@ -221,7 +226,7 @@ class Run:
         if h.step is None:
             return self._given[h.fingerprint]
         if h.fingerprint not in self._memory:
-            with exact(self.device):
+            with exact(self.device, threads_of(h, THREADS.get(), 0)):
                 self._memory[h.fingerprint] = self._made(h)
         return self._memory[h.fingerprint]
 
@@ -253,11 +258,11 @@ class Run:
 
 
 @contextlib.contextmanager
-def exact(device: str) -> Iterator[None]:
-    """One thread, full float32, algorithms that repeat, rows on this device: the same to the last bit however it was reached."""
+def exact(device: str, count: int = 1) -> Iterator[None]:
+    """So many threads, full float32, algorithms that repeat, rows on this device: with one the same to the last bit however reached."""
     threads, where, cudnn = torch.get_num_threads(), DEVICE.set(device), torch.backends.cudnn
     before = cudnn.allow_tf32, cudnn.deterministic
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     cudnn.allow_tf32, cudnn.deterministic = False, True
     try:
         yield

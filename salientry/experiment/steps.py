@@ -38,7 +38,7 @@ def _labels(rows: Rows) -> Tensor:
     return torch.from_numpy(rows.column("label")).to(DEVICE.get())
 
 
-@step("train_classifier")
+@step("train_classifier", threads=True)
 def train_classifier(rows: Rows, settings: Any, *, seed: int) -> nn.Module:
     """A classifier, trained on these rows."""
     images = RowImages(rows)
@@ -46,7 +46,7 @@ def train_classifier(rows: Rows, settings: Any, *, seed: int) -> nn.Module:
     return with_facts(module, classifier=label(settings))
 
 
-@step("fit_encoder")
+@step("fit_encoder", threads=True)
 def fit_encoder(rows: Rows, settings: Any, *, seed: int) -> nn.Module:
     """The encoder of a saliency model, trained on these rows: it needs no classifier, and several models may share it."""
     images = RowImages(rows)
@@ -61,7 +61,7 @@ def take_trunk(rows: Rows, classifier: nn.Module, settings: Any) -> nn.Module:
     return module
 
 
-@step("fit_saliency")
+@step("fit_saliency", threads=True)
 def fit_saliency(rows: Rows, classifier: nn.Module, settings: Any, encoder: nn.Module | None = None, *, seed: int) -> nn.Module:
     """A saliency model of this classifier, trained on these rows, on an encoder if there is one already."""
     images, parts = RowImages(rows), () if encoder is None else (encoder,)

@@ -71,7 +71,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch, made: Any) -> None:
         (["smoke", "seeds=(1"], ["seeds must be int, like 2; found '(1'"]),
         (["smoke", "--seed", "-1"], ["a seed is 0 or more; found -1"]),
         (["smoke", "--seed", "x"], ["--seed", "integer"]),
-        (["smoke", "--numerics", "bfloat16"], ["unknown numerics mode 'bfloat16'", "there are: float32"]),
+        (["smoke", "--numerics", "bfloat16"], ["unknown numerics mode 'bfloat16'", "there are: float32, threads"]),
         (["smoke", "--sed", "3"], ["--sed"]),
         ([], ["recipe"]),
     ],

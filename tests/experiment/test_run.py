@@ -272,7 +272,7 @@ def test_older_results_are_read_under_todays_names(tmp_path: Path) -> None:
 
 
 def test_wrong_use_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="numerics mode 'float31'; there are: float32"):
+    with pytest.raises(UsageError, match="numerics mode 'float31'; there are: float32, threads"):
         Run(tmp_path, numerics="float31")
     with pytest.raises(UsageError, match="0 or more"):
         Run(tmp_path, seed=-1)

@@ -154,6 +154,7 @@ def test_every_part_has_a_page(store: Path, part: str) -> None:
         ({"part": "attacks", "attack": "pgd"}, "unknown attack 'pgd'"),
         ({"part": "nets", "attack": "fgsm"}, "no slice of one attack"),
         ({"loss": "tv"}, "unknown loss 'tv'"),
+        ({"inputs": "raw"}, "unknown kind of inputs 'raw'"),
         ({"pairs": 50_001}, "pairs must lie in"),
         ({"seeds": 0}, "seeds must be 1 or more"),
     ],
@@ -161,6 +162,13 @@ def test_every_part_has_a_page(store: Path, part: str) -> None:
 def test_what_cannot_be_is_refused(tmp_path: Path, given: dict[str, Any], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         paper(Run(tmp_path), **given)
+
+
+@pytest.mark.parametrize(("given", "centred"), [({}, True), ({"inputs": "centred"}, True), ({"inputs": "unit"}, False)])
+def test_classifier_and_heads_see_centred_images_unless_asked(tmp_path: Path, given: dict[str, Any], centred: bool) -> None:
+    run = Run(tmp_path)
+    outputs = paper(run, "cifar10", "attacks", "fgsm", test=50, **given)
+    assert outputs.classifier.args["settings"] == PaperCNN(centred=centred)
 
 
 def test_parts_are_named_in_the_recipes_words() -> None:
