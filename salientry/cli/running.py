@@ -96,7 +96,7 @@ def planned(name: str, settings: list[str], *, device: str, seed: int, numerics:
     outputs = recipe(run, **given)
     wanted = outputs.read
     todo, order = run.missing(wanted), run.order(wanted)
-    missing, expected = {h.fingerprint for h in todo}, _seconds(run, outputs, todo, order)
+    missing, expected = {h.fingerprint for h in todo}, expected_seconds(run, outputs, todo, order)
     found = [_planned(run, h, expected) for h in order if h.fingerprint in missing or run.done(h)]
     failed = {p.handle.fingerprint for p in found if p.failed}
     if failed:
@@ -183,7 +183,7 @@ def _seedless(slug: str) -> str:
     return re.sub(r"-seed\d+$", "", slug)
 
 
-def _seconds(run: Run, outputs: Outputs, left: list[Handle], order: list[Handle]) -> dict[str, float | None]:
+def expected_seconds(run: Run, outputs: Outputs, left: list[Handle], order: list[Handle]) -> dict[str, float | None]:
     """How long each missing step is expected to take, by key; None where nobody knows."""
     if not left:
         return {}
@@ -288,7 +288,7 @@ def computed(run: Run, outputs: Outputs, say: Say, display: ProgressDisplay | No
     """Compute what the records of these outputs need, and say how much of it was there."""
     wanted = outputs.read
     todo = run.missing(wanted)
-    seconds = {key: s or 0.0 for key, s in _seconds(run, outputs, todo, run.order(wanted)).items()}
+    seconds = {key: s or 0.0 for key, s in expected_seconds(run, outputs, todo, run.order(wanted)).items()}
     if outputs.expected is not None and (total := sum(seconds.values())) > LONG:
         device = "" if run.device != "cpu" else "; --device cuda is for a GPU" if total > TOO_LONG else ""
         say(f"{len(todo)} steps, about {total / 60:.0f} minutes of one thread; a call that is stopped goes on where it was{device}")

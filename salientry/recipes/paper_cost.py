@@ -83,14 +83,19 @@ class Cost:
 
     def count(self, h: Handle) -> int:
         """Images that a step works on, or that a view holds."""
-        name = h.step.name if h.step else ""
-        if name == "_take_first":
-            return int(h.args["count"])
-        if name == "_take_role":
-            return int(getattr(self.roles, h.args["role"]))
-        if name == "_take_roles":
-            return sum(int(getattr(self.roles, r)) for r in h.args["roles"])
-        return next((self.count(v) for v in h.inputs), 0)  # the first of its inputs
+        return images_of(h, self.roles)
+
+
+def images_of(h: Handle, roles: Roles) -> int:
+    """Images that a step works on, or that a view holds; of a data set with these roles."""
+    name = h.step.name if h.step else ""
+    if name == "_take_first":
+        return int(h.args["count"])
+    if name == "_take_role":
+        return int(getattr(roles, h.args["role"]))
+    if name == "_take_roles":
+        return sum(int(getattr(roles, r)) for r in h.args["roles"])
+    return next((images_of(v, roles) for v in h.inputs), 0)  # the first of its inputs
 
 
 def passes(attack: Any) -> float:
