@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
+from ..store import one_of
 from . import _apgd, _fab, _square
 from ._ball import Ball
+from ._gradient import check_settings
 
 Version = Literal["standard", "apgd"]
 VERSIONS = ("standard", "apgd")
 SHARE = 0.8  # of the pixels that Square's first squares cover
+
+
+class Ensemble(Protocol):
+    """What an AutoAttack is told, whatever its norm."""
+
+    @property
+    def version(self) -> Version: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def queries(self) -> int: ...
+    @property
+    def candidates(self) -> int: ...
+
+
+def check(settings: Ensemble) -> None:
+    """Raises:
+    UsageError: for settings out of range.
+    """
+    check_settings(
+        steps=(settings.steps, 1, 100_000), queries=(settings.queries, 2, 10_000_000), candidates=(settings.candidates, 1, 10**6)
+    )
+    one_of("version", settings.version, VERSIONS)
+
+
+def reduced(settings: Ensemble) -> bool:
+    """Whether it is less than the published standard set, which the defaults are."""
+    return any(getattr(settings, name) != getattr(type(settings), name) for name in ("version", "steps", "queries", "candidates"))
 
 
 def in_turn(

@@ -7,9 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ..store import one_of
 from ._ball import Ball
-from ._ensemble import VERSIONS, Version, in_turn, titled
+from ._ensemble import Version, check, in_turn, reduced, titled
 from ._gradient import check_settings
 from ._validation import validated
 
@@ -43,15 +42,13 @@ class AutoAttackL2:
     norm: ClassVar[str] = "l2"
 
     def __post_init__(self) -> None:
-        check_settings(radius=(self.radius, 0, 10_000), steps=(self.steps, 1, 100_000), queries=(self.queries, 2, 10_000_000))
-        check_settings(candidates=(self.candidates, 1, 10**6))
-        one_of("version", self.version, VERSIONS)
+        check_settings(radius=(self.radius, 0, 10_000))
+        check(self)
 
     @property
     def reduced(self) -> bool:
         """Whether it is less than the published standard set."""
-        kind = type(self)
-        return (self.version, self.steps, self.queries, self.candidates) != (kind.version, kind.steps, kind.queries, kind.candidates)
+        return reduced(self)
 
     @property
     def title(self) -> str:

@@ -12,7 +12,7 @@ import typer
 
 from ..errors import Error
 from .lines import error_text, guarded, print_line, say_error
-from .options import Debug, Device, OwnDetector, Second, SecondWeights
+from .options import Debug, Device, OwnDetector, SavedOrGiven, Second, SecondWeights, Weights
 
 if TYPE_CHECKING:
     from .checking import Journal
@@ -29,10 +29,8 @@ def check(
             show_default=False,
         ),
     ],
-    classifier: Annotated[
-        str | None, typer.Option(help="module:callable, or a folder with a classifier.json; default: the classifier saved with the guard.")
-    ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights of the classifier: .safetensors or .pt.")] = None,
+    classifier: SavedOrGiven = None,
+    weights: Weights = None,
     second: Second = None,
     second_weights: SecondWeights = None,
     detector: OwnDetector = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .lines import guarded, print_line
-from .options import Debug, OwnDetector, Second, SecondWeights, Weights
+from .options import Debug, OwnDetector, SavedOrGiven, Second, SecondWeights, Weights
 
 MOST = 1_000  # images that are compared
 
@@ -16,9 +16,7 @@ MOST = 1_000  # images that are compared
 def export_onnx(
     guard: Annotated[Path, typer.Argument(help="Folder of a saved guard.", metavar="GUARD", show_default=False)],
     out: Annotated[Path, typer.Option(help="The file that is written.", metavar="FILE")] = Path("guard.onnx"),
-    classifier: Annotated[
-        str | None, typer.Option(help="module:callable, or a folder with a classifier.json; default: the classifier saved with the guard.")
-    ] = None,
+    classifier: SavedOrGiven = None,
     weights: Weights = None,
     second: Second = None,
     second_weights: SecondWeights = None,

@@ -34,6 +34,9 @@ Second = Annotated[
     str | None, typer.Option(help="The second network, module:callable or a folder with a classifier.json, if the guard asks one.")
 ]
 SecondWeights = Annotated[Path | None, typer.Option(help="Weights of the second network: .safetensors or .pt.")]
+SavedOrGiven = Annotated[
+    str | None, typer.Option(help="module:callable, or a folder with a classifier.json; default: the classifier saved with the guard.")
+]
 Weights = Annotated[Path | None, typer.Option(help="Weights of the classifier: .safetensors or .pt.")]
 OwnDetector = Annotated[str | None, typer.Option(help="module:name of your own detector, if the guard was fitted with one.")]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .lines import guarded, print_line
-from .options import Debug, Device, OwnDetector, Second, SecondWeights, Weights
+from .options import Debug, Device, OwnDetector, SavedOrGiven, Second, SecondWeights, Weights
 
 
 def recalibrate(
@@ -22,9 +22,7 @@ def recalibrate(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the new guard.", metavar="NEW", show_default=False)],
-    classifier: Annotated[
-        str | None, typer.Option(help="module:callable, or a folder with a classifier.json; default: the classifier saved with the guard.")
-    ] = None,
+    classifier: SavedOrGiven = None,
     weights: Weights = None,
     second: Second = None,
     second_weights: SecondWeights = None,

@@ -13,16 +13,14 @@ import typer
 
 from ..errors import UsageError
 from .lines import guarded, print_line, warn
-from .options import Debug, Device, OwnDetector, Second, SecondWeights, Weights
+from .options import Debug, Device, OwnDetector, SavedOrGiven, Second, SecondWeights, Weights
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def serve(
     guard: Annotated[Path, typer.Argument(help="Folder of a saved guard.", metavar="GUARD", show_default=False)],
-    classifier: Annotated[
-        str | None, typer.Option(help="module:callable, or a folder with a classifier.json; default: the classifier saved with the guard.")
-    ] = None,
+    classifier: SavedOrGiven = None,
     weights: Weights = None,
     second: Second = None,
     second_weights: SecondWeights = None,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .lines import guarded, print_line
-from .options import Debug, Device, OwnDetector, Second, SecondWeights, Weights
+from .options import Debug, Device, OwnDetector, SavedOrGiven, Second, SecondWeights, Weights
 
 
 def watch(
@@ -17,9 +17,7 @@ def watch(
     video: Annotated[
         Path, typer.Argument(help="A video file, or a folder of pictures of one size in the order of their names.", show_default=False)
     ],
-    classifier: Annotated[
-        str | None, typer.Option(help="module:callable, or a folder with a classifier.json; default: the classifier saved with the guard.")
-    ] = None,
+    classifier: SavedOrGiven = None,
     weights: Weights = None,
     second: Second = None,
     second_weights: SecondWeights = None,
