@@ -8,8 +8,8 @@ with two. ``simulate [STORE]``: nothing is computed; the graphs of ``fast`` on a
 lies in STORE, a finished run of ``smoke``, by kind of step and image, pictures in proportion to their values.
 
 A simulated worker is one core of a machine of 16, which share a store that is never the bottleneck; what would pass through it is told.
-"Trainings on idle cores" is ``--numerics threads``: a long training has its share of up to 16 cores where nothing else can run; each
-further core is taken to gain as much as the second does here.
+``--numerics threads``: a long training has its share of up to 16 cores where nothing else can run; what many gain follows from what two
+gain here by Amdahl's law (1967): a share of the work is done by one whatever their number.
 """
 
 from __future__ import annotations
@@ -182,7 +182,12 @@ DIGIT = 28 * 28
 SIDES = {"cifar10": 3 * 32 * 32, "mnist": 28 * 28, "assira": 3 * 112 * 112}  # values an image
 
 
-def simulated(g: Graph, workers: int, over: float, gain: float) -> dict[str, float]:
+def serial_share(gain: float) -> float:
+    """The share of a training that one thread does whatever their number, if two are so many times as fast as one: Amdahl's law."""
+    return min(max(2 / gain - 1, 0.0), 1.0)
+
+
+def simulated(g: Graph, workers: int, over: float, serial: float) -> dict[str, float]:
     """Hand the steps out to so many workers, as the engine does."""
     work = Computation(g.todo, g.upstream, Outcome(), {}, None)
     schedule, now, used, busy = Schedule(work, g.seconds), 0.0, 0, 0.0
@@ -190,7 +195,7 @@ def simulated(g: Graph, workers: int, over: float, gain: float) -> dict[str, flo
     while True:
         while used < workers and (i := schedule.next()) is not None:
             count = min(threads_of(g.todo[i], workers - used, len(schedule.ready)), MACHINE)
-            took = over + g.seconds[g.todo[i].fingerprint] / (1 + (count - 1) * gain)
+            took = over + g.seconds[g.todo[i].fingerprint] * (serial + (1 - serial) / count)
             heapq.heappush(running, (now + took, i, count))
             used, busy = used + count, busy + count * took
         if not running:
@@ -213,8 +218,8 @@ def _traffic(g: Graph, seconds: float) -> dict[str, float]:
 def simulate(store: Path, body: dict[str, Any]) -> dict[str, Any]:
     """The table."""
     over, speed = body["overhead"]["seconds a step"]["2 workers"], body["threads"]["images a second"]
-    gain, each = speed["2"] / speed["1"] - 1, bytes_an_image(store)
-    out: dict[str, Any] = {"overhead": over, "gain of a further core": gain, "bytes an image": each, "tables": []}
+    serial, each = serial_share(speed["2"] / speed["1"]), bytes_an_image(store)
+    out: dict[str, Any] = {"overhead": over, "serial share": serial, "bytes an image": each, "tables": []}
     for runs in ([("cifar10", 0)], [("mnist", 0)], [("assira", 0)], TEN):
         for numerics in ("float32", "threads"):
             g = graph(runs, each, numerics)
@@ -227,7 +232,7 @@ def simulate(store: Path, body: dict[str, Any]) -> dict[str, Any]:
                     "core seconds": sum(g.seconds.values()),
                     "GB written": sum(g.size.values()) / 1e9,
                     "longest path": [c for c in chain if c[1] >= 1],
-                    "workers": {str(n): simulated(g, n, over, gain) for n in MANY},
+                    "workers": {str(n): simulated(g, n, over, serial) for n in MANY},
                 }
             )
             print(runs, numerics, {k: round(v["useful"], 3) for k, v in out["tables"][-1]["workers"].items()}, flush=True)

@@ -43,7 +43,7 @@ def fit(
     quick: Annotated[
         bool, typer.Option("--quick", help="Try the cheapest detector alone, and no attacks but those it learns from.")
     ] = False,
-    thorough: Annotated[bool, typer.Option("--thorough", help="Try also the most expensive detector.")] = False,
+    thorough: Annotated[bool, typer.Option("--thorough", help="Try also masks of the map, and ten published detectors.")] = False,
     minutes: Annotated[
         float, typer.Option(help="Of one core; an attack that the guard is only tried on, and that would take a fifth, is left out.")
     ] = 30.0,

@@ -6,7 +6,25 @@ from typing import Any, Literal
 
 from ..attacks import PGD, PGDL2, CarliniWagner, DeepFool, MarginDescent, Patch
 from ..calibration import smallest_sample
-from ..detectors import Consistency, LayerStatistics, LearnedFusion, Masked, NoiseLevel, SecondOpinion, TopLogits
+from ..detectors import (
+    LID,
+    PASA,
+    Consistency,
+    CounterAttack,
+    DeepKNN,
+    FeatureSqueezing,
+    FourierSpectrum,
+    KernelDensity,
+    LayerStatistics,
+    LearnedFusion,
+    Mahalanobis,
+    Masked,
+    NoiseLevel,
+    PooledActivations,
+    PValues,
+    SecondOpinion,
+    TopLogits,
+)
 from ..detectors.consistency import FULL, LIGHT
 from ..errors import UsageError
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
@@ -61,7 +79,7 @@ def default_candidates(learnt: int, effort: Effort, second: bool, columns: int) 
 
     Args:
         learnt: images to learn from.
-        effort: ``quick`` tries the cheapest alone; ``thorough`` also what the map keeps and removes.
+        effort: ``quick`` tries the cheapest alone; ``thorough`` also what the map keeps and removes, and :func:`published`.
         second: whether there is a second network.
         columns: numbers that the classifier's layers give.
     """
@@ -75,7 +93,14 @@ def default_candidates(learnt: int, effort: Effort, second: bool, columns: int) 
         found.append(LearnedFusion(noisy, (TopLogits(), LayerStatistics())))
     if effort == "thorough":
         found.append(LearnedFusion((*noisy, Masked())))
+        found += published(0 < columns <= MOST_COLUMNS)
     return tuple(found)
+
+
+def published(layers: bool) -> tuple[Any, ...]:
+    """Detectors of the literature, as their papers have them; ``layers``: whether those that read the classifier's layers can."""
+    found = FeatureSqueezing(), FourierSpectrum(), PASA(), CounterAttack(), PValues()
+    return (*found, Mahalanobis(), LID(), KernelDensity(), DeepKNN(), PooledActivations()) if layers else found
 
 
 def default_saliency(side: int, count: int) -> UNet:

@@ -1,0 +1,79 @@
+"""The measured part of docs/cluster.md, from what `python -m benchmarks.scaling` wrote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from salientry.store import read_json
+
+from . import scaling
+from .readme_drift import table
+
+JSON = dict[str, Any]
+
+
+def scaled() -> str:
+    """What a step costs beside its own seconds, what more workers gain, and what hundreds would."""
+    body = read_json(scaling.OUT)
+    over, speed, threads, sim = (body[k] for k in ("overhead", "speedup", "threads", "simulate"))
+    one = speed["seconds"]["1"]
+    lines = [
+        f"Measured with `{over['command']}`, `speedup`, `threads` and `simulate`, {over['date']}, salientry {over['salientry']}, torch "
+        f"{over['torch']}, {over['processor']}, 2 cores.",
+        "",
+        *table(
+            ["", *over["seconds a step"]],
+            [[f"milliseconds that a step costs beside its own work ({over['steps']} steps that do nothing)", *_ms(over)]],
+        ),
+        *table(
+            ["", *(f"{n} {'worker' if n == '1' else 'workers'}" for n in speed["seconds"])],
+            [
+                [f"`{speed['recipe']}`, {speed['steps']} steps: seconds", *(f"{s:.0f}" for s in speed["seconds"].values())],
+                ["times as fast as one", *(f"{one / s:.2f}" for s in speed["seconds"].values())],
+            ],
+        ),
+        f"A training with two threads in place of one ({threads['classifier']} of `fast dataset=cifar10`, on as many idle cores): "
+        f"{_gain(threads):.2f} times as fast.",
+        "",
+        "**Simulated, not run**: the graphs of `fast`, every step as long as recorded runs took, handed out as the engine does. In each "
+        "cell how many times faster than one worker, and the share of the workers' time that is used. *Idle cores*: `--numerics threads`, "
+        f"long trainings on up to {scaling.MACHINE} cores of a machine, by Amdahl's law with a serial share of {sim['serial share']:.2f}, "
+        "as measured with two.",
+        "",
+        *table(
+            ["", "hours of a core", "longest path, minutes", *(f"{n} workers" for n in scaling.MANY if n > 1), "read, MB/s, at 100"],
+            [_simulated(t) for t in sim["tables"]],
+        ),
+        _path(sim["tables"]),
+    ]
+    return "\n".join(lines)
+
+
+def _ms(over: JSON) -> list[str]:
+    return [f"{1000 * s:.1f}" for s in over["seconds a step"].values()]
+
+
+def _gain(threads: JSON) -> float:
+    return float(threads["images a second"]["2"] / threads["images a second"]["1"])
+
+
+def _simulated(t: JSON) -> list[str]:
+    what = t["runs"][0][0] if len(t["runs"]) == 1 else f"ten runs ({_counted(t['runs'])})"
+    path = sum(seconds for _, seconds in t["longest path"]) / 60
+    cells = [f"{w['speed-up']:.1f} ({100 * w['useful']:.0f} %)" for n, w in t["workers"].items() if n != "1"]
+    name = f"{what}, idle cores" if t["numerics"] == "threads" else what
+    return [name, f"{t['core seconds'] / 3600:.1f}", f"{path:.0f}", *cells, f"{t['workers']['100']['read MB/s']:.0f}"]
+
+
+def _counted(runs: list[list[Any]]) -> str:
+    names = [data for data, _ in runs]
+    return ", ".join(f"{names.count(n)} of {n}" for n in dict.fromkeys(names))
+
+
+def _path(tables: list[JSON]) -> str:
+    path = tables[-1]["longest path"]
+    name, seconds = max(path, key=lambda c: c[1])
+    return (
+        f"What bounds them is the longest path; `{name}` is {100 * seconds / sum(s for _, s in path):.0f} % of that of the ten runs. No "
+        "number of workers makes a run shorter than it; more runs at once fill the workers."
+    )
