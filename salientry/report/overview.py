@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,38 +41,38 @@ class Answer:
 
     shown: Shown
 
-    @property
+    @functools.cached_property
     def make(self) -> Maker:
         """Its numbers."""
         return self.shown.make
 
-    @property
+    @functools.cached_property
     def level(self) -> str:
         """The false-positive rate that thresholds were calibrated for."""
         return str(self.make.context.levels[0])
 
-    @property
+    @functools.cached_property
     def protocol(self) -> str:
         """The stricter one where it was run, else the paper's."""
         return "strict" if self.make.values("detection", "trained_on", protocol="strict", measure=f"tpr@{self.level}") else "published"
 
-    @property
+    @functools.cached_property
     def strict(self) -> bool:
         """Whether there are detection rates; else accuracies."""
         return self.protocol == "strict"
 
-    @property
+    @functools.cached_property
     def measure(self) -> str:
         """What is quoted."""
         return f"tpr@{self.level}" if self.strict else "accuracy"
 
-    @property
+    @functools.cached_property
     def trained(self) -> str | None:
         """All attacks together where detectors were trained on them, else the first attack."""
         there = self.make.values("detection", "trained_on", protocol=self.protocol, measure=self.measure)
         return "combined" if "combined" in there else next(iter(there), None)
 
-    @property
+    @functools.cached_property
     def false(self) -> str:
         """The measure of the false-positive rate."""
         return f"fpr@{self.level}" if self.strict else "fpr@own"
@@ -81,12 +82,12 @@ class Answer:
         place = {"protocol": self.protocol, "trained_on": self.trained, "title": title, "measure": measure}
         return self.make.find("detection", tested_on=tested, **place)
 
-    @property
+    @functools.cached_property
     def best(self) -> str | None:
         """The best baseline, chosen on validation pairs."""
         return best_baseline(self.make, self.trained, self.protocol) if self.trained else None
 
-    @property
+    @functools.cached_property
     def standings(self) -> list[Standing]:
         """Every detector that is no fusion without a part and no copy in the paper's manner."""
         out = []

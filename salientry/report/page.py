@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from . import render
-from .spec import Context, Number, Table, fill, find
+from .spec import Context, Number, Table, fill, find, number_of
 
 GROUPS = ("saliency", "image", "fusion", "baseline")
 POLICY = "default-src 'none'; img-src data:; style-src '{style}'; script-src '{script}'; base-uri 'none'; form-action 'none'"
@@ -101,7 +101,10 @@ class Maker:
 
     def find(self, kind: str, **where: Any) -> Number | None:
         """One number."""
-        return find(self._kinds.get(kind, []), **where)
+        if any(callable(v) or isinstance(v, tuple) for v in where.values()):
+            return find(self._kinds.get(kind, []), **where)
+        there = self._at(kind, where)
+        return number_of(there[0]) if there else None
 
     def num(self, kind: str, how: str = "", **where: Any) -> Markup:
         """One number as it is printed, a dash where there is none."""
@@ -109,8 +112,22 @@ class Maker:
 
     def values(self, kind: Any, column: str, **where: Any) -> list[Any]:
         """The values of a column, in order."""
-        rows = (r for r in self.of(kind) if all(r[c] == v for c, v in where.items()))
+        rows = (r for k in ((kind,) if isinstance(kind, str) else kind) for r in self._at(k, where))
         return list(dict.fromkeys(r[column] for r in rows if r[column] is not None))
+
+    @functools.cached_property
+    def _places(self) -> dict[tuple[str, ...], dict[tuple[Any, ...], list[dict[str, Any]]]]:
+        return {}
+
+    def _at(self, kind: str, where: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The numbers of a kind that have these values, in order; a page asks for thousands."""
+        names = (kind, *sorted(where))
+        if names not in self._places:
+            found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+            for r in self._kinds.get(kind, []):
+                found.setdefault(tuple(r[c] for c in names[1:]), []).append(r)
+            self._places[names] = found
+        return self._places[names].get(tuple(where[c] for c in names[1:]), [])
 
 
 def ordered(numbers: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -296,12 +296,12 @@ def _labels(points: Sequence[Point], axes: Axes) -> Markup:
     out = Markup("")
     for k in sorted(range(len(points)), key=lambda k: points[k].y):
         others = dots[:k] + dots[k + 1 :]
-        best = min(
-            ((_cost(c, names, others) + far, c) for far, c in _places(points[k], axes, names, others)), default=None, key=lambda v: v[0]
-        )
-        if best is None:
+        best, c = math.inf, None
+        for far, place in _places(points[k], axes, names, others):
+            if far < best and (cost := far + _cost(place, names, others)) < best:
+                best, c = cost, place
+        if c is None:
             continue
-        c = best[1]
         names.append(c)
         if c.leader:
             out += _line(*c.leader, "leader")
