@@ -18,7 +18,7 @@ from salientry.report.report import Made
 from salientry.results import kept
 from salientry.results.claims import verdicts
 from salientry.results.numbers import NOT_OF_SCORES, numbers
-from salientry.results.place import Row, select
+from salientry.results.place import Row, records, select
 from salientry.results.scores import Scores
 
 SMALL = 2_000_000  # bytes
@@ -44,7 +44,7 @@ def cut(folders: Sequence[Path], small: int = SMALL) -> None:
             print(f"{s.folder}: whole, for it is small")
             continue
         mine = [r for r in further if (r["dataset"], r["run_seed"]) == (s.dataset, s.run_seed)]
-        known: list[Row] = [r for r in frame.to_dict("records") if r["kind"] not in NOT_OF_SCORES]  # type: ignore[misc]
+        known: list[Row] = [r for r in records(frame) if r["kind"] not in NOT_OF_SCORES]
         rows = [{c: v for c, v in r.items() if v is not None} for r in (*known, *mine)]
         attacks = {"combined", *(() if s.run_seed else select(frame, kind="headline", protocol="strict")["trained_on"])}
         names = {d["index"]: (d["facts"]["protocol"], d["facts"]["trained_on"]) for d in s.body["detectors"]}

@@ -276,9 +276,22 @@ def with_few(found: Interval, parts: Sequence[tuple[Array, Sequence[Array]]]) ->
 def median_ratio(resamples: Resamples, ids: Array, first: Array, second: Array) -> Interval:
     """Median of the first over median of the second, of the same images, with its percentile interval."""
     value = float(np.median(first) / np.median(second)) if len(ids) else float("nan")
-    drawn = [np.repeat(np.arange(len(ids)), w.astype(int)) for w in resamples.of(ids)]
-    found = np.array([np.median(first[d]) / np.median(second[d]) if len(d) else np.nan for d in drawn])
+    weights = resamples.of(ids)
+    with np.errstate(invalid="ignore"):  # of two infinite medians
+        found = median_draws(first, weights) / median_draws(second, weights)
     return interval([value], [found], len(ids))
+
+
+def median_draws(values: Array, weights: Array) -> Floats:
+    """Medians (R,) of values (N,), each counted as often as the weights (R, N) say; NaN where none is."""
+    if not len(values):
+        return np.full(len(weights), np.nan)
+    order = np.argsort(values, kind="stable")
+    ranks = np.cumsum(weights[:, order].astype(np.int64), 1)
+    count = ranks[:, -1]
+    low, high = (np.argmax(ranks > k[:, None], 1) for k in ((count - 1) // 2, count // 2))
+    found = np.asarray(values, np.float64)[order]
+    return np.where(count > 0, (found[low] + found[high]) / 2, np.nan)
 
 
 def auroc_interval(resamples: Resamples, natural_ids: Array, adversarial_ids: Array, runs: Sequence[tuple[Array, Array]]) -> Interval:

@@ -13,10 +13,23 @@ from torch import nn
 
 from salientry.types import Shape
 
+from . import nightly
 from .examples import SHAPES, conv
 from .shared import intact, linked, shared
 
 DOT = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg==")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to the night what :mod:`tests.nightly` names."""
+    for item in items:
+        if isinstance(item, pytest.Function):
+            path = item.path.relative_to(Path(__file__).parent).as_posix()
+            spec = getattr(item, "callspec", None)
+            case, parameters = (spec.id, spec.params) if spec else ("", {})
+            if nightly.waits(path, item.originalname, case, parameters, SHAPES):
+                item.add_marker(pytest.mark.nightly)
 
 
 @pytest.fixture(scope="session", autouse=True)

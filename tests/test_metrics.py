@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss, roc_auc_score, roc_curve
 
 from salientry import metrics
 from salientry.inference import bounded_mean, t_interval
-from salientry.metrics import Interval, Resamples, auroc, auroc_draws, rate_draws, roc
+from salientry.metrics import Interval, Resamples, auroc, auroc_draws, median_draws, rate_draws, roc
 
 Floats = NDArray[np.float64]
 few = st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=12).map(np.array)
@@ -612,3 +612,12 @@ def test_an_interval_is_of_as_many_resamples_as_pages_say() -> None:
     assert metrics.RESAMPLES == 1000
     assert Resamples(ids).weights.shape == (1000, 3)
     assert len(bootstrap(lambda rows: float(len(rows)), ids)) == 1000
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 50])
+def test_medians_of_counted_values_are_those_of_the_values_written_out(n: int) -> None:
+    r = np.random.default_rng(n)
+    values, weights = r.normal(size=n), r.integers(0, 3, (300, n))
+    values[r.random(n) < 0.2], weights[0] = np.inf, 0
+    expected = [np.median(np.repeat(values, w)) if w.sum() else np.nan for w in weights]
+    np.testing.assert_array_equal(median_draws(values, weights), expected)

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from ..results.claims import MANNERS, NOT_RUN, OPEN, claims, sentences, verdicts
 from ..results.names import in_words
+from ..results.place import records
 from ..results.scores import Scores
 from ..results.warnings import COLLAPSED
 from ..store import JSON
@@ -48,7 +49,7 @@ class Verdicts:
         found, more = verdicts(list(runs), timing)
         self.lines: Rows = _plain(found)
         self.words: Rows = _plain(claims(found))
-        rows = [r for _, f in runs for r in f.to_dict("records")]
+        rows = [r for _, f in runs for r in records(f)]
         self.known: dict[tuple[Any, Any, str], Mapping[str, Any]] = {
             (r.get("dataset"), r.get("run_seed"), r["id"]): r for r in (*rows, *more)
         }
@@ -88,7 +89,7 @@ class Verdicts:
 def _plain(frame: Any) -> Rows:
     """Rows with None for a missing run seed."""
     out = []
-    for r in frame.to_dict("records"):
+    for r in records(frame):
         seed = r.get("run_seed")
         out.append(r | {"run_seed": None if seed is None or seed != seed else int(seed)})
     return out

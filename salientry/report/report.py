@@ -18,6 +18,7 @@ from ..results import kept
 from ..results.detection import together
 from ..results.names import in_words, own_trunk
 from ..results.numbers import numbers
+from ..results.place import records
 from ..results.scores import Scores
 from ..results.transfer import amiss, cell_lines, cells
 from ..results.warnings import passing_classes, warnings
@@ -64,7 +65,7 @@ class Made:
     @functools.cached_property
     def rows(self) -> list[dict[str, Any]]:
         """The same as dictionaries, with this run's name."""
-        rows = self.frame.to_dict("records")
+        rows = records(self.frame)
         return [r | {"run": self.name, "attack": r["attack"] or ("natural" if r["kind"] == "gradient" else None)} for r in rows]
 
     @functools.cached_property
@@ -123,7 +124,7 @@ def context(s: Scores, frame: Any) -> Context:
         i["thresholds"] for i in s.white_box.values() if i.get("thresholds")
     ]
     known = {level for thresholds in calibrated for level in thresholds if level != "own"}
-    found: list[dict[str, Any]] = warnings(s, frame).to_dict("records")  # type: ignore[assignment]
+    found: list[dict[str, Any]] = records(warnings(s, frame))
     best = (
         {("strict", t.baseline.title, t.trained_on) for t in together(s) if t.protocol == "strict" and t.baseline}
         if s.has_naturals

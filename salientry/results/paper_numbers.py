@@ -20,7 +20,7 @@ import pandas as pd
 from ..metrics import Interval
 from .names import attack_title
 from .paper_attacks import PASSES, PRINTED, THEIRS, trainings
-from .place import Row, frame, identify, row, select
+from .place import Row, frame, identify, records, row, select
 from .scores import Scores
 
 COLUMNS = {"digits": "MNIST", "mnist": "MNIST", "cifar10": "CIFAR-10", "assira": "ASSIRA"}  # a run's data set: the paper's column
@@ -136,7 +136,7 @@ def printed_rows(dataset: str) -> list[Row]:
     """The paper's rows of a data set that was not run, with every column of the frame."""
     column = column_of(dataset)
     rows = [] if column is None else _theirs(dataset, [_white_box({}, frame([]), column), *_black_box({}, set(), column, [])])
-    return frame(rows).to_dict("records")  # type: ignore[return-value]
+    return records(frame(rows))
 
 
 def _black_box(named: dict[str, str], known: set[str], column: str, learnt: list[str]) -> list[Iterator[Row]]:
@@ -151,7 +151,7 @@ def _theirs(dataset: str, tables: list[Iterator[Row]]) -> list[Row]:
 
 def beside(theirs: list[Row], numbers: pd.DataFrame) -> Iterator[Row]:
     """Ours minus the paper's with our interval, and that over its unit: the join of the paper's rows and ours."""
-    ours: dict[str, Any] = {r["id"]: r for r in numbers.to_dict("records")}
+    ours: dict[str, Any] = {r["id"]: r for r in records(numbers)}
     for p in theirs:
         n = ours.get(p["ours"])
         if n is None or not all(math.isfinite(n[c]) for c in ("value", "lo", "hi")):

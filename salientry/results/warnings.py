@@ -14,7 +14,7 @@ import pandas as pd
 from . import white_box
 from .detection import together
 from .names import own_trunk
-from .place import select
+from .place import records, select
 from .scores import Scores, Trained
 
 COLLAPSED, OVERFIT, MEMBERSHIP = 0.6, 0.15, (0.45, 0.55)
@@ -109,5 +109,5 @@ def _white_box(s: Scores, numbers: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def _rows(found: pd.DataFrame) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = found.to_dict("records")  # type: ignore[assignment]
+    rows: list[dict[str, Any]] = records(found)
     return rows

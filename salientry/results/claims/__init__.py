@@ -19,7 +19,7 @@ import pandas as pd
 
 from ..cells import Cells
 from ..paper_numbers import attacks_of, column_of
-from ..place import Row, select
+from ..place import Row, records, select
 from ..scores import Scores
 from . import single, white
 from .asked import EVERY, MANNERS, NO_TIMING, STRICT, Book, Question, names, unknown
@@ -171,7 +171,7 @@ def _together(each: list[dict[Any, dict[str, Any]]], dataset: str) -> list[dict[
 def claims(found: pd.DataFrame) -> pd.DataFrame:
     """One word a claim, data set, run seed (None: together) and manner, of all its lines but the extra ones; of :func:`verdicts`."""
     out = []
-    counted = [r for r in found.to_dict("records") if not r["extra"]]
+    counted = [r for r in records(found) if not r["extra"]]
     for dataset, seed in dict.fromkeys((r["dataset"], r["run_seed"]) for r in counted):
         mine = [r for r in counted if (r["dataset"], r["run_seed"]) == (dataset, seed)]
         for claim, sentence in sentences()["claims"].items():

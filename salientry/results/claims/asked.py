@@ -11,7 +11,7 @@ import pandas as pd
 
 from ...metrics import Interval
 from ..names import TITLES, attack_title
-from ..place import Row, identify, row
+from ..place import Row, identify, records, row
 
 MANNERS = (("published", "replica"), ("published", "paired"), ("strict", "paired"))  # protocol and scheme; the paper's own manner first
 PUBLISHED, STRICT = ("published", "paired"), ("strict", "paired")
@@ -91,7 +91,7 @@ class Book:
 
     def __init__(self, numbers: pd.DataFrame, dataset: str, run_seed: int, further: Iterable[Row] = ()) -> None:
         columns = ["id", "value", "lo", "hi", "n", "seeds", "keys", "protocol"]
-        self.known: dict[str, Any] = {r["id"]: r for r in numbers.loc[numbers["source"] == "run", columns].to_dict("records")}
+        self.known: dict[str, Any] = {r["id"]: r for r in records(numbers.loc[numbers["source"] == "run", columns])}
         self.added: dict[str, Row] = {}
         self._further = {r["id"]: r for r in further}  # recorded ones, beside those of the frame
         self._of: dict[str, Any] = {"dataset": dataset, "run_seed": run_seed}
