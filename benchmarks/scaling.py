@@ -19,6 +19,7 @@ import datetime
 import heapq
 import tempfile
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,13 +40,14 @@ from salientry.recipes.fast import CONFIGS, fast
 from salientry.recipes.paper_cost import images_of
 from salientry.recipes.smoke import smoke
 from salientry.store import read_json, write_json
+from salientry.types import Shape
 
 OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "scaling.json"
 WORKERS, MANY = (1, 2, 4), (1, 10, 100, 1000)
 FEW, FURTHER = 50, 300  # steps
 MACHINE = 16  # cores
 TEN = [(data, seed) for data, runs in (("cifar10", 4), ("mnist", 3), ("assira", 3)) for seed in range(runs)]
-SMALL: dict[str, Any] = {"seeds": 1, "detector_train": 200, "validation": 100}
+SMALL: dict[str, Any] = {"seeds": 1, "detector_train": 100, "validation": 50}
 PICTURES = {"read_data", "attack_images", "control_images", "draw", "differentiate", "swap"}  # as large as the images are
 
 
@@ -79,7 +81,7 @@ def speedup() -> dict[str, Any]:
     """Seconds of a whole run, by workers."""
     found: dict[str, float] = {}
     for workers in WORKERS:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):  # few images calibrate
             run = Run(folder)
             outputs = smoke(run, **SMALL)
             began = time.perf_counter()
@@ -93,7 +95,7 @@ def threads() -> dict[str, Any]:
     """Images a second of a training, by threads, in turn; the best of three."""
     config = CONFIGS["cifar10"]
     x, y = torch.rand(2000, 3, 32, 32), torch.arange(2000) % 10
-    shape, once = salientry.Shape(3, 32, 32, 10), type(config.classifier)(epochs=1)
+    shape, once = Shape(3, 32, 32, 10), type(config.classifier)(epochs=1)
     best: dict[int, float] = defaultdict(float)
     for _ in range(3):
         for count in (1, 2):
