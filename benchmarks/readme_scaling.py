@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from salientry.experiment.engines import MOST_THREADS
 from salientry.store import read_json
 
 from . import scaling
@@ -37,7 +38,7 @@ def scaled() -> str:
         "",
         "**Simulated, not run**: the graphs of `fast`, every step as long as recorded runs took, handed out as the engine does. In each "
         "cell how many times faster than one worker, and the share of the workers' time that is used. *Idle cores*: `--numerics threads`, "
-        f"long trainings on up to {scaling.MACHINE} cores of a machine, by Amdahl's law with a serial share of {sim['serial share']:.2f}, "
+        f"long trainings on up to {MOST_THREADS} cores, by Amdahl's law with a serial share of {sim['serial share']:.2f}, "
         "as measured with two.",
         "",
         *table(

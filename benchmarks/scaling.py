@@ -7,9 +7,9 @@ with two. ``simulate [STORE]``: nothing is computed; the graphs of ``fast`` on a
 1,000 workers, each step as long as recorded runs took (salientry/recipes/seconds.json) and the measured overhead. Store traffic: what
 lies in STORE, a finished run of ``smoke``, by kind of step and image, pictures in proportion to their values.
 
-A simulated worker is one core of a machine of 16, which share a store that is never the bottleneck; what would pass through it is told.
-``--numerics threads``: a long training has its share of up to 16 cores where nothing else can run; what many gain follows from what two
-gain here by Amdahl's law (1967): a share of the work is done by one whatever their number.
+A simulated worker is one core; all share a store that is never the bottleneck, and what would pass through it is told. ``--numerics
+threads``: a long training has its share, up to four, of the cores where nothing else can run; what four gain follows from what two gain
+here by Amdahl's law (1967): a share of the work is done by one whatever their number.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ from salientry.types import Shape
 OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "scaling.json"
 WORKERS, MANY = (1, 2, 4), (1, 10, 100, 1000)
 FEW, FURTHER = 50, 300  # steps
-MACHINE = 16  # cores
 TEN = [(data, seed) for data, runs in (("cifar10", 4), ("mnist", 3), ("assira", 3)) for seed in range(runs)]
 SMALL: dict[str, Any] = {"seeds": 1, "detector_train": 100, "validation": 50}
 PICTURES = {"read_data", "attack_images", "control_images", "draw", "differentiate", "swap"}  # as large as the images are
@@ -196,7 +195,7 @@ def simulated(g: Graph, workers: int, over: float, serial: float) -> dict[str, f
     running: list[tuple[float, int, int]] = []
     while True:
         while used < workers and (i := schedule.next()) is not None:
-            count = min(threads_of(g.todo[i], workers - used, len(schedule.ready)), MACHINE)
+            count = threads_of(g.todo[i], workers - used, len(schedule.ready))
             took = over + g.seconds[g.todo[i].fingerprint] * (serial + (1 - serial) / count)
             heapq.heappush(running, (now + took, i, count))
             used, busy = used + count, busy + count * took

@@ -35,6 +35,7 @@ from .schedule import Computation, Schedule
 
 KEPT = 64  # results that a worker keeps at hand
 BETWEEN = 0.1  # seconds between two words of progress
+MOST_THREADS = 4  # of a training: two are 1.3 times as fast as one, so that more gain less than another step would
 WORTH = 30.0  # expected seconds from which worker processes gain more than it costs to start them
 
 
@@ -167,7 +168,7 @@ def _lead(pool: ProcessPoolExecutor, workers: _Workers, said: Any, work: Computa
 def threads_of(h: Handle, free: int, waiting: int) -> int:
     """The threads of a step: one; of a long training in the mode ``threads`` its part of those that are free, when no more steps wait."""
     able = h.step is not None and h.step.threads and h.numerics == "threads"
-    return max(free // (1 + waiting), 1) if able else 1
+    return min(max(free // (1 + waiting), 1), MOST_THREADS) if able else 1
 
 
 @contextlib.contextmanager

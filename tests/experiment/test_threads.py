@@ -58,7 +58,7 @@ def shared_out(run: Run, handles: list[Handle], workers: int, spare: int = 0) ->
 
 @pytest.mark.parametrize(
     ("trainings", "workers", "spare", "threads"),
-    [(1, 1, 3, [4]), (2, 2, 0, [1, 1]), (2, 2, 2, [2, 2]), (3, 3, 1, [1, 1, 2]), (5, 2, 0, [1] * 5), (2, 2, 14, [8, 8])],
+    [(1, 1, 3, [4]), (2, 2, 0, [1, 1]), (2, 2, 2, [2, 2]), (3, 3, 1, [1, 1, 2]), (5, 2, 0, [1] * 5), (2, 2, 14, [4, 4])],
 )
 def test_trainings_share_the_threads_on_which_nothing_else_can_run(
     tmp_path: Path, trainings: int, workers: int, spare: int, threads: list[int]
