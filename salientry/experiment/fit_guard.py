@@ -90,8 +90,7 @@ def fit_guard(
         promise: of which naturals: ``"all"``, or ``"correct"``, those that the classifier is right on, which mostly lowers the threshold:
             whether an image is one of them cannot be seen in front of the classifier. The report has both rates.
         groups: (N,) which images belong together (a scene, a patient): they stay together wherever images are divided.
-        effort: ``"quick"`` tries the cheapest detector alone, ``"thorough"`` also what the map keeps and removes, and
-            ten published detectors.
+        effort: ``"quick"`` tries the cheapest detector alone, ``"thorough"`` also masks of the map and ten published detectors.
         minutes: that one core has. An attack that the guard is only tried on, and that would take a fifth of them, is left out.
         store: folder of intermediate results, so that an interrupted call resumes; default a temporary one.
         seed: of all draws.
