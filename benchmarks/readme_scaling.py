@@ -16,23 +16,16 @@ JSON = dict[str, Any]
 def scaled() -> str:
     """What a step costs beside its own seconds, what more workers gain, and what hundreds would."""
     body = read_json(scaling.OUT)
-    over, speed, threads, sim = (body[k] for k in ("overhead", "speedup", "threads", "simulate"))
-    one = speed["seconds"]["1"]
+    over, threads, sim = (body[k] for k in ("overhead", "threads", "simulate"))
     lines = [
-        f"Measured with `{over['command']}`, `speedup`, `threads` and `simulate`, {over['date']}, salientry {over['salientry']}, torch "
+        f"Measured with `{over['command']}`, `threads` and `simulate`, {over['date']}, salientry {over['salientry']}, torch "
         f"{over['torch']}, {over['processor']}, 2 cores.",
         "",
         *table(
             ["", *over["seconds a step"]],
             [[f"milliseconds that a step costs beside its own work ({over['steps']} steps that do nothing)", *_ms(over)]],
         ),
-        *table(
-            ["", *(f"{n} {'worker' if n == '1' else 'workers'}" for n in speed["seconds"])],
-            [
-                [f"`{speed['recipe']}`, {speed['steps']} steps: seconds", *(f"{s:.0f}" for s in speed["seconds"].values())],
-                ["times as fast as one", *(f"{one / s:.2f}" for s in speed["seconds"].values())],
-            ],
-        ),
+        *_speed(body.get("speedup")),
         f"A training with two threads in place of one ({threads['classifier']} of `fast dataset=cifar10`, on as many idle cores): "
         f"{_gain(threads):.2f} times as fast.",
         "",
@@ -48,6 +41,19 @@ def scaled() -> str:
         _path(sim["tables"]),
     ]
     return "\n".join(lines)
+
+
+def _speed(speed: JSON | None) -> list[str]:
+    """A whole run with more workers, where that was measured."""
+    if speed is None:
+        return []
+    heads = [f"{n} {'worker' if n == '1' else 'workers'}" for n in speed["seconds"]]
+    one = speed["seconds"]["1"]
+    rows = [
+        [f"`{speed['recipe']}`, {speed['steps']} steps: seconds", *(f"{s:.0f}" for s in speed["seconds"].values())],
+        ["times as fast as one", *(f"{one / s:.2f}" for s in speed["seconds"].values())],
+    ]
+    return table(["", *heads], rows)
 
 
 def _ms(over: JSON) -> list[str]:

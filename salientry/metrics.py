@@ -282,7 +282,7 @@ def median_ratio(resamples: Resamples, ids: Array, first: Array, second: Array) 
     return interval([value], [found], len(ids))
 
 
-def median_draws(values: Array, weights: Array) -> Floats:
+def median_draws(values: Array, weights: Array) -> Array:
     """Medians (R,) of values (N,), each counted as often as the weights (R, N) say; NaN where none is."""
     if not len(values):
         return np.full(len(weights), np.nan)
@@ -290,8 +290,8 @@ def median_draws(values: Array, weights: Array) -> Floats:
     ranks = np.cumsum(weights[:, order].astype(np.int64), 1)
     count = ranks[:, -1]
     low, high = (np.argmax(ranks > k[:, None], 1) for k in ((count - 1) // 2, count // 2))
-    found = np.asarray(values, np.float64)[order]
-    return np.where(count > 0, (found[low] + found[high]) / 2, np.nan)
+    found = values[order]
+    return np.where(count > 0, (found[low] + found[high]) / 2, np.nan)  # in the values' own precision, as numpy's
 
 
 def auroc_interval(resamples: Resamples, natural_ids: Array, adversarial_ids: Array, runs: Sequence[tuple[Array, Array]]) -> Interval:

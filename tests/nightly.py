@@ -74,6 +74,7 @@ ONE: dict[tuple[str, str], str] = {  # of these `./check` runs the cases whose n
 }
 NOT: dict[tuple[str, str], str] = {  # of these `./check` leaves out the cases whose name holds this
     ("attacks/test_contract.py", "test_neighbours_hardly_matter_in_float32"): "jsma",
+    ("recipes/test_paper.py", "test_every_part_has_a_page"): "combined",  # which the test that waits computes
     ("test_inference.py", "test_a_mean_over_attacks_covers_though_attacks_share_their_images"): "9",
     ("test_modules.py", "test_it_answers_bit_for_bit_as_the_network_does_in_eval_mode_and_leaves_it_alone"): "compiled",
     ("test_readme.py", "test_the_measured_parts_are_what_the_records_give"): "README.md",

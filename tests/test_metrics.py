@@ -614,10 +614,11 @@ def test_an_interval_is_of_as_many_resamples_as_pages_say() -> None:
     assert len(bootstrap(lambda rows: float(len(rows)), ids)) == 1000
 
 
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
 @pytest.mark.parametrize("n", [1, 2, 7, 50])
-def test_medians_of_counted_values_are_those_of_the_values_written_out(n: int) -> None:
+def test_medians_of_counted_values_are_those_of_the_values_written_out(n: int, precision: type) -> None:
     r = np.random.default_rng(n)
-    values, weights = r.normal(size=n), r.integers(0, 3, (300, n))
+    values, weights = r.normal(size=n).astype(precision), r.integers(0, 3, (300, n))
     values[r.random(n) < 0.2], weights[0] = np.inf, 0
     expected = [np.median(np.repeat(values, w)) if w.sum() else np.nan for w in weights]
     np.testing.assert_array_equal(median_draws(values, weights), expected)
