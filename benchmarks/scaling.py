@@ -1,9 +1,9 @@
 """What a step costs beside its own seconds, what more workers gain here, and what hundreds would: `python -m benchmarks.scaling PART`.
 
-``overhead``: steps that do nothing, independent of each other, in this process and in 1, 2 and 4 workers: what 300 further ones take,
+``overhead``: steps that do nothing, independent of each other, in this process and in 2 and 4 workers: what 300 further ones take,
 divided by 300. ``speedup``: the recipe ``smoke``, one seed and few images, from an empty store, with 1, 2 and 4 workers; in turn, on a
 machine that does nothing else. ``threads``: one epoch of the classifier of ``fast dataset=cifar10`` on 2,000 images, with one thread and
-with two. ``simulate [STORE]``: nothing is computed; the graphs of ``fast`` on all data sets, handed out as the engine does, to up to
+with two. ``simulate --store STORE``: nothing is computed; the graphs of ``fast`` on all data sets, handed out as the engine does, to up to
 1,000 workers, each step as long as recorded runs took (salientry/recipes/seconds.json) and the measured overhead. Store traffic: what
 lies in STORE, a finished run of ``smoke``, by kind of step and image, pictures in proportion to their values.
 
@@ -60,7 +60,7 @@ def nothing(number: int) -> int:
 
 
 def overhead() -> dict[str, Any]:
-    """Seconds a step, by workers; 0: in this process."""
+    """Seconds a step, in this process and by workers."""
 
     def seconds(count: int, workers: int) -> float:
         with tempfile.TemporaryDirectory() as folder:
