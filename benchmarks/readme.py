@@ -26,7 +26,7 @@ from salientry.results.names import detector_words
 from salientry.results.paper_numbers import printed_text
 from salientry.store import read_json
 
-from . import pictures, readme_attacks, readme_drift, readme_guard, readme_methods, readme_scaling
+from . import pictures, readme_attacks, readme_drift, readme_guard, readme_methods, readme_scaling, readme_serve
 from .guard_tables import guard_results, record
 from .recorded import FOLDERS, ROOT, TIMING, Recorded, first, recorded, verdicts
 from .tables import OVER, budgets, fast, lacking, settings, smoke, white_boxes
@@ -224,6 +224,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/guard.md": {"says": says},
     "docs/drift.md": {"drift": readme_drift.drifts, "campaign": readme_drift.campaigns},
     "docs/cluster.md": {"scaling": readme_scaling.scaled},
+    "docs/operate.md": {"served": readme_serve.served},
     "docs/video.md": {"video": readme_drift.videos},
     "docs/methods.md": {"methods": readme_methods.whole},
     "docs/RESULTS.md": {

@@ -30,6 +30,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ from salientry.modules import private
 from salientry.recipes.fast import config
 from salientry.serve import Batching, Limits, app
 from salientry.serve.process import serve
+from salientry.store import read_json, write_json
 
 BARE, LIGHT_GUARD = "classifier", "guard: light"
 SUBJECTS = (BARE, LIGHT_GUARD)
@@ -56,6 +58,13 @@ CONNECTIONS = 128  # of the open loop
 SHARES = {BARE: 0.8, LIGHT_GUARD: 0.4}  # of what the classifier gives
 OVERLOAD = 3.0
 PATH = "/v2/models/guard/infer"
+OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "serve.json"
+RUN = "python -m benchmarks.serve"
+COMMANDS = {
+    "side_by_side": RUN + " --seconds {seconds:g} --rounds {rounds}",
+    "soak": RUN + " --soak {minutes:g}",
+    "malformed": RUN + " --malformed {count}",
+}
 
 
 class Bare(Guard):
@@ -305,19 +314,21 @@ def malformed(count: int) -> dict[str, Any]:
     return {"count": count, "ends": dict(sorted(ends.items())), "faults": faults, "answers_afterwards": set(answered) == {200}}
 
 
-def table(found: dict[str, Any]) -> str:
-    """For people."""
-    lines = [f"{found['machine']['cpu']}, {found['machine']['cores']} cores, {found['date']}, load {found['load_average']}"]
-    if side := found.get("side_by_side"):
-        lines += [f"{'':14} {'':45} {'per second':>10} {'p50 ms':>8} {'p99 ms':>8}  statuses"]
-        lines += [
-            f"{r['subject']:14} {r['how']:45} {r['per_second']:10.1f} {r['p50_ms'] or 0:8.2f} {r['p99_ms'] or 0:8.2f}  {r['statuses']}"
-            for r in side["rows"]
-        ]
-        lines += [f"requests a second, to the classifier's, by callers: {side['requests_per_second_to_the_classifier']}"]
-        lines += [f"p99 at half the classifier's rate: {side['p99_ms_at_half_the_rate']}; goal reached: {side['goal_reached']}"]
-    lines += [f"{part}: {json.dumps(found[part])}" for part in ("soak", "malformed") if part in found]
-    return "\n".join(lines)
+def table(name: str, found: dict[str, Any]) -> str:
+    """One part, for people."""
+    lines = [f"{name}: {found['machine']['cpu']}, {found['machine']['cores']} cores, {found['date']}, load {found['load_average']}"]
+    if name != "side_by_side":
+        made = {k: v for k, v in found.items() if k not in ("command", "date", "machine", "load_average")}
+        return "\n".join([*lines, json.dumps(made)])
+    lines += [f"{'':14} {'':45} {'per second':>10} {'p50 ms':>8} {'p99 ms':>8}  statuses"]
+    lines += [
+        f"{r['subject']:14} {r['how']:45} {r['per_second']:10.1f} {r['p50_ms'] or 0:8.2f} {r['p99_ms'] or 0:8.2f}  {r['statuses']}"
+        for r in found["rows"]
+    ]
+    lines += [f"requests a second, to the classifier's, by callers: {found['requests_per_second_to_the_classifier']}"]
+    return "\n".join(
+        [*lines, f"p99 at half the classifier's rate: {found['p99_ms_at_half_the_rate']}; goal reached: {found['goal_reached']}"]
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -327,25 +338,30 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="instead: ask the guard at three times what it gives")
     parser.add_argument("--malformed", type=int, metavar="N", help="instead: send so many damaged requests")
-    parser.add_argument("--out", type=Path, help="where the JSON goes; default: nowhere")
+    parser.add_argument("--out", type=Path, help="the JSON, where other parts are kept; default: none is written")
     parser.add_argument("--child", choices=SUBJECTS, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.child:
         child(given.child)
         return
-    date, start = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), load()
     parts: dict[str, Any] = {}
     if given.soak is not None:
-        parts["soak"] = soak(given.soak)
+        parts["soak"] = partial(soak, given.soak)
     if given.malformed is not None:
-        parts["malformed"] = malformed(given.malformed)
-    if not parts:
-        parts["side_by_side"] = side_by_side(given.seconds, given.rounds)
-    found = {"date": date, "machine": machine(), "load_average": {"start": start, "end": load()}} | parts
-    if given.out is not None:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(found, indent=1) + "\n")
-    print(table(found))
+        parts["malformed"] = partial(malformed, given.malformed)
+    found = read_json(given.out) if given.out is not None and given.out.exists() else {}
+    for name, measure in (parts or {"side_by_side": partial(side_by_side, given.seconds, given.rounds)}).items():
+        date, start, made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), load(), measure()
+        about = {
+            "command": COMMANDS[name].format(**made),
+            "date": date,
+            "machine": machine(),
+            "load_average": {"start": start, "end": load()},
+        }
+        found[name] = about | made
+        if given.out is not None:
+            write_json(given.out, found)
+        print(table(name, found[name]))
 
 
 if __name__ == "__main__":

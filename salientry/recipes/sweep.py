@@ -6,6 +6,7 @@ pooling of the image detectors. Its conclusion, "did not improve", is claim C18.
     salientry plan sweep dataset=cifar10                       # what it costs on this machine
     salientry run sweep dataset=cifar10 attack=bim pairs=2000 test=500
     salientry run sweep dataset=cifar10 of=classifier          # drop-out .3 to .7, accuracy on validation images
+    salientry run sweep dataset=cifar10 of=classifier only=0.4 # one of them
 
 Hardware:  2 cores for some thousand pairs on CIFAR-10; else a GPU
 Time:      the plan says it
@@ -68,7 +69,8 @@ def sweep(
         dataset: ``mnist``, ``cifar10`` or ``assira``.
         of: ``detectors``, or ``classifier``: trained without the validation images, on which its accuracy is taken.
         attack: that detectors are trained and tested on.
-        only: a part of an architecture's name, for a slice: ``dense``, ``9 convolutions``; the net as printed is always in it.
+        only: a part of an architecture's name, for a slice: ``dense``, ``9 convolutions``; the net as printed is always in it. Of the
+            classifier a drop-out: ``0.4``.
         pairs: training images that are attacked; 0: all.
         test: test images; 0: all.
 
@@ -86,14 +88,9 @@ def build(
 ) -> Outputs:
     """See :func:`sweep`; for any settings of a data set."""
     experiment = PaperExperiment.of(run, config, 1, pairs, test)
-    found, image_sets, variant = experiment.prepared(None, experiment.pairs)
     if of == "classifier":
-        images = run.dataset(config.data)
-        for dropout in dropouts:
-            f = run.do(train_classifier, images["train"], replace(config.net, dropout=dropout))
-            found.accuracies.append(run.do(accuracy_of, run.do(classify, images["validation"], f), f"drop-out {dropout:g}"))
-        found.sets += image_sets.natural.values()
-        return found
+        return _dropouts(experiment, [d for d in dropouts if not only or f"{d:g}" == only], only)
+    found, image_sets, variant = experiment.prepared(None, experiment.pairs)
     tried = {name: net for name, net in architectures(config.net).items() if only in name or name == AS_PRINTED}
     if len(tried) < 2:
         raise UsageError(f"no architecture's name holds {only!r}; there are: {', '.join(architectures(config.net))}")
@@ -103,4 +100,17 @@ def build(
     for scheme, net in tried.items():
         for detector in (ID(net), JSD(head=net)):
             found.scores += evaluate(image_sets, detector, UNPAIRED, replace(training, scheme=scheme), tests, variant).outputs
+    return found
+
+
+def _dropouts(experiment: PaperExperiment, dropouts: Sequence[float], only: str) -> Outputs:
+    if not dropouts:
+        raise UsageError(f"only={only}: no such drop-out is tried; there are: {', '.join(f'{d:g}' for d in DROPOUTS)}")
+    run, config = experiment.run, experiment.config
+    images = run.dataset(config.data)
+    nets = {d: run.do(train_classifier, images["train"], replace(config.net, dropout=d)) for d in dropouts}
+    found, image_sets, _ = experiment.prepared(None, experiment.pairs, classifier=nets[dropouts[0]])
+    for dropout, f in nets.items():
+        found.accuracies.append(run.do(accuracy_of, run.do(classify, images["validation"], f), f"drop-out {dropout:g}"))
+    found.sets += image_sets.natural.values()
     return found

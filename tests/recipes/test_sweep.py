@@ -78,10 +78,14 @@ def test_drop_out_is_chosen_on_images_that_the_classifier_did_not_see(tmp_path: 
         classifier = h.args["images"].args["classifier"]
         assert not set(images.ids) & set(run.get(classifier.args["rows"]).ids)
     assert "drop-out 0.3" in (tmp_path / "out" / "report.html").read_text()
+    one, _ = recorded(Run(tmp_path / "one"), tmp_path / "alone", "classifier", only="0.6")
+    assert [h.fingerprint for h in one.accuracies] == [outputs.accuracies[1].fingerprint], "a slice is of the same steps"
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown sweep of 'saliency'"):
         sweep(Run(tmp_path), of="saliency")
+    with pytest.raises(UsageError, match=r"only=0\.45: no such drop-out is tried; there are: 0\.3, 0\.4,"):
+        sweep(Run(tmp_path), of="classifier", only="0.45")
     with pytest.raises(UsageError, match="no architecture's name holds 'transformer'"):
         build(Run(tmp_path), CONFIGS["cifar10"], "detectors", "fgsm", "transformer", 0, 0)

@@ -1,0 +1,61 @@
+"""The measured part of docs/operate.md, from what `python -m benchmarks.serve` wrote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from salientry.store import read_json
+
+from . import serve
+from .readme_drift import table
+
+JSON = dict[str, Any]
+STATUSES = {"200": "answered", "503": "turned away with 503", "0": "that the client could not send, its connections being busy"}
+
+
+def served() -> str:
+    """Requests a second and latencies beside the bare classifier's; what overload and damaged requests do."""
+    body = read_json(serve.OUT)
+    side, soak, damaged = (body[k] for k in ("side_by_side", "soak", "malformed"))
+    m = side["machine"]
+    rows = [
+        [r["subject"], _how(r["how"]), f"{r['per_second']:.0f}", _ms(r["p50_ms"]), _ms(r["p99_ms"]), f"{r['n']:,}"] for r in side["rows"]
+    ]
+    ratio = side["requests_per_second_to_the_classifier"]
+    p99 = side["p99_ms_at_half_the_rate"]
+    goal = "is no longer" if side["goal_reached"] else "is longer"
+    statuses = ", ".join(f"{soak['statuses'].get(s, 0):,} {what}" for s, what in STATUSES.items())
+    ends = ", ".join(f"{n} {'closed without one' if end == 'closed' else end}" for end, n in damaged["ends"].items())
+    return "\n".join(
+        [
+            f"Measured with `{side['command']}`, `--soak` and `--malformed`, {side['date'][:10]}: client and service on one machine "
+            f"({m['cpu']}, {m['cores']} cores), salientry {m['salientry']}, torch {m['torch']}, the nets of `fast dataset=cifar10`, one "
+            "image of 32 x 32 pixels a request, the guard with two changes of the image (three passes of the classifier). *Classifier*: "
+            "the same routes before the classifier alone. *Callers*: each asks again once it was answered. *At random times*: at the rate "
+            "named, whether answers came or not; latency counts from the time at which a request was due.",
+            "",
+            *table(["behind the routes", "asked by", "answered a second", "p50, ms", "p99, ms", "n"], rows),
+            f"Answered a second, to the classifier's: {', '.join(f'{v:.2f} with {_callers(n)}' for n, v in ratio.items())}. Asked half as "
+            f"often as the classifier, the guard's p99 {goal} ({_ms(p99[serve.LIGHT_GUARD])} ms against {_ms(p99[serve.BARE])}).",
+            "",
+            f"**Overload.** {soak['minutes']:g} minutes at three times what it gives: {statuses}; "
+            f"{soak['other_than_200_and_503']} of any other status. p99 of what was answered: {_ms(soak['p99_ms'])} ms. Memory grew by "
+            f"{soak['growth_mb']:.1f} MB from the second quarter to the last, of {soak['resident_mb'][-1]:.0f}.",
+            "",
+            f"**Damaged requests.** {damaged['count']:,}, each damaged at random; answers: {ends}; {damaged['faults']} faults of the "
+            f"service, which {'answers' if damaged['answers_afterwards'] else 'does not answer'} afterwards as before.",
+        ]
+    )
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def _callers(count: str) -> str:
+    return "one caller" if count == "1" else f"{count} callers"
+
+
+def _how(how: str) -> str:
+    kind, what = how.split(", ", 1)
+    return _callers(what.split()[0]) if kind == "closed" else f"at random times, at {what}"
