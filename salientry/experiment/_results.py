@@ -117,15 +117,16 @@ def _each_image(store: Store, path: Path, h: Handle, args: dict[str, Any], facts
     for other in inputs[1:]:
         assert len(other) == count and (other.ids == inputs[0].ids).all(), f"{h.step.name}: rows are not aligned"
     folder = _parts(path)
-    starts = list(range(0, count, h.step.shard))
     seconds = 0.0
     batch = at_once(h.step.batch, max(r.values for r in inputs))
-    each = [range(start, min(start + h.step.shard, count), batch) for start in starts]
+    size = h.step.shard or batch
+    each = [range(start, min(start + size, count), batch) for start in range(0, count, size)]
+    names = [folder / f"{part.start:09d}-{part.stop:09d}" for part in each]
     borders = iter(ticking((at for part in each for at in part), sum(map(len, each))))
     with frozen(*(m for m in args.values() if isinstance(m, nn.Module))), torch.no_grad():
-        for start, batches in zip(starts, each, strict=True):
-            part, began = folder / f"{start:09d}", time.perf_counter()
-            if len(starts) > 1 and store.done(part):
+        for part, batches in zip(names, each, strict=True):
+            began = time.perf_counter()
+            if len(each) > 1 and store.done(part):
                 seconds += store.body(part)["seconds"]
                 _ = [next(borders) for _ in batches]
                 continue
@@ -136,10 +137,10 @@ def _each_image(store: Store, path: Path, h: Handle, args: dict[str, Any], facts
             pieces = {k: [o[k].detach().cpu().numpy() for o in out] for k in out[0]}
             took = time.perf_counter() - began
             seconds += took
-            if len(starts) > 1:
+            if len(each) > 1:
                 store.write(part, {"seconds": took}, pieces)
-    if len(starts) > 1:
-        parts = [translated_columns(store.arrays(folder / f"{s:09d}")) for s in starts]
+    if len(each) > 1:
+        parts = [translated_columns(store.arrays(name)) for name in names]
         pieces = {k: [p[k] for p in parts] for k in parts[0]}
     body = _record(h, seconds) | {"kind": "columns", "facts": facts, "ids": digest(inputs[0].ids.tolist())}
     store.write(path, body, pieces)

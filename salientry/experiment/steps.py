@@ -153,7 +153,7 @@ def _attack_facts(attack: Any, **_: Any) -> dict[str, JSON]:
     return {"attack": label(attack), "eps": attack.eps}
 
 
-@step("attack_images", each_image=True, shard=500, facts=_attack_facts)
+@step("attack_images", each_image=True, shard=0, facts=_attack_facts)
 def attack_images(natural: Batch, classifier: nn.Module, attack: Any, *, seed: int) -> Columns:
     """Adversarials before they are stored, float32, for images that were classified; the label to leave is the classifier's own."""
     seeds = natural.seeds(seed, ATTACK_STREAM)

@@ -5,7 +5,7 @@
     salientry plan paper dataset=cifar10 part=nets          # what it costs on this machine
     salientry run paper dataset=cifar10 part=attacks test=500   # the classifier, attacked: accuracy, success, norms
     salientry run paper dataset=cifar10 part=nets           # the saliency model
-    salientry run paper dataset=cifar10 part=maps attack=fgsm
+    salientry run paper dataset=cifar10 part=maps attack=fgsm,bim
     salientry run paper dataset=cifar10 part=grid attack=fgsm pairs=2000 --device cuda
     salientry run paper dataset=cifar10 part=confidence test=200 pairs=2000
 
@@ -129,7 +129,8 @@ def paper(
             own architecture, trained on one attack, unpaired, tested on six. ``combined``:
             the same, trained on all six (Table 6): each image attacked once, and, beside it, all adversarials of all six. ``confidence``:
             C&W at confidence 0 to 20 against detectors that were trained on it at 0, strict.
-        attack: a name of that data set's attacks; of ``attacks``, ``maps`` and ``grid`` that one alone, in a slice by itself; empty: all.
+        attack: a name of that data set's attacks, or several with commas; of ``attacks``, ``maps`` and ``grid`` these alone, in a slice
+            by itself; empty: all.
         seeds: repetitions of each detector; the paper does not say how many it has.
         pairs: training images that are attacked for the detectors; 0: all of them, as in the paper.
         test: test images; 0: all.
@@ -146,11 +147,15 @@ def paper(
         one_of(kind, name, known)
     config = CONFIGS[dataset]
     config = replace(config, net=replace(config.net, centred=inputs == "centred"))
-    if attack:
-        one_of("attack", attack, list(config.attacks))
-        if part not in SLICED:
-            raise UsageError(f"part={part} has no slice of one attack; attack= goes with {', '.join(f'part={p}' for p in SLICED)}")
+    for name in (names := _names(attack)):
+        one_of("attack", name, list(config.attacks))
+    if names and part not in SLICED:
+        raise UsageError(f"part={part} has no slice of one attack; attack= goes with {', '.join(f'part={p}' for p in SLICED)}")
     return build(run, config, part, attack, seeds, pairs, test, loss, base)
+
+
+def _names(attacks: str) -> list[str]:
+    return [name.strip() for name in attacks.split(",")] if attacks else []
 
 
 def build(run: Run, config: PaperConfig, part: str, attack: str, seeds: int, pairs: int, test: int, loss: str, base: int) -> Outputs:
@@ -194,7 +199,7 @@ class PaperExperiment:
 
     def outputs(self, part: str, attack: str, loss: str, base: int) -> Outputs:
         """One part."""
-        config, attacks = self.config, (self.config.attacks[attack],) if attack else tuple(self.config.attacks.values())
+        config, attacks = self.config, tuple(self.config.attacks[name] for name in _names(attack) or self.config.attacks)
         saliency = config.saliency(loss, base)
         learnt_from = self.pairs if part in ("grid", "combined", "confidence") else min(self.pairs, SHOWN)
         found, image_sets, variant = self.prepared(None if part == "attacks" else saliency, learnt_from, calibrated=part == "confidence")

@@ -71,6 +71,11 @@ def noisy(rows: Batch, *, seed: int) -> dict[str, torch.Tensor]:
     return {"seeds": rows.seeds(seed, 1)}
 
 
+@step("plus_slowly", each_image=True, batch=4, shard=0)
+def plus_slowly(rows: Batch, settings: Add) -> dict[str, torch.Tensor]:
+    return plus.function(rows, settings)  # type: ignore[no-any-return]
+
+
 @step("total")
 def total(rows: Rows, other: Rows | None = None) -> float:
     CALLS["total"] += 1
@@ -130,10 +135,11 @@ def test_nothing_is_computed_before_it_is_wanted_and_nothing_twice(tmp_path: Pat
     assert again.get(h2) == 23 // 2 + 23 * 2
 
 
-def test_a_step_that_broke_goes_on_at_its_last_shard(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "left"), [(plus, 4), (plus_slowly, 3)], ids=["after its last shard", "after its last batch"])
+def test_a_step_that_broke_goes_on(tmp_path: Path, kind: Any, left: int) -> None:
     run = Run(tmp_path)
-    h = run.do(plus, run.dataset(Numbers())["train"], Add())
-    BREAK["at"] = 4  # in the second shard
+    h = run.do(kind, run.dataset(Numbers())["train"], Add())
+    BREAK["at"] = 4  # the second batch of the second shard
     with pytest.raises(UsageError, match="power failed"):
         run.compute([h])
     assert not run.done(h)
@@ -141,10 +147,10 @@ def test_a_step_that_broke_goes_on_at_its_last_shard(tmp_path: Path) -> None:
     CALLS.clear()
     again = Run(tmp_path)
     again.compute([h])
-    assert CALLS["plus"] == 4  # the first shard's two batches are not done again
+    assert CALLS["plus"] == left  # of six; what was safe is not done again
     whole = Run(tmp_path / "other")
     whole.compute([h])
-    a, b = (next(r.store.path("plus", h.slug, h.fingerprint).glob("arrays.safetensors")).read_bytes() for r in (again, whole))
+    a, b = (next(r.store.path(kind.name, h.slug, h.fingerprint).glob("arrays.safetensors")).read_bytes() for r in (again, whole))
     assert a == b
     assert not list(tmp_path.rglob("*.parts"))
 

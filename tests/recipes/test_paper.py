@@ -89,7 +89,7 @@ def test_nets_are_trained_on_train_and_validation_together(store: Path) -> None:
 def test_a_slice_of_one_attack_uses_the_nets_that_are_there(store: Path) -> None:
     run, outputs, found = run_of(store, "maps", "fgsm")
     assert {"train_classifier", "fit_encoder"} <= {h.step.name for h in run.order(outputs.read) if h.step}
-    made = run.compute(build(run, TINY, "maps", "deepfool", 1, 60, 50, "margin", 0).read).made
+    made = run.compute(build(run, TINY, "maps", "fgsm, deepfool", 1, 60, 50, "margin", 0).read).made
     steps = [h.step.name for h, _ in made if h.step]
     assert not {"train_classifier", "fit_encoder", "sanity"} & set(steps)
     assert [h.slug for h, _ in made if h.step and h.step.name == "attack_images"] == ["DeepFool-steps=5"]
@@ -152,6 +152,7 @@ def test_every_part_has_a_page(store: Path, part: str) -> None:
         ({"dataset": "svhn"}, "unknown data set 'svhn'"),
         ({"part": "all"}, "unknown part 'all'"),
         ({"part": "attacks", "attack": "pgd"}, "unknown attack 'pgd'"),
+        ({"part": "attacks", "attack": "fgsm,pgd"}, "unknown attack 'pgd'"),
         ({"part": "nets", "attack": "fgsm"}, "no slice of one attack"),
         ({"loss": "tv"}, "unknown loss 'tv'"),
         ({"inputs": "raw"}, "unknown kind of inputs 'raw'"),
