@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from ..errors import DataDamaged, Error, StoreError, UsageError, VerificationFailed
 from ..results.names import detector_words
-from ..results.paper_numbers import COLUMNS, column_of, printed_rows
+from ..results.paper_numbers import COLUMNS, column_of, printed_rows, printed_text
 from ..store import JSON, packed, read_json, write_json, write_text
 from . import claims, detection_tables, gallery, paper_tables, plots, render, report, verification
 from .guide import how_to_read
@@ -21,7 +21,7 @@ from .overview import BEST, SIMPLEST, Answer, budgets_of, failed, of_seeds, pass
 from .page import Block, First, Maker, Section, folded, html, listed, nested, side_by_side
 from .report import Made
 from .sections import BOTH, LINES_SAY, SAYS, figure2
-from .spec import Number
+from .spec import Number, number_of
 
 PAGE = "report.html"
 MEASURED = {  # what the first sentence quotes
@@ -57,13 +57,21 @@ def place(m: Made) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Column:
-    """A data set: its run, or why there is none. ``paper``: the paper's column, None for a data set that it does not have."""
+    """A data set: its run, or why there is none. ``paper``: the paper's column, None for a data set that it does not have; ``parts``: other
+    runs of the same recipe on the same classifier, of other attacks or another part.
+    """
 
     title: str
     slug: str
     paper: str | None
     run: Made | None
     why: str = ""
+    parts: tuple[Made, ...] = ()
+
+    @property
+    def runs(self) -> list[Made]:
+        """The run, and its parts."""
+        return [] if self.run is None else [self.run, *self.parts]
 
 
 @dataclass(frozen=True)
@@ -76,29 +84,40 @@ class Collection:
     @functools.cached_property
     def columns(self) -> list[Column]:
         """The first run of each data set, in the paper's order, with those of the paper's that were not run. A run once more is one only
-        where there is no other of its data set.
+        where there is no other of its data set. Of a recipe in parts the one with most detectors comes first.
         """
         found: dict[str, Made] = {}
         for m in self.members:
-            found.setdefault(m.scores.dataset, m)
+            first = found.setdefault(m.scores.dataset, m)
+            if _parts_of_one(first, m) and len(m.scores.trained) > len(first.scores.trained):
+                found[m.scores.dataset] = m
+        parts = {d: tuple(m for m in self.members if m is not first and _parts_of_one(first, m)) for d, first in found.items()}
         known = {column_of(d) for d in found}
         recipe = next((m.scores.body["recipe"]["recipe"] for m in found.values()), "fast")
         names = {column: name for name, column in COLUMNS.items()}
-        out = [Column(title(m) + f" (seed {m.scores.run_seed})" * again(m), d, column_of(d), m) for d, m in found.items()]
+        out = [Column(title(m) + f" (seed {m.scores.run_seed})" * again(m), d, column_of(d), m, parts=parts[d]) for d, m in found.items()]
         for c in (c for c in ORDER if c not in known):
             out.append(Column(c, names[c], c, None, f"not recorded: salientry run {recipe} dataset={names[c]}"))
         return sorted(out, key=lambda c: ORDER.index(c.paper) if c.paper else len(ORDER))
 
     @property
     def others(self) -> list[Made]:
-        """The runs that are no column."""
-        mine = [c.run for c in self.columns]
+        """The runs that are in no column."""
+        mine = [m for c in self.columns for m in c.runs]
         return [m for m in self.members if not any(m is x for x in mine)]
 
     @property
     def command(self) -> str:
         """That writes the page."""
         return f"salientry report {self.folder}"
+
+
+def _parts_of_one(a: Made, b: Made) -> bool:
+    """Whether these are of one recipe, one seed and one classifier, in which they tried different things."""
+    mine, theirs = (m.scores.body["recipe"] for m in (a, b))
+    alike = all(mine.get(k) == theirs.get(k) for k in ("recipe", "seed"))
+    apart = mine.get("parameters") != theirs.get("parameters") and not again(a) and not again(b)
+    return alike and apart and a.scores.dataset == b.scores.dataset and a.scores.body["classifier"] == b.scores.body["classifier"]
 
 
 def runs(folder: Path | str) -> list[Path]:
@@ -208,7 +227,7 @@ def page(found: Collection) -> str:
     reading = replace(how_to_read(), title="How to read this page", fold=True)
     parts = [
         Section("pictures", "Where the classifier looked", list(_pictures(found)), holds="the paper's Figures 1, 5 to 8"),
-        *(_figure2(columns, p) for p in reversed(BOTH)),
+        *(_figure2(columns, p) for p in reversed(BOTH) if any(c.run and c.run.scores.trained for c in columns)),
         Section("tables", "Beside the paper: its tables", tables, paper_tables.NOTE, "Tables 1 to 6"),
         Section("claims", "Beside the paper: its claims", [verdicts], holds="C1 to C21"),
         Section("again", "Other runs of the same data sets", list(_others(found)), holds="other seeds"),
@@ -231,7 +250,8 @@ def page(found: Collection) -> str:
 def _source(c: Column) -> paper_tables.Source:
     if c.run is None:
         return paper_tables.Source(c.title, printed_rows(c.slug), why=c.why)
-    return paper_tables.Source(c.title, c.run.rows, c.run.make.context.reduced)
+    reduced = frozenset(label for m in c.runs for label in m.make.context.reduced)
+    return paper_tables.Source(c.title, [r for m in c.runs for r in m.rows], reduced)
 
 
 def _first(columns: list[Column]) -> First:
@@ -245,7 +265,7 @@ def _first(columns: list[Column]) -> First:
     notes += [Markup("{}: {}").format(c.title, n) for c, r in known for n in failed(r)]
     clouds = {t: a.points() for t, a in there.items()}
     picture = plots.scatter([(t, points) for t, (points, _) in clouds.items()], next((x for _, x in clouds.values()), ""), _measured(there))
-    sentences = [*_detected(there), _attacker({c.title: r.make for c, r in known})]
+    sentences = [*(_detected(there) if there else _attacked(columns)), _attacker({c.title: r.make for c, r in known})]
     return First(sentences, notes, picture, _compared(there), wide=True)
 
 
@@ -256,8 +276,6 @@ def _measured(there: Mapping[str, Answer]) -> str:
 
 def _detected(there: Mapping[str, Answer]) -> list[Markup]:
     """What is detected, and which false alarms noise makes."""
-    if not there:
-        return [Markup("These records hold no detection rate.")]
     pairs = {t: a.pair() for t, a in there.items()}
     seeds = of_seeds(s for p in pairs.values() for s in p)
     found = _each({t: [(detector_words(s.title), s.detected) for s in p] for t, p in pairs.items()})
@@ -265,6 +283,23 @@ def _detected(there: Mapping[str, Answer]) -> list[Markup]:
     noisy = _each({t: p for t, p in noise.items() if p}) or "not measured here"
     second = Markup("<b>Extra false alarms</b> of the same on natural images with harmless noise as large as the attack: {}.")
     return [Markup("<b>{}</b> {}, beside the {}{}: {}.").format(*MEASURED[_measured(there)], BEST, seeds, found), second.format(noisy)]
+
+
+def _attacked(columns: list[Column]) -> list[Markup]:
+    """Where no detector was trained: what attacks leave of the classifier's accuracy, with the paper's number."""
+    each = []
+    for c in columns:
+        known = [(words, n, theirs) for words, n, theirs in _source(c).accuracies() if n is not None] if c.paper and c.run else []
+        said = [Markup("{} {} ({})").format(w, render.mark(number_of(n), "percent"), printed_text(t)) for w, n, t in known]
+        each += [Markup("<i>{}</i>: {}").format(c.title, Markup(", ").join(said))] if said else []
+    if not each:
+        return [Markup("These records hold no detection rate.")]
+    return [
+        Markup("<b>Classifier accuracy</b> on natural images and under attack, the paper's in round brackets: {}.").format(
+            Markup("; ").join(each)
+        ),
+        Markup("<b>No detector</b> was trained in these records."),
+    ]
 
 
 def _each(found: Mapping[str, Sequence[tuple[str, Number | None]]]) -> Markup:
@@ -325,7 +360,8 @@ def _pictures(found: Collection) -> Iterator[Block | None]:
         if c.run is None:
             yield Block(c.title, Markup('<p class="note">{}.</p>').format(c.why))
         else:
-            yield from gallery.figures(c.run.scores, f", {c.title}")
+            for m in c.runs:
+                yield from gallery.figures(m.scores, f", {c.title}")
 
 
 def _others(found: Collection) -> Iterator[Block | None]:
@@ -342,7 +378,7 @@ def _others(found: Collection) -> Iterator[Block | None]:
 def _made(found: Collection) -> list[Block | None]:
     read_from = ", ".join(m.name + (" with the white box beside it" if m.scores.beside else "") for m in found.members)
     rows = [("command", found.command), ("checked by", f"{found.command} --verify"), ("read from", read_from)]
-    return [listed("", ("", ""), [*rows, *(r for c in found.columns if c.run for r in _run(c.title, c.run))])]
+    return [listed("", ("", ""), [*rows, *(r for c in found.columns for m in c.runs for r in _run(c.title, m))])]
 
 
 def _run(name: str, m: Made) -> list[tuple[str, str]]:

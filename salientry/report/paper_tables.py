@@ -23,7 +23,9 @@ NOTE = (
 
 @dataclass
 class Source:
-    """One data set's numbers: its title, its rows of the frame, labels at reduced settings, why there are none."""
+    """One data set's numbers: its title, its rows of the frame, labels at reduced settings, why there are none. Of the rows of several
+    runs the first with a number of ours counts.
+    """
 
     title: str
     numbers: Sequence[Row]
@@ -33,12 +35,26 @@ class Source:
     theirs: list[Row] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.ids = {r["id"]: r for r in self.numbers if r["source"] != "paper"}
-        self.theirs = [r for r in self.numbers if r["kind"] == "paper table" and r["source"] == "paper"]
+        self.ids = {r["id"]: r for r in reversed(self.numbers) if r["source"] != "paper"}
+        self.theirs = self._printed()
         ours = [r for r in self.numbers if r["kind"] == "paper table" and r["source"] != "paper"]
         shifts = [r for r in self.numbers if r["kind"] == "shift" and (r["protocol"], r["measure"]) == ("published", "p-two-sided")]
-        self.p = {(r["saliency"], r["attack"]): r for r in shifts}
-        self.ours = {(r["ours"], r["row"], r["measure"]): r for r in ours}
+        self.p = {(r["saliency"], r["attack"]): r for r in reversed(shifts)}
+        self.ours = {(r["ours"], r["row"], r["measure"]): r for r in reversed(ours)}
+
+    def _printed(self) -> list[Row]:
+        """The paper's rows, each place once: beside the first run that has a number for it."""
+        there: dict[tuple[Any, ...], dict[str, list[Row]]] = {}
+        for r in self.numbers:
+            if r["kind"] == "paper table" and r["source"] == "paper":
+                place = (r["table"], _name(r), r.get("saliency"))
+                there.setdefault(place, {}).setdefault(str(r.get("run")), []).append(r)
+        found = ([x for x in runs.values() if any(r["ours"] in self.ids for r in x)] or [*runs.values()] for runs in there.values())
+        return [r for runs in found for r in runs[0]]
+
+    def accuracies(self) -> list[tuple[str, Row | None, Row]]:
+        """Table 4: natural images and each attack in words, our number and the paper's row."""
+        return [(_name(r), self.ids.get(r["ours"]), r) for r in self.theirs if r["table"] == 4]
 
 
 def tables(sources: Sequence[Source]) -> list[Block]:

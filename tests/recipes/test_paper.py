@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from salientry.keys import label
 from salientry.paper_cnn import PaperCNN
 from salientry.recipes.paper import CONFIGS, PARTS, PaperConfig, build, paper
 from salientry.recipes.paper_cost import Cost, multiplications
+from salientry.report import collection
 from salientry.report.report import write
 from salientry.results.numbers import numbers
 from salientry.results.scores import Scores
@@ -66,13 +68,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("paper")
 
 
-def run_of(store: Path, part: str, attack: str = "") -> tuple[Run, Outputs, pd.DataFrame]:
+def run_of(store: Path, part: str, attack: str = "", folder: str = "", seed: int = 0) -> tuple[Run, Outputs, pd.DataFrame]:
     """A part, computed on what the parts before it left; its numbers."""
-    run = Run(store / "store")
+    run, out = Run(store / "store"), store / (folder or part)
     outputs = build(run, TINY, part, attack, 1, 60, 50, "margin", 0)
-    about: dict[str, Any] = {"recipe": "paper", "parameters": {}, "seed": 0, "numerics": "float32"}
-    export(run, outputs, run.compute(outputs.read), store / part, about)
-    return run, outputs, numbers(Scores.read(store / part))
+    about: dict[str, Any] = {"recipe": "paper", "parameters": {"part": part, "attack": attack}, "seed": seed, "numerics": "float32"}
+    export(run, outputs, run.compute(outputs.read), out, about)
+    return run, outputs, numbers(Scores.read(out))
 
 
 def test_nets_are_trained_on_train_and_validation_together(store: Path) -> None:
@@ -102,6 +104,26 @@ def test_the_classifier_is_attacked_without_a_saliency_model(store: Path) -> Non
     assert "attack_images" in steps and not {"fit_encoder", "fit_saliency", "draw"} & steps
     assert (found["kind"] == "accuracy").sum() == 1
     assert set(found[found["measure"] == "linf"]["attack"]) == {label(a) for a in FAST.values()}
+
+
+def test_slices_of_one_part_fill_one_column_of_the_papers_tables(store: Path) -> None:
+    """Each number from its own run; what no slice holds is not run; a slice of another seed is no part of the column."""
+    for attack in ("fgsm,deepfool", "cw"):
+        run_of(store, "attacks", attack, f"slices/{attack}")
+    run_of(store, "attacks", "cw", "slices/later", seed=1)
+    found = collection.read(store / "slices")
+    (column,) = (c for c in found.columns if c.run)
+    assert {m.name for m in column.runs} == {"fgsm,deepfool", "cw"} and [m.name for m in found.others] == ["later"]
+    names = {"FGSM": "fgsm,deepfool", "DF": "fgsm,deepfool", "C&W": "cw", "BIM": None, "MIM": None, "JSMA": None}
+    ours = {words: row for words, row, _ in collection._source(column).accuracies()}
+    assert {words: row and row["run"] for words, row in ours.items() if words != "natural"} == names
+    alone = {m.name: {r["id"]: r["value"] for r in m.rows} for m in column.runs}
+    assert all(row["value"] == alone[row["run"]][row["id"]] for row in ours.values() if row)
+    page = collection.page(found)
+    first = page.split('<details class="part">')[0]
+    assert "Classifier accuracy" in first and "No detector" in first and "none (" not in first.lower()
+    table = page[page.index('id="table2"') :].split("</table>")[0]
+    assert {of for of in names.values() if of} == set(re.findall(r'data-of="([^"]+)"', table))
 
 
 def test_the_saliency_model_is_the_papers_settings() -> None:
