@@ -26,7 +26,7 @@ from salientry.results.names import detector_words
 from salientry.results.paper_numbers import printed_text
 from salientry.store import read_json
 
-from . import pictures, readme_attacks, readme_drift, readme_guard, readme_methods, readme_scaling, readme_serve
+from . import pictures, readme_attacks, readme_drift, readme_guard, readme_methods, readme_paper, readme_scaling, readme_serve
 from .guard_tables import guard_results, record
 from .recorded import FOLDERS, ROOT, TIMING, Recorded, first, recorded, verdicts
 from .tables import OVER, budgets, fast, lacking, settings, smoke, white_boxes
@@ -234,6 +234,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "smoke": smoke,
         "settings": settings,
         "fast": fast,
+        "paper": readme_paper.at_size,
         "whitebox": white_boxes,
     },
 }

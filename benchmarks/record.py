@@ -4,7 +4,7 @@ A run whose records are compressed is kept whole, without nets: records.json.xz,
 run.json.xz; with `pictures` also those that its page shows, maps in 8 bits (for data that may be passed on). Of any other run it writes
 results/NAME/numbers.json.xz (every printed number: value, ends of its interval, n, runs) and run.json (command, versions, seconds by
 step), with `pictures` those that README.md shows. Either way its seconds become those that `salientry plan` expects of this data set
-before anything was run here (salientry/recipes/seconds.json).
+before anything was run here (salientry/recipes/seconds.json), but for recipes whose plan times the net itself.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from salientry.store import read_arrays, read_bytes, read_json, write_arrays, wr
 ROOT = Path(__file__).parents[1]
 SECONDS = ROOT / "salientry" / "recipes" / "seconds.json"
 LARGEST = 15 * 2**20
+TIMES_ITSELF = ("paper", "sweep")  # its plan times the net on the machine; its attacks are those of `fast` on larger nets
 PICTURES = 200_000  # bytes of a run's pictures
 LONG = 0.5
 SMALL = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 2, "lp": 2, "pb": 2}]  # numbers of four bytes
@@ -131,7 +132,8 @@ def main(folder: Path, name: str, pictures: bool = False) -> None:
     """Write the record."""
     run, report = (json.loads((folder / f).read_text()) for f in ("run.json", "report.json"))
     out = ROOT / "results" / name
-    noted(run)
+    if run["recipe"] not in TIMES_ITSELF:
+        noted(run)
     if (folder / "records.safetensors.xz").exists():
         kept_whole(folder, out, pictures)
         return

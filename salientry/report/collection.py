@@ -221,7 +221,7 @@ def _numbers(path: Path) -> list[Any]:
 def page(found: Collection) -> str:
     """The page of all runs."""
     columns = found.columns
-    sources = [_source(c) for c in columns if c.paper]
+    sources = [source(c) for c in columns if c.paper]
     verdicts = claims.together([(c.title, (c.run.scores, c.run.frame) if c.run else None, c.why) for c in columns])
     tables = [folded(b) for b in paper_tables.tables(sources)]
     reading = replace(how_to_read(), title="How to read this page", fold=True)
@@ -247,7 +247,8 @@ def page(found: Collection) -> str:
     )
 
 
-def _source(c: Column) -> paper_tables.Source:
+def source(c: Column) -> paper_tables.Source:
+    """Its numbers beside the paper's."""
     if c.run is None:
         return paper_tables.Source(c.title, printed_rows(c.slug), why=c.why)
     reduced = frozenset(label for m in c.runs for label in m.make.context.reduced)
@@ -289,7 +290,7 @@ def _attacked(columns: list[Column]) -> list[Markup]:
     """Where no detector was trained: what attacks leave of the classifier's accuracy, with the paper's number."""
     each = []
     for c in columns:
-        known = [(words, n, theirs) for words, n, theirs in _source(c).accuracies() if n is not None] if c.paper and c.run else []
+        known = [(words, n, theirs) for words, n, theirs in source(c).accuracies() if n is not None] if c.paper and c.run else []
         said = [Markup("{} {} ({})").format(w, render.mark(number_of(n), "percent"), printed_text(t)) for w, n, t in known]
         each += [Markup("<i>{}</i>: {}").format(c.title, Markup(", ").join(said))] if said else []
     if not each:

@@ -123,8 +123,16 @@ class Scores:
 
     @classmethod
     def read_all(cls, folders: Sequence[Path]) -> list[Scores]:
-        """The records of some folders; those of the white box alone go beside the ones of the same classifier, where there are any."""
+        """The records of some folders; those of the white box alone go beside the ones of the same classifier, where there are any.
+
+        Raises:
+            UsageError: for two runs of one data set and run seed: a number would be of either.
+        """
         every = [cls.read(f) for f in folders]
+        places: dict[tuple[str, int], Path] = {}
+        for s in (s for s in every if s.has_naturals):
+            if (other := places.setdefault((s.dataset, s.run_seed), s.folder)) != s.folder:
+                raise UsageError(f"{other} and {s.folder} are both of {s.dataset} with run seed {s.run_seed}; give one of them")
         alone = {s.classifier: s for s in every if not s.has_naturals and s.classifier}
         known = {s.classifier for s in every if s.has_naturals and s.classifier}
         for s in every:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -74,6 +75,12 @@ def noisy(rows: Batch, *, seed: int) -> dict[str, torch.Tensor]:
 @step("plus_slowly", each_image=True, batch=4, shard=0)
 def plus_slowly(rows: Batch, settings: Add) -> dict[str, torch.Tensor]:
     return plus.function(rows, settings)  # type: ignore[no-any-return]
+
+
+@step("waits")
+def waits(rows: Rows) -> float:
+    time.sleep(0.5)
+    return float(len(rows))
 
 
 @step("total")
@@ -336,3 +343,11 @@ def test_a_handle_is_reported_in_a_line_however_long_its_graph(tmp_path: Path) -
         h = run.do(two, h, h)  # spelt out, two to the fortieth
     assert len(repr(h)) < 1000
     assert h.fingerprint in repr(h)
+
+
+def test_seconds_are_of_the_processor_not_of_the_wall(tmp_path: Path) -> None:
+    """What else ran, and how long a process was halted, says nothing about what a step costs."""
+    run = Run(tmp_path)
+    h = run.do(waits, run.dataset(Numbers())["train"])
+    run.compute([h])
+    assert 0 <= run.store.body(run.store.path("waits", h.slug, h.fingerprint))["seconds"] < 0.4

@@ -115,7 +115,7 @@ def test_slices_of_one_part_fill_one_column_of_the_papers_tables(store: Path) ->
     (column,) = (c for c in found.columns if c.run)
     assert {m.name for m in column.runs} == {"fgsm,deepfool", "cw"} and [m.name for m in found.others] == ["later"]
     names = {"FGSM": "fgsm,deepfool", "DF": "fgsm,deepfool", "C&W": "cw", "BIM": None, "MIM": None, "JSMA": None}
-    ours = {words: row for words, row, _ in collection._source(column).accuracies()}
+    ours = {words: row for words, row, _ in collection.source(column).accuracies()}
     assert {words: row and row["run"] for words, row in ours.items() if words != "natural"} == names
     alone = {m.name: {r["id"]: r["value"] for r in m.rows} for m in column.runs}
     assert all(row["value"] == alone[row["run"]][row["id"]] for row in ours.values() if row)

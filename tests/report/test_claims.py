@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.recorded import FOLDERS
 from salientry.cli import app
 from salientry.errors import UsageError
 from salientry.experiment.outputs import Outputs
@@ -38,7 +39,7 @@ from .surgery import CW, Opened, sealed
 
 ABOUT = {"recipe": "tiny", "parameters": {}, "seed": 0, "numerics": "float32", "command": "tests.tiny"}
 ROOT = Path(__file__).parents[2]
-RECORDED = sorted(p.parent.relative_to(ROOT) for p in (ROOT / "results").rglob("records.json.xz"))
+RECORDED = list(FOLDERS)
 TIMING = Path("results/benchmarks/guard.json")
 EVERY = [f"C{k}" for k in range(1, 22)]
 

@@ -303,6 +303,11 @@ def test_verify_adds_up_and_finds_what_was_forged(copy: Path) -> None:
             collection.verify(copy)
 
 
+def test_what_is_recorded_at_the_papers_size_follows_from_its_records() -> None:
+    folder = Path(__file__).parents[2] / "results" / "paper"
+    assert collection.verify(folder) == sum(len(m.ours) for m in collection.read(folder).members) > 100
+
+
 def test_a_forged_run_is_named(copy: Path) -> None:
     shutil.rmtree(copy / "zeta")
     shutil.rmtree(copy / "again")

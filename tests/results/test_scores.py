@@ -196,6 +196,14 @@ def test_records_of_the_white_box_go_beside_those_of_the_same_classifier() -> No
     assert joined[0].white_box == joined[0].beside.white_box != {}
 
 
+def test_two_runs_of_one_data_set_and_seed_are_not_judged_together() -> None:
+    """A number would be of either; the white box beside them is no second run, nor is another seed."""
+    root = Path(__file__).parents[2] / "results"
+    with pytest.raises(UsageError, match=r"paper/cifar10-attacks and .*fast/cifar10 are both of cifar10 with run seed 0; give one of them"):
+        Scores.read_all([root / "paper/cifar10-attacks", root / "fast/cifar10", root / "fast/cifar10-seed1"])
+    assert len(Scores.read_all([root / "fast/cifar10", root / "whitebox/cifar10", root / "fast/cifar10-seed1"])) == 2
+
+
 def test_older_records_call_what_is_evaluated_counts(finished: Path, opened: Opened) -> None:
     for s in opened.body["sets"]:
         s["columns"] = [re.sub(r"(^|/)evaluated$", r"\1counts", c) for c in s["columns"]]

@@ -1,0 +1,78 @@
+"""The part of docs/RESULTS.md on runs at the paper's own size, from what lies in results/paper."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from salientry.report.claims import Verdicts
+from salientry.report.collection import Collection, Column, read, source
+from salientry.report.paper_tables import Source
+from salientry.report.render import row, text
+from salientry.report.spec import number_of
+from salientry.report.words import attack_title
+from salientry.results.claims import MANNERS, NOT_RUN, sentences
+from salientry.results.paper_numbers import TABLES, printed_text
+
+from .recorded import PAPER, ROOT, made
+
+SIZES = TABLES[2][1]
+Row = Mapping[str, Any]
+
+
+@functools.cache
+def collected() -> Collection:
+    """All of them."""
+    with contextlib.chdir(ROOT):  # the page names the folder as it is given
+        return read(PAPER.relative_to(ROOT))
+
+
+def at_size() -> str:
+    """For each data set what attacks did, beside the paper's Tables 2 and 4, and the claims that could be judged."""
+    return "\n\n".join("\n".join(_column(c)) for c in collected().columns if c.run)
+
+
+def _column(c: Column) -> list[str]:
+    assert c.run
+    s = source(c)
+    heads = ["accuracy", *SIZES.values()]
+    images = sorted({int(ours["n"]) for _, ours, _ in s.accuracies() if ours})
+    return [
+        f"### {c.title}",
+        "",
+        row("", *(f"{h}, {whose}" for h in heads for whose in ("ours", "paper"))),
+        row(*["---"] * (1 + 2 * len(heads))),
+        *(_row(s, words, ours, theirs) for words, ours, theirs in s.accuracies()),
+        "",
+        f"n = {' or, where it is said, '.join(str(n) for n in reversed(images))} test images. In brackets 95 % intervals over images, "
+        "given this one net. The paper says nothing of its number of images.",
+        "",
+        *_judged(c),
+        "",
+        *(f"`{m.command}`, run seed {m.scores.run_seed}, salientry {m.scores.run['salientry']}, {made(m.scores.run)}." for m in c.runs),
+    ]
+
+
+def _row(s: Source, words: str, ours: Row | None, theirs: Row) -> str:
+    """An attack: the accuracy that it leaves, then the sizes of its change, each beside the paper's."""
+    sizes = {r["cell"]: r for r in s.theirs if r["table"] == 2 and r["row"] == theirs["row"]}
+    cells = [text(number_of(ours), "percent") if ours else "not run", printed_text(theirs)]
+    for k in SIZES:
+        mine = s.ids.get(sizes[k]["ours"]) if sizes else None
+        cells += [text(number_of(mine), f"d{max(3, sizes[k]['decimals'])}") if mine else "", printed_text(sizes[k]) if sizes else ""]
+    most = max(r["n"] for r in s.ids.values() if r["kind"] == "attack")
+    few = f" (n = {ours['n']})" if ours and ours["n"] < most else ""
+    return row((attack_title(theirs["attack"]) if theirs.get("attack") else words) + few, *cells)
+
+
+def _judged(c: Column) -> list[str]:
+    """The claims about which these records say anything, with the verdict as the paper trains."""
+    assert c.run
+    v = Verdicts([(c.run.scores, c.run.frame)])
+    return [
+        f"- {k}, {sentence.rstrip('.')}: **{word}**."
+        for k, sentence in sentences()["claims"].items()
+        if (word := v.word(k, c.run.scores.dataset, c.run.scores.run_seed, MANNERS[0])) != NOT_RUN
+    ]
