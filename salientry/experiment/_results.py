@@ -147,7 +147,7 @@ def _each_image(store: Store, path: Path, h: Handle, args: dict[str, Any], facts
     if len(each) > 1:
         parts = [translated_columns(store.arrays(name)) for name in names]
         pieces = {k: [p[k] for p in parts] for k in parts[0]}
-    body = _record(h, seconds) | {"kind": "columns", "facts": facts, "ids": digest(inputs[0].ids.tolist())}
+    body = _record(h, seconds) | {"kind": "columns", "facts": facts, "images": count, "ids": digest(inputs[0].ids.tolist())}
     store.write(path, body, pieces)
     shutil.rmtree(folder, ignore_errors=True)
 

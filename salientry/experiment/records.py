@@ -267,12 +267,13 @@ def revisions_of(run: Run, outputs: Outputs) -> dict[str, int]:
 
 
 def _journal(run: Run, outputs: Outputs, outcome: Outcome) -> dict[str, JSON]:
-    """Every step with its recorded seconds: the manifest."""
+    """Every step with its recorded seconds, and its images a second where it looks at each image: the manifest."""
     done = [h for h in run.order(list(outputs)) if run.done(h)]
     steps = []
     for h in done:
         body = run.record(h)
-        steps.append({k: body[k] for k in ("step", "slug", "key", "seconds", "peak_mb")})
+        fast = {"images": body["images"], "images_per_second": round(body["images"] / body["seconds"], 1)} if _counted(body) else {}
+        steps.append({k: body[k] for k in ("step", "slug", "key", "seconds", "peak_mb")} | fast)
     return {
         "machine": run.record(done[0])["machine"] if done else {},
         "processors": sorted({run.record(h)["machine"].get("processor", "not recorded") for h in done}),
@@ -283,6 +284,11 @@ def _journal(run: Run, outputs: Outputs, outcome: Outcome) -> dict[str, JSON]:
         "failed": [message for _, message in outcome.failed],
         "skipped": [{"step": h.step.name if h.step else "", "slug": h.slug, "why": why} for h, why in outcome.skipped],
     }
+
+
+def _counted(body: dict[str, Any]) -> bool:
+    """Whether a result says of how many images it is, in a time that can be told."""
+    return "images" in body and body["seconds"] > 0
 
 
 def _gallery(run: Run, outputs: Outputs, lost: set[str]) -> tuple[dict[str, Any], JSON] | None:

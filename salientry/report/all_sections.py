@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -221,15 +222,21 @@ def _run(r: Shown) -> Section:
     if run.get("skipped"):
         facts["skipped"] = f"{len(run['skipped'])} steps: {run['skipped'][0]['why']}"
     about = listed("", ("", ""), ((k, Markup("<code>{}</code>").format(v)) for k, v in facts.items()))
-    by: dict[str, list[float]] = {}
+    by: dict[str, list[dict[str, Any]]] = {}
     for step in steps:
-        by.setdefault(step_words(step["step"]), []).append(step["seconds"])
-    rows = sorted(((k, f"{len(v)}", f"{sum(v):.1f}") for k, v in by.items()), key=lambda x: -float(x[2]))
+        by.setdefault(step_words(step["step"]), []).append(step)
+    rows = sorted(((k, f"{len(v)}", f"{sum(s['seconds'] for s in v):.1f}", _speed(v)) for k, v in by.items()), key=lambda x: -float(x[2]))
     nets = ((detector_class(n["name"]), _layers(n["layers"]), f"{n['weights']:,}") for n in r.scores.body["networks"])
     blocks = [
         about,
-        listed("Seconds by step", ("step", "results", "seconds"), rows, fold=True),
+        listed("Seconds by step", ("step", "results", "seconds", "images a second"), rows, fold=True),
         listed("Figure 3: the networks that ran", ("network", "layers", "weights"), nets, fold=True),
         replace(how_to_read(r), title="How to read this page", fold=True),
     ]
     return Section("run", "How it was run, and how to read this page", blocks, holds="command, versions, time, words")
+
+
+def _speed(steps: Sequence[Mapping[str, Any]]) -> str:
+    """Images a second of those that say how many they looked at."""
+    known = [s for s in steps if "images" in s]
+    return f"{sum(s['images'] for s in known) / sum(s['seconds'] for s in known):,.0f}" if known else ""

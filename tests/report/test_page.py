@@ -296,6 +296,17 @@ def test_the_page_says_where_it_comes_from(html: str, finished: Path) -> None:
     assert f"{run['core_seconds']} s of one thread" in html
 
 
+def test_steps_that_look_at_each_image_say_how_fast(html: str, finished: Path) -> None:
+    steps = json.loads((finished / "run.json").read_text())["steps"]
+    kinds = {s["step"] for s in steps if "images" in s}
+    assert {"look", "attack_images", "settle"} <= kinds and not kinds & {"train_classifier", "fit_detector"}
+    for s in (s for s in steps if s["step"] in kinds):
+        assert s["images_per_second"] == pytest.approx(s["images"] / s["seconds"], abs=0.06)
+    mine = [s for s in steps if s["step"] == "attack_images"]
+    speed = f"{sum(s['images'] for s in mine) / sum(s['seconds'] for s in mine):,.0f}"
+    assert re.search(rf"<td>{len(mine)}</td><td>[\d.]+</td><td>{speed}</td>", html)
+
+
 def test_numbers_carry_what_a_reader_needs(numbers: dict[str, dict]) -> None:  # type: ignore[type-arg]
     for n in numbers.values():
         assert n["protocol"] in ("any", "published", "strict")
