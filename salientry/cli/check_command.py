@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import Error
+from ..errors import Error, UsageError
 from .lines import error_text, guarded, print_line, say_error
 from .options import Debug, Device, OwnDetector, SavedOrGiven, Second, SecondWeights, Weights
 
@@ -41,23 +43,40 @@ def check(
         typer.Option(help="Write JSON lines to this file instead; a call that was stopped goes on there.", metavar="FILE"),
     ] = None,
     device: Device = "cpu",
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            help="Judge on other machines, which see the guard's folder: dask:ADDRESS of a scheduler, or module:callable that gives an "
+            "executor of concurrent.futures. Pictures are read here.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Check images with a saved guard: one line per image, flagged or clean. Exit code 0: all clean, 1: at least one flagged, 2: at least
     one image could not be checked, or the guard could not be loaded. However many there are, memory holds a few batches of them.
     """
-    with guarded(debug, error_code=2):
+    with guarded(debug, error_code=2), ExitStack() as stack:
+        from ..experiment.executors import executor_called
         from ..picture_stream import found_in
         from .checking import Journal, each, loaded
+        from .checking_elsewhere import Asked, each_on
 
         nets: dict[str, Any] = {"second": second, "second_weights": second_weights, "detector": detector}
         asked = loaded(guard, classifier, weights, device, **nets)
+        judge = partial(each, asked, overlay=overlay)
+        if executor is not None:
+            if overlay is not None:
+                raise UsageError("--overlay draws here: leave --executor away")
+            there = stack.enter_context(executor_called(executor))
+            judge = partial(each_on, there, Asked.of(asked, guard, classifier, weights, device, **nets))
         if out is not None:
             journal = Journal(out, asked)
-            _followed(journal, journal.keep(each(asked, journal.left(found_in(images)), overlay=overlay)))
+            _followed(journal, journal.keep(judge(journal.left(found_in(images)))))
             raise typer.Exit(2 if journal.failed else int(journal.flagged > 0))
         broken = flagged = 0
-        for _, said in each(asked, found_in(images), overlay=overlay):
+        for _, said in judge(found_in(images)):
             if isinstance(said, Error):
                 broken += 1
                 say_error(error_text(said)[0])

@@ -118,11 +118,11 @@ def _lead(
             try:
                 running[executor.submit(compute, one)] = i, on_progress
             except Exception as e:
-                raise _failed(e) from e
+                raise executor_failed(e) from e
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             i, on_progress = running.pop(future)
             h = work.todo[i]
-            took, failed, caught, where = _result(future)
+            took, failed, caught, where = result_of(future)
             for warned, filename, lineno in caught:
                 warnings.warn_explicit(warned, type(warned), filename, lineno, registry=registry)
             if failed is None:
@@ -133,9 +133,15 @@ def _lead(
             schedule.ends(i)
 
 
-def _result(future: Future[Any]) -> tuple[float, str | None, list[Noted], str]:
+def result_of(future: Future[Any]) -> Any:
+    """What a worker gave.
+
+    Raises:
+        UsageError: when what was sent did not arrive.
+        Error: whatever the work raised; or the executor failed.
+    """
     try:
-        found: tuple[float, str | None, list[Noted], str] = future.result()
+        return future.result()
     except (Error, KeyboardInterrupt):
         raise
     except NotPicklable as e:
@@ -143,11 +149,11 @@ def _result(future: Future[Any]) -> tuple[float, str | None, list[Noted], str]:
     except BaseException as e:
         if getattr(e, "of_a_step", False):
             raise
-        raise _failed(e) from e
-    return found
+        raise executor_failed(e) from e
 
 
-def _failed(e: BaseException) -> Error:
+def executor_failed(e: BaseException) -> Error:
+    """What is said of an executor that raised this."""
     return Error(f"the executor failed ({brief(e)}); complete results are kept: the same call continues from there")
 
 

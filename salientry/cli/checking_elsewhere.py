@@ -1,0 +1,159 @@
+"""Pictures to verdicts on somebody else's executor: the pictures travel, the guard's folder must be seen by all."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..datasets._picture import read_pixels
+from ..errors import DataDamaged, Error, UsageError
+from ..experiment.executors import executor_failed, result_of
+from ..files import opened
+from ..guard import Guard
+from ..learned import fingerprint
+from ..picture_check import PictureVerdict
+from ..picture_stream import LARGEST, Source
+from .checking import each, loaded
+
+SOME = 50  # pictures that travel together
+MOST = 2_000  # such packets that are under way,
+ROOM = 2**29  # and bytes of them
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a worker loads: a guard, and what :func:`~salientry.cli.checking.loaded` is to be given beside its folder.
+
+    Attributes:
+        folder: of the guard, an absolute path.
+        classifier: as in :func:`~salientry.cli.checking.loaded`; so are ``weights``, ``device`` and ``beside``.
+        detector: fingerprint of the guard's detector, as it is here.
+        threshold: of the guard, as it is here.
+        version: of the package here.
+        torch: its version here.
+    """
+
+    folder: Path
+    classifier: str | None
+    weights: Path | None
+    device: str
+    beside: tuple[tuple[str, Any], ...]
+    detector: str
+    threshold: float
+    version: str = __version__
+    torch: str = torch.__version__
+
+    @classmethod
+    def of(cls, guard: Guard, folder: Path, classifier: str | None, weights: Path | None, device: str, **beside: Any) -> Asked:
+        """Of a guard that was loaded here."""
+        paths = {k: v.resolve() if isinstance(v, Path) else v for k, v in beside.items()}
+        if classifier is not None and Path(classifier).is_dir():
+            classifier = str(Path(classifier).resolve())
+        kept = tuple(sorted(paths.items()))
+        return cls(
+            folder.resolve(), classifier, weights and weights.resolve(), device, kept, fingerprint(guard.detector), float(guard.threshold)
+        )
+
+
+Said = tuple[str, PictureVerdict | Error]
+
+
+def each_on(executor: Executor, asked: Asked, sources: Iterable[Source]) -> Iterator[Said]:
+    """What a guard says of one picture after another, as :func:`~salientry.cli.checking.each` gives it, judged by workers.
+
+    Args:
+        executor: whose workers have this version of the package and see the guard's folder at the same path.
+        asked: the guard.
+        sources: of the pictures, which are read here; no more than half a gigabyte is under way.
+
+    Raises:
+        UsageError: when a worker has another version, or does not see this guard.
+        Error: when the executor failed.
+    """
+    running: deque[tuple[Future[Any], int]] = deque()
+    with contextlib.ExitStack() as last:
+        last.callback(lambda: [f.cancel() for f, _ in running])
+        left, under_way = iter(sources), 0
+        while True:
+            while len(running) < MOST and under_way < ROOM and (some := tuple(_read(s) for s in islice(left, SOME))):
+                size = sum(len(s.data or b"") for s in some)
+                running.append((_handed(executor, asked, some), size))
+                under_way += size
+            if not running:
+                return
+            future, size = running.popleft()
+            under_way -= size
+            yield from result_of(future)
+
+
+def _handed(executor: Executor, asked: Asked, some: tuple[Source, ...]) -> Future[Any]:
+    try:
+        return executor.submit(judged_there, asked, some)
+    except Exception as e:  # each executor has its own
+        raise executor_failed(e) from e
+
+
+def _read(source: Source) -> Source:
+    """With its bytes, or with why there are none, as whoever judges here would say."""
+    if source.data is not None or source.fault is not None:
+        return source
+    try:
+        with opened(Path(source.name)) as f:
+            data = f.read(LARGEST + 1)
+    except Exception:  # a name that no file can have
+        return replace(source, fault=_fault(source))
+    too_large = UsageError(f"{source.name} has over {LARGEST} bytes; {LARGEST} at most are read") if len(data) > LARGEST else None
+    return replace(source, data=b"" if too_large else data, fault=too_large)
+
+
+def _fault(source: Source) -> Error:
+    try:
+        read_pixels(Path(source.name))
+    except Error as e:
+        return e
+    return DataDamaged(f"{source.name} cannot be read")  # it came back meanwhile
+
+
+# --- the worker's side -----------------------------------------------------------------------------------------
+
+_guards: dict[Asked, Guard] = {}  # of a worker: the last guard
+
+
+def judged_there(asked: Asked, sources: Sequence[Source]) -> list[Said]:
+    """What the guard says of some pictures, on a worker, with one thread.
+
+    Raises:
+        UsageError: for another version of the package or of torch, or when the guard is not to be seen, or another one.
+    """
+    where = socket.gethostname()
+    if (asked.version, asked.torch) != (__version__, torch.__version__):
+        raise UsageError(
+            f"the worker on {where} has salientry {__version__} with torch {torch.__version__}; salientry {asked.version} with torch "
+            f"{asked.torch} expected, as whoever calls has"
+        )
+    torch.set_num_threads(1)
+    return [*each(_guard(asked, where), sources)]
+
+
+def _guard(asked: Asked, where: str) -> Guard:
+    if asked not in _guards:
+        if not asked.folder.is_dir():
+            raise UsageError(
+                f"the worker on {where} does not see {asked.folder}: the guard's folder must be the same files for all workers"
+            )
+        guard = loaded(asked.folder, asked.classifier, asked.weights, asked.device, **dict(asked.beside))
+        if (fingerprint(guard.detector), float(guard.threshold)) != (asked.detector, asked.threshold):
+            raise UsageError(f"the worker on {where} sees another guard in {asked.folder}: it must be the same files for all workers")
+        _guards.clear()
+        _guards[asked] = guard
+    return _guards[asked]
