@@ -89,7 +89,10 @@ def test_limits_are_those_of_the_code() -> None:
     assert shown["--queue"].startswith(f"{batching.queue} ") and shown["--deadline"].startswith(f"{batching.deadline:g} seconds")
     assert shown["Limits(requests=)"].startswith(f"{limits.requests} ") and shown["Limits(seconds=)"].startswith(f"{limits.seconds:g} ")
     said = CliRunner().invoke(command_line, ["serve", "--help"]).output
-    docker, measured = {"--build-arg", "--read-only", "--tmpfs", "--cap-drop"}, {"--seconds", "--rounds", "--soak", "--malformed"}
+    docker, measured = (
+        {"--build-arg", "--read-only", "--tmpfs", "--cap-drop"},
+        {"--seconds", "--rounds", "--soak", "--malformed", "--write"},
+    )
     for option in set(re.findall(r"(--[a-z][a-z-]+)", SERVE + OPERATE)) - docker - measured - {"--json", "--level"}:
         assert option in said, option
 
