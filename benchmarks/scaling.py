@@ -252,7 +252,9 @@ def parts(names: list[str], store: Path | None, out: Path) -> Iterator[str]:
         }
         made = {"overhead": overhead, "speedup": speedup, "threads": threads}
         found = made[name]() if name in made else simulate(store or Path("missing"), body)
-        body = body | {name: {"command": f"python -m benchmarks.scaling {name}"} | about | found}
+        body = body | {
+            name: {"command": f"python -m benchmarks.scaling {name}{' --store STORE' if name not in made else ''}"} | about | found
+        }
         write_json(out, body)
         yield name
 
