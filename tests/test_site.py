@@ -18,6 +18,8 @@ import pytest
 
 import salientry
 
+from .report import browser
+
 ROOT = Path(__file__).parents[1]
 CELLS = json.loads((ROOT / "docs" / "tutorial.ipynb").read_text())["cells"]
 
@@ -95,3 +97,43 @@ def test_the_site_has_no_broken_link_all_public_names_and_nothing_from_elsewhere
         assert f'id="salientry.{name}"' in api or f'id="salientry.errors.{name}"' in api, name
     for style in tmp_path.rglob("*.css"):
         assert not re.search(r"url\(.?https?:", style.read_text()), style.name
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(browser.PROGRAM is None, reason="needs chromium")
+def test_tables_are_sorted_by_the_column_that_is_chosen(tmp_path: Path) -> None:
+    """By number where most cells begin with one, whatever stands behind it; else by text; with the keyboard alone, too."""
+    rows = [
+        ("noise", ".833 [.698, .925], .3", "2.7 x"),
+        ("ours", "1.000 [.926, 1.000]", "15.0 x"),
+        ("LID", "−.003", "–"),
+        ("a", "<.01", "3 x"),
+    ]
+    cells = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in r) + "</tr>" for r in rows)
+    table = f"<table><thead><tr><th>detector</th><th>passed</th><th>time</th></tr></thead><tbody>{cells}</tbody></table>"
+    going_on = table.replace("<td>ours</td>", "<td>″</td>")
+    (tmp_path / "page.html").write_text(
+        f"<meta charset=utf-8><main>{table}{going_on}</main><script>{(ROOT / 'docs' / 'sort.js').read_text()}</script>"
+    )
+    with browser.opened() as tab:
+        tab.open(tmp_path / "page.html")
+        first = "Array.from(document.querySelectorAll('table')[0].tBodies[0].rows, (r) => r.cells[0].textContent).join()"
+
+        def after(act: str) -> list[str]:
+            tab.ask(act)
+            return str(tab.ask(first)).split(",")
+
+        head = "document.querySelectorAll('th')[{}]"
+        assert after("0") == ["noise", "ours", "LID", "a"]
+        assert after(f"{head.format(1)}.click()") == ["ours", "noise", "a", "LID"]
+        assert after(f"{head.format(1)}.click()") == ["LID", "a", "noise", "ours"]
+        assert after(f"{head.format(2)}.click()") == ["ours", "a", "noise", "LID"], "no number comes last"
+        assert after(f"{head.format(2)}.click()") == ["noise", "a", "ours", "LID"]
+        assert (
+            tab.ask(f"{head.format(2)}.getAttribute('aria-sort')") == "ascending"
+            and tab.ask("document.querySelectorAll('[aria-sort]').length") == 1
+        )
+        tab.ask(f"{head.format(0)}.focus()")
+        tab.press("Enter")
+        assert str(tab.ask(first)).split(",") == ["ours", "noise", "LID", "a"]
+        assert tab.ask("document.querySelectorAll('th[tabindex]').length") == 3, "rows that go on with the row above are left"
