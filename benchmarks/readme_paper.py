@@ -62,7 +62,7 @@ def _row(s: Source, words: str, ours: Row | None, theirs: Row) -> str:
     for k in SIZES:
         mine = s.ids.get(sizes[k]["ours"]) if sizes else None
         cells += [text(number_of(mine), f"d{max(3, sizes[k]['decimals'])}") if mine else "", printed_text(sizes[k]) if sizes else ""]
-    most = max(r["n"] for r in s.ids.values() if r["kind"] == "attack")
+    most = max(r["n"] for r in s.ids.values() if r["kind"] == "attack" or r["measure"] == "accuracy")
     few = f" (n = {ours['n']})" if ours and ours["n"] < most else ""
     return row((attack_title(theirs["attack"]) if theirs.get("attack") else words) + few, *cells)
 

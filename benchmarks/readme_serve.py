@@ -39,7 +39,9 @@ def served() -> str:
             f"often as the classifier, the guard's p99 {goal} ({_ms(p99[serve.LIGHT_GUARD])} ms against {_ms(p99[serve.BARE])}).",
             "",
             f"**Overload.** {soak['minutes']:g} minutes at three times what it gives: {statuses}; "
-            f"{soak['other_than_200_and_503']} of any other status. p99 of what was answered: {_ms(soak['p99_ms'])} ms. Memory grew by "
+            f"{soak['other_than_200_and_503']} of any other status. Answered a second: {soak['per_second']:.0f}, alone "
+            f"{soak['capacity_per_second']:.0f} (turning away costs the same two cores). p99 of what was answered, from sending, at most "
+            f"{serve.CONNECTIONS} at a time: {_ms(soak['p99_ms'])} ms. Memory grew by "
             f"{soak['growth_mb']:.1f} MB from the second quarter to the last, of {soak['resident_mb'][-1]:.0f}.",
             "",
             f"**Damaged requests.** {damaged['count']:,}, each damaged at random; answers: {ends}; {damaged['faults']} faults of the "

@@ -5,7 +5,7 @@
   // ".833 [.698, .925], .3" is .833, "2.7 x" 2.7, "1,497" 1497, "−.003" -.003; what holds no number comes last.
   const value = (cell) => {
     const text = (cell ? cell.textContent : "").trim().replace("−", "-");
-    const found = text.match(/^[<±]?(-?(?:\d[\d,]*)?\.?\d+)/);
+    const found = text.match(/^[<±+]?(-?(?:\d[\d,]*)?\.?\d+)/);
     return found ? Number(found[1].replace(/,/g, "")) : NaN;
   };
   const order = (rows, column, down) => {

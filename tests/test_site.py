@@ -107,7 +107,7 @@ def test_tables_are_sorted_by_the_column_that_is_chosen(tmp_path: Path) -> None:
         ("noise", ".833 [.698, .925], .3", "2.7 x"),
         ("ours", "1.000 [.926, 1.000]", "15.0 x"),
         ("LID", "−.003", "–"),
-        ("a", "<.01", "3 x"),
+        ("a", "<.01", "+3 x"),
     ]
     cells = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in r) + "</tr>" for r in rows)
     table = f"<table><thead><tr><th>detector</th><th>passed</th><th>time</th></tr></thead><tbody>{cells}</tbody></table>"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ from ..picture_check import PictureVerdict
 from ..picture_stream import LARGEST, Source
 from .checking import each, loaded
 
-SOME = 50  # pictures that travel together
+SOME = 50  # pictures that travel together,
+HEAVY = 2**24  # or as many as have so many bytes
 MOST = 2_000  # such packets that are under way,
 ROOM = 2**29  # and bytes of them
+KEPT = "a call with --out FILE goes on where the file ends"
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,16 @@ class Asked:
     @classmethod
     def of(cls, guard: Guard, folder: Path, classifier: str | None, weights: Path | None, device: str, **beside: Any) -> Asked:
         """Of a guard that was loaded here."""
-        paths = {k: v.resolve() if isinstance(v, Path) else v for k, v in beside.items()}
-        if classifier is not None and Path(classifier).is_dir():
-            classifier = str(Path(classifier).resolve())
-        kept = tuple(sorted(paths.items()))
-        return cls(
-            folder.resolve(), classifier, weights and weights.resolve(), device, kept, fingerprint(guard.detector), float(guard.threshold)
-        )
+        kept = tuple(sorted((k, _from_anywhere(v)) for k, v in beside.items()))
+        own = fingerprint(guard.detector), float(guard.threshold)
+        return cls(folder.resolve(), _from_anywhere(classifier), _from_anywhere(weights), device, kept, *own)
+
+
+def _from_anywhere(named: Any) -> Any:
+    """A file, or what may be a folder, as a worker in another folder finds it."""
+    if isinstance(named, Path):
+        return named.resolve()
+    return str(Path(named).resolve()) if isinstance(named, str) and Path(named).is_dir() else named
 
 
 Said = tuple[str, PictureVerdict | Error]
@@ -74,7 +79,8 @@ def each_on(executor: Executor, asked: Asked, sources: Iterable[Source]) -> Iter
     Args:
         executor: whose workers have this version of the package and see the guard's folder at the same path.
         asked: the guard.
-        sources: of the pictures, which are read here; no more than half a gigabyte is under way.
+        sources: of the pictures, which are read here, about half a gigabyte ahead at most. Where they end with an error, those before it
+            are judged first.
 
     Raises:
         UsageError: when a worker has another version, or does not see this guard.
@@ -83,24 +89,54 @@ def each_on(executor: Executor, asked: Asked, sources: Iterable[Source]) -> Iter
     running: deque[tuple[Future[Any], int]] = deque()
     with contextlib.ExitStack() as last:
         last.callback(lambda: [f.cancel() for f, _ in running])
-        left, under_way = iter(sources), 0
+        packets, under_way = _packets(map(_read, sources)), 0
+        end: Error | None = None
         while True:
-            while len(running) < MOST and under_way < ROOM and (some := tuple(_read(s) for s in islice(left, SOME))):
-                size = sum(len(s.data or b"") for s in some)
-                running.append((_handed(executor, asked, some), size))
-                under_way += size
+            while end is None and len(running) < MOST and under_way < ROOM:
+                some = next(packets, ())
+                if not isinstance(some, tuple):
+                    end = some  # what was found before it is judged
+                elif some:
+                    running.append((_handed(executor, asked, some), _size(some)))
+                    under_way += _size(some)
+                else:
+                    break
             if not running:
-                return
+                break
             future, size = running.popleft()
             under_way -= size
-            yield from result_of(future)
+            yield from result_of(future, KEPT)
+        if end is not None:
+            raise end
+
+
+def _packets(sources: Iterator[Source]) -> Iterator[tuple[Source, ...] | Error]:
+    """So many pictures, or so many bytes; at last, where the sources end with an error, that."""
+    some = list[Source]()
+    try:
+        for source in sources:
+            some.append(source)
+            if len(some) == SOME or _size(some) >= HEAVY:
+                yield tuple(some)
+                some.clear()
+    except Error as e:
+        if some:
+            yield tuple(some)
+        yield e
+        return
+    if some:
+        yield tuple(some)
+
+
+def _size(some: Iterable[Source]) -> int:
+    return sum(len(s.data or b"") for s in some)
 
 
 def _handed(executor: Executor, asked: Asked, some: tuple[Source, ...]) -> Future[Any]:
     try:
         return executor.submit(judged_there, asked, some)
     except Exception as e:  # each executor has its own
-        raise executor_failed(e) from e
+        raise executor_failed(e, KEPT) from e
 
 
 def _read(source: Source) -> Source:
@@ -127,6 +163,7 @@ def _fault(source: Source) -> Error:
 # --- the worker's side -----------------------------------------------------------------------------------------
 
 _guards: dict[Asked, Guard] = {}  # of a worker: the last guard
+_loading = threading.Lock()
 
 
 def judged_there(asked: Asked, sources: Sequence[Source]) -> list[Said]:
@@ -142,7 +179,9 @@ def judged_there(asked: Asked, sources: Sequence[Source]) -> list[Said]:
             f"{asked.torch} expected, as whoever calls has"
         )
     torch.set_num_threads(1)
-    return [*each(_guard(asked, where), sources)]
+    with _loading:
+        guard = _guard(asked, where)
+    return [*each(guard, sources)]
 
 
 def _guard(asked: Asked, where: str) -> Guard:

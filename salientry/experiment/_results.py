@@ -27,30 +27,37 @@ from ..store import JSON, Store
 from ..training import CHECKPOINTS, Checkpoints
 from .handles import Chosen, Found, Handle
 
+MOST_PARTS = 100  # of a result that is kept after each batch; each holds files open while they are put together
+
 # --- computing -------------------------------------------------------------------------------------------------
 
 
 def compute(store: Store, path: Path, h: Handle, args: dict[str, Any], facts: dict[str, JSON]) -> None:
     """Compute a handle's result and write it."""
     assert h.step is not None
-    began = _clock()
+    now = clock()
+    began = now()
     if h.seed is not None:
         args = args | {"seed": h.seed}
     try:
         if h.step.each_image:
-            _each_image(store, path, h, args, facts)
+            _each_image(store, path, h, args, facts, now)
         else:
             with checkpointed(path):
                 out = h.step.function(**args)
-            _whole(store, path, h, out, facts, began)
+            _whole(store, path, h, out, facts, now() - began)
     except Error as e:
         e.add_note(f"in step {h.step.name} ({h.slug})")
         raise
 
 
-def _clock() -> float:
-    """Seconds of this process on its processors, whatever else runs there and however long it was halted; with a GPU, of the wall."""
-    return time.perf_counter() if torch.cuda.is_initialized() else time.process_time()  # type: ignore[no-untyped-call]
+def clock() -> Callable[[], float]:
+    """What tells the seconds of a step: of the thread that computes it on a CPU, of the process where the step has several, whatever else
+    runs there and however long it was halted; with a GPU, of the wall.
+    """
+    if DEVICE.get() != "cpu":
+        return time.perf_counter
+    return time.thread_time if torch.get_num_threads() == 1 else time.process_time
 
 
 @contextlib.contextmanager
@@ -68,10 +75,10 @@ def _parts(path: Path) -> Path:
     return path.with_name(path.name + ".parts")
 
 
-def _whole(store: Store, path: Path, h: Handle, out: Any, facts: dict[str, JSON], began: float) -> None:
+def _whole(store: Store, path: Path, h: Handle, out: Any, facts: dict[str, JSON], seconds: float) -> None:
     assert h.step is not None
     assert isinstance(out, Chosen) == h.step.chooses, f"{h.step.name}: what it returns is not what its mark says"
-    body = _record(h, _clock() - began)
+    body = _record(h, seconds)
     if isinstance(out, nn.Module):
         arrays = {k: [v.detach().cpu().numpy()] for k, v in out.state_dict().items()}
         store.write(
@@ -112,7 +119,7 @@ def _cut(value: Any, at: Any) -> Any:
     return [_cut(v, at) for v in value] if isinstance(value, list) else value
 
 
-def _each_image(store: Store, path: Path, h: Handle, args: dict[str, Any], facts: dict[str, JSON]) -> None:
+def _each_image(store: Store, path: Path, h: Handle, args: dict[str, Any], facts: dict[str, JSON], now: Callable[[], float]) -> None:
     """Shard by shard, each safe on disk when it is done; then one file of all."""
     assert h.step is not None
     inputs = [r for v in args.values() for r in _rows_in(v)]
@@ -124,13 +131,13 @@ def _each_image(store: Store, path: Path, h: Handle, args: dict[str, Any], facts
     folder = _parts(path)
     seconds = 0.0
     batch = at_once(h.step.batch, max(r.values for r in inputs))
-    size = h.step.shard or batch
+    size = h.step.shard or batch * -(-count // (MOST_PARTS * batch))
     each = [range(start, min(start + size, count), batch) for start in range(0, count, size)]
     names = [folder / f"{part.start:09d}-{part.stop:09d}" for part in each]
     borders = iter(ticking((at for part in each for at in part), sum(map(len, each))))
     with frozen(*(m for m in args.values() if isinstance(m, nn.Module))), torch.no_grad():
         for part, batches in zip(names, each, strict=True):
-            began = _clock()
+            began = now()
             if len(each) > 1 and store.done(part):
                 seconds += store.body(part)["seconds"]
                 _ = [next(borders) for _ in batches]
@@ -140,7 +147,7 @@ def _each_image(store: Store, path: Path, h: Handle, args: dict[str, Any], facts
                 at = next(borders)
                 out.append(h.step.function(**{n: _cut(v, np.arange(at, min(at + batch, batches.stop))) for n, v in args.items()}))
             pieces = {k: [o[k].detach().cpu().numpy() for o in out] for k in out[0]}
-            took = _clock() - began
+            took = now() - began
             seconds += took
             if len(each) > 1:
                 store.write(part, {"seconds": took}, pieces)

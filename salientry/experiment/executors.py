@@ -28,6 +28,7 @@ from .schedule import Computation, Schedule
 
 AHEAD = 2_000  # steps that are handed over and not finished
 SEEN = 60.0  # seconds in which a result that a worker wrote must be seen here: files that are far away take a while
+KEPT_RESULTS = "complete results are kept: the same call continues from there"
 SHARED = "so the store is not shared: SALIENTRY_HOME, or --store, must name the same files for all workers"
 
 
@@ -133,8 +134,12 @@ def _lead(
             schedule.ends(i)
 
 
-def result_of(future: Future[Any]) -> Any:
+def result_of(future: Future[Any], kept: str = KEPT_RESULTS) -> Any:
     """What a worker gave.
+
+    Args:
+        future: of the work.
+        kept: what is said of earlier work when the executor fails.
 
     Raises:
         UsageError: when what was sent did not arrive.
@@ -149,12 +154,12 @@ def result_of(future: Future[Any]) -> Any:
     except BaseException as e:
         if getattr(e, "of_a_step", False):
             raise
-        raise executor_failed(e) from e
+        raise executor_failed(e, kept) from e
 
 
-def executor_failed(e: BaseException) -> Error:
+def executor_failed(e: BaseException, kept: str = KEPT_RESULTS) -> Error:
     """What is said of an executor that raised this."""
-    return Error(f"the executor failed ({brief(e)}); complete results are kept: the same call continues from there")
+    return Error(f"the executor failed ({brief(e)}); {kept}")
 
 
 def _seen(maker: Keeping, h: Handle, where: str) -> None:

@@ -109,7 +109,8 @@ def step(
             Otherwise the function sees whole inputs and returns a module, rows, JSON, :class:`Found` or :class:`Chosen`.
         stored: False for a cheap view of an input that is made again each time.
         batch: images the function sees at once.
-        shard: images after which progress is safe on disk: about a minute's work; a multiple of ``batch``. 0: after each batch.
+        shard: images after which progress is safe on disk: about a minute's work; a multiple of ``batch``. 0: after each batch,
+            or each hundredth of the images where there are more.
         revision: raised when the step's numbers change on purpose.
         facts: the step's arguments by name to small facts that travel with the result.
         chooses: it returns :class:`Chosen`: one of its arguments, or a failed sanity check.

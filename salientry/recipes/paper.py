@@ -219,9 +219,7 @@ class PaperExperiment:
                 self.detect(image_sets, variant, training, found)
         return found
 
-    def prepared(
-        self, saliency: UNet | None, learnt_from: int, calibrated: bool = False, classifier: Handle | None = None
-    ) -> tuple[Outputs, ImageSets, EvidenceVariant]:
+    def prepared(self, saliency: UNet | None, learnt_from: int, calibrated: bool = False) -> tuple[Outputs, ImageSets, EvidenceVariant]:
         """The nets and the natural images.
 
         Args:
@@ -229,11 +227,10 @@ class PaperExperiment:
             learnt_from: training images that detectors see.
             calibrated: whether thresholds are calibrated, on images of the test set that then give no numbers; else all of it gives
                 numbers, as in the paper, whose detectors decide at their own 0.
-            classifier: None: the printed net, trained on all training images.
         """
         run, roles, images = self.run, self.config.data.roles, self.run.dataset(self.config.data)
         everything = images.roles("train", "validation")
-        f = classifier or run.do(train_classifier, everything, self.config.net)
+        f = run.do(train_classifier, everything, self.config.net)
         held = run.do(classify, images["validation"].first(min(SHOWN, roles.validation)), f)
         seen = run.do(classify, everything.first(learnt_from), f)
         tested = images["test"].first(min(self.test, roles.test)) if calibrated else images.roles("test", "calibration").first(self.test)

@@ -34,6 +34,7 @@ NOTE = (
     "In brackets 95 % intervals over images, given these networks and this split; of several seeds the mean. Detectors are trained and "
     "tested on all attacks together; none of these attacks knows the detector. Each data set's own page has every detector on each attack."
 )
+SLICES = {"part", "attack", "only", "test"}  # parameters in which the parts of one run may differ
 ORDER = ("MNIST", "CIFAR-10", "ASSIRA")  # as the paper prints them
 
 
@@ -112,11 +113,20 @@ class Collection:
         return f"salientry report {self.folder}"
 
 
+def _attacks_alone(m: Made) -> bool:
+    """Whether a run has neither detectors nor maps."""
+    return not m.scores.trained and not any(i["kind"] == "shift" for i in m.scores.images.values())
+
+
 def _parts_of_one(a: Made, b: Made) -> bool:
-    """Whether these are of one recipe, one seed and one classifier, in which they tried different things."""
+    """Whether these are of one recipe, one seed and one classifier, in which they tried different things: what else was set for maps or
+    detectors is the same where both have any.
+    """
     mine, theirs = (m.scores.body["recipe"] for m in (a, b))
     alike = all(mine.get(k) == theirs.get(k) for k in ("recipe", "seed"))
-    apart = mine.get("parameters") != theirs.get("parameters") and not again(a) and not again(b)
+    p, q = (r.get("parameters", {}) for r in (mine, theirs))
+    set_alike = _attacks_alone(a) or _attacks_alone(b) or all(p.get(k) == q.get(k) for k in {*p, *q} - SLICES)
+    apart = p != q and set_alike and not again(a) and not again(b)
     return alike and apart and a.scores.dataset == b.scores.dataset and a.scores.body["classifier"] == b.scores.body["classifier"]
 
 
@@ -229,7 +239,7 @@ def page(found: Collection) -> str:
         Section("pictures", "Where the classifier looked", list(_pictures(found)), holds="the paper's Figures 1, 5 to 8"),
         *(_figure2(columns, p) for p in reversed(BOTH) if any(c.run and c.run.scores.trained for c in columns)),
         Section("tables", "Beside the paper: its tables", tables, paper_tables.NOTE, "Tables 1 to 6"),
-        Section("claims", "Beside the paper: its claims", [verdicts], holds="C1 to C21"),
+        Section("claims", "Beside the paper: its claims", [verdicts], _judged_on(columns), holds="C1 to C21"),
         Section("again", "Other runs of the same data sets", list(_others(found)), holds="other seeds"),
         Section("run", "How this page was made, and how to read it", [*_made(found), reading]),
     ]
@@ -245,6 +255,11 @@ def page(found: Collection) -> str:
         parts,
         links,
     )
+
+
+def _judged_on(columns: Sequence[Column]) -> str:
+    """Which run of several the claims are of, where they are of one."""
+    return " ".join(f"{c.title}: judged on {c.run.name} alone." for c in columns if c.run and c.parts)
 
 
 def source(c: Column) -> paper_tables.Source:
@@ -263,7 +278,7 @@ def _first(columns: list[Column]) -> First:
     notes = [
         Markup("<b>{}</b> was not recorded: <code>{}</code>.").format(c.title, c.why.split(": ", 1)[1]) for c in columns if c.run is None
     ]
-    notes += [Markup("{}: {}").format(c.title, n) for c, r in known for n in failed(r)]
+    notes += [Markup("{}: {}").format(c.title, n) for c in columns for n in dict.fromkeys(n for m in c.runs for n in failed(m.shown))]
     clouds = {t: a.points() for t, a in there.items()}
     picture = plots.scatter([(t, points) for t, (points, _) in clouds.items()], next((x for _, x in clouds.values()), ""), _measured(there))
     sentences = [*(_detected(there) if there else _attacked(columns)), _attacker({c.title: r.make for c, r in known})]

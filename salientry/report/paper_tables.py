@@ -47,7 +47,7 @@ class Source:
         there: dict[tuple[Any, ...], dict[str, list[Row]]] = {}
         for r in self.numbers:
             if r["kind"] == "paper table" and r["source"] == "paper":
-                place = (r["table"], _name(r), r.get("saliency"))
+                place = (r["table"], _name(r), r.get("saliency"), r.get("map"))
                 there.setdefault(place, {}).setdefault(str(r.get("run")), []).append(r)
         found = ([x for x in runs.values() if any(r["ours"] in self.ids for r in x)] or [*runs.values()] for runs in there.values())
         return [r for runs in found for r in runs[0]]

@@ -15,7 +15,7 @@ import pytest
 from salientry.cli import checking_elsewhere
 from salientry.cli.checking import each
 from salientry.cli.checking_elsewhere import SOME, Asked, each_on, judged_there
-from salientry.errors import Error, UsageError
+from salientry.errors import DataMissing, Error, UsageError
 from salientry.guard import Guard
 from salientry.picture_check import PictureVerdict
 from salientry.picture_stream import Source, found_in
@@ -67,15 +67,36 @@ def alike(found: list[tuple[str, PictureVerdict | Error]], expected: list[tuple[
 
 def test_verdicts_and_faults_are_those_of_this_process(guard: Guard, asked: Asked, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    (tmp_path / "is_a_folder.png").mkdir()
     listed = tmp_path / "list.txt"
-    listed.write_text(f"{tmp_path / 'none.png'}\n{tmp_path / 'is_a_folder.png'}/.\n{tmp_path / 'bad.png'}\n")
-    paths = [folder, tmp_path / "bad.png", tar_of(folder, tmp_path / "all.tar"), tmp_path / "none.png", folder / "b" / "00.png"]
+    listed.write_text(f"{tmp_path / 'none.png'}\n{tmp_path / 'bad.png'}\n")
+    paths = [folder, tmp_path / "bad.png", tar_of(folder, tmp_path / "all.tar"), listed, folder / "b" / "00.png"]
     expected = [*each(guard, found_in(paths))]
-    assert len(expected) == 2 * 40 + 3 and sum(isinstance(s, Error) for _, s in expected) == 2
+    assert len(expected) == 2 * 40 + 4 and sum(isinstance(s, Error) for _, s in expected) == 3
     executor = Here()
     alike([*each_on(executor, asked, found_in(paths))], expected)
     assert executor.sent == -(-len(expected) // SOME)
+
+
+def test_what_was_found_before_the_pictures_end_with_an_error_is_judged(guard: Guard, asked: Asked, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    found: list[tuple[str, PictureVerdict | Error]] = []
+    with pytest.raises(DataMissing, match="there is no picture in"):
+        found.extend(each_on(Here(), asked, found_in([folder, tmp_path / "empty"])))
+    alike(found, [*each(guard, found_in([folder]))])
+
+
+def test_packets_are_bounded_by_their_bytes(asked: Asked, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking_elsewhere, "HEAVY", 1)
+    executor = Here()
+    assert len([*each_on(executor, asked, found_in([folder / "b"]))]) == executor.sent == 14
+
+
+def test_files_and_folders_are_named_from_anywhere(guard: Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net").mkdir()
+    made = Asked.of(guard, Path("g"), "net", Path("w.pt"), "cpu", second="net", second_weights=Path("v.pt"), detector="my.module:rough")
+    assert (made.folder, made.classifier, made.weights) == (tmp_path / "g", str(tmp_path / "net"), tmp_path / "w.pt")
+    assert dict(made.beside) == {"second": str(tmp_path / "net"), "second_weights": tmp_path / "v.pt", "detector": "my.module:rough"}
 
 
 def test_a_picture_too_large_is_said_and_not_sent(asked: Asked, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +143,7 @@ def test_an_executor_that_fails_ends_it_with_one_line(asked: Asked, folder: Path
         def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
             raise RuntimeError("the pool is gone")
 
-    with pytest.raises(Error, match=r"the executor failed \(.*the pool is gone"):
+    with pytest.raises(Error, match=r"the executor failed \(.*the pool is gone.*\); a call with --out FILE goes on"):
         list(each_on(Broken(), asked, found_in([folder])))
 
 

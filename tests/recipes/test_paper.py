@@ -68,11 +68,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("paper")
 
 
-def run_of(store: Path, part: str, attack: str = "", folder: str = "", seed: int = 0) -> tuple[Run, Outputs, pd.DataFrame]:
+def run_of(store: Path, part: str, attack: str = "", folder: str = "", seed: int = 0, **also: Any) -> tuple[Run, Outputs, pd.DataFrame]:
     """A part, computed on what the parts before it left; its numbers."""
     run, out = Run(store / "store"), store / (folder or part)
     outputs = build(run, TINY, part, attack, 1, 60, 50, "margin", 0)
-    about: dict[str, Any] = {"recipe": "paper", "parameters": {"part": part, "attack": attack}, "seed": seed, "numerics": "float32"}
+    about: dict[str, Any] = {"recipe": "paper", "parameters": {"part": part, "attack": attack} | also, "seed": seed, "numerics": "float32"}
     export(run, outputs, run.compute(outputs.read), out, about)
     return run, outputs, numbers(Scores.read(out))
 
@@ -119,6 +119,10 @@ def test_slices_of_one_part_fill_one_column_of_the_papers_tables(store: Path) ->
     assert {words: row and row["run"] for words, row in ours.items() if words != "natural"} == names
     alone = {m.name: {r["id"]: r["value"] for r in m.rows} for m in column.runs}
     assert all(row["value"] == alone[row["run"]][row["id"]] for row in ours.values() if row)
+    maps = {loss: run_of(store, "maps", "fgsm", f"maps/{loss}", loss=loss) and store / "maps" / loss for loss in ("margin", "eq2")}
+    first, second = (collection._member(folder) for folder in maps.values())
+    attacks = collection._member(store / "slices" / "cw")
+    assert collection._parts_of_one(attacks, first) and not collection._parts_of_one(first, second), "maps of two losses are two runs"
     page = collection.page(found)
     first = page.split('<details class="part">')[0]
     assert "Classifier accuracy" in first and "No detector" in first and "none (" not in first.lower()
