@@ -11,6 +11,7 @@ from salientry.report.claims import Verdicts
 from salientry.report.collection import Collection, Column, read, source
 from salientry.report.paper_tables import Source
 from salientry.report.render import row, text
+from salientry.report.report import Made
 from salientry.report.spec import number_of
 from salientry.report.words import attack_title
 from salientry.results.claims import MANNERS, NOT_RUN, sentences
@@ -19,6 +20,7 @@ from salientry.results.paper_numbers import TABLES, printed_text
 from .recorded import PAPER, ROOT, made
 
 SIZES = TABLES[2][1]
+SAME = 1e-4  # scores of a network that passes nothing on differ by rounding alone
 Row = Mapping[str, Any]
 
 
@@ -51,8 +53,30 @@ def _column(c: Column) -> list[str]:
         "",
         *_judged(c),
         "",
-        *(f"`{m.command}`, run seed {m.scores.run_seed}, salientry {m.scores.run['salientry']}, {made(m.scores.run)}." for m in c.runs),
+        *(_source(m) for m in c.runs),
+        *(line for m in collected().others if m.scores.dataset == c.slug for line in _heads(m)),
     ]
+
+
+def _source(m: Made) -> str:
+    return f"`{m.command}`, run seed {m.scores.run_seed}, salientry {m.scores.run['salientry']}, {made(m.scores.run)}."
+
+
+def _heads(m: Made) -> list[str]:
+    """Image detectors with the paper's own architecture: accuracy, and between what their scores lie."""
+    rows = [r for r in m.rows if r["kind"] == "architecture" and r["measure"] == "accuracy"]
+    found = m.scores.frame
+    lines = ["", row("detector", "trained and tested on", "accuracy", "its scores of test images"), row(*["---"] * 4)]
+    for r in rows:
+        mine = found[(found["title"] == r["title"]) & found["set"].str.contains("/test/")]
+        low, high = min(x.min() for x in mine["scores"]), max(x.max() for x in mine["scores"])
+        said = "one for all images: it has died" if high - low < SAME else f"{low:.1f} to {high:.1f}".replace("-", "−")
+        title = f"{r['detector']}, {str(r['scheme']).partition(': ')[2]}"
+        lines.append(row(title, attack_title(r["tested_on"]), text(number_of(r)), said))
+    margin = m.make.find("detection", title="Margin2", measure="accuracy")
+    beside = f"; the gap between the two largest logits, a baseline: {text(margin)}" if margin else ""
+    steps = "Accuracy on half natural, half attacked images, each detector's own threshold"
+    return [*lines, "", f"{steps}; n = {rows[0]['n']} of each, one seed{beside}.", "", _source(m)]
 
 
 def _row(s: Source, words: str, ours: Row | None, theirs: Row) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -122,7 +123,7 @@ def run(
             raise UsageError("--only writes no report: leave --out away")
         if executor is not None and (only is not None or compare is not None):
             raise UsageError("--only computes here: leave --executor away")
-        command = " ".join(["salientry", *sys.argv[1:]])
+        command = shlex.join(["salientry", *sys.argv[1:]])
         with ProgressDisplay() as display:
             how: dict[str, Any] = {
                 "device": device,
