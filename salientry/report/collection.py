@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from ..errors import DataDamaged, Error, StoreError, UsageError, VerificationFailed
 from ..results.names import detector_words
-from ..results.paper_numbers import COLUMNS, column_of, printed_rows, printed_text
+from ..results.paper_numbers import COLUMNS, column_of, printed_rows
 from ..store import JSON, packed, read_json, write_json, write_text
 from . import claims, detection_tables, gallery, paper_tables, plots, render, report, verification
 from .guide import how_to_read
@@ -21,7 +21,7 @@ from .overview import BEST, SIMPLEST, Answer, budgets_of, failed, of_seeds, pass
 from .page import Block, First, Maker, Section, folded, html, listed, nested, side_by_side
 from .report import Made
 from .sections import BOTH, LINES_SAY, SAYS, figure2
-from .spec import Number, number_of
+from .spec import Number
 
 PAGE = "report.html"
 MEASURED = {  # what the first sentence quotes
@@ -281,7 +281,10 @@ def _first(columns: list[Column]) -> First:
     notes += [Markup("{}: {}").format(c.title, n) for c in columns for n in dict.fromkeys(n for m in c.runs for n in failed(m.shown))]
     clouds = {t: a.points() for t, a in there.items()}
     picture = plots.scatter([(t, points) for t, (points, _) in clouds.items()], next((x for _, x in clouds.values()), ""), _measured(there))
-    sentences = [*(_detected(there) if there else _attacked(columns)), _attacker({c.title: r.make for c, r in known})]
+    sentences = [
+        *(_detected(there) if there else paper_tables.attacked([source(c) for c in columns if c.paper and c.run])),
+        _attacker({c.title: r.make for c, r in known}),
+    ]
     return First(sentences, notes, picture, _compared(there), wide=True)
 
 
@@ -299,23 +302,6 @@ def _detected(there: Mapping[str, Answer]) -> list[Markup]:
     noisy = _each({t: p for t, p in noise.items() if p}) or "not measured here"
     second = Markup("<b>Extra false alarms</b> of the same on natural images with harmless noise as large as the attack: {}.")
     return [Markup("<b>{}</b> {}, beside the {}{}: {}.").format(*MEASURED[_measured(there)], BEST, seeds, found), second.format(noisy)]
-
-
-def _attacked(columns: list[Column]) -> list[Markup]:
-    """Where no detector was trained: what attacks leave of the classifier's accuracy, with the paper's number."""
-    each = []
-    for c in columns:
-        known = [(words, n, theirs) for words, n, theirs in source(c).accuracies() if n is not None] if c.paper and c.run else []
-        said = [Markup("{} {} ({})").format(w, render.mark(number_of(n), "percent"), printed_text(t)) for w, n, t in known]
-        each += [Markup("<i>{}</i>: {}").format(c.title, Markup(", ").join(said))] if said else []
-    if not each:
-        return [Markup("These records hold no detection rate.")]
-    return [
-        Markup("<b>Classifier accuracy</b> on natural images and under attack, the paper's in round brackets: {}.").format(
-            Markup("; ").join(each)
-        ),
-        Markup("<b>No detector</b> was trained in these records."),
-    ]
 
 
 def _each(found: Mapping[str, Sequence[tuple[str, Number | None]]]) -> Markup:

@@ -57,6 +57,19 @@ class Source:
         return [(_name(r), self.ids.get(r["ours"]), r) for r in self.theirs if r["table"] == 4]
 
 
+def attacked(sources: Sequence[Source]) -> list[Markup]:
+    """Sentences for where no detector was trained: what attacks leave of the classifier's accuracy, with the paper's number."""
+    each = []
+    for s in sources:
+        known = [(words, n, theirs) for words, n, theirs in s.accuracies() if n is not None]
+        said = [Markup("{} {} ({})").format(w, render.mark(number_of(n), "percent"), printed_text(t)) for w, n, t in known]
+        each += [Markup("<i>{}</i>: {}").format(s.title, Markup(", ").join(said))] if said else []
+    if not each:
+        return [Markup("These records hold no detection rate.")]
+    words = Markup("<b>Classifier accuracy</b> on natural images and under attack, the paper's in round brackets: {}.")
+    return [words.format(Markup("; ").join(each)), Markup("<b>No detector</b> was trained in these records.")]
+
+
 def tables(sources: Sequence[Source]) -> list[Block]:
     """All of them; those of a map from the classifier's own trunk folded behind the same of a second net."""
     out = []
