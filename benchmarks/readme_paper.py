@@ -75,8 +75,8 @@ def _heads(m: Made) -> list[str]:
         lines.append(row(title, attack_title(r["tested_on"]), text(number_of(r)), said))
     margin = m.make.find("detection", title="Margin2", measure="accuracy")
     beside = f"; the gap between the two largest logits, a baseline: {text(margin)}" if margin else ""
-    steps = "Accuracy on half natural, half attacked images, each detector's own threshold"
-    return [*lines, "", f"{steps}; n = {rows[0]['n']} of each, one seed{beside}.", "", _source(m)]
+    what = "Accuracy on half natural, half attacked images, each detector's own threshold"
+    return [*lines, "", f"{what}; n = {rows[0]['n']} of each, one seed{beside}.", "", _source(m)]
 
 
 def _row(s: Source, words: str, ours: Row | None, theirs: Row) -> str:

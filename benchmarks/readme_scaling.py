@@ -16,16 +16,16 @@ JSON = dict[str, Any]
 def scaled() -> str:
     """What a step costs beside its own seconds, what more workers gain, and what hundreds would."""
     body = read_json(scaling.OUT)
-    over, threads, sim = (body[k] for k in ("overhead", "threads", "simulate"))
+    over, speed, threads, sim = (body[k] for k in ("overhead", "speedup", "threads", "simulate"))
     lines = [
-        f"Measured with `{over['command']}`, `threads` and `simulate`, {over['date']}, salientry {over['salientry']}, torch "
+        f"Measured with `{over['command']}`, `speedup`, `threads` and `simulate`, {over['date']}, salientry {over['salientry']}, torch "
         f"{over['torch']}, {over['processor']}, 2 cores.",
         "",
         *table(
             ["", *over["seconds a step"]],
             [[f"milliseconds that a step costs beside its own work ({over['steps']} steps that do nothing)", *_ms(over)]],
         ),
-        *_speed(body.get("speedup")),
+        *_speed(speed),
         f"A training with two threads in place of one ({threads['classifier']} of `fast dataset=cifar10`, on as many idle cores): "
         f"{_gain(threads):.2f} times as fast.",
         "",
@@ -43,10 +43,8 @@ def scaled() -> str:
     return "\n".join(lines)
 
 
-def _speed(speed: JSON | None) -> list[str]:
-    """A whole run with more workers, where that was measured."""
-    if speed is None:
-        return []
+def _speed(speed: JSON) -> list[str]:
+    """A whole run with more workers."""
     heads = [f"{n} {'worker' if n == '1' else 'workers'}" for n in speed["seconds"]]
     one = speed["seconds"]["1"]
     rows = [

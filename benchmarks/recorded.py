@@ -20,9 +20,8 @@ from salientry.results.scores import Scores
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-EVERY = tuple(sorted(p.parent.relative_to(ROOT) for p in RESULTS.rglob("records.json.xz")))
 PAPER = RESULTS / "paper"  # at the paper's size: other nets on the same data, not judged together with
-FOLDERS = tuple(f for f in EVERY if ROOT / f.parent != PAPER)
+FOLDERS = tuple(sorted(p.parent.relative_to(ROOT) for p in RESULTS.rglob("records.json.xz") if p.parents[1] != PAPER))
 TIMING = Path("results/benchmarks/guard.json")
 
 

@@ -17,7 +17,7 @@ import torch
 from .. import __version__
 from ..datasets._picture import read_pixels
 from ..errors import DataDamaged, Error, UsageError
-from ..experiment.executors import executor_failed, result_of
+from ..experiment.executors import executor_failed, result_of, same_versions
 from ..files import opened
 from ..guard import Guard
 from ..learned import fingerprint
@@ -173,11 +173,7 @@ def judged_there(asked: Asked, sources: Sequence[Source]) -> list[Said]:
         UsageError: for another version of the package or of torch, or when the guard is not to be seen, or another one.
     """
     where = socket.gethostname()
-    if (asked.version, asked.torch) != (__version__, torch.__version__):
-        raise UsageError(
-            f"the worker on {where} has salientry {__version__} with torch {torch.__version__}; salientry {asked.version} with torch "
-            f"{asked.torch} expected, as whoever calls has"
-        )
+    same_versions(asked.version, asked.torch, where)
     torch.set_num_threads(1)
     with _loading:
         guard = _guard(asked, where)

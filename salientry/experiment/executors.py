@@ -177,6 +177,18 @@ def _seen(maker: Keeping, h: Handle, where: str) -> None:
 
 # --- the worker's side -----------------------------------------------------------------------------------------
 
+
+def same_versions(version: str, torch_version: str, where: str) -> None:
+    """Raise unless this worker, on the machine ``where``, has these versions of the package and of torch, as whoever calls has.
+
+    Raises:
+        UsageError: names both.
+    """
+    if (version, torch_version) != (__version__, torch.__version__):
+        here = f"salientry {__version__} with torch {torch.__version__}"
+        raise UsageError(f"the worker on {where} has {here}; salientry {version} with torch {torch_version} expected, as whoever calls has")
+
+
 _graphs: dict[str, tuple[Maker, list[Handle]]] = {}  # of a worker: the last graph
 
 
@@ -188,11 +200,7 @@ def compute(task: Task) -> tuple[float, str | None, list[Noted], str]:
         NotPicklable: when it did not arrive.
     """
     where = socket.gethostname()
-    if (task.version, task.torch) != (__version__, torch.__version__):
-        here = f"salientry {__version__} with torch {torch.__version__}"
-        raise UsageError(
-            f"the worker on {where} has {here}; salientry {task.version} with torch {task.torch} expected, as whoever calls has"
-        )
+    same_versions(task.version, task.torch, where)
     maker, todo = _graph(task, where)
     torch.set_num_threads(1)
     began, failed = time.perf_counter(), None
