@@ -11,7 +11,7 @@ from typing import Any
 from salientry.attacks import BIM, FGSM, CarliniWagner, DeepFool
 from salientry.classifiers import ResidualCNN
 from salientry.datasets import Digits
-from salientry.detectors import REPLICA, SmallCNN
+from salientry.detectors import REPLICA, CounterAttack, LayerStatistics, Mahalanobis, SmallCNN
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export
 from salientry.experiment.run import Outcome, Run
@@ -26,6 +26,7 @@ ROLES = Roles(train=600, detector_train=100, validation=100, calibration=120, te
 CW = CarliniWagner(search_steps=1, steps=40, lr=0.1, initial_const=10, confidence=0.1)
 SMALL = BIM(0.15, 0.0375)
 NET = ResidualCNN(width=8, epochs=10, batch=50, lr=0.1, crop=1, flip=False)
+PUBLISHED = (CounterAttack(steps=2), Mahalanobis(), LayerStatistics())
 MAPS: dict[str, Any] = {"loss": Eq2(area=3), "fill": Fill("black"), "epochs": 1, "base": 2, "batch": 32}
 
 
@@ -53,6 +54,7 @@ def config(**changes: Any) -> Config:
         seeds=2,
         protocol_steps=True,
         sweep=(0.02, 0.1, 0.2),
+        published=PUBLISHED,
         choice=False,
         compact=True,
     )

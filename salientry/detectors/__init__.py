@@ -75,6 +75,19 @@ DETECTORS: dict[str, type[Detector]] = {  # in this order recipes train them, an
     "p_values": PValues,
 }
 
+PUBLISHED_DETECTORS: dict[str, Detector] = {  # ten of the literature as their papers have them, by what tables call them
+    "feature squeezing": FeatureSqueezing(),
+    "Mahalanobis": Mahalanobis(),
+    "LID": LID(),
+    "kernel density": KernelDensity(),
+    "deep kNN": DeepKNN(),
+    "counter-attack": CounterAttack(),
+    "Fourier spectrum": FourierSpectrum(),
+    "layer statistics": LayerStatistics(),
+    "PASA": PASA(),
+    "p-values, untrained": PValues(),
+}
+
 __all__ = [
     "DETECTORS",
     "FULL_RESOLUTION",
@@ -83,6 +96,7 @@ __all__ = [
     "LID",
     "MSP",
     "PASA",
+    "PUBLISHED_DETECTORS",
     "REPLICA",
     "SMD",
     "SPD",

@@ -7,26 +7,18 @@ from typing import Any, Literal
 from ..attacks import PGD, PGDL2, CarliniWagner, DeepFool, MarginDescent, Patch
 from ..calibration import smallest_sample
 from ..detectors import (
-    LID,
-    PASA,
+    PUBLISHED_DETECTORS,
     Consistency,
-    CounterAttack,
-    DeepKNN,
-    FeatureSqueezing,
-    FourierSpectrum,
-    KernelDensity,
     LayerStatistics,
     LearnedFusion,
-    Mahalanobis,
     Masked,
     NoiseLevel,
-    PooledActivations,
-    PValues,
     SecondOpinion,
     TopLogits,
 )
 from ..detectors.consistency import FULL, LIGHT
 from ..errors import UsageError
+from ..evidence import layers_in
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
 from ..types import Roles
 
@@ -98,9 +90,8 @@ def default_candidates(learnt: int, effort: Effort, second: bool, columns: int) 
 
 
 def published(layers: bool) -> tuple[Any, ...]:
-    """Detectors of the literature, as their papers have them; ``layers``: whether those that read the classifier's layers can."""
-    found = FeatureSqueezing(), FourierSpectrum(), PASA(), CounterAttack(), PValues()
-    return (*found, Mahalanobis(), LID(), KernelDensity(), DeepKNN(), PooledActivations()) if layers else found
+    """:data:`~salientry.detectors.PUBLISHED_DETECTORS`; without ``layers``, only those that do not read the classifier's layers."""
+    return tuple(d for d in PUBLISHED_DETECTORS.values() if layers or layers_in(d.needs) == [])
 
 
 def default_saliency(side: int, count: int) -> UNet:

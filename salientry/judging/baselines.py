@@ -4,25 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..detectors import (
-    LID,
-    MSP,
-    PASA,
-    Consistency,
-    CounterAttack,
-    DeepKNN,
-    Energy,
-    FeatureSqueezing,
-    FourierSpectrum,
-    KernelDensity,
-    LayerStatistics,
-    LearnedFusion,
-    Mahalanobis,
-    Margin,
-    NoiseLevel,
-    PValues,
-    TopLogits,
-)
+from ..detectors import MSP, PUBLISHED_DETECTORS, Consistency, Energy, LearnedFusion, Margin, NoiseLevel, TopLogits
 from ..detectors.consistency import LIGHT
 from ..errors import UsageError
 
@@ -33,18 +15,7 @@ QUICK: dict[str, Any] = {
     "noise level": NoiseLevel(),
     "the guard's light detector": LearnedFusion((TopLogits(), Consistency(LIGHT))),
 }
-PUBLISHED: dict[str, Any] = {
-    "feature squeezing": FeatureSqueezing(),
-    "Mahalanobis": Mahalanobis(),
-    "LID": LID(),
-    "kernel density": KernelDensity(),
-    "deep kNN": DeepKNN(),
-    "counter-attack": CounterAttack(),
-    "Fourier spectrum": FourierSpectrum(),
-    "layer statistics": LayerStatistics(),
-    "PASA": PASA(),
-    "p-values, untrained": PValues(),
-}
+PUBLISHED = PUBLISHED_DETECTORS
 SETS: dict[str, dict[str, Any]] = {"none": {}, "quick": QUICK, "published": QUICK | PUBLISHED}
 
 

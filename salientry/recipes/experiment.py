@@ -71,6 +71,7 @@ def prepare(run: Run, config: Config) -> tuple[Experiment, Outputs]:
             raise UsageError(f"{name} must lie in [1, {most}]; found {value}")
     images = run.dataset(config.data)
     config = replace(config, detectors=_entered(run, config, images["test"]))
+    config = replace(config, published=tuple(d for d in config.published if d not in config.members))  # what is named is trained on all
     f = run.do(train_classifier, images["train"], config.classifier)
     encoder = run.do(fit_encoder, images["train"], config.saliency.encoder)
     saliency_model = run.do(fit_saliency, images["train"], f, config.saliency, encoder)
@@ -134,6 +135,7 @@ class Experiment:
         self.shift_maps(outputs)
         extras.protocol_steps(self.config, self.image_sets, self.variant, outputs)
         extras.sweep(self.config, self.image_sets, self.variant, outputs)
+        extras.confidence_sweep(self.config, self.image_sets, self.variant, outputs)
         extras.mix_parts(self.config, self.image_sets, {"": self.variant} | ({"trunk": self.trunk} if self.trunk else {}), outputs)
 
     def attack(self, outputs: Outputs) -> None:
@@ -214,14 +216,10 @@ class Experiment:
             strict = protocol is config.strict
             for training in (*self.trainings(protocol), *([] if strict or config.printed is None else [TrainingSet((config.printed,))])):
                 fair = (IDPlus(config.recipes[0]),) if strict and self.is_headline(training) else ()
-                trials = [
-                    (d, protocol, seed)
-                    for d in (*config.defences, *fair, *(o for o in config.others if o.seeded))
-                    for seed in range(config.seeds)
-                ]
-                trials += [(o, protocol, 0) for o in config.others if not o.seeded] + (
-                    [] if strict else [(d, UNPAIRED, 0) for d in replicas]
-                )
+                beside = config.published if strict and training.called == "combined" else ()
+                tried = (*config.defences, *fair, *config.others, *beside)
+                trials = [(d, protocol, seed) for d in tried for seed in range(config.seeds if d.seeded else 1)]
+                trials += [] if strict else [(d, UNPAIRED, 0) for d in replicas]
                 for detector, manner, seed in trials:
                     outputs.scores += self.evaluated(detector, manner, training, seed).outputs
                 if strict and self.trunk and self.is_headline(training):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..attacks import FGSM, CarliniWagner
+from ..attacks import FGSM
 from ..detectors import ID, SPD, Margin, SecondNet
 from ..errors import UsageError
 from ..experiment import confidence
@@ -12,7 +12,6 @@ from ..experiment.evaluation import TrainingSet, evaluate, trained
 from ..experiment.image_sets import EvidenceVariant, ImageSets
 from ..experiment.input_ablations import mixed_parts
 from ..experiment.outputs import Outputs
-from ..keys import label
 from ..protocol import PUBLISHED, EvaluationProtocol
 from ..protocol import REPLICA as UNPAIRED
 from .paper_config import Config
@@ -50,17 +49,18 @@ def sweep(config: Config, image_sets: ImageSets, variant: EvidenceVariant, outpu
 
 
 def confidence_sweep(config: Config, image_sets: ImageSets, variant: EvidenceVariant, outputs: Outputs) -> None:
-    """The margin, SMD and the second net, trained on the config's first C&W at confidence 0 and tested at each confidence: strict, one
-    seed. The rates say what each finds at the confidence that is worst for it.
+    """The margin, SMD and the second net, trained on C&W at confidence 0 and tested at each confidence: strict, one seed. The rates say
+    what each finds at the confidence that is worst for it.
 
     Raises:
-        UsageError: for a config without C&W, or without a level.
+        UsageError: for a protocol without a level.
     """
-    attack = next((a for a in config.tested if isinstance(a, CarliniWagner)), None)
-    if attack is None or not config.strict.levels:
-        raise UsageError(f"C&W and a level are expected; found {', '.join(map(label, config.tested))} at levels {config.strict.levels}")
+    if config.by_confidence is None:
+        return
+    if not config.strict.levels:
+        raise UsageError(f"a protocol with a level is expected; found levels {config.strict.levels}")
     detectors = (Margin(), config.defences[0], SecondNet())
-    outputs.confidence.append(confidence.confidence_sweep(image_sets, attack, detectors, config.strict, variant).rates)
+    outputs.confidence.append(confidence.confidence_sweep(image_sets, config.by_confidence, detectors, config.strict, variant).rates)
 
 
 def mix_parts(config: Config, image_sets: ImageSets, maps: dict[str, EvidenceVariant], outputs: Outputs) -> None:

@@ -37,6 +37,9 @@ class Config:
         trunk: settings of a second saliency model, drawn from the classifier's own trunk.
         protocol_steps: detectors that lead from the published protocol to the strict one.
         sweep: FGSM budgets; the paper's four defences are trained on each and tested on each.
+        published: detectors of the literature that are trained on all attacks at once, strict, and tested beside the others; they are
+            neither fused nor candidates for the guard.
+        by_confidence: C&W's settings, of which the confidence is varied against the margin, SMD and the second net; None: not.
         choice: whether a guard is chosen; else it is the fusion.
         compact: whether records are kept small.
         detectors: settings of further ones: trained and tested as all are, fused, and candidates for the guard; entries of ``DETECTORS``
@@ -63,6 +66,8 @@ class Config:
     trunk: Any = None
     protocol_steps: bool = False
     sweep: tuple[float, ...] = ()
+    published: tuple[Any, ...] = ()
+    by_confidence: Any = None
     choice: bool = True
     compact: bool = False
     detectors: tuple[Any, ...] = ()

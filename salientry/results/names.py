@@ -27,7 +27,7 @@ WORDS = {  # what stands for a detector's title on a page; the others are words 
     "FeatureSqueezing": "feature squeezing",
     "KernelDensity": "kernel density",
     "DeepKNN": "deep kNN",
-    "CounterAttack": "counter attack",
+    "CounterAttack": "counter-attack",
     "FourierSpectrum": "Fourier spectrum",
     "PValues": "p-values",
     "SPD minus the best floor": "SPD minus the best baseline",

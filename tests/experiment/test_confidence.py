@@ -88,6 +88,7 @@ CONFIG = config(
     trunk=None,
     headline=(),
     attacks=(FGSM(), CW),
+    by_confidence=CW,
     printed=None,
     detector_train=80,
     validation=60,
@@ -174,8 +175,9 @@ def test_each_detector_is_trained_once_at_confidence_0_and_calibrated_before_any
         assert "test" not in roles
 
 
-def test_a_config_without_cw_or_a_level_is_refused(tmp_path: Path) -> None:
-    experiment, outputs = prepare(Run(tmp_path), replace(CONFIG, attacks=(FGSM(),)))
-    for without in (replace(CONFIG, attacks=(FGSM(),), beside=()), replace(CONFIG, strict=replace(STRICT, levels=()))):
-        with pytest.raises(UsageError, match="C&W and a level are expected; found FGSM"):
-            extras.confidence_sweep(without, experiment.image_sets, experiment.variant, outputs)
+def test_a_config_without_a_level_is_refused_and_one_that_does_not_ask_has_no_sweep(tmp_path: Path) -> None:
+    experiment, outputs = prepare(Run(tmp_path), CONFIG)
+    with pytest.raises(UsageError, match="a protocol with a level is expected"):
+        extras.confidence_sweep(replace(CONFIG, strict=replace(STRICT, levels=())), experiment.image_sets, experiment.variant, outputs)
+    extras.confidence_sweep(replace(CONFIG, by_confidence=None), experiment.image_sets, experiment.variant, outputs)
+    assert outputs.confidence == []

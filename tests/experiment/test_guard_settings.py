@@ -8,7 +8,7 @@ from salientry.detectors import DETECTORS
 from salientry.experiment.guard_settings import Effort, default_candidates, published
 from salientry.keys import name_of
 
-LAYERS = {"Mahalanobis", "LID", "KernelDensity", "DeepKNN", "PooledActivations"}
+LAYERS = {"Mahalanobis", "LID", "KernelDensity", "DeepKNN", "LayerStatistics"}
 
 
 @pytest.mark.parametrize(("effort", "count"), [("quick", 1), ("usual", 4), ("thorough", 15)])

@@ -17,7 +17,7 @@ import pytest
 from salientry.attacks import FGSM, JSMA, CarliniWagner, DeepFool
 from salientry.cli.running import parameters
 from salientry.datasets import Digits
-from salientry.detectors import SmallCNN
+from salientry.detectors import Mahalanobis, SmallCNN
 from salientry.errors import UsageError
 from salientry.experiment.handles import Handle
 from salientry.experiment.outputs import Outputs
@@ -38,7 +38,7 @@ from salientry.saliency import Fill
 from tests.datasets import test_assira
 from tests.graph import scoring, upstream
 from tests.shared import linked, shared
-from tests.tiny_fast import CW, ROLES, SMALL, config, finish
+from tests.tiny_fast import CW, PUBLISHED, ROLES, SMALL, config, finish
 
 SMALL_LABEL = "BIM-step_size=0.0375"
 
@@ -93,11 +93,26 @@ def test_each_row_has_the_heads_that_its_place_asks_for(records: Scores) -> None
     for trained in (cw, SMALL_LABEL, "combined"):
         for title in ("SMD", "SPD", "SMD (trunk)", "SPD (trunk)", "ID", "JSD", "ID+", "Margin2", "SecondNet", "fusion"):
             assert rows["strict", trained, title] == 1, (trained, title)
+    for d in PUBLISHED:
+        title = type(d).__name__
+        assert {key: n for key, n in rows.items() if key[2] == title} == {("strict", "combined", title): 1}, "trained on all attacks alone"
     assert rows["strict", "FGSM", "SPD"] == 1
     assert not rows["strict", "FGSM", "ID+"]
     assert not rows["strict", "FGSM", "SPD (trunk)"]
     assert not rows["published", SMALL_LABEL, "SPD"]
     assert rows["published", "FGSM", "SPD (replica)"] == 1
+
+
+def test_published_detectors_are_neither_fused_nor_candidates_and_one_that_is_named_is_trained_on_every_attack(tmp_path: Path) -> None:
+    outputs = build(Run(tmp_path), config(detectors=(Mahalanobis(),)))
+    fits = [s.detector for s in outputs.scores if s.detector.step is not None]
+    trained: dict[str, set[str]] = {}
+    for h in fits:
+        if h.step.name == "fit_detector" and not isinstance(h.args["settings"], Handle):
+            trained.setdefault(type(h.args["settings"]).__name__, set()).add(h.args.get("trained_on", "one attack"))
+    assert trained["LayerStatistics"] == trained["CounterAttack"] == {"combined"} < trained["Mahalanobis"]
+    fused = [type(u.args["settings"]).__name__ for h in fits if h.step.name == "fit_fusion" for u in h.args["members"]]
+    assert "Mahalanobis" in fused and not {"LayerStatistics", "CounterAttack"} & set(fused)
 
 
 def test_records_are_small_and_scores_keep_twelve_digits(finished: tuple[Path, Run, Outputs]) -> None:
