@@ -16,11 +16,11 @@ from salientry.report.spec import number_of
 from salientry.report.words import attack_title
 from salientry.results.claims import MANNERS, NOT_RUN, sentences
 from salientry.results.paper_numbers import TABLES, printed_text
+from salientry.results.warnings import ALIKE
 
 from .recorded import PAPER, ROOT, made
 
 SIZES = TABLES[2][1]
-SAME = 1e-4  # scores of a network that passes nothing on differ by rounding alone
 Row = Mapping[str, Any]
 
 
@@ -70,7 +70,7 @@ def _heads(m: Made) -> list[str]:
     for r in rows:
         mine = found[(found["title"] == r["title"]) & found["set"].str.contains("/test/")]
         low, high = min(x.min() for x in mine["scores"]), max(x.max() for x in mine["scores"])
-        said = "one for all images: it has died" if high - low < SAME else f"{low:.1f} to {high:.1f}".replace("-", "−")
+        said = "one for all images: it has died" if high - low < ALIKE else f"{low:.1f} to {high:.1f}".replace("-", "−")
         title = f"{r['detector']}, {str(r['scheme']).partition(': ')[2]}"
         lines.append(row(title, attack_title(r["tested_on"]), text(number_of(r)), said))
     margin = m.make.find("detection", title="Margin2", measure="accuracy")

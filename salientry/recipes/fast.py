@@ -70,6 +70,7 @@ CONFIGS: dict[str, Config] = {
         attacks=(FGSM(), BIM(), MIM(), CW_FAST, DeepFool(), QUICK),
         beside=(FGSM(0.1), BLACK_BIM, MIM(0.1, 0.025)),
         headline=(CW_FAST, BLACK_BIM),
+        by_confidence=replace(CW_FAST, confidence=0.0),
         detector_train=3000,
         validation=500,
         test=1000,

@@ -12,6 +12,7 @@ ATTACKS = ("trained_on", "tested_on", "attack", "against")
 SCHEMES = INPUT_ABLATIONS | {"replica": "the paper's manner"}
 WARNINGS = {
     "COLLAPSED": "did not train",
+    "ONE SCORE": "one score for all images",
     "OVERFIT": "overfits",
     "MEMBERSHIP": "tells training images apart",
     "TRAINED ON FIT": "trained on the classifier's images",

@@ -16,14 +16,18 @@ from .detection import together
 from .names import own_trunk
 from .place import records, select
 from .scores import Scores, Trained
+from .trained import Fitted
 
 COLLAPSED, OVERFIT, MEMBERSHIP = 0.6, 0.15, (0.45, 0.55)
+ALIKE = 1e-3  # recorded heads that died give scores that differ by less than .00002, those that live but learnt nothing .016 and more
 MATCHED = 0.05
 UNMATCHED = {"MatchedNoise": "NOISE", "MatchedNoise-kind=gaussian": "GAUSSIAN", "Shuffled": "SHUFFLED"}
 GAIN = 0.05  # a class passes the sanity check by itself when both of its gains are as large, with intervals above 0
 READABLE = 0.3  # with everything removed, a prediction that survives more often than this says that the fill hides nothing
 MEANING = {
     "COLLAPSED": f"on its own training pairs its AUROC is below {COLLAPSED}: it did not train, and a comparison with it says nothing",
+    "ONE SCORE": f"its scores of all images lie within {ALIKE}: what it reads is always the same, or its network died in training and "
+    "passes nothing on; its accuracy of one half is no finding about the attack",
     "OVERFIT": f"its AUROC on training pairs is more than {OVERFIT} above that on validation pairs",
     "MEMBERSHIP": f"its score tells naturals the classifier was trained on from new ones: AUROC outside {MEMBERSHIP[0]} to {MEMBERSHIP[1]}",
     "TRAINED ON FIT": "it was fitted on images that the classifier was trained on, for want of others: its score may depend on that",
@@ -35,6 +39,7 @@ MEANING = {
     "SHUFFLED UNMATCHED": "the attack's own values at other pixels are, after clipping, not within 5 % of its size",
     "WEAK FILL": "with every pixel removed most predictions survive: this fill hides nothing, so keeping and destroying mean little",
 } | white_box.CODES
+PLACE = ("protocol", "title", "scheme", "group", "trained_on")
 COLUMNS = ("kind", "code", "count", "text", "protocol", "title", "scheme", "group", "trained_on", "control", "part", "attack")
 
 
@@ -42,7 +47,7 @@ def warnings(s: Scores, numbers: pd.DataFrame) -> pd.DataFrame:
     """One row a warning; ``numbers``: of these records."""
     found = [*_maps(numbers), *_white_box(s, numbers)]
     if s.has_naturals:
-        found += _detectors(s, numbers)
+        found += [*_detectors(s, numbers), *_alike_scores(s)]
     return pd.DataFrame(found, columns=list(COLUMNS)).astype(object).where(lambda f: f.notna(), None)
 
 
@@ -56,7 +61,7 @@ def _detectors(s: Scores, numbers: pd.DataFrame) -> Iterator[dict[str, Any]]:
     reused = s.natural("detector_train").get("reused_from") == "train"
     passing = {scheme: passing_classes(numbers, scheme) for scheme in (None, "trunk")}
     for g in (g for t in together(s) if not t.missing for g in t.trained):
-        of = {k: getattr(g, k) for k in ("protocol", "title", "scheme", "group", "trained_on")}
+        of = {name: getattr(g, name) for name in PLACE}
         train, validation, member = (seeds[g.protocol, g.title, g.trained_on, m] for m in ("train-auroc", "select-auroc", "membership"))
         counts = {
             "COLLAPSED": sum(v < COLLAPSED for v in train),
@@ -73,6 +78,20 @@ def _detectors(s: Scores, numbers: pd.DataFrame) -> Iterator[dict[str, Any]]:
             if not all(classes.values()):
                 yield _warning("detection", "OWN MAPS", f"{sum(classes.values())}/{len(classes)}", **of)
         yield from (_warning("detection", code, control=c, **of) for c, code in _unmatched(s, g))
+
+
+def _alike(f: Fitted) -> bool:
+    """Whether all scores that are kept, naturals' and adversarials', are the same."""
+    kept = [scores for scores, _ in f.scores.values() if scores is not None and len(scores)]
+    return bool(kept) and max(float(v.max()) for v in kept) - min(float(v.min()) for v in kept) < ALIKE
+
+
+def _alike_scores(s: Scores) -> Iterator[dict[str, Any]]:
+    """Of every detector, those too that stand in no grid: other architectures, the steps of a ladder."""
+    for g in s.trained:
+        if k := sum(_alike(f) for f in g.seeds):
+            of = {name: getattr(g, name) for name in PLACE}
+            yield _warning("detection", "ONE SCORE", f"{k}/{len(g.seeds)}", **of)
 
 
 def _unmatched(s: Scores, g: Trained) -> Iterator[tuple[str, str]]:

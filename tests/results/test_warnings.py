@@ -41,6 +41,24 @@ def test_collapsed_by_the_pairs_of_its_training(opened: Opened) -> None:
     assert one["kind"] == "detection"
 
 
+def test_a_detector_of_one_score_for_all_images(opened: Opened) -> None:
+    before = [(w["title"], w["trained_on"], w["protocol"]) for w in warned(opened.folder, "ONE SCORE")]
+    assert ("ID", "FGSM", "strict") not in before
+    d = opened.detector("ID", "strict", "FGSM")
+    named = {e["index"]: e["name"] for e in opened.body["sets"]}
+    for name in {named[e["set"]] for e in opened.body["scores"] if e["detector"] == d["index"]}:
+        opened.score(d, name)[:] = 0.25
+    after = {(w["title"], w["trained_on"], w["protocol"]): w["count"] for w in warned(opened.close(), "ONE SCORE")}
+    assert after[("ID", "FGSM", "strict")].startswith("1/") and len(after) == len(before) + 1
+
+
+def test_heads_of_the_papers_architecture_that_died_are_marked() -> None:
+    s = Scores.read(ROOT / "paper" / "cifar10-heads-deepfool")
+    found = warnings(s, numbers(s))
+    titles = set(found["title"][found["code"] == "ONE SCORE"])
+    assert titles == {"ID (architecture: as printed)", "ID (architecture: no drop-out)"}, "JSD learnt"
+
+
 def test_membership_is_reported_from_naturals_alone(opened: Opened) -> None:
     d = opened.detector("Margin", "strict", "FGSM")
     opened.score(d, "any/train/natural")[:] = np.linspace(1, 2, len(opened.score(d, "any/train/natural")))
@@ -76,7 +94,7 @@ def test_the_recorded_warnings() -> None:
     """By code, as they stood in the recorded reports."""
     s = Scores.read(ROOT / "fast" / "assira-seed1")
     found = warnings(s, numbers(s))
-    counts = {"TRAINED ON FIT": 96, "COLLAPSED": 28, "OWN MAPS": 18, "MEMBERSHIP": 15, "WEAK FILL": 2}
+    counts = {"TRAINED ON FIT": 96, "COLLAPSED": 28, "OWN MAPS": 18, "MEMBERSHIP": 15, "WEAK FILL": 2, "ONE SCORE": 1}
     assert found["code"].value_counts().to_dict() == counts
     assert set(found["count"][found["code"] == "COLLAPSED"]) == {"1/1", "2/2"}
 
