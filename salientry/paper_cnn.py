@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,11 @@ from .types import Images, Shape
 
 B = TypeVar("B")
 Blocks = tuple[tuple[int, int, int], ...]
+Initial = Literal["glorot", "he"]
+INITIAL: dict[str, Callable[[Tensor], Tensor]] = {
+    "glorot": nn.init.xavier_uniform_,
+    "he": functools.partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+}
 RATES: dict[str, float] = {"adam": 1e-3, "rmsprop": 1e-3, "sgd": 1e-2}  # what Keras takes where nobody says
 CENTRE, SPREAD = 0.5, 0.25  # about the mean and the deviation of natural images in [0, 1]
 PROBED, SAME = 100, 1e-6  # training images; logits of a net that has died differ by no more between them
@@ -52,6 +58,7 @@ class PaperCNN:
         lr: its constant rate; None: Keras' default, .001, of SGD .01.
         batch: images a step; the last batch of an epoch may be smaller.
         centred: whether the net's first layer takes values in [0, 1] to (x - .5) / .25; the paper says nothing about it.
+        initial: weights: ``glorot``, uniform, Keras' default; or ``he``, normal, made for ReLUs (He, Zhang, Ren, Sun 2015).
 
     Raises:
         UsageError: for settings that describe no network.
@@ -66,12 +73,15 @@ class PaperCNN:
     lr: float | None = None
     batch: int = 50
     centred: bool = False
+    initial: Initial = "glorot"
 
     def __post_init__(self) -> None:
         if not self.blocks or any(len(b) != 3 or min(b) < 1 for b in self.blocks):
             raise UsageError(f"blocks are (convolutions, filters, kernel), each number 1 or more; found {self.blocks!r}")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout must lie in [0, 1); found {self.dropout}")
+        if self.initial not in INITIAL:
+            raise UsageError(f"initial weights are {' or '.join(INITIAL)}; found {self.initial!r}")
         if self.batch < 2 or self.epochs < 1:
             raise UsageError(f"batch must be 2 or more and epochs 1 or more; found batch={self.batch}, epochs={self.epochs}")
 
@@ -101,7 +111,7 @@ class PaperCNN:
         net = nn.Sequential(*found[:-1])  # no ReLU after the last
         for layer in net:
             if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.xavier_uniform_(layer.weight)
+                INITIAL[self.initial](layer.weight)
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         return net
 

@@ -13,6 +13,7 @@ from ..store import JSON
 from .outputs import Outputs
 from .run import Run
 
+ARCHITECTURE = "architecture: "  # training schemes of a search over them
 LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.Dropout, nn.AdaptiveAvgPool2d, nn.Embedding, nn.PixelShuffle)
 
 
@@ -38,7 +39,7 @@ def attack_settings(run: Run, outputs: Outputs) -> list[dict[str, JSON]]:
 
 
 def networks(run: Run, outputs: Outputs, lost: set[str]) -> list[dict[str, JSON]]:
-    """The classifier, the saliency model and one head of each kind, layer by layer, with their numbers of weights."""
+    """The classifier, the saliency model and one head of each kind and architecture, layer by layer, with their numbers of weights."""
     out: dict[str, dict[str, JSON]] = {"classifier": _described("classifier", run.get(outputs.classifier))}
     for h in outputs.map_checks:
         if h.fingerprint not in lost:
@@ -46,8 +47,9 @@ def networks(run: Run, outputs: Outputs, lost: set[str]) -> list[dict[str, JSON]
     for s in outputs.scores:
         if s.scores.fingerprint in lost or not (facts := run.record(s.detector)["facts"]):
             continue
-        name = facts["detector"] + (" (replica)" if facts["scheme"] == "replica" else "")
-        if facts["scheme"] in ("paired", "replica") and name not in out:
+        scheme = facts["scheme"]
+        name = facts["detector"] + ("" if scheme == "paired" else f" ({scheme})")
+        if (scheme in ("paired", "replica") or scheme.startswith(ARCHITECTURE)) and name not in out:
             module = run.get(s.detector)
             out[name] = _described(name, getattr(module, "head", module))
     return list(out.values())

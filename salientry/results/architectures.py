@@ -14,7 +14,7 @@ from .scores import Scores
 from .trained import Array, Trained
 
 HEAD = "architecture: "
-AS_PRINTED = HEAD + "as printed"
+AS_PRINTED, HE = HEAD + "as printed", HEAD + "He's weights"
 
 
 def rows(s: Scores) -> list[Row]:

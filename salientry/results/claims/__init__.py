@@ -30,6 +30,7 @@ from .size import size_of
 __all__ = ["FAILS", "HOLDS", "MANNERS", "NOT_RUN", "OPEN", "SIZE", "UNTRAINED", "claims", "questions", "rows", "sentences", "verdicts"]
 
 TOTAL = 21
+NO_OTHER = "no ID+ and no other architecture in the records"
 COLLAPSED = 0.6  # AUROC on its own training pairs below which a head did not train
 Runs = list[tuple[Scores, pd.DataFrame]]
 
@@ -82,7 +83,7 @@ def _black_box(s: Scores, numbers: pd.DataFrame, book: Book, labels: list[str]) 
     strong = [a for a in labels if s.attacks[a]["strength"] == "strong"]
     return [
         *(grid.ask(spec) for spec in specs(labels, s.attacks, sizes, every_attack)),  # type: ignore[arg-type]
-        *([grid.ask(architecture(a)) for a in plus] or [unknown("C18", "ID+ minus ID", EVERY, "no ID+ in the records")]),
+        *([*map(grid.ask, map(architecture, plus)), *single.searched(book, numbers)] or [unknown("C18", "ID+ minus ID", EVERY, NO_OTHER)]),
         *single.shifts(s, book, labels, on),
         *single.zeroed(s, cells, book, weak),
         single.vanishing(book),

@@ -6,21 +6,24 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ...errors import DataDamaged
 from ...metrics import Interval, Resamples, difference
+from ..architectures import AS_PRINTED, HE
 from ..cells import Cells
 from ..names import attack_title, own_trunk
-from ..place import identify
+from ..place import identify, records, select
 from ..scores import Scores
 from ..trained import Images, Trained
 from .asked import EVERY, MANNERS, STRICT, Answer, Book, Question, each, grouped, names, unknown
-from .grid import IMAGE
+from .grid import BETTER, IMAGE
 
 ZERO = 0.95  # share of naturals whose gradient is zero (C19)
 LEFT = 0.25  # accuracy under an attack that succeeds (C20)
 REAL_TIME = 25.0  # images a second (C4)
 P = 0.05
+NOTHING = "no architecture finds anything: what changes nothing there says nothing"
 TIMED = ("guard: SPD", 1, 1)  # subject, batch, threads
 BOTH = ("published", "strict")
 
@@ -84,6 +87,31 @@ def _further(book: Book, i: Images, attacks: tuple[str, ...], line: str, why: st
     part = f"{tail}share of attacks, further"
     share = book.put("C3", line, Interval(value, ends[0], ends[1], len(i["id"])), [i["key"]], protocol, part=part)
     return Answer(share, ids, why)
+
+
+# --- of architectures -----------------------------------------------------------------------------------------------
+
+
+def searched(book: Book, numbers: pd.DataFrame) -> list[Question]:
+    """C18 in a search over architectures: each that Appendix A names minus the printed one, for each detector and training attack."""
+    found = records(select(numbers, kind="architecture", source="run"))
+    mine = [r for r in found if r["trained_on"] == r["tested_on"] and r["scheme"] != HE]
+    out = []
+    for d, a in dict.fromkeys((r["detector"], r["trained_on"]) for r in mine if r["measure"] == "gain"):
+        here = [r for r in mine if (r["detector"], r["trained_on"]) == (d, a)]
+        gains = sorted((r for r in here if r["measure"] == "gain"), key=lambda r: -r["value"])
+        printed = next(r for r in here if r["measure"] == "accuracy" and r["scheme"] == AS_PRINTED)
+        silent = grouped([(d, a)]) if book.side(printed["id"], 0.5) != "above" else ()
+        none = all(book.side(r["id"], 0.5) != "above" for r in here if r["measure"] == "accuracy")
+        words = f"trained and tested on {attack_title(a)}, {d} of every other architecture minus as printed, largest first: below .02"
+        heads = tuple((r["scheme"], d, a) for r in here if r["measure"] == "accuracy")
+        answer = Answer(gains[0]["id"], tuple(r["id"] for r in gains), silent=silent, heads=heads, doubted=NOTHING if none else "")
+        lacking = {m: Answer(None, why="only the paper's manner was searched") for m in MANNERS[1:]}
+        out.append(
+            Question("C18", f"{d} searched on {a}", f"{words} (does not hold: above 0)", (a,), each(False), each(BETTER),
+                     {MANNERS[0]: answer} | lacking, fails=0.0)
+        )  # fmt: skip
+    return out
 
 
 # --- of JSD's gradient ----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from .asked import Answer, Question
 
 # 10 passes over the naturals and as many adversarials, 50 images a step; of ASSIRA's 3,000 images about 2,370 are left to train on
 STEPS = {"MNIST": 24_000, "CIFAR-10": 20_000, "ASSIRA": 950}
-BATCH = 100  # images a step of a head whose settings name no other number
+BATCH, PAPERS_BATCH = 100, 50  # images a step of a head whose settings name no other number; of the paper's own net
 SEVERAL = re.compile(r"(?:(\d+)x)?(conv|dense) ?f?(\d+)(?: k(\d+))?")
 LAYER = re.compile(r"(conv|linear) (?:(\d+)x\d+ )?\d+→(\d+)")
 
@@ -46,8 +46,9 @@ def steps_of(s: Scores, protocol: str, scheme: str, detector: str, trained_on: s
     for r in g.seeds if g else []:
         if r.curve is None or "pairs" not in r.facts:
             return None
-        batch = re.search(r"-batch=(\d+)", str(r.facts.get("settings", "")))
-        half = min(int(batch[1] if batch else BATCH) // 2, int(r.facts["pairs"]))
+        settings = str(r.facts.get("settings", ""))
+        batch = re.search(r"-batch=(\d+)", settings)
+        half = min(int(batch[1] if batch else PAPERS_BATCH if "PaperCNN" in settings else BATCH) // 2, int(r.facts["pairs"]))
         counts.append(int(r.facts["pairs"]) // max(half, 1) * len(r.curve))
     return min(counts, default=None)
 
