@@ -94,7 +94,8 @@ def _row(s: Source, words: str, ours: Row | None, theirs: Row) -> str:
 def _judged(c: Column) -> list[str]:
     """The claims about which these records say anything, with the verdict as the paper trains."""
     assert c.run
-    v = Verdicts([(c.run.scores, c.run.frame)])
+    assert c.judged[0]
+    v = Verdicts([c.judged[0]])
     return [
         f"- {k}, {sentence.rstrip('.')}: **{word}**."
         for k, sentence in sentences()["claims"].items()

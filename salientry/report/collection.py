@@ -12,8 +12,11 @@ from typing import Any
 from markupsafe import Markup
 
 from ..errors import DataDamaged, Error, StoreError, UsageError, VerificationFailed
+from ..results.joined import joined
 from ..results.names import detector_words
+from ..results.numbers import numbers
 from ..results.paper_numbers import COLUMNS, column_of, printed_rows
+from ..results.scores import Scores
 from ..store import JSON, packed, read_json, write_json, write_text
 from . import claims, detection_tables, gallery, paper_tables, plots, render, report, verification
 from .guide import how_to_read
@@ -74,6 +77,14 @@ class Column:
         """The run, and its parts."""
         return [] if self.run is None else [self.run, *self.parts]
 
+    @functools.cached_property
+    def judged(self) -> tuple[tuple[Scores, Any] | None, list[str]]:
+        """Scores and numbers that claims are judged on, of all its runs together; and the names of those that could not be joined."""
+        if self.run is None:
+            return None, []
+        scores, apart = joined([m.scores for m in self.runs])
+        return (scores, self.run.frame if scores is self.run.scores else numbers(scores)), [s.folder.name for s in apart]
+
 
 @dataclass(frozen=True)
 class Collection:
@@ -113,8 +124,7 @@ class Collection:
         return f"salientry report {self.folder}"
 
 
-def _attacks_alone(m: Made) -> bool:
-    """Whether a run has neither detectors nor maps."""
+def _attacks_alone(m: Made) -> bool:  # neither detectors nor maps
     return not m.scores.trained and not any(i["kind"] == "shift" for i in m.scores.images.values())
 
 
@@ -232,7 +242,7 @@ def page(found: Collection) -> str:
     """The page of all runs."""
     columns = found.columns
     sources = [source(c) for c in columns if c.paper]
-    verdicts = claims.together([(c.title, (c.run.scores, c.run.frame) if c.run else None, c.why) for c in columns])
+    verdicts = claims.together([(c.title, c.judged[0], c.why) for c in columns])
     tables = [folded(b) for b in paper_tables.tables(sources)]
     reading = replace(how_to_read(), title="How to read this page", fold=True)
     parts = [
@@ -258,8 +268,8 @@ def page(found: Collection) -> str:
 
 
 def _judged_on(columns: Sequence[Column]) -> str:
-    """Which run of several the claims are of, where they are of one."""
-    return " ".join(f"{c.title}: judged on {c.run.name} alone." for c in columns if c.run and c.parts)
+    """Runs that the claims of a data set leave out, because they are of other test images."""
+    return " ".join(f"{c.title}: judged without {', '.join(c.judged[1])}, whose test images are others." for c in columns if c.judged[1])
 
 
 def source(c: Column) -> paper_tables.Source:

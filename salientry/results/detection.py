@@ -60,10 +60,15 @@ def missing_controls(s: Scores, trained: list[Trained]) -> list[str]:
     same attack, noise as large as the attack. Without them no number of these detectors is given.
     """
     protocol, attack = trained[0].protocol, trained[0].trained_on
-    null, noise = s.controls(protocol, "Null"), s.like(trained[0], control="MatchedNoise")
-    out = [] if null and all(g.on(null[0]["name"]) for g in trained) else ["null"]
+    noise = s.like(trained[0], control="MatchedNoise")
+    out = [] if nulls(s, trained) else ["null"]
     out += [] if s.one(protocol, "Margin2", attack) else [f"margin2 trained on {attack}"]
     return out + ([] if noise and all(g.on(noise["name"]) for g in trained) else [f"noise matched to {attack}"])
+
+
+def nulls(s: Scores, trained: list[Trained]) -> list[Images]:
+    """The unchanged images, as a control, that all of these detectors scored: one set, or, of several runs together, that of theirs."""
+    return [x for x in s.controls(trained[0].protocol, "Null") if all(g.on(x["name"]) for g in trained)][:1]
 
 
 def pair_aurocs(s: Scores, g: Trained, role: str) -> tuple[list[float], int]:
@@ -172,7 +177,7 @@ def control(numbers: list[Row], s: Scores, g: Trained, kind: str, level: str) ->
 def _others(numbers: list[Row], s: Scores, g: Trained, level: str) -> None:
     """The null, which changes nothing; naturals that only went through C&W's tanh, in float; and what rounding to 8 bits takes."""
     ids = s.natural("test")["id"]
-    for x in s.controls(g.protocol, "Null")[:1]:
+    for x in nulls(s, [g]):
         pairs = zip(g.scores(NATURAL, x["name"]), g.scores(x["name"], NATURAL), strict=True)
         if gaps := [float(np.abs(a - b).max()) for a, b in pairs]:
             numbers.append(row("detection", "null-difference", Interval(max(gaps), NAN, NAN, len(ids), tuple(gaps)), g.keys, **where(g)))

@@ -24,6 +24,7 @@ from salientry.recipes.paper import CONFIGS, PARTS, SLICED, PaperConfig, build, 
 from salientry.recipes.paper_cost import Cost, multiplications
 from salientry.report import collection
 from salientry.report.report import write
+from salientry.results.joined import joined
 from salientry.results.numbers import numbers
 from salientry.results.scores import Scores
 from salientry.saliency import Eq2, MarginLoss, SimpleClassifier, UNet
@@ -128,6 +129,23 @@ def test_slices_of_one_part_fill_one_column_of_the_papers_tables(store: Path) ->
     assert "Classifier accuracy" in first and "No detector" in first and "none (" not in first.lower()
     table = page[page.index('id="table2"') :].split("</table>")[0]
     assert {of for of in names.values() if of} == set(re.findall(r'data-of="([^"]+)"', table))
+
+
+def test_claims_of_a_column_are_judged_on_all_its_runs_together(store: Path) -> None:
+    """Slices of the grid, joined, give the numbers of one run of both, and what neither could answer alone."""
+    for name, attack in (("one", "fgsm"), ("two", "deepfool"), ("whole", "fgsm,deepfool")):
+        run_of(store, "grid", attack, f"grids/{name}")
+    one, two, whole = (Scores.read(store / "grids" / name) for name in ("one", "two", "whole"))
+    both, apart = joined([one, two])
+    assert apart == []
+    first, second, together, expected = (numbers(s).set_index("id")["value"].to_dict() for s in (one, two, both, whole))
+    assert together.keys() == expected.keys() == first.keys() | second.keys()
+    assert first.keys() ^ second.keys(), "each holds what the other lacks"
+    assert all(together[k] == pytest.approx(v, nan_ok=True) for k, v in expected.items())
+    assert {g.trained_on for g in both.trained} > {g.trained_on for g in one.trained} == {"FGSM"}, "the first run is as it was"
+    two.classifier = "another"
+    alone, left = joined([one, two])
+    assert alone is one and left == [two]
 
 
 def test_the_saliency_model_is_the_papers_settings() -> None:

@@ -1,0 +1,47 @@
+"""Records of several runs on one classifier as those of one run: a claim may ask of two parts of a recipe at once."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Sequence
+
+from .names import NATURAL
+from .scores import Scores, Trained
+
+LISTS = ("attacks", "networks", "gates", "strength", "confidence", "accuracies")  # of records.json: what each run adds to
+
+
+def joined(runs: Sequence[Scores]) -> tuple[Scores, list[Scores]]:
+    """The first run with the image sets and detectors of all others that can be joined to it, each once; and those that can not.
+
+    A run can be joined when all its scores are kept and its natural test images are the first one's, of the same classifier. Of an
+    image set or a detector that two runs hold the earlier run's stands; the two are the same, or their names would differ.
+    """
+    first, *others = runs
+    apart = [s for s in others if first.not_kept or s.not_kept or not _on_the_same(first, s)]
+    mine = [first, *(s for s in others if s not in apart)]
+    if len(mine) == 1:
+        return first, apart
+    found = copy.copy(first)
+    found.__dict__ = {k: v for k, v in first.__dict__.items() if not isinstance(getattr(Scores, k, None), functools.cached_property)}
+    images, trained = dict(first.images), {_place(g): g for g in first.trained}
+    for s in mine[1:]:
+        images |= {name: rows for name, rows in s.images.items() if name not in images}
+        trained |= {_place(g): g for g in s.trained if _place(g) not in trained}
+    found.images, found.trained = images, list(trained.values())
+    found.body = first.body | {k: _each_once([e for s in mine for e in s.body.get(k, [])]) for k in LISTS}
+    return found, apart
+
+
+def _place(g: Trained) -> tuple[str, ...]:
+    return g.protocol, g.detector, g.group, g.scheme, g.trained_on
+
+
+def _on_the_same(a: Scores, b: Scores) -> bool:
+    """Whether two runs are of one classifier, and of the same natural test images."""
+    return a.classifier == b.classifier and (a.images.get(NATURAL) or {}).get("key") == (b.images.get(NATURAL) or {}).get("key")
+
+
+def _each_once(entries: list[object]) -> list[object]:
+    return [e for k, e in enumerate(entries) if e not in entries[:k]]
