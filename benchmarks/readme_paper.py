@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from salientry.report.claims import Verdicts
-from salientry.report.collection import Collection, Column, read, source
+from salientry.report.collection import source
+from salientry.report.columns import Collection, Column, read
 from salientry.report.paper_tables import Source
 from salientry.report.render import row, text
 from salientry.report.report import Made
 from salientry.report.spec import number_of
 from salientry.report.words import attack_title
 from salientry.results.claims import MANNERS, NOT_RUN, sentences
+from salientry.results.names import in_words
 from salientry.results.paper_numbers import TABLES, printed_text
 from salientry.results.warnings import ALIKE
 
@@ -92,12 +94,20 @@ def _row(s: Source, words: str, ours: Row | None, theirs: Row) -> str:
 
 
 def _judged(c: Column) -> list[str]:
-    """The claims about which these records say anything, with the verdict as the paper trains."""
+    """The claims about which these records say anything, with the verdict as the paper trains and the numbers that decide."""
     assert c.run
     assert c.judged[0]
     v = Verdicts([c.judged[0]])
     return [
-        f"- {k}, {sentence.rstrip('.')}: **{word}**."
+        f"- {k}, {sentence.rstrip('.')}: **{word}** at this size ({'; '.join(_numbers(v, k, c))})."
         for k, sentence in sentences()["claims"].items()
         if (word := v.word(k, c.run.scores.dataset, c.run.scores.run_seed, MANNERS[0])) != NOT_RUN
     ]
+
+
+def _numbers(v: Verdicts, claim: str, c: Column) -> list[str]:
+    """What was asked, and the number."""
+    assert c.run
+    lines = v.of(claim, c.run.scores.dataset, c.run.scores.run_seed)
+    mine = [r for r in lines if (r["protocol"], r["scheme"]) in (MANNERS[0], ("published", ""), ("any", ""))]
+    return [f"{in_words(r['words'])}: {text(number_of(n))}" for r in mine if (n := v.number(r, r["id"])) is not None]

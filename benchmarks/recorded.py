@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from salientry.report import claims, claims_document, collection, report
-from salientry.report.collection import ORDER
+from salientry.report import claims, claims_document, columns, report
+from salientry.report.columns import ORDER
 from salientry.report.page import Maker
 from salientry.report.render import text
 from salientry.report.spec import Number
@@ -66,7 +66,7 @@ class Recorded:
     @property
     def again(self) -> bool:
         """A second run of a data set, or of the headline's rows alone."""
-        return collection.again(self.one)
+        return columns.again(self.one)
 
     @functools.cached_property
     def seeds(self) -> str:

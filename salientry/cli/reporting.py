@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..report import claims_document as document
-from ..report import collection
+from ..report import collection, columns
 from ..report.report import absent, headline, listed, write
 from ..report.verification import verify
 from ..results.against import compared
@@ -52,7 +52,7 @@ def reported(
         for line in lines:
             print_line(line)
         return 0 if complete else 1
-    several = [] if packed(folder / "records.json").exists() else collection.runs(folder)
+    several = [] if packed(folder / "records.json").exists() else columns.runs(folder)
     if several and beside is not None:
         raise UsageError(f"{folder} holds several runs, each with its own white box: give it alone, not with {beside}")
     if other == "--verify":

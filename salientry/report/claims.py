@@ -145,10 +145,10 @@ def _claim(v: Verdicts, s: Scores, claim: str, sentence: str) -> Markup:
     lines: dict[str, Rows] = {}
     for r in v.of(claim, s.dataset, s.run_seed):
         lines.setdefault(r["line"], []).append(r)
-    for rows in lines.values():
-        if not rows[0]["words"]:  # nothing was asked: it says why, once
-            out += Markup('\n<tr><th></th><td colspan="{}"><small>{}</small></td></tr>').format(1 + len(MANNERS), in_words(rows[0]["why"]))
-            continue
+    silent = dict.fromkeys(rows[0]["why"] for rows in lines.values() if not rows[0]["words"])  # nothing was asked: it says why, once
+    for why in silent:
+        out += Markup('\n<tr><th></th><td colspan="{}"><small>{}</small></td></tr>').format(1 + len(MANNERS), in_words(why))
+    for rows in (rows for rows in lines.values() if rows[0]["words"]):
         words = in_words(rows[0]["words"]) + (" (beside the paper's: not counted)" if rows[0]["extra"] else "")
         out += Markup("\n<tr><th></th><td>{}</td>{}</tr>").format(words, _cells(_answer(v, rows, m) for m in MANNERS))
     return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +12,18 @@ from markupsafe import Markup
 from ..inference import LEAST_SEEDS
 from ..results.names import NATURAL, ORDINARY, attack_title, detector_words
 from . import plots, render
+from .attacker import attacker, budgets_of, past, quoted, white
 from .page import First, Maker, listed
 from .sections import Shown, best_baseline
-from .spec import Number
-from .words import said
+from .spec import Number, number_of
+from .words import WARNINGS, said
 
 GROUPS = {"saliency": "sees the saliency map", "image": "sees the image", "fusion": "fusion", "baseline": "baseline"}
-SHOWN, SIMPLEST = ("SMD", "SPD", "ID", "ID+"), "Margin2"
+SHOWN, SIMPLEST = ("SMD", "SPD", "ID", "JSD", "ID+"), "Margin2"
 NOISE = "noise/excess-flags-on-unchanged"
 BEST = "best baseline on validation images"
+FEW = 6  # so many detectors of other architectures have room in a sentence
 NOISY = 0.1  # above so many extra false alarms a detector is called an alarm for noise
-NOT_RUN = "<b>An attacker who knows the detector</b> was not tried here (<code>salientry run whitebox dataset={}</code>)."
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Answer:
     def number(self, title: str, measure: str, tested: str | None = None) -> Number | None:
         """Of a detector."""
         place = {"protocol": self.protocol, "trained_on": self.trained, "title": title, "measure": measure}
-        return self.make.find("detection", tested_on=tested, **place)
+        found = self.make.find("detection", tested_on=tested, **place)
+        return found or self.make.find("architecture", **place, tested_on=tested or self.trained)
 
     @functools.cached_property
     def best(self) -> str | None:
@@ -88,9 +90,16 @@ class Answer:
         return best_baseline(self.make, self.trained, self.protocol) if self.trained else None
 
     @functools.cached_property
+    def searched(self) -> list[Standing]:
+        """Detectors of a search over architectures, which stand in no grid."""
+        place = {"trained_on": self.trained, "tested_on": self.trained, "measure": "accuracy", "protocol": self.protocol}
+        found = [r for r in self.make.of("architecture") if all(r[c] == v for c, v in place.items())]
+        return [Standing(r["title"], r["group"], number_of(r), None) for r in found] if not self.strict else []
+
+    @functools.cached_property
     def standings(self) -> list[Standing]:
         """Every detector that is no fusion without a part and no copy in the paper's manner."""
-        out = []
+        out = list(self.searched)
         wanted = {"protocol": self.protocol, "trained_on": self.trained, "tested_on": self.trained, "measure": self.measure}
         for r in self.make.of("detection"):
             if all(r[c] == v for c, v in wanted.items()) and r["scheme"] in ORDINARY and r["scheme"] != "replica":
@@ -102,7 +111,8 @@ class Answer:
     def chosen(self) -> list[Standing]:
         """Those that a sentence speaks of: the map's two, the best baseline, the fusion."""
         known = {s.title: s for s in self.standings}
-        return [known[t] for t in dict.fromkeys(("SMD", "SPD", self.best, "fusion")) if t in known]
+        wanted = ("SMD", "SPD", *(s.title for s in self.searched[:FEW]), self.best, "fusion")
+        return [known[t] for t in dict.fromkeys(wanted) if t in known]
 
     def pair(self) -> list[Standing]:
         """Where there is room for two: the map's detector, or the best without one, and the best baseline."""
@@ -153,10 +163,10 @@ class Answer:
             none = Markup("These records hold no detection rate: {}.").format(_why(self.shown))
             return [*_attacked(self.shown), none, attacker(self.make, self.shown.scores.dataset)]
         first = Markup(
-            "<b>Detection rate</b> on {:,} attacked images that fool the classifier (trained and tested on {}), {} of natural images "
-            "flagged{}: {}."
+            "<b>Detection rate</b> on {:,} attacked images that fool the classifier (trained and tested on {}), at a threshold set to "
+            "flag {} of natural images{}: {}."
         )
-        level = f"with at most {render.percent(self.level)}" if self.level != "own" else "with no calibrated share"
+        level = f"at most {render.percent(self.level)}" if self.level != "own" else "no calibrated share"
         out = [first.format(images[0].detected.n, said("trained_on", self.trained), level, of_seeds(self.standings), self.rates())]
         if not self.strict:
             words = Markup(
@@ -174,7 +184,7 @@ class Answer:
     def points(self) -> tuple[list[plots.Point], str]:
         """A point a detector: detection rate against extra false alarms, else against false-positive rate; and x in words."""
         there = sorted(self.standings, key=lambda s: list(GROUPS).index(s.group) if s.group in GROUPS else len(GROUPS))
-        noisy = any(s.noise for s in there)
+        noisy = any(s.noise for s in there) and not self.searched
         across = [(s, s.noise if noisy else self.number(s.title, self.false)) for s in there]
         points = [plots.Point(detector_words(s.title), GROUPS.get(s.group, "your own"), n.value, s.detected.value) for s, n in across if n]
         words = "extra false alarms on harmless noise" if noisy else "false-positive rate"
@@ -182,18 +192,23 @@ class Answer:
 
     def rows(self, titles: Iterable[str | None] = ()) -> list[list[Any]]:
         """A row a detector of the small table: of all that are shown, or of these."""
-        wanted = tuple(titles) or (*SHOWN, SIMPLEST, self.best, "fusion")
+        wanted = tuple(titles) or (*SHOWN, *(s.title for s in self.searched), SIMPLEST, self.best, "fusion")
         budgets = budgets_of(self.make)
         there, rows = {s.title: s for s in self.standings}, []
         for t in dict.fromkeys(t for t in wanted if t in there):
             each = {a: n for a in self.shown.labels if (n := self.number(t, self.measure, a))}
             worst = min(each, key=lambda a: each[a].value) if each else None
             least = Markup("{}<small>{}</small>").format(render.mark(each[worst], "bare"), attack_title(worst)) if worst else "–"
-            below = {SIMPLEST: "simplest baseline", self.best: BEST}.get(t)
+            below = {SIMPLEST: "simplest baseline", self.best: "best baseline"}.get(t) or self.doubt(t)
             name = Markup("<b>{}</b>{}").format(detector_words(t), Markup("<small>{}</small>").format(below) if below else "")
             cells = [render.mark(there[t].detected), least, render.mark(self.number(t, self.false)), render.mark(there[t].noise)]
-            rows.append([name, *cells, *([_past(self.make, t, budgets[-1])] if budgets else [])])
+            rows.append([name, *cells, *([past(self.make, t, budgets[-1])] if budgets else [])])
         return rows
+
+    def doubt(self, title: str) -> str:
+        """What stands below the name of a detector that gives one score to all images."""
+        place = {"protocol": self.protocol, "title": title, "trained_on": self.trained}
+        return next((word for word, _ in self.make.context.warned(place) if word.startswith(WARNINGS["ONE SCORE"])), "")
 
     @property
     def heads(self) -> list[str]:
@@ -220,13 +235,13 @@ def first(r: Shown) -> First:
     """The first screen of a run."""
     notes = failed(r)
     if not r.scores.has_naturals:
-        return _white(r, notes)
+        return white(r, notes)
     a = Answer(r)
     points, words = a.points()
     return First(
         a.sentences(),
         [*notes, *_black(a)],
-        plots.scatter([("", points)], words, "detection rate" if a.strict else "accuracy"),
+        plots.scatter([("", points)], words, "detection rate" if a.strict else "accuracy", order=tuple(GROUPS.values())),
         listed("", a.heads, a.rows(), NOTE, kind="small"),
     )
 
@@ -277,11 +292,6 @@ def of_seeds(there: Iterable[Standing]) -> str:
     return " (least and most of the detector seeds)" if few else ""
 
 
-def quoted(numbers: Iterable[tuple[str, Number | None]]) -> Markup:
-    """Numbers as a sentence has them, each behind its name; of a few seeds the least and the most."""
-    return Markup(", ").join(Markup("{} {}").format(t, render.mark(n, "percent,range,bare")) for t, n in numbers if n)
-
-
 def failed(r: Shown) -> list[Markup]:
     """A check that failed, scores that are missing: what must be known before anything is believed."""
     out = []
@@ -289,103 +299,3 @@ def failed(r: Shown) -> list[Markup]:
         after = "What depends on it was skipped." if g["action"] == "stop" else "It goes on, and its rows are marked."
         out.append(Markup("<b>The saliency model failed its sanity check.</b> {}. {}").format("; ".join(g["wrong"]), after))
     return out + [Markup("<b>{} is missing:</b> everything that is computed from it is left out.").format(s) for s in r.scores.absent]
-
-
-# --- an attacker who knows ------------------------------------------------------------------------------------------------
-
-
-def budgets_of(m: Maker) -> list[str]:
-    """Linf budgets of the white box, from small to large."""
-    return m.values("white box", "budget", measure="success", norm="linf", attack="union")
-
-
-def _past(m: Maker, title: str, budget: str) -> Markup:
-    return m.num("white box", title=title, attack="union", budget=budget, measure="success")
-
-
-def _passed(m: Maker, budget: str) -> list[tuple[str, Number]]:
-    """Each attacked detector with the attack success rate at a budget, the least first."""
-    place = {"attack": "union", "budget": budget, "measure": "success"}
-    each = [(t, m.find("white box", title=t, **place)) for t in m.values("white box", "title", **place)]
-    return sorted(((t, n) for t, n in each if n), key=lambda x: x[1].value)
-
-
-def attacker(m: Maker, dataset: str) -> Markup:
-    """What someone who knows the detector achieves at the largest Linf budget."""
-    budgets = budgets_of(m)
-    if not budgets:
-        return Markup(NOT_RUN).format(dataset.split("-")[0].lower())
-    return Markup("<b>An attacker who knows the detector</b> and may change each value by {} gets past {}.").format(
-        budgets[-1], gets_past(m)
-    )
-
-
-def gets_past(m: Maker) -> Markup:
-    """Which detectors that attacker gets past, on how many images."""
-    each = _passed(m, budgets_of(m)[-1])
-    low, high = each[0], each[-1]
-    if low[1].value == high[1].value:
-        which = f"each of the {len(each)} detectors tried" if len(each) > 1 else detector_words(low[0])
-        what = Markup("{} on {}").format(which, render.mark(low[1], "percent,bare"))
-    else:
-        two = ((detector_words(t), render.mark(n, "percent,bare")) for t, n in (low, high))
-        what = Markup(" and past ").join(Markup("{} on {}").format(t, n) for t, n in two)
-    return Markup("{} of {:,} images").format(what, low[1].n)
-
-
-def passed_by(m: Maker) -> Markup:
-    """The same where there is less room."""
-    budget = budgets_of(m)[-1]
-    each = _passed(m, budget)
-    ends = {n.value: render.mark(n, "percent,bare") for _, n in (each[0], each[-1])}
-    many = f"each of {len(each)} detectors" if len(ends) == 1 and len(each) > 1 else f"{len(each)} detector{'s' * (len(each) > 1)}"
-    return Markup("{} of {:,} images ({}, each value changed by at most {})").format(
-        Markup(" to ").join(ends.values()), each[0][1].n, many, budget
-    )
-
-
-def _white(r: Shown, notes: Sequence[Markup]) -> First:
-    """The first screen of the white box alone."""
-    m = r.make
-    budgets = budgets_of(m)
-    if not budgets:
-        return First([Markup("These records hold no attack on a detector.")], notes)
-    each = _passed(m, budgets[-1])
-    alone = {b: n for b in budgets if (n := m.find("white box", title="classifier alone", attack=None, budget=b, measure="success"))}
-    first = Markup("<b>Attack success rate</b> without a detector, each value changed by at most so much: {}.").format(
-        quoted(alone.items())
-    )
-    costs = [(t, n) for t, _ in each if (n := m.find("white box", title=t, measure="cost")) and n.value == n.value]
-    costs.sort(key=lambda x: x[1].value)
-    words = Markup(
-        "<b>What it costs the attacker</b>: the median of the smallest perturbation is {} times (past {}) to {} times (past {}) "
-    )
-    last = Markup("its size without a detector.")
-    cost = (
-        [
-            words.format(
-                render.mark(costs[0][1], "bare"),
-                detector_words(costs[0][0]),
-                render.mark(costs[-1][1], "bare"),
-                detector_words(costs[-1][0]),
-            )
-            + last
-        ]
-        if costs
-        else []
-    )
-    shown = [t for t in ("SMD", "SPD", "JSD", "ID+", "SortedLogits", "fusion") if t in dict(each)]
-    series = [_series(m, t, budgets) for t in ("classifier alone", *shown)]
-    picture = plots.facets(series, y=("attack success rate", 0.0, 1.02), x="largest change of a value", high=330)
-    rows = [[Markup("<b>{}</b>").format(detector_words(t)), *(_past(m, t, b) for b in budgets)] for t, _ in each]
-    table = listed("", ["attacker who knows", *budgets], rows, "Attack success rate, in brackets 95 % intervals over images.", kind="small")
-    return First([first, attacker(m, r.scores.dataset), *cost], notes, picture, table)
-
-
-def _series(m: Maker, title: str, budgets: Sequence[str]) -> plots.Series:
-    """Attack success rate by budget."""
-    place = {"title": title, "attack": None if title == "classifier alone" else "union", "measure": "success"}
-    there = [(b, n) for b in budgets if (n := m.find("white box", budget=b, **place))]
-    return plots.Series(
-        "", "no detector" if title == "classifier alone" else detector_words(title), [b for b, _ in there], [n.value for _, n in there]
-    )

@@ -131,12 +131,16 @@ def facets(
     return Markup('<div class="plots"><ul class="key">{}</ul><div class="panels">{}</div></div>').format(items, Markup("").join(drawn))
 
 
-def scatter(panels: Sequence[tuple[str, Sequence[Point]]], x: str, y: str, high: int = 330) -> Markup | None:
-    """A panel for each title and its points, a name beside each point, a look for each group; both axes are shares. None without points."""
+def scatter(panels: Sequence[tuple[str, Sequence[Point]]], x: str, y: str, high: int = 330, *, order: Sequence[str] = ()) -> Markup | None:
+    """A panel for each title and its points, a name beside each point, a look for each group; both axes are shares. None without points.
+
+    ``order``: of the groups that may be there, so that each has its look whichever others are.
+    """
     panels = [(title, points) for title, points in panels if points]
     if not panels:
         return None
-    groups = {g: look(k) for k, g in enumerate(dict.fromkeys(p.group for _, points in panels for p in points))}
+    there = dict.fromkeys(p.group for _, points in panels for p in points)
+    groups = {g: look(k) for k, g in enumerate(dict.fromkeys((*order, *there))) if g in there}
     drawn = Markup("").join(_cloud(title, points, groups, x, y, high) for title, points in panels)
     items = Markup("").join(Markup("<li>{}{}</li>").format(_swatch(v, line=False), g) for g, v in groups.items())
     return Markup('<div class="plots"><ul class="key">{}</ul><div class="panels">{}</div></div>').format(items, drawn)

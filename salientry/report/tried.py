@@ -24,7 +24,7 @@ ARCHITECTURES = Table(
     rows=("title", "trained_on"),
     where={"kind": "architecture", "protocol": "published"},
     heads=("detector", "trained on"),
-    columns=(Column("accuracy", "{accuracy}"), Column("gain", "{gain}")),
+    columns=(Column("accuracy", "{accuracy}"), Column("false-positive rate", "{fpr@own}"), Column("gain", "{gain}")),
     warned=True,
 )
 

@@ -1,12 +1,13 @@
 """The paper's search over architectures of image detectors (Appendix A), published protocol, at the head's own 0.
 
 Kind ``architecture``: ``scheme`` says which (``architecture: as printed``, ``architecture: 9 convolutions, 64 doubling`` ...), measure
-``accuracy`` (balanced) or ``gain``: that of this architecture minus that of the printed one, on the same images, paired.
+``accuracy`` (balanced), ``fpr@own`` (share of natural test images above the head's 0) or ``gain``: the accuracy of this architecture minus
+that of the printed one, on the same images, paired.
 """
 
 from __future__ import annotations
 
-from ..metrics import balanced_accuracy, difference
+from ..metrics import balanced_accuracy, difference, rate
 from .detection import FEWEST, missing_controls, where
 from .names import NATURAL
 from .place import Row, row
@@ -32,6 +33,9 @@ def rows(s: Scores) -> list[Row]:
             clean, found = g.flags(NATURAL, "own"), [f[c] for f in g.flags(x["name"], "own")]
             accuracy = balanced_accuracy(s.draws, s.natural("test")["id"], x["id"][c], list(zip(clean, found, strict=True)))
             out.append(row("architecture", "accuracy", accuracy, [*g.keys, x["key"]], **where(g), tested_on=x["attack"]))
+            if x["attack"] == g.trained_on:
+                false = rate(s.draws, s.natural("test")["id"], clean)
+                out.append(row("architecture", "fpr@own", false, g.keys, **where(g), tested_on=x["attack"]))
             base = printed.get((g.detector, g.trained_on))
             if base is not None and base is not g and base.on(x["name"]) and c.all():
                 pairs = list(zip(_right(g, x["name"]), _right(base, x["name"]), strict=False))

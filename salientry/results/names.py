@@ -95,6 +95,8 @@ def detector_words(title: str) -> str:
     """A detector's title as a page prints it: ``Margin2`` is ``logit margin``, ``SPD (replica)`` is ``SPD (the paper's manner)``."""
     head, _, inside = title.partition(" (")
     inside = inside.removesuffix(")")
+    if inside.startswith("architecture: "):
+        return f"{WORDS.get(head, head)}, {inside.removeprefix('architecture: ')}"
     words = WORDS.get(title) or WORDS.get(head, head)
     return words + (f" ({MANNERS.get(inside, inside)})" if inside and title not in WORDS else "")
 

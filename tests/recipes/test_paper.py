@@ -22,7 +22,7 @@ from salientry.keys import label
 from salientry.paper_cnn import PaperCNN
 from salientry.recipes.paper import CONFIGS, PARTS, SLICED, PaperConfig, build, paper
 from salientry.recipes.paper_cost import Cost, multiplications
-from salientry.report import collection
+from salientry.report import collection, columns
 from salientry.report.report import write
 from salientry.results.joined import joined
 from salientry.results.numbers import numbers
@@ -112,7 +112,7 @@ def test_slices_of_one_part_fill_one_column_of_the_papers_tables(store: Path) ->
     for attack in ("fgsm,deepfool", "cw"):
         run_of(store, "attacks", attack, f"slices/{attack}")
     run_of(store, "attacks", "cw", "slices/later", seed=1)
-    found = collection.read(store / "slices")
+    found = columns.read(store / "slices")
     (column,) = (c for c in found.columns if c.run)
     assert {m.name for m in column.runs} == {"fgsm,deepfool", "cw"} and [m.name for m in found.others] == ["later"]
     names = {"FGSM": "fgsm,deepfool", "DF": "fgsm,deepfool", "C&W": "cw", "BIM": None, "MIM": None, "JSMA": None}
@@ -121,9 +121,9 @@ def test_slices_of_one_part_fill_one_column_of_the_papers_tables(store: Path) ->
     alone = {m.name: {r["id"]: r["value"] for r in m.rows} for m in column.runs}
     assert all(row["value"] == alone[row["run"]][row["id"]] for row in ours.values() if row)
     maps = {loss: run_of(store, "maps", "fgsm", f"maps/{loss}", loss=loss) and store / "maps" / loss for loss in ("margin", "eq2")}
-    first, second = (collection._member(folder) for folder in maps.values())
-    attacks = collection._member(store / "slices" / "cw")
-    assert collection._parts_of_one(attacks, first) and not collection._parts_of_one(first, second), "maps of two losses are two runs"
+    first, second = (columns._member(folder) for folder in maps.values())
+    attacks = columns._member(store / "slices" / "cw")
+    assert columns._parts_of_one(attacks, first) and not columns._parts_of_one(first, second), "maps of two losses are two runs"
     page = collection.page(found)
     first = page.split('<details class="part">')[0]
     assert "Classifier accuracy" in first and "No detector" in first and "none (" not in first.lower()

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from salientry.cli import app
 from salientry.errors import DataDamaged, UsageError, VerificationFailed
-from salientry.report import claims_document, collection, paper_tables, render, verification
+from salientry.report import claims_document, collection, columns, paper_tables, render, verification
 from salientry.report.claims import Verdicts
-from salientry.report.collection import Collection, place
+from salientry.report.columns import Collection, place
 from salientry.report.spec import number_of
 from salientry.results.claims import sentences
 from salientry.results.paper_numbers import TABLES, printed_rows, printed_text
@@ -370,7 +370,7 @@ def test_the_white_box_that_lies_beside_is_found_when_it_is_of_the_same_classifi
     for kind, name in (("fast", "a"), ("whitebox", "a"), ("fast", "b"), ("whitebox", "b"), ("fast", "c")):
         (tmp_path / kind / name).mkdir(parents=True)
         (tmp_path / kind / name / "records.json").write_text(json.dumps({"classifier": "x" if name == "a" else kind}))
-    assert collection._white_box(tmp_path / "fast" / "a") == tmp_path / "whitebox" / "a"
-    assert collection._white_box(tmp_path / "fast" / "b") is None
-    assert collection._white_box(tmp_path / "fast" / "c") is None
-    assert collection._white_box(tmp_path / "whitebox" / "a") is None
+    assert columns._white_box(tmp_path / "fast" / "a") == tmp_path / "whitebox" / "a"
+    assert columns._white_box(tmp_path / "fast" / "b") is None
+    assert columns._white_box(tmp_path / "fast" / "c") is None
+    assert columns._white_box(tmp_path / "whitebox" / "a") is None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from salientry.report.report import write
+from tests.results.oracle import ROOT
 
 from . import browser
 
@@ -64,6 +68,18 @@ def test_a_print_opens_everything_and_cuts_no_column(tab: browser.Tab, page: Pat
     tab.media()
     tab.ask("dispatchEvent(new Event('afterprint'))")
     assert tab.ask("document.querySelectorAll('details[open]').length") == 0, "and closes it again"
+
+
+@pytest.mark.parametrize("recorded", ["fast/mnist", "fast/cifar10", "paper/cifar10-heads-deepfool"])
+def test_the_first_sheet_of_a_print_holds_the_whole_answer(tab: browser.Tab, tmp_path: Path, recorded: str) -> None:
+    """Sentences, picture and table: what does not fit would leave most of the sheet white."""
+    write(Path(shutil.copytree(ROOT / recorded, tmp_path / "run")))
+    tab.size(1047, 718)  # A4, landscape, without its margins
+    tab.media()
+    tab.open(tmp_path / "run" / "report.html")
+    tab.media("print")
+    assert tab.ask("document.querySelector('.first').getBoundingClientRect().bottom") < 718
+    tab.media()
 
 
 def test_the_table_of_all_numbers_searches_and_sorts(tab: browser.Tab, page: Path) -> None:

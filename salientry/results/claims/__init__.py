@@ -25,6 +25,7 @@ from . import single, white
 from .asked import EVERY, MANNERS, NO_TIMING, STRICT, Book, Question, names, unknown
 from .grid import Grid, architecture, specs
 from .judge import FAILS, HOLDS, NOT_RUN, OPEN, SIZE, UNTRAINED, corrected, judged, of_seeds, row_of, together
+from .single import NO_ATTACK
 from .size import size_of
 
 __all__ = ["FAILS", "HOLDS", "MANNERS", "NOT_RUN", "OPEN", "SIZE", "UNTRAINED", "claims", "questions", "rows", "sentences", "verdicts"]
@@ -68,8 +69,9 @@ def questions(s: Scores, numbers: pd.DataFrame, labels: list[str] | None = None,
     c4 = unknown("C4", "the guard with SPD, images a second", EVERY, NO_TIMING)
     found.append(single.timed(book, timing, s.dataset) if timing is not None else c4)
     known = {q.claim for q in found}
+    why = NO_ATTACK if s.has_naturals else "the records hold the white box alone"
     missing = (f"C{k + 1}" for k in range(TOTAL) if f"C{k + 1}" not in known)
-    found += [unknown(c, "", EVERY, "the records hold the white box alone") for c in missing]
+    found += [unknown(c, "", EVERY, why) for c in missing]
     return sorted(found, key=lambda q: int(q.claim[1:])), book
 
 

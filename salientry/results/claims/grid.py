@@ -208,7 +208,8 @@ class Grid:
         """A question, in every manner."""
         boundary = FOUND if spec.boundary is None else each(spec.boundary)
         answers = {m: self._answer(spec, m, boundary[m[0]]) for m in MANNERS}
-        return Question(spec.claim, spec.line, spec.words, tuple(spec.rows), each(spec.above), boundary, answers, spec.fails)
+        words = spec.words if spec.rows and spec.terms(spec.rows) else ""  # without attacks there is nothing to ask
+        return Question(spec.claim, spec.line, words, tuple(spec.rows), each(spec.above), boundary, answers, spec.fails)
 
     def _answer(self, spec: Spec, manner: Manner, boundary: float) -> Answer:
         protocol, scheme = manner

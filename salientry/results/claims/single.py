@@ -23,6 +23,7 @@ ZERO = 0.95  # share of naturals whose gradient is zero (C19)
 LEFT = 0.25  # accuracy under an attack that succeeds (C20)
 REAL_TIME = 25.0  # images a second (C4)
 P = 0.05
+NO_ATTACK = "no such attacks in the records"
 NOTHING = "no architecture finds anything: what changes nothing there says nothing"
 TIMED = ("guard: SPD", 1, 1)  # subject, batch, threads
 BOTH = ("published", "strict")
@@ -172,6 +173,8 @@ def vanishing(book: Book) -> Question:
 
 def success(book: Book, labels: list[str]) -> Question:
     """C20, both protocols: published is the paper's. All attacks have to be below; the number is that of the one that leaves most."""
+    if not labels:
+        return unknown("C20", "", EVERY, NO_ATTACK)
     words = f"largest accuracy of the classifier, under {names(labels)}: below .25"
     answers = {}
     for p in BOTH:
@@ -183,6 +186,8 @@ def success(book: Book, labels: list[str]) -> Question:
 def smaller(s: Scores, book: Book, labels: list[str], strong: list[str]) -> Question:
     """C21, first part: every one of C&W and DeepFool against every other attack."""
     others = [a for a in labels if a not in strong]
+    if not strong or not others:
+        return unknown("C21", "", EVERY, NO_ATTACK)
     words = f"mean L2 (RMS) of {names(strong)} minus that of {names(others)}, the largest difference: below 0"
     found = {}
     for p in BOTH:
@@ -201,7 +206,7 @@ def smaller(s: Scores, book: Book, labels: list[str], strong: list[str]) -> Ques
 def _largest(book: Book, ids: dict[str, str], boundary: float, words: str) -> Answer:
     """Of numbers that all have to lie below a boundary: the largest one of those that decide."""
     if not ids:
-        return Answer(None, why="no such attacks in the records")
+        return Answer(None, why=NO_ATTACK)
     where = {title: book.side(id, boundary) for title, id in ids.items()}
     worst = next(w for w in ("above", "open", "below", "none") if w in where.values())
     title = max((t for t in ids if where[t] == worst), key=lambda t: book[ids[t]]["value"])
