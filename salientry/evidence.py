@@ -88,7 +88,7 @@ class Evidence:
     Raises:
         UsageError: for a part that nothing here can make, or a layer that there is none of.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from salientry import Evidence
         >>> look = Evidence(torch.nn.Flatten(), None, torch.rand(2, 1, 2, 2))

@@ -46,7 +46,7 @@ class Verdict:
             by its name in words: (N,) int64 each.
         logits: (N, K), what the classifier gave; None where nobody kept them.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from salientry import Verdict
         >>> found = Verdict(torch.tensor([True]), torch.tensor([3.1]), torch.tensor([0.01]), torch.tensor([7]), None, torch.ones(1, 1),
@@ -174,7 +174,7 @@ class Guard(nn.Module):
             :class:`~salientry.datasets.Folder` does; None: it refuses them.
         second: another classifier that the detector asks; not stored either.
 
-    Example:
+    Examples:
         >>> from salientry import Guard
         >>> guard = Guard.load("smoke-report/guard")                 # doctest: +SKIP
         >>> guard(images).flagged                                    # doctest: +SKIP

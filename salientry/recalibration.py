@@ -41,7 +41,7 @@ def recalibrate(guard: Guard, images: Any, labels: Any = None, *, level: float |
         UsageError: for images that do not fit the guard, too few of them for the level (says how many it needs), scores that are not
             finite, or labels that are missing.
 
-    Example:
+    Examples:
         >>> guard = salientry.recalibrate(guard, new_naturals)    # doctest: +SKIP
         >>> guard.save("guard")                                   # doctest: +SKIP
     """

@@ -101,7 +101,7 @@ def as_attack(attack: Any, *, eps: float | None = None, size: float | None = Non
     Raises:
         UsageError: for anything else, and an attack of foolbox that needs a size and got none.
 
-    Example:
+    Examples:
         >>> judge(detector, ..., attacks=[as_attack(foolbox.attacks.LinfPGD(), size=8 / 255)])    # doctest: +SKIP
     """
     if eps is not None:

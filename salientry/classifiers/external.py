@@ -35,7 +35,7 @@ class External(nn.Module):
         UsageError: for settings that cannot be meant; on the first batch, for outputs that are probabilities (softmax or
             sigmoid): attacks and margins need logits, and the logarithm of a float32 probability has lost them.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from salientry import External
         >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 10))

@@ -54,7 +54,7 @@ class ExternalDetector:
     Raises:
         UsageError: for what is no detector, or needs what there is not.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from salientry.detectors import ExternalDetector
         >>> ExternalDetector(lambda images: images.flatten(1).std(1), name="contrast")

@@ -97,7 +97,7 @@ def attack_guard(
     Raises:
         UsageError: for images or labels that cannot be used, or when none is left to attack.
 
-    Example:
+    Examples:
         >>> print(salientry.attack_guard(guard, images, labels))    # doctest: +SKIP
     """
     if count < 1 or not budgets:

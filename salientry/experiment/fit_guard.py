@@ -107,7 +107,7 @@ def fit_guard(
         AttackTooWeak: when no attack fools the classifier.
         MapCheckFailed: when the maps are none, and nothing does without them or ``on_failed_maps`` is ``"stop"``.
 
-    Example:
+    Examples:
         >>> guard = salientry.fit_guard(my_model, images, labels)    # doctest: +SKIP
     """
     words = {"promise": promise, "effort": effort, "maps": on_failed_maps, "resize": resize}

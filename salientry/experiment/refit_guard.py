@@ -49,7 +49,7 @@ def refit_guard(
             given; and as :func:`~salientry.fit_guard` does.
         DataDamaged: when the guard's file is not what was saved.
 
-    Example:
+    Examples:
         >>> guard = salientry.refit_guard("guard/", retrained, images, labels)    # doctest: +SKIP
     """
     kept = choices(Path(folder), None if detector is None else as_detector(detector))

@@ -55,7 +55,7 @@ class Run:
         DeviceError: when the device is not here.
         StoreError: when the store cannot be written.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from salientry import DATASETS, CLASSIFIERS, Run
         >>> from salientry.experiment.steps import train_classifier

@@ -24,7 +24,7 @@ class FromART:
     Raises:
         UsageError: for an object without ``detect``; when called, for a report of another form.
 
-    Example:
+    Examples:
         >>> salientry.judge(FromART(detector), classifier=model, images=x, labels=y)    # doctest: +SKIP
     """
 

@@ -109,7 +109,7 @@ def audit(given: Path | str | ScoreTable, *, images: Mapping[str, Any] | None = 
         DataDamaged: for a file that cannot be read.
         UsageError: for one that holds something else.
 
-    Example:
+    Examples:
         >>> from salientry.judging.audit import audit
         >>> from salientry.judging.table import ScoreTable
         >>> rows = {"image": range(60), "set": ["natural"] * 60, "attack": [""] * 60, "label": [1] * 60, "predicted": [1] * 60}

@@ -110,7 +110,7 @@ def judge(
         UsageError: for what cannot be used, too few images, or two detectors of one name.
         AttackTooWeak: when a detector is to be trained and no attack fools the classifier.
 
-    Example:
+    Examples:
         >>> result = salientry.judge(my_detector, classifier=model, images=x, labels=y)    # doctest: +SKIP
         >>> result.save("report/")                                                         # doctest: +SKIP
     """

@@ -24,7 +24,7 @@ class Keys:
     Raises:
         UsageError: for a key of fewer than 16 characters, with blanks or outside ASCII, or one that two names have.
 
-    Example:
+    Examples:
         >>> keys = Keys({"shop": "correct-horse-battery"})
         >>> keys.owner("correct-horse-battery"), keys.owner("wrong")
         ('shop', None)

@@ -71,7 +71,7 @@ def app(
     Raises:
         UsageError: for a mode, a name or keys that cannot be used.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from salientry import Guard
         >>> from salientry.serve import app

@@ -87,7 +87,7 @@ def check_detector(
         ChecksFailed: names each check that failed, or passed though it was expected to fail.
         UsageError: for what is no detector, or an expected failure of a check that there is not.
 
-    Example:
+    Examples:
         >>> from salientry.testing import check_detector
         >>> check_detector(lambda images: images.flatten(1).std(1))
     """
