@@ -43,3 +43,8 @@ def on_page_content(html: str, **_: Any) -> str:
     """Names that docstrings mark as reStructuredText does, without their marks: the last part of a name that is shortened there, too."""
     html = re.sub(r":(?:mod|class|func|meth|data|attr):(?=<code>)", "", html)
     return re.sub(r"<code>~[\w.]*?(\w+)</code>", r"<code>\1</code>", html)
+
+
+def on_post_template(output_content: str, template_name: str, config: MkDocsConfig) -> str:
+    """Links of the page for an address that is not there lead from the site's own folder, wherever it lies."""
+    return re.sub(r'((?:href|src)=|"(?:base|search)": )"/', r'\1"./', output_content) if template_name == "404.html" else output_content

@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import warnings
 from html.parser import HTMLParser
 from pathlib import Path
@@ -92,11 +93,29 @@ def test_the_site_has_no_broken_link_all_public_names_and_nothing_from_elsewhere
         read = Fetched()
         read.feed(page.read_text())
         assert not [at for at in read.found if re.match(r"(https?:)?//", at)], page.name
+    assert not re.search(r'(href|src)="/|": "/', (tmp_path / "404.html").read_text()), "it works wherever the site lies"
     api = (tmp_path / "api.html").read_text()
+    assert "Examples:" in api and "doctest:" not in api
     for name in (n for n in salientry.__all__ if not n.isupper()):
         assert f'id="salientry.{name}"' in api or f'id="salientry.errors.{name}"' in api, name
     for style in tmp_path.rglob("*.css"):
         assert not re.search(r"url\(.?https?:", style.read_text()), style.name
+    if browser.PROGRAM is not None:
+        with browser.opened() as tab:
+            assert "matching documents" in searched(tab, tmp_path / "index.html", "threshold"), "it is opened from a folder"
+
+
+def searched(tab: browser.Tab, page: Path, word: str) -> str:
+    """What the site's search says first of a word."""
+    tab.open(page)
+    field, found = (f"document.querySelector('[data-md-component=search-{name}]')" for name in ("query", "result"))
+    tab.ask(f"{field}.focus()")
+    tab.ask(f"{field}.value = {word!r}; {field}.dispatchEvent(new KeyboardEvent('keyup', {{key: 'd', bubbles: true}}))")
+    for _ in range(100):
+        if "matching" in (said := str(tab.ask(f"{found}.querySelector('.md-search-result__meta').innerText"))):
+            break
+        time.sleep(0.1)
+    return said
 
 
 @pytest.mark.nightly
