@@ -30,7 +30,7 @@ from salientry.classifiers import AdversariallyTrained, CompactCNN
 from salientry.cli.judging import detector_at
 from salientry.judging import PUBLISHED, QUICK, judge
 from salientry.judging.recorded import recorded
-from salientry.judging.words import budget, number, rate
+from salientry.judging.words import budget, number
 from salientry.machine import processor
 
 ROOT = Path(__file__).parents[1]
@@ -95,11 +95,19 @@ def page() -> str:
     text = (
         "# Leaderboard\n\n"
         "Detectors of adversarial images side by side, each judged by [`judge`](judge.md) on the same images in front of the "
-        "same classifier. First column: on what share of images somebody who knows classifier and detector gets past both, "
-        "within the largest budget; a bracket is a 95 % interval over images. Then at a threshold for 5 % false alarms: images "
-        "on which every attack is detected, mean and least detection rate over attacks saved without loss, false alarms on "
-        "naturals, most extra flags on a harmless change, and the time of one image over that of the classifier alone. One "
-        "training of each; another one may differ by more than the brackets.\n"
+        "same classifier. **Digits on a black background are easy: no conclusion about natural images follows from them** "
+        "([limits](limits.md)). One training of each; another one may differ by more than its interval. Click a heading to sort.\n\n"
+        "What the columns say; shares lie between 0 and 1, brackets are exact 95 % intervals over images:\n\n"
+        "- *passed*: share of images on which an attacker who knows classifier and detector gets past both, within the budget above the "
+        "table; who is passed least stands first. *attacked by*: through the detector's gradient, by queries, or both\n"
+        "- all others at a threshold for 5 % false alarms:\n"
+        "    - *every attack detected*: share of images on which every attack that fools is detected\n"
+        "    - *mean* and *lowest detection rate*: over the attacks that fool enough images, saved without loss; an asterisk marks an "
+        "attack that the detectors were trained on. *mean, not trained on*: over the others alone\n"
+        "    - *false-positive rate*: share of natural images flagged. *most extra false alarms*: how many more are flagged after the "
+        "harmless change that raises it most\n"
+        "- *time*: for one image, times that of the classifier alone\n\n"
+        "[Which method is which](methods.md#names-on-the-leaderboard), [what each word means](evaluate.md#words-on-these-pages).\n"
     )
     return text + "".join(_part(body) for body in records().values()) + HOW
 
@@ -121,23 +129,31 @@ def _part(body: dict[str, Any]) -> str:
     level = "0.05"
     heads = [
         "detector",
-        "passed by who knows it",
+        "passed",
+        "attacked by",
         "every attack detected",
-        "mean",
-        "least",
-        "false alarms",
-        "extra flags, harmless",
+        "mean detection rate",
+        "mean, not trained on",
+        "lowest detection rate",
+        "false-positive rate",
+        "most extra false alarms",
         "time",
     ]
     order = sorted(body["detectors"].items(), key=lambda kv: (_passed(kv[1]), -(kv[1]["summary"][level]["attacks"]["mean"] or 0)))
     rows = [[name, *_cells(v, level)] for name, v in order]
     n = body["images"]
+    seen = {a["attack"] for v in body["detectors"].values() for a in v["attacks"] if a["seen"] == 1}
+    names = "; ".join(a for a in body["attacks"] if a in seen)
+    trained = f" Detectors that learn from attacks were trained on: {names}." if seen else ""
     lines = [
         "",
         f"## {body['title']}",
         "",
-        f"{body['classifier'][0].upper()}{body['classifier'][1:]}. Of its images {n['calibration']} calibrate, {n['test']} are attacked in "
-        f"{len(body['attacks'])} ways. `{body['command']}`, {body['date']}, salientry {body['salientry']}, torch {body['torch']}, "
+        f"{body['classifier'][0].upper()}{body['classifier'][1:]} (the accuracy of its answers against labels in random order, that is by "
+        f"chance). Of its images {n['calibration']} calibrate, {n['test']} are attacked in {len(body['attacks'])} ways. "
+        f"{_who(body)}{trained}",
+        "",
+        f"`{body['command']}`, {body['date']}, salientry {body['salientry']}, torch {body['torch']}, "
         f"{body['processor']}, seed {body['seed']}.",
         "",
         *("| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *rows)),
@@ -154,24 +170,41 @@ def _passed(v: dict[str, Any]) -> float:
     return a["attacked"]["budgets"][-1]["passed"] / a["attacked"]["images"] if a and a["evaluated"] else 2.0
 
 
+def _who(body: dict[str, Any]) -> str:
+    """How many images stand behind the columns, and the budget of the attacker who knows the detector."""
+    of = sorted({v["worst_case"]["0.05"]["of"] for v in body["detectors"].values()})
+    knowing = [v["adaptive"]["attacked"] for v in body["detectors"].values() if v["adaptive"] and v["adaptive"]["evaluated"]]
+    sizes = sorted({budget(a["budgets"][-1]["eps"]) for a in knowing})
+    images = sorted({str(a["images"]) for a in knowing})
+    who = f" Who knows the detector attacks {' or '.join(images)} of them, each value by at most {' or '.join(sizes)}."
+    return f"Some attack fools the classifier on {' to '.join(map(str, dict.fromkeys((of[0], of[-1]))))} of them.{who if knowing else ''}"
+
+
 def _cells(v: dict[str, Any], level: str) -> list[str]:
-    a, s = v["adaptive"], v["summary"][level]["attacks"]
-    knowing = "not evaluated"
+    a, s = v["adaptive"], v["summary"][level]
+    knowing, how = "not evaluated", "–"
     if a and a["evaluated"]:
-        last, (low, high) = a["attacked"]["budgets"][-1], a["attacked"]["shares"][-1]
-        knowing = f"{number(_passed(v))} [{number(low)}, {number(high)}], {budget(last['eps'])}, {a['how']}"
+        low, high = a["attacked"]["shares"][-1]
+        knowing, how = f"{number(_passed(v))} [{number(low)}, {number(high)}]", a["how"]
     worst = max(v["harmless"], key=lambda c: c["extra"]["share"] or 0)
-    flags = f"{number(worst['extra']['share'])} ({worst['change']})"
-    least = f"{number(s['least'])} ({s['worst']})" if s["of"] else "–"
+    trained = {a["attack"] for a in v["attacks"] if a["seen"] == 1 and not a["encoding"]}
+    plain = s["attacks"]
     return [
         knowing,
-        rate(v["worst_case"][level]),
-        number(s["mean"]),
-        least,
-        rate(v["natural"][level]["all"]),
-        flags,
+        how,
+        _share(v["worst_case"][level]),
+        number(plain["mean"]),
+        number(s["unseen"]["mean"]) if s["unseen"]["of"] else "–",
+        f"{number(plain['least'])} ({plain['worst']}{'*' * (plain['worst'] in trained)})" if plain["of"] else "–",
+        _share(v["natural"][level]["all"]),
+        f"{number(worst['extra']['share'])} ({worst['change']})",
         f"{v['cost']['1']['times']:.1f} x",
     ]
+
+
+def _share(found: dict[str, Any]) -> str:
+    """``.123 [.101, .148]``; the record has the counts."""
+    return f"{number(found['share'])} [{number(found['low'])}, {number(found['high'])}]" if found["of"] else "–"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 from salientry import ATTACKS, CLASSIFIERS, CONTROLS, DETECTORS, SALIENCY
 from salientry.adaptive import ADAPTIVE
 from salientry.harmless import HARMLESS
+from salientry.judging import PUBLISHED, QUICK
 
 PAPER = "https://openreview.net/forum?id=HJe5_6VKwS"  # the one that Salientry implements
 ARXIV = "https://arxiv.org/abs/"
@@ -95,10 +96,10 @@ WORDS = {  # names of attacks on the guard, detectors and baselines where their 
     "id": "ID",
     "id_plus": "ID+",
     "jsd": "JSD",
-    "masked": "masked answers",
+    "masked": "masked answer",
     "fused": "fusion of scores",
     "learned_fusion": "learned fusion",
-    "margin": "margin",
+    "margin": "linear margin",
     "margin2": "logit margin",
     "black_share": "black pixels",
     "high_frequency": "fine structure",
@@ -108,10 +109,14 @@ WORDS = {  # names of attacks on the guard, detectors and baselines where their 
     "msp": "MSP",
     "lid": "LID",
     "deep_knn": "deep kNN",
+    "counter_attack": "counter-attack",
     "fourier_spectrum": "Fourier spectrum",
     "pasa": "PASA",
     "p_values": "p-values",
 }
+
+
+ON_COMMANDS = ("attacks", "detectors", "baselines", "classifiers")  # groups of which commands take a name
 
 
 def groups() -> dict[str, dict[str, Any]]:
@@ -156,18 +161,48 @@ def short() -> str:
 
 
 def whole() -> str:
-    """docs/methods.md's tables: name, what it is in the code's own words, settings with their defaults, paper."""
+    """docs/methods.md's tables: name with its paper, how commands and code call it, what it is in the code's own words, settings."""
     parts = []
     for group, of in groups().items():
-        head = ["name", "in the code", "what it is", "settings"]
+        head = ["name", *(["on the command line"] if group in ON_COMMANDS else []), "in the code", "what it is", "settings"]
         parts += [f"## {group[0].upper()}{group[1:]}", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
         for name, kind in of.items():
             paper = PAPERS.get(group, {}).get(name)
             called = shown(group, name, kind)
-            cells = [f"[{called}]({paper})" if paper else called, f"`{_place(kind)}`", _first_sentence(kind), _settings(kind)]
+            cells = [f"[{called}]({paper})" if paper else called, *([f"`{name}`"] if group in ON_COMMANDS else [])]
+            cells += [f"`{_place(kind)}`", _first_sentence(kind), _settings(kind)]
             parts.append(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in cells)} |")
-        parts.append("")
+        parts += ["", *(_judged() if group == "baselines" else [])]
     return "\n".join(parts[:-1])
+
+
+def _judged() -> list[str]:
+    """What a verdict and the leaderboard call the detectors that others are judged beside."""
+    says = "What `salientry judge` and the [leaderboard](leaderboard.md) call the detectors beside which others are judged."
+    lines = ["### Names on the leaderboard", "", says]
+    lines += ["", "| there | here | settings |", "| --- | --- | --- |"]
+    names = {kind: (group, name) for group in ("detectors", "baselines") for name, kind in groups()[group].items()}
+    for called, detector in (QUICK | PUBLISHED).items():
+        group, name = names[type(detector)]
+        lines.append(f"| {called} | [{shown(group, name, type(detector))}](#{group}) | {_unlike(detector) or 'defaults'} |")
+    return [*lines, ""]
+
+
+def _unlike(detector: Any) -> str:
+    """A detector's settings that are not the defaults; of a fusion its members, each with its own."""
+    found = []
+    for f in dataclasses.fields(detector):
+        value = getattr(detector, f.name)
+        if value == f.default:
+            continue
+        several = value if isinstance(value, tuple) else (value,)
+        words = (_named(v) if dataclasses.is_dataclass(v) else str(v) for v in several)
+        found.append(f"`{f.name}` {', '.join(words)}")
+    return ", ".join(found)
+
+
+def _named(detector: Any) -> str:
+    return type(detector).__name__ + (f" ({more})" if (more := _unlike(detector)) else "")
 
 
 def unknown() -> set[str]:
