@@ -5,6 +5,7 @@
 # make clients   others' clients of `salientry serve`, in an environment of their own: tests use them where they are
 # make fuzz      600 calls of the command line with odd and damaged input
 # make mutants   inserts faults in a copy, one at a time, and shows that the tests of `./check` catch each
+# pip reads its options from the environment: PIP_EXTRA_INDEX_URL=ADDRESS make demo takes torch for CPUs, where ADDRESS has it
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
