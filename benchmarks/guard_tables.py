@@ -144,7 +144,7 @@ def _of(k: int, n: int) -> str:
 
 def _change(name: str, change: dict[str, Any]) -> str:
     """As the change calls itself; what is no harmless change of ours has its own words."""
-    words = str(HARMLESS[name]) if name in HARMLESS else name
+    words = HARMLESS[name].title if name in HARMLESS else name
     return words if change["trained"] or name not in UNSEEN_KINDS else f"{words}, of a kind never trained on"
 
 

@@ -26,7 +26,17 @@ from salientry.results.names import detector_words
 from salientry.results.paper_numbers import printed_text
 from salientry.store import read_json
 
-from . import pictures, readme_attacks, readme_drift, readme_guard, readme_methods, readme_paper, readme_scaling, readme_serve
+from . import (
+    pictures,
+    readme_attacks,
+    readme_drift,
+    readme_guard,
+    readme_methods,
+    readme_paper,
+    readme_recipes,
+    readme_scaling,
+    readme_serve,
+)
 from .guard_tables import guard_results, record
 from .recorded import FOLDERS, ROOT, TIMING, Recorded, first, recorded, verdicts
 from .tables import OVER, budgets, fast, lacking, settings, smoke, white_boxes
@@ -227,6 +237,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/operate.md": {"served": readme_serve.served},
     "docs/video.md": {"video": readme_drift.videos},
     "docs/methods.md": {"methods": readme_methods.whole},
+    "docs/paper.md": {"recipes": readme_recipes.recipes},
     "docs/RESULTS.md": {
         "guard": guard_results,
         "results": results,

@@ -34,13 +34,13 @@ def source(body: JSON) -> str:
 
 
 def drifts() -> str:
-    """Docs/drift.md: how soon the alarm for drift rings."""
+    """Docs/drift.md: how soon the alarm for drift comes."""
     body = read_json(drift.OUT)
     streams, length = body["streams"], f"{body['length']:,}"
     lines = [
         f"{source(body)} {streams} streams each, drawn with replacement from the flags of {body['tested on']:,} test images, so that all "
-        f"streams resample the same images; alpha {body['alpha']:g}. Delay: images until the alarm, the median over the streams that did "
-        f"not ring before; *late*: not within {length} images. Severity 3: like CIFAR-10-C.",
+        f"streams resample the same images; alpha {body['alpha']:g}. Delay: images until the alarm, the median over the streams without "
+        f"an alarm before; *late*: not within {length} images. Severity 3: like CIFAR-10-C.",
         "",
     ]
     heads = [
@@ -54,7 +54,7 @@ def drifts() -> str:
         false = found["false alarms"]
         lines += [
             f"**Level {100 * float(level):g} %.** False alarms: {false['natural']['count']} of {streams} streams of {length} natural "
-            f"images ring, and {false['coins at the level']['count']} of {streams} simulated ones in which each image is flagged with "
+            f"images raise one, and {false['coins at the level']['count']} of {streams} simulated ones in which each image is flagged with "
             "exactly the level's probability.",
             "",
             *table(heads, [_stream(name, found, body) for name in ("natural", *found["delays"])]),
@@ -75,10 +75,10 @@ def _stream(name: str, found: JSON, body: JSON) -> list[str]:
 
 
 def _delay(d: JSON) -> str:
-    early = f"; {d['too early']} rang before" if d["too early"] else ""
+    early = f"; {d['too early']} had an alarm before" if d["too early"] else ""
     if not d["rang"]:
-        return f"none of {d['of']} rings{early}"
-    few = f"; {d['rang']} of {d['of']} ring" if d["rang"] < d["of"] else ""
+        return f"no alarm in {d['of']}{early}"
+    few = f"; an alarm in {d['rang']} of {d['of']}" if d["rang"] < d["of"] else ""
     return _ranks(d, "late") + few + early
 
 
@@ -130,16 +130,22 @@ def videos() -> str:
     }
     keys = ("alarms", "one flagged frame would ring", "five flagged frames in a row would ring", "frames flagged")
     d = hit["delay in seconds"]
-    median = "none" if d["median"] is None else f"{d['median']:.1f} s (of those that ring {d['least']:.1f} to {d['most']:.1f})"
-    heads = ["clips that ring", "ring before the attack", "delay, median", "attacked frames that fool the classifier", "of these flagged"]
-    fooled, flagged = (percent(hit[k]) for k in ("attacked frames that fool the classifier", "of these flagged"))
+    median = "none" if d["median"] is None else f"{d['median']:.1f} s (of those with an alarm {d['least']:.1f} to {d['most']:.1f})"
+    named = ["clips", *(key.replace("would ring", "as the rule for an alarm") for key in keys)]
+    heads = [
+        "clips with an alarm",
+        "alarm before the attack",
+        "delay, median",
+        *(fools := ("attacked frames that fool the classifier", "of these flagged")),
+    ]
+    fooled, flagged = (percent(hit[k]) for k in fools)
     return "\n".join(
         [
             f"{source(body)} Clips of {body['seconds']} s with {body['rate']} frames a second, made from test pictures at the classifier's "
             "size by a slow pan and zoom, a little shake and noise, saved without loss. Intervals of frames are too narrow, for those of "
             "one clip depend on one another. No attack:",
             "",
-            *table(["clips", *keys], [[words, *(percent(body[k][key]) for key in keys)] for k, words in kinds.items()]),
+            *table(named, [[words, *(percent(body[k][key]) for key in keys)] for k, words in kinds.items()]),
             f"With every frame from {start} s to {end} s attacked (PGD 8/255, each frame by itself; {kinds['natural']}):",
             "",
             *table(heads, [[percent(hit["alarms"]), percent(hit["too early"]), median, fooled, flagged]]),

@@ -29,12 +29,12 @@ class FlagRate:
     Rates: ``level`` times the powers of the root of 2, and one halfway to 1, with equal shares. Starts: one bet a rate starts before each
     image, so that a long time of few flags, which uses up the older bets, does not make the alarm deaf; the start after t images has the
     share 1 / log2(t + 2) - 1 / log2(t + 3), and all shares together are 1 (a mixture of start times, as in the e-detectors of Shin,
-    Ramdas, Rinaldo 2023, but with shares that sum to 1). The alarm rings, and goes on ringing, when the wealth of all bets has reached
+    Ramdas, Rinaldo 2023, but with shares that sum to 1). There is an alarm, for good, once the wealth of all bets has reached
     1 / ``alpha``.
 
-    Guarantee: by Ville's inequality, if the hypothesis is true, the alarm *ever* rings with probability ``alpha`` at most, however long
+    Guarantee: by Ville's inequality, if the hypothesis is true, an alarm *ever* comes with probability ``alpha`` at most, however long
     the stream. That a threshold keeps its level is itself promised with 95 % confidence (:func:`~salientry.calibration.pac_threshold`):
-    over calibration images and a stream of independent natural images like them, the alarm rings with probability ``alpha`` + 5 % at most.
+    over calibration images and a stream of independent natural images like them, an alarm comes with probability ``alpha`` + 5 % at most.
     For images that come in series of one scene, whose flags come together, nothing is promised: take one of each series, or
     :meth:`update_shares`.
 
@@ -53,7 +53,7 @@ class FlagRate:
         alpha: bound of the probability of a false alarm.
 
     Attributes:
-        alarm: whether it has rung; it stays so. After the reason is found, and the guard calibrated again, begin a new one.
+        alarm: whether there was one; it stays so. After the reason is found, and the guard calibrated again, begin a new one.
         seen: images so far.
         flagged: how many of them were flagged.
 
@@ -133,7 +133,7 @@ class FlagRate:
         """What it knows, as JSON.
 
         ``seen`` and ``flagged``: images; ``rate``: their quotient, None of no image; ``log10_wealth``: of all bets, now; ``alarm``;
-        ``alarm_at``: after how many images it rang; ``since``: after how many the rate seems to have risen (the start and rate of the
+        ``alarm_at``: after how many images it came; ``since``: after how many the rate seems to have risen (the start and rate of the
         highest likelihood: an estimate without a guarantee). The last two are None while there is no alarm.
         """
         wealth = float(_log_wealth(self._wealth[:, None], np.array([self.seen]))[0])

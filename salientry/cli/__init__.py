@@ -182,7 +182,9 @@ def report(
             help="figure2: list which cells of the figure have a number and why the others have none; exit code 1 if something is wrong."
         ),
     ] = None,
-    claims: Annotated[Path | None, typer.Option(help="Write a verdict on each claim of the paper to this file (Markdown).")] = None,
+    claims: Annotated[
+        Path | None, typer.Option(help="Write a verdict on each claim of the paper to this file: Markdown, or JSON where it ends in .json.")
+    ] = None,
     against: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Print how far the numbers of two runs of one recipe differ, by measure; nothing is written."),

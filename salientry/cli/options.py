@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..files import read_text
 from .recipe_list import RECIPES
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -41,13 +43,17 @@ Weights = Annotated[Path | None, typer.Option(help="Weights of the classifier: .
 OwnDetector = Annotated[str | None, typer.Option(help="module:name of your own detector, if the guard was fitted with one.")]
 
 
-def _attacks(incomplete: str) -> list[str]:
-    from ..attacks import ATTACKS  # late: torch
-
-    return [a for a in (*ATTACKS, "all") if a.startswith(incomplete)]
-
-
 # --- attack ----------------------------------------------------------------------------------------------------
+
+
+def _names(folder: str, dictionary: str) -> list[str]:
+    """The keys of a dictionary of methods, read from its source: nothing waits for torch."""
+    body = ast.parse(read_text(Path(__file__).parents[1] / folder / "__init__.py")).body
+    found = next(n.value for n in body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name) and n.target.id == dictionary)
+    return [str(ast.literal_eval(key)) for key in getattr(found, "keys", ()) if key is not None]
+
+
+ATTACK_NAMES = _names("attacks", "ATTACKS")
 
 Attacked = Annotated[
     str,
@@ -60,8 +66,8 @@ Attacked = Annotated[
 JudgedBy = Annotated[
     str | None,
     typer.Option(
-        help="In place of the usual dozen: fgsm, apgd, autoattack, ... with commas between them; module:name of your own, or of one of "
-        "foolbox, torchattacks or ART.",
+        help="In place of the usual dozen, with commas between them: names that `salientry attack --help` lists; module:name of your own, "
+        "or of one of foolbox, torchattacks or ART.",
         metavar="NAME,...",
         show_default=False,
     ),
@@ -69,11 +75,11 @@ JudgedBy = Annotated[
 AttackNames = Annotated[
     list[str],
     typer.Option(
-        help="fgsm, autoattack, ...; several separated by commas, or all; module:name of your own, or of one of foolbox, torchattacks or "
-        "ART.",
+        help=f"Of {', '.join(ATTACK_NAMES)}; several separated by commas, or all; module:name of your own, or of one of foolbox, "
+        "torchattacks or ART.",
         show_default=False,
         metavar="NAME|all",
-        autocompletion=_attacks,
+        autocompletion=lambda incomplete: [a for a in (*ATTACK_NAMES, "all") if a.startswith(incomplete)],
     ),
 ]
 AttackedData = Annotated[

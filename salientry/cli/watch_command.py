@@ -26,22 +26,25 @@ def watch(
         Path | None, typer.Option(help="Video to write: each frame with its map, answer and reason.", metavar="OVERLAY.mp4")
     ] = None,
     timeline: Annotated[Path | None, typer.Option(help="Picture to write of the verdicts over time.", metavar="FILE.png")] = None,
-    every: Annotated[int, typer.Option(help="Judge every so manieth frame.")] = 1,
+    every: Annotated[int, typer.Option(help="Judge every N-th frame.")] = 1,
     resize: Annotated[
         str | None,
         typer.Option(help="How frames come to the guard's size; default: as the guard's pictures, else crop.", metavar="squash|crop"),
     ] = None,
     size: Annotated[int, typer.Option(help="Pixels of the shorter side of the video that is written.")] = 360,
-    block: Annotated[float, typer.Option(help="Seconds that are one bet: about as long as the scene stays the same, or longer.")] = 1.0,
+    block: Annotated[
+        float,
+        typer.Option(help="Length of a block of frames in seconds: about as long as the scene stays the same, or longer."),
+    ] = 1.0,
     alpha: Annotated[float, typer.Option(help="Bound of the probability of a false alarm.")] = 0.01,
     rate: Annotated[float, typer.Option(help="Frames a second of a folder of pictures.")] = 25.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a frame, and one at the end.")] = False,
     device: Device = "cpu",
     debug: Debug = False,
 ) -> None:
-    """Watch a video: judge its frames, and ring once if too many are flagged.
+    """Watch a video: judge its frames, and raise one alarm if too many are flagged.
 
-    Single flagged frames do not ring. Exit code 0: no alarm, 1: alarm, 2: the video could not be watched. Needs the extra `video`.
+    Single flagged frames raise none. Exit code 0: no alarm, 1: alarm, 2: the video could not be watched. Needs the extra `video`.
     """
     with guarded(debug, error_code=2):
         from .watching import execute

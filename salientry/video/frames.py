@@ -49,7 +49,7 @@ def frames(source: Path | str, every: int = 1, rate: float = 25.0) -> Iterator[F
 
     Args:
         source: a file that FFmpeg reads; or a folder of pictures of one size, which are shown in the order of their names.
-        every: only every so manieth frame.
+        every: take every N-th frame alone.
         rate: frames a second of a folder; of a file where it says nothing.
 
     Raises:

@@ -52,7 +52,7 @@ class Overlay:
             frame: as it came.
             verdict: on it alone.
             said: the same as JSON.
-            since: since when flags are more frequent, where the alarm rings.
+            since: since when flags are more frequent, where there is an alarm.
         """
         picture = drawn(frame, verdict, said, since, self.size)
         with self._said():
@@ -101,7 +101,7 @@ def drawn(frame: Frame, verdict: Verdict, said: JSON, since: float | None, size:
         frame: as it came.
         verdict: on it alone.
         said: the same as JSON.
-        since: since when flags are more frequent, where the alarm rings.
+        since: since when flags are more frequent, where there is an alarm.
         size: pixels of the shorter side, without the words.
     """
     h, w = frame.pixels.shape[:2]

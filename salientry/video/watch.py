@@ -38,7 +38,7 @@ class Seen:
         p_value: share of calibration images that are as suspicious or more.
         flagged: whether the score is above the threshold.
         reasons: which answers to the changed frame differ from its own, in words.
-        alarm: whether the alarm over time rings, when the frame is judged.
+        alarm: whether there is an alarm, when the frame is judged.
     """
 
     frame: int
@@ -57,13 +57,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Block:
-    """Some frames that one bet is made on.
+    """Some frames whose share of flags the test looks at once.
 
     Attributes:
         start: when its first frame is shown, in seconds.
         end: when its last one is.
         share: of its frames that were flagged.
-        log10_wealth: of the bets after it; the alarm rings at log10(1 / alpha).
+        log10_wealth: of the test's bets after it; the alarm is raised at log10(1 / alpha).
     """
 
     start: float
@@ -78,10 +78,10 @@ class Watched:
 
     Attributes:
         seen: its frames, those that were judged.
-        blocks: what was bet on.
-        alarm: whether the alarm rang.
-        alarm_at: in which second; None: it did not.
-        since: from which second on more frames seem to be flagged, an estimate; None: it did not ring.
+        blocks: of frames, each looked at once.
+        alarm: whether there was one.
+        alarm_at: in which second; None: there was none.
+        since: from which second on more frames seem to be flagged, an estimate; None: there was no alarm.
         level: false-positive rate of the guard.
         alpha: bound of the probability of a false alarm.
         rate: judged frames a second, as the video shows them; None of a single frame.
@@ -164,25 +164,25 @@ def watch(
     size: int = 360,
     hear: Callable[[Seen], Any] | None = None,
 ) -> Watched:
-    """Judge the frames of a video, and ring once if too many are flagged.
+    """Judge the frames of a video, and raise one alarm if too many are flagged.
 
     One frame in twenty is flagged though nothing is wrong, at a level of 5 %, and frames of one scene are flagged together. So the alarm
-    over time does not look at single frames: the share of flagged frames of each block of ``block`` seconds is one bet of
-    :class:`~salientry.drift.FlagRate` against the guard's level.
+    over time does not look at single frames: the share of flagged frames of each block of ``block`` seconds is one step of
+    :class:`~salientry.drift.FlagRate`, the test of the guard's level.
 
-    Guarantee: a video of any length rings with probability ``alpha`` at most, if, given all blocks before it, the expected share of flagged
-    frames of each block is at most the level. How frames depend on one another within a block does not matter; the blocks must not be
-    predictable. That holds where the scene changes about once a block. It does not hold where a scene lasts for many blocks: the guard's
-    level says that one natural scene in twenty may be flagged throughout, and at a level of 5 % it takes 3 such blocks to ring at the
-    beginning of a video, 5 after 20 others, 9 after 10,000. For a camera that looks at one scene take ``block`` as long as the scene stays
-    the same (minutes), or know that the alarm is on the scene.
+    Guarantee: a video of any length raises an alarm with probability ``alpha`` at most, if, given all blocks before it, the expected share
+    of flagged frames of each block is at most the level. How frames depend on one another within a block does not matter; the blocks must
+    not be predictable. That holds where the scene changes about once a block. It does not hold where a scene lasts for many blocks: the
+    guard's level says that one natural scene in twenty may be flagged throughout, and at a level of 5 % it takes 3 such blocks for an
+    alarm at the beginning of a video, 5 after 20 others, 9 after 10,000. For a camera that looks at one scene take ``block`` as long as the
+    scene stays the same (minutes), or know that the alarm is on the scene.
 
     Args:
         guard: of the classifier.
         source: a video file or a folder of pictures of one size.
-        every: judge only every so manieth frame.
+        every: judge every N-th frame alone.
         resize: how frames are brought to the guard's size, ``"squash"`` or ``"crop"``; None: as the guard's pictures, else ``"crop"``.
-        block: seconds of video that are one bet.
+        block: length of a block in seconds.
         alpha: bound of the probability of a false alarm.
         rate: frames a second of a folder.
         overlay: video file that gets each judged frame with its map, where the guard has one, its answer and what was found.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import os
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import salientry
-from salientry.cli.recipe_list import RECIPES, settable
+from salientry.attacks import ATTACKS
+from salientry.cli.recipe_list import RECIPES, computes, meanings, settable
 from salientry.cli.running import parameters, recipe_named
 from salientry.errors import UsageError
 
@@ -182,9 +184,20 @@ def test_each_command_says_what_it_takes(command: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
+def test_the_help_of_run_says_what_a_recipe_computes_and_each_parameter_is_explained(recipe: str) -> None:
+    assert computes(recipe).split()[:6] == (importlib.import_module(f"salientry.recipes.{recipe}").__doc__ or "").split()[:6]
+    assert " Time: " in computes(recipe) and computes(recipe) in " ".join(Cli("run", "--help").out.split())
+    assert list(meanings(recipe)) == list(settable(recipe)) and all(meanings(recipe).values())
+
+
+def test_the_help_of_attack_lists_all_attacks() -> None:
+    assert ", ".join(ATTACKS) in " ".join(Cli("attack", "--help").out.split())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_the_help_of_run_lists_what_the_recipe_can_be_told(recipe: str) -> None:
     """As the recipe itself says once it is imported."""
-    said = " ".join(Cli("run", "--help").out.split("Recipes, and their parameters")[1].split())
+    said = " ".join(Cli("run", "--help").out.split("Their parameters, with")[1].split())
     found = {n: p.default for n, p in inspect.signature(recipe_named(recipe)).parameters.items() if n != "run"}
     for name, value in settable(recipe).items():
         assert found[name] == value

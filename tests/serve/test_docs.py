@@ -83,7 +83,7 @@ def test_tables_of_codes_outputs_modes_and_metrics_are_those_of_the_code() -> No
 
 def test_limits_are_those_of_the_code() -> None:
     limits, batching = Limits(), Batching()
-    shown = {row[0].strip("`"): row[1] for row in table(OPERATE, "| option | default")}
+    shown = {row[0].strip("`"): row[1] for row in table(OPERATE, "| option or argument | default")}
     assert shown["--max-body"].startswith(f"{limits.body // 2**20} MiB") and shown["--max-pixels"].startswith(f"{limits.pixels:,} ")
     assert shown["--max-images"].startswith(f"{limits.images} ") and shown["Limits(bodies=)"].startswith(f"{limits.bodies // 2**20} MiB")
     assert shown["--queue"].startswith(f"{batching.queue} ") and shown["--deadline"].startswith(f"{batching.deadline:g} seconds")
