@@ -185,7 +185,7 @@ def _cells(v: dict[str, Any], level: str) -> list[str]:
     knowing, how = "not evaluated", "–"
     if a and a["evaluated"]:
         low, high = a["attacked"]["shares"][-1]
-        knowing, how = f"{number(_passed(v))} [{number(low)}, {number(high)}]", a["how"]
+        knowing, how = _share({"of": 1, "share": _passed(v), "low": low, "high": high}), a["how"]
     worst = max(v["harmless"], key=lambda c: c["extra"]["share"] or 0)
     trained = {a["attack"] for a in v["attacks"] if a["seen"] == 1 and not a["encoding"]}
     plain = s["attacks"]
@@ -204,7 +204,8 @@ def _cells(v: dict[str, Any], level: str) -> list[str]:
 
 def _share(found: dict[str, Any]) -> str:
     """``.123 [.101, .148]``; the record has the counts."""
-    return f"{number(found['share'])} [{number(found['low'])}, {number(found['high'])}]" if found["of"] else "–"
+    words = f"{number(found['share'])} [{number(found['low'])}, {number(found['high'])}]"
+    return words.replace(" ", "\u00a0") if found["of"] else "–"  # it stays on one line
 
 
 if __name__ == "__main__":
