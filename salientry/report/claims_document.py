@@ -81,7 +81,8 @@ def text(folders: list[Path], timing: Path | None = None) -> str:
         "these nets are smaller and trained less than the paper's.",
         *([f"On {', '.join(white)} the white box alone was run: it stands in the sections."] if white else []),
         "## How to read it",
-        NOTE,
+        NOTE + " The verdict on a claim is that of all its lines together: where one line does not hold, the claim does not. "
+        "What the words mean: [Words on these pages](evaluate.md#words-on-these-pages).",
         *("\n".join(_section(v, list(asked), whole, k, sentence)) for k, sentence in said["claims"].items()),
         "## Where the paper's text contradicts itself",
         "\n".join(f"- {where}: {what}." for where, what in said["contradictions"]),
@@ -159,11 +160,21 @@ def _asked(v: Verdicts, runs: Sequence[Scores]) -> dict[str, int]:
     return out
 
 
+def _heading(claim: str) -> str:
+    """Of a claim's section: its name, and the claim in a few words."""
+    return f"{claim}: {sentences()['titles'][claim]}"
+
+
+def anchor(heading: str) -> str:
+    """The name by which a link finds a heading, on a site made by MkDocs as well as on GitHub."""
+    return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower())
+
+
 def _summary(v: Verdicts, asked: Mapping[str, int], words: Mapping[str, str]) -> Iterator[str]:
     yield render.row("claim", "in short", *(said_of("dataset", d) for d in asked))
     yield _rule(2 + len(asked))
     for k, title in words.items():
-        yield render.row(f"[{k}](#{k.lower()})", title, *(_verdicts(v, k, d, seed, SIGNS) for d, seed in asked.items()))
+        yield render.row(f"[{k}](#{anchor(_heading(k))})", title, *(_verdicts(v, k, d, seed, SIGNS) for d, seed in asked.items()))
 
 
 def _verdicts(v: Verdicts, claim: str, dataset: str, seed: int, words: Mapping[str, str]) -> str:
@@ -182,7 +193,7 @@ def _verdicts(v: Verdicts, claim: str, dataset: str, seed: int, words: Mapping[s
 
 def _section(v: Verdicts, asked: Sequence[str], whole: Mapping[str, int], claim: str, sentence: str) -> Iterator[str]:
     """The verdicts of the overview in words; then a row a question and data set: the verdict of all run seeds, each one's, its number."""
-    yield f"## {claim}\n\n{sentence}\n"
+    yield f"## {_heading(claim)}\n\n{sentence}\n"
     yield "; ".join(f"{said_of('dataset', d)}: {_verdicts(v, claim, d, seed, {})}" for d, seed in whole.items()) + ".\n"
     rows, lacking = [], list[str]()
     for dataset in asked:
@@ -198,7 +209,7 @@ def _section(v: Verdicts, asked: Sequence[str], whole: Mapping[str, int], claim:
         yield _rule(2 + len(MANNERS))
     for words in dict.fromkeys(cells[0] for cells in rows):
         for k, (_, *cells) in enumerate(c for c in rows if c[0] == words):
-            yield render.row(words if k == 0 else "″", *cells)
+            yield render.row(words if k == 0 else "as above", *cells)
     if lacking:
         yield "\nNot run: " + "; ".join(dict.fromkeys(lacking)) + "."
 

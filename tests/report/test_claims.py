@@ -120,9 +120,12 @@ def test_a_document_of_a_run(finished: Path, one: Made, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, given)
     assert (result.exit_code, result.output) == (0, f"wrote {out}\n")
     text = out.read_text()
-    assert re.findall(r"^## (C\d+)$", text, re.M) == EVERY
+    assert re.findall(r"^## (C\d+): ", text, re.M) == EVERY
+    links, headings = re.findall(r"^\| \[C\d+\]\(#([^)]+)\)", text, re.M), re.findall(r"^## (C\d+: .*)$", text, re.M)
+    plain = [re.sub(r"[^a-z0-9 _-]", "", h.lower()) for h in headings]
+    assert links == [re.sub("[ -]+", "-", h) for h in plain] == [h.replace(" ", "-") for h in plain], "as MkDocs and GitHub name them"
     assert re.findall(r"^\| \[(C\d+)\]", text, re.M) == EVERY
-    rows = {k: text[text.index(f"## {k}\n") :].split("\n## ")[0] for k in EVERY}
+    rows = {k: text[text.index(f"## {k}: ") :].split("\n## ")[0] for k in EVERY}
     assert "**holds** 100.000 [90.909, 111.111]" in rows["C4"]
     v = Verdicts([(one.scores, one.frame)])
     for k, words in sentences()["claims"].items():
