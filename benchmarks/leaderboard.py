@@ -47,6 +47,7 @@ CLASSIFIERS: dict[str, tuple[str, Any, str]] = {
     ),
     "assira": ("assira", None, "ASSIRA, the network of the recipe fast"),
 }
+RENAMED = {"logit margin": "linear margin"}  # what older records call a detector
 KEPT = ("calibration", "thresholds", "accuracy", "natural", "summary", "worst_case", "notes")
 
 
@@ -87,7 +88,8 @@ def kept(v: dict[str, Any]) -> dict[str, Any]:
 def records() -> dict[str, dict[str, Any]]:
     """Those that were written, in the order of ``CLASSIFIERS``."""
     paths = {name: OUT / f"{name}.json.xz" for name in CLASSIFIERS}
-    return {name: json.loads(lzma.decompress(p.read_bytes())) for name, p in paths.items() if p.exists()}
+    found = {name: json.loads(lzma.decompress(p.read_bytes())) for name, p in paths.items() if p.exists()}
+    return {name: body | {"detectors": {RENAMED.get(n, n): v for n, v in body["detectors"].items()}} for name, body in found.items()}
 
 
 def page() -> str:

@@ -9,7 +9,7 @@ from ..detectors.consistency import LIGHT
 from ..errors import UsageError
 
 QUICK: dict[str, Any] = {
-    "logit margin": Margin(),
+    "linear margin": Margin(),
     "softmax probability": MSP(),
     "energy": Energy(),
     "noise level": NoiseLevel(),

@@ -6,7 +6,7 @@
     salientry run smoke full_cw=true       # C&W and JSMA as the paper prints them
 
 Hardware:  2 cores, no GPU, 3 GiB
-Time:      976 s of one thread as recorded (x86_64, torch 2.13.0), 602 s when nothing else ran; a second call re-uses all of it
+Time:      1,109 s of one thread as recorded (x86_64, torch 2.13.0), 602 s when nothing else ran; a second call re-uses all of it
 Result:    results/smoke. Strict, trained on all attacks, C&W found at 5 % false positives, n 781, 95 % interval, 2 detector seeds:
            SMD .864 [.841, .886], SPD .851 [.828, .874], ID .933 [.917, .950], fusion .999 [.996, 1.000], Margin2 1.000 [.995, 1.000]
 """
