@@ -15,7 +15,8 @@ from .scores import Scores
 from .trained import Array, Trained
 
 HEAD = "architecture: "
-AS_PRINTED, HE = HEAD + "as printed", HEAD + "He's weights"
+AS_PRINTED = HEAD + "as printed"
+BEYOND = (HEAD + "He's weights", HEAD + "drop-out 0.4")  # those that the paper does not name
 
 
 def rows(s: Scores) -> list[Row]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ...errors import DataDamaged
 from ...metrics import Interval, Resamples, difference
-from ..architectures import AS_PRINTED, HE
+from ..architectures import AS_PRINTED, BEYOND
 from ..cells import Cells
 from ..names import attack_title, own_trunk
 from ..place import identify, records, select
@@ -96,7 +96,7 @@ def _further(book: Book, i: Images, attacks: tuple[str, ...], line: str, why: st
 def searched(book: Book, numbers: pd.DataFrame) -> list[Question]:
     """C18 in a search over architectures: each that Appendix A names minus the printed one, for each detector and training attack."""
     found = records(select(numbers, kind="architecture", source="run"))
-    mine = [r for r in found if r["trained_on"] == r["tested_on"] and r["scheme"] != HE]
+    mine = [r for r in found if r["trained_on"] == r["tested_on"] and r["scheme"] not in BEYOND]
     out = []
     for d, a in dict.fromkeys((r["detector"], r["trained_on"]) for r in mine if r["measure"] == "gain"):
         here = [r for r in mine if (r["detector"], r["trained_on"]) == (d, a)]
