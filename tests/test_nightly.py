@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from salientry.detectors import DETECTORS
+
 from . import nightly
 from .examples import SHAPES, attacks
 
@@ -28,6 +30,15 @@ def test_each_method_keeps_one_shape_of_each_test_and_meets_all_of_them() -> Non
             assert len(kept) == 1
             met[kept[0]] += 1
     assert set(met) == set(SHAPES) and min(met.values()) > len(attacks()) * 5
+
+
+@pytest.mark.parametrize("path", nightly.THIRDS)
+def test_each_test_meets_some_detectors_and_each_detector_some_tests(path: str) -> None:
+    functions = re.findall(r"^def (test_\w+)\([^)]*\bname\b", (HERE / path).read_text(), re.MULTILINE)
+    kept = {(f, n) for f in functions for n in DETECTORS if not nightly.waits(path, f, n, {"name": n}, SHAPES)}
+    assert len(kept) < 0.45 * len(functions) * len(DETECTORS)
+    assert min(Counter(f for f, _ in kept).values()) >= 8 and len({f for f, _ in kept}) == len(functions) > 4
+    assert {n for _, n in kept} == set(DETECTORS)
 
 
 def test_a_case_is_left_out_by_its_name_alone() -> None:
