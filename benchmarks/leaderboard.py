@@ -37,7 +37,6 @@ ROOT = Path(__file__).parents[1]
 OUT, PAGE = ROOT / "results" / "leaderboard", ROOT / "docs" / "leaderboard.md"
 COMPACT = CompactCNN(epochs=4)
 CLASSIFIERS: dict[str, tuple[str, Any, str]] = {
-    "digits": ("digits", None, "Digits, compact network"),
     "cifar10": ("cifar10", None, "CIFAR-10, the network of the recipe fast"),
     "cifar10-compact": ("cifar10", COMPACT, "CIFAR-10, compact network"),
     "cifar10-robust": (
@@ -46,6 +45,7 @@ CLASSIFIERS: dict[str, tuple[str, Any, str]] = {
         "CIFAR-10, compact network trained on BIM 4/255",
     ),
     "assira": ("assira", None, "ASSIRA, the network of the recipe fast"),
+    "digits": ("digits", None, "Digits, compact network"),
 }
 RENAMED = {"logit margin": "linear margin"}  # what older records call a detector
 KEPT = ("calibration", "thresholds", "accuracy", "natural", "summary", "worst_case", "notes")
