@@ -55,8 +55,8 @@ def _column(c: Column) -> list[str]:
         "",
         *_judged(c),
         "",
-        *(_source(m) for m in c.runs),
-        *(line for m in collected().others if m.scores.dataset == c.slug for line in _heads(m)),
+        *(_source(m) for m in c.runs if not _architectures(m)),
+        *(line for m in (*c.runs, *collected().others) if m.scores.dataset == c.slug for line in _heads(m)),
     ]
 
 
@@ -64,19 +64,27 @@ def _source(m: Made) -> str:
     return f"`{m.command}`, run seed {m.scores.run_seed}, salientry {m.scores.run['salientry']}, {made(m.scores.run)}."
 
 
+def _architectures(m: Made) -> list[Row]:
+    return [r for r in m.rows if r["kind"] == "architecture" and r["measure"] == "accuracy"]
+
+
 def _heads(m: Made) -> list[str]:
     """Image detectors with the paper's own architecture: accuracy, and between what their scores lie."""
-    rows = [r for r in m.rows if r["kind"] == "architecture" and r["measure"] == "accuracy"]
+    rows = _architectures(m)
+    if not rows:
+        return []
     found = m.scores.frame
-    lines = ["", row("detector", "trained and tested on", "accuracy", "its scores of test images"), row(*["---"] * 4)]
+    heads = "detector", "trained and tested on", "accuracy", "extra false alarms on harmless noise as large", "its scores of test images"
+    lines = ["", row(*heads), row(*["---"] * len(heads))]
     for r in rows:
         mine = found[(found["title"] == r["title"]) & found["set"].str.contains("/test/")]
         low, high = min(x.min() for x in mine["scores"]), max(x.max() for x in mine["scores"])
         said = "one for all images: it has died" if high - low < ALIKE else f"{low:.1f} to {high:.1f}".replace("-", "−")
         title = f"{r['detector']}, {str(r['scheme']).partition(': ')[2]}"
-        lines.append(row(title, attack_title(r["tested_on"]), text(number_of(r)), said))
+        noise = m.make.find("architecture", title=r["title"], measure="noise/excess-flags-on-unchanged")
+        lines.append(row(title, attack_title(r["tested_on"]), text(number_of(r)), text(noise) if noise else "", said))
     margin = m.make.find("detection", title="Margin2", measure="accuracy")
-    beside = f"; the gap between the two largest logits, a baseline: {text(margin)}" if margin else ""
+    beside = f"; the logit margin, a baseline: {text(margin)}" if margin else ""
     what = "Accuracy on half natural, half attacked images, each detector's own threshold"
     return [*lines, "", f"{what}; n = {rows[0]['n']} of each, one seed{beside}.", "", _source(m)]
 

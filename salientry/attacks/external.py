@@ -56,6 +56,7 @@ class ExternalAttack:
     norm: str = ""
 
     must_fool = False
+    revision = 2  # attacks of ART whose loss is a method of their own asked the classifier that they had been made with
 
     @property
     def title(self) -> str:
@@ -167,19 +168,22 @@ def _of_art(attack: Any, library: str, eps: float | None, size: float | None) ->
     budget = eps if eps is not None else float(own) if norm == "linf" and isinstance(own, float | int) else None
     made = {k: getattr(attack, k) for k in attack.attack_params if hasattr(attack, k)}
     takes = inspect.signature(type(attack).__init__).parameters
-    made = {k: v for k, v in made.items() if k in takes} | ({"verbose": False} if "verbose" in takes else {})
+    made = {k: v for k, v in made.items() if k in takes}
     said = {k: v for k, v in made.items() if k not in ("verbose", "summary_writer")}
-    return keep(ExternalAttack(library, type(attack).__name__, _parameters(said), budget, size, norm), (type(attack), made))
+    twin = copy.deepcopy(attack, {id(attack.estimator): attack.estimator})
+    if hasattr(twin, "verbose"):
+        twin.verbose = False
+    return keep(ExternalAttack(library, type(attack).__name__, _parameters(said), budget, size, norm), twin)
 
 
 def _call_art(attack: Any, classifier: nn.Module, x: Tensor, y: Tensor, size: float | None) -> Any:
-    kind, made = attack
     with torch.no_grad():
         classes = classifier(x[:1]).shape[1]
     device = "cpu" if x.device.type == "cpu" else "gpu"
     wrapper: Any = import_module("art.estimators.classification").PyTorchClassifier
     net = wrapper(classifier, nn.CrossEntropyLoss(), tuple(x.shape[1:]), classes, clip_values=(0, 1), device_type=device)
-    return torch.from_numpy(kind(net, **made).generate(x.cpu().numpy(), y.cpu().numpy())).to(x.device)
+    twin = copy.deepcopy(attack, {id(attack.estimator): net})  # in its loss and its parts too, which are bound to the estimator
+    return torch.from_numpy(twin.generate(x.cpu().numpy(), y.cpu().numpy())).to(x.device)
 
 
 # --- what an object says of itself ---------------------------------------------------------------------------------

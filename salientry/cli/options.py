@@ -47,9 +47,11 @@ OwnDetector = Annotated[str | None, typer.Option(help="module:name of your own d
 
 
 def _names(folder: str, dictionary: str) -> list[str]:
-    """The keys of a dictionary of methods, read from its source: nothing waits for torch."""
-    body = ast.parse(read_text(Path(__file__).parents[1] / folder / "__init__.py")).body
-    found = next(n.value for n in body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name) and n.target.id == dictionary)
+    """The keys of a dictionary of methods, read from its source: nothing waits for torch. None where there is no source."""
+    source = Path(__file__).parents[1] / folder / "__init__.py"
+    body = ast.parse(read_text(source)).body if source.is_file() else []
+    there = (n.value for n in body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name) and n.target.id == dictionary)
+    found = next(there, None)
     return [str(ast.literal_eval(key)) for key in getattr(found, "keys", ()) if key is not None]
 
 

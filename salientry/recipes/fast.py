@@ -8,7 +8,8 @@
 
 Hardware:  2 cores, no GPU, 6 GiB
 Time:      MNIST: 2,072 s of one thread, 20 min on two quiet cores; CIFAR-10: 8,145 s, 68 min, and ASSIRA: 6,847 s, on busy ones; any
-           number of calls, each goes on where the one before was stopped
+           number of calls, each goes on where the one before was stopped. As recorded: the ten published detectors and C&W at several
+           confidences came later, and `salientry plan` counts them
 Result:    results/fast. CIFAR-10, strict, found at 5 % false positives, n 847, 95 % interval, 3 detector seeds, one classifier:
            C&W: SPD .135 [.117, .155], ID+ .777 [.754, .798], Margin .922 [.905, .940]; BIM 8/255: SPD .080 [.067, .095], on the
            classifier's own trunk .444 [.416, .473], ID+ 1.000 [.996, 1.000], PooledActivations .880 [.858, .899]

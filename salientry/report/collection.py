@@ -123,8 +123,8 @@ def page(found: Collection) -> str:
 
 
 def _judged_on(columns: Sequence[Column]) -> str:
-    """Runs that the claims of a data set leave out, because they are of other test images."""
-    return " ".join(f"{c.title}: judged without {', '.join(c.judged[1])}, whose test images are others." for c in columns if c.judged[1])
+    """Runs that the claims of a data set leave out, and why."""
+    return " ".join(f"{c.title}: judged without {', '.join(c.judged[1])}." for c in columns if c.judged[1])
 
 
 def source(c: Column) -> paper_tables.Source:

@@ -63,7 +63,7 @@ class Column:
         if self.run is None:
             return None, []
         scores, apart = joined([m.scores for m in self.runs])
-        return (scores, self.run.frame if scores is self.run.scores else numbers(scores)), [s.folder.name for s in apart]
+        return (scores, self.run.frame if scores is self.run.scores else numbers(scores)), [f"{s.folder.name} ({why})" for s, why in apart]
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,17 @@ def _attacks_alone(m: Made) -> bool:  # neither detectors nor maps
     return not m.scores.trained and not any(i["kind"] == "shift" for i in m.scores.images.values())
 
 
+def _of_the_paper(m: Made) -> bool:  # the recipes at the paper's own size, which share nets and images
+    return m.scores.body["recipe"].get("recipe") in ("paper", "sweep")
+
+
 def _parts_of_one(a: Made, b: Made) -> bool:
     """Whether these are of one recipe, one seed and one classifier, in which they tried different things: what else was set for maps or
     detectors is the same where both have any.
     """
     mine, theirs = (m.scores.body["recipe"] for m in (a, b))
-    alike = all(mine.get(k) == theirs.get(k) for k in ("recipe", "seed"))
+    family = mine.get("recipe") == theirs.get("recipe") or (_of_the_paper(a) and _of_the_paper(b))
+    alike = mine.get("seed") == theirs.get("seed") and family
     p, q = (r.get("parameters", {}) for r in (mine, theirs))
     set_alike = _attacks_alone(a) or _attacks_alone(b) or all(p.get(k) == q.get(k) for k in {*p, *q} - SLICES)
     apart = p != q and set_alike and not again(a) and not again(b)

@@ -94,7 +94,7 @@ class Answer:
         """Detectors of a search over architectures, which stand in no grid."""
         place = {"trained_on": self.trained, "tested_on": self.trained, "measure": "accuracy", "protocol": self.protocol}
         found = [r for r in self.make.of("architecture") if all(r[c] == v for c, v in place.items())]
-        return [Standing(r["title"], r["group"], number_of(r), None) for r in found] if not self.strict else []
+        return [Standing(r["title"], r["group"], number_of(r), self.number(r["title"], NOISE)) for r in found] if not self.strict else []
 
     @functools.cached_property
     def standings(self) -> list[Standing]:
@@ -133,28 +133,28 @@ class Answer:
         """The extra false alarms that the second sentence quotes."""
         return quoted((detector_words(s.title), s.noise) for s in self.chosen())
 
-    def better(self) -> tuple[int, int] | None:
-        """How many detectors have a higher detection rate than every baseline, and how many of these are alarms for noise."""
+    def better(self) -> list[Standing] | None:
+        """The detectors with a higher detection rate than every baseline; None where there is nothing to compare."""
         there = self.standings
         baselines = [s.detected.value for s in there if s.group == "baseline"]
         if not baselines or len(baselines) == len(there):
             return None
-        more = [s for s in there if s.detected.value > max(baselines)]
-        return len(more), sum(s.noise is not None and s.noise.value > NOISY for s in more)
+        return [s for s in there if s.detected.value > max(baselines)]
 
     def conclusion(self) -> str:
         """In words."""
-        found = self.better()
-        if found is None:
+        more = self.better()
+        if more is None:
             return ""
-        more, noisy = found
         if not more:
             return "No detector here is better than every baseline."
-        what = "1 detector is better" if more == 1 else f"{more} detectors are better"
-        if not any(s.noise for s in self.standings):
+        what = "1 detector is better" if len(more) == 1 else f"{len(more)} detectors are better"
+        measured = [s.noise for s in more if s.noise]
+        if not measured:
             return f"{what} than every baseline."
-        loud = f"{noisy} of {more} with extra false alarms on more than {100 * NOISY:.0f}\u202f% of such images"
-        return f"{what} than every baseline; {loud}."
+        loud = f"{sum(n.value > NOISY for n in measured)} of {len(measured)} with extra false alarms on more than"
+        rest = f" ({len(more) - len(measured)} not measured)" * (len(measured) < len(more))
+        return f"{what} than every baseline; {loud} {100 * NOISY:.0f}\u202f% of such images{rest}."
 
     def sentences(self) -> list[Markup]:
         """Detection rate, false alarms, the attacker who knows."""
@@ -184,7 +184,7 @@ class Answer:
     def points(self) -> tuple[list[plots.Point], str]:
         """A point a detector: detection rate against extra false alarms, else against false-positive rate; and x in words."""
         there = sorted(self.standings, key=lambda s: list(GROUPS).index(s.group) if s.group in GROUPS else len(GROUPS))
-        noisy = any(s.noise for s in there) and not self.searched
+        noisy = any(s.noise for s in there)
         across = [(s, s.noise if noisy else self.number(s.title, self.false)) for s in there]
         points = [plots.Point(detector_words(s.title), GROUPS.get(s.group, "your own"), n.value, s.detected.value) for s, n in across if n]
         words = "extra false alarms on harmless noise" if noisy else "false-positive rate"

@@ -24,7 +24,12 @@ ARCHITECTURES = Table(
     rows=("title", "trained_on"),
     where={"kind": "architecture", "protocol": "published"},
     heads=("detector", "trained on"),
-    columns=(Column("accuracy", "{accuracy}"), Column("false-positive rate", "{fpr@own}"), Column("gain", "{gain}")),
+    columns=(
+        Column("accuracy", "{accuracy}"),
+        Column("false-positive rate", "{fpr@own}"),
+        Column("extra false alarms, noise", "{noise/excess-flags-on-unchanged}"),
+        Column("gain", "{gain}"),
+    ),
     warned=True,
 )
 

@@ -8,6 +8,7 @@ minus that of the best baseline), ``fpr@LEVEL``, ``fpr-right@LEVEL``, of each co
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -155,8 +156,8 @@ def _sides(natural: list[np.ndarray], attacked: list[np.ndarray], c: np.ndarray)
     return [(n, a[c]) for n, a in zip(natural, attacked, strict=True)]
 
 
-def control(numbers: list[Row], s: Scores, g: Trained, kind: str, level: str) -> None:
-    """A detector on a control as large as its training adversarials."""
+def control(numbers: list[Row], s: Scores, g: Trained, kind: str, level: str, of: str = "detection", **place: Any) -> None:
+    """A detector on a control as large as its training adversarials; ``of``: kind of the numbers; ``place``: what else says where."""
     x = s.like(g, control=kind)
     if x is None or s.like(g) is None or not g.on(x["name"]):
         return
@@ -164,7 +165,7 @@ def control(numbers: list[Row], s: Scores, g: Trained, kind: str, level: str) ->
     flagged, before = g.flags(x["name"], level, NATURAL), g.flags(NATURAL, level, x["name"])
 
     def add(measure: str, found: Interval) -> None:
-        numbers.append(row("detection", f"{CONTROLS[kind]}/{measure}", found, [*g.keys, x["key"]], **where(g)))
+        numbers.append(row(of, f"{CONTROLS[kind]}/{measure}", found, [*g.keys, x["key"]], **where(g), **place))
 
     if same.sum() >= FEWEST_UNCHANGED:
         runs = [(a[same], b[same]) for a, b in zip(flagged, before, strict=True)]

@@ -9,18 +9,19 @@ from collections.abc import Sequence
 from .names import NATURAL
 from .scores import Scores, Trained
 
-LISTS = ("attacks", "networks", "gates", "strength", "confidence", "accuracies")  # of records.json: what each run adds to
+# of records.json: what each run adds to
+LISTS = ("attacks", "networks", "gates", "skipped", "strength", "choice", "confidence", "accuracies")
 
 
-def joined(runs: Sequence[Scores]) -> tuple[Scores, list[Scores]]:
-    """The first run with the image sets and detectors of all others that can be joined to it, each once; and those that can not.
+def joined(runs: Sequence[Scores]) -> tuple[Scores, list[tuple[Scores, str]]]:
+    """The first run with the image sets and detectors of all others that can be joined to it, each once; and those that can not, with why.
 
     A run can be joined when all its scores are kept and its natural test images are the first one's, of the same classifier. Of an
     image set or a detector that two runs hold the earlier run's stands; the two are the same, or their names would differ.
     """
     first, *others = runs
-    apart = [s for s in others if first.not_kept or s.not_kept or not _on_the_same(first, s)]
-    mine = [first, *(s for s in others if s not in apart)]
+    apart = [(s, why) for s in others if (why := _why_not(first, s))]
+    mine = [first, *(s for s in others if not _why_not(first, s))]
     if len(mine) == 1:
         return first, apart
     found = copy.copy(first)
@@ -30,6 +31,8 @@ def joined(runs: Sequence[Scores]) -> tuple[Scores, list[Scores]]:
         images |= {name: rows for name, rows in s.images.items() if name not in images}
         trained |= {_place(g): g for g in s.trained if _place(g) not in trained}
     found.images, found.trained = images, list(trained.values())
+    found.absent = [f for s in mine for f in s.absent]
+    found.beside = next((s.beside for s in mine if s.beside is not None), None)
     found.body = first.body | {k: _each_once([e for s in mine for e in s.body.get(k, [])]) for k in LISTS}
     return found, apart
 
@@ -38,9 +41,13 @@ def _place(g: Trained) -> tuple[str, ...]:
     return g.protocol, g.detector, g.group, g.scheme, g.trained_on
 
 
-def _on_the_same(a: Scores, b: Scores) -> bool:
-    """Whether two runs are of one classifier, and of the same natural test images."""
-    return a.classifier == b.classifier and (a.images.get(NATURAL) or {}).get("key") == (b.images.get(NATURAL) or {}).get("key")
+def _why_not(a: Scores, b: Scores) -> str:
+    """Why two runs can not be joined; empty where they can."""
+    if a.classifier != b.classifier:
+        return "of another classifier"
+    if (a.images.get(NATURAL) or {}).get("key") != (b.images.get(NATURAL) or {}).get("key"):
+        return "of other test images"
+    return "some scores are not kept" if a.not_kept or b.not_kept else ""
 
 
 def _each_once(entries: list[object]) -> list[object]:

@@ -243,9 +243,12 @@ class Scores:
 
     @functools.cached_property
     def labels(self) -> list[str]:
-        """The attacks that detectors are trained and tested on, in order; an attack at a printed setting is not among them."""
+        """The attacks that detectors are trained and tested on, in order; an attack at a printed setting is not among them. Records of
+        the paper's protocol alone: those of its detectors.
+        """
         mixed = next((g for g in self.trained if g.trained_on == "combined"), None)
-        return list(mixed.of) if mixed else list(dict.fromkeys(g.trained_on for g in self.of("strict")))
+        strict, published = (list(dict.fromkeys(g.trained_on for g in self.of(p))) for p in ("strict", "published"))
+        return list(mixed.of) if mixed else strict or published
 
     @functools.cached_property
     def draws(self) -> Resamples:

@@ -11,15 +11,17 @@ from typing import Any
 
 import pandas as pd
 
+from ..metrics import auroc
 from . import white_box
 from .detection import together
-from .names import own_trunk
+from .names import NATURAL, own_trunk
 from .place import records, select
 from .scores import Scores, Trained
 from .trained import Fitted
 
 COLLAPSED, OVERFIT, MEMBERSHIP = 0.6, 0.15, (0.45, 0.55)
-ALIKE = 1e-3  # recorded heads that died give scores that differ by less than .00002, those that live but learnt nothing .016 and more
+ALIKE = 1e-3  # recorded heads that died give scores that differ by less than .00002; few that live, by .005 and less
+CHANCE = (0.4, 0.6)  # AUROC on the training attack, beyond which scores so near to each other say something all the same
 MATCHED = 0.05
 UNMATCHED = {"MatchedNoise": "NOISE", "MatchedNoise-kind=gaussian": "GAUSSIAN", "Shuffled": "SHUFFLED"}
 GAIN = 0.05  # a class passes the sanity check by itself when both of its gains are as large, with intervals above 0
@@ -80,16 +82,20 @@ def _detectors(s: Scores, numbers: pd.DataFrame) -> Iterator[dict[str, Any]]:
         yield from (_warning("detection", code, control=c, **of) for c, code in _unmatched(s, g))
 
 
-def _alike(f: Fitted) -> bool:
-    """Whether all scores that are kept, naturals' and adversarials', are the same."""
+def _alike(s: Scores, g: Trained, f: Fitted) -> bool:
+    """Whether all scores that are kept, naturals' and adversarials', are the same, and tell nothing apart by what differs."""
     kept = [scores for scores, _ in f.scores.values() if scores is not None and len(scores)]
-    return bool(kept) and max(float(v.max()) for v in kept) - min(float(v.min()) for v in kept) < ALIKE
+    if not kept or max(float(v.max()) for v in kept) - min(float(v.min()) for v in kept) >= ALIKE:
+        return False
+    own = s.like(g)
+    there = own is not None and own["evaluated"].any() and all(f.scores.get(n, (None,))[0] is not None for n in (NATURAL, own["name"]))
+    return not there or own is None or CHANCE[0] <= auroc(f.of(NATURAL), f.of(own["name"])[own["evaluated"]]) <= CHANCE[1]
 
 
 def _alike_scores(s: Scores) -> Iterator[dict[str, Any]]:
     """Of every detector, those too that stand in no grid: other architectures, the steps of a ladder."""
     for g in s.trained:
-        if k := sum(_alike(f) for f in g.seeds):
+        if k := sum(_alike(s, g, f) for f in g.seeds):
             of = {name: getattr(g, name) for name in PLACE}
             yield _warning("detection", "ONE SCORE", f"{k}/{len(g.seeds)}", **of)
 

@@ -16,7 +16,7 @@ from salientry.attacks import external as module
 from salientry.attacks._given import keep
 from salientry.errors import UsageError
 from salientry.keys import decode, digest, encode, label
-from salientry.types import Attack
+from salientry.types import Attack, Shape
 
 from .. import examples
 
@@ -133,6 +133,22 @@ def test_art_s_attack_is_that_of_art_on_the_classifier_that_is_given() -> None:
     same = (found - BIM(0.15, 0.015, 10)(net, x, y, seeds=examples.seeds(N))).abs() <= 1e-5
     assert float(same.double().mean()) >= 0.999
     assert isinstance(theirs, ExternalAttack) and "max_iter=10" in theirs.settings and "eps=0.15" in theirs.settings
+
+
+@pytest.mark.oracle
+def test_an_attack_of_art_asks_nobody_but_the_classifier_that_is_given() -> None:
+    """Its loss is a method of its own, which asks the classifier that it has: made with another one it does the same."""
+    pytest.importorskip("art", reason="pip install adversarial-robustness-toolbox")
+    from art.attacks.evasion import SquareAttack
+    from art.estimators.classification import PyTorchClassifier
+
+    shape, calls = Shape(3, 16, 16, SHAPE.classes), list[int]()
+    net, other, x = examples.conv(shape), examples.conv(shape, seed=5), examples.images(shape, N)
+    other.register_forward_hook(lambda *_: calls.append(1))
+    estimators = (PyTorchClassifier(n, nn.CrossEntropyLoss(), (3, 16, 16), shape.classes, clip_values=(0, 1)) for n in (other, net))
+    attacks = [as_attack(SquareAttack(e, eps=0.1, max_iter=20, verbose=False)) for e in estimators]
+    found = [a(net, x, examples.predicted(net, x), seeds=examples.seeds(N)) for a in attacks]
+    assert not calls and torch.equal(found[0], found[1]) and not torch.equal(found[0], x)
 
 
 class Ours:

@@ -145,7 +145,7 @@ def test_claims_of_a_column_are_judged_on_all_its_runs_together(store: Path) -> 
     assert {g.trained_on for g in both.trained} > {g.trained_on for g in one.trained} == {"FGSM"}, "the first run is as it was"
     two.classifier = "another"
     alone, left = joined([one, two])
-    assert alone is one and left == [two]
+    assert alone is one and left == [(two, "of another classifier")]
 
 
 def test_the_saliency_model_is_the_papers_settings() -> None:

@@ -37,6 +37,7 @@ def test_what_appendix_a_names_is_tried(net: PaperCNN) -> None:
     assert {n.blocks[0][1] for name, n in tried.items() if "convolutions" in name} == {32, 64}
     assert (AS_PRINTED, (HE, KEPT)) == (architecture_names.AS_PRINTED, architecture_names.BEYOND), "what reads the records knows them"
     assert {name for name, n in tried.items() if n.initial == "he"} == {HE}
+    assert len(tried) == 1 + architecture_names.NAMED + len(architecture_names.BEYOND)
     assert DROPOUTS == (0.3, 0.4, 0.5, 0.6, 0.7)
 
 

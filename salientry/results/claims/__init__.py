@@ -129,7 +129,8 @@ def verdicts(runs: Runs, timing: Any = None) -> tuple[pd.DataFrame, list[Row]]:
 
 def _attacks(s: Scores) -> list[str]:
     named = attacks_of(s)
-    return [a for a in s.labels if a in named]
+    there = s.labels or [str(i["attack"]) for i in s.attacked("published")]  # without a detector: the attacks that ran
+    return [a for a in there if a in named]
 
 
 def _of_run(s: Scores, numbers: pd.DataFrame, shared: list[str], timing: Any) -> tuple[dict[Any, dict[str, Any]], Book]:
