@@ -56,7 +56,7 @@ class ExternalAttack:
     norm: str = ""
 
     must_fool = False
-    revision = 2  # attacks of ART whose loss is a method of their own asked the classifier that they had been made with
+    REVISION = 2  # attacks of ART whose loss is a method of their own asked the classifier that they had been made with
 
     @property
     def title(self) -> str:
