@@ -105,7 +105,7 @@ def page() -> str:
         "- all others at a threshold for 5 % false alarms:\n"
         "    - *every attack detected*: share of images on which every attack that fools is detected\n"
         "    - *mean* and *lowest detection rate*: over the attacks that fool enough images, saved without loss; an asterisk marks an "
-        "attack that the detectors were trained on. *mean, not trained on*: over the others alone\n"
+        "attack of a kind that detectors which learn from attacks are trained on. *mean, other kinds*: over the others alone\n"
         "    - *false-positive rate*: share of natural images flagged. *most extra false alarms*: how many more are flagged after the "
         "harmless change that raises it most\n"
         "- *time*: for one image, times that of the classifier alone\n\n"
@@ -135,7 +135,7 @@ def _part(body: dict[str, Any]) -> str:
         "attacked by",
         "every attack detected",
         "mean detection rate",
-        "mean, not trained on",
+        "mean, other kinds",
         "lowest detection rate",
         "false-positive rate",
         "most extra false alarms",
@@ -146,7 +146,7 @@ def _part(body: dict[str, Any]) -> str:
     n = body["images"]
     seen = {a["attack"] for v in body["detectors"].values() for a in v["attacks"] if a["seen"] == 1}
     names = "; ".join(a for a in body["attacks"] if a in seen)
-    trained = f" Detectors that learn from attacks were trained on: {names}." if seen else ""
+    trained = f" Detectors that learn from attacks were trained on attacks of these kinds, of random sizes: {names}." if seen else ""
     lines = [
         "",
         f"## {body['title']}",

@@ -65,7 +65,7 @@ def questions(s: Scores, numbers: pd.DataFrame, labels: list[str] | None = None,
         return [unknown(f"C{k + 1}", "", EVERY, f"the paper has no data set {s.dataset}") for k in range(TOTAL)], book
     found = white.questions(s, numbers, book, column)
     if s.has_naturals:
-        found += _black_box(s, numbers, book, _attacks(s) if labels is None else labels)
+        found += _black_box(s, numbers, book, labels)
     c4 = unknown("C4", "the guard with SPD, images a second", EVERY, NO_TIMING)
     found.append(single.timed(book, timing, s.dataset) if timing is not None else c4)
     known = {q.claim for q in found}
@@ -75,22 +75,23 @@ def questions(s: Scores, numbers: pd.DataFrame, labels: list[str] | None = None,
     return sorted(found, key=lambda q: int(q.claim[1:])), book
 
 
-def _black_box(s: Scores, numbers: pd.DataFrame, book: Book, labels: list[str]) -> list[Question]:
+def _black_box(s: Scores, numbers: pd.DataFrame, book: Book, given: list[str] | None) -> list[Question]:
+    labels = _attacks(s) if given is None else given
+    attacked = _attacked(s, labels) if given is None else given
     cells, weak = Cells(s, numbers), _collapsed(numbers)
     on = "" if labels == _attacks(s) else f"on {names(labels)}"
     grid, every_attack = Grid(cells, book, weak, on), labels == s.labels
     sets = {str(i["attack"]): i for i in s.attacked("published")}
     sizes = {a: tuple(float(np.mean(sets[a][c], dtype=np.float64)) for c in ("rms", "linf")) for a in labels if a in sets}
     plus = [g.trained_on for g in s.trained if (g.protocol, g.scheme, g.detector) == (*STRICT, "IDPlus") and g.trained_on != "combined"]
-    strong = [a for a in labels if s.attacks[a]["strength"] == "strong"]
     return [
         *(grid.ask(spec) for spec in specs(labels, s.attacks, sizes, every_attack)),  # type: ignore[arg-type]
         *([*map(grid.ask, map(architecture, plus)), *single.searched(book, numbers)] or [unknown("C18", "ID+ minus ID", EVERY, NO_OTHER)]),
         *single.shifts(s, book, labels, on),
         *single.zeroed(s, cells, book, weak),
         single.vanishing(book),
-        single.success(book, labels),
-        single.smaller(s, book, labels, strong),
+        single.success(book, attacked),
+        single.smaller(s, book, attacked, [a for a in attacked if s.attacks[a]["strength"] == "strong"]),
     ]
 
 
@@ -129,8 +130,16 @@ def verdicts(runs: Runs, timing: Any = None) -> tuple[pd.DataFrame, list[Row]]:
 
 def _attacks(s: Scores) -> list[str]:
     named = attacks_of(s)
-    there = s.labels or [str(i["attack"]) for i in s.attacked("published")]  # without a detector: the attacks that ran
-    return [a for a in there if a in named]
+    return [a for a in s.labels if a in named]
+
+
+def _attacked(s: Scores, labels: list[str]) -> list[str]:
+    """These attacks, and of every other kind that the paper has and that ran without a detector the first."""
+    named, out = attacks_of(s), list(labels)
+    for a in (str(i["attack"]) for i in s.attacked("published")):
+        if a in named and s.attacks[a]["method"] not in {s.attacks[b]["method"] for b in out}:
+            out.append(a)
+    return out
 
 
 def _of_run(s: Scores, numbers: pd.DataFrame, shared: list[str], timing: Any) -> tuple[dict[Any, dict[str, Any]], Book]:

@@ -110,12 +110,12 @@ def searched(book: Book, numbers: pd.DataFrame) -> list[Question]:
         names, whole = [str(r["scheme"]).removeprefix(HEAD) for r in gains], len(gains) >= NAMED
         which = "every other architecture" if whole else ", ".join(names) if len(names) < 4 else f"{len(names)} other architectures"
         words = f"trained and tested on {attack_title(a)}, {d}: {which}, minus as printed; the largest gain below .02"
-        part = "" if whole else f", which takes all {NAMED} of Appendix A"
+        part = "" if whole else f"; to hold it takes all {NAMED} of Appendix A"
         heads = tuple((r["scheme"], d, a) for r in here if r["measure"] == "accuracy")
         answer = Answer(gains[0]["id"], tuple(r["id"] for r in gains), silent=silent, heads=heads, doubted=NOTHING if none else "")
         lacking = {m: Answer(None, why="only the paper's manner was searched") for m in MANNERS[1:]}
         line, edge = f"{d} searched on {a}: {', '.join(sorted(names))}", BETTER if whole else -math.inf
-        words = f"{words}{part} (does not hold: above 0)"
+        words = f"{words} (does not hold: above 0{part})"
         out.append(Question("C18", line, words, (a,), each(False), each(edge), {MANNERS[0]: answer} | lacking, fails=0.0))
     return out
 
