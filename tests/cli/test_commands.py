@@ -322,7 +322,8 @@ def test_a_plan_knows_each_data_set_s_own_seconds(home: Path, recipe: str, datas
     """Before anything was run here it expects about what the recorded run took; the data sets differ by a factor of two and more."""
     total = float(Cli("plan", recipe, f"dataset={dataset}").lines[-1].split("about ")[1].split()[0])
     took = read_json(Path(__file__).parents[2] / "results" / recipe / dataset / "run.json")["core_seconds"]
-    assert 0.6 * took < total < 1.6 * took
+    most = 2.2 if recipe == "fast" else 1.6  # the recorded runs of fast had no published detectors and no C&W at several confidences
+    assert 0.6 * took < total < most * took
 
 
 def test_a_plan_grows_with_the_recipe(home: Path) -> None:
