@@ -43,11 +43,11 @@ def attacker(m: Maker, dataset: str) -> Markup:
     if not budgets:
         return Markup(NOT_RUN).format(dataset.split("-")[0].lower())
     return Markup("<b>An attacker who knows the detector</b> and may change each value by {} gets past {}.").format(
-        budgets[-1], getspast(m)
+        budgets[-1], gets_past(m)
     )
 
 
-def getspast(m: Maker) -> Markup:
+def gets_past(m: Maker) -> Markup:
     """Which detectors that attacker gets past, on how many images."""
     each = _passed(m, budgets_of(m)[-1])
     low, high = each[0], each[-1]

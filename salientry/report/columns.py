@@ -42,7 +42,7 @@ def place(m: Made) -> tuple[Any, ...]:
 @dataclass(frozen=True)
 class Column:
     """A data set: its run, or why there is none. ``paper``: the paper's column, None for a data set that it does not have; ``parts``: other
-    runs of the same recipe on the same classifier, of other attacks or another part.
+    runs on the same classifier, of other attacks or another part.
     """
 
     title: str
@@ -113,8 +113,8 @@ def _of_the_paper(m: Made) -> bool:  # the recipes at the paper's own size, whic
 
 
 def _parts_of_one(a: Made, b: Made) -> bool:
-    """Whether these are of one recipe, one seed and one classifier, in which they tried different things: what else was set for maps or
-    detectors is the same where both have any.
+    """Whether these are of one recipe (or both at the paper's own size), one seed and one classifier, in which they tried different things:
+    what else was set for maps or detectors is the same where both have any.
     """
     mine, theirs = (m.scores.body["recipe"] for m in (a, b))
     family = mine.get("recipe") == theirs.get("recipe") or (_of_the_paper(a) and _of_the_paper(b))

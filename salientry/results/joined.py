@@ -19,9 +19,9 @@ def joined(runs: Sequence[Scores]) -> tuple[Scores, list[tuple[Scores, str]]]:
     A run can be joined when all its scores are kept and its natural test images are the first one's, of the same classifier. Of an
     image set or a detector that two runs hold the earlier run's stands; the two are the same, or their names would differ.
     """
-    first, *others = runs
-    apart = [(s, why) for s in others if (why := _why_not(first, s))]
-    mine = [first, *(s for s in others if not _why_not(first, s))]
+    first = runs[0]
+    asked = [(s, _why_not(first, s)) for s in runs[1:]]
+    mine, apart = [first, *(s for s, why in asked if not why)], [(s, why) for s, why in asked if why]
     if len(mine) == 1:
         return first, apart
     found = copy.copy(first)
