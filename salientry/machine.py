@@ -8,6 +8,7 @@ import contextvars
 import functools
 import os
 import platform
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 THREADS: contextvars.ContextVar[int] = contextvars.ContextVar("threads", default=1)  # of a step, where it may use several
+ALONE = threading.RLock()  # of who computes: torch's random numbers, threads and modes, and warnings, are the process's, not a thread's
 
 
 def machine(device: str) -> dict[str, Any]:

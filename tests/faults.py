@@ -333,6 +333,20 @@ STORE = (
         "True",
         "experiment/test_run.py",
     ),
+    _fault(
+        "threads of a process compute at once",
+        "experiment/run.py",
+        "with ALONE:\n            if h.fingerprint",
+        "with contextlib.nullcontext():\n            if h.fingerprint",
+        "experiment/test_threads_of_a_worker.py",
+    ),
+    _fault(
+        "threads of a worker note each other's warnings",
+        "experiment/executors.py",
+        "    with ALONE:\n        maker, todo",
+        "    with contextlib.nullcontext():\n        maker, todo",
+        "experiment/test_threads_of_a_worker.py",
+    ),
 )
 
 WATCHING = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
@@ -21,6 +20,7 @@ from ..experiment.executors import executor_failed, result_of, same_versions
 from ..files import opened
 from ..guard import Guard
 from ..learned import fingerprint
+from ..machine import ALONE
 from ..picture_check import PictureVerdict
 from ..picture_stream import LARGEST, Source
 from .checking import each, loaded
@@ -163,7 +163,6 @@ def _fault(source: Source) -> Error:
 # --- the worker's side -----------------------------------------------------------------------------------------
 
 _guards: dict[Asked, Guard] = {}  # of a worker: the last guard
-_loading = threading.Lock()
 
 
 def judged_there(asked: Asked, sources: Sequence[Source]) -> list[Said]:
@@ -175,8 +174,9 @@ def judged_there(asked: Asked, sources: Sequence[Source]) -> list[Said]:
     where = socket.gethostname()
     same_versions(asked.version, asked.torch, where)
     torch.set_num_threads(1)
-    with _loading:
-        guard = _guard(asked, where)
+    if (guard := _guards.get(asked)) is None:
+        with ALONE:  # a network that is built draws weights, as a step that another thread computes may
+            guard = _guard(asked, where)
     return [*each(guard, sources)]
 
 

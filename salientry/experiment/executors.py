@@ -20,6 +20,7 @@ import torch
 from .. import __version__
 from ..errors import Error, MapCheckFailed, UsageError, brief
 from ..files import read_bytes, write_bytes
+from ..machine import ALONE
 from ..progress import Progress
 from ..store import Store
 from .engines import KEPT, Maker, Noted, NotPicklable, plain_warnings, portable
@@ -124,7 +125,7 @@ def _lead(
             i, on_progress = running.pop(future)
             h = work.todo[i]
             took, failed, caught, where = result_of(future)
-            for warned, filename, lineno in caught:
+            for warned, filename, lineno in caught:  # in a process that computes in a thread they may come round once more
                 warnings.warn_explicit(warned, type(warned), filename, lineno, registry=registry)
             if failed is None:
                 _seen(maker, h, where)
@@ -193,7 +194,8 @@ _graphs: dict[str, tuple[Maker, list[Handle]]] = {}  # of a worker: the last gra
 
 
 def compute(task: Task) -> tuple[float, str | None, list[Noted], str]:
-    """Compute a step on a worker: its seconds, why a sanity check failed, warnings, and the machine's name.
+    """Compute a step on a worker: its seconds, why a sanity check failed, warnings, and the machine's name. Other threads of this process
+    wait: one step at a time.
 
     Raises:
         UsageError: for another version of the package or of torch, or when the graph is not to be seen.
@@ -201,22 +203,22 @@ def compute(task: Task) -> tuple[float, str | None, list[Noted], str]:
     """
     where = socket.gethostname()
     same_versions(task.version, task.torch, where)
-    maker, todo = _graph(task, where)
-    torch.set_num_threads(1)
-    began, failed = time.perf_counter(), None
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            maker.get(todo[task.step])
-        except MapCheckFailed as e:
-            failed = str(e)
-        except BaseException as e:
-            found = portable(e, RuntimeError)
-            if not isinstance(found, Error):
-                found.of_a_step = True
-            raise found  # noqa: B904  # its traceback travels
-    maker.forget(KEPT)
-    return time.perf_counter() - began, failed, plain_warnings(caught), where
+    with ALONE:
+        maker, todo = _graph(task, where)
+        began, failed = time.perf_counter(), None
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                maker.get(todo[task.step])
+            except MapCheckFailed as e:
+                failed = str(e)
+            except BaseException as e:
+                found = portable(e, RuntimeError)
+                if not isinstance(found, Error):
+                    found.of_a_step = True
+                raise found  # noqa: B904  # its traceback travels
+        maker.forget(KEPT)
+        return time.perf_counter() - began, failed, plain_warnings(caught), where
 
 
 def _graph(task: Task, where: str) -> tuple[Maker, list[Handle]]:

@@ -25,7 +25,7 @@ from torch import nn
 from ..batches import DEVICE
 from ..errors import DeviceError, MapCheckFailed, UsageError, theirs
 from ..keys import digest
-from ..machine import THREADS, cores
+from ..machine import ALONE, THREADS, cores
 from ..progress import PROGRESS
 from ..renamed import translated
 from ..store import JSON, Store, home, one_of
@@ -222,18 +222,20 @@ class Run:
             work.ends(h, time.perf_counter() - began, failed)
 
     def get(self, h: Handle) -> Any:
-        """The result: from memory, from the store, or computed now."""
+        """The result: from memory, from the store, or computed now; other threads of this process wait."""
         if h.step is None:
             return self._given[h.fingerprint]
-        if h.fingerprint not in self._memory:
-            with exact(self.device, threads_of(h, THREADS.get(), 0)):
-                self._memory[h.fingerprint] = self._made(h)
-        return self._memory[h.fingerprint]
+        with ALONE:
+            if h.fingerprint not in self._memory:
+                with exact(self.device, threads_of(h, THREADS.get(), 0)):
+                    self._memory[h.fingerprint] = self._made(h)
+            return self._memory[h.fingerprint]
 
     def forget(self, kept: int) -> None:
         """Let go of the oldest results in memory but for so many; the store has them."""
-        for key in list(self._memory)[: max(len(self._memory) - kept, 0)]:
-            del self._memory[key]
+        with ALONE:
+            for key in list(self._memory)[: max(len(self._memory) - kept, 0)]:
+                del self._memory[key]
 
     def value(self, v: Any) -> Any:
         """Handles replaced by their results, also inside lists."""

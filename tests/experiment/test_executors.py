@@ -194,7 +194,7 @@ def test_what_another_machine_writes_is_left_alone(tmp_path: Path) -> None:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+def cluster(folder: Path, threads: int = 1) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     """The address of a scheduler, and it and two workers in different working folders, each a process of its own."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     at, quiet = folder / "scheduler.json", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -212,7 +212,7 @@ def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]
                 "--scheduler-file",
                 str(at),
                 "--nthreads",
-                "1",
+                str(threads),
                 "--no-dashboard",
             ]
             workers.append(subprocess.Popen([*command, "--no-nanny"], cwd=folder / f"worker{i}", env=env, **quiet))  # type: ignore[call-overload]
