@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .errors import DataDamaged, StoreError
+from .shared_disk import beside, once_more, take_place
 
 JSON = Any
 
@@ -93,7 +94,12 @@ def read_bytes(path: Path, most: int = MOST) -> bytes:
         DataDamaged: when it is no regular file, holds more than ``most`` bytes, or is no xz.
     """
     path = packed(path)
-    with _reading(path), opened(path) as f:
+    with _reading(path):
+        return once_more(lambda: _bytes_of(path, most))
+
+
+def _bytes_of(path: Path, most: int) -> bytes:
+    with opened(path) as f:
         if path.suffix == ".xz":
             with Unpacking(path, f) as unpacked:
                 most = min(most, max(LARGE, DENSE * unpacked.size))
@@ -236,7 +242,12 @@ def sha256_of(path: Path) -> str:
         StoreError: when it cannot be opened.
         DataDamaged: when it is no regular file.
     """
-    with _reading(path), opened(path) as f:
+    with _reading(path):
+        return once_more(lambda: _digest_of(path))
+
+
+def _digest_of(path: Path) -> str:
+    with opened(path) as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
@@ -282,7 +293,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         StoreError: when it cannot be written, or what is there is no regular file.
     """
-    fresh = path.with_name(f".{path.name[:200]}.{os.getpid()}")
+    fresh = beside(path)
     try:
         with writing(path):
             if path.exists() and not path.is_file():
@@ -290,7 +301,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
                 raise StoreError(f"cannot write {path}: it is {words}; a regular file expected")
             with open(fresh, "wb") as f:
                 yield f
-            os.replace(fresh, path)
+            take_place(fresh, path)
     finally:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)

@@ -15,7 +15,6 @@ import lzma
 import math
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from . import shared_disk
 from .errors import DataDamaged, StoreError, UsageError
 from .files import JSON as JSON
 from .files import Hashing, Unpacking, opened, parsed, refuse_bomb, refuse_other, replacing
@@ -35,6 +35,7 @@ from .files import write_json as write_json
 from .files import write_text as write_text
 from .files import writing as writing
 from .rows import Array, Sliceable, slices
+from .shared_disk import comes, machine_name, once_more
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "U8": "|u1", "BOOL": "|b1"}
 NAMES = {np.dtype(v): k for k, v in DTYPES.items()}
@@ -89,10 +90,14 @@ def read_arrays(path: Path) -> dict[str, Array]:
         DataDamaged: when it is shorter than its header says, or no safetensors file.
     """
     try:
-        with opened(path) as f:
-            return _unpacked(path, f) if path.suffix == ".xz" else _mapped(path, f)
+        return once_more(lambda: _arrays_in(path))
     except OSError as e:
         raise StoreError(f"cannot read {path}: {e.strerror or e}") from e
+
+
+def _arrays_in(path: Path) -> dict[str, Array]:
+    with opened(path) as f:
+        return _unpacked(path, f) if path.suffix == ".xz" else _mapped(path, f)
 
 
 def _mapped(path: Path, f: IO[bytes]) -> dict[str, Array]:
@@ -178,7 +183,7 @@ class Store:
 
     def done(self, path: Path) -> bool:
         """Whether the result is complete."""
-        return (path / SUMS).exists()
+        return once_more((path / SUMS).exists)
 
     def body(self, path: Path) -> JSON:
         """The result's JSON, an object.
@@ -224,24 +229,33 @@ class Store:
         """
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".new-{os.getpid()}-{_machine()}-"))
+            name = f".new-{os.getpid()}-{machine_name()}-"
+            fresh = Path(once_more(lambda: tempfile.mkdtemp(dir=path.parent, prefix=name)))
         sums: dict[str, str] = {}
         try:
             yield fresh, sums
             write_json(fresh / SUMS, dict(sorted(sums.items())))
             with writing(path):
                 fresh.chmod(path.parent.stat().st_mode)  # as open as the folder it stands in: a temporary one is the owner's alone
-                if path.exists() and not self.done(path):
-                    shutil.rmtree(path)
-                try:
-                    os.rename(fresh, path)
-                except OSError:
-                    if not self.done(path):
-                        raise
-                else:
+                if self._takes_place(fresh, path):
                     self._sound |= {path / name for name in sums}
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
+
+    def _takes_place(self, fresh: Path, path: Path) -> bool:
+        """Rename a folder; False where somebody's complete result is there. It may be this one: a network's disk whose answer is lost is
+        asked again, and then finds nothing to rename, or the name taken.
+        """
+        if path.exists() and not self.done(path):
+            shutil.rmtree(path)
+        try:
+            once_more(lambda: os.rename(fresh, path))
+        except OSError as e:
+            perhaps = e.errno in (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY)
+            if not comes(lambda: self.done(path), path.parent, shared_disk.LATE if perhaps else 0):
+                raise
+            return False
+        return True
 
     def sweep(self) -> int:
         """Remove what killed processes left: half-written folders, and shards of results that are whole; how many went."""
@@ -280,15 +294,10 @@ def replaceable(result: Path) -> Iterator[None]:
         raise DataDamaged(f"{e}{again}") from None
 
 
-def _machine() -> str:
-    """This machine, without dashes: process numbers are each machine's own."""
-    return socket.gethostname().replace("-", "_").replace("/", "_")[:60]
-
-
 def _abandoned(name: str) -> bool:
     """Whether nobody writes into ``.new-PID-MACHINE-...`` any more; that of another machine is not ours to judge."""
     _, pid, *rest = name.split("-")
-    return pid.isdigit() and (len(rest) < 2 or rest[0] == _machine()) and not _alive(int(pid))
+    return pid.isdigit() and (len(rest) < 2 or rest[0] == machine_name()) and not _alive(int(pid))
 
 
 def _alive(pid: int) -> bool:

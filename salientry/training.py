@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import itertools
-import os
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from .errors import DataDamaged
 from .progress import ticking
+from .shared_disk import beside, take_place
 
 Schedule = Literal["one_cycle", "constant", "step", "triangle"]
 Optimiser = Literal["adam", "adamw", "sgd", "rmsprop"]
@@ -182,9 +182,9 @@ class _State:
         draws = [torch.get_rng_state(), *(g.get_state() for g in self.generators)]
         devices = torch.cuda.get_rng_state_all() if self.sums.is_cuda else []
         file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = file.with_suffix(f".{os.getpid()}")
+        fresh = beside(file)
         torch.save(states | {"sums": self.sums, "counts": self.counts, "draws": draws, "devices": devices, "epochs": epochs}, fresh)
-        os.replace(fresh, file)
+        take_place(fresh, file)
 
     def restored(self, file: Path) -> int:
         """Epochs that are done; 0 where there is no file.

@@ -334,6 +334,20 @@ STORE = (
         "experiment/test_run.py",
     ),
     _fault(
+        "a worker computes again what another one has just finished",
+        "experiment/executors.py",
+        "    _inputs_seen(maker, todo[task.step])\n",
+        "",
+        "experiment/test_shared_disk.py",
+    ),
+    _fault(
+        "a rename whose answer was lost is an error",
+        "store.py",
+        "shared_disk.LATE if perhaps else 0",
+        "0",
+        "experiment/test_shared_disk.py",
+    ),
+    _fault(
         "threads of a process compute at once",
         "experiment/run.py",
         "with ALONE:\n            if h.fingerprint",
@@ -343,8 +357,8 @@ STORE = (
     _fault(
         "threads of a worker note each other's warnings",
         "experiment/executors.py",
-        "    with ALONE:\n        maker, todo",
-        "    with contextlib.nullcontext():\n        maker, todo",
+        "    with ALONE:\n        began",
+        "    with contextlib.nullcontext():\n        began",
         "experiment/test_threads_of_a_worker.py",
     ),
 )

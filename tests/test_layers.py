@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "salientry"
 LAYERS = [
-    {"errors"},
+    {"errors", "shared_disk"},
     {"files", "inference", "machine", "renamed"},
     {"rows"},
     {"keys", "store", "metrics", "modules", "randomness", "progress"},

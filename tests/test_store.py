@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from salientry import files, store
 from salientry.datasets import DATASETS
 from salientry.errors import DataDamaged, StoreError, UsageError
+from salientry.shared_disk import beside
 from salientry.store import Store, read_arrays, read_json, write_arrays, write_json
 
 # --- arrays in files ---------------------------------------------------------------------------------------------
@@ -196,7 +197,7 @@ def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None
 def test_a_disk_that_is_really_full_is_said_to_be_and_the_old_file_stays(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     write_arrays(file, {"x": [np.ones(3)]})
-    (tmp_path / f".a.safetensors.{os.getpid()}").symlink_to("/dev/full")  # where the new one is written first
+    beside(file).symlink_to("/dev/full")  # where the new one is written first
     with pytest.raises(StoreError, match=r"full.*free some space"):
         write_arrays(file, {"x": [np.zeros(100_000)]})
     np.testing.assert_array_equal(read_arrays(file)["x"], np.ones(3))

@@ -22,13 +22,15 @@ from ..errors import Error, MapCheckFailed, UsageError, brief
 from ..files import read_bytes, write_bytes
 from ..machine import ALONE
 from ..progress import Progress
+from ..shared_disk import comes
 from ..store import Store
 from .engines import KEPT, Maker, Noted, NotPicklable, plain_warnings, portable
-from .handles import Handle
-from .schedule import Computation, Schedule
+from .handles import Handle, handles_in
+from .schedule import Computation, Schedule, widened
 
 AHEAD = 2_000  # steps that are handed over and not finished
-SEEN = 60.0  # seconds in which a result that a worker wrote must be seen here: files that are far away take a while
+SEEN = 60.0  # seconds in which a result that a worker wrote must be seen by others: files that are far away take a while
+SENT = 5.0  # and the graph by the workers
 KEPT_RESULTS = "complete results are kept: the same call continues from there"
 SHARED = "so the store is not shared: SALIENTRY_HOME, or --store, must name the same files for all workers"
 
@@ -42,6 +44,12 @@ class Keeping(Maker, Protocol):
 
     def done(self, h: Handle) -> bool:
         """Whether the result is there."""
+
+    def path(self, h: Handle) -> Path:
+        """Where it lies."""
+
+    def record(self, h: Handle) -> Any:
+        """What stands beside it."""
 
 
 @dataclass(frozen=True)
@@ -169,11 +177,12 @@ def _seen(maker: Keeping, h: Handle, where: str) -> None:
     Raises:
         UsageError: when it does not come.
     """
-    end = time.monotonic() + SEEN
-    while not maker.done(h):
-        if time.monotonic() > end:
-            raise UsageError(f"step {h.slug} was computed on {where}, but its result is not in {maker.store.root}, {SHARED}")
-        time.sleep(0.1)
+    if not _comes(maker, h):
+        raise UsageError(f"step {h.slug} was computed on {where}, but its result is not in {maker.store.root}, {SHARED}")
+
+
+def _comes(maker: Keeping, h: Handle) -> bool:
+    return comes(lambda: maker.done(h), maker.path(h).parent, SEEN)
 
 
 # --- the worker's side -----------------------------------------------------------------------------------------
@@ -190,7 +199,7 @@ def same_versions(version: str, torch_version: str, where: str) -> None:
         raise UsageError(f"the worker on {where} has {here}; salientry {version} with torch {torch_version} expected, as whoever calls has")
 
 
-_graphs: dict[str, tuple[Maker, list[Handle]]] = {}  # of a worker: the last graph
+_graphs: dict[str, tuple[Keeping, list[Handle]]] = {}  # of a worker: the last graph
 
 
 def compute(task: Task) -> tuple[float, str | None, list[Noted], str]:
@@ -205,6 +214,8 @@ def compute(task: Task) -> tuple[float, str | None, list[Noted], str]:
     same_versions(task.version, task.torch, where)
     with ALONE:
         maker, todo = _graph(task, where)
+    _inputs_seen(maker, todo[task.step])
+    with ALONE:
         began, failed = time.perf_counter(), None
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -221,10 +232,33 @@ def compute(task: Task) -> tuple[float, str | None, list[Noted], str]:
         return time.perf_counter() - began, failed, plain_warnings(caught), where
 
 
-def _graph(task: Task, where: str) -> tuple[Maker, list[Handle]]:
+def _inputs_seen(maker: Keeping, h: Handle) -> None:
+    """Wait until the results are here that a step reads, which other workers wrote. One that does not come was removed, and is computed
+    again.
+    """
+    left, seen = list(h.inputs), set[str]()
+    while left:
+        u = left.pop()
+        if u.step is None or u.fingerprint in seen:
+            continue
+        seen.add(u.fingerprint)
+        if not u.step.stored:
+            left += u.inputs
+        elif not _comes(maker, u):
+            return
+        elif u.step.chooses:
+            left += handles_in(u.args.get(maker.record(u).get("argument")))
+        elif u.step.each_image:
+            left += widened(u)
+
+
+def _graph(task: Task, where: str) -> tuple[Keeping, list[Handle]]:
     if task.sha256 not in _graphs:
+        path = Path(task.graph)
         try:
-            content = read_bytes(Path(task.graph))
+            if path.parent.is_dir():
+                comes(path.exists, path.parent, SENT)
+            content = read_bytes(path)
         except Error as e:
             raise UsageError(f"the worker on {where} does not see {task.graph} ({e}), {SHARED}") from None
         if hashlib.sha256(content).hexdigest() != task.sha256:

@@ -58,10 +58,10 @@ def _before(h: Handle, there: Mapping[str, str]) -> list[Handle]:
         return h.inputs
     if h.step.chooses:
         return list(handles_in(h.args.get(there[h.fingerprint])))
-    return list(_widened(h)) if h.step.each_image else []
+    return list(widened(h)) if h.step.each_image else []
 
 
-def _widened(h: Handle) -> Iterator[Handle]:
+def widened(h: Handle) -> Iterator[Handle]:
     """The rows that its columns are added to: the first argument that is of rows, and whatever stands before it."""
     for v in h.args.values():
         rows = list(handles_in(v))
