@@ -92,11 +92,12 @@ def alt() -> str:
 
 
 def plot() -> bytes:
-    """Share flagged of each kind of image, by groups of attack, and of natural images: an SVG of 640 pixels' width."""
+    """Share flagged of each kind of image, by groups of attack, and of natural images: an SVG of 440 pixels' width, so that its words
+    can be read on a telephone."""
     found = rows()
     with mpl.rc_context(STYLE | {"font.size": 10.5, "svg.hashsalt": "salientry"}):
-        figure = Figure(figsize=(640 / 72 * 0.75, 400 / 72 * 0.75))
-        ax = figure.add_axes((0.27, 0.135, 0.695, 0.765))
+        figure = Figure(figsize=(440 / 72 * 0.75, 440 / 72 * 0.75))
+        ax = figure.add_axes((0.375, 0.145, 0.56, 0.71))
         places = {words: -i - (0.55 if words in (NATURAL, HARMLESS) else 0) for i, words in enumerate(found)}
         for words, y in places.items():
             for side, (name, (_, colour, marker, filled)) in zip((0.17, -0.17), GUARDS.items(), strict=True):
@@ -109,22 +110,22 @@ def plot() -> bytes:
                 size = 6.5 if filled else 5
                 ax.plot(values, np.full(len(values), y + side), marker, ms=size, zorder=3, clip_on=False, gid=f"{name} {words}", **face)
         ax.axvline(0.05, color="#5b6577", lw=1, ls=(0, (4, 3)))
-        ax.axhline(-len(found) + 2.25, color="#9aa3b2", lw=0.8, xmin=-0.4, clip_on=False)
+        ax.axhline(-len(found) + 2.25, color="#9aa3b2", lw=0.8, xmin=-0.63, clip_on=False)
         low = min(places.values()) - 0.55
         ax.set_xlim(-0.015, 1.01)
         ax.set_ylim(low, 0.55)
         ax.set_yticks(list(places.values()), list(places))
-        ticks = np.linspace(0, 1, 6)
+        ticks = np.linspace(0, 1, 5)
         ax.set_xticks(ticks, [f"{100 * t:.0f} %" for t in ticks])
         ax.grid(axis="x", color="#e6e9ef", lw=0.8)
         ax.set_axisbelow(True)
         ax.tick_params(length=0)
-        ax.set_xlabel("flagged (dashed: 5 %, the false-positive rate that was asked for)", labelpad=6, x=0.36)
+        ax.set_xlabel("flagged (dashed: 5 %, the false-positive\nrate that was asked for)", labelpad=6, x=0.25)
         for at, words in ((0.75, "attacked: further right is better"), (places[NATURAL], "natural: further left is better")):
             ax.text(1.0, at, words, transform=ax.get_yaxis_transform(), color="#5b6577", va="center", ha="right", fontsize=9)
         for words, colour, marker, filled in GUARDS.values():
             ax.plot([], [], marker, ms=6.5, mfc=colour if filled else PAPER, mec=colour, ls="", label=words)
-        figure.legend(loc="upper left", ncols=2, frameon=False, handletextpad=0.2, borderaxespad=0.2, labelcolor=INK)
+        figure.legend(loc="upper left", ncols=1, frameon=False, handletextpad=0.2, borderaxespad=0.2, labelcolor=INK)
         out = io.BytesIO()
         figure.savefig(out, format="svg", facecolor=PAPER, metadata={"Date": None, "Creator": None})
     return for_dark_screens(out.getvalue().decode()).encode()
