@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,9 +13,19 @@ from salientry.detectors import DETECTORS
 
 from . import nightly
 from .examples import SHAPES, attacks
+from .report import browser
+from .serve.test_clients import PYTHON
 
 HERE = Path(__file__).parent
 NAMED = sorted({(p, f) for p, found in nightly.WHOLE.items() for f in found} | set(nightly.ONE) | set(nightly.NOT))
+
+
+@pytest.mark.nightly
+def test_a_night_leaves_nothing_out_silently() -> None:
+    """Tests that need these skip where they are not: a night without them is not a whole one."""
+    assert browser.PROGRAM, "no chromium: tests of pages in a browser were skipped"
+    assert PYTHON.exists(), "no clients of others (make clients): tests with them were skipped"
+    assert os.environ.get("SALIENTRY_DATA"), "SALIENTRY_DATA is not set: tests on MNIST, CIFAR-10 and ASSIRA were skipped"
 
 
 @pytest.mark.parametrize(("path", "function"), NAMED)

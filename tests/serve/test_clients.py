@@ -73,3 +73,19 @@ def test_schemathesis_finds_no_answer_that_the_description_does_not_have(tmp_pat
         command = [str(tool), "run", f"{url}/openapi.json", "--checks", checks, "--max-examples", "60", "--seed", "1", "--workers", "1"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=550, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-5000:]
+
+
+@NEEDED
+@pytest.mark.nightly
+def test_schemathesis_finds_no_answer_that_the_protocol_s_description_does_not_have(tmp_path: Path) -> None:
+    """Against the description that KServe's package gives of the protocol: what others' clients are written for."""
+    description = tmp_path / "protocol.json"
+    subprocess.run([str(PYTHON), str(Path(__file__).with_name("published.py")), str(description), "guard", "1"], check=True, timeout=300)
+    paths = json.loads(description.read_text())["paths"]
+    assert {"/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/{model_name}/infer"} < set(paths)
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    with served(app(guard())) as url:
+        tool = PYTHON.with_name("schemathesis")
+        command = [str(tool), "run", str(description), "--url", url, "--checks", checks, "--max-examples", "60", "--seed", "1"]
+        done = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True, check=False, timeout=550, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-5000:]
