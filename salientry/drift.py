@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from .errors import UsageError
 
-SCHEMA = 1
+SCHEMA = 2
 STEP = math.sqrt(2)  # from one rate that is bet on to the next
 AT_ONCE = 4096  # flags of one pass
+FIRST = 0.2  # of a rate's share is bet from the first image on
+CLIMB = math.log(10)  # of the best bet on a rate so far, which starts another
 
 
 class FlagRate:
@@ -26,11 +28,18 @@ class FlagRate:
     multiplies its wealth by q / level for a flagged image and by (1 - q) / (1 - level) for another, which is 1 + lambda (flagged - level)
     with lambda = (q - level) / (level (1 - level)). If the hypothesis is true, no bet grows in expectation.
 
-    Rates: ``level`` times the powers of the root of 2, and one halfway to 1, with equal shares. Starts: one bet a rate starts before each
-    image, so that a long time of few flags, which uses up the older bets, does not make the alarm deaf; the start after t images has the
-    share 1 / log2(t + 2) - 1 / log2(t + 3), and all shares together are 1 (a mixture of start times, as in the e-detectors of Shin,
-    Ramdas, Rinaldo 2023, but with shares that sum to 1). There is an alarm, for good, once the wealth of all bets has reached
-    1 / ``alpha``.
+    Rates: ``level`` times the powers of the root of 2, and one halfway to 1; half of all shares on twice the level (on the rate next to
+    it), the rest equally. Starts: a fifth of a rate's share is bet from the first image on. The rest waits, and a part of it, ever smaller,
+    is bet whenever the flags begin to look like that rate: when the best bet on it so far, over all times at which it might have begun (the
+    CUSUM of Page 1954), has grown tenfold, once for each climb from 1. The k-th of these starts, k from 1, gets .8 (1 / log2(k + 1) -
+    1 / log2(k + 2)), .8 in all. So a long time of few flags uses up hardly anything, and does not make the alarm deaf. There is an alarm,
+    for good, once the wealth, of all bets and of what waits, has reached 1 / ``alpha``.
+
+    Why that is a fair game: whether a bet starts, and with what, is settled by images *before* the first that it is made on, and what
+    starts was put aside at the beginning. So the wealth begins at 1, is never negative, and each of its parts either waits or is multiplied
+    by a factor that, given the past, is at most 1 in expectation: a supermartingale, whatever the rule that starts bets (Doob 1936; Shafer
+    and Vovk 2019). The e-detectors of Shin, Ramdas, Rinaldo (2023) mix over starts, too; their shares do not sum to 1, which bounds how
+    *often* false alarms come, not whether one comes at all.
 
     Guarantee: by Ville's inequality, if the hypothesis is true, an alarm *ever* comes with probability ``alpha`` at most, however long
     the stream. That a threshold keeps its level is itself promised with 95 % confidence (:func:`~salientry.calibration.pac_threshold`):
@@ -40,7 +49,10 @@ class FlagRate:
 
     Delay: with a rate q from the first image on, about log(1 / ``alpha``) / KL(q, ``level``) images at best, KL in nats between coins of
     these rates. At twice the level and ``alpha`` .01 that is 223 images for level .05 and 1,180 for level .01, and no alarm with the same
-    guarantee is faster by more than a little. After t images without a change the delay grows by about log(t) / KL.
+    guarantee is faster by more than a little. It takes longer by what the climb and the shares cost: after k climbs on the rate q there is
+    an alarm once the best bet on q has grown to 10 (q / ``level``) / (``alpha`` times the shares of q and of start k + 1). Natural images
+    that are flagged at less than the level hardly climb: on twice the level some 4 times in 10,000 images at two thirds of it, some 14
+    times at just the level.
 
     Not on p-values: those of one guard compare every image with the same calibration images, so that they depend on one another and are
     uniform on average over calibration sets only; a martingale that bets on them grows without end from the accidents of one set. A flag
@@ -70,8 +82,12 @@ class FlagRate:
         self.flagged: float = 0
         self.rang_at: int | None = None
         self._rates = rates(self.level)
-        self._wealth = np.full(len(self._rates), _share(np.zeros(1))[0])  # log of each rate's wealth over its starts so far
-        self._best, self._start = np.zeros(len(self._rates)), np.zeros(len(self._rates), np.int64)
+        size = len(self._rates)
+        at = np.abs(np.log(self._rates / (2 * self.level))).argmin()
+        self._weights = np.log(np.where(np.arange(size) == at, 0.5, 0.5 / max(size - 1, 1)) if size > 1 else np.ones(1))
+        self._wealth = np.full(size, math.log(FIRST))  # log of the wealth of each rate's bets so far
+        self._begun, self._climbed = np.ones(size, np.int64), np.zeros(size, np.bool_)  # bets; whether this climb has started one
+        self._best, self._start = np.zeros(size), np.zeros(size, np.int64)  # log of the best bet; since when
 
     @property
     def alarm(self) -> bool:
@@ -115,19 +131,34 @@ class FlagRate:
             self._bet(whole[k : k + AT_ONCE])
 
     def _bet(self, x: NDArray[np.float64]) -> None:
-        q, after = self._rates[:, None], self.seen + np.arange(1, len(x) + 1)  # images seen, after each of these
+        q = self._rates[:, None]
         grown = np.log1p((q - self.level) / (self.level * (1 - self.level)) * (x - self.level)).cumsum(1)  # (rates, N): log of a unit
-        begun = np.concatenate([self._wealth[:, None], _share(after) - grown], 1)
-        each = grown + np.logaddexp.accumulate(begun, 1)[:, 1:]
-        whole = _log_wealth(each, after)
+        low = np.minimum.accumulate(np.concatenate([-self._best[:, None], grown], 1), 1)[:, 1:]
+        best, begins = grown - low, self._begins(grown - low)
+        count = self._begun[:, None] + begins.cumsum(1)
+        shares = np.where(begins, _log_share(count - 1), -np.inf)
+        each = grown + np.logaddexp.accumulate(np.concatenate([self._wealth[:, None], shares - grown], 1), 1)[:, 1:]
+        whole = self._whole(each, count)
         if self.rang_at is None and (over := np.flatnonzero(whole >= -math.log(self.alpha))).size:
-            self.rang_at = int(after[over[0]])
-        self._wealth = each[:, -1]
-        possible = np.concatenate([self._best[:, None], -grown], 1)
-        at = possible.argmax(1)
-        self._start = np.where(at > 0, self.seen + at, self._start)
-        self._best = possible.max(1) + grown[:, -1]
+            self.rang_at = self.seen + int(over[0]) + 1
+        self._wealth, self._begun, self._best = each[:, -1], count[:, -1], best[:, -1]
+        ends = np.where(best == 0, np.arange(1, len(x) + 1), 0).max(1)
+        self._start = np.where(ends > 0, self.seen + ends, self._start)
         self.seen += len(x)
+
+    def _begins(self, best: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(rates, N) after which images a bet starts: those at which a climb (rates, N) comes to CLIMB for the first time."""
+        found = np.zeros(best.shape, np.bool_)
+        for k, line in enumerate(best):
+            climb, high = (line == 0).cumsum(), np.flatnonzero(line >= CLIMB)
+            numbers, first = np.unique(climb[high], return_index=True)
+            found[k, high[first[(numbers > 0) | ~self._climbed[k]]]] = True
+            self._climbed[k] = bool((numbers == climb[-1]).any()) or (climb[-1] == 0 and self._climbed[k])
+        return found
+
+    def _whole(self, each: NDArray[np.float64], begun: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(N,) log of the wealth of all rates, from that of their bets (rates, N), and how many have begun, (rates, N)."""
+        return np.asarray(np.logaddexp.reduce(np.logaddexp(each, _log_waiting(begun)) + self._weights[:, None], 0), np.float64)
 
     def summary(self) -> dict[str, Any]:
         """What it knows, as JSON.
@@ -136,7 +167,7 @@ class FlagRate:
         ``alarm_at``: after how many images it came; ``since``: after how many the rate seems to have risen (the start and rate of the
         highest likelihood: an estimate without a guarantee). The last two are None while there is no alarm.
         """
-        wealth = float(_log_wealth(self._wealth[:, None], np.array([self.seen]))[0])
+        wealth = float(self._whole(self._wealth[:, None], self._begun[:, None])[0])
         return {
             "seen": self.seen,
             "flagged": self.flagged,
@@ -151,6 +182,7 @@ class FlagRate:
         """All of it as JSON, for :meth:`load`."""
         body: dict[str, Any] = {"schema": SCHEMA, "level": self.level, "alpha": self.alpha, "seen": self.seen, "flagged": self.flagged}
         arrays = {"wealth": self._wealth.tolist(), "best": self._best.tolist(), "start": self._start.tolist()}
+        arrays |= {"begun": self._begun.tolist(), "climbed": self._climbed.tolist()}
         return body | {"alarm_at": self.rang_at} | arrays
 
     @classmethod
@@ -165,15 +197,18 @@ class FlagRate:
                 raise ValueError(f"schema {body['schema']}")
             found = cls(body["level"], body["alpha"])
             size, seen, flagged, rang_at = len(found._rates), int(body["seen"]), body["flagged"], body["alarm_at"]
-            arrays = [np.array(body[k], float) for k in ("wealth", "best", "start")]
+            arrays = [np.array(body[k], float) for k in ("wealth", "best", "start", "begun", "climbed")]
             if not 0 <= flagged <= seen or any(a.shape != (size,) or not np.isfinite(a).all() for a in arrays):
                 raise ValueError(f"{flagged} flagged of {seen}, {[a.shape for a in arrays]} numbers for {size} rates")
+            if arrays[3].min() < 1:
+                raise ValueError(f"bets that have begun: {body['begun']}")
             if rang_at is not None and not 1 <= int(rang_at) <= seen:
                 raise ValueError(f"an alarm after {rang_at} of {seen} images")
         except (KeyError, TypeError, ValueError) as e:
             raise UsageError(f"this is not what FlagRate.save() wrote: {type(e).__name__}: {e}") from None
         found.seen, found.flagged, found.rang_at = seen, flagged, None if rang_at is None else int(rang_at)
         found._wealth, found._best, found._start = arrays[0], arrays[1], arrays[2].astype(np.int64)
+        found._begun, found._climbed = arrays[3].astype(np.int64), arrays[4].astype(np.bool_)
         return found
 
 
@@ -196,16 +231,16 @@ def as_flags(flagged: Sequence[bool] | NDArray[np.bool_]) -> NDArray[np.bool_]:
     return found.astype(np.bool_)
 
 
-def _share(seen: NDArray[Any]) -> NDArray[np.float64]:
-    """Log of the share of the start after ``seen`` images: 1 / log2(seen + 2) - 1 / log2(seen + 3), without cancellation."""
-    t = seen.astype(float)
-    return np.asarray(np.log(np.log1p(1 / (t + 2)) * math.log(2) / (np.log(t + 2) * np.log(t + 3))), np.float64)
+def _log_waiting(begun: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Log of the part of a rate's share that waits when so many of its bets have begun, from 1."""
+    return np.asarray(math.log((1 - FIRST) * math.log(2)) - np.log(np.log(begun + 1.0)), np.float64)
 
 
-def _log_wealth(each: NDArray[np.float64], seen: NDArray[Any]) -> NDArray[np.float64]:
-    """(N,) log of the wealth of all rates (rates, N) after ``seen`` (N,) images, and of the bets that have not started."""
-    waiting = math.log(math.log(2)) - np.log(np.log(seen + 3.0))
-    return np.asarray(np.logaddexp(np.logaddexp.reduce(each, 0) - math.log(len(each)), waiting), np.float64)
+def _log_share(k: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Log of the part that start k gets, from 1: what waits before it minus what waits after it, without cancellation."""
+    k = np.maximum(k, 1).astype(np.float64)
+    apart = np.log(np.log1p(1 / (k + 1)) / (np.log(k + 1) * np.log(k + 2)))
+    return np.asarray(math.log((1 - FIRST) * math.log(2)) + apart, np.float64)
 
 
 __all__ = ["FlagRate", "as_flags", "rates"]

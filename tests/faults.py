@@ -364,7 +364,21 @@ STORE = (
 )
 
 WATCHING = (
-    _fault("the alarm for drift starts no new bets", "drift.py", "_share(after) - grown", "-1e9 - grown", "test_drift.py"),
+    _fault("the alarm for drift starts no new bets", "drift.py", "shares - grown], 1)", "shares - 1e9], 1)", "test_drift.py"),
+    _fault(
+        "a bet counts the image that made it start",
+        "drift.py",
+        "shares - grown], 1)",
+        "shares - np.pad(grown, ((0, 0), (1, 0)))[:, :-1]], 1)",
+        "test_drift.py",
+    ),
+    _fault(
+        "what was bet is counted as waiting too",
+        "drift.py",
+        "np.log(np.log(begun + 1.0))",
+        "np.log(np.log(0.0 * begun + 2))",
+        "test_drift.py",
+    ),
     _fault("bets are made on half the level", "drift.py", "* (x - self.level)).cumsum", "* (x - self.level / 2)).cumsum", "test_drift.py"),
     _fault("an alarm ends by itself", "drift.py", "self.rang_at is None and (over", "(over", "test_drift.py"),
     _fault("a picture that was forgotten still counts", "campaign.py", "known.near[1:] - oldest", "known.near[1:]", "test_campaign.py"),

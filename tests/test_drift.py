@@ -26,19 +26,28 @@ def wealth(watch: FlagRate) -> float:
 
 
 def by_hand(flags: list[bool], level: float) -> float:
-    """The definition: a bet of each rate from each start, with its share; those that have not started keep theirs."""
-    shares = [1 / math.log2(t + 2) - 1 / math.log2(t + 3) for t in range(len(flags) + 1)]
-    whole = 1 - sum(shares)
-    for start, share in enumerate(shares):
-        for q in rates(level):
-            grown = [1 + (q - level) / (level * (1 - level)) * (f - level) for f in flags[start:]]
-            whole += share / len(rates(level)) * math.prod(grown)
+    """The definition: of each rate a fifth bet from the start, and a part whenever its best bet has grown tenfold, once a climb."""
+    whole, every = 0.0, rates(level)
+    half = min(range(len(every)), key=lambda i: abs(math.log(every[i] / (2 * level))))
+    for at, q in enumerate(every):
+        weight = 1.0 if len(every) == 1 else 0.5 if at == half else 0.5 / (len(every) - 1)
+        bets, waiting, best, climbed, k = [0.2], 0.8, 1.0, False, 0
+        for f in flags:
+            factor = 1 + (q - level) / (level * (1 - level)) * (f - level)
+            bets, best = [b * factor for b in bets], best * factor
+            if best <= 1:
+                best, climbed = 1.0, False
+            elif best >= 10 and not climbed:
+                k, climbed = k + 1, True
+                bets.append(0.8 / math.log2(k + 1) - 0.8 / math.log2(k + 2))
+                waiting -= bets[-1]
+        whole += weight * (sum(bets) + waiting)
     return whole
 
 
 @pytest.mark.parametrize("level", [0.001, 0.05, 0.3, 0.9])
 def test_the_wealth_is_that_of_the_definition(level: float) -> None:
-    flags = (np.random.default_rng(0).random(60) < 2 * level).tolist()
+    flags = (np.random.default_rng(0).random(400) < max(2 * level, 0.02)).tolist()
     assert wealth(told(flags, level)) == pytest.approx(by_hand(flags, level), rel=1e-9)
 
 
@@ -83,6 +92,32 @@ def test_twice_the_level_is_heard(level: float, most: int) -> None:
     rng = np.random.default_rng(3)
     delays = [told(rng.random(10_000) < 2 * level, level).rang_at or math.inf for _ in range(50)]
     assert np.median(delays) <= most
+
+
+@pytest.mark.parametrize(("before", "natural"), [(1_000, 0.033), (10_000, 0.033), (10_000, 0.02)])
+def test_twice_the_level_is_heard_as_soon_after_many_images(before: int, natural: float) -> None:
+    rng, delays = np.random.default_rng(8), []
+    for _ in range(50):
+        watch = told(rng.random(before) < natural)
+        assert not watch.alarm
+        watch.update(rng.random(5_000) < 0.1)
+        delays.append((watch.rang_at or math.inf) - before)
+    assert np.median(delays) <= 500
+
+
+def test_a_bet_starts_after_the_image_that_made_it_climb_and_once_a_climb() -> None:
+    """On images that tell it nothing its stake is still whole; what was bet and what waits are 1 together."""
+    watch = FlagRate(0.05)
+    watch.update_shares([0.05] * 3)
+    assert wealth(watch) == pytest.approx(1)
+    watch.update([True] * 4)
+    one, begun = wealth(watch), watch._begun.copy()
+    assert begun.max() == 2 and begun.min() >= 1
+    watch.update_shares([0.05] * 3)
+    assert wealth(watch) == pytest.approx(one) and (watch._begun == begun).all()
+    watch.update([False] * 2_000)
+    watch.update([True] * 4)
+    assert watch._begun.max() == 3
 
 
 def test_a_long_quiet_time_does_not_make_it_deaf() -> None:
@@ -134,7 +169,7 @@ def test_shares_of_blocks_are_bet_on_as_one_each() -> None:
     assert one.summary()["rate"] == 0.3 and FlagRate.load(one.save()).summary() == one.summary()
 
 
-@pytest.mark.parametrize(("before", "needed"), [(0, 3), (20, 5), (10_000, 9)])
+@pytest.mark.parametrize(("before", "needed"), [(0, 4), (20, 5), (10_000, 5)])
 def test_how_many_flagged_blocks_ring_is_what_the_page_says(before: int, needed: int) -> None:
     watch = told([False] * before)
     watch.update_shares([1.0] * (needed - 1))
@@ -179,7 +214,17 @@ def test_flags_are_truth_values(flags: Any) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"schema": 9}, {"wealth": [0.0]}, {"best": None}, {"seen": -1}, {"flagged": 11}, {"level": 2}, {"alarm_at": 99}, {"start": ["x"]}],
+    [
+        {"schema": 9},
+        {"wealth": [0.0]},
+        {"best": None},
+        {"seen": -1},
+        {"flagged": 11},
+        {"level": 2},
+        {"alarm_at": 99},
+        {"start": ["x"]},
+        {"begun": [0] * 7},
+    ],
 )
 def test_what_was_not_saved_is_refused(change: dict[str, Any]) -> None:
     body = told([True, False] * 5).save() | change

@@ -173,8 +173,8 @@ def watch(
     Guarantee: a video of any length raises an alarm with probability ``alpha`` at most, if, given all blocks before it, the expected share
     of flagged frames of each block is at most the level. How frames depend on one another within a block does not matter; the blocks must
     not be predictable. That holds where the scene changes about once a block. It does not hold where a scene lasts for many blocks: the
-    guard's level says that one natural scene in twenty may be flagged throughout, and at a level of 5 % it takes 3 such blocks for an
-    alarm at the beginning of a video, 5 after 20 others, 9 after 10,000. For a camera that looks at one scene take ``block`` as long as the
+    guard's level says that one natural scene in twenty may be flagged throughout, and at a level of 5 % it takes 4 such blocks for an
+    alarm at the beginning of a video, 5 after 20 others or after 10,000. For a camera that looks at one scene take ``block`` as long as the
     scene stays the same (minutes), or know that the alarm is on the scene.
 
     Args:
