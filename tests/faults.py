@@ -382,6 +382,7 @@ WATCHING = (
     _fault("bets are made on half the level", "drift.py", "* (x - self.level)).cumsum", "* (x - self.level / 2)).cumsum", "test_drift.py"),
     _fault("an alarm ends by itself", "drift.py", "self.rang_at is None and (over", "(over", "test_drift.py"),
     _fault("a picture that was forgotten still counts", "campaign.py", "known.near[1:] - oldest", "known.near[1:]", "test_campaign.py"),
+    _fault("pictures of the same bytes count each time", "campaign.py", "if digest in known.bytes", "if not digest", "test_campaign.py"),
     _fault(
         "pictures without a flag count as flagged", "campaign.py", "self.near, self.many))", "self.near, self.near))", "test_campaign.py"
     ),
