@@ -22,12 +22,12 @@ from ..guard import Guard
 from ..learned import fingerprint
 from ..machine import ALONE
 from ..picture_check import PictureVerdict
-from ..picture_stream import LARGEST, Source
+from ..picture_stream import BATCH, LARGEST, Source
 from .checking import each, loaded
 
-SOME = 50  # pictures that travel together,
-HEAVY = 2**24  # or as many as have so many bytes
-MOST = 2_000  # such packets that are under way,
+SOME = BATCH  # pictures that travel together: those that are judged together here, so that the last digits are the same,
+HEAVY = 2**26  # or as many as have so many bytes
+MOST = 400  # such packets that are under way,
 ROOM = 2**29  # and bytes of them
 KEPT = "a call with --out FILE goes on where the file ends"
 

@@ -77,6 +77,24 @@ def test_verdicts_and_faults_are_those_of_this_process(guard: Guard, asked: Aske
     assert executor.sent == -(-len(expected) // SOME)
 
 
+def test_those_that_are_judged_together_here_travel_together(
+    guard: Guard, asked: Asked, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the last digit of a product of matrices depends on how many rows there are."""
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    paths, judged = [folder, tmp_path / "bad.png", *[folder] * 15], list[int]()
+    forward = Guard.forward
+    monkeypatch.setattr(Guard, "forward", lambda self, images, batch: judged.append(len(images)) or forward(self, images, batch))
+    each_here = [*each(guard, found_in(paths))]
+    here = [judged.pop(0) for _ in range(3)]
+    executor = Here()
+    found = [*each_on(executor, asked, found_in(paths))]
+    assert executor.sent == 3 and len(found) == 641 == len(each_here) and judged == here == [249, 250, 141]
+    assert [s.json() for _, s in found if isinstance(s, PictureVerdict)] == [
+        s.json() for _, s in each_here if isinstance(s, PictureVerdict)
+    ]
+
+
 def test_what_was_found_before_the_pictures_end_with_an_error_is_judged(guard: Guard, asked: Asked, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     found: list[tuple[str, PictureVerdict | Error]] = []

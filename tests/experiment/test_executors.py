@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -223,13 +224,51 @@ def cluster(folder: Path, threads: int = 1) -> Iterator[tuple[str, list[subproce
             process.wait()
 
 
+class Noting(Executor):
+    """Another executor, whose workers leave a file when they begin to compute what is not there, and one when it is."""
+
+    def __init__(self, inner: Executor, folder: Path) -> None:
+        self.inner, self.folder = inner, folder
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return self.inner.submit(noted, self.folder, *args)
+
+
+def noted(folder: Path, task: Any) -> Any:
+    """On a worker: compute, and note it."""
+    maker, todo = executors._graph(task, "here")
+    if maker.done(todo[task.step]):  # the answer was lost, the result was not
+        return compute(task)
+    name = f"{os.getpid()}-{task.step}"
+    (folder / "begun" / name).touch()
+    found = compute(task)
+    (folder / "ended" / name).touch()
+    return found
+
+
+def killed_in_a_step(pid: int, folder: Path, done: Callable[[int], bool]) -> str:
+    """Kill a worker in the middle of a step, whose result is not there; returns which."""
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        begun, ended = ({p.name for p in (folder / kind).glob(f"{pid}-*")} for kind in ("begun", "ended"))
+        lost = [name.partition("-")[2] for name in begun - ended]
+        if lost and not done(int(lost[0])):
+            os.kill(pid, signal.SIGKILL)
+            return lost[0]
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.01)
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("kill", [False, True])
 def test_two_workers_of_dask_leave_the_records_of_one_process(finished: Path, tmp_path: Path, kill: bool) -> None:
     """Also when one of them is killed in the middle: that costs its step and nothing else."""
     pytest.importorskip("distributed")
     run = Run(tmp_path / "store")
-    outputs, ended = tiny(run), list[Any]()
+    outputs, ended, lost = tiny(run), list[Any](), list[str]()
+    todo = run.missing(list(outputs))
+    for kind in ("begun", "ended"):
+        (tmp_path / kind).mkdir()
     with cluster(tmp_path) as (address, processes), warnings.catch_warnings():
         warnings.simplefilter("ignore")
 
@@ -237,12 +276,15 @@ def test_two_workers_of_dask_leave_the_records_of_one_process(finished: Path, tm
             def hear(done: int, of: int) -> None:
                 ended.append(h)
                 if kill and len(ended) == 20:
-                    os.kill(processes[1].pid, signal.SIGKILL)
+                    lost.append(killed_in_a_step(processes[1].pid, tmp_path, lambda i: run.done(todo[i])))
 
             return hear
 
         with executor_called(f"dask:{address}") as executor:
-            outcome = run.compute(list(outputs), listener, executor=executor)
+            outcome = run.compute(list(outputs), listener, executor=Noting(executor, tmp_path))
+    begun = Counter(p.name.partition("-")[2] for p in (tmp_path / "begun").iterdir())
+    assert len(lost) == kill and [name for name, times in begun.items() if times > 1] == lost
+    assert len(begun) == len(outcome.made) and sum(begun.values()) == len(begun) + kill
     about = {"recipe": "tiny", "parameters": {}, "seed": 0, "numerics": "float32", "command": "tests.tiny", "out": str(tmp_path / "out")}
     export(run, outputs, outcome, tmp_path / "out", about)
     mine, theirs = recorded(tmp_path / "out"), recorded(finished)
