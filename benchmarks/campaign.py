@@ -2,8 +2,8 @@
 
 The guard, the network and the data of `python -m benchmarks.drift`. Square and HopSkipJump ask about images that the classifier has right
 and the guard lets through, once without knowing of the guard (they succeed when the classifier is fooled) and once against both; the guard
-judges each of their queries. Ordinary senders send natural pictures. The settings of the alarm were chosen on the role *validation*; the
-record is of *test*.
+judges each of their queries. Ordinary senders (`benchmarks.senders`) send natural pictures, 1 to 250 each. The settings of the alarm were
+chosen on the role *validation*; the record is of *test*.
 
 Writes results/drift-campaign.json; `python -m benchmarks.readme --write` prints it in docs/drift.md.
 """
@@ -27,16 +27,15 @@ from torch import Tensor
 from salientry import Guard, Run
 from salientry.adaptive import Defended, HopSkipJump, SquareSearch
 from salientry.campaign import Campaigns
-from salientry.harmless import JPEG, Noise, WebP
 
 from .drift import about, fitted, images_of, median, share
+from .senders import KINDS, MOST, SIZES, eight_bits, senders, series
 
 OUT = Path(__file__).parents[1] / "results" / "drift-campaign.json"
 ATTACKED, QUERIES, WITHIN, BUDGET = 40, 1_000, 200, 250  # BUDGET: queries that are asked of those that an attack plans for
-SENDERS, MOST = 1_000, 20  # of each kind; pictures of one
-CAMERAS, FRAMES = 50, 100
+SENDERS = 1_000  # of each kind
+CAMERAS, FRAMES = 50, (30, 100, MOST)
 BUSY, MANY = 50, 2_000
-KINDS = ("different pictures", "some saved again or with noise", "series of one scene")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,41 +87,26 @@ def attacked(guard: Guard, attack: Any, knowing: bool, x: Tensor, y: Tensor, sta
     }
 
 
-def series(x: Tensor, count: int, rng: np.random.Generator) -> Tensor:
-    """(count, C, H, W) of one scene (C, H, W): moved by a pixel at most, brighter or darker by 5 % at most, with the camera's noise."""
-    out = []
-    for _ in range(count):
-        moved = torch.roll(x, tuple(rng.integers(-1, 2, 2).tolist()), (1, 2))
-        out.append(moved * rng.uniform(0.95, 1.05) + 2 / 255 * torch.from_numpy(rng.standard_normal(x.shape)).to(x))
-    return torch.stack(out).clamp(0, 1)
-
-
-def senders(x: Tensor, rng: np.random.Generator, count_of_each: int) -> Iterator[tuple[str, Tensor]]:
-    """Kind and pictures of each."""
-    changes = (JPEG(75), JPEG(90), WebP(80), Noise(2 / 255))
-    for i in range(count_of_each):
-        count = int(rng.integers(1, MOST + 1))
-        own = x[rng.choice(len(x), count, replace=False)]
-        yield KINDS[0], own
-        again = own.clone()
-        for k in range(count // 2):  # the second half are copies of the first
-            change: Any = changes[(i + k) % len(changes)]
-            again[count - 1 - k] = change(own[k : k + 1], seeds=torch.tensor([i]))[0]
-        yield KINDS[1], again
-        yield KINDS[2], series(own[0], count, rng)
-
-
-def ordinary(guard: Guard, sent: Iterator[tuple[str, Tensor]]) -> dict[str, Any]:
-    """By kind the share of senders that are reported, and of their pictures that are flagged."""
-    reported, flagged, watch = defaultdict[str, list[bool]](list), defaultdict[str, list[bool]](list), Campaigns()
-    for i, (kind, x) in enumerate(sent):
-        images = (x * 255).round().to(torch.uint8)
-        flags = guard(images).flagged.tolist()
-        alarm = any(watch.update(str(i), images.numpy(), flags))
+def ordinary(guard: Guard, sent: Iterator[tuple[str, NDArray[np.uint8]]]) -> dict[str, Any]:
+    """By kind, and by kind and number of pictures, how many senders are reported. A guard judges the pictures of those senders alone of
+    whom it could matter: who is not reported with every picture flagged is not reported with fewer.
+    """
+    reported = defaultdict[str, dict[str, list[bool]]](lambda: defaultdict(list))
+    judged = dict[str, list[int]]()
+    for i, (kind, images) in enumerate(sent):
+        alarm = any(Campaigns().update(str(i), images, [True] * len(images)))
+        counted = judged.setdefault(kind, [0, 0])
+        if alarm:
+            flags = guard(torch.from_numpy(images)).flagged.tolist()
+            alarm = any(Campaigns().update(str(i), images, flags))
+            counted[0], counted[1] = counted[0] + 1, counted[1] + any(flags)
+        size = next((f"{low} to {high}" for low, high in SIZES if low <= len(images) <= high), "more")
         for name in (kind, "all") if kind in KINDS else (kind,):
-            reported[name].append(alarm)
-            flagged[name].extend(flags)
-    return {k: {"reported": share(np.array(reported[k])), "flagged": share(np.array(flagged[k]))} for k in reported}
+            for row in (size, "all"):
+                reported[name][row].append(alarm)
+    for kind, (some, flagged) in judged.items():
+        print(f"{kind}: {some} could be reported if all were flagged; of {flagged} a picture is", flush=True)
+    return {name: {row: share(np.array(found)) for row, found in rows.items()} for name, rows in reported.items()}
 
 
 def main() -> None:
@@ -146,13 +130,15 @@ def main() -> None:
             body["attacks"][f"{name}, {words}"] = attacked(guard, attack, knowing, x[at], y[at], starts)
             print(name, words, body["attacks"][f"{name}, {words}"], flush=True)
     body["senders"] = ordinary(guard, senders(x, rng, asked.senders))
-    cameras = ((f"a camera, {FRAMES} pictures of one scene", series(x[i], FRAMES, rng)) for i in rng.choice(len(x), CAMERAS, replace=False))
-    body["senders"] |= ordinary(guard, cameras)
+    for count in FRAMES:
+        scenes = (eight_bits(series(x[i], count, rng)) for i in rng.choice(len(x), CAMERAS, replace=False))
+        body["senders"] |= ordinary(guard, ((f"a camera, {count} pictures of one scene", images) for images in scenes))
     watch, pixels, alarms = Campaigns(), (x * 255).round().to(torch.uint8).numpy(), []
     for i in range(BUSY):
         rows = rng.choice(len(x), MANY, replace=False)
         alarms.append(any(watch.update(str(i), pixels[rows], verdict.flagged.numpy()[rows].tolist())))
-    body["senders"][f"{MANY:,} different pictures"] = {"reported": share(np.array(alarms)), "flagged": share(verdict.flagged.numpy())}
+    body["senders"][f"{MANY:,} different pictures"] = {"all": share(np.array(alarms))}
+    body["pictures flagged"] = share(verdict.flagged.numpy())
     asked.out.write_text(json.dumps(body, indent=1) + "\n")
     print(json.dumps(body, indent=1))
 

@@ -7,7 +7,7 @@ from typing import Any
 from salientry.report.render import row
 from salientry.store import read_json
 
-from . import campaign, drift, video
+from . import campaign, drift, senders, video
 
 JSON = dict[str, Any]
 
@@ -99,22 +99,29 @@ def campaigns() -> str:
     for name, a in body["attacks"].items():
         shares = [percent(a["noticed"]), percent(a["noticed of those that ask so often"])]
         rows.append([name, *shares, _ranks(a["queries until the alarm"], "not noticed"), percent(a["queries flagged"])])
-    senders = []
-    for name in dict.fromkeys([*campaign.KINDS, "all", *body["senders"]]):
+    sizes = [f"{low} to {high}" for low, high in senders.SIZES]
+    sent = []
+    for name in (*senders.KINDS, "all"):
         kind = body["senders"][name]
-        senders.append([name.replace("all", "all of these"), percent(kind["reported"]), percent(kind["flagged"])])
+        sent.append([name.replace("all", "all of these"), *(percent(kind[key]) for key in ("all", *sizes))])
+    others = [[name, percent(kind["all"])] for name, kind in body["senders"].items() if name not in (*senders.KINDS, "all")]
     return "\n".join(
         [
             f"{source(body)} Settings {settings}, chosen on other images. Each attacked image is a source of its own; of "
             f"{body['planned']:,} planned queries the first {body['asked']} are looked at.",
             "",
             *table(heads, rows),
-            f"Attacks that are not noticed were done before: they succeeded after few queries. Senders of 1 to {campaign.MOST} natural "
-            "pictures of the test set, judged by the same guard; below them others that send more:",
+            f"An attack that is not noticed succeeded, and ended, before the alarm had what it needs. "
+            f"Ordinary senders of 1 to {senders.MOST} pictures of other images than the settings were chosen on, judged by the same "
+            "guard; how many of them are reported, also by the number of their pictures:",
             "",
-            *table(["who sends", "reported", "pictures flagged"], senders),
-            "The pictures of this camera shift by a pixel and are brighter or darker. Those of one that stands still are near-duplicates "
-            "all: `exempt` is for that.",
+            *table(["who sends", "reported", *(f"of those with {size}" for size in sizes)], sent),
+            "*Saved again*: up to five pictures, as they are or in one of nineteen formats, sizes and brightnesses. *Edited*: up to five, "
+            "each time with another brightness, contrast, size and JPEG quality. *Bursts*: 2 to 60 shots of a scene that shift by a pixel "
+            "and are brighter or darker, scene after scene. Others, not counted above:",
+            "",
+            *table(["who sends", "reported"], others),
+            "A camera that looks at one scene is a stream: `exempt` is for that.",
         ]
     )
 
