@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from markupsafe import Markup
 
 from ..results.names import detector_words
 from . import plots, render
+from .naming import Namer, parted
 from .page import First, Maker, listed
 from .sections import Shown
 from .spec import Number
@@ -17,7 +18,8 @@ NOT_RUN = "<b>An attacker who knows the detector</b> was not tried here (<code>s
 
 def quoted(numbers: Iterable[tuple[str, Number | None]]) -> Markup:
     """Numbers as a sentence has them, each behind its name; of a few seeds the least and the most."""
-    return Markup(", ").join(Markup("{} {}").format(t, render.mark(n, "percent,range,bare")) for t, n in numbers if n)
+    there = [(t, n) for t, n in numbers if n]
+    return Markup(parted(t for t, _ in there)).join(Markup("{} {}").format(t, render.mark(n, "percent,range,bare")) for t, n in there)
 
 
 def budgets_of(m: Maker) -> list[str]:
@@ -37,25 +39,25 @@ def _passed(m: Maker, budget: str) -> list[tuple[str, Number]]:
     return sorted(((t, n) for t, n in each if n), key=lambda x: x[1].value)
 
 
-def attacker(m: Maker, dataset: str) -> Markup:
-    """What someone who knows the detector achieves at the largest Linf budget."""
+def attacker(m: Maker, dataset: str, named: Callable[[str], str] = detector_words) -> Markup:
+    """What someone who knows the detector achieves at the largest Linf budget; ``named``: how a sentence names a detector."""
     budgets = budgets_of(m)
     if not budgets:
         return Markup(NOT_RUN).format(dataset.split("-")[0].lower())
     return Markup("<b>An attacker who knows the detector</b> and may change each value by {} gets past {}.").format(
-        budgets[-1], gets_past(m)
+        budgets[-1], gets_past(m, named)
     )
 
 
-def gets_past(m: Maker) -> Markup:
+def gets_past(m: Maker, named: Callable[[str], str] = detector_words) -> Markup:
     """Which detectors that attacker gets past, on how many images."""
     each = _passed(m, budgets_of(m)[-1])
     low, high = each[0], each[-1]
     if low[1].value == high[1].value:
-        which = f"each of the {len(each)} detectors tried" if len(each) > 1 else detector_words(low[0])
+        which = f"each of the {len(each)} detectors tried" if len(each) > 1 else named(low[0])
         what = Markup("{} on {}").format(which, render.mark(low[1], "percent,bare"))
     else:
-        two = ((detector_words(t), render.mark(n, "percent,bare")) for t, n in (low, high))
+        two = ((named(t), render.mark(n, "percent,bare")) for t, n in (low, high))
         what = Markup(" and past ").join(Markup("{} on {}").format(t, n) for t, n in two)
     return Markup("{} of {:,} images").format(what, low[1].n)
 
@@ -84,6 +86,8 @@ def white(r: Shown, notes: Sequence[Markup]) -> First:
     )
     costs = [(t, n) for t, _ in each if (n := m.find("white box", title=t, measure="cost")) and n.value == n.value]
     costs.sort(key=lambda x: x[1].value)
+    named = Namer()
+    known = attacker(m, r.scores.dataset, named)
     words = Markup(
         "<b>What it costs the attacker</b>: the median of the smallest perturbation is {} times (past {}) to {} times (past {}) "
     )
@@ -92,9 +96,9 @@ def white(r: Shown, notes: Sequence[Markup]) -> First:
         [
             words.format(
                 render.mark(costs[0][1], "bare"),
-                detector_words(costs[0][0]),
+                named(costs[0][0]),
                 render.mark(costs[-1][1], "bare"),
-                detector_words(costs[-1][0]),
+                named(costs[-1][0]),
             )
             + last
         ]
@@ -106,7 +110,7 @@ def white(r: Shown, notes: Sequence[Markup]) -> First:
     picture = plots.facets(series, y=("attack success rate", 0.0, 1.02), x="largest change of a value", high=330)
     rows = [[Markup("<b>{}</b>").format(detector_words(t)), *(past(m, t, b) for b in budgets)] for t, _ in each]
     table = listed("", ["attacker who knows", *budgets], rows, "Attack success rate, in brackets 95 % intervals over images.", kind="small")
-    return First([first, attacker(m, r.scores.dataset), *cost], notes, picture, table)
+    return First([first, known, *cost], notes, picture, table)
 
 
 def _series(m: Maker, title: str, budgets: Sequence[str]) -> plots.Series:

@@ -17,11 +17,14 @@ from . import claims, detection_tables, gallery, paper_tables, plots, render, re
 from .attacker import budgets_of, passed_by, quoted
 from .columns import Collection, Column, read, runs, title
 from .guide import how_to_read
-from .overview import BEST, GROUPS, SIMPLEST, Answer, failed, of_seeds
+from .naming import BASELINE, Namer, listing
+from .overview import GROUPS, OUTDONE, SIMPLEST, Answer, failed, of_seeds
+from .overview import NOTE as PAGE_NOTE
 from .page import Block, First, Maker, Section, folded, html, listed, nested, side_by_side
 from .report import Made
 from .sections import BOTH, LINES_SAY, SAYS, figure2
 from .spec import Number
+from .words import said
 
 PAGE = "report.html"
 MEASURED = {  # what the first sentence quotes
@@ -33,10 +36,7 @@ MEASURED = {  # what the first sentence quotes
 }
 MEASURED["detection rate or accuracy"] = MEASURED["accuracy or detection rate"] = ("Detection rate", "or, without it, accuracy")
 COMPARED = ("false-positive rate", "extra false alarms, noise")
-NOTE = (
-    "In brackets 95 % intervals over images, given these networks and this split; of several seeds the mean. Detectors are trained and "
-    "tested on all attacks together; none of these attacks knows the detector. Each data set's own page has every detector on each attack."
-)
+NOTE = "None of these attacks knows the detector. Each data set's own page has every detector on each attack."
 
 
 def write(folder: Path | str) -> Path:
@@ -137,8 +137,7 @@ def source(c: Column) -> paper_tables.Source:
 
 def _first(columns: list[Column]) -> First:
     """The first screen: two detectors of each data set in each sentence, all that its own page speaks of in the table."""
-    there = {c.title: Answer(c.run.shown) for c in columns if c.run and c.run.scores.has_naturals}
-    there = {t: a for t, a in there.items() if a.pair()}
+    there = _answers(columns)
     known = [(c, c.run.shown) for c in columns if c.run]
     notes = [
         Markup("<b>{}</b> was not recorded: <code>{}</code>.").format(c.title, c.why.split(": ", 1)[1]) for c in columns if c.run is None
@@ -163,15 +162,35 @@ def _measured(there: Mapping[str, Answer]) -> str:
     return " or ".join(dict.fromkeys("detection rate" if a.strict else "accuracy" for a in there.values())) or "detection rate"
 
 
+def _answers(columns: Sequence[Column]) -> dict[str, Answer]:
+    """What each run with detectors says; where those of a data set were trained on other attacks, each under the name of its attack."""
+    found: dict[str, Answer] = {}
+    for c in columns:
+        there = [(m.name, a) for m in c.runs if m.scores.has_naturals and (a := Answer(m.shown)).pair()]
+        alone = {a.trained for _, a in there} == {"combined"}
+        for name, a in there:
+            title = c.title if alone else f"{c.title}, {said('trained_on', a.trained)}"
+            found[f"{title} ({name})" if title in found else title] = a
+    return found
+
+
+def _trained(there: Mapping[str, Answer]) -> str:
+    """On what the detectors of these pages were trained and tested, in words."""
+    if all(a.trained == "combined" for a in there.values()):
+        return "detectors are trained and tested on all attacks together"
+    return "detectors are trained and tested on the attack behind the data set's name"
+
+
 def _detected(there: Mapping[str, Answer]) -> list[Markup]:
     """What is detected, and which false alarms noise makes."""
-    pairs = {t: a.pair() for t, a in there.items()}
+    pairs, named = {t: a.pair() for t, a in there.items()}, Namer()
     seeds = of_seeds(s for p in pairs.values() for s in p)
-    found = _each({t: [(detector_words(s.title), s.detected) for s in p] for t, p in pairs.items()})
-    noise = {t: [(detector_words(s.title), s.noise) for s in p if s.noise] for t, p in pairs.items()}
+    found = _each({t: [(named(s.title), s.detected) for s in p] for t, p in pairs.items()})
+    noise = {t: [(named(s.title), s.noise) for s in p if s.noise] for t, p in pairs.items()}
     noisy = _each({t: p for t, p in noise.items() if p}) or "not measured here"
+    first = Markup("<b>{}</b> {} ({}), of a detector and of the {}{}: {}.")
     second = Markup("<b>Extra false alarms</b> of the same on natural images with harmless noise as large as the attack: {}.")
-    return [Markup("<b>{}</b> {}, beside the {}{}: {}.").format(*MEASURED[_measured(there)], BEST, seeds, found), second.format(noisy)]
+    return [first.format(*MEASURED[_measured(there)], _trained(there), BASELINE, seeds, found), second.format(noisy)]
 
 
 def _each(found: Mapping[str, Sequence[tuple[str, Number | None]]]) -> Markup:
@@ -191,22 +210,27 @@ def _attacker(there: Mapping[str, Maker]) -> Markup:
 
 
 def _compared(there: Mapping[str, Answer]) -> Block | None:
-    """A row a detector, the same columns for each data set."""
+    """A row a detector of sentences and picture, the same columns for each data set."""
     rows: list[list[Any]] = []
-    for t in ("SMD", "SPD", "ID", "JSD", SIMPLEST, None, "fusion"):  # None: the best baseline, another one on each data set
+    ranks = {t: r for a in there.values() for t, r in a.ranks.items()}
+    for t in sorted(ranks, key=lambda t: ranks[t]):
         cells: list[Any] = []
         for a in there.values():
-            title = a.best if t is None else t
-            s = next((s for s in a.standings if s.title == title), None)
-            name = Markup("<small>{}</small>").format(detector_words(s.title)) if s and t is None else Markup("")
+            s = next((s for s in a.standings if s.title == t), None)
+            below = Markup(' <small class="below">best baseline</small>') if t == a.best else Markup("")
             cells += (
-                ["", "", ""] if s is None else [render.mark(s.detected) + name, *map(render.mark, (a.number(s.title, a.false), s.noise))]
+                [render.mark(None)] * 3
+                if s is None
+                else [render.mark(s.detected) + below, *map(render.mark, (a.number(t, a.false), s.noise))]
             )
-        below = Markup("<small>simplest baseline</small>") if t == SIMPLEST else Markup("")
-        words = Markup("<b>{}</b>{}").format(detector_words(t) if t else "best baseline", below)
-        rows += [[words, *cells]] if any(cells) else []
+        below = Markup(" <small>simplest baseline</small>") if t == SIMPLEST else Markup("")
+        rows.append([Markup("<b>{}</b>{}").format(detector_words(t), below), *cells])
     heads = ["detector", *(h for a in there.values() for h in (a.heads[1], *COMPARED))]
-    return listed("", heads, rows, NOTE, kind="small", groups=[("", 1), *((t, 3) for t in there)])
+    where = [t for t, a in there.items() if a.outdone]
+    more = " " + OUTDONE.format(f" of {listing(where)}" if len(there) > 1 else "") if where else ""
+    trained = _trained(there)
+    note = f"{PAGE_NOTE} {trained[:1].upper()}{trained[1:]}. {NOTE}{more}"
+    return listed("", heads, rows, note, kind="small", groups=[("", 1), *((t, 3) for t in there)])
 
 
 def _figure2(columns: list[Column], protocol: str) -> Section:
@@ -230,12 +254,15 @@ def _grid(c: Column, protocol: str, detector: str) -> Block | None:
 
 
 def _pictures(found: Collection) -> Iterator[Block | None]:
-    for c in (c for c in found.columns if c.paper in gallery.CALLED):
+    makes = any(gallery.made(m.scores) for m in found.members)
+    for c in found.columns:
         if c.run is None:
-            yield Block(c.title, Markup('<p class="note">{}.</p>').format(c.why))
-        else:
-            for m in c.runs:
-                yield from gallery.figures(m.scores, f", {c.title}")
+            recipe = found.members[0].scores.body["recipe"]["recipe"]
+            why = c.why if makes else f"not recorded, and recipe {recipe} makes none"
+            yield Block("", Markup('<p class="note">No pictures, {}: {}.</p>').format(c.title, why))
+        for m in c.runs:
+            of = f", {c.title}" + (f" ({m.name})" if c.parts else "")
+            yield from gallery.figures(m.scores, of)
 
 
 def _others(found: Collection) -> Iterator[Block | None]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataDamaged, Error, StoreError, UsageError
+from ..errors import Error, UsageError
 from ..results.joined import joined
 from ..results.numbers import numbers
 from ..results.paper_numbers import COLUMNS, column_of
 from ..results.scores import Scores
-from ..store import packed, read_json
+from ..store import packed
 from . import report
 from .report import Made
 
@@ -153,17 +152,8 @@ def read(folder: Path | str) -> Collection:
 
 def _member(folder: Path) -> Made:
     try:
-        one = report.made(folder, beside=report.remembered(folder) or _white_box(folder), name=folder.name)
+        one = report.made(folder, beside=report.beside_of(folder), name=folder.name)
         assert one.rows
         return one
     except Error as e:
         raise e if str(folder) in str(e) else type(e)(f"{folder}: {e}") from None
-
-
-def _white_box(folder: Path) -> Path | None:
-    """``results/whitebox/NAME`` for ``results/fast/NAME``, when it is of the same classifier."""
-    beside = folder.parent.parent / "whitebox" / folder.name
-    mine, theirs = None, None
-    with contextlib.suppress(StoreError, DataDamaged, AttributeError):  # what is wrong with the run itself is said when it is read
-        mine, theirs = (read_json(f / "records.json").get("classifier") for f in (folder, beside))
-    return beside if mine and mine == theirs and beside != folder else None

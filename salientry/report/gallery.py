@@ -116,13 +116,20 @@ def _plain(image: Any) -> Any:
     return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
 
 
+def made(s: Scores) -> bool:
+    """Whether the run made pictures, as far as its records say."""
+    return packed(s.folder / "gallery.safetensors").exists() or any(x.get("step") == "gallery" for x in s.run.get("steps", []))
+
+
 def missing(s: Scores) -> str:
     """Why a run has no pictures, as far as its records say."""
     run = s.run
     if packed(s.folder / "gallery.safetensors").exists():
         return "no test image is fooled by every attack, and only such images are shown"
-    if any(x.get("step") == "gallery" for x in run.get("steps", [])):
-        return f"the run made them, but they are not kept beside these records; {run.get('command', 'the same run')} makes them again"
+    if made(s):
+        again = run.get("command", "the same run")
+        why = "a record that is passed on leaves them out unless the images of its data set may be passed on"
+        return f"the run made them, but they are not kept beside these records ({why}); {again} makes them again"
     if any(g["failed"] for g in s.body["gates"]):
         return "the saliency model failed its check, and what depends on it was not computed"
     if not run.get("steps"):

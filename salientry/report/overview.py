@@ -13,6 +13,7 @@ from ..inference import LEAST_SEEDS
 from ..results.names import NATURAL, ORDINARY, attack_title, detector_words
 from . import plots, render
 from .attacker import attacker, budgets_of, past, quoted, white
+from .naming import BASELINE, Namer, listing
 from .page import First, Maker, listed
 from .sections import Shown, best_baseline
 from .spec import Number, number_of
@@ -21,7 +22,6 @@ from .words import WARNINGS, said
 GROUPS = {"saliency": "sees the saliency map", "image": "sees the image", "fusion": "fusion", "baseline": "baseline"}
 SHOWN, SIMPLEST = ("SMD", "SPD", "ID", "JSD", "ID+"), "Margin2"
 NOISE = "noise/excess-flags-on-unchanged"
-BEST = "best baseline on validation images"
 FEW = 6  # so many detectors of other architectures have room in a sentence
 NOISY = 0.1  # above so many extra false alarms a detector is called an alarm for noise
 
@@ -121,17 +121,13 @@ class Answer:
         mine = next((t for t in ("SPD", "SMD", *others) if t in known), None)
         return [known[t] for t in (mine, self.best) if t is not None and t in known]
 
-    def named(self, s: Standing) -> str:
-        """As a sentence names it."""
-        return detector_words(s.title) + (f" ({BEST})" if s.title == self.best else "")
-
-    def rates(self) -> Markup:
+    def rates(self, named: Namer) -> Markup:
         """The detection rates that the first sentence quotes."""
-        return quoted((self.named(s), s.detected) for s in self.chosen())
+        return quoted((named(s.title, BASELINE if s.title == self.best else ""), s.detected) for s in self.chosen())
 
-    def alarms(self) -> Markup:
+    def alarms(self, named: Namer) -> Markup:
         """The extra false alarms that the second sentence quotes."""
-        return quoted((detector_words(s.title), s.noise) for s in self.chosen())
+        return quoted((named(s.title), s.noise) for s in self.chosen() if s.noise)
 
     def better(self) -> list[Standing] | None:
         """The detectors with a higher detection rate than every baseline; None where there is nothing to compare."""
@@ -141,20 +137,23 @@ class Answer:
             return None
         return [s for s in there if s.detected.value > max(baselines)]
 
-    def conclusion(self) -> str:
-        """In words."""
+    def conclusion(self, named: Namer) -> str:
+        """In words: who is better than every baseline, and which of them are alarms for noise."""
         more = self.better()
         if more is None:
             return ""
         if not more:
             return "No detector here is better than every baseline."
-        what = "1 detector is better" if len(more) == 1 else f"{len(more)} detectors are better"
-        measured = [s.noise for s in more if s.noise]
+        what = f"{listing([named(s.title) for s in more])} {'is' if len(more) == 1 else 'are'} better than every baseline"
+        measured = [s for s in more if s.noise]
         if not measured:
-            return f"{what} than every baseline."
-        loud = f"{sum(n.value > NOISY for n in measured)} of {len(measured)} with extra false alarms on more than"
-        rest = f" ({len(more) - len(measured)} not measured)" * (len(measured) < len(more))
-        return f"{what} than every baseline; {loud} {100 * NOISY:.0f}\u202f% of such images{rest}."
+            return f"{what}."
+        loud = [named(s.title) for s in measured if s.noise and s.noise.value > NOISY]
+        false = f"extra false alarms on more than {100 * NOISY:.0f}\u202f% of such images"
+        if len(loud) == len(more):
+            return f"{what}; {'each of them' if len(more) > 1 else 'it'} has {false}."
+        quiet = listing([named(s.title) for s in more if not s.noise]) if len(measured) < len(more) else ""
+        return f"{what}; with {false}: {listing(loud) if loud else 'none of them'}{f' ({quiet}: not measured)' if quiet else ''}."
 
     def sentences(self) -> list[Markup]:
         """Detection rate, false alarms, the attacker who knows."""
@@ -162,24 +161,24 @@ class Answer:
         if not images:
             none = Markup("These records hold no detection rate: {}.").format(_why(self.shown))
             return [*_attacked(self.shown), none, attacker(self.make, self.shown.scores.dataset)]
-        first = Markup(
-            "<b>Detection rate</b> on {:,} attacked images that fool the classifier (trained and tested on {}), at a threshold set to "
-            "flag {} of natural images{}: {}."
-        )
-        level = f"at most {render.percent(self.level)}" if self.level != "own" else "no calibrated share"
-        out = [first.format(images[0].detected.n, said("trained_on", self.trained), level, of_seeds(self.standings), self.rates())]
-        if not self.strict:
+        named, seeds = Namer(), of_seeds(self.standings)
+        trained = said("trained_on", self.trained)
+        if self.strict:
+            words = Markup(
+                "<b>Detection rate</b> on {:,} attacked images that fool the classifier (detectors are trained and tested on {}), at a "
+                "threshold set to flag {} of natural images{}: {}."
+            )
+            level = f"at most {render.percent(self.level)}" if self.level != "own" else "no calibrated share"
+            out = [words.format(images[0].detected.n, trained, level, seeds, self.rates(named))]
+        else:
             words = Markup(
                 "<b>Accuracy</b> on half natural, half attacked images in float32, at each detector's own threshold, chance 50\u202f% "
-                "(trained and tested on {}){}: {}."
+                "(detectors are trained and tested on {}){}: {}."
             )
-            out = [words.format(said("trained_on", self.trained), of_seeds(self.standings), self.rates())]
+            out = [words.format(trained, seeds, self.rates(named))]
         second = Markup("<b>Extra false alarms</b> on natural images with harmless noise as large as the attack: {}. {}")
-        return [
-            *out,
-            second.format(self.alarms() or "not measured here", self.conclusion()),
-            attacker(self.make, self.shown.scores.dataset),
-        ]
+        out.append(second.format(self.alarms(named) or "not measured here", self.conclusion(named)))
+        return [*out, attacker(self.make, self.shown.scores.dataset, named)]
 
     def points(self) -> tuple[list[plots.Point], str]:
         """A point a detector: detection rate against extra false alarms, else against false-positive rate; and x in words."""
@@ -190,20 +189,38 @@ class Answer:
         words = "extra false alarms on harmless noise" if noisy else "false-positive rate"
         return points, words
 
-    def rows(self, titles: Iterable[str | None] = ()) -> list[list[Any]]:
-        """A row a detector of the small table: of all that are shown, or of these."""
-        wanted = tuple(titles) or (*SHOWN, *(s.title for s in self.searched), SIMPLEST, self.best, "fusion")
+    @functools.cached_property
+    def ranks(self) -> dict[str, tuple[int, int]]:
+        """The rows of the small table, every detector that sentences and picture speak of, and their order: what is best known first, then
+        others, baselines, the fusion.
+        """
+        known, places = (*SHOWN, *(s.title for s in self.searched)), {"baseline": 4, "fusion": 6}
+        found = {}
+        for k, s in enumerate(self.standings):
+            place = 3 if s.title == SIMPLEST else places.get(s.group, 2)
+            found[s.title] = (1, known.index(s.title)) if s.title in known else (place, k)
+        return found
+
+    @property
+    def rows(self) -> list[list[Any]]:
+        """A row a detector of the small table."""
         budgets = budgets_of(self.make)
         there, rows = {s.title: s for s in self.standings}, []
-        for t in dict.fromkeys(t for t in wanted if t in there):
+        for t in sorted(self.ranks, key=lambda t: self.ranks[t]):
             each = {a: n for a in self.shown.labels if (n := self.number(t, self.measure, a))}
             worst = min(each, key=lambda a: each[a].value) if each else None
-            least = Markup("{}<small>{}</small>").format(render.mark(each[worst], "bare"), attack_title(worst)) if worst else "–"
+            least = Markup("{} <small>{}</small>").format(render.mark(each[worst], "bare"), attack_title(worst)) if worst else "–"
             below = {SIMPLEST: "simplest baseline", self.best: "best baseline"}.get(t) or self.doubt(t)
-            name = Markup("<b>{}</b>{}").format(detector_words(t), Markup("<small>{}</small>").format(below) if below else "")
+            name = Markup("<b>{}</b>{}").format(detector_words(t), Markup(" <small>{}</small>").format(below) if below else "")
             cells = [render.mark(there[t].detected), least, render.mark(self.number(t, self.false)), render.mark(there[t].noise)]
             rows.append([name, *cells, *([past(self.make, t, budgets[-1])] if budgets else [])])
         return rows
+
+    @property
+    def outdone(self) -> bool:
+        """Whether another baseline is better here than the one that was best on validation images."""
+        there = {s.title: s.detected.value for s in self.standings if s.group == "baseline"}
+        return self.best in there and max(there.values()) > there[self.best]
 
     def doubt(self, title: str) -> str:
         """What stands below the name of a detector that gives one score to all images."""
@@ -225,10 +242,9 @@ class Answer:
         ]
 
 
-NOTE = (
-    "In brackets 95 % intervals over images, given these networks and this split; of several seeds the mean. The attacks of the first "
-    "columns do not know the detector."
-)
+NOTE = "In brackets 95 % intervals over images, given these networks and this split; of several seeds the mean."
+UNKNOWING = "The attacks of the first columns do not know the detector."
+OUTDONE = "The best baseline is the one that was best on validation images; another does better on the test images{}."
 
 
 def first(r: Shown) -> First:
@@ -238,11 +254,12 @@ def first(r: Shown) -> First:
         return white(r, notes)
     a = Answer(r)
     points, words = a.points()
+    note = f"{NOTE} {UNKNOWING}" + (" " + OUTDONE.format("") if a.outdone else "")
     return First(
         a.sentences(),
         [*notes, *_black(a)],
         plots.scatter([("", points)], words, "detection rate" if a.strict else "accuracy", order=tuple(GROUPS.values())),
-        listed("", a.heads, a.rows(), NOTE, kind="small"),
+        listed("", a.heads, a.rows, note, kind="small"),
     )
 
 
@@ -289,7 +306,7 @@ def _black(a: Answer) -> list[Markup]:
 def of_seeds(there: Iterable[Standing]) -> str:
     """What the numbers of a sentence are, where they are not means or of one seed."""
     few = any(1 < len(n.seeds) < LEAST_SEEDS for s in there for n in (s.detected, s.noise) if n)
-    return " (least and most of the detector seeds)" if few else ""
+    return " (two numbers: least and most of several trainings)" if few else ""
 
 
 def failed(r: Shown) -> list[Markup]:

@@ -166,7 +166,7 @@ def write(folder: Path | str, command: str | None = None, beside: Path | None = 
         folder: holds ``records.json``.
         command: what was typed, when it is not what ``run.json`` says.
         beside: a folder with the records of the white box on the same classifier; the report remembers where it lies, and the next one
-            finds it there.
+            finds it there. Without it one in ``../whitebox`` is taken that has this folder's name and is of this classifier.
 
     Returns:
         The page's path.
@@ -175,7 +175,7 @@ def write(folder: Path | str, command: str | None = None, beside: Path | None = 
         UsageError: when there are no records.
         StoreError: when it cannot be written.
     """
-    return put(made(folder, command, beside))
+    return put(made(folder, command, beside or beside_of(Path(folder))))
 
 
 def put(one: Made) -> Path:
@@ -199,6 +199,18 @@ def remembered(folder: Path) -> Path | None:
     return folder / where if where and packed(folder / where / "records.json").exists() else None
 
 
+def beside_of(folder: Path) -> Path | None:
+    """Where the white box of a run lies: where it was, else ``results/whitebox/NAME`` for ``results/fast/NAME`` of the same classifier."""
+    if (found := remembered(folder)) is not None:
+        return found
+    here = folder.absolute()
+    beside = here.parent.parent / "whitebox" / here.name
+    mine, theirs = None, None
+    with contextlib.suppress(StoreError, DataDamaged, AttributeError):  # what is wrong with the run itself is said when it is read
+        mine, theirs = (read_json(f / "records.json").get("classifier") for f in (here, beside))
+    return beside if mine and mine == theirs and beside != here else None
+
+
 def headline(folder: Path | str, beside: Path | None = None) -> dict[str, Any]:
     """The first screen for a script: ``folder``, ``recipe``, ``question``, ``sentences`` and ``notes`` as text, and ``numbers``, those that
     the screen shows, each as ``report.json`` holds it. Nothing is written.
@@ -206,7 +218,7 @@ def headline(folder: Path | str, beside: Path | None = None) -> dict[str, Any]:
     Raises:
         UsageError: when there are no records.
     """
-    one = made(folder, beside=beside)
+    one = made(folder, beside=beside or beside_of(Path(folder)))
     run = one.shown
     with render.shown() as noted:
         shown = first(run)

@@ -292,3 +292,14 @@ def test_it_goes_beside_the_black_box_of_the_same_classifier(attacked: Path, fin
     (tmp_path / "white" / "records.json").write_text(sealed(json.loads(body.replace(str(one.classifier), "0" * 64))))
     with pytest.raises(UsageError, match="different classifiers"):
         Scores.read(tmp_path / "black", beside=tmp_path / "white")
+
+
+def test_a_run_alone_finds_the_white_box_that_its_collection_finds(attacked: Path, finished: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "fast" / "one", ignore=shutil.ignore_patterns("report.*")))
+    shutil.copytree(attacked, tmp_path / "whitebox" / "one")
+    assert "was not tried here" not in report.headline(folder)["sentences"][2]
+    page = report.write(folder).read_text()
+    assert "gets past" in page.split('<details class="part">')[0]
+    assert verify(folder) > 500
+    shutil.rmtree(tmp_path / "whitebox")
+    assert "was not tried here" in report.headline(folder)["sentences"][2]

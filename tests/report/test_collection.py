@@ -16,12 +16,14 @@ from typer.testing import CliRunner
 
 from salientry.cli import app
 from salientry.errors import DataDamaged, UsageError, VerificationFailed
-from salientry.report import claims_document, collection, columns, paper_tables, render, verification
+from salientry.report import claims_document, collection, columns, paper_tables, render, report, verification
 from salientry.report.claims import Verdicts
 from salientry.report.columns import Collection, place
+from salientry.report.overview import Answer, first
 from salientry.report.spec import number_of
 from salientry.results.claims import sentences
 from salientry.results.paper_numbers import TABLES, printed_rows, printed_text
+from tests.results.oracle import ROOT
 
 from .reading import ids, ledger, plain, printed, section
 from .surgery import CW, Opened, sealed
@@ -160,11 +162,14 @@ def test_the_first_screen_answers_for_each_data_set(read: Collection, html: str)
     assert len(sentences) == 3
     for name, title in (("zeta", "MNIST (5,000 digits)"), ("alpha", "CIFAR-10")):
         known, said = numbers(read.folder / name), sentences[0].split(f"{title}: ")[1].split(";")[0]
-        assert f"SPD {text_of(known['strict/SPD/combined/combined/tpr@0.05']['value'], True)}" in said
+        value = text_of(known["strict/SPD/combined/combined/tpr@0.05"]["value"], True)
+        assert re.search(rf"SPD( \(a net that sees [^)]*\))? {re.escape(value)}", said)
         shown = first[first.index('<table class="small">') :]
         for d in ("SMD", "SPD", "Margin2", "fusion"):
             assert text_of(known[f"strict/{d}/combined/combined/tpr@0.05"]["value"], False) in shown
-    assert "best baseline on validation images" in sentences[0]
+    assert sentences[0].count("a net that sees the image weighted by the saliency map") == 1, "explained where it first stands"
+    assert "best baseline, a simple detector to compare with, chosen on validation images" in sentences[0]
+    assert "Detectors are trained and tested on all attacks together." in first
     assert first.count('<svg class="plot"') == 2
     assert "<details" not in first
 
@@ -185,6 +190,32 @@ def test_the_first_screen_of_any_of_the_folders_is_whole(read: Collection, names
         assert f"{c.title}: SPD" in first.sentences[0].striptags()
         assert first.picture and c.title in first.picture
         assert first.table and f">{c.title}</th>" in first.table.body
+
+
+def test_runs_trained_on_one_attack_each_say_so(tmp_path: Path) -> None:
+    """The recorded heads at the paper's own size: one on BIM, one on DeepFool, of one classifier."""
+    found = columns.read(ROOT / "paper")
+    first = collection._first(found.columns)
+    said, table, picture = first.sentences[0].striptags(), first.table, first.picture
+    assert table and picture
+    assert "all attacks together" not in said + table.says
+    assert "Detectors are trained and tested on the attack behind the data set's name." in table.says
+    for title in ("CIFAR-10, BIM", "CIFAR-10, DeepFool"):
+        assert f"{title}: " in said and f">{title}</th>" in table.body and title in picture
+    drawn = {re.sub(r" \S+ at \S+$", "", n) for p in re.findall(r'aria-label="[^"]*: ([^"]*)"', picture) for n in p.split("; ")}
+    assert drawn == set(re.findall(r"<tr><td><b>([^<]+)</b>", table.body))
+    assert len(drawn) == 7
+    pictures = " ".join(plain(b.body) for b in collection._pictures(found) if b)
+    assert all(f"No pictures, {t}" in pictures for t in ("MNIST", "CIFAR-10", "ASSIRA"))
+    assert "No pictures, MNIST: not recorded, and recipe" in pictures and "dataset=mnist" not in pictures, "it would make none"
+
+
+def test_the_best_baseline_of_validation_images_that_another_outdoes_is_said_to_be() -> None:
+    (m,) = (report.made(p, name=p.name) for p in columns.runs(ROOT / "fast") if p.name == "assira-seed1")
+    a = Answer(m.shown)
+    values = {s.title: s.detected.value for s in a.standings if s.group == "baseline"}
+    assert a.outdone == (max(values.values()) > values[str(a.best)])
+    assert ("another does better on the test images." in str(first(m.shown).table.says)) == a.outdone  # type: ignore[union-attr]
 
 
 def test_a_section_of_the_document_has_each_run_seeds_number_beside_the_verdict_of_all(read: Collection) -> None:
@@ -274,7 +305,7 @@ def test_pictures_stand_where_they_lie_and_are_missed_where_not(html: str) -> No
     part = section(html, "pictures")
     assert part.count("data:image/png") == 57
     assert all(f"{name}, MNIST (5,000 digits): " in part for name in ("Figure 1", "Figure 5", "Figure 7"))
-    assert "salientry run tiny dataset=assira" in part
+    assert "No pictures, ASSIRA: not recorded: salientry run tiny dataset=assira." in plain(part)
 
 
 def test_the_order_of_the_folders_does_not_matter(read: Collection) -> None:
@@ -370,7 +401,7 @@ def test_the_white_box_that_lies_beside_is_found_when_it_is_of_the_same_classifi
     for kind, name in (("fast", "a"), ("whitebox", "a"), ("fast", "b"), ("whitebox", "b"), ("fast", "c")):
         (tmp_path / kind / name).mkdir(parents=True)
         (tmp_path / kind / name / "records.json").write_text(json.dumps({"classifier": "x" if name == "a" else kind}))
-    assert columns._white_box(tmp_path / "fast" / "a") == tmp_path / "whitebox" / "a"
-    assert columns._white_box(tmp_path / "fast" / "b") is None
-    assert columns._white_box(tmp_path / "fast" / "c") is None
-    assert columns._white_box(tmp_path / "whitebox" / "a") is None
+    assert report.beside_of(tmp_path / "fast" / "a") == tmp_path / "whitebox" / "a"
+    assert report.beside_of(tmp_path / "fast" / "b") is None
+    assert report.beside_of(tmp_path / "fast" / "c") is None
+    assert report.beside_of(tmp_path / "whitebox" / "a") is None

@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from salientry.cli import app
 from salientry.report import gallery, plots, report
+from salientry.report.naming import EXPLAINED, Namer, listing
 from salientry.report.render import percent
 from salientry.report.report import listed
 from salientry.report.words import STEPS
@@ -113,7 +114,7 @@ def test_the_first_screen_is_question_answer_picture_and_table_and_all_else_is_f
     assert len(re.findall(r"<li>(?!<svg)", first)) == 3
     assert first.count('<svg class="plot"') == 1
     assert first.count("<table") == 1
-    assert first.count("<tr>") <= 9
+    assert first.count("<tr>") <= 18
     assert "<details" not in first
     assert "<details open" not in html
     titles = re.findall(r'<details class="part"><summary><h2>([^<]+)</h2>', html)
@@ -146,16 +147,47 @@ def test_the_sentences_are_the_ledgers_numbers(finished: Path, html: str) -> Non
     n = {r["n"] for r in rates.values()}
     assert first.startswith(f"Detection rate on {n.pop():,} attacked images") and not n
     assert "at most 5\u202f% of natural images" in first
-    for title in ("SMD", "SPD", "fusion"):
-        assert f"{title} {text_of(rates[title]['value'], True)}" in first
+    inside = {
+        "SMD": " (a net that sees only the saliency map, where the classifier looks)",
+        "SPD": " (a net that sees the image weighted by this map)",
+        "fusion": " (the scores of all detectors combined)",
+    }
+    for title, words in inside.items():
+        assert f"{title}{words} {text_of(rates[title]['value'], True)}" in first
     baselines = ("SortedLogits", "PooledActivations", "Margin", "Margin2", "ClassPresence", "SecondNet", "BlackShare", "HighFrequency")
     best = max((b for b in baselines if b in rates), key=lambda b: known[f"strict/{b}/combined/select-auroc"]["value"])
-    assert f"{detector_words(best)} (best baseline on validation images) {text_of(rates[best]['value'], True)}" in first
-    assert "seeds" not in first, "there is one"
+    inside_best = f"(best baseline, a simple detector to compare with, chosen on validation images: {EXPLAINED[best]})"
+    assert f"{detector_words(best)} {inside_best} {text_of(rates[best]['value'], True)}" in first
+    assert "trainings" not in first, "there is one"
+    assert "(detectors are trained and tested on all attacks)" in first
     most = max(rates[b]["value"] for b in baselines if b in rates)
     above = [t for t, r in rates.items() if t not in baselines and "(" not in t and r["value"] > most]
-    assert f"{len(above)} detector{'s are' if len(above) != 1 else ' is'} better than every baseline" in second
+    stripped = re.sub(r" \([^)]*\)", "", second)
+    assert all(re.search(rf"\. .*{re.escape(detector_words(t))}.* better than every baseline", stripped) for t in above)
+    assert ("No detector here is better than every baseline." in second) != bool(above)
     assert third == "An attacker who knows the detector was not tried here (salientry run whitebox dataset=digits)."
+
+
+def test_the_small_table_holds_every_detector_of_sentences_and_picture(html: str) -> None:
+    first = html.split('<details class="part">')[0]
+    rows = set(re.findall(r"<tr><td><b>([^<]+)</b>", first))
+    drawn = re.search(r'aria-label="[^"]*: ([^"]*)"', first)
+    assert drawn
+    named = {re.sub(r" \S+ at \S+$", "", p) for p in drawn[1].split("; ")}
+    assert named == rows
+    said = " ".join(plain(s) for s in re.findall(r"<li>((?!<svg).*?)</li>", first, re.S))
+    assert {d for d in map(detector_words, EXPLAINED) if re.search(rf"(?<![\w+]){re.escape(d)} [(−.\d]", said)} <= rows
+
+
+def test_a_name_is_explained_once() -> None:
+    named = Namer()
+    assert named("SPD") == "SPD (a net that sees the image weighted by the saliency map, where the classifier looks)"
+    assert named("SMD (trunk)") == "SMD (trunk) (a net that sees only this map)"
+    assert (named("SPD"), named("SMD")) == ("SPD", "SMD")
+    assert named("Margin2", "best") == "logit margin (best: how far the classifier's two best classes lie apart, and the square of that)"
+    assert listing(["ID"]) == "ID"
+    assert listing(["ID", "JSD", "fusion"]) == "ID, JSD and fusion"
+    assert listing(["ID, as printed", "JSD, as printed"]) == "ID, as printed; and JSD, as printed"
 
 
 def test_no_key_of_a_setting_stands_on_the_page_or_in_its_file(html: str, finished: Path) -> None:
@@ -359,7 +391,7 @@ def test_a_page_without_scores_and_pictures_still_says_what_the_attacks_did(fini
         (
             {"steps": [{"step": "gallery", "seconds": 1.0}], "command": "salientry run x"},
             None,
-            "not kept beside these records; salientry run x",
+            "unless the images of its data set may be passed on); salientry run x makes them again",
         ),
         ({"steps": [{"step": "read_data"}]}, [{"failed": "message"}], "the saliency model failed its check"),
         ({"steps": [{"step": "read_data"}]}, [], "recipe tiny makes none"),
