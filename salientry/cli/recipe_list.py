@@ -22,13 +22,25 @@ def _function(name: str) -> ast.FunctionDef:
     return next(n for n in _source(name).body if isinstance(n, ast.FunctionDef) and n.name == name)
 
 
+def _constants(name: str) -> dict[str, ast.expr]:
+    """The values that a recipe's file gives a name of its own."""
+    there = [n for n in _source(name).body if isinstance(n, ast.Assign)]
+    return {t.id: n.value for n in there for t in n.targets if isinstance(t, ast.Name)}
+
+
+def written(value: Any) -> str:
+    """A parameter's value as it is written on the command line: ``true``, ``8``, and nothing for ``None``."""
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def settable(name: str) -> dict[str, Any]:
     """A recipe's parameters that the command line sets, with their defaults: words, numbers, yes or no, and ``None`` for a whole number."""
-    recipe = _function(name)
+    recipe, known = _function(name), _constants(name)
     arguments, keywords = recipe.args.args, recipe.args.kwonlyargs
     given = [None] * (len(arguments) - len(recipe.args.defaults)) + list(recipe.args.defaults)
     found = {}
     for a, default in [*zip(arguments, given, strict=True), *zip(keywords, recipe.args.kw_defaults, strict=True)]:
+        default = known.get(default.id, default) if isinstance(default, ast.Name) else default
         if isinstance(default, ast.Constant) and (default.value is not None or ast.unparse(a.annotation or default) == "int | None"):
             found[a.arg] = default.value
     return found
@@ -36,7 +48,7 @@ def settable(name: str) -> dict[str, Any]:
 
 def about(name: str) -> str:
     """A recipe's parameters and their defaults, as they are written on the command line; what has no default value of its own is empty."""
-    return " ".join(f"{k}={'' if v is None else str(v).lower() if isinstance(v, bool) else v}" for k, v in settable(name).items())
+    return " ".join(f"{k}={written(v)}" for k, v in settable(name).items())
 
 
 def computes(name: str) -> str:
@@ -67,4 +79,4 @@ class WithRecipes(TyperCommand):
         super().format_epilog(ctx, formatter)
 
 
-__all__ = ["RECIPES", "WithRecipes", "about", "computes", "meanings", "settable"]
+__all__ = ["RECIPES", "WithRecipes", "about", "computes", "meanings", "settable", "written"]

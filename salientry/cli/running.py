@@ -29,7 +29,7 @@ from ..store import SUMS, one_of, read_json, writing
 from .bars import ProgressDisplay
 from .closing import last_lines, leave_guard
 from .lines import needs_pandas
-from .recipe_list import RECIPES
+from .recipe_list import RECIPES, written
 
 PARTS = ("report.html", "report.json", "gallery.json", "gallery.safetensors", "check.json")
 PICTURES = ("natural.png", "natural-map.png", "attacked.png", "attacked-map.png")
@@ -65,7 +65,7 @@ def parameters(recipe: Callable[..., Outputs], settings: list[str]) -> dict[str,
         name, equals, raw = text.partition("=")
         if not equals or name not in known:
             raise UsageError(
-                f"unknown parameter {text!r}; recipe {recipe.__name__} has: {', '.join(f'{n}={p.default}' for n, p in known.items())}"
+                f"unknown parameter {text!r}; recipe {recipe.__name__} has: {', '.join(f'{n}={written(p.default)}' for n, p in known.items())}"
             )
         default = known[name].default
         kind = int if default is None else type(default)
@@ -74,7 +74,8 @@ def parameters(recipe: Callable[..., Outputs], settings: list[str]) -> dict[str,
         except (ValueError, SyntaxError):
             value = raw
         if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
-            raise UsageError(f"{name} must be {kind.__name__}{'' if default is None else f', like {default!r}'}; found {raw!r}")
+            like = written(default) if kind is bool else repr(default)
+            raise UsageError(f"{name} must be {kind.__name__}{'' if default is None else f', like {like}'}; found {raw!r}")
         out[name] = value
     return out
 

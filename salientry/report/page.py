@@ -15,6 +15,7 @@ from markupsafe import Markup
 from . import render
 from .spec import Context, Number, Table, fill, find, number_of
 
+WIDEST_LISTED = 9  # columns below groups that a sheet of paper has room for
 GROUPS = ("saliency", "image", "fusion", "baseline")
 POLICY = "default-src 'none'; img-src data:; style-src '{style}'; script-src '{script}'; base-uri 'none'; form-action 'none'"
 
@@ -145,15 +146,33 @@ def listed(
     kind: str = "text",
     groups: Sequence[tuple[str, int]] = (),
 ) -> Block | None:
-    """A table of texts; ``kind``: its class in the page's style; ``groups``: words above so many columns each."""
-    body = [Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(c) for c in r)) for r in rows]
-    if not body:
+    """A table of texts; ``kind``: its class in the page's style; ``groups``: words above so many columns each, the first
+    of them the rows' names.
+    """
+    lines = [list(r) for r in rows]
+    if not lines:
         return None
+    whole = _listed(head, lines, kind, groups)
+    sizes = [n for _, n in groups[1:]]
+    if sum(sizes) <= WIDEST_LISTED:
+        return Block(title, whole, says, fold)
+    first, ends = groups[0][1], [sum(sizes[: k + 1]) for k in range(len(sizes))]
+    pieces = []
+    for a, b in render.cuts(sizes, WIDEST_LISTED):
+        shares = [(words, min(b, end) - max(a, end - n)) for (words, n), end in zip(groups[1:], ends, strict=True)]
+        pick = [*range(first), *range(first + a, first + b)]
+        above = [groups[0], *((words, n) for words, n in shares if n > 0)]
+        pieces.append(_listed([head[k] for k in pick], [[r[k] for k in pick] for r in lines], kind, above))
+    return Block(title, render.printable(whole, pieces), says, fold)
+
+
+def _listed(head: Sequence[str], rows: Sequence[Sequence[Any]], kind: str, groups: Sequence[tuple[str, int]]) -> Markup:
+    body = Markup("").join(Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(c) for c in r)) for r in rows)
     heads = Markup("").join(Markup("<th>{}</th>").format(h) for h in head)
     above = Markup("").join(Markup('<th colspan="{}">{}</th>').format(n, words) for words, n in groups)
     above = Markup('<tr class="groups">{}</tr>').format(above) if groups else above
     table = Markup('<div class="scroll"><table class="{}"><thead>{}<tr>{}</tr></thead><tbody>{}</tbody></table></div>')
-    return Block(title, table.format(kind, above, heads, Markup("").join(body)), says, fold)
+    return table.format(kind, above, heads, body)
 
 
 def side_by_side(title: str, blocks: Iterable[Block | None], says: str, fold: bool = False) -> Block | None:

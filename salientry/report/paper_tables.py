@@ -91,6 +91,13 @@ def _says(number: int, sources: Sequence[Source]) -> Markup:
 
 
 def _table(number: int, rows: list[tuple[str, list[Markup]]], sources: Sequence[Source]) -> Markup:
+    """All data sets side by side; where it is printed, each alone."""
+    wide = len(rows[0][1]) // len(sources)
+    each = [([(t, cells[k * wide : (k + 1) * wide]) for t, cells in rows], [s]) for k, s in enumerate(sources)]
+    return render.printable(_one_table(number, rows, sources), [_one_table(number, *e) for e in each])
+
+
+def _one_table(number: int, rows: list[tuple[str, list[Markup]]], sources: Sequence[Source]) -> Markup:
     groups = TABLES[number][1]
     extra = ["p, ours", "p, paper"] if number == 1 else []
     span = 4 * len(groups) + len(extra)

@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from itertools import groupby
 
 from markupsafe import Markup
@@ -17,6 +18,7 @@ from .spec import Filled, Line, Number
 
 THIN = "\u202f"
 FEW = 7  # columns: with no more of them an interval stands beside its number, else below it
+WIDEST = 13  # columns that a sheet of paper has room for, without those of the rows' names
 LONG = 40  # letters of a row's label beyond which it is broken into lines
 Parts = Sequence[str | tuple[Number, str]] | None
 
@@ -124,8 +126,41 @@ def _shade(found: Parts, low: float | None) -> Markup:
     return Markup(' class="s{}"').format(k) if k else Markup("")
 
 
+def printable(whole: Markup, pieces: Sequence[Markup]) -> Markup:
+    """A table that a sheet of paper has no room for: whole on a screen, in pieces where it is printed."""
+    if len(pieces) < 2:
+        return whole
+    return Markup('<div class="whole">{}</div><div class="pieces">{}</div>').format(whole, Markup("\n").join(pieces))
+
+
+def cuts(groups: Sequence[int], most: int) -> list[tuple[int, int]]:
+    """The first and the last column but one of each piece of at most so many columns; ``groups``: how many columns belong together in
+    turn, which are parted only where one group alone is too wide.
+    """
+    parts = [(n // -(-n // most) + (k < n % -(-n // most))) for n in groups if n for k in range(-(-n // most))]
+    found: list[list[int]] = []
+    for n in parts:
+        if found and found[-1][1] - found[-1][0] + n <= most:
+            found[-1][1] += n
+        else:
+            start = found[-1][1] if found else 0
+            found.append([start, start + n])
+    return [(a, b) for a, b in found]
+
+
 def html(found: Filled) -> Markup:
     """The table, without its heading."""
+    if len(found.leaves) <= WIDEST:
+        return _html_table(found)
+    groups = [len(list(same)) for _, same in groupby(found.leaves, key=lambda x: x.heads[0])]
+    pieces = [
+        replace(found, leaves=found.leaves[a:b], lines=[replace(x, cells=x.cells[a:b]) for x in found.lines])
+        for a, b in cuts(groups, WIDEST)
+    ]
+    return printable(_html_table(found), [_html_table(p) for p in pieces])
+
+
+def _html_table(found: Filled) -> Markup:
     table, depth, wide = found.table, max((len(x.heads) for x in found.leaves), default=1), len(found.table.rows)
     heads = [*table.heads, *[""] * wide][:wide]
     head = Markup("")

@@ -15,7 +15,7 @@ import pytest
 
 import salientry
 from salientry.attacks import ATTACKS
-from salientry.cli.recipe_list import RECIPES, computes, meanings, settable
+from salientry.cli.recipe_list import RECIPES, computes, meanings, settable, written
 from salientry.cli.running import parameters, recipe_named
 from salientry.errors import UsageError
 
@@ -204,7 +204,7 @@ def test_the_help_of_run_lists_what_the_recipe_can_be_told(recipe: str) -> None:
         assert f"{name}={'' if value is None else str(value).lower() if isinstance(value, bool) else value}" in said
         text = 3 if value is None else str(value).lower() if isinstance(value, bool) else value
         assert parameters(recipe_named(recipe), [f"{name}={text}"]) == {name: 3 if value is None else value}
-    with pytest.raises(UsageError, match="has: " + re.escape(", ".join(f"{n}={v}" for n, v in settable(recipe).items()))):
+    with pytest.raises(UsageError, match="has: " + re.escape(", ".join(f"{n}={written(v)}" for n, v in settable(recipe).items()))):
         parameters(recipe_named(recipe), ["nonsense=1"])
 
 

@@ -20,6 +20,7 @@ from salientry.report import claims_document, collection, columns, paper_tables,
 from salientry.report.claims import Verdicts
 from salientry.report.columns import Collection, place
 from salientry.report.overview import Answer, first
+from salientry.report.page import listed
 from salientry.report.spec import number_of
 from salientry.results.claims import sentences
 from salientry.results.paper_numbers import TABLES, printed_rows, printed_text
@@ -250,6 +251,32 @@ def test_a_data_set_that_was_not_run_says_so_and_the_papers_cells_stay(read: Col
         for title, cells in rows(html, number).items():
             assert any("not recorded" in c or "not run" in c for c in cells), title
     assert html.count("ASSIRA: not recorded: salientry run tiny dataset=assira.") >= 6 + 2
+
+
+def test_a_table_too_wide_for_paper_is_printed_in_pieces_that_hold_all_of_it(html: str) -> None:
+    found = re.findall(r'<div class="whole">(.*?)</div><div class="pieces">((?:<div class="scroll">.*?</div>\s*)+)</div>', html, re.S)
+    assert len(found) >= 6, "the paper's tables"
+    for whole, pieces in found:
+        assert pieces.count("<table") == 3, "a data set each"
+        assert printed(whole) and set(printed(whole)) == set(printed(pieces))
+        assert whole.count("<td") == pieces.count("<td")
+        names = re.findall(r"<tr><th>([^<]*)</th>", whole.split("<tbody>")[1])
+        assert names * 3 == re.findall(r"<tr><th>([^<]*)</th>", "".join(t.split("</tbody>")[0] for t in pieces.split("<tbody>")[1:]))
+
+
+def test_groups_of_columns_are_parted_only_where_one_alone_is_too_wide() -> None:
+    assert render.cuts([3, 3, 3], 9) == [(0, 9)]
+    assert render.cuts([3, 3, 3, 3], 9) == [(0, 9), (9, 12)]
+    assert render.cuts([4, 4, 4], 9) == [(0, 8), (8, 12)]
+    assert render.cuts([20, 2], 9) == [(0, 7), (7, 14), (14, 22)]
+    found = listed("", ["detector", *"abcdefghijkl"], [["x", *range(12)]], groups=[("", 1), *((t, 3) for t in "ABCD")])
+    assert found
+    first, second = (t for t in found.body.split('<div class="pieces">')[1].split("</table>")[:2])
+    assert (re.findall(r"<td>(.*?)</td>", first), re.findall(r"<td>(.*?)</td>", second)) == (
+        ["x", *map(str, range(9))],
+        ["x", *map(str, range(9, 12))],
+    )
+    assert re.findall(r"<th[^>]*>(.*?)</th>", second) == ["", "D", "detector", "j", "k", "l"]
 
 
 def test_reduced_settings_are_marked_where_they_are(html: str) -> None:

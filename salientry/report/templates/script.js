@@ -7,9 +7,8 @@
   let closed = [];
   addEventListener("beforeprint", () => {
     closed = all("details:not([open])"); closed.forEach((d) => { d.open = true; });
-    all(".scroll > table").forEach((t) => { t.style.zoom = Math.min(1, 1040 / t.scrollWidth); });
   });
-  addEventListener("afterprint", () => { closed.forEach((d) => { d.open = false; }); all(".scroll > table").forEach((t) => { t.style.zoom = ""; }); });
+  addEventListener("afterprint", () => { closed.forEach((d) => { d.open = false; }); });
 
   const packed = document.getElementById("packed"), found = document.getElementById("found");
   if (!packed || !found) return;
