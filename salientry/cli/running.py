@@ -64,9 +64,8 @@ def parameters(recipe: Callable[..., Outputs], settings: list[str]) -> dict[str,
     for text in settings:
         name, equals, raw = text.partition("=")
         if not equals or name not in known:
-            raise UsageError(
-                f"unknown parameter {text!r}; recipe {recipe.__name__} has: {', '.join(f'{n}={written(p.default)}' for n, p in known.items())}"
-            )
+            there = ", ".join(f"{n}={written(p.default)}" for n, p in known.items())
+            raise UsageError(f"unknown parameter {text!r}; recipe {recipe.__name__} has: {there}")
         default = known[name].default
         kind = int if default is None else type(default)
         try:
