@@ -200,14 +200,14 @@ def _cells(v: dict[str, Any], level: str) -> list[str]:
         f"{number(plain['least'])} ({plain['worst']}{'*' * (plain['worst'] in trained)})" if plain["of"] else "–",
         _share(v["natural"][level]["all"]),
         f"{number(worst['extra']['share'])} ({worst['change']})",
-        f"{v['cost']['1']['times']:.1f} x",
+        f"{v['cost']['1']['times']:.1f}\u00a0x",
     ]
 
 
 def _share(found: dict[str, Any]) -> str:
-    """``.123 [.101, .148]``; the record has the counts."""
-    words = f"{number(found['share'])} [{number(found['low'])}, {number(found['high'])}]"
-    return words.replace(" ", "\u00a0") if found["of"] else "–"  # it stays on one line
+    """``.123 [.101, .148]``, on two lines; the record has the counts."""
+    interval = f"[{number(found['low'])}, {number(found['high'])}]".replace(" ", "\u00a0")
+    return f"{number(found['share'])}<br>{interval}" if found["of"] else "–"
 
 
 if __name__ == "__main__":

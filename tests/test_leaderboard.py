@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from benchmarks.leaderboard import PAGE, _passed, page, records
+from benchmarks.leaderboard import PAGE, ROOT, _passed, page, records
+from tests.report import browser
 
 RECORDS = records()
 
@@ -31,3 +34,26 @@ def test_who_is_passed_least_stands_first(name: str) -> None:
     assert sorted(lines) == sorted(body["detectors"])
     order = [_passed(body["detectors"][n]) for n in lines]
     assert order == sorted(order)
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(browser.PROGRAM is None, reason="needs chromium")
+def test_all_columns_are_seen_in_a_window_of_1280_pixels_and_on_paper(tmp_path: Path) -> None:
+    """With the site's style, in the room that its theme leaves beside one column of links, and on a sheet."""
+    rows = [line.strip("| ").split(" | ") for line in page().splitlines() if line.startswith("| ") and "---" not in line]
+    cells = ["".join(f"<td>{c}</td>" for c in r) for r in rows]
+    lines = "".join(f"<tr>{c}</tr>" for c in cells[1:])
+    table = f"<table><thead><tr>{cells[0].replace('td>', 'th>')}</tr></thead><tbody>{lines}</tbody></table>"
+    theme = "html { font-size: 20px; } body { margin: 0; font: 16px sans-serif; } table { font-size: .64rem; border-collapse: collapse; }"
+    style = f"<style>{theme} @media screen {{ article {{ width: 1000px; }} }} {(ROOT / 'docs' / 'site.css').read_text()}</style>"
+    body = f'<div class="md-main"><article class="md-typeset"><h1 id="leaderboard">Leaderboard</h1>{table}</article></div>'
+    (tmp_path / "page.html").write_text(f"<meta charset=utf-8>{style}{body}")
+    ends = "[...document.querySelectorAll('th, td')].map((c) => c.getBoundingClientRect().right).reduce((a, b) => Math.max(a, b))"
+    with browser.opened() as tab:
+        tab.size(1280)
+        tab.open(tmp_path / "page.html")
+        assert tab.ask(ends) <= 1000
+        tab.size(1047, 718)  # A4, landscape, without its margins
+        tab.media("print")
+        assert tab.ask(ends) <= 1047
+        assert float(tab.ask("parseFloat(getComputedStyle(document.querySelector('td')).fontSize)")) >= 9.99, "7.5 points"
