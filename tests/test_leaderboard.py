@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -45,15 +46,22 @@ def test_all_columns_are_seen_in_a_window_of_1280_pixels_and_on_paper(tmp_path: 
     lines = "".join(f"<tr>{c}</tr>" for c in cells[1:])
     table = f"<table><thead><tr>{cells[0].replace('td>', 'th>')}</tr></thead><tbody>{lines}</tbody></table>"
     theme = "html { font-size: 20px; } body { margin: 0; font: 16px sans-serif; } table { font-size: .64rem; border-collapse: collapse; }"
-    style = f"<style>{theme} @media screen {{ article {{ width: 1000px; }} }} {(ROOT / 'docs' / 'site.css').read_text()}</style>"
-    body = f'<div class="md-main"><article class="md-typeset"><h1 id="leaderboard">Leaderboard</h1>{table}</article></div>'
+    theme += " @media screen { .md-main { display: flex; width: 1020px; } article { flex: 1; min-width: 0; } aside { width: 240px; } }"
+    theme += " @media print { aside { display: none; } }"
+    style = f"<style>{theme} {(ROOT / 'docs' / 'site.css').read_text()}</style>"
+    article = f'<article class="md-typeset"><h1 id="leaderboard">Leaderboard</h1>{table}</article>'
+    body = f'<div class="md-main">{article}<aside class="md-sidebar--secondary"></aside></div>'
     (tmp_path / "page.html").write_text(f"<meta charset=utf-8>{style}{body}")
     ends = "[...document.querySelectorAll('th, td')].map((c) => c.getBoundingClientRect().right).reduce((a, b) => Math.max(a, b))"
     with browser.opened() as tab:
         tab.size(1280)
         tab.open(tmp_path / "page.html")
-        assert tab.ask(ends) <= 1000
+        assert tab.ask(ends) <= 1020
         tab.size(1047, 718)  # A4, landscape, without its margins
         tab.media("print")
         assert tab.ask(ends) <= 1047
         assert float(tab.ask("parseFloat(getComputedStyle(document.querySelector('td')).fontSize)")) >= 9.99, "7.5 points"
+        tab.media()
+        tab.pdf(tmp_path / "page.pdf")
+    sheets = re.findall(rb"MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", (tmp_path / "page.pdf").read_bytes())
+    assert sheets and all(float(wide) > float(high) for wide, high in sheets), "turned on its side"
