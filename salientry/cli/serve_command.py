@@ -26,7 +26,7 @@ def serve(
     second_weights: SecondWeights = None,
     detector: OwnDetector = None,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0: any that is free.")] = 8000,
+    port: Annotated[int, typer.Option(help="Port, 0 to 65535; 0: any that is free.")] = 8000,
     name: Annotated[str, typer.Option(help="The model's name in addresses: /v2/models/NAME/infer.")] = "guard",
     mode: Annotated[
         str,
@@ -52,16 +52,28 @@ def serve(
     drain: Annotated[
         float, typer.Option(help="Seconds from SIGTERM to the end, at least, in which /ready and new requests are answered 503.")
     ] = 0.0,
+    exempt: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A sender whose pictures are a video's, so alike by nature: never reported as a campaign. The name of its API key, or its "
+            "address; repeatable.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    page: Annotated[
+        bool, typer.Option("--page", help="Offer a page at / to try it: pictures are judged there, and nobody counts them but in enforce.")
+    ] = False,
     attacks: Annotated[
         bool,
-        typer.Option("--attacks", help="The page at / offers attacks on a picture: callers see what gradients find."),
+        typer.Option("--attacks", help="Offer the page, and on it attacks on a picture: callers see what gradients find."),
     ] = False,
-    examples: Annotated[Path | None, typer.Option(help="Folder of pictures that the page at / offers.", metavar="DIR")] = None,
+    examples: Annotated[Path | None, typer.Option(help="Offer the page, and on it the pictures of this folder.", metavar="DIR")] = None,
     device: Device = "cpu",
     debug: Debug = False,
 ) -> None:
-    """Serve a guard and its classifier over HTTP: the Open Inference Protocol (version 2), /check for pictures, a page to try it at /,
-    /health, /metrics.
+    """Serve a guard and its classifier over HTTP: the Open Inference Protocol (version 2), /check for pictures, /health, /metrics;
+    with --page a page to try it at /.
 
     One line of JSON a request goes to stderr. SIGTERM: requests under way are answered, then it ends. SIGHUP: GUARD, its classifier and the
     keys are read again, without a dropped request; when they cannot be used, the old ones stay. It needs the extra `serve`:
@@ -75,19 +87,19 @@ def serve(
                 raise
             raise UsageError(f"the service needs {e.name}, which is not installed: pip install 'salientry[serve]'") from None
         nets: dict[str, Any] = {"classifier": classifier, "weights": weights, "second": second, "second_weights": second_weights}
-        limits = {"body": max_body * 2**20, "images": max_images, "pixels": max_pixels}
+        limits = {"body": max_body * 2**20, "bodies": max(max_body, 128) * 2**20, "images": max_images, "pixels": max_pixels}
         batching = {"size": batch, "wait": wait / 1000, "queue": queue, "deadline": deadline}
         kept = {"keep_flagged": keep_flagged, "keep_at_most": keep_at_most}
         if host not in LOOPBACK and api_key_file is None:
             warn(f"no --api-key-file: whoever reaches {host}, port {port} may ask, unless SALIENTRY_API_KEYS holds keys")
         how: dict[str, Any] = {"name": name, "mode": mode, "limits": limits, "batching": batching, "kept": kept, "drain": drain}
-        how |= {"attacks": attacks, "examples": examples}
-        with _logged():
+        how |= {"exempt": exempt or [], "page": page, "attacks": attacks, "examples": examples}
+        with logged():
             execute(guard, nets, detector, api_key_file, host, port, device, say=print_line, **how)
 
 
 @contextlib.contextmanager
-def _logged() -> Iterator[None]:
+def logged() -> Iterator[None]:
     """The service's lines go to stderr as they are."""
     logger, handler = logging.getLogger("salientry.serve"), logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))

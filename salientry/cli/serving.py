@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ipaddress
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks import CW_FAST, FGSM, PGD
+from ..campaign import Campaigns
+from ..errors import UsageError
 from ..guard import Guard
 from ..serve import Batching, Keys, Limits, app
 from ..serve.page import PageAttack, examples_in
-from ..serve.process import serve
+from ..serve.process import refuse, serve
+from ..serve.settings import whole
 from .checking import loaded
 
 BUDGETS = (1, 2, 4, 8, 16, 32, 76)  # grey levels of 255; 76: .3, the usual one of MNIST
@@ -38,6 +42,26 @@ def page_attacks() -> dict[str, PageAttack]:
     }
 
 
+def watched(exempt: Sequence[str], keys: Keys) -> Campaigns:
+    """What watches all sources but these.
+
+    Args:
+        exempt: names of API keys, or addresses.
+        keys: that there are.
+
+    Raises:
+        UsageError: for what is neither.
+    """
+    campaigns = Campaigns()
+    for name in exempt:
+        try:
+            campaigns.exempt(name if name in keys.names else str(ipaddress.ip_address(name)))
+        except ValueError:
+            known = f"one of {', '.join(keys.names)}, or " if keys.names else "there are no keys, so "
+            raise UsageError(f"--exempt {name!r} is no sender: the name of an API key or an address expected ({known}an address)") from None
+    return campaigns
+
+
 def execute(
     folder: Path,
     nets: dict[str, Any],
@@ -53,6 +77,8 @@ def execute(
     batching: dict[str, Any],
     kept: dict[str, Any],
     drain: float,
+    exempt: Sequence[str],
+    page: bool,
     attacks: bool,
     examples: Path | None,
     say: Callable[[str], Any],
@@ -73,6 +99,8 @@ def execute(
         batching: settings of :class:`~salientry.serve.Batching`.
         kept: where flagged images are kept, and how many.
         drain: seconds from the signal to the end.
+        exempt: names of API keys, or addresses, that are never reported as a campaign: their pictures are a video's.
+        page: whether there is a page; attacks or examples imply it.
         attacks: whether the page offers attacks.
         examples: folder of pictures that the page offers; None: none.
         say: hears where it listens.
@@ -82,12 +110,17 @@ def execute(
         DataError: for files that cannot be used.
         DeviceError: when the device is not here, or the address cannot be had.
     """
+    refuse(port, drain)
+    whole("keep_at_most", kept["keep_at_most"], 1)
+    bounds, together = Limits(**limits), Batching(**batching)
     beside = {"second": nets["second"], "second_weights": nets["second_weights"], "detector": detector}
 
     def read() -> tuple[Guard, Keys]:
         return loaded(folder, nets["classifier"], nets["weights"], device, **beside), Keys.read(key_file)
 
     guard, keys = read()
-    shown: dict[str, Any] = {"attack": page_attacks() if attacks else None, "examples": examples_in(examples, guard) if examples else None}
-    application = app(guard, name=name, mode=mode, keys=keys, limits=Limits(**limits), batching=Batching(**batching), **kept, **shown)
+    shown: dict[str, Any] = {"page": page, "attack": page_attacks() if attacks else None}
+    shown["examples"] = examples_in(examples, guard) if examples else None
+    how: dict[str, Any] = {"limits": bounds, "batching": together, "campaign": watched(exempt, keys)}
+    application = app(guard, name=name, mode=mode, keys=keys, **how, **kept, **shown)
     serve(application, host, port, reread=read, drain=drain, say=say)

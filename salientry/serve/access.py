@@ -41,6 +41,11 @@ class Keys:
     def __len__(self) -> int:
         return len(self._hashes)
 
+    @property
+    def names(self) -> list[str]:
+        """Whose keys there are."""
+        return [name for name, _ in self._hashes]
+
     def owner(self, given: str) -> str | None:
         """Whose key this is; None: nobody's. It takes as long for a wrong key as for a right one."""
         found, asked = None, _hash(given)

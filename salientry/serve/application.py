@@ -17,15 +17,17 @@ from starlette.responses import Response
 from .. import __version__
 from ..campaign import Campaigns
 from ..guard import Guard
-from . import operations, page, pictures, protocol
+from . import operations, pictures, protocol
+from . import page as page_routes
 from .access import Keys
 from .gate import Gate, notes_of
 from .journal import Kept
+from .page import Example, PageAttack
 from .server import Server
 from .settings import Batching, Limits
 from .watch import Campaign, Monitor
 
-ROUTES = (protocol, pictures, operations, page)
+ROUTES = (protocol, pictures, operations)
 
 
 def app(
@@ -40,8 +42,9 @@ def app(
     campaign: Campaign | Literal[False] | None = None,
     keep_flagged: Path | str | None = None,
     keep_at_most: int = 1000,
-    attack: Mapping[str, page.PageAttack] | None = None,
-    examples: Sequence[page.Example] | None = None,
+    page: bool = False,
+    attack: Mapping[str, PageAttack] | None = None,
+    examples: Sequence[Example] | None = None,
 ) -> FastAPI:
     """A guard as an ASGI application: the Open Inference Protocol, version 2, ``/check`` for pictures, ``/health``, ``/metrics``.
 
@@ -64,12 +67,13 @@ def app(
             :class:`~salientry.campaign.Campaigns`; False: nobody does.
         keep_flagged: folder for flagged images; None: no pixel is kept.
         keep_at_most: images in it; the oldest goes for a new one.
-        attack: what the page at ``/`` offers as attacks, :class:`~salientry.serve.page.PageAttack` by name. Callers see what
+        page: whether there is a page to try it at ``/``. What is asked there is heard by nobody, but in the mode ``enforce``.
+        attack: what the page offers as attacks, :class:`~salientry.serve.page.PageAttack` by name; then there is one. Callers see what
             gradients find; None: none is offered.
-        examples: pictures that the page offers, :class:`~salientry.serve.page.Example`.
+        examples: pictures that the page offers, :class:`~salientry.serve.page.Example`; then there is one.
 
     Raises:
-        UsageError: for a mode, a name or keys that cannot be used.
+        UsageError: for a mode, a name, keys or a number that cannot be used.
 
     Examples:
         >>> import torch
@@ -88,6 +92,7 @@ def app(
         monitor=monitor,
         campaign=Campaigns() if campaign is None else campaign or None,
         kept=None if keep_flagged is None else Kept(Path(keep_flagged), keep_at_most),
+        page=page,
         attack=attack,
         examples=examples,
     )
@@ -101,7 +106,7 @@ def app(
         title="Salientry", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
     )  # the pages of both fetch scripts from elsewhere
     application.state.server = server
-    for of in ROUTES:
+    for of in (*ROUTES, *([page_routes] if server.page else [])):
         application.include_router(of.routes(server))
     application.add_exception_handler(HTTPException, _refused)
     application.add_exception_handler(RequestValidationError, _invalid)

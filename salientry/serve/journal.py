@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..errors import Error
 from ..files import write_json, writing
 from ..picture_check import PictureVerdict, write_pixels
+from .settings import whole
 
 LOGGER = logging.getLogger("salientry.serve")
 
@@ -40,10 +41,12 @@ class Kept:
         most: images that are kept; the oldest one goes for a new one.
 
     Raises:
+        UsageError: for a number of images that is none.
         StoreError: when the folder cannot be made.
     """
 
     def __init__(self, folder: Path, most: int = 1000) -> None:
+        whole("keep_at_most", most, 1)
         self.folder, self.most = folder, most
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)

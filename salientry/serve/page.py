@@ -7,6 +7,7 @@ import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,11 @@ from ..guard import Guard, Verdict
 from ..harmless import HARMLESS
 from ..picture_check import picture_in, picture_verdicts, read_picture
 from .gate import notes_of
-from .pictures import BODY, files_in
+from .pictures import BODY, File, files_in
 from .protocol import FAULTS
 from .refusals import Refused, bad, overloaded
-from .server import Server
+from .server import Notes, Server
+from .worker import on_cpu
 
 STATIC = {"": "text/html; charset=utf-8", "page.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8"}
 CONTENT = {"": "page.html"}
@@ -87,18 +89,23 @@ def routes(server: Server) -> APIRouter:
             raise Refused(404, "not_found", f"there are {len(trying.examples)} examples")
         return Response(_png(trying.examples[number].pixels), media_type="image/png")
 
-    @router.post("/try", openapi_extra=BODY, responses={k: FAULTS[k] for k in (400, 401, 413, 415, 503)})
+    @router.post("/try", openapi_extra=BODY, responses={k: FAULTS[k] for k in (400, 401, 413, 415, 422, 503)})
     async def attempt(request: Request, change: str = "", attack: str = "", budget: int = 0) -> Response:
         """A picture, and the same after a harmless change or an attack, with what is said of both.
 
-        Nothing that is tried here counts for the flag rate or for campaigns.
+        Nothing that is tried here counts for the flag rate or for campaigns, but in the mode ``enforce`` the picture that was sent; there
+        the answer has status 422 where a picture in it is flagged, and says nothing of how sure the classifier is of that one.
         """
         body, kind = await request.body(), request.headers.get("content-type", "")
         sent = files_in(body, kind)
         if len(sent) != 1:
             raise bad(f"one picture expected; found {len(sent)}")
-        notes_of(request.scope).images = 1
-        return JSONResponse(await trying.attempt(sent[0].data, sent[0].name, change, attack, budget))
+        notes = notes_of(request.scope)
+        notes.images = 1
+        found = await trying.attempt(sent[0], notes, change, attack, budget)
+        if withheld := server.mode == "enforce" and _withheld(found):
+            notes.code = "flagged"
+        return JSONResponse(found, 422 if withheld else 200)
 
     return router
 
@@ -140,8 +147,8 @@ class _Trying:
             "attacks": {name: {"title": a.title, "budgets": list(a.budgets)} for name, a in self.attacks.items()},
         }
 
-    async def attempt(self, data: bytes, name: str, change: str, attack: str, budget: int) -> dict[str, Any]:
-        """See ``/try``.
+    async def attempt(self, sent: File, notes: Notes, change: str, attack: str, budget: int) -> dict[str, Any]:
+        """See ``/try``. The worker of all requests computes: each picture, and what is done to it, has its turn there.
 
         Raises:
             Refused: for a picture, a change or an attack that cannot be used; 503 while too many others are tried.
@@ -160,35 +167,48 @@ class _Trying:
         self._waiting += 1
         try:
             async with self._lock:
-                guard = self.server.guard
-                return await asyncio.to_thread(self._work, guard, data, name, change, attack, budget)
+                return await self._tried(self.server.guard, sent, notes, change, attack, budget)
         finally:
             self._waiting -= 1
 
-    def _work(self, guard: Guard, data: bytes, name: str, change: str, attack: str, budget: int) -> dict[str, Any]:
+    async def _tried(self, guard: Guard, sent: File, notes: Notes, change: str, attack: str, budget: int) -> dict[str, Any]:
+        pixels = await self.server.decoded(len(sent.data), lambda: self._read(guard, sent))
+        x, verdict, shown = await self.server.worker.run(partial(_judged, guard, sent.name, pixels))
+        if self.server.mode == "enforce":
+            self.server.noted(guard, verdict, pixels[None], notes, [sent.name])
+        found: dict[str, Any] = {"picture": shown, "changed": None}
+        if change or attack:
+            work = partial(self._changed, guard, sent.name, x, verdict.predicted.to(x.device), change, attack, budget)
+            found |= await self.server.worker.run(work)
+        return found
+
+    def _read(self, guard: Guard, sent: File) -> NDArray[np.uint8]:
         try:
-            pixels = picture_in(data, name, guard.shape, guard.resize, most=self.server.limits.pixels)
+            return picture_in(sent.data, sent.name, guard.shape, guard.resize, most=self.server.limits.pixels)
         except Error as e:
             raise bad(str(e), "bad_picture") from None
-        x = torch.from_numpy(pixels.copy())[None].to(guard.calibration.device).float() / 255
-        verdict = guard(x)
-        found: dict[str, Any] = {"picture": _shown(guard, name, x, verdict), "changed": None}
-        if not change and not attack:
-            return found
+
+    def _changed(self, guard: Guard, name: str, x: Tensor, predicted: Tensor, change: str, attack: str, budget: int) -> dict[str, Any]:
         if change:
             done, y = HARMLESS[change].title, HARMLESS[change](x, seeds=torch.zeros(1, dtype=torch.int64, device=x.device))
         else:
-            done, y = self._attacked(guard, attack, x, verdict.predicted, budget)
+            done, y = self._attacked(guard, attack, x, predicted, budget)
         y = (y.detach().to(x.device, torch.float32) * 255).round().clamp(0, 255) / 255
-        found["changed"] = _shown(guard, name, y, guard(y)) | {"done": done}
-        found["difference"] = _difference(x[0].cpu(), y[0].cpu())
-        return found
+        shown = _shown(guard, name, y, guard(y))
+        return {"changed": shown | {"done": done}, "difference": _difference(x[0].cpu(), y[0].cpu())}
 
     def _attacked(self, guard: Guard, name: str, x: Tensor, predicted: Tensor, budget: int) -> tuple[str, Tensor]:
         attack = self.attacks[name]
         with guard.networks() as nets:
             found = attack.run(nets.classifier, x.clone(), predicted.clone(), budget / 255)
         return attack.title + (f", each value changed by at most {budget} of 255" if attack.budgets else ""), found
+
+
+def _judged(guard: Guard, name: str, pixels: NDArray[np.uint8]) -> tuple[Tensor, Verdict, dict[str, Any]]:
+    """A picture on the device, the verdict in plain memory, and what is shown."""
+    x = torch.from_numpy(pixels.copy())[None].to(guard.calibration.device).float() / 255
+    verdict = guard(x)
+    return x, on_cpu(verdict), _shown(guard, name, x, verdict)
 
 
 def _shown(guard: Guard, name: str, x: Tensor, verdict: Verdict) -> dict[str, Any]:
@@ -198,6 +218,14 @@ def _shown(guard: Guard, name: str, x: Tensor, verdict: Verdict) -> dict[str, An
     probability = float(logits[0].softmax(0).max()) if logits.shape[1] > 1 else None
     drawn = None if verdict.map is None else _uri(_red(verdict.map[0, 0].cpu().numpy()))
     return {"verdict": said.json(), "why": said.why(), "probability": probability, "image": _uri(_bytes(x[0].cpu())), "map": drawn}
+
+
+def _withheld(found: dict[str, Any]) -> bool:
+    """Whether a picture in an answer is flagged; how sure the classifier is of it is taken out."""
+    flagged = [one for one in (found["picture"], found["changed"]) if one and one["verdict"]["flagged"]]
+    for one in flagged:
+        one["probability"] = None
+    return bool(flagged)
 
 
 def _difference(x: Tensor, y: Tensor) -> dict[str, Any]:

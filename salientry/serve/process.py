@@ -20,7 +20,9 @@ from ..guard import Guard
 from .access import Keys
 from .journal import log
 from .server import Server
+from .settings import duration, whole
 
+PORTS = 2**16 - 1
 PATIENCE = 30.0  # seconds that requests under way may take after the end was asked for
 
 
@@ -98,14 +100,16 @@ def serve(
     Args:
         application: that :func:`~salientry.serve.app` made.
         host: address to listen at.
-        port: 0: any that is free.
+        port: 0 to 65535; 0: any that is free.
         reread: reads guard and keys again on SIGHUP.
         drain: seconds between the signal to end and the end, at least.
         say: hears where it listens.
 
     Raises:
+        UsageError: for a port or seconds that cannot be.
         DeviceError: when the address cannot be had.
     """
+    refuse(port, drain)
     listening = _bound(host, port)
     where = listening.getsockname()
     quiet: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
@@ -121,6 +125,16 @@ def serve(
     log("ended")
 
 
+def refuse(port: int, drain: float) -> None:
+    """Raise for what ``serve`` cannot take, before anything is read for it.
+
+    Raises:
+        UsageError: says what was found and what was expected.
+    """
+    whole("the port", port, 0, PORTS)
+    duration("drain", drain)
+
+
 def _bound(host: str, port: int) -> socket.socket:
     with contextlib.ExitStack() as stack:
         try:
@@ -129,7 +143,7 @@ def _bound(host: str, port: int) -> socket.socket:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
             listening.listen(2048)  # who comes before the loop runs waits
-        except (OSError, OverflowError) as e:
-            raise DeviceError(f"cannot listen at {host}, port {port}: {e}") from None
+        except (OSError, UnicodeError) as e:
+            raise DeviceError(f"cannot listen at {host}, port {port}: {getattr(e, 'strerror', None) or e}") from None
         stack.pop_all()
     return listening

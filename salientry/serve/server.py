@@ -78,6 +78,7 @@ class Server:
     Attributes:
         guard: at work now.
         draining: whether new requests are refused.
+        page: whether there is one.
         attack, examples: what was handed in for the page; not used here.
     """
 
@@ -93,6 +94,7 @@ class Server:
         monitor: Monitor | Literal[False] | None,
         campaign: Campaign | None,
         kept: Kept | None,
+        page: bool,
         attack: Any,
         examples: Any,
     ) -> None:
@@ -101,7 +103,7 @@ class Server:
         if not name or not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or not name.isascii():
             raise UsageError(f"the model's name stands in addresses: letters, digits, - _ and . expected; found {name!r}")
         self.name, self.mode, self.keys, self.limits, self.batching = name, mode, keys, limits, batching
-        self.attack, self.examples = attack, examples
+        self.page, self.attack, self.examples = page or attack is not None or examples is not None, attack, examples
         self.metrics = Metrics()
         self._own_monitor = monitor is None
         self.watch = Watch(self.metrics, monitor or None, campaign, kept)
@@ -179,6 +181,10 @@ class Server:
         verdict, waited = await self.worker.judge(guard, torch.from_numpy(images))
         notes.waited = waited
         self.metrics.waited.observe(waited)
+        return self.noted(guard, verdict, images, notes, names)
+
+    def noted(self, guard: Guard, verdict: Verdict, images: NDArray[Any], notes: Notes, names: list[str] | None = None) -> Judged:
+        """A verdict that was given is counted, watched, logged and perhaps kept; see ``judge``."""
         flagged: list[bool] = verdict.flagged.tolist()
         notes.flagged = sum(flagged)
         at = [i for i, one in enumerate(flagged) if one]

@@ -13,9 +13,31 @@ MODES = ("monitor", "mark", "enforce")
 
 def _positive(settings: Any, zero: tuple[str, ...] = ()) -> None:
     for f in fields(settings):
-        value = getattr(settings, f.name)
-        if not (isinstance(value, int | float) and math.isfinite(value) and (value > 0 or (value == 0 and f.name in zero))):
-            raise UsageError(f"{type(settings).__name__}({f.name}=) must be a number above 0; found {value!r}")
+        value, whole = getattr(settings, f.name), f.type == "int"
+        sound = isinstance(value, int if whole else int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not (sound and (value > 0 or (value == 0 and f.name in zero))):
+            kind = "a whole number" if whole else "a number"
+            raise UsageError(f"{type(settings).__name__}({f.name}=) must be {kind} above 0; found {value!r}")
+
+
+def whole(what: str, value: Any, least: int, most: int | None = None) -> None:
+    """Raise unless it is a whole number from ``least``, up to ``most``.
+
+    Raises:
+        UsageError: says what was found and what was expected.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
+        raise UsageError(f"{what} must be a whole number from {least}{'' if most is None else f' to {most}'}; found {value!r}")
+
+
+def duration(what: str, value: Any) -> None:
+    """Raise unless it is a number of seconds, 0 or more.
+
+    Raises:
+        UsageError: says what was found.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+        raise UsageError(f"{what} must be a number of seconds, 0 or more; found {value!r}")
 
 
 @dataclass(frozen=True)

@@ -148,8 +148,9 @@ class Watch:
                 log("flag_rate_alarm", logging.WARNING, on=self.monitor.alarm, **self.monitor.summary())
             self.metrics.flag_rate_alarm.set(self.monitor.alarm)
         if self.campaign is not None:
+            known = self.campaign.alarms
             suspicious = self.campaign.update(v.source, v.pixels, v.flagged)
-            if any(suspicious):
+            if self.campaign.alarms > known:  # it begins; while it lasts, metrics and /health say so
                 those = [i for i, one in enumerate(suspicious) if one]
                 log("campaign", logging.WARNING, request_id=v.request, source=v.source, images=those, alarms=self.campaign.alarms)
             self.metrics.campaign_alarms.set(self.campaign.alarms)

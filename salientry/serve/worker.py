@@ -7,9 +7,9 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from torch import Tensor
 from ..guard import Guard, Verdict
 from .refusals import Refused, overloaded
 from .settings import Batching
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -41,8 +43,28 @@ class Job:
         return len(self.images)
 
 
+@dataclass(eq=False)
+class Task:
+    """Work on the device that is no pass of the guard: it has its turn, alone, and counts as one image in the queue.
+
+    Attributes:
+        work: what is done.
+        loop: that waits for the answer.
+        answer: what it waits for: what the work gives.
+        since: when it came.
+    """
+
+    work: Callable[[], Any]
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[Any]
+    since: float = field(default_factory=time.monotonic)
+
+    def __len__(self) -> int:
+        return 1
+
+
 class Worker:
-    """Judges images of many requests, several requests at once, in the order in which they came.
+    """Judges images of many requests, several requests at once, in the order in which they came; does other work on the device in between.
 
     Its thread starts with the first request, so it needs no lifespan of an application, and ends when it is closed.
 
@@ -53,7 +75,7 @@ class Worker:
 
     def __init__(self, batching: Batching, heard: Callable[[int], Any] = lambda count: None) -> None:
         self.batching, self._heard = batching, heard
-        self._jobs: deque[Job] = deque()
+        self._jobs: deque[Job | Task] = deque()
         self._waiting = 0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -73,6 +95,23 @@ class Worker:
         """
         loop = asyncio.get_running_loop()
         job = Job(guard, images, loop, loop.create_future())
+        self._put(job)
+        return await job.answer
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives, which has its turn on the device as images have.
+
+        Raises:
+            Refused: as ``judge``.
+            Exception: what the work raises.
+        """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        self._put(Task(work, loop, answer))
+        return await answer
+
+    def _put(self, job: Job | Task) -> None:
+        """Let it wait for its turn, or refuse it."""
         with self._changed:
             if self._closed:
                 raise closing()
@@ -84,7 +123,6 @@ class Worker:
                 self._thread = threading.Thread(target=self._work, name="salientry-serve", daemon=True)
                 self._thread.start()
             self._changed.notify()
-        return await job.answer
 
     def close(self) -> None:
         """Judge what waits, take nothing more, and end the thread."""
@@ -104,29 +142,41 @@ class Worker:
                 self._fill()
                 late, jobs = self._taken()
             _give([(job, overloaded("the images waited too long; come again", "too_late")) for job in late])
-            if jobs:
+            if isinstance(jobs, Task):
+                _do(jobs)
+            elif jobs:
                 self._judge(jobs)
 
     def _fill(self) -> None:
-        """Wait until there are images for a whole pass, or the first one has waited for others long enough."""
+        """Wait until there are images for a whole pass, or the first one has waited for others long enough; other work waits for nobody."""
+        if isinstance(self._jobs[0], Task):
+            return
         end = self._jobs[0].since + self.batching.wait
         while self._waiting < self.batching.size and not self._closed and (left := end - time.monotonic()) > 0:
             self._changed.wait(left)
 
-    def _taken(self) -> tuple[list[Job], list[Job]]:
-        """Requests that waited too long, and those of the next pass, both out of the queue."""
-        now, late, jobs, count = time.monotonic(), list[Job](), list[Job](), 0
+    def _taken(self) -> tuple[list[Job | Task], list[Job] | Task]:
+        """Requests that waited too long, and those of the next pass, or the next other work, both out of the queue."""
+        now, late, jobs, count = time.monotonic(), list[Job | Task](), list[Job](), 0
+        task: Task | None = None
         while self._jobs:
             job = self._jobs[0]
             if now - job.since > self.batching.deadline:
-                late.append(self._jobs.popleft())
+                late.append(job)
+            elif isinstance(job, Task):
+                if jobs:
+                    break
+                task = job
             elif not jobs or (job.guard is jobs[0].guard and count + len(job) <= self.batching.size):
-                jobs.append(self._jobs.popleft())
+                jobs.append(job)
                 count += len(job)
             else:
                 break
-        self._waiting -= count + sum(map(len, late))
-        return late, jobs
+            self._jobs.popleft()
+            if task is not None:
+                break
+        self._waiting -= count + sum(map(len, late)) + (task is not None)
+        return late, jobs if task is None else task
 
     def _judge(self, jobs: list[Job]) -> None:
         """One pass; where it fails each request by itself, so that none pays for another."""
@@ -147,6 +197,18 @@ class Worker:
         _give([(job, (part, began - job.since)) for job, part in zip(jobs, parts, strict=True)])
 
 
+def _do(task: Task) -> None:
+    """Other work, unless whoever asked has gone."""
+    if task.answer.cancelled():
+        return
+    answer: Any
+    try:
+        answer = task.work()
+    except Exception as e:
+        answer = e
+    _give([(task, answer)])
+
+
 def closing() -> Refused:
     """What a request is answered that comes after the end."""
     return overloaded("the service is shutting down", "shutting_down")
@@ -163,9 +225,9 @@ def _floats(images: Tensor) -> Tensor:
     return images.to(torch.float32) / 255 if images.dtype == torch.uint8 else images
 
 
-def _give(answers: list[tuple[Job, Any]]) -> None:
+def _give(answers: Sequence[tuple[Job | Task, Any]]) -> None:
     """Hand results and errors to the loops that wait for them."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Job, Any]]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Job | Task, Any]]] = {}
     for job, answer in answers:
         by_loop.setdefault(job.loop, []).append((job, answer))
     for loop, found in by_loop.items():
@@ -173,7 +235,7 @@ def _give(answers: list[tuple[Job, Any]]) -> None:
             loop.call_soon_threadsafe(_set, found)
 
 
-def _set(answers: list[tuple[Job, Any]]) -> None:
+def _set(answers: list[tuple[Job | Task, Any]]) -> None:
     for job, answer in answers:
         if job.answer.done():  # whoever asked has gone
             continue

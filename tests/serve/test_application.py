@@ -195,6 +195,17 @@ def test_unasked_the_flag_rate_and_campaigns_are_watched() -> None:
     assert request(off, "GET", "/health").json()["flag_rate"] is None
 
 
+def test_a_campaign_is_logged_when_it_begins_and_not_with_each_picture(caplog: pytest.LogCaptureFixture) -> None:
+    application = app(guard(), monitor=False)
+    scene = np.repeat(X[:1], 300, 0)
+    for i in range(0, 300, 10):
+        request(application, "POST", INFER, json=infer_json(scene[i : i + 10]))
+    application.state.server.watch.settle()
+    assert request(application, "GET", "/health").json()["campaigns"]["alarms"] == 1
+    (said,) = lines(caplog, "campaign")
+    assert said["source"] == "127.0.0.1" and said["alarms"] == 1
+
+
 class Failing(Counting):
     def update(self, flagged: Sequence[bool]) -> None:
         raise ValueError("a monitor of somebody's")

@@ -114,5 +114,8 @@ def test_the_container_installs_what_the_project_has_and_starts_what_there_is() 
     for option in re.findall(r"--[a-z-]+", entry + more):
         assert option in said, option
     assert "USER 10001" in docker and "HEALTHCHECK" in docker and "read_only: true" in compose
+    head = " ".join(line.removeprefix("#").strip() for line in compose.splitlines() if line.startswith("#"))
+    for page in (head, SERVE):
+        assert "10001" in page and "65534" in page and "must be readable for" in page, "who must be able to read which file of keys"
     for name in re.findall(r"COPY (?!--)([\w. ]+) \S+$", docker, re.M):
         assert all((ROOT / part).exists() for part in name.split()), name

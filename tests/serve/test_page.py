@@ -7,6 +7,7 @@ import base64
 import io
 import re
 import threading
+import time
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from tests.report import browser
 from tests.test_guard import SHAPE as SMALL
 from tests.test_guard import guarded
 
+from .test_gate import lines
 from .test_process import SHAPE as SAVED
 from .test_process import folder, running  # noqa: F401
 from .tiny import X, encoded, guard, request, run
@@ -76,7 +78,7 @@ def says(shown: dict[str, Any], x: NDArray[np.uint8], of: Guard) -> None:
 
 
 def test_a_picture_is_shown_with_the_guards_verdict() -> None:
-    application = app(guard())
+    application = app(guard(), page=True)
     seen = {bool(v) for v in guard()(torch.from_numpy(X[:8])).flagged}
     assert seen == {True, False}
     for x in X[:8]:
@@ -87,7 +89,7 @@ def test_a_picture_is_shown_with_the_guards_verdict() -> None:
 
 @pytest.mark.parametrize("name", ["jpeg_75", "shift", "sign_8"])
 def test_a_harmless_change_is_made_and_judged(name: str) -> None:
-    found = attempt(app(guard()), X[0], f"?change={name}").json()
+    found = attempt(app(guard(), page=True), X[0], f"?change={name}").json()
     seeds = torch.zeros(1, dtype=torch.int64)
     expected = (HARMLESS[name](torch.from_numpy(X[:1]).float() / 255, seeds=seeds) * 255).round().to(torch.uint8).numpy()[0]
     assert not np.array_equal(expected, X[0])
@@ -118,12 +120,12 @@ def test_a_map_is_laid_over_the_picture_where_the_guard_draws_one() -> None:
         net = examples.saliency()["unet"].build(SMALL)
     drawing = guarded(examples.conv(SMALL), net, "smd")
     x = (examples.images(SMALL, 1, seed=6)[0] * 255).round().to(torch.uint8).numpy()
-    found = attempt(app(drawing), x).json()["picture"]
+    found = attempt(app(drawing, page=True), x).json()["picture"]
     expected: Any = drawing(torch.from_numpy(x)[None]).map
     red = pixels(found["map"])
     assert (red[0] == 255).all() and (red[1:3] == 0).all()
     np.testing.assert_allclose(red[3] / (0.65 * 255), expected[0, 0].numpy(), atol=0.005)
-    assert attempt(app(guard()), X[0]).json()["picture"]["map"] is None
+    assert attempt(app(guard(), page=True), X[0]).json()["picture"]["map"] is None
 
 
 def test_facts_and_examples() -> None:
@@ -139,7 +141,7 @@ def test_facts_and_examples() -> None:
         image = Image.open(io.BytesIO(request(application, "GET", f"/examples/{i}.png").content))
         assert np.array_equal(np.asarray(image).transpose(2, 0, 1), X[i])
     assert request(application, "GET", "/examples/2.png").status_code == 404
-    assert request(app(guard()), "GET", "/page.json").json()["attacks"] == {}
+    assert request(app(guard(), page=True), "GET", "/page.json").json()["attacks"] == {}
 
 
 def test_examples_of_a_folder(tmp_path: Path) -> None:
@@ -173,12 +175,12 @@ def test_what_is_not_offered_is_refused(query: str, code: str) -> None:
 
 
 def test_no_attack_unless_it_was_handed_in() -> None:
-    answer = attempt(app(guard()), X[0], "?attack=inverted&budget=8")
+    answer = attempt(app(guard(), page=True), X[0], "?attack=inverted&budget=8")
     assert answer.status_code == 400 and "attacks no picture" in answer.json()["error"]
 
 
 def test_a_picture_that_cannot_be_used_is_said() -> None:
-    application = app(guard())
+    application = app(guard(), page=True)
     answer = request(application, "POST", "/try", content=b"no picture", headers={"content-type": "image/png"})
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_picture")
     answer = attempt(application, X[0, :, :8])
@@ -196,12 +198,108 @@ def test_only_the_empty_page_is_there_without_a_key() -> None:
     assert attempt(application, X[0]).status_code == 401
 
 
-def test_what_is_tried_is_neither_counted_nor_watched() -> None:
-    application = app(guard())
+def test_there_is_no_page_unless_it_is_asked_for() -> None:
+    asked = [("GET", "/"), ("GET", "/page.js"), ("GET", "/page.css"), ("GET", "/page.json"), ("GET", "/examples/0.png")]
+    for method, path in asked:
+        assert request(app(guard()), method, path).status_code == 404, path
+    assert attempt(app(guard()), X[0]).status_code == 404
+    shown: Any
+    for shown in ({"page": True}, {"attack": ATTACKS}, {"examples": [Example("first", X[0])]}):
+        application = app(guard(), **shown)
+        assert request(application, "GET", "/").status_code == 200 and attempt(application, X[0]).status_code == 200
+
+
+@pytest.mark.parametrize("mode", ["monitor", "mark"])
+def test_what_is_tried_is_neither_counted_nor_watched(mode: str) -> None:
+    application = app(guard(), mode=mode, page=True)
     for x in X[:6]:
-        attempt(application, x)
+        assert attempt(application, x).status_code == 200
+    application.state.server.watch.settle()
     said = request(application, "GET", "/health").json()
     assert said["flag_rate"]["seen"] == 0
+
+
+def test_in_enforce_what_is_tried_is_heard_and_what_is_flagged_has_its_status(caplog: pytest.LogCaptureFixture) -> None:
+    """An attack that asks the page in place of the service rings all the same."""
+    application = app(guard(), mode="enforce", attack=ATTACKS)
+    flagged = guard()(torch.from_numpy(X)).flagged
+    one, other = X[int(flagged.nonzero()[0])], X[int((~flagged).nonzero()[0])]
+    answer = attempt(application, one)
+    assert answer.status_code == 422 and answer.json()["picture"]["verdict"]["flagged"] and answer.json()["picture"]["probability"] is None
+    application.state.server.watch.settle()
+    assert lines(caplog, "flagged")[0]["request_id"] == answer.headers["x-request-id"]
+    assert lines(caplog, "request")[-1]["code"] == "flagged"
+    answer = attempt(application, other)
+    assert answer.status_code == 200 and answer.json()["picture"]["probability"] > 0.2
+    changed = [a for x in X[:12] if (a := attempt(application, x, "?attack=inverted&budget=16")).json()["changed"]["verdict"]["flagged"]]
+    assert changed and all(a.status_code == 422 and a.json()["changed"]["probability"] is None for a in changed)
+    application.state.server.watch.settle()
+    assert request(application, "GET", "/health").json()["flag_rate"]["seen"] == 14, "the pictures that were sent, not what became of them"
+    for noise in np.random.default_rng(0).integers(-2, 3, (35, *one.shape)):
+        attempt(application, (noise + one).clip(0, 255).astype(np.uint8))
+    application.state.server.watch.settle()
+    assert request(application, "GET", "/health").json()["campaigns"]["reported"] == ["127.0.0.1"]
+    assert len(lines(caplog, "campaign")) == 1
+
+
+def test_the_worker_computes_what_is_tried_and_requests_wait_for_it() -> None:
+    """One thread owns the device: while a picture is attacked, nothing else is computed, and the request behind it is answered after."""
+    threads, passes, going = set[str](), list[str](), threading.Event()
+
+    def slow(classifier: nn.Module, x: Tensor, predicted: Tensor, budget: float) -> Tensor:
+        threads.add(threading.current_thread().name)
+        going.set()
+        time.sleep(0.3)
+        passes.append("attack")
+        return x
+
+    application = app(guard(), attack={"slow": PageAttack("slow", slow)})
+    worker = application.state.server.worker
+    judge = worker._judge
+
+    def noted(jobs: Any) -> None:
+        threads.add(threading.current_thread().name)
+        passes.append("request")
+        judge(jobs)
+
+    worker._judge = noted
+
+    async def both(c: httpx.AsyncClient) -> list[int]:
+        picture: Any = {"content": encoded(X[0]), "headers": {"content-type": "image/png"}}
+        tried = asyncio.ensure_future(c.post("/try?attack=slow", **picture))
+        await asyncio.to_thread(going.wait, 10)
+        checked = await c.post("/check", **picture)
+        return [checked.status_code, (await tried).status_code]
+
+    assert run(both, application) == [200, 200]
+    assert passes == ["attack", "request"] and threads == {"salientry-serve"}
+
+
+def test_what_is_tried_waits_in_the_queue_of_all_and_is_refused_as_they_are() -> None:
+    from salientry.serve import Batching
+
+    go = threading.Event()
+
+    def slow(classifier: nn.Module, x: Tensor, predicted: Tensor, budget: float) -> Tensor:
+        go.wait(10)
+        return x
+
+    application = app(guard(), attack={"slow": PageAttack("slow", slow)}, batching=Batching(size=1, wait=0, queue=2, deadline=0.2))
+
+    async def ask(c: httpx.AsyncClient) -> list[str]:
+        picture: Any = {"content": encoded(X[0]), "headers": {"content-type": "image/png"}}
+        tried = asyncio.ensure_future(c.post("/try?attack=slow", **picture))
+        await asyncio.sleep(0.3)
+        waiting = [asyncio.ensure_future(c.post("/check", **picture)) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        refused = await c.post("/check", **picture)
+        await asyncio.sleep(0.3)
+        go.set()
+        answers = [refused, *await asyncio.gather(*waiting), await tried]
+        return [a.json().get("code", "answered") for a in answers]
+
+    assert run(ask, application) == ["overloaded", "too_late", "too_late", "answered"]
+    assert application.state.server.worker.waiting == 0
 
 
 def test_one_picture_at_a_time_and_few_wait() -> None:
@@ -235,7 +333,7 @@ def test_one_picture_at_a_time_and_few_wait() -> None:
 def test_it_runs_and_shows_nothing_but_its_own() -> None:
     """No script, style or picture from elsewhere, none inside the page, and nothing that is told is taken for HTML."""
     page, script = (STATIC / "page.html").read_text("utf-8"), (STATIC / "page.js").read_text("utf-8")
-    answer = request(app(guard()), "GET", "/")
+    answer = request(app(guard(), page=True), "GET", "/")
     policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'" and policy["script-src"] == "'self'" and policy["style-src"] == "'self'"
     assert "unsafe" not in answer.headers["content-security-policy"]
@@ -247,7 +345,7 @@ def test_it_runs_and_shows_nothing_but_its_own() -> None:
 
 def test_mounted_its_addresses_are_its_own() -> None:
     main = FastAPI()
-    main.mount("/guard", app(guard()))
+    main.mount("/guard", app(guard(), page=True))
     page = request(main, "GET", "/guard/").text
     for address in re.findall(r'(?:href|src)="([^"]+)"', page):
         assert address.startswith("data:") or request(main, "GET", f"/guard/{address}").status_code == 200

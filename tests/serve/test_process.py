@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import torch
 
 from salientry.classifiers import CompactCNN, load_classifier, save_classifier
 from salientry.detectors import Margin
+from salientry.errors import UsageError
 from salientry.evidence import Evidence
 from salientry.guard import Guard
 from salientry.serve import app
@@ -138,7 +140,21 @@ def test_what_cannot_be_served_is_one_line(folder: Path, tmp_path: Path, monkeyp
     Cli("serve", tmp_path / "none").refused(2, "no guard in")
     Cli("serve", folder / "guard", "--mode", "block").refused(2, "mode must be one of monitor, mark, enforce; found 'block'")
     Cli("serve", folder / "guard", "--api-key-file", tmp_path / "none").refused(4, "No such file")
-    Cli("serve", folder / "guard", "--batch", 0).refused(2, "Batching(size=) must be a number above 0; found 0")
+    Cli("serve", folder / "guard", "--batch", 0).refused(2, "Batching(size=) must be a whole number above 0; found 0")
+    for option, value, words in (
+        ("--port", 99999, "the port must be a whole number from 0 to 65535; found 99999"),
+        ("--port", -1, "the port must be a whole number from 0 to 65535; found -1"),
+        ("--queue", -3, "Batching(queue=) must be a whole number above 0; found -3"),
+        ("--max-body", 0, "Limits(body=) must be a whole number above 0; found 0"),
+        ("--max-images", -1, "Limits(images=) must be a whole number above 0; found -1"),
+        ("--max-pixels", 0, "Limits(pixels=) must be a whole number above 0; found 0"),
+        ("--keep-at-most", -1, "keep_at_most must be a whole number from 1; found -1"),
+        ("--wait", -1, "Batching(wait=) must be a number above 0"),
+        ("--deadline", "nan", "Batching(deadline=) must be a number above 0; found nan"),
+        ("--drain", "-1", "drain must be a number of seconds, 0 or more; found -1.0"),
+        ("--exempt", "shop", "--exempt 'shop' is no sender: the name of an API key or an address expected"),
+    ):
+        Cli("serve", folder / "guard", option, value).refused(2, words)
     monkeypatch.setitem(sys.modules, "salientry.cli.serving", None)
     for name in [n for n in sys.modules if n.startswith("salientry.serve")]:
         monkeypatch.delitem(sys.modules, name)
@@ -154,3 +170,25 @@ def test_a_port_that_is_taken_is_said() -> None:
         taken.listen()
         with pytest.raises(DeviceError, match=r"cannot listen at 127\.0\.0\.1, port"):
             serve(app(guard()), "127.0.0.1", taken.getsockname()[1])
+
+
+@pytest.mark.parametrize("port", [99999, -1, 80.0, True])
+def test_a_port_that_is_none_is_refused_before_anything_listens(port: Any) -> None:
+    with pytest.raises(UsageError, match="the port must be a whole number from 0 to 65535; found"):
+        serve(app(guard()), "127.0.0.1", port)
+
+
+def test_senders_of_videos_are_exempt_by_the_name_of_their_key_or_their_address(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command's own campaigns hear 200 pictures of one scene from each of three senders."""
+    from salientry.cli import serving
+
+    made: list[Any] = []
+    monkeypatch.setattr(serving, "serve", lambda application, *_, **__: made.append(application.state.server))
+    monkeypatch.setenv("SALIENTRY_API_KEYS", "camera:0123456789abcdef,shop:fedcba9876543210")
+    result = Cli("serve", folder / "guard", "--exempt", "camera", "--exempt", "2001:0db8:0:0:0:0:0:1", "--max-body", 256)
+    assert result.code == 0, result.err
+    scene = np.repeat(X[:1], 200, 0)
+    for source in ("camera", "shop", "2001:db8::1"):
+        made[0].watch.campaign.update(source, scene, [False] * 200)
+    assert made[0].watch.campaign.reported == ["shop"]
+    assert made[0].limits.bodies >= made[0].limits.body == 256 * 2**20, "a body that one may send has room"

@@ -129,6 +129,27 @@ def test_what_waited_beyond_its_deadline_is_refused_and_not_computed() -> None:
     worker.close()
 
 
+def test_other_work_has_its_turn_alone_and_its_errors_are_its_own() -> None:
+    worker, slow = Worker(Batching(size=8, wait=0.02)), Slow()
+    order = list[Any]()
+
+    def work() -> str:
+        order.append(list(slow.passes))
+        return "done"
+
+    def fails() -> None:
+        raise ValueError("somebody's")
+
+    async def ask() -> list[Any]:
+        jobs: list[Any] = [worker.judge(slow, numbered(1)), worker.judge(slow, numbered(2)), worker.run(work), worker.run(fails)]  # type: ignore[arg-type]
+        return list(await asyncio.gather(*jobs, worker.judge(slow, numbered(3)), return_exceptions=True))  # type: ignore[arg-type]
+
+    found = asyncio.run(ask())
+    assert found[2] == "done" and isinstance(found[3], ValueError) and order == [[2]] and slow.passes == [2, 1]
+    assert float(found[4][0].score) * 255 == pytest.approx(3) and worker.waiting == 0
+    worker.close()
+
+
 def test_those_that_wait_are_judged_by_the_guard_that_was_there() -> None:
     worker, old, new = Worker(Batching(size=8, wait=0.05)), Slow(), Slow()
 
@@ -205,8 +226,10 @@ def test_more_requests_at_once_than_may_be_are_refused_unread() -> None:
     assert found.count(200) == 3 and found.count(503) == 7
 
 
-@pytest.mark.parametrize("how", [{"size": 0}, {"queue": -1}, {"deadline": 0}, {"wait": float("nan")}, {"size": "8"}])
+@pytest.mark.parametrize(
+    "how", [{"size": 0}, {"size": 1.5}, {"queue": -1}, {"queue": True}, {"deadline": 0}, {"wait": float("nan")}, {"size": "8"}]
+)
 def test_settings_that_cannot_be_are_refused(how: Any) -> None:
-    with pytest.raises(UsageError, match="must be a number above 0; found"):
+    with pytest.raises(UsageError, match=r"must be a (whole )?number above 0; found"):
         Batching(**how)
     assert Batching(wait=0).wait == 0 and np.isfinite(Limits().seconds)
