@@ -48,8 +48,13 @@ def leave_guard(run: Run, outputs: Outputs, parts: tuple[Any, ...] | None, out: 
     write_json(out / "check.json", [v.json() | {"line": v.line()} for v in judge(out / "guard", pictures, overlay=out)])
 
 
-def last_lines(out: Path) -> list[str]:
-    """How often a run's guard is right on the test images, an example, and where to look next: what is left in its folder, in words."""
+def last_lines(out: Path, program: str = "salientry") -> list[str]:
+    """How often a run's guard is right on the test images, an example, and where to look next: what is left in its folder, in words.
+
+    Args:
+        out: that folder.
+        program: what the commands begin with.
+    """
     page = out / "report.html"
     counted = counts(Scores.read(out)) if (out / "check.json").exists() else None
     if counted is None:
@@ -60,7 +65,7 @@ def last_lines(out: Path) -> list[str]:
         *(f"  {picture['line']}" for picture in read_json(out / "check.json")),
         "where to look next:",
         f"  {page if page.exists() else out}   all that was found",
-        f"  salientry check {out / 'guard'} {out / 'natural.png'} {out / 'attacked.png'}",
-        f"  salientry serve {out / 'guard'} --examples {out} --attacks   a page to try it on, in a browser",
-        "  salientry fit --help   a guard for your own classifier",
+        f"  {program} check {out / 'guard'} {out / 'natural.png'} {out / 'attacked.png'}",
+        f"  {program} serve {out / 'guard'} --examples {out} --attacks   a page to try it on, in a browser",
+        f"  {program} fit --help   a guard for your own classifier",
     ]

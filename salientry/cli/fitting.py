@@ -26,7 +26,7 @@ from ..learned import facts_of
 from ..store import writing
 from ..types import Roles
 from .attack_files import size_text
-from .lines import print_line
+from .lines import NAME, print_line, program
 
 Say = Callable[[str], Any]
 STORE = ".store"  # of intermediate results, below the guard's folder until it is complete
@@ -105,7 +105,7 @@ def execute(
     if second is not None and guard.second is None:
         say("the second network is not asked: the detector that was chosen does without it")
     say(f"written: {out / 'guard.json'}, and the report: {out / 'card.md'}, {out / 'card.json'}")
-    say(f"to check pictures: {command}")
+    say(f"to check pictures: {program()}{command.removeprefix(NAME)}")
     return guard
 
 
@@ -227,7 +227,7 @@ def _leave(guard: Guard, net: nn.Module, out: Path, images: Folder | Arrays, net
     words = [word for k in keys if nets[k] is not None for word in (k, str(nets[k]))]
     kept = {m.settings.name for m in externals(guard.detector)}
     words += [word for d in detectors if ":" in d and as_detector(named(d, "detector")).name in kept for word in ("--detector", d)]
-    command = f"salientry check {shlex.quote(str(out))} PICTURE... {shlex.join(words)}".strip()
+    command = f"{NAME} check {shlex.quote(str(out))} PICTURE... {shlex.join(words)}".strip()
     guard.report(out, _names(images), command)
     return command
 

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import shlex
+import shutil
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import typer
 
 from ..errors import Error, StoreError, UsageError
 
 DEFECT = 70
+NAME = "salientry"
 
 
 def shown(text: str) -> str:
     """Text in which nothing moves the cursor, ends a line or changes a colour: what cannot be printed is escaped."""
     return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def program() -> str:
+    """How this program was called, to be called so again: its name where the shell finds it by that, else the file; as a module, so."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        python = "python" if shutil.which("python") == sys.executable else shlex.quote(sys.executable)
+        return f"{python} -m {called.parent.name}"
+    if called.name != NAME:
+        return NAME
+    found = shutil.which(NAME)
+    return NAME if found is not None and Path(found).resolve() == called.resolve() else shlex.quote(str(called))
 
 
 def print_line(text: str, err: bool = False) -> None:
@@ -104,4 +120,4 @@ def error_text(e: Exception) -> tuple[str, int]:
     return f"{type(e).__name__}: {e} (a bug in salientry; complete results are kept; --debug shows the traceback)", DEFECT
 
 
-__all__ = ["error_text", "guarded", "print_anything", "print_line", "say_error", "shown", "warn"]
+__all__ = ["error_text", "guarded", "print_anything", "print_line", "program", "say_error", "shown", "warn"]

@@ -28,7 +28,7 @@ from ..results import kept
 from ..store import SUMS, one_of, read_json, writing
 from .bars import ProgressDisplay
 from .closing import last_lines, leave_guard
-from .lines import needs_pandas
+from .lines import needs_pandas, program
 from .recipe_list import RECIPES, written
 
 PARTS = ("report.html", "report.json", "gallery.json", "gallery.safetensors", "check.json")
@@ -250,7 +250,7 @@ def execute(
             _write_page(out, say)  # last: a folder with a page is complete
     for _, message in outcome.failed:
         say(f"SANITY CHECK FAILED: {message}; {len(outcome.skipped)} steps that depend on it were skipped")
-    for line in last_lines(out):
+    for line in last_lines(out, program()):
         say(line)
     say(f"({time.monotonic() - began:.0f} s)")
     return Done(out, [m for _, m in outcome.failed])
@@ -262,7 +262,7 @@ def _write_page(out: Path, say: Say) -> None:
         with needs_pandas():
             from ..report.report import write  # late: a second call draws nothing
     except UsageError as e:
-        say(f"warning: no report.html was written, the records are complete: {e}, then `salientry report {out}`")
+        say(f"warning: no report.html was written, the records are complete: {e}, then `{program()} report {out}`")
     else:
         write(out)
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from salientry.classifiers import load_classifier
-from salientry.cli.lines import shown
+from salientry.cli.closing import last_lines
+from salientry.cli.lines import program, shown
 from salientry.datasets._picture import read_pixels, write_pixels
 from salientry.guard import Guard
 
@@ -114,3 +115,28 @@ def test_a_start_that_fails_leaves_no_empty_folder(home: Path, tmp_path: Path) -
     (tmp_path / "mine").mkdir()
     Cli("run", "fast", "dataset=mnist", "--out", tmp_path / "mine").refused(3, "SALIENTRY_DATA")
     assert (tmp_path / "mine").is_dir()
+
+
+def test_a_run_names_the_program_as_it_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make demo` calls .venv/bin/salientry, which no shell finds by its name."""
+    there = tmp_path / "a place" / "salientry"
+    there.parent.mkdir()
+    there.write_text("#!/bin/sh\n")
+    there.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", [str(there), "run", "smoke"])
+    assert program() == f"'{there}'", "the shell does not find it"
+    monkeypatch.setenv("PATH", str(there.parent))
+    assert program() == "salientry"
+    monkeypatch.setattr(sys, "argv", [".venv/bin/salientry", "run", "smoke"])
+    assert program() == ".venv/bin/salientry", "the shell finds another one"
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "salientry" / "__main__.py"), "run"])
+    assert program() == f"{sys.executable} -m salientry"
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    assert program() == "salientry", "somebody else's program, which calls ours"
+
+
+def test_the_last_lines_of_a_run_are_commands_of_the_program_that_ran(ran: tuple[Path, Cli]) -> None:
+    out, _ = ran
+    commands = [line.strip() for line in last_lines(out, ".venv/bin/salientry")][-4:]
+    assert [line.split()[:2] for line in commands[1:]] == [[".venv/bin/salientry", name] for name in ("check", "serve", "fit")]
