@@ -109,9 +109,14 @@ def _decoded(path: Path, every: int, rate: float) -> Iterator[Frame]:
         raise
     except (av.FFmpegError, OSError, ValueError) as e:
         where = f"after frame {i - 1} of it" if i else "as a video"
-        raise DataDamaged(f"{path} cannot be read {where}: {brief(e)}") from None
+        raise DataDamaged(f"{path} cannot be read {where}: {reason(e)}") from None
     if i < promised:
         raise DataDamaged(f"{path} ends after {i} of {promised} frames: it is not whole")
+
+
+def reason(e: Exception) -> str:
+    """Why a file cannot be read or written: what FFmpeg or the system says of it, where it says something."""
+    return str(getattr(e, "strerror", None) or brief(e))
 
 
 def _promised(container: Any, stream: Any, rate: float) -> int:
@@ -121,4 +126,4 @@ def _promised(container: Any, stream: Any, rate: float) -> int:
     return int(container.duration / 1e6 * float(stream.average_rate or rate)) - 2
 
 
-__all__ = ["Frame", "frames", "needs_av"]
+__all__ = ["Frame", "frames", "needs_av", "reason"]

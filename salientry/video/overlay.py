@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..errors import StoreError, UsageError, brief
+from ..errors import StoreError, UsageError
 from ..files import replacing
 from ..guard import Verdict
 from ..store import JSON
-from .frames import Frame, needs_av
+from .frames import Frame, needs_av, reason
 
 BAR, BORDER = 62, 6  # pixels: the words below a frame, the frame around a flagged one
 RED, DARK, LIGHT = (214, 40, 40), (24, 24, 27), (240, 240, 240)
@@ -77,7 +77,7 @@ class Overlay:
         try:
             yield
         except (self.av.FFmpegError, OSError, ValueError) as e:
-            raise StoreError(f"{self.path} cannot be written: {brief(e)}") from None
+            raise StoreError(f"{self.path} cannot be written: {reason(e)}") from None
 
     def __enter__(self) -> Overlay:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from salientry.classifiers import save_classifier
 from salientry.cli import app
 from salientry.datasets._picture import read_pixels
 from salientry.drift import FlagRate
-from salientry.errors import DataDamaged, DataMissing, UsageError
+from salientry.errors import DataDamaged, DataMissing, StoreError, UsageError
 from salientry.guard import Verdict
 from salientry.types import Shape
 from salientry.video import Watched, frames, timeline, watch
-from salientry.video.overlay import BAR, _lines, drawn
+from salientry.video.overlay import BAR, Overlay, _lines, drawn
 
 from ..test_recalibration import made
 
@@ -142,6 +143,17 @@ def test_bad_files_are_one_line(tmp_path: Path, kind: str, words: str) -> None:
     with pytest.raises(DataDamaged, match=words) as found:
         watched(bad(tmp_path, kind))
     assert "\n" not in str(found.value)
+    assert not re.search(r"Errno|av/|/site-packages/|\w+Error", str(found.value)), "what FFmpeg says, and nothing of how we asked it"
+
+
+def test_what_ffmpeg_says_of_a_file_is_the_reason(tmp_path: Path) -> None:
+    path = bad(tmp_path, "text")
+    with pytest.raises(DataDamaged) as found:
+        watched(path)
+    assert str(found.value) == f"{path} cannot be read as a video: Invalid data found when processing input"
+    with pytest.raises(StoreError) as unwritten, Overlay(tmp_path / "o.mp4", 64) as overlay, overlay._said():
+        raise av.error.InvalidDataError(1094995529, "Invalid data found when processing input", "o.mp4")
+    assert str(unwritten.value) == f"{tmp_path / 'o.mp4'} cannot be written: Invalid data found when processing input"
 
 
 def test_what_is_not_there_and_what_cannot_be_meant(tmp_path: Path) -> None:
