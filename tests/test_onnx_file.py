@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from salientry.datasets._picture import write_pixels
 from salientry.errors import UsageError
 from salientry.guard import Guard
 from salientry.onnx_file import export_onnx
@@ -61,6 +62,34 @@ def exported(classifier: nn.Module, tmp_path_factory: pytest.TempPathFactory) ->
     assert result.code == 0, result.err
     assert result.lines[0].startswith("compared on 60 images: scores differ by at most ") and result.lines[1] == f"written: {path}"
     return guard, path
+
+
+@pytest.mark.parametrize("kind", ["an .npz without labels", "a folder without classes"])
+def test_images_to_compare_on_need_no_labels(
+    exported: tuple[Guard, Path], tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many of them as are compared, and as they are."""
+    path = exported[1]
+    pixels = (X[:20] * 255).round().to(torch.uint8).numpy()
+    at = tmp_path / ("images.npz" if kind.startswith("an") else "images")
+    if at.suffix:
+        np.savez(at, images=pixels)
+    else:
+        at.mkdir()
+        for i, x in enumerate(pixels):
+            write_pixels(at / f"{i:02d}.png", x)
+    given: list[Tensor] = []
+
+    def noted(guard: Guard, out: Path, images: Tensor) -> dict[str, float]:
+        given.append(images)
+        return {"images": len(images), "score": 0.0, "logits": 0.0}
+
+    monkeypatch.setattr("salientry.onnx_file.export_onnx", noted)
+    monkeypatch.setattr("salientry.cli.onnx_command.MOST", 10)
+    saved = str(path.parents[1] / "guard")
+    result = Cli("export-onnx", saved, "--classifier", "tests.test_onnx_file:net", "--data", str(at), "--out", str(tmp_path / "g.onnx"))
+    assert result.code == 0, result.err
+    assert np.array_equal(given[0].numpy(), pixels[::2])
 
 
 @pytest.mark.parametrize("count", [1, 2, 60])

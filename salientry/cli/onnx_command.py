@@ -24,7 +24,9 @@ def export_onnx(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="The two are compared on the first 1,000 images, given as to `fit`; default: on 16 of noise.", metavar="FOLDER|FILE"
+            help="The two are compared on 1,000 of these images at most: a folder of pictures, also in sub-folders, or an .npz with images "
+            "(N, C, H, W); no labels are needed. Default: on 16 of noise.",
+            metavar="FOLDER|FILE",
         ),
     ] = None,
     debug: Debug = False,
@@ -34,18 +36,11 @@ def export_onnx(
     What the graph says is compared with what the guard says before it is written. It needs the extra onnx. About half a minute.
     """
     with guarded(debug):
-        import tempfile
-
-        import torch
-
-        from ..experiment.intake import taken
         from ..onnx_file import export_onnx as write
         from .checking import loaded
-        from .fitting import read
+        from .recalibrating import naturals
 
         found = loaded(guard, classifier, weights, "cpu", second=second, second_weights=second_weights, detector=detector)
-        with tempfile.TemporaryDirectory() as scratch:
-            images = None if data is None else torch.from_numpy(taken(read(data), None, Path(scratch))[0][:MOST].copy())
-        said = write(found, out, images)
+        said = write(found, out, None if data is None else naturals(data, found, MOST))
         print_line(f"compared on {said['images']} images: scores differ by at most {said['score']:.1g}, logits by {said['logits']:.1g}")
         print_line(f"written: {out}")

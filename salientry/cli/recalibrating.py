@@ -55,16 +55,35 @@ def execute(
 
 def _read(path: Path, guard: Guard, fit: JSON) -> tuple[Tensor, Tensor | None]:
     """Images (N, C, H, W) uint8, and their labels where the promise asks for them."""
+    if not (bool(fit) and fit.get("promise") == "correct"):
+        return naturals(path, guard), None
+    found = pictures(path)
+    return torch.from_numpy(found.read(slice(None))), None if found.labels is None else torch.from_numpy(found.labels)
+
+
+def naturals(path: Path, guard: Guard, most: int | None = None) -> Tensor:
+    """Images (N, C, H, W), where nobody asks for their labels: of an .npz, or of a folder and its sub-folders, read as ``check`` does.
+
+    Args:
+        path: of the file or the folder.
+        guard: that they are for.
+        most: so many at most, evenly spaced.
+
+    Raises:
+        DataMissing: when there is nothing.
+        DataError: for files that cannot be used.
+        UsageError: for images that are not the guard's.
+    """
     if not path.exists():
         raise DataMissing(f"no images at {path}: a folder of pictures or an .npz file expected")
-    correct = bool(fit) and fit.get("promise") == "correct"
-    if correct or not path.is_dir():
-        found = pictures(path)
-        return torch.from_numpy(found.read(slice(None))), None if found.labels is None or not correct else torch.from_numpy(found.labels)
+    if not path.is_dir():
+        return torch.from_numpy(pictures(path, most).read(slice(None)))
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
     if not files:
         raise DataMissing(f"there are no pictures in {path}")
-    return torch.stack([(read_picture(p, guard.shape, guard.resize) * 255).round().to(torch.uint8) for p in files]), None
+    count = min(len(files), most or len(files))
+    chosen = [files[i * len(files) // count] for i in range(count)]
+    return torch.stack([(read_picture(p, guard.shape, guard.resize) * 255).round().to(torch.uint8) for p in chosen])
 
 
 def _leave(new: Guard, old: Path, out: Path) -> None:
@@ -94,4 +113,4 @@ def _said(old: Guard, new: Guard, x: Tensor, changed: JSON, out: Path) -> list[s
     ]
 
 
-__all__ = ["execute"]
+__all__ = ["execute", "naturals"]
