@@ -11,6 +11,7 @@ from .readme_drift import table
 
 JSON = dict[str, Any]
 STATUSES = {"200": "answered", "503": "turned away with 503", "0": "that the client could not send, its connections being busy"}
+BEFORE = "with a queue of 64 images, and without the watch over campaigns, which is on where nobody turns it off"  # of older records
 
 
 def served() -> str:
@@ -25,12 +26,15 @@ def served() -> str:
     p99 = side["p99_ms_at_half_the_rate"]
     goal = "is no longer" if side["goal_reached"] else "is longer"
     statuses = ", ".join(f"{soak['statuses'].get(s, 0):,} {what}" for s, what in STATUSES.items())
+    sent = sum(v for s, v in soak["statuses"].items() if s != "0")
+    arrived = soak.get("arrived_per_second") or sent * soak["per_second"] / soak["n"]
     ends = ", ".join(f"{n} {'closed without one' if end == 'closed' else end}" for end, n in damaged["ends"].items())
     return "\n".join(
         [
             f"Measured with `{side['command']}`, `--soak` and `--malformed`, {side['date'][:10]}: client and service on one machine "
             f"({m['cpu']}, {m['cores']} cores), salientry {m['salientry']}, torch {m['torch']}, the nets of `fast dataset=cifar10`, one "
-            "image of 32 x 32 pixels a request, the guard with two changes of the image (three passes of the classifier). *Classifier*: "
+            "image of 32 x 32 pixels a request, the guard with two changes of the image (three passes of the classifier); the service "
+            f"{side.get('service', BEFORE)}. *Classifier*: "
             "the same routes before the classifier alone. *Callers*: each asks again once it was answered. *At random times*: at the rate "
             "named, whether answers came or not; latency counts from the time at which a request was due.",
             "",
@@ -38,10 +42,11 @@ def served() -> str:
             f"Answered a second, to the classifier's: {', '.join(f'{v:.2f} with {_callers(n)}' for n, v in ratio.items())}. Asked half as "
             f"often as the classifier, the guard's p99 {goal} ({_ms(p99[serve.LIGHT_GUARD])} ms against {_ms(p99[serve.BARE])}).",
             "",
-            f"**Overload.** {soak['minutes']:g} minutes at three times what it gives: {statuses}; "
+            f"**Overload.** {soak['minutes']:g} minutes at three times what it gives, {soak['asked_per_second']:.0f} a second, of which "
+            f"{arrived:.0f} arrived: {statuses}; "
             f"{soak['other_than_200_and_503']} of any other status. Answered a second: {soak['per_second']:.0f}, alone "
             f"{soak['capacity_per_second']:.0f} (turning away costs the same two cores). p99 of what was answered, from sending, at most "
-            f"{serve.CONNECTIONS} at a time: {_ms(soak['p99_ms'])} ms. Memory grew by "
+            f"{soak.get('connections', serve.CONNECTIONS):,} at a time: {_ms(soak['p99_ms'])} ms. Memory grew by "
             f"{soak['growth_mb']:.1f} MB from the second quarter to the last, of {soak['resident_mb'][-1]:.0f}.",
             "",
             f"**Damaged requests.** {damaged['count']:,}, each damaged at random; answers: {ends}; {damaged['faults']} faults of the "

@@ -2,17 +2,19 @@
 
 Two processes serve the same routes on this machine's loopback, one image a request, UINT8 and binary: ``classifier`` passes each image
 through the classifier alone, ``guard: light`` is a guard of the largest logits and the answer under two changes. Nets as of ``fast
-dataset=cifar10``, untrained. A third process, this one, asks: in a *closed loop* so many callers each of whom asks again when answered,
-and in an *open loop* at a rate, at random times (Poisson), whatever the answers do; latencies there count from the time at which a
-request was to be sent. One of the two is asked at a time, in turn, in another order each round, so that a noisy neighbour hits both
-alike.
+dataset=cifar10``, untrained. The service is as ``salientry serve`` starts it: default limits and queue, the flag rate and campaigns
+watched, the log written; one thread a pass. A third process, this one, asks: in a *closed loop* so many callers each of whom asks again
+when answered, and in an *open loop* at a rate, at random times (Poisson), whatever the answers do; latencies there count from the time at
+which a request was to be sent. One of the two is asked at a time, in turn, in another order each round, so that a noisy neighbour hits
+both alike.
 
 Goal: at half the rate at which the bare classifier is asked, the guard's p99 is no larger. The open loop asks the classifier at .8 of
 what it gave in the closed one, and the guard at .4 of that.
 
-``--soak MINUTES``: the guard alone, asked at three times what it gives: which statuses, latency of what was answered (from sending: at
-most 128 are under way; status 0: no connection was free), memory of the process over time. ``--malformed N``: damaged HTTP requests,
-from a seed: each connection ends, and the service answers afterwards as before.
+``--soak MINUTES``: the guard alone, asked at three times what it gives by several processes, at random times without a break: how many
+requests a second arrived, which statuses, latency of what was answered (from sending; status 0: no connection was free before the end),
+memory of the process over time. ``--malformed N``: damaged HTTP requests, from a seed: each connection ends, and the service answers
+afterwards as before.
 """
 
 from __future__ import annotations
@@ -29,8 +31,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +43,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.guard import SHAPE, load, machine, pixels
+from salientry.cli.serve_command import logged
 from salientry.detectors import Consistency, LearnedFusion, TopLogits
 from salientry.detectors.consistency import LIGHT
 from salientry.evidence import Evidence
@@ -47,7 +52,7 @@ from salientry.inputs import as_images, plainly
 from salientry.learned import seeded
 from salientry.modules import private
 from salientry.recipes.fast import config
-from salientry.serve import Batching, Limits, app
+from salientry.serve import app
 from salientry.serve.process import serve
 from salientry.store import read_json, write_json
 
@@ -55,6 +60,9 @@ BARE, LIGHT_GUARD = "classifier", "guard: light"
 SUBJECTS = (BARE, LIGHT_GUARD)
 CALLERS = (1, 16)
 CONNECTIONS = 128  # of the open loop
+ASKING, WIDE = 2, 1500  # processes that ask while it is overloaded; connections of each
+SERVICE = "as `salientry serve` starts it: flag rate and campaigns watched, the log written"
+SAMPLED = 5.0  # seconds from one look at its memory to the next
 SHARES = {BARE: 0.8, LIGHT_GUARD: 0.4}  # of what the classifier gives
 OVERLOAD = 3.0
 PATH = "/v2/models/guard/infer"
@@ -94,10 +102,10 @@ def guard_of(name: str) -> Guard:
 
 
 def child(name: str) -> None:
-    """Serve one of the subjects."""
+    """Serve one of the subjects, as ``salientry serve`` does."""
     torch.set_num_threads(1)
-    application = app(guard_of(name), batching=Batching(queue=64, deadline=0.5), limits=Limits(requests=CONNECTIONS + 8), campaign=False)
-    serve(application, "127.0.0.1", 0, say=lambda line: print(line, flush=True))
+    with logged():
+        serve(app(guard_of(name)), "127.0.0.1", 0, say=lambda line: print(line, flush=True))
 
 
 @contextmanager
@@ -176,14 +184,16 @@ async def closed(port: int, callers: int, seconds: float) -> list[tuple[int, flo
     return found
 
 
-async def opened(port: int, rate: float, seconds: float, seed: int, own_wait: bool = True) -> list[tuple[int, float]]:
+async def opened(
+    port: int, rate: float, seconds: float, seed: int, own_wait: bool = True, connections: int = CONNECTIONS
+) -> list[tuple[int, float]]:
     """(status, latency) of requests at random times; from the time at which each was to be sent, or, without ``own_wait``, from the time at
     which a connection was free for it; those for which none was free before the end have status 0 then.
     """
     rng, found = np.random.default_rng(seed), list[tuple[int, float]]()
     times = np.cumsum(rng.exponential(1 / rate, max(1, int(rate * seconds))))
     free: asyncio.Queue[Connection] = asyncio.Queue()
-    for _ in range(CONNECTIONS):
+    for _ in range(connections):
         free.put_nowait(Connection(port))
     began, waiting = time.perf_counter(), set[asyncio.Task[None]]()
 
@@ -264,18 +274,24 @@ def resident(port: int) -> float:
     return float(found[1]) / 1e6
 
 
+def asked(port: int, rate: float, seconds: float, seed: int) -> list[tuple[int, float]]:
+    """What one of the processes that overload it was answered."""
+    return asyncio.run(opened(port, rate, seconds, seed, own_wait=False, connections=WIDE))
+
+
 def soak(minutes: float) -> dict[str, Any]:
     """The guard asked at three times what it gives."""
-    with served(LIGHT_GUARD) as port:
+    seconds = 60 * minutes
+    with served(LIGHT_GUARD) as port, ProcessPoolExecutor(ASKING, mp_context=get_context("spawn")) as pool:
+        wait([pool.submit(time.sleep, 0.5) for _ in range(ASKING)])  # they are there before it begins
         asyncio.run(closed(port, 4, 1.0))
         capacity = len(asyncio.run(closed(port, CALLERS[-1], 3.0))) / 3.0
-        pieces = max(4, round(60 * minutes / 5))
-        seconds = 60 * minutes / pieces
-        memory, found, began = [resident(port)], list[tuple[int, float]](), time.perf_counter()
-        for piece in range(pieces):
-            found += asyncio.run(opened(port, OVERLOAD * capacity, seconds, piece, own_wait=False))
+        memory, began = [resident(port)], time.perf_counter()
+        parts = [pool.submit(asked, port, OVERLOAD * capacity / ASKING, seconds, seed) for seed in range(ASKING)]
+        while wait(parts, min(SAMPLED, seconds / 4)).not_done:
             memory.append(resident(port))
-        took = time.perf_counter() - began
+        found, took = [one for part in parts for one in part.result()], time.perf_counter() - began
+        memory.append(resident(port))
     statuses = Counter(s for s, _ in found)
     quarter = max(1, len(memory) // 4)
     second, last = (float(np.median(part)) for part in (memory[quarter : 2 * quarter], memory[-quarter:]))
@@ -283,6 +299,8 @@ def soak(minutes: float) -> dict[str, Any]:
         "minutes": minutes,
         "capacity_per_second": capacity,
         "asked_per_second": OVERLOAD * capacity,
+        "arrived_per_second": sum(v for k, v in statuses.items() if k) / seconds,
+        "connections": ASKING * WIDE,
         **numbers(found, took),
         "other_than_200_and_503": sum(v for k, v in statuses.items() if k not in (0, 200, 503)),
         "resident_mb": [round(m, 1) for m in memory],
@@ -318,7 +336,7 @@ def table(name: str, found: dict[str, Any]) -> str:
     """One part, for people."""
     lines = [f"{name}: {found['machine']['cpu']}, {found['machine']['cores']} cores, {found['date']}, load {found['load_average']}"]
     if name != "side_by_side":
-        made = {k: v for k, v in found.items() if k not in ("command", "date", "machine", "load_average")}
+        made = {k: v for k, v in found.items() if k not in ("command", "date", "machine", "service", "load_average")}
         return "\n".join([*lines, json.dumps(made)])
     lines += [f"{'':14} {'':45} {'per second':>10} {'p50 ms':>8} {'p99 ms':>8}  statuses"]
     lines += [
@@ -356,6 +374,7 @@ def main(arguments: list[str] | None = None) -> None:
             "command": COMMANDS[name].format(**made),
             "date": date,
             "machine": machine(),
+            "service": SERVICE,
             "load_average": {"start": start, "end": load()},
         }
         found[name] = about | made

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
 import torch
 
 from benchmarks import serve as bench
+from salientry.campaign import Campaigns
+from salientry.drift import FlagRate
 from salientry.serve import app
 
 from .test_clients import served
@@ -33,6 +36,24 @@ def test_loops_count_what_was_asked_and_answered() -> None:
     assert len(closed) + len(opened) == get("salientry_requests_total", {"route": "/v2/models/{model}/infer", "status": "200"})
     assert len(closed) >= 3 and len(opened) == 20 and {s for s, _ in closed + opened} == {200} and 50 < memory < 10_000
     assert len({m for m in bench.MESSAGES}) == 64, "each asks about another image"
+
+
+def test_the_service_that_is_measured_is_the_one_that_people_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is as it is by default: campaigns and flag rate watched, limits, queue; and the log is written."""
+    started: list[Any] = []
+    monkeypatch.setattr(
+        bench, "serve", lambda application, *_, **__: started.append((application, logging.getLogger("salientry.serve").level))
+    )
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    bench.child(bench.LIGHT_GUARD)
+    ((application, level),) = started
+    server, usual = application.state.server, app(bench.guard_of(bench.LIGHT_GUARD)).state.server
+    assert isinstance(server.watch.campaign, Campaigns) and isinstance(server.watch.monitor, FlagRate) and level == logging.INFO
+    assert (server.limits, server.batching, server.mode, server.page) == (usual.limits, usual.batching, usual.mode, False)
+
+
+def test_overload_offers_more_connections_than_the_service_takes_requests() -> None:
+    assert 2 * app(bench.guard_of(bench.BARE)).state.server.limits.requests < bench.ASKING * bench.WIDE and bench.OVERLOAD == 3
 
 
 def test_numbers_are_of_what_was_judged() -> None:
