@@ -61,22 +61,20 @@ def app(
         keys: API keys by name; None: whoever reaches it may ask.
         limits: of requests.
         batching: how images of several requests are judged together.
-        monitor: watches the flag rate; None: a :class:`~salientry.drift.FlagRate` of the guard's level, a new one for each guard; False:
-            nobody does.
+        monitor: watches the flag rate; None: a :class:`~salientry.drift.FlagRate` of the guard's level, for each guard anew; False: none.
         campaign: watches each source, an API key's name or an address, for a search for a way past; None:
             :class:`~salientry.campaign.Campaigns`; False: nobody does.
         keep_flagged: folder for flagged images; None: no pixel is kept.
         keep_at_most: images in it; the oldest goes for a new one.
         page: whether there is a page to try it at ``/``. What is asked there is heard by nobody, but in the mode ``enforce``.
-        attack: what the page offers as attacks, :class:`~salientry.serve.page.PageAttack` by name; then there is one. Callers see what
-            gradients find; None: none is offered.
-        examples: pictures that the page offers, :class:`~salientry.serve.page.Example`; then there is one.
+        attack: what the page, which there is then, offers as attacks, :class:`~salientry.serve.page.PageAttack` by name: callers see what
+            gradients find.
+        examples: pictures that the page, which there is then, offers, :class:`~salientry.serve.page.Example`.
 
     Raises:
         UsageError: for a mode, a name, keys or a number that cannot be used.
 
     Examples:
-        >>> import torch
         >>> from salientry import Guard
         >>> from salientry.serve import app
         >>> guard = Guard.load("guard", classifier)                 # doctest: +SKIP
