@@ -28,9 +28,9 @@ def shown(text: str) -> str:
 def program() -> str:
     """How this program was called, to be called so again: its name where the shell finds it by that, else the file; as a module, so."""
     called = Path(sys.argv[0])
-    if called.name == "__main__.py":
+    if called.resolve() == Path(__file__).resolve().parents[1] / "__main__.py":
         python = "python" if shutil.which("python") == sys.executable else shlex.quote(sys.executable)
-        return f"{python} -m {called.parent.name}"
+        return f"{python} -m {NAME}"
     if called.name != NAME:
         return NAME
     found = shutil.which(NAME)
