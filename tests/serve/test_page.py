@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import re
+import shutil
 import threading
 import time
 from importlib.resources import files
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from salientry.classifiers import load_classifier
 from salientry.datasets._picture import write_pixels
 from salientry.errors import UsageError
 from salientry.guard import Guard
@@ -351,27 +353,56 @@ def test_mounted_its_addresses_are_its_own() -> None:
         assert address.startswith("data:") or request(main, "GET", f"/guard/{address}").status_code == 200
 
 
-@pytest.mark.nightly
-@pytest.mark.skipif(browser.PROGRAM is None, reason="no chromium on this machine")
+def in_browser(test: Any) -> Any:
+    return pytest.mark.nightly(pytest.mark.skipif(browser.PROGRAM is None, reason="no chromium on this machine")(test))
+
+
+def until(tab: Any, condition: str) -> None:
+    look = (
+        f"(function look() {{ if ({condition}) done(true); else if (Date.now() > end) no(`{condition}`); else setTimeout(look, 50); }})()"
+    )
+    tab.ask(f"new Promise((done, no) => {{ const end = Date.now() + 20000; {look}; }})")
+
+
+@in_browser
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_in_a_browser(folder: Path, tmp_path: Path, width: int, scheme: str) -> None:  # noqa: F811
     """An example is attacked with the keyboard alone; nothing is too wide, nothing is refused by the page's own policy."""
     for i in range(2):
         write_pixels(tmp_path / f"{i}.png", (examples.images(SAVED, 4, seed=1)[i] * 255).round().to(torch.uint8).numpy())
-    look = "(function look() {{ if ({0}) done(true); else if (Date.now() > end) no(`{0}`); else setTimeout(look, 50); }})()"
-    wait = f"new Promise((done, no) => {{{{ const end = Date.now() + 20000; {look}; }}}})"
     with running(folder, "--examples", str(tmp_path), "--attacks") as (_, address, _), browser.opened() as tab:
         tab.size(width)
         tab.media(scheme=scheme)
         tab.open(address + "/")
-        tab.ask(wait.format("document.querySelectorAll('#examples button').length === 2"))
+        until(tab, "document.querySelectorAll('#examples button').length === 2")
         tab.ask("document.querySelector('#examples button').focus()")
         tab.press("Enter")
-        tab.ask(wait.format("document.querySelectorAll('.card').length === 1"))
+        until(tab, "document.querySelectorAll('.card').length === 1")
         tab.ask("document.querySelector('#attack button').focus()")
         tab.press("Enter")
-        tab.ask(wait.format("document.querySelectorAll('.card').length === 3"))
+        until(tab, "document.querySelectorAll('.card').length === 3")
         assert tab.ask("document.querySelector('#status').textContent").endswith(("flags it.", "not flag it."))
         assert tab.ask("document.documentElement.scrollWidth") <= width
         assert tab.ask("[...document.images].every((i) => i.complete && i.naturalWidth > 0)")
         assert tab.said == []
+
+
+@in_browser
+def test_in_a_browser_what_is_flagged_in_enforce_is_shown_with_its_status(folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    """The status is 422; the page shows the verdict all the same, and not how sure the classifier is."""
+    x = (examples.images(SAVED, 40, seed=1) * 255).round().to(torch.uint8)
+    saved = Guard.load(folder / "guard", load_classifier(str(folder / "classifier")))
+    scores = saved(x).score
+    saved.threshold = float(scores.median())
+    saved.save(Path(shutil.copytree(folder, tmp_path / "saved")) / "guard", "../classifier")
+    write_pixels(tmp_path / "0.png", x[scores.argmax()].numpy())
+    write_pixels(tmp_path / "1.png", x[scores.argmin()].numpy())
+    with running(tmp_path / "saved", "--examples", str(tmp_path), "--mode", "enforce") as (_, address, _), browser.opened() as tab:
+        tab.open(address + "/")
+        for i, mark in enumerate(("yes", "no")):
+            button = f"document.querySelectorAll('#examples button')[{i}]"
+            until(tab, button)
+            tab.ask(f"{button}.click()")
+            until(tab, f"document.querySelector('.card .flag.{mark}')")
+            assert tab.ask("document.querySelector('#error').hidden")
+            assert ("sure" in tab.ask("document.querySelector('.card .says').textContent")) is (mark == "no")
