@@ -82,41 +82,45 @@ def running(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str]
 
 
 def test_sigterm_during_requests_answers_them_and_sighup_replaces_the_guard(folder: Path, tmp_path: Path) -> None:
-    """One process for all of it: starting one takes seconds. The wait for others makes each request last half a second."""
+    """One process for all of it: starting one takes seconds. The wait for others makes each request last a second and a half."""
     saved = Path(shutil.copytree(folder, tmp_path / "saved"))
-    with running(saved, "--wait", "500", "--drain", "0.3", "--keep-flagged", str(tmp_path / "kept")) as (process, at, log):
+    options = ("--wait", "1500", "--deadline", "60", "--drain", "0.3", "--keep-flagged", str(tmp_path / "kept"))
+    with running(saved, *options) as (process, at, log), httpx.Client(timeout=60) as client:
         answers: list[httpx.Response] = []
 
         def ask() -> None:
-            answers.append(httpx.post(f"{at}/check", content=encoded(X[0]), timeout=60))
+            answers.append(client.post(f"{at}/check", content=encoded(X[0])))
 
-        before = httpx.get(f"{at}/health").json()["guard"]
+        def two_wait() -> bool:
+            return bool(client.get(f"{at}/health").json()["queue"]["images"] == 2)
+
+        before = client.get(f"{at}/health").json()["guard"]
         guard = Guard.load(saved / "guard", load_classifier(str(saved / "classifier")))
         guard.threshold = 0.25
         guard.save(saved / "guard", "../classifier")
         asking = [threading.Thread(target=ask) for _ in range(4)]
         for thread in asking[:2]:
             thread.start()
-        time.sleep(0.1)
+        wait(two_wait)
         process.send_signal(signal.SIGHUP)
         wait(lambda: any(x["event"] == "guard_replaced" for x in log))
         for thread in asking[:2]:
             thread.join()
-        after = httpx.get(f"{at}/health").json()["guard"]
+        after = client.get(f"{at}/health").json()["guard"]
         assert (before["threshold"], after["threshold"]) == (0.5, 0.25)
         assert {a.json()["pictures"][0]["threshold"] for a in answers} == {0.5}, "those that waited are the old guard's"
 
         (saved / "guard" / "guard.json").write_text("{}")
         process.send_signal(signal.SIGHUP)
         wait(lambda: any(x["event"] == "guard_not_replaced" for x in log))
-        assert httpx.get(f"{at}/health").json()["guard"]["threshold"] == 0.25, "the folder is damaged: the old one stays"
+        assert client.get(f"{at}/health").json()["guard"]["threshold"] == 0.25, "the folder is damaged: the old one stays"
 
         for thread in asking[2:]:
             thread.start()
-        time.sleep(0.15)
+        wait(two_wait)
         process.send_signal(signal.SIGTERM)
-        wait(lambda: httpx.get(f"{at}/ready").status_code == 503)
-        late = httpx.post(f"{at}/check", content=encoded(X[0]))
+        wait(lambda: client.get(f"{at}/ready").status_code == 503)
+        late = client.post(f"{at}/check", content=encoded(X[0]))
         assert late.status_code == 503 and late.json()["code"] == "shutting_down"
         for thread in asking[2:]:
             thread.join()
