@@ -197,7 +197,7 @@ def test_unasked_the_flag_rate_and_campaigns_are_watched() -> None:
 
 def test_a_campaign_is_logged_when_it_begins_and_not_with_each_picture(caplog: pytest.LogCaptureFixture) -> None:
     application = app(guard(), monitor=False)
-    scene = np.repeat(X[:1], 300, 0)
+    scene = (X[:1] + np.random.default_rng(0).integers(-2, 3, (300, *X.shape[1:]))).clip(0, 255).astype(np.uint8)
     for i in range(0, 300, 10):
         request(application, "POST", INFER, json=infer_json(scene[i : i + 10]))
     application.state.server.watch.settle()

@@ -237,7 +237,7 @@ def test_in_enforce_what_is_tried_is_heard_and_what_is_flagged_has_its_status(ca
     assert changed and all(a.status_code == 422 and a.json()["changed"]["probability"] is None for a in changed)
     application.state.server.watch.settle()
     assert request(application, "GET", "/health").json()["flag_rate"]["seen"] == 14, "the pictures that were sent, not what became of them"
-    for noise in np.random.default_rng(0).integers(-2, 3, (35, *one.shape)):
+    for noise in np.random.default_rng(0).integers(-2, 3, (60, *one.shape)):
         attempt(application, (noise + one).clip(0, 255).astype(np.uint8))
     application.state.server.watch.settle()
     assert request(application, "GET", "/health").json()["campaigns"]["reported"] == ["127.0.0.1"]
