@@ -210,3 +210,13 @@ def test_a_small_record_has_pictures_where_they_are_asked_for(finished: Path, tm
     monkeypatch.setattr(record, "PICTURES", 100)
     with pytest.raises(AssertionError, match="at most 100 are kept of a data set"):
         record.main(finished, "small", True)
+
+
+def test_of_two_runs_a_step_s_smaller_seconds_are_kept(tmp_path: Path) -> None:
+    def run(**seconds: float) -> dict[str, Any]:
+        steps = [{"step": "read_data", "slug": "Digits", "seconds": 2.0}]
+        return {"steps": [*steps, *({"step": "fit", "slug": f"{slug}-seed0", "seconds": s} for slug, s in seconds.items())]}
+
+    for one in (run(a=10.0, b=20.0), run(a=30.0, b=5.0, c=7.0)):
+        record.noted(one, tmp_path / "seconds.json")
+    assert read_json(tmp_path / "seconds.json")["digits"]["fit"] == {"a": 10.0, "b": 5.0, "c": 7.0}
