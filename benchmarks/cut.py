@@ -1,9 +1,11 @@
-"""Cut recorded runs to what the headline rows stand on: `python -m benchmarks.cut FOLDER...`, all run seeds of a data set in one call.
+"""Cut recorded runs to what the headline rows stand on: `python -m benchmarks.cut [--combined] FOLDER...`, all run seeds of a data set in
+one call.
 
-Of the files of scores in each folder those of strict detectors trained on the headline's attacks, or on all attacks, stay; of a run with
-another seed than 0 the latter alone; a run whose files of scores are small together stays whole. The numbers that stand on the others are
-computed first and go into numbers.parquet, with those that verdicts over these runs add; not_kept.json names what is removed, and the
-command that makes it again (salientry/results/kept.py). `salientry report FOLDER --verify` computes again what follows from what stays.
+Of the files of scores in each folder those of strict detectors trained on the headline's attacks, or on all attacks, stay; with
+`--combined`, and of a run with another seed than 0, the latter alone; a run whose files of scores are small together stays whole. The
+numbers that stand on the others are computed first and go into numbers.parquet, with those that verdicts over these runs add;
+not_kept.json names what is removed, and the command that makes it again (salientry/results/kept.py). `salientry report FOLDER --verify`
+computes again what follows from what stays.
 """
 
 from __future__ import annotations
@@ -24,12 +26,13 @@ from salientry.results.scores import Scores
 SMALL = 2_000_000  # bytes
 
 
-def cut(folders: Sequence[Path], small: int = SMALL) -> None:
+def cut(folders: Sequence[Path], small: int = SMALL, headline: bool = True) -> None:
     """Compute the numbers, write them, and remove the files of scores that do not stay.
 
     Args:
         folders: with whole records; all runs of a data set, so that the numbers of the verdicts on them together are kept.
         small: a run whose files of scores have fewer bytes stays whole.
+        headline: keep the scores of detectors trained on the headline's attacks too.
 
     Raises:
         UsageError: when files of scores are missing; nothing was removed.
@@ -46,7 +49,7 @@ def cut(folders: Sequence[Path], small: int = SMALL) -> None:
         mine = [r for r in further if (r["dataset"], r["run_seed"]) == (s.dataset, s.run_seed)]
         known: list[Row] = [r for r in records(frame) if r["kind"] not in NOT_OF_SCORES]
         rows = [{c: v for c, v in r.items() if v is not None} for r in (*known, *mine)]
-        attacks = {"combined", *(() if s.run_seed else select(frame, kind="headline", protocol="strict")["trained_on"])}
+        attacks = {"combined", *(() if s.run_seed or not headline else select(frame, kind="headline", protocol="strict")["trained_on"])}
         names = {d["index"]: (d["facts"]["protocol"], d["facts"]["trained_on"]) for d in s.body["detectors"]}
         stay = {x["shard"] for x in s.body["scores"] if names[x["detector"]] in {("strict", a) for a in attacks}}
         files = [f for f in s.body["shards"] if f not in stay]
@@ -59,4 +62,4 @@ def _again(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    cut([Path(f) for f in sys.argv[1:]])
+    cut([Path(f) for f in sys.argv[1:] if f != "--combined"], headline="--combined" not in sys.argv)
