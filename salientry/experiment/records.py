@@ -227,7 +227,7 @@ def gather(run: Run, outputs: Outputs, outcome: Outcome, about: dict[str, JSON])
         body["accuracies"] = accuracies
     if rates := [run.record(h)["value"] for h in outputs.confidence if h.fingerprint not in lost]:
         body["confidence"] = rates
-    return Gathered(body, about | _journal(run, outputs, outcome), arrays, shards, _gallery(run, outputs, lost), collected.end)
+    return Gathered(body, about | _journal(run, outputs, outcome), arrays, shards, gallery_of(run, outputs, lost), collected.end)
 
 
 def put(found: Gathered, out: Path) -> None:
@@ -291,7 +291,8 @@ def _counted(body: dict[str, Any]) -> bool:
     return "images" in body and body["seconds"] > 0
 
 
-def _gallery(run: Run, outputs: Outputs, lost: set[str]) -> tuple[dict[str, Any], JSON] | None:
+def gallery_of(run: Run, outputs: Outputs, lost: set[str]) -> tuple[dict[str, Any], JSON] | None:
+    """Pictures by name, and what they are of; None where there are none."""
     if outputs.gallery is None or outputs.gallery.fingerprint in lost:
         return None
     rows: Rows = run.get(outputs.gallery)

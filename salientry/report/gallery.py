@@ -61,12 +61,14 @@ class Gallery:
         arrays: by name, ``natural.image``, ``<attack>.map`` ...; images and, where they were cut to be kept, maps are uint8.
         kinds: ``natural`` and the attacks, in order.
         count: how many examples there are.
+        made: when and where, if not by the run itself; else empty.
     """
 
     def __init__(self, s: Scores) -> None:
         file = packed(s.folder / "gallery.safetensors")
         self.arrays: dict[str, Any] = read_arrays(file) if file.exists() else {}
-        self.kinds = ["natural", *(read_json(s.folder / "gallery.json")["attacks"] if self.arrays else [])]
+        facts = read_json(s.folder / "gallery.json") if self.arrays else {}
+        self.kinds, self.made = ["natural", *facts.get("attacks", [])], str(facts.get("made", ""))
         self.count, self.called = len(self.arrays.get("label", [])), s.class_name
 
     def of(self, kind: str, part: str, i: int) -> Any:
@@ -144,5 +146,6 @@ def figures(s: Scores, suffix: str = "") -> list[Block | None]:
         every = "; ".join(f"{w} ({n[:1].lower()}{n[1:]} of the paper)" for n, w in zip(names, WHAT, strict=True))
         return [Block("", Markup('<p class="note">No pictures{}: {}. Left out: {}.</p>').format(suffix, missing(s), every))]
     titles = zip(names, WHAT, EXAMPLES, strict=True)
-    blocks = [Block(f"{n}{suffix}: {w}", gallery.table(kind), SAYS[kind]) for n, w, kind in titles]
+    when = f" Made {gallery.made}." if gallery.made else ""
+    blocks = [Block(f"{n}{suffix}: {w}", gallery.table(kind), SAYS[kind] + when) for n, w, kind in titles]
     return [blocks[0], *map(folded, blocks[1:])]

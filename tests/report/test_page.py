@@ -286,6 +286,14 @@ def test_no_star_without_a_reduced_attack(opened: Opened) -> None:
     assert "reduced settings" not in body
 
 
+def test_pictures_that_were_made_apart_say_when_and_where(opened: Opened) -> None:
+    folder = opened.close()
+    before = report.write(folder).read_text()
+    facts = json.loads((folder / "gallery.json").read_text())
+    (folder / "gallery.json").write_text(json.dumps(facts | {"made": "2026-01-02, some processor"}))
+    assert "Made 2026-01-02, some processor." in report.write(folder).read_text() and "Made 20" not in before
+
+
 def test_labels_are_text_and_never_markup(opened: Opened) -> None:
     opened.rename("FGSM", "FG<i>S&M")
     opened.body["recipe"]["recipe"] = "<script>alert(1)</script>"
