@@ -3,9 +3,10 @@
 ``overhead``: steps that do nothing, independent of each other, in this process and in 2 and 4 workers: what 300 further ones take,
 divided by 300. ``speedup``: the recipe ``smoke``, one seed and few images, from an empty store, with 1, 2 and 4 workers; in turn, on a
 machine that does nothing else. ``threads``: one epoch of the classifier of ``fast dataset=cifar10`` on 2,000 images, with one thread and
-with two. ``simulate --store STORE``: nothing is computed; the graphs of ``fast`` on all data sets, handed out as the engine does, to up to
-1,000 workers, each step as long as recorded runs took (salientry/recipes/seconds.json) and the measured overhead. Store traffic: what
-lies in STORE, a finished run of ``smoke``, by kind of step and image, pictures in proportion to their values.
+with two. ``simulate [--store STORE]``: nothing is computed; the graphs of ``fast`` on all data sets, handed out as the engine does, to up
+to 1,000 workers, each step as long as recorded runs took (salientry/recipes/seconds.json) and the measured overhead. Store traffic: what
+lies in STORE, a finished run of ``smoke``, by kind of step and image, pictures in proportion to their values; without STORE, what was
+measured before.
 
 A simulated worker is one core; all share a store that is never the bottleneck, and what would pass through it is told. ``--numerics
 threads``: a long training has its share, up to four, of the cores where nothing else can run; what four gain follows from what two gain
@@ -216,12 +217,12 @@ def _traffic(g: Graph, seconds: float) -> dict[str, float]:
     return {"written MB/s": written / seconds / 1e6, "read MB/s": read / seconds / 1e6}
 
 
-def simulate(store: Path, body: dict[str, Any]) -> dict[str, Any]:
+def simulate(store: Path | None, body: dict[str, Any]) -> dict[str, Any]:
     """The table."""
     over, speed = body["overhead"]["seconds a step"]["2 workers"], body["threads"]["images a second"]
-    serial, each = serial_share(speed["2"] / speed["1"]), bytes_an_image(store)
+    serial, each = serial_share(speed["2"] / speed["1"]), bytes_an_image(store) if store else body["simulate"]["bytes an image"]
     out: dict[str, Any] = {"overhead": over, "serial share": serial, "bytes an image": each, "tables": []}
-    for runs in ([("cifar10", 0)], [("mnist", 0)], [("assira", 0)], TEN):
+    for runs in ([("cifar10", 0)], [("mnist", 0)], [("assira", 0)], [("mnist", seed) for seed in range(10)], TEN):
         for numerics in ("float32", "threads"):
             g = graph(runs, each, numerics)
             chain = [(h.step.name if h.step else "", g.seconds[h.fingerprint]) for h in g.path]
@@ -251,9 +252,9 @@ def parts(names: list[str], store: Path | None, out: Path) -> Iterator[str]:
             "processor": processor(),
         }
         made = {"overhead": overhead, "speedup": speedup, "threads": threads}
-        found = made[name]() if name in made else simulate(store or Path("missing"), body)
+        found = made[name]() if name in made else simulate(store, body)
         body = body | {
-            name: {"command": f"python -m benchmarks.scaling {name}{' --store STORE' if name not in made else ''}"} | about | found
+            name: {"command": f"python -m benchmarks.scaling {name}{' [--store STORE]' if name not in made else ''}"} | about | found
         }
         write_json(out, body)
         yield name
