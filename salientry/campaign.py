@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,12 +90,13 @@ class Campaigns:
         self._exempt.add(source)
         self._known.pop(source, None)
 
-    def update(self, source: str, images: NDArray[np.uint8], flagged: Sequence[bool]) -> list[bool]:
+    def update(self, source: str, images: NDArray[Any], flagged: Sequence[bool]) -> list[bool]:
         """Take note of pictures that a source sent, in their order; in how many calls does not matter.
 
         Args:
             source: who sent them: an account, a key, an address.
-            images: uint8 (N, C, H, W), all of a source of one C; as the guard saw them.
+            images: uint8, or float in [0, 1], (N, C, H, W), all of a source of one C; as the guard saw them: rounded to bytes, the queries
+                of an attacker who sends floats would be the same picture.
             flagged: (N,) bool, whether the guard flagged them.
 
         Returns:
@@ -104,10 +106,11 @@ class Campaigns:
             UsageError: for anything else.
         """
         images, flags = np.asarray(images), as_flags(flagged)
-        if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(flags) or 0 in images.shape[1:]:
+        kind = images.dtype == np.uint8 or (images.dtype.kind == "f" and bool(((images >= 0) & (images <= 1)).all()))
+        if not kind or images.ndim != 4 or len(images) != len(flags) or 0 in images.shape[1:]:
             raise UsageError(
-                f"images must be uint8 of shape (N, C, H, W), with one flag each; found {images.dtype} of shape {images.shape} "
-                f"and {len(flags)} flags"
+                f"images must be uint8, or float in [0, 1], of shape (N, C, H, W), with one flag each; found {images.dtype} of shape "
+                f"{images.shape} and {len(flags)} flags"
             )
         if source in self._exempt:
             return [False] * len(images)
@@ -145,17 +148,17 @@ class Campaigns:
         return np.asarray(np.square(prints - one).mean(1) <= self.distance**2)
 
 
-def _digest(image: NDArray[np.uint8]) -> bytes:
+def _digest(image: NDArray[Any]) -> bytes:
     return blake2b(image.tobytes(), digest_size=16).digest()
 
 
-def fingerprints(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N, 64 C): means over a grid of 8 x 8 blocks of uint8 images (N, C, H, W), in levels of 0 to 255.
+def fingerprints(images: NDArray[Any]) -> NDArray[np.float32]:
+    """(N, 64 C): means over a grid of 8 x 8 blocks of images (N, C, H, W), uint8 or float in [0, 1], in levels of 0 to 255.
 
     Blocks are as equal as the size allows; of a side shorter than 8, pixels are repeated.
     """
     n, c, h, w = images.shape
-    x = images.astype(np.float64)
+    x = images.astype(np.float64) * (1 if images.dtype == np.uint8 else 255)
     for axis, size in ((2, h), (3, w)):
         first = np.arange(GRID) * size // GRID
         last = np.maximum(first + 1, (np.arange(GRID) + 1) * size // GRID)

@@ -192,6 +192,12 @@ class FlagRate:
         Raises:
             UsageError: for what :meth:`save` did not write.
         """
+        if isinstance(body, dict) and body.get("schema") == 1:
+            rang = body.get("alarm_at")
+            raise UsageError(
+                f"a state of an earlier version (schema 1; {f'an alarm after {rang} images' if rang else 'no alarm'}), whose bets start "
+                "otherwise: begin again with FlagRate(level, alpha)"
+            )
         try:
             if body["schema"] != SCHEMA:
                 raise ValueError(f"schema {body['schema']}")
@@ -200,8 +206,10 @@ class FlagRate:
             arrays = [np.array(body[k], float) for k in ("wealth", "best", "start", "begun", "climbed")]
             if not 0 <= flagged <= seen or any(a.shape != (size,) or not np.isfinite(a).all() for a in arrays):
                 raise ValueError(f"{flagged} flagged of {seen}, {[a.shape for a in arrays]} numbers for {size} rates")
-            if arrays[3].min() < 1:
-                raise ValueError(f"bets that have begun: {body['begun']}")
+            if not 1 <= arrays[3].min() <= arrays[3].max() <= seen + 1 or not 0 <= arrays[2].min() <= arrays[2].max() <= seen:
+                raise ValueError(f"of {seen} images: bets that have begun {body['begun']}, since {body['start']}")
+            if arrays[1].min() < 0:
+                raise ValueError(f"best bets: {body['best']}")
             if rang_at is not None and not 1 <= int(rang_at) <= seen:
                 raise ValueError(f"an alarm after {rang_at} of {seen} images")
         except (KeyError, TypeError, ValueError) as e:

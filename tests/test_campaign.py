@@ -155,14 +155,16 @@ def test_the_distance_is_in_levels(distance: float) -> None:
 @pytest.mark.parametrize(
     ("images", "flags"),
     [
-        (np.zeros((2, 3, 4, 4), np.float32), [True, True]),
+        (np.full((2, 3, 4, 4), 1.5, np.float32), [True, True]),
+        (np.full((2, 3, 4, 4), np.nan, np.float32), [True, True]),
+        (np.zeros((2, 3, 4, 4), np.int64), [True, True]),
         (np.zeros((3, 4, 4), np.uint8), [True] * 3),
         (np.zeros((2, 3, 4, 4), np.uint8), [True]),
         (np.zeros((2, 3, 0, 4), np.uint8), [True, True]),
     ],
 )
 def test_pictures_and_flags_are_checked(images: Any, flags: list[bool]) -> None:
-    with pytest.raises(UsageError, match=r"uint8 of shape \(N, C, H, W\), with one flag each; found"):
+    with pytest.raises(UsageError, match=r"uint8, or float in \[0, 1\], of shape \(N, C, H, W\), with one flag each; found"):
         Campaigns().update("a", images, flags)
 
 
@@ -249,3 +251,17 @@ def test_pictures_that_differ_in_single_pixels_count_though_their_blocks_are_equ
         sent[i, 1, 4 * i, 1] -= 1
     assert (fingerprints(sent) == fingerprints(sent)[0]).all() and len(np.unique(sent, axis=0)) == 6
     assert Campaigns(near=5).update("a", sent, [True] * 6) == [False] * 5 + [True]
+
+
+def test_floats_that_round_to_the_same_bytes_are_different_questions() -> None:
+    """A guard judges floats as they are: a search in steps of less than half a level must not look like one picture sent again."""
+    one, rng = pictures(1).astype(np.float32) / 255, np.random.default_rng(0)
+    sent = (one + rng.uniform(-0.4, 0.4, (6, *one.shape[1:])).astype(np.float32) / 255).clip(0, 1)
+    assert len({x.tobytes() for x in (sent * 255).round().astype(np.uint8)}) == 1
+    assert Campaigns(near=5).update("a", sent, [True] * 6) == [False] * 5 + [True]
+    assert not any(Campaigns(near=5).update("a", sent[:1].repeat(60, 0), [True] * 60))
+
+
+def test_a_picture_has_one_fingerprint_as_bytes_and_as_floats() -> None:
+    x = pictures(3)
+    np.testing.assert_allclose(fingerprints(x.astype(np.float32) / 255), fingerprints(x), atol=1e-3)

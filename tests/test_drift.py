@@ -224,6 +224,9 @@ def test_flags_are_truth_values(flags: Any) -> None:
         {"alarm_at": 99},
         {"start": ["x"]},
         {"begun": [0] * 7},
+        {"begun": [1e300] * 7},
+        {"best": [-1.0] * 7},
+        {"start": [99] * 7},
     ],
 )
 def test_what_was_not_saved_is_refused(change: dict[str, Any]) -> None:
@@ -232,3 +235,11 @@ def test_what_was_not_saved_is_refused(change: dict[str, Any]) -> None:
         FlagRate.load(body)
     with pytest.raises(UsageError, match=r"not what FlagRate\.save\(\) wrote"):
         FlagRate.load({})
+
+
+def test_a_state_of_an_earlier_version_says_so_and_what_to_do() -> None:
+    body = told([True] + [False] * 30).save() | {"schema": 1}
+    with pytest.raises(UsageError, match=r"earlier version \(schema 1; no alarm\).*begin again with FlagRate"):
+        FlagRate.load(body)
+    with pytest.raises(UsageError, match="an alarm after 7 images"):
+        FlagRate.load(body | {"alarm_at": 7})

@@ -55,8 +55,8 @@ def serve(
     exempt: Annotated[
         list[str] | None,
         typer.Option(
-            help="A sender whose pictures are a video's, so alike by nature: never reported as a campaign. The name of its API key, or its "
-            "address; repeatable.",
+            help="A sender whose pictures are a video's, so alike by nature: never reported as a campaign. The name of its API key; "
+            "without keys, its address. Repeatable.",
             metavar="NAME",
             show_default=False,
         ),

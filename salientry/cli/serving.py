@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from ..campaign import Campaigns
 from ..errors import UsageError
 from ..guard import Guard
 from ..serve import Batching, Keys, Limits, app
+from ..serve.access import address
 from ..serve.page import PageAttack, examples_in
 from ..serve.process import refuse, serve
 from ..serve.settings import whole
@@ -46,7 +46,7 @@ def watched(exempt: Sequence[str], keys: Keys) -> Campaigns:
     """What watches all sources but these.
 
     Args:
-        exempt: names of API keys, or addresses.
+        exempt: names of API keys, or, where there are none, addresses: a sender goes by the name of its key.
         keys: that there are.
 
     Raises:
@@ -54,11 +54,15 @@ def watched(exempt: Sequence[str], keys: Keys) -> Campaigns:
     """
     campaigns = Campaigns()
     for name in exempt:
+        if keys:
+            if name not in keys.names:
+                raise UsageError(f"--exempt {name!r} is no sender: senders go by the names of their API keys: {', '.join(keys.names)}")
+            campaigns.exempt(name)
+            continue
         try:
-            campaigns.exempt(name if name in keys.names else str(ipaddress.ip_address(name)))
+            campaigns.exempt(address(name))
         except ValueError:
-            known = f"one of {', '.join(keys.names)}, or " if keys.names else "there are no keys, so "
-            raise UsageError(f"--exempt {name!r} is no sender: the name of an API key or an address expected ({known}an address)") from None
+            raise UsageError(f"--exempt {name!r} is no sender: an address expected, since there are no API keys") from None
     return campaigns
 
 

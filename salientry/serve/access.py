@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,3 +89,13 @@ def _put(found: dict[str, str], name: str, key: str) -> None:
 
 def _hash(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def address(given: str) -> str:
+    """An address as the service names a sender: an IPv4 address that came through an IPv6 socket (``::ffff:10.0.0.1``) as ``10.0.0.1``.
+
+    Raises:
+        ValueError: for what is no address.
+    """
+    found = ipaddress.ip_address(given)
+    return str(getattr(found, "ipv4_mapped", None) or found)

@@ -14,6 +14,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .access import address
 from .journal import log
 from .refusals import CLOSE, RETRY, Refused, overloaded
 from .server import Notes, Server
@@ -49,8 +50,8 @@ class Gate:
             return
         began, headers = time.perf_counter(), {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
         given = headers.get("x-request-id", "")
-        client = (scope.get("client") or ("unknown",))[0]
-        scope[NOTES] = notes = Notes(given if SANE.fullmatch(given) else uuid.uuid4().hex, str(client))
+        client = _sender(scope)
+        scope[NOTES] = notes = Notes(given if SANE.fullmatch(given) else uuid.uuid4().hex, client)
         answer = _Answer(send, notes.request)
         body = _Body(self.server, receive, headers)
         self.server.under_way += 1
@@ -109,6 +110,14 @@ class Gate:
             facts |= {"images": notes.images, "flagged": notes.flagged, "guard": self.server.identity}
         waited = None if notes.waited is None else round(1e3 * notes.waited, 2)
         log("request", level, **facts, code=notes.code or None, waited_ms=waited, ms=round(1e3 * seconds, 2))
+
+
+def _sender(scope: Scope) -> str:
+    found = str((scope.get("client") or ("unknown",))[0])
+    try:
+        return address(found)
+    except ValueError:  # a socket of this machine, or what a proxy calls somebody
+        return found
 
 
 class _Body:

@@ -101,7 +101,6 @@ def routes(server: Server) -> APIRouter:
         if len(sent) != 1:
             raise bad(f"one picture expected; found {len(sent)}")
         notes = notes_of(request.scope)
-        notes.images = 1
         found = await trying.attempt(sent[0], notes, change, attack, budget)
         if withheld := server.mode == "enforce" and _withheld(found):
             notes.code = "flagged"
@@ -166,14 +165,21 @@ class _Trying:
             raise overloaded(f"{self._waiting} pictures are tried already; come again")
         self._waiting += 1
         try:
-            async with self._lock:
+            try:
+                await asyncio.wait_for(self._lock.acquire(), self.server.batching.deadline)
+            except TimeoutError:
+                raise overloaded("other pictures are tried for too long; come again", "too_late") from None
+            try:
                 return await self._tried(self.server.guard, sent, notes, change, attack, budget)
+            finally:
+                self._lock.release()
         finally:
             self._waiting -= 1
 
     async def _tried(self, guard: Guard, sent: File, notes: Notes, change: str, attack: str, budget: int) -> dict[str, Any]:
         pixels = await self.server.decoded(len(sent.data), lambda: self._read(guard, sent))
         x, verdict, shown = await self.server.worker.run(partial(_judged, guard, sent.name, pixels))
+        notes.images, notes.flagged = 1, int(verdict.flagged.sum())
         if self.server.mode == "enforce":
             self.server.noted(guard, verdict, pixels[None], notes, [sent.name])
         found: dict[str, Any] = {"picture": shown, "changed": None}
@@ -200,7 +206,7 @@ class _Trying:
     def _attacked(self, guard: Guard, name: str, x: Tensor, predicted: Tensor, budget: int) -> tuple[str, Tensor]:
         attack = self.attacks[name]
         with guard.networks() as nets:
-            found = attack.run(nets.classifier, x.clone(), predicted.clone(), budget / 255)
+            found = attack.run(nets.classifier, x.clone(), predicted.clone(), budget / 255 if attack.budgets else 0.0)
         return attack.title + (f", each value changed by at most {budget} of 255" if attack.budgets else ""), found
 
 

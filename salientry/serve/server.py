@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -194,8 +193,7 @@ class Server:
             if count:
                 self.metrics.images.labels(verdict_).inc(count)
         if self.watch.monitor or self.watch.campaign or said:
-            pixels = images if images.dtype == np.uint8 else (images * 255).round().astype(np.uint8)
-            self.watch.note(Verdicts(notes.request, notes.source, pixels, flagged, said))
+            self.watch.note(Verdicts(notes.request, notes.source, images, flagged, said))
         return Judged(guard, verdict, flagged, said)
 
     def refuse_many(self, count: int) -> None:

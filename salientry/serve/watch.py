@@ -52,8 +52,10 @@ class Campaign(Protocol):
         """Sources that are reported now."""
         ...
 
-    def update(self, source: str, images: NDArray[np.uint8], flagged: Sequence[bool]) -> list[bool]:
-        """Hear of a source's next images, uint8 (N, C, H, W), and say which of them belong to such a search."""
+    def update(self, source: str, images: NDArray[Any], flagged: Sequence[bool]) -> list[bool]:
+        """Hear of a source's next images, (N, C, H, W), uint8 or float in [0, 1] as they were judged; which of them belong to such a
+        search.
+        """
         ...
 
 
@@ -64,14 +66,14 @@ class Verdicts:
     Attributes:
         request: its id.
         source: who asked: the name of an API key, or an address.
-        pixels: uint8 (N, C, H, W).
+        images: uint8 or float in [0, 1], (N, C, H, W), as they were judged.
         flagged: (N,).
         said: of the flagged images, by their places, the verdicts.
     """
 
     request: str
     source: str
-    pixels: NDArray[np.uint8]
+    images: NDArray[Any]
     flagged: list[bool]
     said: dict[int, PictureVerdict]
 
@@ -140,7 +142,7 @@ class Watch:
             facts = {k: getattr(said, k) for k in ("score", "threshold", "p_value", "predicted")}
             log("flagged", logging.WARNING, request_id=v.request, source=v.source, image=at, **facts, reason=said.why())
             if self.kept is not None:
-                self.kept.keep(v.pixels[at], said, v.request, v.source)
+                self.kept.keep(as_bytes(v.images[at]), said, v.request, v.source)
         if self.monitor is not None:
             before = self.monitor.alarm
             self.monitor.update(v.flagged)
@@ -149,9 +151,14 @@ class Watch:
             self.metrics.flag_rate_alarm.set(self.monitor.alarm)
         if self.campaign is not None:
             known = self.campaign.alarms
-            suspicious = self.campaign.update(v.source, v.pixels, v.flagged)
+            suspicious = self.campaign.update(v.source, v.images, v.flagged)
             if self.campaign.alarms > known:  # it begins; while it lasts, metrics and /health say so
                 those = [i for i, one in enumerate(suspicious) if one]
                 log("campaign", logging.WARNING, request_id=v.request, source=v.source, images=those, alarms=self.campaign.alarms)
             self.metrics.campaign_alarms.set(self.campaign.alarms)
             self.metrics.campaign_sources.set(len(self.campaign.reported))
+
+
+def as_bytes(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """uint8, from uint8 or floats in [0, 1]."""
+    return image if image.dtype == np.uint8 else (image * 255).round().astype(np.uint8)

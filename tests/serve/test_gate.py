@@ -14,6 +14,8 @@ import pytest
 
 from salientry.errors import StoreError, UsageError
 from salientry.serve import Keys, Limits, app
+from salientry.serve.access import address
+from salientry.serve.gate import _sender
 
 from .test_worker import Slow
 from .tiny import X, encoded, guard, infer_binary, infer_json, request, run
@@ -211,3 +213,21 @@ def test_each_request_is_a_line_of_json_without_pixels_or_keys(caplog: pytest.Lo
     assert all(f["request_id"] == first["request_id"] and f["reason"] and f["source"] == "shop" for f in flagged)
     assert KEY not in caplog.text and OTHER not in caplog.text
     assert max(len(r.message) for r in caplog.records) < 700
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("::FFFF:a00:1", "10.0.0.1"),
+        ("2001:0db8:0:0:0:0:0:1", "2001:db8::1"),
+    ],
+)
+def test_a_sender_has_one_address_whatever_socket_it_came_through(given: str, named: str) -> None:
+    assert address(given) == named
+    assert _sender({"client": (given, 5)}) == named
+
+
+def test_a_sender_without_an_address_keeps_what_it_is_called() -> None:
+    assert _sender({"client": ("a proxy's word", 0)}) == "a proxy's word" and _sender({"client": None}) == "unknown"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import logging
 import re
 import shutil
 import threading
@@ -114,6 +115,8 @@ def test_an_attack_that_was_handed_in_is_run_as_8_bit_pictures() -> None:
         np.testing.assert_allclose(shown, change / 255 * difference["times"], atol=0.003)
         assert np.abs(shown).max() == pytest.approx(0.5, abs=0.003)
     assert "at most 16 of 255" in attempt(application, X[0], "?attack=inverted&budget=16").json()["changed"]["done"]
+    whole = [attempt(application, X[0], f"?attack=whole{more}").json()["changed"] for more in ("", "&budget=999", "&budget=-1")]
+    assert whole[0] == whole[1] == whole[2], "an attack without budgets is handed none"
 
 
 def test_a_map_is_laid_over_the_picture_where_the_guard_draws_one() -> None:
@@ -212,11 +215,14 @@ def test_there_is_no_page_unless_it_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("mode", ["monitor", "mark"])
-def test_what_is_tried_is_neither_counted_nor_watched(mode: str) -> None:
+def test_what_is_tried_is_neither_counted_nor_watched(mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "salientry.serve")
     application = app(guard(), mode=mode, page=True)
     for x in X[:6]:
         assert attempt(application, x).status_code == 200
     application.state.server.watch.settle()
+    said = [(x["images"], x["flagged"]) for x in lines(caplog, "request")]
+    assert said == [(1, int(f)) for f in guard()(torch.from_numpy(X[:6])).flagged], "the log says what was answered"
     said = request(application, "GET", "/health").json()
     assert said["flag_rate"]["seen"] == 0
 
