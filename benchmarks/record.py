@@ -31,6 +31,7 @@ LARGEST = 15 * 2**20
 TIMES_ITSELF = ("paper", "sweep")  # its plan times the net on the machine; its attacks are those of `fast` on larger nets
 PICTURES = 200_000  # bytes of a run's pictures
 LONG = 0.5
+SIDE = 64  # pixels of a picture that is kept
 SMALL = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 2, "lp": 2, "pb": 2}]  # numbers of four bytes
 
 
@@ -86,16 +87,32 @@ def kept_whole(folder: Path, out: Path, pictures: bool = False) -> None:
 
 
 def keep_pictures(folder: Path, out: Path) -> None:
-    """The examples that a page shows; what lies in [0, 1] becomes uint8, as the page draws it."""
-    most = max(EXAMPLES.values())
-    gradients = set(DRAWN) - {"map"}
-    found = read_arrays(folder / "gallery.safetensors").items()
-    arrays = {k: v[: EXAMPLES["gradients"] if k.partition(".")[2] in gradients else most] for k, v in found}
-    small = {k: np.clip(v * 255, 0, 255).round().astype(np.uint8) if v.dtype.kind == "f" else v for k, v in arrays.items()}
+    """The examples that a page shows; what lies in [0, 1] becomes uint8, as the page draws it. Of pictures larger than SIDE fewer, and
+    means over blocks of pixels, which their caption says.
+    """
+    found = read_arrays(folder / "gallery.safetensors")
+    times = max(-(-v.shape[-1] // SIDE) for v in found.values() if v.ndim == 4)
+    most, gradients = max(EXAMPLES.values()) if times == 1 else 1, set(DRAWN) - {"map"}
+    arrays = {k: v[: EXAMPLES["gradients"] if k.partition(".")[2] in gradients else most] for k, v in found.items()}
+    small = {k: _as_bytes(_means(v, times)) if v.ndim == 4 else v for k, v in arrays.items()}
     write_arrays(out / "gallery.safetensors.xz", {k: [v] for k, v in small.items()})
-    write_json(out / "gallery.json", read_json(folder / "gallery.json"))
+    facts = read_json(folder / "gallery.json")
+    write_json(out / "gallery.json", facts | ({"shown": f"means over {times} x {times} pixels"} if times > 1 else {}))
     size = (out / "gallery.safetensors.xz").stat().st_size
     assert size <= PICTURES, f"pictures of {size} bytes: at most {PICTURES} are kept of a data set"
+
+
+def _means(x: Any, times: int) -> Any:
+    """(N, C, H, W) of means over blocks of so many pixels a side; H and W are multiples of it."""
+    if times == 1:
+        return x
+    n, c, h, w = x.shape
+    found = x.reshape(n, c, h // times, times, w // times, times).mean((3, 5))
+    return (found.round() if x.dtype == np.uint8 else found).astype(x.dtype)
+
+
+def _as_bytes(v: Any) -> Any:
+    return np.clip(v * 255, 0, 255).round().astype(np.uint8) if v.dtype.kind == "f" else v
 
 
 def without_copies(body: dict[str, Any], shards: Collection[str] | None = None) -> dict[str, list[str]]:

@@ -220,3 +220,19 @@ def test_of_two_runs_a_step_s_smaller_seconds_are_kept(tmp_path: Path) -> None:
     for one in (run(a=10.0, b=20.0), run(a=30.0, b=5.0, c=7.0)):
         record.noted(one, tmp_path / "seconds.json")
     assert read_json(tmp_path / "seconds.json")["digits"]["fit"] == {"a": 10.0, "b": 5.0, "c": 7.0}
+
+
+def test_large_pictures_are_kept_as_means_and_say_so(tmp_path: Path) -> None:
+    rng, (kept, out) = np.random.default_rng(0), (tmp_path / "run", tmp_path / "out")
+    kept.mkdir()
+    out.mkdir()
+    image, seen = rng.integers(0, 256, (3, 3, 112, 112), np.uint8), rng.random((3, 1, 112, 112), np.float32)
+    arrays = {"natural.image": image, "natural.map": seen, "label": np.arange(3)}
+    write_arrays(kept / "gallery.safetensors", {k: [v] for k, v in arrays.items()})
+    write_json(kept / "gallery.json", {"attacks": []})
+    record.keep_pictures(kept, out)
+    found = read_arrays(out / "gallery.safetensors.xz")
+    assert found["natural.image"].shape == (1, 3, 56, 56) and len(found["label"]) == 1
+    assert found["natural.image"][0, 1, 5, 7] == round(image[0, 1, 10:12, 14:16].mean())
+    assert abs(found["natural.map"][0, 0, 5, 7] / 255 - seen[0, 0, 10:12, 14:16].mean()) < 0.003
+    assert read_json(out / "gallery.json")["shown"] == "means over 2 x 2 pixels"

@@ -61,14 +61,14 @@ class Gallery:
         arrays: by name, ``natural.image``, ``<attack>.map`` ...; images and, where they were cut to be kept, maps are uint8.
         kinds: ``natural`` and the attacks, in order.
         count: how many examples there are.
-        made: when and where, if not by the run itself; else empty.
+        made: when and where, if not by the run itself, and what pictures are shown as, if not as they are; else empty.
     """
 
     def __init__(self, s: Scores) -> None:
         file = packed(s.folder / "gallery.safetensors")
         self.arrays: dict[str, Any] = read_arrays(file) if file.exists() else {}
         facts = read_json(s.folder / "gallery.json") if self.arrays else {}
-        self.kinds, self.made = ["natural", *facts.get("attacks", [])], str(facts.get("made", ""))
+        self.kinds, self.made = ["natural", *facts.get("attacks", [])], _said(facts)
         self.count, self.called = len(self.arrays.get("label", [])), s.class_name
 
     def of(self, kind: str, part: str, i: int) -> Any:
@@ -118,6 +118,11 @@ def _plain(image: Any) -> Any:
     return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
 
 
+def _said(facts: dict[str, Any]) -> str:
+    shown = f" Shown: {facts['shown']}, also of what was added and of maps." if facts.get("shown") else ""
+    return shown + (f" Made {facts['made']}." if facts.get("made") else "")
+
+
 def made(s: Scores) -> bool:
     """Whether the run made pictures, as far as its records say."""
     return packed(s.folder / "gallery.safetensors").exists() or any(x.get("step") == "gallery" for x in s.run.get("steps", []))
@@ -146,6 +151,5 @@ def figures(s: Scores, suffix: str = "") -> list[Block | None]:
         every = "; ".join(f"{w} ({n[:1].lower()}{n[1:]} of the paper)" for n, w in zip(names, WHAT, strict=True))
         return [Block("", Markup('<p class="note">No pictures{}: {}. Left out: {}.</p>').format(suffix, missing(s), every))]
     titles = zip(names, WHAT, EXAMPLES, strict=True)
-    when = f" Made {gallery.made}." if gallery.made else ""
-    blocks = [Block(f"{n}{suffix}: {w}", gallery.table(kind), SAYS[kind] + when) for n, w, kind in titles]
+    blocks = [Block(f"{n}{suffix}: {w}", gallery.table(kind), SAYS[kind] + gallery.made) for n, w, kind in titles]
     return [blocks[0], *map(folded, blocks[1:])]
