@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 def would_run(*targets: str) -> str:
     """The commands of these targets of the Makefile."""
-    done = subprocess.run(["make", "-n", *targets], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(["make", "-nB", *targets], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
