@@ -340,8 +340,9 @@ def test_the_measured_parts_are_what_the_records_give(name: str) -> None:
 @pytest.mark.parametrize("name", readme.PARTS)
 def test_a_changed_digit_is_written_over(name: str) -> None:
     words = (ROOT / name).read_text()
-    at = words.index("<!-- begin")
-    forged = words[:at] + re.sub(r"\d(?= %| \[)", lambda digit: str(9 - int(digit[0])), words[at:], count=1)
+    begins, ends = words.index("<!-- begin"), words.index("<!-- end")
+    last = re.compile(r"\d(?=\D*$)")
+    forged = words[:begins] + last.sub(lambda digit: str(9 - int(digit[0])), words[begins:ends]) + words[ends:]
     assert forged != words
     assert readme.filled(name, forged) == words
 

@@ -23,6 +23,7 @@ GROUPS = {"saliency": "sees the saliency map", "image": "sees the image", "fusio
 SHOWN, SIMPLEST = ("SMD", "SPD", "ID", "JSD", "ID+"), "Margin2"
 NOISE = "noise/excess-flags-on-unchanged"
 FEW = 6  # so many detectors of other architectures have room in a sentence
+MOST = 16  # rows of the small table
 NOISY = 0.1  # above so many extra false alarms a detector is called an alarm for noise
 
 
@@ -191,15 +192,24 @@ class Answer:
 
     @functools.cached_property
     def ranks(self) -> dict[str, tuple[int, int]]:
-        """The rows of the small table, every detector that sentences and picture speak of, and their order: what is best known first, then
-        others, baselines, the fusion.
+        """The rows of the small table, every detector that sentences speak of and the best others, MOST in all, and their order: what is
+        best known first, then others, baselines, the fusion.
         """
         known, places = (*SHOWN, *(s.title for s in self.searched)), {"baseline": 4, "fusion": 6}
         found = {}
         for k, s in enumerate(self.standings):
             place = 3 if s.title == SIMPLEST else places.get(s.group, 2)
             found[s.title] = (1, known.index(s.title)) if s.title in known else (place, k)
-        return found
+        named = {*known, SIMPLEST, self.best, *(s.title for s in (*self.chosen(), *(self.better() or ())))}
+        others = sorted((s for s in self.standings if s.title not in named), key=lambda s: -s.detected.value)
+        room = max(MOST - sum(s.title in named for s in self.standings), 0)
+        left = {s.title for s in others[room:]}
+        return {t: place for t, place in found.items() if t not in left}
+
+    @property
+    def left(self) -> int:
+        """How many detectors have no row in the small table."""
+        return len(self.standings) - len(self.ranks)
 
     @property
     def rows(self) -> list[list[Any]]:
@@ -254,7 +264,8 @@ def first(r: Shown) -> First:
         return white(r, notes)
     a = Answer(r)
     points, words = a.points()
-    note = f"{NOTE} {UNKNOWING}" + (" " + OUTDONE.format("") if a.outdone else "")
+    more = f" {a.left} others stand under Who notices." if a.left else ""
+    note = f"{NOTE} {UNKNOWING}" + (" " + OUTDONE.format("") if a.outdone else "") + more
     return First(
         a.sentences(),
         [*notes, *_black(a)],
