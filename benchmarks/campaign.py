@@ -29,7 +29,7 @@ from salientry.adaptive import Defended, HopSkipJump, SquareSearch
 from salientry.campaign import Campaigns
 
 from .drift import about, fitted, images_of, median, share
-from .senders import KINDS, MOST, SIZES, eight_bits, senders, series
+from .senders import KINDS, MOST, SIZES, as_bytes, senders, series
 
 OUT = Path(__file__).parents[1] / "results" / "drift-campaign.json"
 ATTACKED, QUERIES, WITHIN, BUDGET = 40, 1_000, 200, 250  # BUDGET: queries that are asked of those that an attack plans for
@@ -59,7 +59,7 @@ class Watched(Defended):
         if looked.any():
             verdict, logits[looked] = self.guard(x[looked]), self.classifier(x[looked])
             scores[looked] = verdict.score if self.knowing else torch.full((len(verdict),), -math.inf)
-            images = (x[looked] * 255).round().to(torch.uint8).numpy()
+            images = as_bytes(x[looked])
             for row, image, flag in zip(self.rows[looked].tolist(), images, verdict.flagged.tolist(), strict=True):
                 self.log.setdefault(row, []).append((image, flag))
         return logits, scores
@@ -131,9 +131,9 @@ def main() -> None:
             print(name, words, body["attacks"][f"{name}, {words}"], flush=True)
     body["senders"] = ordinary(guard, senders(x, rng, asked.senders))
     for count in FRAMES:
-        scenes = (eight_bits(series(x[i], count, rng)) for i in rng.choice(len(x), CAMERAS, replace=False))
+        scenes = (as_bytes(series(x[i], count, rng)) for i in rng.choice(len(x), CAMERAS, replace=False))
         body["senders"] |= ordinary(guard, ((f"a camera, {count} pictures of one scene", images) for images in scenes))
-    watch, pixels, alarms = Campaigns(), (x * 255).round().to(torch.uint8).numpy(), []
+    watch, pixels, alarms = Campaigns(), as_bytes(x), []
     for i in range(BUSY):
         rows = rng.choice(len(x), MANY, replace=False)
         alarms.append(any(watch.update(str(i), pixels[rows], verdict.flagged.numpy()[rows].tolist())))

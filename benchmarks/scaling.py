@@ -254,7 +254,9 @@ def parts(names: list[str], store: Path | None, out: Path) -> Iterator[str]:
         made = {"overhead": overhead, "speedup": speedup, "threads": threads}
         found = made[name]() if name in made else simulate(store, body)
         body = body | {
-            name: {"command": f"python -m benchmarks.scaling {name}{' [--store STORE]' if name not in made else ''}"} | about | found
+            name: {"command": f"python -m benchmarks.scaling {name}{' --store STORE' if name not in made and store else ''}"}
+            | about
+            | found
         }
         write_json(out, body)
         yield name
@@ -267,6 +269,8 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="a finished store of smoke, for simulate")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
+    if "simulate" in given.parts and not given.store and not (given.out.exists() and "simulate" in read_json(given.out)):
+        parser.error(f"{given.out} has no bytes an image from an earlier simulation: --store, a finished store of smoke, expected")
     for name in parts(given.parts, given.store, given.out):
         print(f"{name}: in {given.out}", flush=True)
 

@@ -31,7 +31,7 @@ VERSIONS: tuple[HarmlessChange, ...] = (
 )  # of a fixed set of formats, sizes and filters, as programs make them: the same picture gives the same bytes each time
 
 
-def eight_bits(x: Tensor) -> NDArray[np.uint8]:
+def as_bytes(x: Tensor) -> NDArray[np.uint8]:
     return np.asarray((x * 255).round().to(torch.uint8).numpy())
 
 
@@ -85,10 +85,10 @@ def senders(x: Tensor, rng: np.random.Generator, count_of_each: int) -> Iterator
             count = log_uniform(1, MOST, rng)
             few = x[rng.choice(len(x), int(rng.integers(1, FEW + 1)), replace=False)]
             if kind == DIFFERENT:
-                yield kind, eight_bits(x[rng.choice(len(x), count, replace=False)])
+                yield kind, as_bytes(x[rng.choice(len(x), count, replace=False)])
             elif kind == COPIES:
-                yield kind, eight_bits(copies(few, count, rng))
+                yield kind, as_bytes(copies(few, count, rng))
             elif kind == EDITS:
-                yield kind, eight_bits(edits(few, count, rng))
+                yield kind, as_bytes(edits(few, count, rng))
             else:
-                yield kind, eight_bits(bursts(x, count, rng))
+                yield kind, as_bytes(bursts(x, count, rng))

@@ -152,7 +152,7 @@ def read(folder: Path | str) -> Collection:
 
 def _member(folder: Path) -> Made:
     try:
-        one = report.made(folder, beside=report.beside_of(folder), name=folder.name)
+        one = report.made(folder, name=folder.name)
         assert one.rows
         return one
     except Error as e:

@@ -154,7 +154,7 @@ def context(s: Scores, frame: Any) -> Context:
 
 def made(folder: Path | str, command: str | None = None, beside: Path | None = None, name: str = "") -> Made:
     """Read the records, as :func:`write`, and write nothing."""
-    scores = Scores.read(folder, beside=beside or remembered(Path(folder)))
+    scores = Scores.read(folder, beside=beside or beside_of(Path(folder)))
     return Made(scores, command or scores.run.get("command", "salientry report"), name)
 
 
@@ -175,7 +175,7 @@ def write(folder: Path | str, command: str | None = None, beside: Path | None = 
         UsageError: when there are no records.
         StoreError: when it cannot be written.
     """
-    return put(made(folder, command, beside or beside_of(Path(folder))))
+    return put(made(folder, command, beside))
 
 
 def put(one: Made) -> Path:
@@ -218,7 +218,7 @@ def headline(folder: Path | str, beside: Path | None = None) -> dict[str, Any]:
     Raises:
         UsageError: when there are no records.
     """
-    one = made(folder, beside=beside or beside_of(Path(folder)))
+    one = made(folder, beside=beside)
     run = one.shown
     with render.shown() as noted:
         shown = first(run)
