@@ -32,12 +32,12 @@ from salientry.attacks import PGD
 from salientry.calibration import pac_threshold
 from salientry.datasets import CIFAR10
 from salientry.drift import FlagRate
-from salientry.experiment.handles import Handle
 from salientry.experiment.steps import train_classifier
 from salientry.harmless import JPEG, Brightness
 from salientry.inference import exact_share
 from salientry.machine import processor
 from salientry.recipes.fast import NET
+from salientry.runner.step import Handle
 
 OUT = Path(__file__).parents[1] / "results" / "drift.json"
 FITTED, STREAMS, LENGTH, BEFORE = 3_000, 100, 10_000, 10_000

@@ -35,7 +35,6 @@ from salientry.controls import Transplant
 from salientry.datasets import CIFAR10
 from salientry.detectors import Cascade, Consistency, LayerStatistics, LearnedFusion, NoiseLevel, TopLogits
 from salientry.detectors.consistency import LIGHT
-from salientry.experiment.handles import Handle
 from salientry.experiment.image_sets import ImageSets
 from salientry.experiment.steps import attack_images, classify, quantize_and_mark, train_classifier
 from salientry.harmless import HARMLESS, JPEG, TRAINED
@@ -45,6 +44,7 @@ from salientry.machine import processor
 from salientry.metrics import worst_case
 from salientry.protocol import GUARD
 from salientry.recipes.fast import FINE_CW, NET
+from salientry.runner.step import Handle
 
 OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "guard-detection.json"
 E, FITTED, FEWEST = 1 / 255, 5_000, 20

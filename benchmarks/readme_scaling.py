@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from salientry.experiment.engines import MOST_THREADS
+from salientry.runner.pool import MOST_THREADS
 from salientry.store import read_json
 
 from . import scaling

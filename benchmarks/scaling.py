@@ -32,14 +32,14 @@ import torch
 import salientry
 from salientry.cli.running import expected_seconds
 from salientry.datasets import Digits
-from salientry.experiment.engines import threads_of
-from salientry.experiment.handles import Handle, step
 from salientry.experiment.run import Run
-from salientry.experiment.schedule import Computation, Outcome, Schedule
 from salientry.machine import processor
 from salientry.recipes.fast import CONFIGS, fast
 from salientry.recipes.paper_cost import images_of
 from salientry.recipes.smoke import smoke
+from salientry.runner.graph import Computation, Outcome, Schedule
+from salientry.runner.pool import threads_of
+from salientry.runner.step import Handle, step
 from salientry.store import read_json, write_json
 from salientry.types import Shape
 

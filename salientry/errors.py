@@ -3,7 +3,7 @@
 ::
 
     Error                      1   something that the run found and that must not pass silently
-    ├── MapCheckFailed             1   a sanity check of a trained part; what depends on it is skipped
+    ├── CheckFailed            1   a sanity check of a trained part; what depends on it is skipped
     ├── AttackTooWeak          1   an attack that hardly fools the classifier: nothing can be learnt from it
     ├── TrainingFailed         1   a network that learns nothing: whatever is computed with it would mean nothing
     ├── VerificationFailed     1   a report whose numbers do not follow from its records
@@ -38,7 +38,7 @@ class Error(Exception):
     exit_code = 1
 
 
-class MapCheckFailed(Error):
+class CheckFailed(Error):
     """A trained part did not pass its sanity check. The message names each figure and its bound."""
 
 

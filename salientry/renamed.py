@@ -19,6 +19,7 @@ FIRST_ARGUMENTS = {
 }  # of steps: what keys call them
 FIRST_ROLES = {now: first for first, now in ROLES.items()}  # in keys, and in the names of a store's folders
 FIRST_SCHEMES = {now: first for first, now in SCHEMES.items()}  # likewise
+COUNT = "images"  # what stores and records call the number of rows that a step went through
 FIRST_DETECTORS = {now: first for first, now in DETECTORS.items()}  # in ids of numbers
 
 

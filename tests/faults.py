@@ -125,9 +125,7 @@ CONVENTIONS = (
         '"REVISION": revision} if revision == 0',
         "test_keys.py",
     ),
-    _fault(
-        "a step's seed is not in its key", "experiment/handles.py", 'parts += [{"seed": seed}]', "parts += []", "experiment/test_run.py"
-    ),
+    _fault("a step's seed is not in its key", "runner/step.py", 'parts += [{"seed": seed}]', "parts += []", "runner/test_run.py"),
     _fault(
         "a fingerprint leaves out buffers that are not in the state",
         "learned.py",
@@ -180,10 +178,10 @@ PROTOCOL = (
     _fault("one image may have two roles", "protocol.py", "if (count > 1).any():", "if (count > 2).any():", "test_protocol.py"),
     _fault(
         "rows of the next role are taken",
-        "experiment/handles.py",
+        "runner/step.py",
         "== ROLES.index(role))",
         "== ROLES.index(role) + 1)",
-        "experiment/test_run.py",
+        "runner/test_run.py",
     ),
     _fault(
         "detectors train on adversarials that do not count",
@@ -321,45 +319,45 @@ STORE = (
     ),
     _fault(
         "shards that are there are passed over without their batches",
-        "experiment/_results.py",
+        "runner/results.py",
         "_ = [next(borders) for _ in batches]",
         "pass",
-        "experiment/test_run.py",
+        "runner/test_run.py",
     ),
     _fault(
         "rows that are not aligned are computed with",
-        "experiment/_results.py",
+        "runner/results.py",
         "(other.ids == inputs[0].ids).all()",
         "True",
-        "experiment/test_run.py",
+        "runner/test_run.py",
     ),
     _fault(
         "a worker computes again what another one has just finished",
-        "experiment/executors.py",
+        "runner/executors.py",
         "    _inputs_seen(maker, todo[task.step])\n",
         "",
-        "experiment/test_shared_disk.py",
+        "runner/test_shared_disk.py",
     ),
     _fault(
         "a rename whose answer was lost is an error",
         "store.py",
         "shared_disk.LATE if perhaps else 0",
         "0",
-        "experiment/test_shared_disk.py",
+        "runner/test_shared_disk.py",
     ),
     _fault(
         "threads of a process compute at once",
-        "experiment/run.py",
+        "runner/run.py",
         "with ALONE:\n            if h.fingerprint",
         "with contextlib.nullcontext():\n            if h.fingerprint",
-        "experiment/test_threads_of_a_worker.py",
+        "runner/test_threads_of_a_worker.py",
     ),
     _fault(
         "threads of a worker note each other's warnings",
-        "experiment/executors.py",
+        "runner/executors.py",
         "    with ALONE:\n        began",
         "    with contextlib.nullcontext():\n        began",
-        "experiment/test_threads_of_a_worker.py",
+        "runner/test_threads_of_a_worker.py",
     ),
 )
 

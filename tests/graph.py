@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from salientry.experiment.handles import Handle
+from salientry.runner.step import Handle
 
 
 def scoring(h: Handle) -> str:

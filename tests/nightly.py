@@ -27,7 +27,7 @@ WHOLE: dict[str, tuple[str, ...]] = {
     "datasets/test_assira.py": ("test_real_pictures",),
     "datasets/test_larger_than_memory.py": ("test_it_goes_through_a_run", "test_whoever_holds_all_pixels_is_caught"),
     "experiment/test_confidence.py": ("test_the_margin_s_detection_falls_as_confidence_rises",),
-    "experiment/test_engines.py": ("test_a_failed_gate_behaves_alike",),
+    "runner/test_pool.py": ("test_a_failed_gate_behaves_alike",),
     "experiment/test_fit_guard.py": (
         "test_worker_processes_make_the_same_guard",
         "test_level_seed_and_attacks_are_used",
@@ -69,13 +69,13 @@ ONE: dict[tuple[str, str], str] = {  # of these `./check` runs the cases whose n
     ("adaptive/test_truth.py", "test_working_attacks_pass_the_binarization_test"): "SPD",
     ("classifiers/test_adversarially_trained.py", "test_it_is_right_under_attacks_that_fool_the_same_net_trained_on_naturals"): "compact",
     ("cli/test_lines.py", "test_a_terminal_of_another_encoding_never_fails"): "cp1252",
-    ("experiment/test_engines.py", "test_no_worker_outlives_its_caller"): "9",
+    ("runner/test_pool.py", "test_no_worker_outlives_its_caller"): "9",
     (
         "experiment/test_fit_guard.py",
         "test_images_come_as_people_have_them",
     ): "s",  # six of eleven
     ("experiment/test_hardening.py", "test_a_hardened_detector_knows_the_images_that_it_missed"): "ID",
-    ("experiment/test_transfer.py", "test_a_run_on_what_came_makes_only_images_and_ends_with_the_same_records"): "1",
+    ("runner/test_transfer.py", "test_a_run_on_what_came_makes_only_images_and_ends_with_the_same_records"): "1",
     ("report/test_collection.py", "test_the_first_screen_of_any_of_the_folders_is_whole"): "alpha+zeta",
     ("report/test_verify.py", "test_a_missing_mandatory_control_is_found_and_its_numbers_are_not_printed"): "Null",
     ("results/test_claims.py", "test_how_far_maps_move"): "0.6-0.6-holds-holds",

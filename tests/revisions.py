@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from unittest import mock
 
 from salientry import keys
-from salientry.experiment import handles
+from salientry.runner import step as steps_module
 
 
 @contextlib.contextmanager
@@ -20,5 +20,5 @@ def as_of(revisions: Mapping[str, int]) -> Iterator[None]:
     def then(kind: type) -> int:
         return revisions.get(keys.class_name(kind), 1)
 
-    with mock.patch.object(keys, "revision_of", then), mock.patch.object(handles, "revision_of", then):
+    with mock.patch.object(keys, "revision_of", then), mock.patch.object(steps_module, "revision_of", then):
         yield

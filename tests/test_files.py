@@ -38,7 +38,7 @@ SAFE = {  # calls of these names that open no file of anybody's
     ("harmless/_file.py", "open"),  # of Pillow, on bytes in memory
     ("video/frames.py", "open"),  # of PyAV, on an opened file
     ("video/overlay.py", "open"),  # of PyAV, on an opened file
-    ("experiment/transfer.py", "open"),  # of tarfile, on an opened file
+    ("runner/transfer.py", "open"),  # of tarfile, on an opened file
     ("picture_stream.py", "open"),  # of tarfile, on an opened file
     ("store.py", "open"),  # of lzma, on an opened file
     ("results/claims/__init__.py", "read_text"),  # the package's own, whose encoding is named

@@ -23,11 +23,11 @@ from salientry.classifiers import CompactCNN
 from salientry.cli import app
 from salientry.datasets import Digits
 from salientry.detectors import DETECTORS
-from salientry.experiment import engines
 from salientry.report.claims_document import SIGNS
 from salientry.results.claims import MANNERS
 from salientry.results.names import NATURAL
 from salientry.results.scores import Scores
+from salientry.runner import pool as pool_module
 from salientry.saliency import SALIENCY
 from salientry.store import read_json
 from salientry.types import Shape
@@ -102,8 +102,8 @@ def test_every_python_block_runs_and_prints_what_is_shown(
         exec(first, names)
     shown = README[README.index("it prints\n") :].split("\n\n")[1]
     assert " ".join(capsys.readouterr().out.split()) == " ".join(shown.split())
-    monkeypatch.setattr(engines, "WORTH", 0.0)  # a quick machine would not ask for workers, who cannot have the reader's own class
-    monkeypatch.setattr(engines, "cores", lambda: 2)
+    monkeypatch.setattr(pool_module, "WORTH", 0.0)  # a quick machine would not ask for workers, who cannot have the reader's own class
+    monkeypatch.setattr(pool_module, "cores", lambda: 2)
     with (
         pytest.warns(UserWarning, match="calibration images"),
         pytest.warns(UserWarning, match="in one process"),

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from benchmarks.scaling import Graph, serial_share, simulated
-from salientry.experiment.handles import Handle, step
 from salientry.experiment.run import Run
+from salientry.runner.step import Handle, step
 
 
 @step("simulated_training", threads=True)

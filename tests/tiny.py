@@ -13,11 +13,12 @@ from salientry.classifiers import CompactCNN
 from salientry.datasets import Digits
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export
-from salientry.experiment.run import Outcome, Run
+from salientry.experiment.run import Run
 from salientry.experiment.sanity import SanityCheck
 from salientry.protocol import STRICT
 from salientry.recipes.paper_white_box import WhiteBoxConfig
 from salientry.recipes.smoke import smoke
+from salientry.runner.run import Outcome
 from salientry.saliency import Eq2, Fill, SimpleClassifier, UNet
 from salientry.types import Roles
 

@@ -14,11 +14,12 @@ from salientry.datasets import Digits
 from salientry.detectors import REPLICA, CounterAttack, LayerStatistics, Mahalanobis, SmallCNN
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export
-from salientry.experiment.run import Outcome, Run
+from salientry.experiment.run import Run
 from salientry.experiment.sanity import SanityCheck
 from salientry.protocol import STRICT
 from salientry.recipes.experiment import build
 from salientry.recipes.paper_config import Config
+from salientry.runner.run import Outcome
 from salientry.saliency import Eq2, Fill, Trunk, UNet
 from salientry.types import Roles
 

@@ -24,10 +24,10 @@ from ..classifiers import CLASSIFIERS, External, load_classifier, named, save_cl
 from ..classifiers._loading import read_weights
 from ..datasets._folder import pictures
 from ..errors import UsageError, theirs
-from ..experiment.run import exact, usable
 from ..files import read_object
 from ..guard_files import description
 from ..keys import default_of, digest, encode
+from ..runner.run import exact, usable
 from ..store import JSON, one_of, write_json
 from ..types import Attack, Shape
 from .attack_files import attack_in_batches, claim, measure_files, naturals_flagged, prepared, size_text

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from ..experiment.fit_progress import columns
-from ..experiment.handles import Handle
+from ..runner.step import Handle
 
 T = TypeVar("T")
 QUIET = 15.0  # seconds between lines when nobody watches

@@ -58,8 +58,8 @@ def check(
     one image could not be checked, or the guard could not be loaded. However many there are, memory holds a few batches of them.
     """
     with guarded(debug, error_code=2), ExitStack() as stack:
-        from ..experiment.executors import executor_called
         from ..picture_stream import found_in
+        from ..runner.executors import executor_called
         from .checking import Journal, each, loaded
         from .checking_elsewhere import Asked, each_on
 

@@ -16,13 +16,13 @@ from torch import nn
 from ..classifiers import load_classifier, named
 from ..datasets._picture import write_pixels
 from ..errors import DataMissing, Error, UsageError
-from ..experiment.run import usable
 from ..files import appending, opened, parsed, write_text, writing
 from ..guard import Guard
 from ..guard_files import description
 from ..learned import fingerprint
 from ..picture_check import PictureVerdict, picture_verdicts, read_picture
 from ..picture_stream import Source, found_in, judged
+from ..runner.run import usable
 
 LONGEST = 2**20  # bytes of a line
 FLUSHED = 250  # lines that may be lost when a call is killed

@@ -16,13 +16,13 @@ import torch
 from .. import __version__
 from ..datasets._picture import read_pixels
 from ..errors import DataDamaged, Error, UsageError
-from ..experiment.executors import executor_failed, result_of, same_versions
 from ..files import opened
 from ..guard import Guard
 from ..learned import fingerprint
 from ..machine import ALONE
 from ..picture_check import PictureVerdict
 from ..picture_stream import BATCH, LARGEST, Source
+from ..runner.executors import executor_failed, result_of, same_versions
 from .checking import each, loaded
 
 SOME = BATCH  # pictures that travel together: those that are judged together here, so that the last digits are the same,

@@ -18,11 +18,11 @@ from ..detectors import as_detector
 from ..errors import DataMissing, UsageError
 from ..experiment.fit_guard import fit_guard
 from ..experiment.refit_guard import refit_guard
-from ..experiment.run import usable
 from ..files import read_text
 from ..guard import Guard
 from ..guard_files import description, externals
 from ..learned import facts_of
+from ..runner.run import usable
 from ..store import writing
 from ..types import Roles
 from .attack_files import size_text

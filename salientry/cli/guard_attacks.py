@@ -13,7 +13,7 @@ from ..classifiers import load_classifier
 from ..errors import UsageError
 from ..experiment.attack_guard import GuardAttacked, attack_guard
 from ..experiment.intake import Pixels, taken
-from ..experiment.run import usable
+from ..runner.run import usable
 from .checking import guard_of
 from .fitting import read
 from .lines import print_line

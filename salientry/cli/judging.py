@@ -15,12 +15,13 @@ from ..classifiers import load_classifier, named
 from ..detectors import DETECTORS
 from ..errors import UsageError, theirs
 from ..experiment.intake import taken
-from ..experiment.run import Run, usable
+from ..experiment.run import Run
 from ..judging import Judgement, judge, judge_scores
 from ..judging.baselines import SETS
 from ..judging.recorded import MOST, recorded
 from ..judging.table import SUFFIXES
 from ..judging.words import best
+from ..runner.run import usable
 from .checking import guard_of
 from .fitting import Lines, read
 

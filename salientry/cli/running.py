@@ -19,12 +19,13 @@ import numpy as np
 
 from .. import __version__, recipes
 from ..errors import DataDamaged, StoreError, UsageError
-from ..experiment.executors import executor_called
-from ..experiment.handles import Handle
 from ..experiment.outputs import Outputs
 from ..experiment.records import gather, guard_of, put
-from ..experiment.run import Outcome, Run
+from ..experiment.run import Run
 from ..results import kept
+from ..runner.executors import executor_called
+from ..runner.run import Outcome
+from ..runner.step import Handle
 from ..store import SUMS, one_of, read_json, writing
 from .bars import ProgressDisplay
 from .closing import last_lines, leave_guard

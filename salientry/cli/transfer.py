@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..experiment.transfer import export_results, import_results
+from ..runner.transfer import export_results, import_results
 from ..store import home
 
 

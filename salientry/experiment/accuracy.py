@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..inference import exact_share
 from ..rows import Rows
+from ..runner.step import step
 from ..store import JSON
-from .handles import step
 
 
 @step("accuracy_of")

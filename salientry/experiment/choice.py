@@ -9,9 +9,9 @@ from typing import Any
 from ..detectors import DETECTORS, IDPlus, SmallCNN
 from ..keys import label, name_of
 from ..protocol import EvaluationProtocol
+from ..runner.step import Handle
 from .evaluation import TrainingSet, trained
 from .fusion import choose_detector, unseen_rates
-from .handles import Handle
 from .image_sets import EvidenceVariant, ImageSets
 from .scoring import score
 

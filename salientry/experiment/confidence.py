@@ -14,9 +14,9 @@ from ..keys import name_of
 from ..metrics import worst_case
 from ..protocol import EvaluationProtocol
 from ..rows import Rows
+from ..runner.step import Found, Handle, step
 from ..store import JSON
 from .evaluation import TrainingSet, TrialResult, evaluate
-from .handles import Found, Handle, step
 from .image_sets import EvidenceVariant, ImageSets
 from .scoring import natural_set, scores_of, set_name
 

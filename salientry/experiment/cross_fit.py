@@ -13,7 +13,7 @@ from ..learned import frozen
 from ..progress import ticking
 from ..protocol import GUARD
 from ..rows import Rows
-from .handles import Found, step
+from ..runner.step import Found, step
 from .scoring import scores_of_rows, set_name
 from .steps import fit_detector
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..protocol import EvaluationProtocol
-from .handles import Handle
+from ..runner.step import Handle
 from .image_sets import EvidenceVariant, ImageSets
 from .scoring import Scored, score
 from .steps import fit_detector

@@ -27,14 +27,14 @@ from ..layers import choose_layers, has_features
 from ..learned import device_of, with_facts
 from ..modules import private
 from ..preflight import Preflight, preflight
+from ..runner.pool import worth
+from ..runner.step import Handle
 from ..store import one_of
 from ..types import ROLES, Roles, Shape
-from .engines import worth
 from .fit_progress import FitProgress, ProgressCallback, no_main
 from .given import alike, check_settings, groups_of, identity, named_detector, pass_seconds, probed, second_network
 from .guard_facts import fit_facts
 from .guard_settings import EFFORTS, SHARES, Effort, default_attacks, default_candidates, default_saliency, shares, unseen_attacks
-from .handles import Handle
 from .image_sets import ImageSets
 from .intake import Pixels, taken
 from .parts import Parts, expected, warn_caller
@@ -105,7 +105,7 @@ def fit_guard(
     Raises:
         UsageError: for images, labels or a classifier that cannot be used, or too few images for ``level``.
         AttackTooWeak: when no attack fools the classifier.
-        MapCheckFailed: when the maps are none, and nothing does without them or ``on_failed_maps`` is ``"stop"``.
+        CheckFailed: when the maps are none, and nothing does without them or ``on_failed_maps`` is ``"stop"``.
 
     Examples:
         >>> guard = salientry.fit_guard(my_model, images, labels)    # doctest: +SKIP

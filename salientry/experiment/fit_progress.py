@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from .handles import Handle
+from ..runner.step import Handle
 
 ProgressCallback = Callable[[float, float], Any]  # share done, seconds left
 EARLY = 0.02  # below this share what was expected says more than what has passed

@@ -17,7 +17,7 @@ from ..learned import with_facts
 from ..metrics import auroc, of_mixture
 from ..protocol import EvaluationProtocol
 from ..rows import Rows
-from .handles import Chosen, Found, step
+from ..runner.step import Chosen, Found, step
 from .scoring import natural_set, scores_of, set_name
 
 FOLDS = 5

@@ -21,9 +21,9 @@ from ..keys import digest
 from ..learned import device_of, fingerprint
 from ..modules import private
 from ..randomness import uniform
+from ..runner.step import Handle
 from ..store import one_of
 from ..types import Shape
-from .handles import Handle
 from .intake import Pixels
 from .run import Run
 

@@ -13,9 +13,9 @@ from torch import nn
 
 from ..inference import bounded_mean
 from ..rows import Rows
+from ..runner.step import Chosen, Found, step
 from ..store import JSON
 from .cross_fit import NATURAL, SEEN, drawn_of
-from .handles import Chosen, Found, step
 from .scoring import set_name
 
 TOLERATED = 0.03  # flags on a harmless change above those on the same naturals

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ..metrics import worst_case
 from ..rows import Rows
+from ..runner.step import Found
 from ..store import JSON
-from .handles import Found
 from .parts import Parts, title_of
 from .scoring import natural_set, scores_of, set_name
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..controls import MatchedNoise, Null, RoundTrip
 from ..evidence import FROM_SALIENCY, GRADIENTS, SECOND, layers_in, unders_in
 from ..protocol import PUBLISHED, EvaluationProtocol
-from .handles import Handle
+from ..runner.step import Handle
 from .input_ablations import replaced
 from .run import Run
 from .steps import (

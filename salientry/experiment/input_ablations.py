@@ -15,7 +15,7 @@ from ..evidence import Evidence
 from ..learned import facts_of
 from ..randomness import CONTROL_STREAM, image_seeds, uniform
 from ..rows import Rows
-from .handles import step
+from ..runner.step import step
 from .map_shift import maps_for
 from .steps import batch_rows
 

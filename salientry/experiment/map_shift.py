@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..batches import Batch
 from ..learned import facts_of
 from ..rows import Rows
-from .handles import step
+from ..runner.step import step
 from .steps import batch_rows
 
 FIXED = "class held"  # the map is drawn for the natural's class, whatever the classifier says now

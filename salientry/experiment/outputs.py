@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from .handles import Handle
+from ..runner.step import Handle
 from .scoring import Scored
 
 

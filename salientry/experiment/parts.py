@@ -18,16 +18,16 @@ from torch import nn
 from ..attacks import Mixture
 from ..controls import Transplant
 from ..detectors import Cascade, LearnedFusion
-from ..errors import AttackTooWeak, MapCheckFailed, UsageError
+from ..errors import AttackTooWeak, CheckFailed, UsageError
 from ..evidence import FROM_SALIENCY, unders_in
 from ..harmless import HARMLESS, JPEG, TRAINED, OneOf, WebP
 from ..keys import label, name_of
 from ..layers import has_features
 from ..protocol import GUARD, EvaluationProtocol
+from ..runner.step import Handle
 from ..types import Roles
 from .cross_fit import cross_fit, drawn_of, unchanged
 from .guard_choice import Labels, choose_for_guard
-from .handles import Handle
 from .image_sets import EvidenceVariant, ImageSets, Reader
 from .run import Run
 from .sanity import SanityCheck, sanity, sanity_check
@@ -188,18 +188,18 @@ class Parts:
         """Leave out maps that are none.
 
         Raises:
-            MapCheckFailed: when they are to stop it, or nothing is left.
+            CheckFailed: when they are to stop it, or nothing is left.
         """
         if self.saliency_model is None:
             return
         try:
             self.run.get(self.saliency_model)
-        except MapCheckFailed as e:
+        except CheckFailed as e:
             if action == "stop":
                 raise
             self.saliency_model = None
             way = "more images or other `saliency` settings may help, and on_failed_maps='mark' uses such maps all the same"
-            self._without("the maps", FROM_SALIENCY, str(e), way, MapCheckFailed)
+            self._without("the maps", FROM_SALIENCY, str(e), way, CheckFailed)
 
     def _without(self, part: str, needs: frozenset[str] | set[str], why: str, way: str, error: type[Exception]) -> None:
         kept = [c for c in self.wanted if not c.needs & needs]

@@ -32,16 +32,17 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MapCheckFailed
+from ..errors import CheckFailed
 from ..files import own_sha256
 from ..keys import revisions_in
 from ..learned import with_facts
 from ..rows import Rows, id_bytes
+from ..runner.run import Outcome
+from ..runner.step import Found, Handle, handles_in, revisions_used
 from ..store import JSON, sha256_of_array, write_arrays, write_json, writing
 from .describe import attack_settings, networks
-from .handles import Found, Handle, handles_in, revisions_used
 from .outputs import Outputs
-from .run import Outcome, Run
+from .run import Run
 from .scoring import Scored, natural_set, scores_of, set_name
 
 SCHEMA = 4
@@ -308,7 +309,7 @@ def guard_of(run: Run, outputs: Outputs) -> tuple[Any, ...] | None:
         return None
     try:
         f, s, d, calibrated = (run.get(h) for h in parts.handles)
-    except MapCheckFailed:
+    except CheckFailed:
         return None
     if "value" in (body := run.record(parts.detector)):
         d = with_facts(d, choice=body["value"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..runner.step import Handle
 from ..store import Store
-from .handles import Handle
 from .outputs import Outputs
 from .run import Run
 from .scoring import Scored

@@ -14,8 +14,8 @@ from ..keys import label
 from ..learned import facts_of
 from ..metrics import Resamples, difference, rate
 from ..rows import Rows
+from ..runner.step import Chosen, step
 from ..saliency import Fill
-from .handles import Chosen, step
 from .map_shift import fellows, maps_for
 from .steps import batch_rows
 

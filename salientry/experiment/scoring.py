@@ -18,8 +18,8 @@ from ..learned import frozen
 from ..progress import ticking
 from ..protocol import EvaluationProtocol
 from ..rows import Rows
+from ..runner.step import Found, Handle, step
 from ..store import JSON
-from .handles import Found, Handle, step
 from .steps import BATCH, batch_rows
 from .stored_evidence import evidence_of
 

@@ -7,6 +7,7 @@ older names stay.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,52 @@ import torch
 from torch import Tensor, nn
 
 from ..batches import DEVICE, Batch, RowImages
+from ..errors import UsageError
 from ..evidence import LAYER, Evidence
 from ..keys import label, name_of
 from ..layers import has_features
 from ..learned import facts_of, with_facts
-from ..protocol import EvaluationProtocol, eight_bits, evaluation_mask, stored, within
+from ..protocol import EvaluationProtocol, assign_roles, eight_bits, evaluation_mask, stored, within
 from ..randomness import ATTACK_STREAM, CONTROL_STREAM
 from ..renamed import FIRST_SCHEMES
-from ..rows import Column, Rows, at_once
+from ..rows import Column, Concatenated, Rows, at_once
+from ..runner.step import step
 from ..store import JSON
-from ..types import shape_of
-from .handles import step
+from ..types import Pool, shape_of
 from .stored_evidence import Mixture, StoredEvidence, StoredPairs, stored_set
 
 Columns = dict[str, Tensor]
 BATCH = 250
+
+
+# --- reading ---------------------------------------------------------------------------------------------------
+
+
+@step("read_data")
+def read_data(settings: Any) -> Rows:
+    """A data set as rows, with the role of each image and its rank in that role. Pixels are read piece by piece when written."""
+    pools: Sequence[Pool] = settings.read()
+    ids, role, rank = assign_roles(pools, settings.roles)
+    images: Any = Concatenated([p.images for p in pools])
+    labels = np.concatenate([p.labels for p in pools])
+    facts = {"dataset": type(settings).__name__.lower(), "classes": _classes(pools)}
+    known = {"image": images, "label": labels, "role": role.astype(np.int16), "rank": rank}
+    if all(p.groups is not None for p in pools):
+        known["group"] = np.concatenate([p.groups for p in pools if p.groups is not None])
+    return Rows(ids, known, facts)
+
+
+def _classes(pools: Sequence[Pool]) -> int:
+    """How many classes there are: what the pools say, or the highest label and one.
+
+    Raises:
+        UsageError: for pools that say different numbers, or a label that is none of them.
+    """
+    said = {p.classes for p in pools if p.classes is not None}
+    highest = max(int(p.labels.max()) for p in pools if len(p.labels))
+    if len(said) > 1 or any(highest >= n for n in said):
+        raise UsageError(f"labels must lie in [0, classes); found {highest} and classes = {' and '.join(map(str, sorted(said)))}")
+    return said.pop() if said else highest + 1
 
 
 # --- training on naturals ---------------------------------------------------------------------------------------
@@ -90,7 +122,7 @@ def _passed(classifier: nn.Module, image: Tensor) -> Evidence:
     return Evidence(classifier, None, image, frozenset({"features"}) if has_features(classifier) else frozenset())
 
 
-@step("look", each_image=True, facts=_classifier_facts, revision=2)
+@step("look", each_row=True, facts=_classifier_facts, revision=2)
 def classify(images: Batch, classifier: nn.Module) -> Columns:
     """The classifier's answer and its layers' means: one pass."""
     return _answer(_passed(classifier, images.image))
@@ -102,7 +134,7 @@ def answered_right(rows: Rows) -> Rows:
     return rows.take(np.flatnonzero(rows.column("predicted") == rows.column("label")))
 
 
-@step("draw", each_image=True, facts=_saliency_facts)
+@step("draw", each_row=True, facts=_saliency_facts)
 def saliency_map(images: Batch, saliency: nn.Module, chosen: Batch | None = None, by: str = "predicted") -> Columns:
     """The map of a class, and what else the saliency model says: one pass. The class is the stored prediction, or the column
     ``by`` of the aligned rows ``chosen``.
@@ -113,13 +145,13 @@ def saliency_map(images: Batch, saliency: nn.Module, chosen: Batch | None = None
     return found | {name: getattr(seen, name) for name in ("class_presence", "second_net_logprobs") if name in seen}
 
 
-@step("differentiate", each_image=True)
+@step("differentiate", each_row=True)
 def input_gradient(images: Batch, classifier: nn.Module, kind: str = "gradient") -> Columns:
     """An input gradient (a part of the evidence whose name begins so): one forward pass, and one backward pass a channel group."""
     return {kind: getattr(Evidence(classifier, None, images.image, predicted=images.predicted), kind)}
 
 
-@step("layer_activations", each_image=True)
+@step("layer_activations", each_row=True)
 def layer_activations(images: Batch, classifier: nn.Module, layers: list[str] | None = None) -> Columns:
     """What layers give, by name, pooled: columns ``activations/NAME`` (n, 3, C); of all usual layers where none are named."""
     needs = frozenset({"activations"} if layers is None else {LAYER + name for name in layers})
@@ -127,14 +159,14 @@ def layer_activations(images: Batch, classifier: nn.Module, layers: list[str] | 
     return {LAYER + name: torch.stack(list(seen.activations[name]), 1) for name in layers or _passed_layers(seen)}
 
 
-@step("logits_under", each_image=True)
+@step("logits_under", each_row=True)
 def logits_under(images: Batch, classifier: nn.Module, names: list[str]) -> Columns:
     """The classifier's answer to changed images: columns ``logits_under/NAME`` (n, K)."""
     seen = Evidence(classifier, None, images.image, frozenset(names), None, **images.parts("map"))
     return {name: getattr(seen, name) for name in names}
 
 
-@step("second_opinion", each_image=True)
+@step("second_opinion", each_row=True)
 def second_opinion(images: Batch, second: nn.Module) -> Columns:
     """A second classifier's answer."""
     return {"second_logits": Evidence(None, None, images.image, frozenset(), second).second_logits}
@@ -153,7 +185,7 @@ def _attack_facts(attack: Any, **_: Any) -> dict[str, JSON]:
     return {"attack": label(attack), "eps": attack.eps}
 
 
-@step("attack_images", each_image=True, shard=0, facts=_attack_facts)
+@step("attack_images", each_row=True, shard=0, facts=_attack_facts)
 def attack_images(natural: Batch, classifier: nn.Module, attack: Any, *, seed: int) -> Columns:
     """Adversarials before they are stored, float32, for images that were classified; the label to leave is the classifier's own."""
     seeds = natural.seeds(seed, ATTACK_STREAM)
@@ -166,7 +198,7 @@ def _harmless_facts(change: Any, **_: Any) -> dict[str, JSON]:
     return {"control": f"harmless changes, draw {change.turn + 1}" if hasattr(change, "turn") else change.title, "of": ""}
 
 
-@step("change_harmlessly", each_image=True, facts=_harmless_facts)
+@step("change_harmlessly", each_row=True, facts=_harmless_facts)
 def change_harmlessly(natural: Batch, change: Any, *, seed: int) -> Columns:
     """What a harmless change makes of naturals, before it is stored."""
     seeds = natural.seeds(seed, CONTROL_STREAM)
@@ -185,7 +217,7 @@ def shift_by_one(rows: Rows) -> Rows:
     return rows.widen({"image": others}, {})  # type: ignore[dict-item]  # it is read as a column is
 
 
-@step("control_images", each_image=True, facts=_control_facts)
+@step("control_images", each_row=True, facts=_control_facts)
 def control_images(natural: Batch, adversarials: Batch, control: Any, donors: list[Batch] | None = None, *, seed: int) -> Columns:
     """What a control makes of a natural and its stored adversarial; with donors (another natural, its adversarial) of the
     natural and their perturbation.
@@ -201,7 +233,7 @@ def _storage_facts(protocol: EvaluationProtocol, classifier: nn.Module, unstored
     return {"protocol": protocol.name, "storage": storage} | _classifier_facts(classifier)
 
 
-@step("settle", each_image=True, facts=_storage_facts, revision=2)
+@step("settle", each_row=True, facts=_storage_facts, revision=2)
 def quantize_and_mark(unstored: Batch, natural: Batch, classifier: nn.Module, protocol: EvaluationProtocol) -> Columns:
     """Storage and predicate of a protocol: every row stays, ``evaluated`` marks the ones that its numbers speak of.
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from ..batches import Batch
 from ..errors import AttackTooWeak
 from ..rows import Rows
+from ..runner.step import step
 from ..store import JSON
-from .handles import step
 
 
 @step("strong_enough")
@@ -30,7 +30,7 @@ def strong_enough(adversarials: Rows, least: float) -> dict[str, JSON]:
     return {"attack": adversarials.facts["attack"], "fooled": share, "n": n, "least": least}
 
 
-@step("gradient_sizes", each_image=True)
+@step("gradient_sizes", each_row=True)
 def gradient_sizes(images: Batch, classifier: nn.Module) -> dict[str, Tensor]:
     """The largest magnitude of each image's input gradient: 0 where a gradient map is all zero.
 

@@ -22,8 +22,8 @@ from ..learned import facts_of, frozen, seeded, with_facts
 from ..protocol import EvaluationProtocol, eight_bits, evaluation_mask, within
 from ..randomness import ATTACK_STREAM
 from ..rows import Rows
+from ..runner.step import Found, step
 from ..store import JSON
-from .handles import Found, step
 from .steps import BATCH, Columns, batch_rows
 from .stored_evidence import StoredPairs
 
@@ -85,7 +85,7 @@ def _threshold(calibrated: Found | None, level: str) -> float:
     return 0.0 if calibrated is None else float(calibrated.value[level])
 
 
-@step("attack_defended", each_image=True, batch=BATCH, shard=2 * BATCH, facts=_facts)
+@step("attack_defended", each_row=True, batch=BATCH, shard=2 * BATCH, facts=_facts)
 def attack_defended(
     natural: Batch,
     classifier: nn.Module,
@@ -136,7 +136,7 @@ def attack_defended(
     return found | {"rms": moved.square().mean(1).sqrt(), "linf": moved.abs().amax(1), "l2": moved.norm(dim=1)}
 
 
-@step("passes", each_image=True, batch=BATCH, shard=2 * BATCH, facts=_facts)
+@step("passes", each_row=True, batch=BATCH, shard=2 * BATCH, facts=_facts)
 def passes(
     natural: Batch, classifier: nn.Module, attack: Any, marks: list[int], detector: nn.Module, saliency: nn.Module | None = None
 ) -> Columns:
@@ -158,7 +158,7 @@ def passes(
 # --- checks of the attacks -----------------------------------------------------------------------------------------------------
 
 
-@step("binarization", each_image=True, facts=_facts)
+@step("binarization", each_row=True, facts=_facts)
 def binarization(
     natural: Batch,
     classifier: nn.Module,

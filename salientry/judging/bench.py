@@ -13,13 +13,13 @@ from ..attacks import BIM, FGSM, MIM, PGD, PGDL2, CarliniWagner, DeepFool, Margi
 from ..controls import MatchedNoise, Null, RoundTrip, Transplant
 from ..errors import UsageError
 from ..experiment.guard_settings import divided
-from ..experiment.handles import Found, Handle
 from ..experiment.image_sets import EvidenceVariant
 from ..experiment.parts import TRIED_ENCODINGS, Parts, title_of
 from ..experiment.scoring import natural_set, score, scores_of, set_name
 from ..harmless import TRAINED
 from ..protocol import GUARD
 from ..rows import Rows
+from ..runner.step import Found, Handle
 from ..types import Roles
 from .table import ScoreTable
 

@@ -22,11 +22,9 @@ from ..datasets import Arrays
 from ..detectors import ExternalDetector, may_need
 from ..errors import AttackTooWeak, UsageError
 from ..evidence import FROM_SALIENCY, SECOND, Evidence
-from ..experiment.engines import worth
 from ..experiment.fit_progress import FitProgress, ProgressCallback, no_main
 from ..experiment.given import alike, identity, named_detector, pass_seconds, probed, second_network
 from ..experiment.guard_settings import default_attacks
-from ..experiment.handles import Handle
 from ..experiment.image_sets import ImageSets
 from ..experiment.intake import Pixels, taken
 from ..experiment.parts import Parts, expected, warn_caller
@@ -40,6 +38,8 @@ from ..learned import device_of, fingerprint, frozen
 from ..machine import processor
 from ..modules import private
 from ..preflight import Preflight, preflight
+from ..runner.pool import worth
+from ..runner.step import Handle
 from ..store import JSON
 from ..types import ROLES
 from .adapters import FromART, is_of_art

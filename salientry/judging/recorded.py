@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ..classifiers import CompactCNN
 from ..datasets import Digits
 from ..experiment.run import Run
-from ..experiment.schedule import Listener
 from ..experiment.steps import train_classifier
 from ..recipes.fast import CONFIGS
+from ..runner.graph import Listener
 from ..store import one_of
 
 MOST = 3_000  # images

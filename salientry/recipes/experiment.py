@@ -20,7 +20,6 @@ from ..errors import UsageError
 from ..experiment.choice import choose, on_select, select_names
 from ..experiment.evaluation import TrainingSet, TrialResult, evaluate, trained
 from ..experiment.fusion import choose_recipe, fit_fusion
-from ..experiment.handles import Handle, reuse_split
 from ..experiment.image_sets import EvidenceVariant, ImageSets, Reader
 from ..experiment.map_shift import map_shift
 from ..experiment.outputs import GuardParts, Outputs
@@ -32,6 +31,7 @@ from ..experiment.strength import gradient_sizes, strong_enough
 from ..keys import label, name_of
 from ..protocol import PUBLISHED, EvaluationProtocol
 from ..protocol import REPLICA as UNPAIRED
+from ..runner.step import Handle, reuse_split
 from ..saliency import Fill, Gradient, GradientInput, GuidedBackprop
 from ..store import one_of
 from ..types import ROLES, shape_of

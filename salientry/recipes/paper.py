@@ -29,7 +29,6 @@ from ..detectors import ID, JSD, SMD, SPD, Margin, Margin2, SecondNet
 from ..errors import UsageError
 from ..experiment.confidence import confidence_sweep
 from ..experiment.evaluation import TrainingSet, evaluate
-from ..experiment.handles import Handle, reuse_split
 from ..experiment.image_sets import EvidenceVariant, ImageSets
 from ..experiment.map_shift import map_shift
 from ..experiment.outputs import Outputs
@@ -40,6 +39,7 @@ from ..experiment.strength import gradient_sizes, strong_enough
 from ..paper_cnn import ASSIRA_NET, CIFAR10_NET, MNIST_NET, PaperCNN
 from ..protocol import PUBLISHED, STRICT, EvaluationProtocol
 from ..protocol import REPLICA as UNPAIRED
+from ..runner.step import Handle, reuse_split
 from ..saliency import Gradient, SimpleClassifier, UNet
 from ..saliency.paper_settings import PAPER_ASSIRA, PAPER_CIFAR10, PAPER_MNIST, variants
 from ..store import one_of

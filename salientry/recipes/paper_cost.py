@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..attacks import JSMA, CarliniWagner, DeepFool
-from ..experiment.handles import Handle, handles_in
-from ..experiment.run import exact
 from ..paper_cnn import PaperCNN
+from ..runner.run import exact
+from ..runner.step import Handle, handles_in
 from ..types import Roles, Shape
 
 THERE_AND_BACK = 3  # a forward and a backward pass cost about three forward passes

@@ -12,12 +12,12 @@ from ..adaptive.binarization import Binarization
 from ..adaptive.hardening import Hardening
 from ..detectors import IDPlus
 from ..evidence import FROM_SALIENCY
-from ..experiment.handles import Handle
 from ..experiment.outputs import Outputs
 from ..experiment.scoring import score
 from ..experiment.white_box import attack_defended, binarization, harden, known_weak_detectors, passes, right_ones
 from ..keys import name_of
 from ..protocol import PUBLISHED, EvaluationProtocol
+from ..runner.step import Handle
 from .experiment import Experiment
 
 MARKS = [1, 2, 5, 10, 20]  # passes after which the paper's attacks are looked at; the paper has 5

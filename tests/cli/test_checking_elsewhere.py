@@ -177,7 +177,7 @@ def test_the_command_gives_the_same_file_and_goes_on(asked: Asked, folder: Path,
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     words = ["check", "guard", os.path.relpath(folder), "--classifier", NET]
-    there = [*words, "--executor", "tests.experiment.test_executors:pool"]
+    there = [*words, "--executor", "tests.runner.test_executors:pool"]
     here = Cli(*words, "--out", "here.jsonl")
     assert Cli(*there, "--out", "there.jsonl").code == here.code == 1
     expected = [json.loads(line) for line in Path("here.jsonl").read_text().splitlines()]

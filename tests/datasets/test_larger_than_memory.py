@@ -21,7 +21,7 @@ RUN = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-import salientry.experiment.handles as handles
+import salientry.experiment.steps as steps
 import salientry.store as store
 from salientry.classifiers import CompactCNN
 from salientry.types import Roles
@@ -56,7 +56,7 @@ def all_at_once(source):
 
 computed(Path(where) / "few", Roles(train=250, detector_train=5, validation=5, calibration=5, test=15), "warm")
 if damaged == "joined":
-    handles.Concatenated = whole
+    steps.Concatenated = whole
 if damaged == "written":
     store.slices = all_at_once
 used = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmData"))

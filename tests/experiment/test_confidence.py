@@ -18,7 +18,6 @@ from salientry.classifiers import CompactCNN
 from salientry.datasets import Digits
 from salientry.errors import UsageError
 from salientry.experiment.confidence import CONFIDENCES, confidence_rates
-from salientry.experiment.handles import Found
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export
 from salientry.experiment.run import Run
@@ -27,6 +26,7 @@ from salientry.protocol import STRICT
 from salientry.recipes import extras
 from salientry.recipes.experiment import prepare
 from salientry.rows import Rows
+from salientry.runner.step import Found
 from salientry.types import Roles
 
 from ..tiny import NET

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from salientry.evidence import Evidence
 from salientry.experiment.cross_fit import NATURAL, SEEN, cross_fit, folds_of
 from salientry.experiment.guard_choice import CLOSE, Labels, choose_for_guard, detection, harmless_flags
-from salientry.experiment.handles import Found
 from salientry.learned import with_facts
 from salientry.rows import Rows
+from salientry.runner.step import Found
 
 N, KINDS = 240, 3
 IDS = np.array([f"{(2654435761 * (i + 1)) % 2**32:08x}{i:08x}" for i in range(N)])

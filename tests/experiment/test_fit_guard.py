@@ -42,7 +42,7 @@ from salientry.detectors import (
 )
 from salientry.detectors._committee import Committee
 from salientry.detectors.consistency import LIGHT
-from salientry.errors import AttackTooWeak, MapCheckFailed, StoreError, UsageError, WrongClassifier
+from salientry.errors import AttackTooWeak, CheckFailed, StoreError, UsageError, WrongClassifier
 from salientry.experiment.guard_settings import default_candidates, shares
 from salientry.experiment.intake import taken
 from salientry.experiment.parts import Parts
@@ -88,7 +88,7 @@ X, Y = quadrants(295, seed=7)
 def one_process() -> Iterator[None]:
     """Unless a test says otherwise: how long a fit is expected to take depends on what else the machine does."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("salientry.experiment.engines.WORTH", float("inf"))
+        patch.setattr("salientry.runner.pool.WORTH", float("inf"))
         yield
 
 
@@ -377,10 +377,10 @@ def test_attacks_that_all_hardly_fool_are_an_error(classifier: nn.Module, natura
 
 
 def test_maps_that_are_none_stop_it_with_their_figures(classifier: nn.Module, naturals: tuple[Tensor, Tensor], tmp_path: Path) -> None:
-    with pytest.raises(MapCheckFailed, match=r"failed its sanity check on 132 images: .* is -?\d\.\d+ \[-?\d\.\d+, -?\d\.\d+\], at least"):
+    with pytest.raises(CheckFailed, match=r"failed its sanity check on 132 images: .* is -?\d\.\d+ \[-?\d\.\d+, -?\d\.\d+\], at least"):
         fit_guard(classifier, *naturals, detector=[SPD(CHEAP), Margin()], saliency=USELESS, store=tmp_path, on_failed_maps="stop")
     assert not {"attack_images", "fit_detector"} & {p.name for p in tmp_path.iterdir()}, "reported before the attacks take their time"
-    with pytest.raises(MapCheckFailed, match=r"SPD needs the maps, and .*failed its sanity check.*on_failed_maps='mark'.*name a detector"):
+    with pytest.raises(CheckFailed, match=r"SPD needs the maps, and .*failed its sanity check.*on_failed_maps='mark'.*name a detector"):
         fit_guard(classifier, *naturals, **ONE, saliency=USELESS, store=tmp_path)
     with pytest.warns(UserWarning, match="calibration images"):
         marked = fit_guard(classifier, *naturals, **ONE, saliency=USELESS, store=tmp_path, on_failed_maps="mark")

@@ -18,12 +18,12 @@ from salientry.evidence import Evidence
 from salientry.experiment import fusion
 from salientry.experiment.choice import select_names
 from salientry.experiment.fusion import choose_detector, choose_recipe, fit_fusion, fold_of, unseen_rates
-from salientry.experiment.handles import Chosen, Found, step
 from salientry.experiment.run import Run
 from salientry.experiment.scoring import score
 from salientry.learned import with_facts
 from salientry.protocol import STRICT
 from salientry.rows import Rows
+from salientry.runner.step import Chosen, Found, step
 
 N, MEMBERS = 300, 3
 ATTACKS = ["A", "B", "C"]

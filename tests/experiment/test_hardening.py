@@ -18,7 +18,6 @@ from salientry.datasets import Arrays
 from salientry.detectors import ID, JSD, SmallCNN
 from salientry.errors import UsageError
 from salientry.experiment.evaluation import TrainingSet, trained
-from salientry.experiment.handles import Handle
 from salientry.experiment.image_sets import EvidenceVariant, ImageSets
 from salientry.experiment.run import Run
 from salientry.experiment.scoring import score, scores_of, set_name
@@ -30,6 +29,7 @@ from salientry.metrics import auroc
 from salientry.protocol import PUBLISHED, STRICT
 from salientry.recipes.experiment import prepare
 from salientry.recipes.paper_white_box import WhiteBoxExperiment
+from salientry.runner.step import Handle
 from salientry.types import Roles, Shape
 
 from .. import examples

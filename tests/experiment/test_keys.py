@@ -25,7 +25,6 @@ import salientry.saliency
 from salientry.attacks import BIM, FGSM
 from salientry.detectors import TopLogits
 from salientry.errors import UsageError
-from salientry.experiment.handles import Handle, Step, make_handle, step
 from salientry.experiment.run import Run
 from salientry.harmless import Blur, Gamma
 from salientry.keys import default_of, digest, first_name
@@ -34,6 +33,7 @@ from salientry.recipes.paper import paper
 from salientry.recipes.smoke import smoke
 from salientry.recipes.sweep import sweep
 from salientry.recipes.whitebox import whitebox
+from salientry.runner.step import Handle, Step, make_handle, step
 from salientry.types import Roles
 from tests.datasets import test_assira
 from tests.revisions import as_of
@@ -331,7 +331,7 @@ def test_two_steps_with_one_name_are_refused_where_the_second_is_defined() -> No
     step("only_one")(one)  # a cell of a notebook that is run again
     with pytest.raises(UsageError, match=r"two steps are called 'only_one': .*\.one and .*\.another; give one of them another name"):
         step("only_one")(another)
-    with pytest.raises(UsageError, match=r"'read_data': salientry\.experiment\.handles\.read_data and "):
+    with pytest.raises(UsageError, match=r"'read_data': salientry\.experiment\.steps\.read_data and "):
         step("read_data")(another)
 
 

@@ -20,13 +20,13 @@ from salientry.cli import running
 from salientry.errors import AttackTooWeak
 from salientry.evidence import Evidence
 from salientry.experiment.describe import attack_settings, networks
-from salientry.experiment.handles import Handle
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import guard_of
 from salientry.experiment.run import Run
 from salientry.experiment.scoring import Scored, set_name
 from salientry.keys import label
 from salientry.learned import frozen
+from salientry.runner.step import Handle
 from tests.cli.conftest import Cli
 from tests.graph import scoring, upstream
 from tests.tiny import ATTACKS, tiny

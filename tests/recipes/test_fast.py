@@ -19,7 +19,6 @@ from salientry.cli.running import parameters
 from salientry.datasets import Digits
 from salientry.detectors import Mahalanobis, SmallCNN
 from salientry.errors import UsageError
-from salientry.experiment.handles import Handle
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export, rounded
 from salientry.experiment.run import Run
@@ -34,6 +33,7 @@ from salientry.results import steps
 from salientry.results.detection import together
 from salientry.results.names import NATURAL, attack_title
 from salientry.results.scores import Scores
+from salientry.runner.step import Handle
 from salientry.saliency import Fill
 from tests.datasets import test_assira
 from tests.graph import scoring, upstream

@@ -8,12 +8,12 @@ import pytest
 from salientry.attacks import JSMA, CarliniWagner
 from salientry.errors import UsageError
 from salientry.experiment.describe import attack_settings
-from salientry.experiment.handles import Handle
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.run import Run
 from salientry.experiment.scoring import Scored
 from salientry.keys import label
 from salientry.recipes.smoke import PRINTED, REDUCED, smoke
+from salientry.runner.step import Handle
 from tests.graph import scoring
 
 SEEDS, ATTACKS, DEFENCES = 3, 6, 4

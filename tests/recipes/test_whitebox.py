@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from salientry.errors import UsageError
-from salientry.experiment.handles import Handle
 from salientry.experiment.run import Run
 from salientry.recipes import fast
 from salientry.recipes.whitebox import CONFIGS, whitebox
+from salientry.runner.step import Handle
 from tests.datasets import test_assira
 
 

@@ -19,8 +19,8 @@ from safetensors.numpy import load_file
 
 from salientry.errors import DataDamaged, StoreError, UsageError
 from salientry.experiment.run import Run
-from salientry.experiment.transfer import LIMIT, export_results, import_results
 from salientry.keys import digest
+from salientry.runner.transfer import LIMIT, export_results, import_results
 from tests.tiny import finish, recorded, tiny
 
 ROOT = Path(__file__).parents[2]
@@ -181,7 +181,7 @@ def test_a_walk_of_one_value_makes_no_image(exported: Path, tmp_path: Path) -> N
 
 KILLED = """
 import os, shutil, signal, sys
-from salientry.experiment.transfer import import_results
+from salientry.runner.transfer import import_results
 name, left = sys.argv[3], int(sys.argv[4])
 module = os if name == "rename" else shutil
 real = getattr(module, name)

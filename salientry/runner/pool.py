@@ -27,11 +27,11 @@ from typing import Any, Protocol
 
 import torch
 
-from ..errors import Error, MapCheckFailed
+from ..errors import CheckFailed, Error
 from ..machine import THREADS, cores
 from ..progress import PROGRESS, Progress
-from .handles import Handle
-from .schedule import Computation, Schedule
+from .graph import Computation, Schedule
+from .step import Handle
 
 KEPT = 64  # results that a worker keeps at hand
 BETWEEN = 0.1  # seconds between two words of progress
@@ -241,7 +241,7 @@ def _compute(i: int, threads: int) -> tuple[float, str | None]:
         warnings.simplefilter("always")
         try:
             maker.get(todo[i])
-        except MapCheckFailed as e:
+        except CheckFailed as e:
             failed = str(e)
         except BaseException as e:
             raise portable(e, RuntimeError)  # noqa: B904  # its traceback travels

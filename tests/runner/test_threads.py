@@ -13,11 +13,11 @@ import torch
 
 from salientry.classifiers import CompactCNN
 from salientry.datasets import Digits
-from salientry.experiment import engines
-from salientry.experiment.handles import Handle, step
 from salientry.experiment.run import Run
-from salientry.experiment.schedule import Schedule
 from salientry.experiment.steps import classify, train_classifier
+from salientry.runner import pool as pool_module
+from salientry.runner.graph import Schedule
+from salientry.runner.step import Handle, step
 from salientry.types import Roles
 
 
@@ -52,7 +52,7 @@ class Hires:
 def shared_out(run: Run, handles: list[Handle], workers: int, spare: int = 0) -> list[int]:
     """The threads that each step gets, in the order in which they are handed out."""
     work, pool = run._start(handles, None), Hires()
-    engines._lead(pool, engines._Workers(), SimpleQueue(), work, Schedule(work, {}), (workers, workers + spare))  # type: ignore[arg-type]
+    pool_module._lead(pool, pool_module._Workers(), SimpleQueue(), work, Schedule(work, {}), (workers, workers + spare))  # type: ignore[arg-type]
     return pool.given
 
 

@@ -14,10 +14,10 @@ import torch
 
 from salientry import shared_disk
 from salientry.errors import StoreError
-from salientry.experiment import executors
-from salientry.experiment.handles import Chosen, Handle, step
 from salientry.experiment.run import Run
 from salientry.files import read_bytes, sha256_of, write_bytes
+from salientry.runner import executors
+from salientry.runner.step import Chosen, Handle, step
 from salientry.store import Store, read_arrays, write_arrays
 from salientry.training import _State
 

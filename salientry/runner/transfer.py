@@ -1,8 +1,8 @@
 """A store's results on another machine: packed into files of a limited size, and put into a store there.
 
-Packed is what a run found: weights, ids, seeds, scores, values, choices, figures by image. *Wide* results stay: per-image rows
-where some array holds more than ``WIDE`` numbers for each of more than ``FEW`` images (images, maps, gradients, the data set's
-pixels, the layers' means of a large net, and whatever was stored with them). They are named in the manifest, and are made again,
+Packed is what a run found: weights, ids, seeds, scores, values, choices, figures by row. *Wide* results stay: rows
+where some array holds more than ``WIDE`` numbers for each of more than ``FEW`` rows (whatever has the size of the data itself, and what was
+stored with it). They are named in the manifest, and are made again,
 from the same keys, by whoever needs them. On a machine that computes alike they are the same to the last bit; on another they
 may differ in the last digits from those that the packed weights were trained on.
 
@@ -28,7 +28,7 @@ from ..store import ARRAYS, BODY, Store, read_arrays, replaceable, sums_of
 
 FORMAT = 1
 LIMIT = 14 * 2**20  # bytes of a file: under the 15 MiB that are the most
-WIDE, FEW = 128, 32  # numbers for an image, images
+WIDE, FEW = 128, 32  # numbers in a row, rows
 FILE = re.compile(rf"([^\W\d]\w*/[A-Za-z0-9._=+-]{{1,80}}-[0-9a-f]{{12}})/({re.escape(BODY)}|{re.escape(ARRAYS)})")
 CUT = re.compile(r"results\.tar\.\d{4,}")
 
@@ -110,7 +110,7 @@ def export_results(store: Path | str, folder: Path | str, limit: int = LIMIT) ->
                 packed[name] = sums
         files = _cut(archive, folder, limit)
     size = sum(f["bytes"] for f in files)
-    rule = f"rows with an array of more than {WIDE} numbers for each of more than {FEW} images"
+    rule = f"rows with an array of more than {WIDE} numbers for each of more than {FEW} rows"
     without = {"rule": rule, "bytes": left_out_size, "results": left_out}
     manifest = {"format": FORMAT, "results": len(packed), "bytes": size, "files": files, "left_out": without, "sums": packed}
     write_json(folder / "manifest.json", manifest | {"sha256": digest(manifest)})

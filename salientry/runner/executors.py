@@ -18,15 +18,15 @@ from typing import Any, Protocol
 import torch
 
 from .. import __version__
-from ..errors import Error, MapCheckFailed, UsageError, brief
+from ..errors import CheckFailed, Error, UsageError, brief
 from ..files import read_bytes, write_bytes
 from ..machine import ALONE
 from ..progress import Progress
 from ..shared_disk import comes
 from ..store import Store
-from .engines import KEPT, Maker, Noted, NotPicklable, plain_warnings, portable
-from .handles import Handle, handles_in
-from .schedule import Computation, Schedule, widened
+from .graph import Computation, Schedule, widened
+from .pool import KEPT, Maker, Noted, NotPicklable, plain_warnings, portable
+from .step import Handle, handles_in
 
 AHEAD = 2_000  # steps that are handed over and not finished
 SEEN = 60.0  # seconds in which a result that a worker wrote must be seen by others: files that are far away take a while
@@ -221,7 +221,7 @@ def compute(task: Task) -> tuple[float, str | None, list[Noted], str]:
             warnings.simplefilter("always")
             try:
                 maker.get(todo[task.step])
-            except MapCheckFailed as e:
+            except CheckFailed as e:
                 failed = str(e)
             except BaseException as e:
                 found = portable(e, RuntimeError)
@@ -248,7 +248,7 @@ def _inputs_seen(maker: Keeping, h: Handle) -> None:
             return
         elif u.step.chooses:
             left += handles_in(u.args.get(maker.record(u).get("argument")))
-        elif u.step.each_image:
+        elif u.step.each_row:
             left += widened(u)
 
 

@@ -20,12 +20,14 @@ import torch
 from torch import nn
 
 from salientry.errors import Error, UsageError
-from salientry.experiment import engines, schedule
-from salientry.experiment.handles import Chosen, Handle, step
-from salientry.experiment.run import Outcome, Run
+from salientry.experiment.run import Run
 from salientry.learned import fingerprint
 from salientry.machine import cores
 from salientry.progress import ticking
+from salientry.runner import graph as graph_module
+from salientry.runner import pool as pool_module
+from salientry.runner.run import Outcome
+from salientry.runner.step import Chosen, Handle, step
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,7 +119,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     def hire(*_: Any) -> None:
         raise AssertionError("a worker was started")
 
-    monkeypatch.setattr(engines, "ProcessPoolExecutor", hire)
+    monkeypatch.setattr(pool_module, "ProcessPoolExecutor", hire)
 
 
 @pytest.mark.nightly
@@ -193,7 +195,7 @@ def test_a_failed_gate_behaves_alike(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert [run.done(w) for w in wanted] == [False, True, False, True]
     assert outcomes[0] == outcomes[1]
     assert len(outcomes[0][2]) == 4  # three skipped, one failed
-    monkeypatch.setattr(engines, "ProcessPoolExecutor", None)  # nobody is needed now
+    monkeypatch.setattr(pool_module, "ProcessPoolExecutor", None)  # nobody is needed now
     again = Run(tmp_path / "2")
     assert keys(again.compute(wanted, workers=2))[2] == outcomes[0][2]
 
@@ -241,7 +243,7 @@ CALLER = """
 import sys
 from pathlib import Path
 from salientry.experiment.run import Run
-from tests.experiment.test_engines import sleeps
+from tests.runner.test_pool import sleeps
 
 if __name__ == "__main__":
     run = Run(sys.argv[1])
@@ -317,10 +319,10 @@ def test_what_does_not_arrive_is_computed_here(tmp_path: Path) -> None:
 def test_an_exception_that_cannot_travel_is_reported_as_text() -> None:
     odd = Odd(1, 2)
     odd.add_note("in step odd")
-    carried = engines.portable(odd, RuntimeError)
+    carried = pool_module.portable(odd, RuntimeError)
     assert (type(carried), str(carried), carried.__notes__) == (RuntimeError, "Odd: 1 and 2", ["in step odd"])
     usual = UsageError("as it is")
-    assert engines.portable(usual, RuntimeError) is usual
+    assert pool_module.portable(usual, RuntimeError) is usual
 
 
 def test_steps_and_handles_travel(tmp_path: Path) -> None:
@@ -343,7 +345,7 @@ def test_what_most_waits_for_comes_first(tmp_path: Path) -> None:
     names = {h.fingerprint: n for n, h in {"a": a, "b": b, "c": c, "late": late}.items()}
 
     def order(seconds: dict[str, float]) -> str:
-        order_, out = schedule.Schedule(going, seconds), []
+        order_, out = graph_module.Schedule(going, seconds), []
         while (i := order_.next()) is not None:
             out.append(names[going.todo[i].fingerprint])
             order_.ends(i)
@@ -352,7 +354,7 @@ def test_what_most_waits_for_comes_first(tmp_path: Path) -> None:
     assert order({}) == "c a b late"
     assert order({late.fingerprint: 9.0, b.fingerprint: 5.0}) == "c late b a"
     assert order({a.fingerprint: 1.0, b.fingerprint: 5.0}) == "b a c late"
-    assert schedule.width(going) == 3
+    assert graph_module.width(going) == 3
 
 
 @pytest.mark.parametrize(
@@ -360,4 +362,4 @@ def test_what_most_waits_for_comes_first(tmp_path: Path) -> None:
     [(None, "cpu", 100.0, cores()), (None, "cpu", 1.0, 1), (None, "cuda", 100.0, 1), (3, "cpu", 1.0, 3), (1, "cpu", 100.0, 1)],
 )
 def test_processes_are_started_where_that_is_worth_it(asked: int | None, device: str, seconds: float, count: int) -> None:
-    assert engines.worth(asked, device, {"one": seconds / 2, "other": seconds / 2}) == count
+    assert pool_module.worth(asked, device, {"one": seconds / 2, "other": seconds / 2}) == count

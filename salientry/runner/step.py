@@ -7,7 +7,7 @@ import importlib
 import inspect
 import pickle
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +15,10 @@ import numpy as np
 
 from ..errors import UsageError
 from ..keys import canonical, class_name, digest, label, revision_of
-from ..protocol import assign_roles
 from ..renamed import FIRST_ARGUMENTS, FIRST_ROLES, FIRST_SCHEMES
-from ..rows import Concatenated, Rows
+from ..rows import Rows
 from ..store import JSON
-from ..types import ROLES, Pool
+from ..types import ROLES
 
 _signature = functools.cache(inspect.signature)
 _DEFINED: dict[str, str] = {}  # step names, and the functions that have them
@@ -34,7 +33,7 @@ class Step:
 
     name: str
     function: Callable[..., Any]
-    each_image: bool
+    each_row: bool
     stored: bool
     batch: int
     shard: int
@@ -88,7 +87,7 @@ def _step_called(module: str, name: str) -> Step:
 def step(
     name: str,
     *,
-    each_image: bool = False,
+    each_row: bool = False,
     stored: bool = True,
     batch: int = 250,
     shard: int = 2000,
@@ -104,13 +103,13 @@ def step(
     Args:
         name: what keys, folders of the store and records call it. It stays when the function is renamed or moved; the names of
             the function's arguments are part of the key too.
-        each_image: the engine cuts every rows input into batches, aligned by id; the function sees one
+        each_row: the engine cuts every rows input into batches, aligned by id; the function sees one
             :class:`~salientry.batches.Batch` of each and returns columns, and the result widens the first rows input.
             Otherwise the function sees whole inputs and returns a module, rows, JSON, :class:`Found` or :class:`Chosen`.
         stored: False for a cheap view of an input that is made again each time.
-        batch: images the function sees at once.
-        shard: images after which progress is safe on disk: about a minute's work; a multiple of ``batch``. 0: after each batch,
-            or each hundredth of the images where there are more.
+        batch: rows the function sees at once.
+        shard: rows after which progress is safe on disk: about a minute's work; a multiple of ``batch``. 0: after each batch,
+            or each hundredth of the rows where there are more.
         revision: raised when the step's numbers change on purpose.
         facts: the step's arguments by name to small facts that travel with the result.
         chooses: it returns :class:`Chosen`: one of its arguments, or a failed sanity check.
@@ -130,7 +129,7 @@ def step(
         where = f"{function.__module__}.{function.__qualname__}"
         if _DEFINED.setdefault(name, where) != where:
             raise UsageError(f"two steps are called {name!r}: {_DEFINED[name]} and {where}; give one of them another name")
-        return Step(name, function, each_image, stored, batch, shard, revision, facts, chooses, uses, keyed, threads)
+        return Step(name, function, each_row, stored, batch, shard, revision, facts, chooses, uses, keyed, threads)
 
     return mark
 
@@ -237,33 +236,6 @@ def make_handle(made_by: Step, args: dict[str, Any], seed: int | None, numerics:
 def _safe(slug: str) -> str:
     """A slug as part of a folder's name."""
     return re.sub(r"[^A-Za-z0-9._=+-]+", "_", slug).strip("_-") or "result"
-
-
-@step("read_data")
-def read_data(settings: Any) -> Rows:
-    """A data set as rows, with the role of each image and its rank in that role. Pixels are read piece by piece when written."""
-    pools: Sequence[Pool] = settings.read()
-    ids, role, rank = assign_roles(pools, settings.roles)
-    images: Any = Concatenated([p.images for p in pools])
-    labels = np.concatenate([p.labels for p in pools])
-    facts = {"dataset": type(settings).__name__.lower(), "classes": _classes(pools)}
-    known = {"image": images, "label": labels, "role": role.astype(np.int16), "rank": rank}
-    if all(p.groups is not None for p in pools):
-        known["group"] = np.concatenate([p.groups for p in pools if p.groups is not None])
-    return Rows(ids, known, facts)
-
-
-def _classes(pools: Sequence[Pool]) -> int:
-    """How many classes there are: what the pools say, or the highest label and one.
-
-    Raises:
-        UsageError: for pools that say different numbers, or a label that is none of them.
-    """
-    said = {p.classes for p in pools if p.classes is not None}
-    highest = max(int(p.labels.max()) for p in pools if len(p.labels))
-    if len(said) > 1 or any(highest >= n for n in said):
-        raise UsageError(f"labels must lie in [0, classes); found {highest} and classes = {' and '.join(map(str, sorted(said)))}")
-    return said.pop() if said else highest + 1
 
 
 @step("_take_role", stored=False)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..progress import Progress
-from .handles import Handle, handles_in
+from .step import Handle, handles_in
 
 # --- what there is to do ---------------------------------------------------------------------------------------
 
@@ -19,7 +19,7 @@ def missing(wanted: list[Handle], there: Mapping[str, str]) -> list[Handle]:
     Args:
         wanted: handles.
         there: keys of the results in the store, each with the name of the argument that it chose, if it did. Of what a result was
-            made from reading it back needs the rows that it widens, or what it chose: so a store may lack images that nobody needs.
+            made from reading it back needs the rows that it widens, or what it chose: so a store may lack rows that nobody needs.
     """
     seen, found = set[str](), list[Handle]()
 
@@ -58,7 +58,7 @@ def _before(h: Handle, there: Mapping[str, str]) -> list[Handle]:
         return h.inputs
     if h.step.chooses:
         return list(handles_in(h.args.get(there[h.fingerprint])))
-    return list(widened(h)) if h.step.each_image else []
+    return list(widened(h)) if h.step.each_row else []
 
 
 def widened(h: Handle) -> Iterator[Handle]:
@@ -66,7 +66,7 @@ def widened(h: Handle) -> Iterator[Handle]:
     for v in h.args.values():
         rows = list(handles_in(v))
         yield from rows
-        if any(u.step is not None and (u.step.each_image or not u.step.stored) for u in rows):
+        if any(u.step is not None and (u.step.each_row or not u.step.stored) for u in rows):
             return
 
 
@@ -178,7 +178,7 @@ class Schedule:
             mine = seconds.get(work.todo[i].fingerprint, 0.0)
             self.path[i] = max(mine, 1e-3) + max((self.path[u] for u in self.users[i]), default=0.0)
             if mine < QUICK and not self.users[i] and work.todo[i].fingerprint in seconds:
-                self.path[i] = FIRST  # costs nothing now, and may be what stops the run: an attack that is too weak
+                self.path[i] = FIRST  # costs nothing now, and may be what stops the run
         self.ready: list[tuple[float, int]] = []
         self._open([i for i, needs in enumerate(self.needs) if not needs])
 

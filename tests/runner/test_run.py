@@ -14,15 +14,15 @@ import torch
 from torch import nn
 
 from salientry.batches import Batch
-from salientry.errors import DataDamaged, DeviceError, MapCheckFailed, UsageError
-from salientry.experiment import _results
-from salientry.experiment.handles import Chosen, Handle, step
+from salientry.errors import CheckFailed, DataDamaged, DeviceError, UsageError
 from salientry.experiment.run import Run
 from salientry.keys import digest
 from salientry.learned import with_recipe
 from salientry.machine import machine
 from salientry.progress import PROGRESS
 from salientry.rows import Rows, id_bytes
+from salientry.runner import results
+from salientry.runner.step import Chosen, Handle, step
 from salientry.types import Pool, Roles
 
 CALLS: Counter[str] = Counter()
@@ -60,7 +60,7 @@ class AffineSettings:
         return with_recipe(Affine(), self)
 
 
-@step("plus", each_image=True, batch=4, shard=8, facts=lambda settings, **_: {"added": settings.amount})
+@step("plus", each_row=True, batch=4, shard=8, facts=lambda settings, **_: {"added": settings.amount})
 def plus(rows: Batch, settings: Add) -> dict[str, torch.Tensor]:
     CALLS["plus"] += 1
     if CALLS["plus"] == BREAK["at"]:
@@ -68,12 +68,12 @@ def plus(rows: Batch, settings: Add) -> dict[str, torch.Tensor]:
     return {"sum": rows.label + settings.amount, "row": rows.image[:, 0, 0, 0] * 255}
 
 
-@step("noisy", each_image=True, batch=4, shard=8)
+@step("noisy", each_row=True, batch=4, shard=8)
 def noisy(rows: Batch, *, seed: int) -> dict[str, torch.Tensor]:
     return {"seeds": rows.seeds(seed, 1)}
 
 
-@step("plus_slowly", each_image=True, batch=4, shard=0)
+@step("plus_slowly", each_row=True, batch=4, shard=0)
 def plus_slowly(rows: Batch, settings: Add) -> dict[str, torch.Tensor]:
     return plus.function(rows, settings)  # type: ignore[no-any-return]
 
@@ -104,7 +104,7 @@ def after(value: Any) -> Any:
     return value
 
 
-@step("two", each_image=True)
+@step("two", each_row=True)
 def two(first: Batch, second: Batch) -> dict[str, torch.Tensor]:
     return {"both": first.label + second.label}
 
@@ -147,7 +147,7 @@ def test_nothing_is_computed_before_it_is_wanted_and_nothing_twice(tmp_path: Pat
 
 def test_many_batches_are_kept_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more parts than files may be open."""
-    monkeypatch.setattr(_results, "MOST_PARTS", 2)
+    monkeypatch.setattr(results, "MOST_PARTS", 2)
     run = Run(tmp_path)
     h = run.do(plus_slowly, run.dataset(Numbers())["train"], Add())
     BREAK["at"] = 6
@@ -218,7 +218,7 @@ def test_a_failed_gate_skips_what_stands_on_it_and_nothing_else(tmp_path: Path) 
     assert [h.fingerprint for h, _ in outcome.skipped] == [wanted[0].fingerprint]
     assert run.get(wanted[1]) == 41
     assert run.done(wanted[2])
-    with pytest.raises(MapCheckFailed, match="at most 22"):
+    with pytest.raises(CheckFailed, match="at most 22"):
         run.get(bad)
     again = Run(tmp_path)
     again.given(41, "forty-one")
@@ -268,7 +268,7 @@ def test_a_result_of_other_images_is_refused(tmp_path: Path) -> None:
     body = run.record(data)
     (run.path(data) / "DONE").unlink()
     run.store.write(run.path(data), body, columns)
-    with pytest.raises(DataDamaged, match="other images"):
+    with pytest.raises(DataDamaged, match="other rows"):
         Run(tmp_path).get(h)
 
 
@@ -316,7 +316,7 @@ def test_wrong_use_is_said(tmp_path: Path) -> None:
         run.do(plus, run.dataset(Numbers())["train"])
     with pytest.raises(UsageError, match="30 rows are needed, there are 23"):
         run.get(run.dataset(Numbers())["train"].first(30))
-    with pytest.raises(UsageError, match="no images"):
+    with pytest.raises(UsageError, match="no rows"):
         run.get(run.do(plus, run.dataset(Numbers())["test"], Add()))
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from salientry.batches import Batch
-from salientry.experiment.handles import Chosen, Handle, step
 from salientry.experiment.run import Run
 from salientry.rows import Rows
+from salientry.runner.step import Chosen, Handle, step
 from salientry.types import Pool, Roles
 
 
@@ -28,19 +28,19 @@ class Few:
         return (Pool(np.arange(12, dtype=np.uint8).reshape(-1, 1, 1, 1).repeat(4, 2), np.arange(12) % 2),)
 
 
-@step("painted", each_image=True)
+@step("painted", each_row=True)
 def painted(rows: Batch, log: str) -> dict[str, torch.Tensor]:
     noted(log, "painted")
     return {"paint": rows.label + 1.0}
 
 
-@step("framed", each_image=True)
+@step("framed", each_row=True)
 def framed(rows: Batch, log: str) -> dict[str, torch.Tensor]:
     noted(log, "framed")
     return {"frame": rows.label + 2.0}
 
 
-@step("hung", each_image=True)
+@step("hung", each_row=True)
 def hung(sets: list[Batch], log: str) -> dict[str, torch.Tensor]:
     noted(log, "hung")
     return {f"hung{i}": s.label + 3.0 for i, s in enumerate(sets)}

@@ -14,9 +14,9 @@ import torch
 
 from salientry.classifiers import CompactCNN
 from salientry.datasets import Digits
-from salientry.experiment.handles import Handle, step
 from salientry.experiment.run import Run
 from salientry.experiment.steps import classify, train_classifier
+from salientry.runner.step import Handle, step
 from salientry.store import Store
 from tests.tiny import ROLES
 
@@ -106,7 +106,7 @@ def test_one_run_may_be_asked_by_threads(tmp_path: Path) -> None:
 def test_a_worker_of_dask_with_several_threads_leaves_the_bytes_of_one(tmp_path: Path) -> None:
     """Which is what Dask starts unless it is told otherwise."""
     pytest.importorskip("distributed")
-    from salientry.experiment.executors import executor_called
+    from salientry.runner.executors import executor_called
 
     from .test_executors import cluster
 

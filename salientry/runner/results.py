@@ -16,16 +16,16 @@ import torch
 from torch import nn
 
 from ..batches import DEVICE, Batch
-from ..errors import DataDamaged, Error, MapCheckFailed, UsageError
+from ..errors import CheckFailed, DataDamaged, Error, UsageError
 from ..keys import digest, encode
 from ..learned import facts_of, frozen, rebuild, recipe_of, with_facts
 from ..machine import machine
 from ..progress import ticking
-from ..renamed import translated, translated_columns
+from ..renamed import COUNT, translated, translated_columns
 from ..rows import Column, Rows, at_once, id_bytes, ids_from
 from ..store import JSON, Store
 from ..training import CHECKPOINTS, Checkpoints
-from .handles import Chosen, Found, Handle
+from .step import Chosen, Found, Handle
 
 MOST_PARTS = 100  # of a result that is kept after each batch; each holds files open while they are put together
 
@@ -40,8 +40,8 @@ def compute(store: Store, path: Path, h: Handle, args: dict[str, Any], facts: di
     if h.seed is not None:
         args = args | {"seed": h.seed}
     try:
-        if h.step.each_image:
-            _each_image(store, path, h, args, facts, now)
+        if h.step.each_row:
+            _each_row(store, path, h, args, facts, now)
         else:
             with checkpointed(path):
                 out = h.step.function(**args)
@@ -119,13 +119,13 @@ def _cut(value: Any, at: Any) -> Any:
     return [_cut(v, at) for v in value] if isinstance(value, list) else value
 
 
-def _each_image(store: Store, path: Path, h: Handle, args: dict[str, Any], facts: dict[str, JSON], now: Callable[[], float]) -> None:
+def _each_row(store: Store, path: Path, h: Handle, args: dict[str, Any], facts: dict[str, JSON], now: Callable[[], float]) -> None:
     """Shard by shard, each safe on disk when it is done; then one file of all."""
     assert h.step is not None
     inputs = [r for v in args.values() for r in _rows_in(v)]
     count = len(inputs[0])
     if not count:
-        raise UsageError(f"step {h.step.name} has no images to work on")
+        raise UsageError(f"step {h.step.name} has no rows to work on")
     for other in inputs[1:]:
         assert len(other) == count and (other.ids == inputs[0].ids).all(), f"{h.step.name}: rows are not aligned"
     folder = _parts(path)
@@ -154,7 +154,7 @@ def _each_image(store: Store, path: Path, h: Handle, args: dict[str, Any], facts
     if len(each) > 1:
         parts = [translated_columns(store.arrays(name)) for name in names]
         pieces = {k: [p[k] for p in parts] for k in parts[0]}
-    body = _record(h, seconds) | {"kind": "columns", "facts": facts, "images": count, "ids": digest(inputs[0].ids.tolist())}
+    body = _record(h, seconds) | {"kind": "columns", "facts": facts, COUNT: count, "ids": digest(inputs[0].ids.tolist())}
     store.write(path, body, pieces)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -196,7 +196,7 @@ def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], devic
     """A finished result as what its step returned.
 
     Raises:
-        MapCheckFailed: when it is a sanity check that did not pass.
+        CheckFailed: when it is a sanity check that did not pass.
         DataDamaged: when the store's files do not fit together.
     """
     body = store.body(path)
@@ -207,7 +207,7 @@ def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], devic
         return body["value"]
     if kind == "chosen":
         if body["failed"]:
-            raise MapCheckFailed(body["failed"])
+            raise CheckFailed(body["failed"])
         chosen = h.args[body["argument"]]
         return value(chosen if body.get("index") is None else chosen[body["index"]])
     arrays = store.arrays(path)
@@ -218,7 +218,7 @@ def load(store: Store, path: Path, h: Handle, value: Callable[[Any], Any], devic
     if kind == "columns":
         first = next(r for v in h.args.values() for r in _rows_in(value(v)))
         if digest(first.ids.tolist()) != body["ids"]:
-            raise DataDamaged(f"{path} was made for other images; remove {path}, and the same command computes it again")
+            raise DataDamaged(f"{path} was made for other rows; remove {path}, and the same command computes it again")
         return first.widen(translated_columns(arrays), translated(body["facts"]))
     if body["module"] is None:  # what a user's own object has learnt cannot be written down: it learns it again
         seeded = {} if h.seed is None else {"seed": h.seed}

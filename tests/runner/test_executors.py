@@ -24,15 +24,15 @@ from typing import Any
 import pytest
 
 from salientry.errors import Error, UsageError
-from salientry.experiment import executors
-from salientry.experiment.executors import compute, executor_called
-from salientry.experiment.handles import step
 from salientry.experiment.records import export
 from salientry.experiment.run import Run
+from salientry.runner import executors
+from salientry.runner.executors import compute, executor_called
+from salientry.runner.step import step
 from salientry.store import Store
 from tests.tiny import recorded, tiny
 
-from .test_engines import behind, breaks, draws, graph, held_to, keys, sleeps, wait_for, warns
+from .test_pool import behind, breaks, draws, graph, held_to, keys, sleeps, wait_for, warns
 
 ROOT = Path(__file__).parents[2]
 
@@ -162,13 +162,13 @@ def test_what_cannot_be_sent_is_said(tmp_path: Path) -> None:
 
 
 def test_names_of_executors() -> None:
-    with executor_called("tests.experiment.test_executors:Here") as found:
+    with executor_called("tests.runner.test_executors:Here") as found:
         assert isinstance(found, Here)
     for name, words in {
         "dask": "dask:ADDRESS or module:callable",
         "no_such_module:x": "there is no executor",
-        "tests.experiment.test_executors:nothing": "there is no executor",
-        "tests.experiment.test_executors:graph": "makes no executor",
+        "tests.runner.test_executors:nothing": "there is no executor",
+        "tests.runner.test_executors:graph": "makes no executor",
         "builtins:dict": "a concurrent.futures.Executor expected",
     }.items():
         with pytest.raises(UsageError, match=words), executor_called(name):

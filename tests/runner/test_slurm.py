@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from salientry.errors import UsageError
-from salientry.experiment.executors import executor_called
 from salientry.experiment.records import export
 from salientry.experiment.run import Run
+from salientry.runner.executors import executor_called
 from tests.tiny import recorded, tiny
 
-from .test_engines import breaks, draws
+from .test_pool import breaks, draws
 
 ROOT = Path(__file__).parents[2]
 LOCAL = {
