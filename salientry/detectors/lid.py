@@ -53,6 +53,11 @@ class LID:
         check_settings(neighbours=(self.neighbours, 2, 10**6), reference=(self.reference, self.neighbours, 10**6))
 
     @property
+    def name(self) -> str:
+        """What tables call it: one table may hold both."""
+        return "MultiLID" if self.multi else "LID"
+
+    @property
     def needs(self) -> frozenset[str]:
         """Activations; and the classifier's training naturals, to compare with."""
         return layer_needs(self.layers)

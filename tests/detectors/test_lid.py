@@ -13,6 +13,8 @@ from salientry.detectors.lid import dimension, growth
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
 from salientry.evidence_set import EvidenceSet
+from salientry.keys import name_of
+from salientry.results.names import detector_words
 
 
 def layers(n: int, seed: int, widths: tuple[int, ...] = (5, 3)) -> dict[str, torch.Tensor]:
@@ -35,6 +37,11 @@ def test_points_uniform_in_a_ball_have_its_dimension(d: int) -> None:
     found = dimension((points @ into.T).norm(dim=2), k)
     assert float(1 / (1 / found).mean()) * (k - 1) / k == pytest.approx(d, rel=0.02)
     assert float(found.std() / found.mean()) == pytest.approx(1 / k**0.5, rel=0.25), "the estimate's own spread, d / sqrt(k)"
+
+
+def test_a_table_may_hold_both_for_each_has_a_name_of_its_own() -> None:
+    assert [name_of(d) for d in (LID(), LID(multi=True))] == ["LID", "MultiLID"]
+    assert [detector_words(name_of(d)) for d in (LID(), LID(multi=True))] == ["LID", "MultiLID"], "and so on a page"
 
 
 def test_it_is_the_papers_equation_in_every_layer() -> None:

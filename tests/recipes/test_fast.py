@@ -17,11 +17,12 @@ import pytest
 from salientry.attacks import FGSM, JSMA, CarliniWagner, DeepFool
 from salientry.cli.running import parameters
 from salientry.datasets import Digits
-from salientry.detectors import Mahalanobis, SmallCNN
+from salientry.detectors import LID, MSP, PUBLISHED_DETECTORS, Energy, Mahalanobis, SmallCNN
 from salientry.errors import UsageError
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export, rounded
 from salientry.experiment.run import Run
+from salientry.keys import name_of
 from salientry.metrics import auroc
 from salientry.recipes.experiment import build
 from salientry.recipes.fast import CONFIGS, SMALL_BIM, fast
@@ -94,7 +95,7 @@ def test_each_row_has_the_heads_that_its_place_asks_for(records: Scores) -> None
         for title in ("SMD", "SPD", "SMD (trunk)", "SPD (trunk)", "ID", "JSD", "ID+", "Margin2", "SecondNet", "fusion"):
             assert rows["strict", trained, title] == 1, (trained, title)
     for d in PUBLISHED:
-        title = type(d).__name__
+        title = name_of(d)
         assert {key: n for key, n in rows.items() if key[2] == title} == {("strict", "combined", title): 1}, "trained on all attacks alone"
     assert rows["strict", "FGSM", "SPD"] == 1
     assert not rows["strict", "FGSM", "ID+"]
@@ -113,6 +114,14 @@ def test_published_detectors_are_neither_fused_nor_candidates_and_one_that_is_na
     assert trained["LayerStatistics"] == trained["CounterAttack"] == {"combined"} < trained["Mahalanobis"]
     fused = [type(u.args["settings"]).__name__ for h in fits if h.step.name == "fit_fusion" for u in h.args["members"]]
     assert "Mahalanobis" in fused and not {"LayerStatistics", "CounterAttack"} & set(fused)
+
+
+@pytest.mark.parametrize("dataset", CONFIGS)
+def test_its_tables_hold_the_ten_multilid_msp_and_energy_each_under_a_name_of_its_own(dataset: str) -> None:
+    config = table_config(dataset)
+    assert {*PUBLISHED_DETECTORS.values(), LID(multi=True), MSP(), Energy()} == set(config.published)
+    called = [name_of(d) for d in (*config.members, *config.published)]
+    assert len(set(called)) == len(called), "one row of a table would be of two detectors"
 
 
 def test_records_are_small_and_scores_keep_twelve_digits(finished: tuple[Path, Run, Outputs]) -> None:
