@@ -22,6 +22,7 @@ COPIED, RARE = 0.25, 0.1  # shares of a block: scores found elsewhere; equal sco
 HEAVY = 0.05  # of a block: a score that so many images share
 DISTINCT, DOUBLED = 0.97, 0.8  # shares of different scores: of the other blocks, and of one that repeats itself
 DIRECTION = 0.4
+SATURATES = 0.01  # of the scores of other images: where so many lie at the same end of the range, it is one at which the detector saturates
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def scores(e: Evaluation) -> Iterator[Seen]:
     for key, rows in e.groups.items():
         if len(rows) >= LEAST and np.ptp(rows["score"]) == 0:
             constant[key] = ("all rows", float(rows["score"][0]), len(rows))
-        elif flat := [b for b in blocks[key] if _constant_inside(b, rows["score"])]:
+        elif flat := constant_blocks(rows, e.wins[key], blocks[key]):
             constant[key] = (flat[0].name, float(flat[0].score[0]), len(flat[0].score))
     if constant:
         key, (what, value, count) = next(iter(constant.items()))
@@ -81,9 +82,37 @@ def scores(e: Evaluation) -> Iterator[Seen]:
     yield from _direction(e)
 
 
-def _constant_inside(b: Block, every: NDArray[np.float64]) -> bool:
-    """One score for a whole block, though not at an end of the range, where a detector saturates."""
-    return bool(np.ptp(b.score) == 0 and len(inside(b, every, EDGE).score))
+def constant_blocks(rows: ScoreTable, wins: NDArray[np.bool_], blocks: Sequence[Block]) -> list[Block]:
+    """Those with one score, though not where a detector saturates: at an end of the range, where scores of sets that have several lie, too.
+
+    Args:
+        rows: of one detector and seed.
+        wins: (N,) the attacked images that fool.
+        blocks: :func:`blocks_of` these; harmless changes and controls are looked at as well.
+    """
+    every, counts = rows["score"], wins | (rows["set"] != "attacked")
+    sets = np.array([" ".join(words) for words in zip(*(rows[n].tolist() for n in ("set", "attack", "encoding")), strict=True)])
+    found = []
+    for b in [*blocks, *_changed(rows)]:
+        value = float(b.score[0])
+        if np.ptp(b.score) == 0:
+            several = [n for n in np.unique(sets) if (every[(sets == n) & counts] != value).any()]
+            if len(inside(b, every, EDGE).score) or _never_there(every[np.isin(sets, several)], value, float(np.ptp(every))):
+                found.append(b)
+    return found
+
+
+def _never_there(others: NDArray[np.float64], value: float, width: float) -> bool:
+    """Whether a detector with many different scores gives other images hardly ever this one."""
+    return len(np.unique(others)) >= LEAST and float(np.mean(np.abs(others - value) <= SATURATED * width)) < SATURATES
+
+
+def _changed(rows: ScoreTable) -> list[Block]:
+    """Test images that were changed harmlessly, and controls."""
+    test = rows["split"] == "test"
+    kinds = [(kind, name) for kind in ("harmless", "control") for name in rows.where(set=kind, split="test").names("attack")]
+    found = [_block(name, rows, test & (rows["set"] == kind) & (rows["attack"] == name)) for kind, name in kinds]
+    return [b for b in found if len(b.score) >= LEAST]
 
 
 def inside(b: Block, every: NDArray[np.float64], edge: float) -> Block:

@@ -48,7 +48,7 @@ from .baselines import baselines_called
 from .bench import Bench, Contestant, called, judging_attacks, judging_shares
 from .result import Judgement
 from .table import ScoreTable, read_scores
-from .verdict import LEVELS, OF_SCORES, verdicts
+from .verdict import LEVELS, NO_CHANGES, NO_CONTROLS, OF_SCORES, verdicts
 
 NO_WAY = 'baselines= names others, or "none"'
 TIMED = 7  # repeats of each timing; the shortest is the one that nothing else disturbed
@@ -148,7 +148,8 @@ def judge_scores(scores: Path | str | ScoreTable, levels: Sequence[float] = LEVE
     table = scores if isinstance(scores, ScoreTable) else read_scores(scores)
     found = verdicts(table, levels)
     for name in found:
-        found[name]["notes"].append(OF_SCORES)
+        missing = [text for key, text in (("harmless", NO_CHANGES), ("controls", NO_CONTROLS)) if not found[name][key]]
+        found[name]["notes"] += [*OF_SCORES, *missing]
     facts = {"classifier": None, "own": list(found), "salientry": __version__, "from_scores": True}
     return Judgement(found, facts, table)
 

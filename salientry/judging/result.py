@@ -9,6 +9,7 @@ from ..files import replacing
 from ..store import JSON, write_json
 from .page import page
 from .table import ScoreTable, write_scores
+from .verdict import HALVED
 from .words import Section, markdown, said, sections, side_by_side
 
 
@@ -42,11 +43,16 @@ class Judgement:
         return "\n".join([*lines, *(f"left out: {text}" for text in self.facts.get("left_out", []))])
 
     def claims(self) -> JSON:
-        """What is claimed, in the form that ``salientry audit`` reads: the first level and its thresholds, and how many naturals count."""
+        """What is claimed, in the form that ``salientry audit`` reads: the first level, its thresholds, how many naturals and how many
+        attacked images of each attack count; no numbers of images where a half of the naturals had to calibrate.
+        """
         first = next(iter(self.verdicts.values()))
         level = next(iter(first["thresholds"]))
-        thresholds = {name: v["thresholds"][level] for name, v in self.verdicts.items()}
-        return {"level": float(level), "thresholds": thresholds, "natural": first["natural"][level]["all"]["of"]}
+        claimed = {"level": float(level), "thresholds": {name: v["thresholds"][level] for name, v in self.verdicts.items()}}
+        if HALVED in first["notes"]:
+            return claimed
+        attacked = {a["attack"]: a["success"]["count"] for a in first["attacks"] if not a["encoding"]}
+        return claimed | {"natural": first["natural"][level]["all"]["of"], "attacked": attacked}
 
     def sections(self) -> list[Section]:
         """All tables."""

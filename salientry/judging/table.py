@@ -131,11 +131,21 @@ def _column(name: str, given: Any, count: int, origin: str) -> NDArray[Any]:
     try:
         numbers = values.astype(np.float64)
     except (TypeError, ValueError):
-        raise UsageError(f"{origin}: column {name!r} holds numbers; found {str(values[0])!r}") from None
+        at = next((i for i, v in enumerate(values.tolist()) if not _is_number(v)), 0)
+        what = "is empty" if values[at] is None or not str(values[at]).strip() else f"has {str(values[at])!r}"
+        raise UsageError(f"{origin}: column {name!r} holds numbers; row {at} {what}") from None
     if kind is not np.float64 and not (np.isfinite(numbers) & (numbers == np.round(numbers))).all():
         at = int(np.flatnonzero(~(np.isfinite(numbers) & (numbers == np.round(numbers))))[0])
         raise UsageError(f"{origin}: column {name!r} holds whole numbers; row {at} has {values[at]!r}")
     return numbers.astype(kind)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _word(value: Any) -> str:

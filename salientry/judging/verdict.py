@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +22,12 @@ FEWEST_OF_CLASS = 20  # test naturals of a class, from which its false-positive 
 HALVED = "no naturals were marked for calibration: thresholds are set on every second test natural, and all rates are of the others"
 OF_SCORES = (
     "from scores alone it cannot be excluded that the threshold, the detector or a choice saw test images, nor that attacked images were "
-    "stored in another way than naturals; `salientry audit` looks for what can be seen in the files"
+    "stored in another way than naturals; `salientry audit` looks for what can be seen in the files",
+    "from scores alone it is not known what somebody who knows the detector gets past it, whether it has a gradient that shows the way, "
+    "what it costs, whether it gives an image the same score alone, and whether the attacks are strong and within their budgets",
 )
+NO_CHANGES = "the table has no harmless changes: whether the detector flags noise, JPEG or a blur is not known"
+NO_CONTROLS = "the table has no controls: whether the detector finds more than noise as large as the attack's is not known"
 
 
 def verdicts(table: ScoreTable, levels: Sequence[float] = LEVELS) -> dict[str, JSON]:
@@ -51,7 +56,7 @@ def verdict(table: ScoreTable, levels: Sequence[float] = LEVELS) -> JSON:
     """The verdict on one detector; see :func:`verdicts`."""
     notes: list[str] = []
     natural = table.where(set="natural")
-    calibration, test = natural.where(split="calibration"), _by_image(natural.where(split="test"))
+    test, calibration = _by_image(natural.where(split="test")), _by_image(natural.where(split="calibration"))
     if not len(calibration):
         halves = np.arange(len(test)) % 2 == 0
         calibration, test = test.rows(halves), test.rows(~halves)
@@ -97,13 +102,19 @@ def _by_image(natural: ScoreTable) -> ScoreTable:
     """Naturals in the order of their names."""
     names, counts = np.unique(natural["image"], return_counts=True)
     if (counts > 1).any():
-        raise UsageError(f"two naturals of the split test are called {str(names[counts > 1][0])!r}: image says which natural a row is of")
+        called = f"two naturals of the split {natural['split'][0]} are called {str(names[counts > 1][0])!r}"
+        raise UsageError(f"{called}: image says which natural a row is of")
     return natural.rows(np.argsort(natural["image"], kind="stable"))
 
 
 def _known(rows: ScoreTable, natural: ScoreTable, notes: list[str]) -> ScoreTable:
-    """The rows whose natural image is there."""
+    """The rows whose natural image is there, one of each image, attack and encoding."""
     known = np.isin(rows["image"], natural["image"])
+    keys = list(zip(*(rows[n].tolist() for n in ("attack", "encoding", "image")), strict=True))
+    if len(set(keys)) < len(keys):
+        (attack, encoding, image), times = Counter(keys).most_common(1)[0]
+        saved = f" saved as {encoding}" if encoding else ""
+        raise UsageError(f"image {image!r} has {times} rows of {attack}{saved} in the split test: keep one, or it is counted {times} times")
     if len(rows) and not known.all() and HALVED not in notes:
         notes.append(f"{int((~known).sum())} {rows['set'][0]} rows have no natural of the split test: left out")
     return rows.rows(known)
@@ -148,7 +159,7 @@ def _attack(attacked: ScoreTable, attack: str, encoding: str, test: ScoreTable, 
     area = None
     if len(there):
         seen = auroc_interval(Resamples(test["image"]), test["image"], there["image"], [(test["score"], there["score"])])
-        area = [seen.value, seen.lo, seen.hi]
+        area = [seen.value, *_of_few(there["score"], test["score"], seen.lo, seen.hi)]
     return {
         "attack": attack,
         "encoding": encoding,
@@ -157,6 +168,18 @@ def _attack(attacked: ScoreTable, attack: str, encoding: str, test: ScoreTable, 
         "detected": found,
         "auroc": area,
     }
+
+
+def _of_few(attacked: NDArray[Any], natural: NDArray[Any], low: float, high: float) -> tuple[float, float]:
+    """An AUROC's interval, by resampling; of few attacked images, whose resamples differ too little, at least that of a mean of few values:
+    the share of naturals that each is above.
+    """
+    if len(attacked) >= FEWEST:
+        return low, high
+    ranked = np.sort(natural)
+    above = (np.searchsorted(ranked, attacked, "left") + np.searchsorted(ranked, attacked, "right")) / (2 * len(ranked))
+    least, most = bounded_mean(above, 0.0, 1.0)
+    return min(low, least), max(high, most)
 
 
 def _summary(attacks: list[JSON], level: str) -> JSON:

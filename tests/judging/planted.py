@@ -18,6 +18,8 @@ from .evaluations import CONTINUOUS, Drawn, Wish
 Rng = np.random.Generator
 FINE = (*CONTINUOUS, "counts", "levels")  # kinds of scores with enough different ones that a copy can be told from chance
 
+ENDLESS = ("normal", "sigmoid", "rounded", "counts")  # kinds whose scores do not meet at the ends of their range
+
 
 @dataclass(frozen=True)
 class Plant:
@@ -152,6 +154,26 @@ def constant(rng: Rng, d: Drawn) -> None:
 def constant_attack(rng: Rng, d: Drawn) -> None:
     score = d.columns["score"]
     put(d, "score", where(d, detector="detector 0", attack=attack_of(rng, d)), float(np.median(score[where(d, detector="detector 0")])))
+
+
+def _at_an_end(rng: Rng, d: Drawn) -> float:
+    """Where a failed detector's default lies: at the least or greatest score, or beyond it."""
+    score = d.columns["score"][where(d, detector="detector 0")]
+    low, high = float(score.min()), float(score.max())
+    return float(rng.choice([low, high, low - (high - low) * rng.random(), high + (high - low) * rng.random()]))
+
+
+def constant_end(rng: Rng, d: Drawn) -> None:
+    put(d, "score", where(d, detector="detector 0", attack=attack_of(rng, d)), _at_an_end(rng, d))
+
+
+def constant_set(kind: str) -> Callable[[Rng, Drawn], None]:
+    """All naturals, all attacked or all changed images, at an end of the range."""
+
+    def plant(rng: Rng, d: Drawn) -> None:
+        put(d, "score", where(d, detector="detector 0", set=kind), _at_an_end(rng, d))
+
+    return plant
 
 
 def copied_natural(rng: Rng, d: Drawn) -> None:
@@ -351,6 +373,10 @@ PLANTS = {
     "best seed's rate": Plant("best-seed-reported", Wish(claims=True, seeds=3), best_rate),
     "constant": Plant("constant-scores", Wish(), constant),
     "an attack constant": Plant("constant-scores", Wish(kinds=FINE), constant_attack),
+    "an attack constant at an end": Plant("constant-scores", Wish(kinds=ENDLESS), constant_end),
+    "all attacked constant": Plant("constant-scores", Wish(kinds=ENDLESS), constant_set("attacked")),
+    "all naturals constant": Plant("constant-scores", Wish(kinds=ENDLESS), constant_set("natural")),
+    "all changed constant": Plant("constant-scores", Wish(kinds=ENDLESS), constant_set("harmless")),
     "copied from naturals": Plant("copied-scores", Wish(kinds=CONTINUOUS[:2]), copied_natural),
     "copied from a detector": Plant("copied-scores", Wish(detectors=2, kinds=FINE), copied_detector),
     "copied from a seed": Plant("seeds-are-copies", Wish(seeds=2, kinds=FINE), copied_seed),

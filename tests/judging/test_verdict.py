@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from salientry.calibration import pac_threshold
 from salientry.errors import DataDamaged, DataMissing, UsageError
 from salientry.judging import ScoreTable, judge_scores, read_scores, verdicts, write_scores
+from salientry.judging.audit import audit
 
 CALIBRATION, TEST = 400, 200
 
@@ -137,6 +139,79 @@ def test_without_calibration_naturals_every_second_one_calibrates() -> None:
     assert "every second" in v["notes"][0]
 
 
+def test_rows_that_stand_twice_are_refused_and_not_counted_twice() -> None:
+    table = made()
+    for wanted, words in (
+        ({"set": "attacked", "attack": "strong"}, "image 'i0400' has 2 rows of strong in the split test: keep one"),
+        ({"set": "harmless"}, "image 'i0400' has 2 rows of blur"),
+        ({"set": "natural", "split": "calibration"}, "two naturals of the split calibration are called 'i0000'"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            verdicts(table.joined(table.where(**wanted)))
+    jpeg = table.where(attack="strong")
+    both = table.joined(ScoreTable.of(jpeg.columns | {"encoding": np.full(len(jpeg), "JPEG 90")}))
+    assert [a["encoding"] for a in verdicts(both)["detector"]["attacks"]] == ["", "", "JPEG 90"], "saved in another way it is another image"
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_interval_of_few_attacked_images_covers_what_they_were_drawn_from(count: int) -> None:
+    """Resamples of one image have no spread: their interval would cover the truth in some .4 of the draws."""
+    truth = float(norm.cdf(1 / np.sqrt(2)))
+    covered, widths = [], []
+    for draw in range(20):
+        table = made(draw)
+        rows, natural = table.where(attack="strong"), table.where(set="natural", split="test")
+        right = set(natural["image"][natural["predicted"] == natural["label"]].tolist())
+        few = [i for i in rows["image"].tolist() if i in right][:count]
+        keep = (table["attack"] != "strong") | np.isin(table["image"], few)
+        (area,) = [a["auroc"] for a in verdicts(table.rows(keep), [0.05])["detector"]["attacks"] if a["attack"] == "strong"]
+        covered.append(area[1] <= truth <= area[2])
+        widths.append(area[2] - area[1])
+        assert area[1] <= area[0] <= area[2]
+    assert np.mean(covered) >= 0.9
+    assert count > 1 or min(widths) > 0.5
+
+
+def test_an_empty_number_is_said_with_its_row(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(made().columns)
+    for column in ("score", "label"):
+        for value, words in (("", "row 7 is empty"), ("n/a", "row 7 has 'n/a'")):
+            broken = frame.astype({column: str})
+            broken.loc[7, column] = value
+            broken.to_csv(tmp_path / "scores.csv", index=False)
+            with pytest.raises(UsageError, match=f"scores.csv: column '{column}' holds numbers; {words}"):
+                read_scores(tmp_path / "scores.csv")
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_an_audit_of_what_a_verdict_writes_misses_no_count(tmp_path: Path, calibrated: bool) -> None:
+    """Failed attacks stand in the table; the number of those that count stands beside it."""
+    table = made()
+    columns = table.columns | ({} if calibrated else {"split": np.full(len(table), "test")})
+    found = audit(judge_scores(ScoreTable.of(columns), [0.05]).save(tmp_path / "out"))
+    assert "counts-differ" not in found.names
+    assert ("failed-attacks-counted" in found.excluded) == calibrated
+    assert ("failed-attacks-in-the-table" in found.names) == (not calibrated)
+
+
+def test_what_scores_alone_do_not_say_is_said() -> None:
+    said = str(judge_scores(made()))
+    for words in (
+        "saw test images",
+        "stored in another way",
+        "knows the detector",
+        "gradient",
+        "costs",
+        "attacks are strong",
+        "no controls",
+    ):
+        assert words in said, words
+    assert "no harmless changes" not in said
+    plain = made()
+    assert "no harmless changes" in str(judge_scores(plain.rows(plain["set"] != "harmless")))
+
+
 @pytest.mark.parametrize("kind", ["npz", "csv", "parquet"])
 def test_files_give_the_same_verdict(tmp_path: Path, kind: str) -> None:
     table, path = made(), tmp_path / f"scores.{kind}"
@@ -159,7 +234,7 @@ def test_files_give_the_same_verdict(tmp_path: Path, kind: str) -> None:
         ({"set": "adversarial"}, "set is one of natural, attacked, harmless, control; found 'adversarial'"),
         ({"attack": "PGD"}, "attack is empty for naturals"),
         ({"label": 0.5}, "'label' holds whole numbers"),
-        ({"label": "cat"}, "'label' holds numbers; found 'cat'"),
+        ({"label": "cat"}, "'label' holds numbers; row 0 has 'cat'"),
         ({"score": np.nan}, "every score is a finite number"),
         ({"image": "the same"}, "two naturals of the split test are called 'the same'"),
         ({"split": "calibration"}, "needs naturals and attacked images of the split test"),
