@@ -13,7 +13,7 @@ from ..errors import DataDamaged, VerificationFailed
 from ..results.names import detector_words
 from ..results.paper_numbers import printed_rows
 from ..store import JSON, packed, read_json, write_json, write_text
-from . import claims, detection_tables, gallery, paper_tables, plots, render, report, verification
+from . import claims, detection_tables, every_number, gallery, paper_tables, plots, render, report, verification
 from .attacker import budgets_of, passed_by, quoted
 from .columns import Collection, Column, read, runs, title
 from .guide import how_to_read
@@ -40,7 +40,7 @@ NOTE = "None of these attacks knows the detector. Each data set's own page has e
 
 
 def write(folder: Path | str) -> Path:
-    """Write each run's page into its folder, and ``report.html`` and ``report.json`` of all of them into ``folder``.
+    """Write each run's page into its folder, and ``report.html``, ``report.json`` and ``numbers.csv`` of all of them into ``folder``.
 
     Returns:
         The page's path.
@@ -58,6 +58,7 @@ def write(folder: Path | str) -> Path:
     members = [{"name": m.name, "recipe": m.scores.body["recipe"], "command": m.command} for m in found.members]
     numbers = [{"of": m.name} | n for m in found.members for n in m.ours if (m.name, n["id"]) in shown]
     write_json(found.folder / "report.json", {"schema": report.SCHEMA, "command": found.command, "members": members, "numbers": numbers})
+    write_text(found.folder / every_number.NAME, every_number.joined((m.name, m.csv) for m in found.members))
     write_text(found.folder / PAGE, text)
     return found.folder / PAGE
 
@@ -111,7 +112,8 @@ def page(found: Collection) -> str:
     titles = [c.title for c in columns if c.run]
     total = sum(len(m.ours) for m in found.members)
     lead = f"Salientry beside the paper, on {', '.join(titles) or 'no data set'} · {total:,} numbers of {len(found.members)} runs"
-    links = [(f"{m.name}/{PAGE}", f"The whole page of {m.name}") for m in found.members]
+    links = [(every_number.NAME, "All numbers of these runs, as comma-separated values")]
+    links += [(f"{m.name}/{PAGE}", f"The whole page of {m.name}") for m in found.members]
     return html(
         "Salientry · " + ", ".join(c.title for c in columns if c.paper),
         report.QUESTION,

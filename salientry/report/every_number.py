@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -42,6 +42,15 @@ def csv(rows: Sequence[Mapping[str, Any]]) -> str:
     order = {kind: k for k, kind in enumerate(KINDS)}
     ours = sorted((r for r in rows if r["source"] != "paper"), key=lambda r: order.get(r["kind"], len(order)))
     return delimited(HEAD, [line(r) for r in ours])
+
+
+def joined(files: Iterable[tuple[str, str]]) -> str:
+    """The files of several runs, (name, text) each, as one: the run's name stands first in each line."""
+    out = [",".join(("run", *HEAD))]
+    for name, text in files:
+        quoted = delimited((name,), ()).rstrip("\n")
+        out += [f"{quoted},{one}" for one in text.splitlines()[1:]]
+    return "\n".join(out) + "\n"
 
 
 def line(r: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 from salientry.cli import app
 from salientry.errors import DataDamaged, UsageError, VerificationFailed
-from salientry.report import claims_document, collection, columns, paper_tables, render, report, verification
+from salientry.report import claims_document, collection, columns, every_number, paper_tables, render, report, verification
 from salientry.report.claims import Verdicts
 from salientry.report.columns import Collection, place
 from salientry.report.overview import Answer, first
@@ -113,6 +114,15 @@ def test_report_json_holds_what_the_page_shows_and_nothing_else(read: Collection
     ledgers = {name: numbers(read.folder / name) for name in NAMED}
     for n in body["numbers"]:
         assert {k: v for k, v in n.items() if k != "of"} == ledgers[n["of"]][n["id"]]
+
+
+def test_a_file_beside_the_page_holds_all_numbers_with_the_runs_name(read: Collection, html: str) -> None:
+    head, *lines = csv.reader((read.folder / "numbers.csv").read_text().splitlines())
+    own = {name: list(csv.reader((read.folder / name / "numbers.csv").read_text().splitlines())) for name in NAMED}
+    assert all(head == ["run", *rows[0]] for rows in own.values())
+    assert sorted(lines) == sorted([name, *one] for name, rows in own.items() for one in rows[1:])
+    assert 'href="numbers.csv"' in html
+    assert every_number.joined([('a, "b"', "x\n1,2\n")]).splitlines()[1] == '"a, ""b""",1,2'
 
 
 @pytest.mark.parametrize("name", ["zeta", "alpha"])
