@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from salientry.attacks import BIM, FGSM
-from salientry.keys import changed_fields, label
+from salientry.keys import changed_fields, label, name_of
 from salientry.protocol import EvaluationProtocol
 from salientry.recipes.fast import CONFIGS
 from salientry.recipes.paper_config import Config
@@ -201,7 +201,7 @@ def white_box(r: Recorded) -> str:
         Column("L2 over the classifier's alone", "{cost}"),
         Column(f"false alarm can be made, {alarm}", "{alarm}"),
     )
-    order = {t: detector_words(t) for t in ATTACKED}
+    order = {t: detector_words(t) for t in ATTACKED} | _literature(r, first_size.n)
     titles = {words: t for t, words in order.items()}
     table = replace(
         success(sizes, [alarm], ""),
@@ -235,6 +235,13 @@ def white_box(r: Recorded) -> str:
 
 def _attacked(r: Recorded, title: str) -> bool:
     return r.find("white box", title=title, attack="union") is not None
+
+
+def _literature(r: Recorded, most: int) -> dict[str, str]:
+    """The published detectors that were attacked, with their number of images where it is not ``most``."""
+    names = {name_of(d) for config in CONFIGS.values() for d in config.published}
+    rows = [n for n in r.make.of("white box") if n["measure"] == "naturals flagged" and n["title"] in names]
+    return {str(n["title"]): detector_words(str(n["title"])) + (f" (n = {n['n']})" if n["n"] != most else "") for n in rows}
 
 
 def lacking(r: Recorded, title: str) -> str:

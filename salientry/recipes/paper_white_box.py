@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 from ..adaptive import Alarm, Alternating, Joint, Minimal, Orthogonal, Selective, Simultaneous, SingleStep
 from ..adaptive.binarization import Binarization
 from ..adaptive.hardening import Hardening
-from ..detectors import IDPlus
+from ..detectors import PASA, PUBLISHED_DETECTORS, CounterAttack, DeepKNN, IDPlus
 from ..evidence import FROM_SALIENCY
 from ..experiment.outputs import Outputs
 from ..experiment.scoring import score
@@ -24,6 +24,8 @@ MARKS = [1, 2, 5, 10, 20]  # passes after which the paper's attacks are looked a
 PASSES = 5
 FEW = "SMD", "SPD", "IDPlus", "Margin"
 KINDS: tuple[Any, ...] = (Selective, Orthogonal, Joint)
+COSTLY = CounterAttack, PASA  # a look of theirs is dozens of passes of the classifier
+NO_SLOPE = (DeepKNN,)  # it counts: an attack along slopes would be one on the classifier alone
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class WhiteBoxConfig:
         alarm: Linf budgets of the attack that raises alarms.
         step: first step of the unbounded attacks.
         images: that the classifier has right, attacked with each.
+        costly: as many of them are attacked where the detector is one of ``COSTLY``; of 20 the binarization test forgives a miss.
         steps: of each attack.
         restarts: of each attack at the frozen threshold: how often the images that it leaves are attacked again.
         free_restarts: the same without a budget, where every image must fall.
@@ -51,7 +54,7 @@ class WhiteBoxConfig:
         strict_training: budget of the attack that strict detectors are trained against.
         few: where a step costs much: ``FEW`` detectors without their fusion and without detectors that are weak by construction; of the
             readings of the paper's attack, against SMD and SPD alone, as printed, with the true gradient, and Eq. 5; adversarial
-            training against the paper's attack and the selective one alone.
+            training against the paper's attack and the selective one alone; of the literature's detectors the ten without the ``COSTLY``.
         hardened_image_detectors: whether ID and JSD are trained adversarially as SMD and SPD are.
         random_weight: whether one of the attacks of adversarial training is Eq. 5 with Metzen's random weight.
     """
@@ -63,6 +66,7 @@ class WhiteBoxConfig:
     alarm: tuple[float, ...]
     step: float
     images: int = 64
+    costly: int = 24
     steps: int = 100
     restarts: int = 0
     free_restarts: int = 0
@@ -81,11 +85,14 @@ class WhiteBoxConfig:
 
 @dataclass(frozen=True)
 class Target:
-    """A detector to attack, as handles: fitted, calibrated (None: its own 0 is the threshold), and who draws its maps (None: nobody)."""
+    """A detector to attack, as handles: fitted, calibrated (None: its own 0 is the threshold), who draws its maps (None: nobody), and the
+    naturals that it is attacked on (None: all of them).
+    """
 
     fitted: Handle
     calibrated: Handle | None
     saliency: Handle | None
+    naturals: Handle | None = None
 
 
 def attack_white_box(experiment: Experiment, config: WhiteBoxConfig, outputs: Outputs) -> None:
@@ -136,14 +143,26 @@ class WhiteBoxExperiment:
         fused, calibrated = self.experiment.full_fusion(self.experiment.combined, 0)
         yield Target(fused, calibrated, self.saliency_model(None))
 
+    def literature(self) -> Iterator[Target]:
+        """The published detectors that have a gradient."""
+        config, few = self.experiment.config, self.config.few
+        for settings in config.published:
+            if isinstance(settings, NO_SLOPE) or (few and (isinstance(settings, COSTLY) or settings not in PUBLISHED_DETECTORS.values())):
+                continue
+            naturals = None
+            if isinstance(settings, COSTLY) and self.config.costly < self.config.images:
+                naturals = self.run.do(right_ones, self.experiment.image_sets.natural["test"], self.config.costly)
+            yield replace(self.fair(settings), naturals=naturals)
+
     def attack(
         self, target: Target | None, attack: Any, protocol: EvaluationProtocol | None = None, independent_rerun: bool = False
     ) -> Handle:
         """One attack on the images that the classifier has right."""
         t = target or Target(None, None, None)  # type: ignore[arg-type]
+        naturals = self.right if t.naturals is None else t.naturals
         level = "own" if t.calibrated is None else self.level
         where = (t.fitted, t.saliency, t.calibrated, level, independent_rerun)
-        return self.run.do(attack_defended, self.right, self.classifier, attack, protocol or self.strict, *where)
+        return self.run.do(attack_defended, naturals, self.classifier, attack, protocol or self.strict, *where)
 
     # --- the stronger standard ---
 
@@ -158,7 +177,9 @@ class WhiteBoxExperiment:
             yield kind(eps, a.steps, norm="l2", restarts=again)
 
     def robustness(self) -> None:
-        """Every attack on every detector, checks that it works, what it costs, and alarms; and the classifier alone."""
+        """Every attack on every detector, checks that it works, what it costs, and alarms; and the classifier alone. On the literature's
+        detectors at the smallest and the largest budget, on ``COSTLY`` ones at the largest, and the checks.
+        """
         a, kinds, again = self.config, KINDS, self.config.restarts
         self.outputs.white_box.append(self.attack(None, Minimal(a.steps)))
         for eps in (*a.budgets, *a.more):
@@ -173,14 +194,19 @@ class WhiteBoxExperiment:
             out.append(self.attack(target, Minimal(a.steps)))
             out += [self.attack(target, Alarm(eps)) for eps in a.alarm]
             self.outputs.white_box += out
+        for target in self.literature():
+            some = dict.fromkeys((a.budgets[0] if target.naturals is None else a.budgets[-1], a.budgets[-1]))
+            self.outputs.white_box += [self.attack(target, kind(eps, a.steps, restarts=again)) for eps, kind in product(some, kinds)]
+            self.outputs.white_box += self.attack_checks(target, again, a.free_restarts)
 
     def attack_checks(self, target: Target, restarts: int = 0, free_restarts: int = 0) -> list[Handle]:
         """Of each attack on a detector: without a budget, and the binarization test at the largest budget."""
         a, eps = self.config, self.config.budgets[-1]
         free = [self.attack(target, kind(1.0, 2 * a.steps, step_size=a.step, restarts=free_restarts)) for kind in KINDS]
         test = (Binarization(eps, inner=64, corners=32), target.fitted, target.saliency)
+        naturals = self.right if target.naturals is None else target.naturals
         attacks = [kind(eps, a.steps, restarts=restarts) for kind in KINDS]
-        return free + [self.run.do(binarization, self.right, self.classifier, attack, *test) for attack in attacks]
+        return free + [self.run.do(binarization, naturals, self.classifier, attack, *test) for attack in attacks]
 
     def weak_detectors(self) -> None:
         """Detectors that are weak by construction, each up against each attack."""

@@ -9,9 +9,13 @@
 The paper's Algorithms 1 to 3 and its Table 3, the same with the true gradient, selective and orthogonal descent and a joint loss at the
 frozen strict threshold, checks that those attacks work, adversarial training, and what an attack costs.
 
+The published detectors of ``fast`` are attacked too, along their slopes: selective, orthogonal and joint, at the smallest and the largest
+budget, with the checks; counter-attack and PASA on 24 images at the largest; not deep kNN, which counts and has no slope.
+
 Hardware:  2 cores, no GPU, 6 GiB
 Time:      CIFAR-10: 5,838 s of one thread beside what ``fast`` made, 54 min on two busy cores; any number of calls, each goes on where the
-           one before was stopped
+           one before was stopped. As recorded: attacks on the published detectors came later, and `salientry plan` counts them (of
+           counter-attack and PASA too little)
 Result:    results/whitebox. CIFAR-10, share of 64 images that get past classifier and detector at the 5 % threshold, 95 % interval: at
            8/255 1.000 [.944, 1.000] of every detector; at 2/255 SPD .625 [.516, .734], fusion .594 [.469, .703], no detector .641
 """

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..metrics import difference, rate
 from .attacked import cost, draws, evaded, fooled, inside, of_kind, same_images, share, size, unlimited
-from .names import detector_title
+from .names import detector_title, detector_words
 from .place import Row, row
 from .scores import Scores
 from .trained import Array, Images
@@ -118,13 +118,17 @@ def budgets(found: list[Target]) -> list[dict[str, Any]]:
 
 
 def effort(found: list[Target]) -> str:
-    """``100 steps, 2 restarts; without a budget 200 steps, 5 restarts``."""
+    """``100 steps, 2 restarts; without a budget 200 steps, 5 restarts``; and who was attacked on fewer images than most."""
     free = [i for t in found for i in t.sets if i["method"] in METHODS and unlimited(i)]
     parts = []
     for where, those in (("", [i for t in found for i in t.plain]), ("without a budget ", free)):
         for count, restarts in sorted({(steps(i), int(i["settings"].get("restarts", 0))) for i in those}):
             words = {0: "no restart", 1: "1 restart"}.get(restarts, f"{restarts} restarts")
             parts.append(f"{where}{count} steps, {words}")
+    most = max((len(t.plain[0]["id"]) for t in found), default=0)
+    parts += [
+        f"{detector_words(t.place['title'])} on {len(t.plain[0]['id'])} of the {most} images" for t in found if len(t.plain[0]["id"]) < most
+    ]
     return "; ".join(parts)
 
 
@@ -209,8 +213,9 @@ def _others(t: Target, every: list[Images]) -> Iterator[Row]:
     yield share([first], first["natural_score"] > first["thresholds"][t.level], "naturals flagged", title=title)
     if all(t.doubts.values()):
         return
-    price = cost([i for i in t.sets if i["method"] != "Alarm"], every, t.level, "white box", title=title)
-    yield from [] if price is None else [price]
+    if t.of("Minimal"):  # without it the smallest that was found is as large as the budgets are
+        price = cost([i for i in t.sets if i["method"] != "Alarm"], every, t.level, "white box", title=title)
+        yield from [] if price is None else [price]
     for i in t.of("Alarm"):
         raised = i["right"] & ~i["changed"] & i["in_budget"] & (i["score"] > i["thresholds"][t.level])
         yield share([i], raised, "alarm", title=title, **size(i))

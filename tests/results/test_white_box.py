@@ -120,6 +120,24 @@ def test_an_attack_that_leaves_an_image_without_a_budget_is_not_reported(changed
     )
 
 
+def test_a_detector_may_be_attacked_on_fewer_images_and_without_the_search_for_the_least(changed: Scores) -> None:
+    """As the literature's are: its own rows are of its own images, it has no cost, and nobody else's number moves."""
+    before = {(r["measure"], r.get("title"), r.get("attack"), r.get("budget")): r for r in rows(changed)}
+    mine = [i for i in [*sets(changed, "white box", "Margin"), *sets(changed, "binarization", "Margin")] if i["method"] in METHODS]
+    gone = [k for k, i in changed.white_box.items() if i.get("detector") == "Margin" and i["hardened"] is None and i not in mine]
+    for k in gone:
+        del changed.white_box[k]
+    for i in mine:
+        i |= {k: v[:24] for k, v in i.items() if isinstance(v, np.ndarray) and len(v) == len(i["id"])}
+    after = {(r["measure"], r.get("title"), r.get("attack"), r.get("budget")): r for r in rows(changed)}
+    margin = {k: r for k, r in after.items() if k[1] == "Margin"}
+    assert {r["n"] for k, r in margin.items() if k[0] in ("success", "naturals flagged")} == {24}
+    assert not {k for k in margin if k[0] in ("cost", "alarm")}
+    same = [k for k in before if k[1] not in ("Margin", "classifier alone") and k[0] not in ("cost",)]
+    assert same and all(after[k]["value"] == before[k]["value"] or np.isnan(before[k]["value"]) for k in same)
+    assert white_box.effort(white_box.targets(changed)).endswith("; linear margin on 24 of the 64 images")
+
+
 def test_a_weak_detector_is_left_what_no_attack_beats(digits: Scores) -> None:
     weak = [r for r in rows(digits) if r["kind"] == "weak detector"]
     assert len(weak) == 12
