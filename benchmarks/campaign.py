@@ -27,8 +27,9 @@ from torch import Tensor
 from salientry import Guard, Run
 from salientry.adaptive import Defended, HopSkipJump, SquareSearch
 from salientry.campaign import Campaigns
+from salientry.rates import share_of
 
-from .drift import about, fitted, images_of, median, share
+from .drift import about, fitted, images_of, median
 from .senders import KINDS, MOST, SIZES, as_bytes, senders, series
 
 OUT = Path(__file__).parents[1] / "results" / "drift-campaign.json"
@@ -79,11 +80,11 @@ def attacked(guard: Guard, attack: Any, knowing: bool, x: Tensor, y: Tensor, sta
         flags += [q[1] for q in queries]
     long, within = np.array(asked) >= WITHIN, np.array(rang) <= WITHIN
     return {
-        "noticed": share(within),
-        "noticed of those that ask so often": share(within[long]) if long.any() else None,
+        "noticed": share_of(within),
+        "noticed of those that ask so often": share_of(within[long]) if long.any() else None,
         "queries until the alarm": median(rang),
         "queries asked": median([float(n) for n in asked]),
-        "queries flagged": share(np.array(flags)),
+        "queries flagged": share_of(np.array(flags)),
     }
 
 
@@ -106,7 +107,7 @@ def ordinary(guard: Guard, sent: Iterator[tuple[str, NDArray[np.uint8]]]) -> dic
                 reported[name][row].append(alarm)
     for kind, (some, flagged) in judged.items():
         print(f"{kind}: {some} could be reported if all were flagged; of {flagged} a picture is", flush=True)
-    return {name: {row: share(np.array(found)) for row, found in rows.items()} for name, rows in reported.items()}
+    return {name: {row: share_of(np.array(found)) for row, found in rows.items()} for name, rows in reported.items()}
 
 
 def main() -> None:
@@ -137,8 +138,8 @@ def main() -> None:
     for i in range(BUSY):
         rows = rng.choice(len(x), MANY, replace=False)
         alarms.append(any(watch.update(str(i), pixels[rows], verdict.flagged.numpy()[rows].tolist())))
-    body["senders"][f"{MANY:,} different pictures"] = {"all": share(np.array(alarms))}
-    body["pictures flagged"] = share(verdict.flagged.numpy())
+    body["senders"][f"{MANY:,} different pictures"] = {"all": share_of(np.array(alarms))}
+    body["pictures flagged"] = share_of(verdict.flagged.numpy())
     asked.out.write_text(json.dumps(body, indent=1) + "\n")
     print(json.dumps(body, indent=1))
 

@@ -34,8 +34,8 @@ from salientry.datasets import CIFAR10
 from salientry.drift import FlagRate
 from salientry.experiment.steps import train_classifier
 from salientry.harmless import JPEG, Brightness
-from salientry.inference import exact_share
 from salientry.machine import processor
+from salientry.rates import share_of
 from salientry.recipes.fast import NET
 from salientry.runner.step import Handle
 
@@ -109,13 +109,6 @@ def eight_bits(x: Tensor) -> Tensor:
     return (x * 255).round() / 255
 
 
-def share(flags: NDArray[Any]) -> dict[str, Any]:
-    """A share with its count, n and interval over images."""
-    k, n = int(flags.sum()), len(flags)
-    low, high = exact_share(k, n)
-    return {"count": k, "of": n, "share": k / n, "low": low, "high": high}
-
-
 def median(values: list[float]) -> dict[str, Any]:
     """The median with an interval by ranks, at least 95 %; None: later than the stream is long."""
     x, n = np.sort(values), len(values)
@@ -159,10 +152,10 @@ def measured(level: float, flags: dict[str, NDArray[Any]], attacked: NDArray[Any
     streams: dict[str, Callable[[], NDArray[Any]]] = {"coins at twice the level": coins(2 * level, LENGTH)}
     streams |= {name: drawn(name, LENGTH) for name in flags if name != "natural"}
     streams["one image in ten attacked (PGD 8/255)"] = mixed(LENGTH)
-    rates: dict[str, Any] = {name: share(f) for name, f in flags.items()} | {"attacked alone": share(attacked)}
+    rates: dict[str, Any] = {name: share_of(f) for name, f in flags.items()} | {"attacked alone": share_of(attacked)}
     found: dict[str, Any] = {"rates": rates, "false alarms": {}, "delays": {}}
     for name, draw in {"natural": drawn("natural", LENGTH), "coins at the level": coins(level, LENGTH)}.items():
-        found["false alarms"][name] = share(np.array([_rings(level, draw()) for _ in range(STREAMS)]))
+        found["false alarms"][name] = share_of(np.array([_rings(level, draw()) for _ in range(STREAMS)]))
     for name, draw in streams.items():
         found["delays"][name] = {
             "from the start": delays(level, none, draw),
@@ -196,7 +189,7 @@ def main() -> None:
     fools = (attacked.predicted != y[some]).numpy()
     body = about("drift", guard) | {"tested on": len(x), "alpha": ALPHA, "streams": STREAMS, "length": LENGTH, "before": BEFORE}
     body["attacked"] = {"images": len(some), "fool": int(fools.sum())}
-    body["accuracy"] = {name: share((v.predicted == y).numpy()) for name, v in verdicts.items()}
+    body["accuracy"] = {name: share_of((v.predicted == y).numpy()) for name, v in verdicts.items()}
     body["levels"] = {}
     for level in LEVELS:
         t = pac_threshold(guard.calibration.numpy(), level)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from salientry.harmless import HARMLESS, UNSEEN_KINDS
-from salientry.inference import exact_share
+from salientry.rates import interval, rate, share, short, signed, table
 
 from .guard_detection import FEWEST, OUT
 
@@ -30,38 +30,35 @@ def guard_results() -> str:
         "natural right; intervals (95 %, Clopper and Pearson) are over images, given these nets. The threshold is for 5 %, of all "
         "naturals. No guard was trained on an image saved as JPEG; of the attacks below it learns from random confidence alone.",
         "",
-        *_table(
+        *table(
             ["", *(NAMES[n] for n in guards)],
             [
-                ["detection rate, mean over attacks and ways of saving", *(_short(g["summary"]["mean at 5 %"]) for g in guards.values())],
-                ["worst of them", *(_short(g["summary"]["worst at 5 %"]) for g in guards.values())],
-                ["detection rate, mean, threshold for 1 %", *(_short(g["summary"]["mean at 1 %"]) for g in guards.values())],
-                ["every attack on an image detected", *(_share(g["summary"]["every attack on an image found"]) for g in guards.values())],
+                ["detection rate, mean over attacks and ways of saving", *(short(g["summary"]["mean at 5 %"]) for g in guards.values())],
+                ["worst of them", *(short(g["summary"]["worst at 5 %"]) for g in guards.values())],
+                ["detection rate, mean, threshold for 1 %", *(short(g["summary"]["mean at 1 %"]) for g in guards.values())],
+                ["every attack on an image detected", *(_rate(g["summary"]["every attack on an image found"]) for g in guards.values())],
                 *(
-                    [f"natural images flagged{what}", *(_share(g["natural at 0.05"][key]) for g in guards.values())]
+                    [f"natural images flagged{what}", *(_rate(g["natural at 0.05"][key]) for g in guards.values())]
                     for what, key in (("", "all"), (", right answers", "right"), (", wrong answers", "wrong"))
                 ),
                 ["looks at", *(g["fit"]["detector"] for g in guards.values())],
             ],
         ),
-        "",
-        *_table(
+        *table(
             ["attack: detection rate", *(NAMES[n] for n in guards), *(f"{NAMES[n]}, 1 %" for n in guards)],
             [
-                [name, *(_share(g["cells"][name][level]) for level in ("0.05", "0.01") for g in guards.values())]
+                [name, *(_rate(g["cells"][name][level]) for level in ("0.05", "0.01") for g in guards.values())]
                 for name, cell in next(iter(guards.values()))["cells"].items()
                 if cell["0.05"][2] >= FEWEST
             ],
         ),
-        "",
-        *_table(
+        *table(
             ["harmless change: extra false alarms", *(NAMES[n] for n in guards)],
             [
                 [_change(name, h), *(_extra(g["harmless"][name]) for g in guards.values())]
                 for name, h in next(iter(guards.values()))["harmless"].items()
             ],
         ),
-        "",
         *_known(),
         *_strangers(),
     ]
@@ -78,8 +75,8 @@ def _known() -> list[str]:
     rows = [
         [
             f"{255 * b['eps']:.0f}/255",
-            _of(b["fooled"], first["images"]),
-            *(_of(g["budgets"][i]["passed"], g["images"]) for g in guards.values()),
+            rate(share(b["fooled"], first["images"])),
+            *(rate(share(g["budgets"][i]["passed"], g["images"])) for g in guards.values()),
         ]
         for i, b in enumerate(first["budgets"])
     ]
@@ -89,11 +86,10 @@ def _known() -> list[str]:
         "gradients, 8-bit images; of images that are right and pass before they are attacked; intervals over images): how many "
         "of them fool the classifier within a budget, and fool it without being flagged.",
         "",
-        *_table(
+        *table(
             ["budget, Linf", "fools", *(f"past: {NAMES[n]}" for n in guards)],
             [*rows, ["median L2, times the bare classifier's", "1", *ratios]],
         ),
-        "",
     ]
 
 
@@ -110,10 +106,10 @@ def _strangers() -> list[str]:
                 name,
                 f"{case['fitted on']:,}",
                 f"{case['seconds']['processor'] / 60:.0f}",
-                _share(case["natural at 0.05"]["all"]),
-                f"{_short(s['mean at 5 %'])} ({s['cells']})",
-                _short(s["worst at 5 %"]),
-                f"{s['most extra flags on a harmless change']:+.3f}",
+                _rate(case["natural at 0.05"]["all"]),
+                f"{short(s['mean at 5 %'])} ({s['cells']})",
+                short(s["worst at 5 %"]),
+                signed(s["most extra flags on a harmless change"]),
             ]
         )
     head = [
@@ -128,7 +124,7 @@ def _strangers() -> list[str]:
     return [
         "Guards of other nets (`python -m benchmarks.guard_strangers`, which says what the cases are), fitted without settings.",
         "",
-        *_table(head, rows),
+        *table(head, rows),
     ]
 
 
@@ -137,30 +133,17 @@ def _read(name: str) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def _of(k: int, n: int) -> str:
-    low, high = exact_share(k, n)
-    return f"{_short(k / n)} [{_short(low)}, {_short(high)}] ({k} of {n})"
-
-
 def _change(name: str, change: dict[str, Any]) -> str:
     """As the change calls itself; what is no harmless change of ours has its own words."""
     words = HARMLESS[name].title if name in HARMLESS else name
     return words if change["trained"] or name not in UNSEEN_KINDS else f"{words}, of a kind never trained on"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(r)} |" for r in rows)]
-
-
-def _share(cell: list[Any]) -> str:
+def _rate(cell: list[Any]) -> str:
     value, k, n, low, high = cell
-    return f"{_short(value)} [{_short(low)}, {_short(high)}] ({k:,} of {n:,})"
+    return rate({"share": value, "count": k, "of": n, "low": low, "high": high})
 
 
 def _extra(change: dict[str, Any]) -> str:
     value, low, high = change["extra"]
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}] (n {change['flagged'][2]:,})"
-
-
-def _short(value: float) -> str:
-    return f"{value:.3f}"
+    return f"{signed(value)} {interval(low, high)} (n {change['flagged'][2]:,})"

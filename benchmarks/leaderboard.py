@@ -30,8 +30,9 @@ from salientry.classifiers import AdversariallyTrained, CompactCNN
 from salientry.cli.judging import detector_at
 from salientry.judging import PUBLISHED, QUICK, judge
 from salientry.judging.recorded import recorded
-from salientry.judging.words import budget, number
+from salientry.judging.words import budget
 from salientry.machine import processor
+from salientry.rates import NONE, interval, short
 
 ROOT = Path(__file__).parents[1]
 OUT, PAGE = ROOT / "results" / "leaderboard", ROOT / "docs" / "leaderboard.md"
@@ -195,19 +196,19 @@ def _cells(v: dict[str, Any], level: str) -> list[str]:
         knowing,
         how,
         _share(v["worst_case"][level]),
-        number(plain["mean"]),
-        number(s["unseen"]["mean"]) if s["unseen"]["of"] else "–",
-        f"{number(plain['least'])} ({plain['worst']}{'*' * (plain['worst'] in trained)})" if plain["of"] else "–",
+        short(plain["mean"]),
+        short(s["unseen"]["mean"]) if s["unseen"]["of"] else "–",
+        f"{short(plain['least'])} ({plain['worst']}{'*' * (plain['worst'] in trained)})" if plain["of"] else "–",
         _share(v["natural"][level]["all"]),
-        f"{number(worst['extra']['share'])} ({worst['change']})",
+        f"{short(worst['extra']['share'])} ({worst['change']})",
         f"{v['cost']['1']['times']:.1f}\u00a0x",
     ]
 
 
 def _share(found: dict[str, Any]) -> str:
     """``.123 [.101, .148]``, on two lines; the record has the counts."""
-    interval = f"[{number(found['low'])}, {number(found['high'])}]".replace(" ", "\u00a0")
-    return f"{number(found['share'])}<br>{interval}" if found["of"] else "–"
+    ends = interval(found["low"], found["high"]).replace(" ", "\u00a0")
+    return f"{short(found['share'])}<br>{ends}" if found["of"] else NONE
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from salientry.cli.closing import last_lines
 from salientry.inference import beside
+from salientry.rates import row
 from salientry.report import claims, claims_document
-from salientry.report.render import markdown, row, text
+from salientry.report.render import markdown, text
 from salientry.report.spec import Across, Column, Number, Table, fill
 from salientry.results.claims import MANNERS
 from salientry.results.names import detector_words

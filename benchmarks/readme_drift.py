@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from salientry.report.render import row
+from salientry.rates import table
 from salientry.store import read_json
 
 from . import campaign, drift, senders, video
@@ -17,10 +17,6 @@ def percent(found: JSON | None) -> str:
     if found is None:
         return "none asks so often"
     return f"{100 * found['share']:.1f} % [{100 * found['low']:.1f}, {100 * found['high']:.1f}] of {found['of']:,}"
-
-
-def table(heads: list[str], rows: list[list[str]]) -> list[str]:
-    return [row(*heads), row(*["---"] * len(heads)), *(row(*line) for line in rows), ""]
 
 
 def source(body: JSON) -> str:

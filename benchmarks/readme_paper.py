@@ -7,11 +7,12 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from salientry.rates import row
 from salientry.report.claims import Verdicts
 from salientry.report.collection import source
 from salientry.report.columns import Collection, Column, read
 from salientry.report.paper_tables import Source
-from salientry.report.render import row, text
+from salientry.report.render import text
 from salientry.report.report import Made
 from salientry.report.spec import number_of
 from salientry.report.words import attack_title

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from salientry.rates import table
 from salientry.runner.pool import MOST_THREADS
 from salientry.store import read_json
 
 from . import scaling
-from .readme_drift import table
 
 JSON = dict[str, Any]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from salientry.rates import table
 from salientry.store import read_json
 
 from . import serve
-from .readme_drift import table
 
 JSON = dict[str, Any]
 STATUSES = {"200": "answered", "503": "turned away with 503", "0": "that the client could not send, its connections being busy"}

@@ -11,11 +11,12 @@ from typing import Any
 from salientry.attacks import BIM, FGSM
 from salientry.keys import changed_fields, label, name_of
 from salientry.protocol import EvaluationProtocol
+from salientry.rates import row, short
 from salientry.recipes.fast import CONFIGS
 from salientry.recipes.paper_config import Config
 from salientry.recipes.smoke import REDUCED
 from salientry.report.detection_tables import GAINS, NOISE, TRANSPLANT
-from salientry.report.render import markdown, percent, row, short, text
+from salientry.report.render import markdown, percent, text
 from salientry.report.spec import Across, Column, Table, fill, number_of
 from salientry.report.white_tables import success
 from salientry.report.words import attack_title, own_trunk

@@ -26,10 +26,11 @@ from torch import Tensor
 
 from salientry import Guard, Run
 from salientry.attacks import PGD
+from salientry.rates import share_of
 from salientry.video import Watched, timeline, watch
 from salientry.video.frames import needs_av
 
-from .drift import about, eight_bits, fitted, images_of, share
+from .drift import about, eight_bits, fitted, images_of
 
 OUT = Path(__file__).parents[1] / "results" / "video.json"
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "timeline.png"
@@ -83,10 +84,10 @@ def natural(guard: Guard, x: Tensor, scene_seconds: int, block: float, rng: np.r
     flags = [np.array([s.flagged for s in w.seen]) for w in found]
     runs = [any(f[i : i + 5].all() for i in range(len(f) - 4)) for f in flags]
     return {
-        "alarms": share(np.array([w.alarm for w in found])),
-        "one flagged frame would ring": share(np.array([f.any() for f in flags])),
-        "five flagged frames in a row would ring": share(np.array(runs)),
-        "frames flagged": share(np.concatenate(flags)),
+        "alarms": share_of(np.array([w.alarm for w in found])),
+        "one flagged frame would ring": share_of(np.array([f.any() for f in flags])),
+        "five flagged frames in a row would ring": share_of(np.array(runs)),
+        "frames flagged": share_of(np.concatenate(flags)),
     }
 
 
@@ -111,11 +112,11 @@ def attacked(guard: Guard, x: Tensor, rng: np.random.Generator) -> dict[str, Any
         fooled += [s.predicted != y for s, y in zip(found.seen[part], labels, strict=True)]
         flagged += [s.flagged for s in found.seen[part]]
     return {
-        "too early": share(np.array(early)),
-        "alarms": share(np.isfinite(delays)),
+        "too early": share_of(np.array(early)),
+        "alarms": share_of(np.isfinite(delays)),
         "delay in seconds": seconds(delays),
-        "attacked frames that fool the classifier": share(np.array(fooled)),
-        "of these flagged": share(np.array(flagged)[np.array(fooled)]),
+        "attacked frames that fool the classifier": share_of(np.array(fooled)),
+        "of these flagged": share_of(np.array(flagged)[np.array(fooled)]),
     }
 
 

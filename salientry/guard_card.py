@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .calibration import CONFIDENCE, allowed, smallest_sample
-from .inference import LEVEL, exact_share
+from .inference import LEVEL
+from .rates import escaped_table, percent, plain, rate, share, short
 from .store import JSON
 from .summary import recalibrated
 
@@ -50,12 +51,6 @@ class Known:
     resize: str | None = None
 
 
-def share(count: int, of: int) -> JSON:
-    """``count`` of ``of``, their share and its exact 95 % interval (:func:`~salientry.inference.exact_share`); None of no image."""
-    low, high = exact_share(count, of) if of else (None, None)
-    return {"count": count, "of": of, "share": count / of if of else None, "low": low, "high": high}
-
-
 def guard_card(known: Known, class_names: Sequence[str] = (), command: str = "") -> JSON:
     """The report as JSON; every share with its count, n and interval.
 
@@ -73,7 +68,7 @@ def guard_card(known: Known, class_names: Sequence[str] = (), command: str = "")
         "threshold": known.threshold,
         "promise": _promise(known),
         "recalibrated": (known.facts or {}).get("recalibrated"),
-        "interval": f"{_percent(LEVEL)}, exact (Clopper and Pearson), of images, given this guard; too narrow if images come in groups",
+        "interval": f"{percent(LEVEL)}, exact (Clopper and Pearson), of images, given this guard; too narrow if images come in groups",
         "measured": None,
         "limits": [*LIMITS, base_rate(known.level)],
         "command": command,
@@ -101,7 +96,7 @@ def _promise(known: Known) -> JSON:
     correct = bool(known.facts) and known.facts.get("promise") == "correct"
     of = "ordinary images that the classifier is right on" if correct else "ordinary images"
     words = (
-        f"with {_percent(CONFIDENCE)} confidence at most {_percent(known.level)} of {of} are flagged, if they are like the "
+        f"with {percent(CONFIDENCE)} confidence at most {percent(known.level)} of {of} are flagged, if they are like the "
         f"{known.calibration:,} that it was calibrated on"
     )
     return {
@@ -122,10 +117,10 @@ def more_images(count: int, level: float) -> str:
         level: the false-positive rate that is promised.
     """
     if count < smallest_sample(level):
-        return f"{count:,} calibration images are too few to promise {_percent(level)}, which takes {smallest_sample(level):,}."
-    now, twice, ten = (f"{k:,} of {n:,} ({_percent(k / n)})" for n in (count, 2 * count, 10 * count) for k in [allowed(n, level)])
+        return f"{count:,} calibration images are too few to promise {percent(level)}, which takes {smallest_sample(level):,}."
+    now, twice, ten = (f"{k:,} of {n:,} ({percent(k / n)})" for n in (count, 2 * count, 10 * count) for k in [allowed(n, level)])
     return (
-        f"To promise {_percent(level)}, the threshold may lie below {now} of the calibration images; from twice as many images it might "
+        f"To promise {percent(level)}, the threshold may lie below {now} of the calibration images; from twice as many images it might "
         f"lie below {twice}, from ten times as many below {ten}. A lower threshold finds more attacks under the same promise."
     )
 
@@ -134,7 +129,7 @@ def base_rate(level: float) -> str:
     """How few flags are attacks where attacks are rare, in the best case that each is found."""
     natural = round(level * (ONE_IN - 1))
     return (
-        f"Most flags are false where attacks are rare. If one image in {ONE_IN:,} is attacked and {_percent(level)} of the others are "
+        f"Most flags are false where attacks are rare. If one image in {ONE_IN:,} is attacked and {percent(level)} of the others are "
         f"flagged, then of {natural + 1:,} flagged images at most one is an attack, even if every attack is found."
     )
 
@@ -205,12 +200,12 @@ def card_text(card: JSON) -> str:
 
 def _short(measured: JSON) -> list[str]:
     """The numbers to read first."""
-    found = [f"Images on which every attack that fools the classifier is found: {_cell(measured['every_attack_found'])}."]
+    found = [f"Images on which every attack that fools the classifier is found: {rate(measured['every_attack_found'])}."]
     shown = sorted((a for a in measured["attacks"] if a["found"]["of"] >= FEWEST), key=lambda a: a["found"]["share"])
     for word, a in (("least", shown[0]), ("most", shown[-1])) if shown else ():
         saved = f", saved as {a['encoding']}" if a["encoding"] else ""
-        found.append(f"Of the attacks it finds {word} of {a['attack']}{saved}: {_cell(a['found'])}.")
-    return [*found, f"Ordinary images flagged: {_cell(measured['false_positives']['all'])}."]
+        found.append(f"Of the attacks it finds {word} of {a['attack']}{saved}: {rate(a['found'])}.")
+    return [*found, f"Ordinary images flagged: {rate(measured['false_positives']['all'])}."]
 
 
 def _measured_text(measured: JSON) -> list[str]:
@@ -218,11 +213,11 @@ def _measured_text(measured: JSON) -> list[str]:
     wrong, detector, classifier = measured["false_positives"], measured["detector"], measured["classifier"]
     found = [
         "All numbers below are of images that the guard was not trained, chosen or calibrated on, unless it is said. In brackets: how many "
-        f"of how many, and the {_percent(LEVEL)} interval of the share.",
+        f"of how many, and the {percent(LEVEL)} interval of the share.",
         "",
         "## The classifier",
         "",
-        f"It is right on {_cell(classifier['accuracy'])} of the images.",
+        f"It is right on {rate(classifier['accuracy'])} of the images.",
         "",
         "## What the guard looks at",
         "",
@@ -237,20 +232,20 @@ def _measured_text(measured: JSON) -> list[str]:
         *_attacks_table(measured["attacks"]),
         "## False alarms",
         "",
-        *_table(
+        *escaped_table(
             ["ordinary images", "flagged"],
             [
-                ["all", _cell(wrong["all"])],
-                ["that the classifier is right on", _cell(wrong["right"])],
-                ["that it is wrong on", _cell(wrong["wrong"])],
-                *([f"class {name}", _cell(s)] for name, s in wrong["classes"].items()),
+                ["all", rate(wrong["all"])],
+                ["that the classifier is right on", rate(wrong["right"])],
+                ["that it is wrong on", rate(wrong["wrong"])],
+                *([f"class {name}", rate(s)] for name, s in wrong["classes"].items()),
             ],
         ),
         "Harmless changes of ordinary images that leave the answer as it was, beside the same images unchanged:",
         "",
         *_harmless_table(measured["harmless"]),
     ]
-    left = [f"- {_plain(text)}" for text in measured["left_out"]]
+    left = [f"- {plain(text)}" for text in measured["left_out"]]
     return [*found, "## What was left out", "", *(left or ["Nothing."]), ""]
 
 
@@ -262,9 +257,9 @@ def _candidates_table(candidates: list[JSON]) -> list[str]:
         [
             f"{c['name']}{' (chosen)' if c['chosen'] else ' (dropped)' if c['dropped'] else ''}",
             str(c["passes"]),
-            f"{c['mean']:.3f}",
-            f"{c['worst']:.3f}",
-            f"{c['excess']:.3f}",
+            short(c["mean"]),
+            short(c["worst"]),
+            short(c["excess"]),
         ]
         for c in candidates
     ]
@@ -272,7 +267,7 @@ def _candidates_table(candidates: list[JSON]) -> list[str]:
     return [
         "On images left out of its training in turn, over kinds of attack that were left out too and kinds that were not:",
         "",
-        *_table(heads, rows),
+        *escaped_table(heads, rows),
     ]
 
 
@@ -284,43 +279,22 @@ def _attacks_table(attacks: list[JSON]) -> list[str]:
     for title in dict.fromkeys(a["attack"] for a in attacks):
         mine = {a["encoding"]: a for a in attacks if a["attack"] == title}
         first = next(iter(mine.values()))
-        cells = [_cell(mine[e]["found"]) if e in mine else "" for e in learnt]
-        rows.append([title + ("" if first["learnt"] else "*"), _cell(first["fooled"]), *cells])
-    return _table(heads, rows)
+        cells = [rate(mine[e]["found"]) if e in mine else "" for e in learnt]
+        rows.append([title + ("" if first["learnt"] else "*"), rate(first["fooled"]), *cells])
+    return escaped_table(heads, rows)
 
 
 def _harmless_table(changes: list[JSON]) -> list[str]:
     """Kinds that were trained on first."""
     rows = [
-        [c["change"] + ("" if c["learnt"] else "*"), _cell(c["flagged"]), _cell(c["unchanged"])]
+        [c["change"] + ("" if c["learnt"] else "*"), rate(c["flagged"]), rate(c["unchanged"])]
         for c in sorted(changes, key=lambda c: not c["learnt"])
     ]
-    return _table(["change (* not in training)", "flagged when changed", "flagged unchanged"], rows)
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
-    """A table of Markdown, and an empty line."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return [*(f"| {' | '.join(_plain(c) for c in line)} |" for line in lines), ""]
-
-
-def _plain(text: str) -> str:
-    """Text that ends no cell and no line, and is no markup."""
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("<", "\\<").replace("_", "\\_")
-
-
-def _cell(found: JSON) -> str:
-    if not found["of"]:
-        return "- (of 0)"
-    return f"{found['share']:.3f} ({found['count']} of {found['of']}; {found['low']:.3f} to {found['high']:.3f})"
+    return escaped_table(["change (* not in training)", "flagged when changed", "flagged unchanged"], rows)
 
 
 def _colour(channels: int) -> str:
     return {1: "grey", 3: "colour"}.get(channels, f"of {channels} channels")
 
 
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.3g} %"
-
-
-__all__ = ["Known", "base_rate", "card_text", "guard_card", "more_images", "share"]
+__all__ = ["Known", "base_rate", "card_text", "guard_card", "more_images"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from .calibration import CONFIDENCE
+from .rates import rate, share, short
 from .store import JSON
 
-SHORT, WIDTH = 40, 20  # characters of a name and of a share in a table
+SHORT, WIDTH = 40, 22  # characters of a name and of a share in a table
 
 
 def guard_summary(facts: JSON, threshold: float, level: float, calibration: int) -> str:
@@ -30,10 +31,14 @@ def guard_summary(facts: JSON, threshold: float, level: float, calibration: int)
     at = f"at the threshold {changed['measured_at']:.4g}, " if (changed := facts.get("recalibrated")) else ""
     lines.append(f"measured {at}on images that it was not trained, chosen or calibrated on:")
     right, wrong = facts["right"], facts["wrong"]
-    lines.append(f"  naturals flagged {_share(*facts['natural'])}: of right answers {_share(*right)}, of wrong ones {_share(*wrong)}")
+    lines.append(f"  naturals flagged {_counts(*facts['natural'])}: of right answers {_counts(*right)}, of wrong ones {_counts(*wrong)}")
     if worst := worst_class(facts["classes"]):
-        lines.append(f"  most of class {worst[0]}: {_share(*worst[1])}")
-    lines += [_attacks(facts["attacks"]), f"  every attack on an image found: {_share(*facts['worst_case'])}", _harmless(facts["harmless"])]
+        lines.append(f"  most of class {worst[0]}: {_counts(*worst[1])}")
+    lines += [
+        _attacks(facts["attacks"]),
+        f"  every attack on an image found: {_counts(*facts['worst_case'])}",
+        _harmless(facts["harmless"]),
+    ]
     lines += [f"left out: {text}" for text in facts["left_out"]]
     return "\n".join(lines)
 
@@ -63,7 +68,7 @@ def _choice(facts: JSON) -> str:
     """How it came to be chosen."""
     if not (tried := facts["candidates"]):
         return ""
-    mean = f"{next(c for c in tried if c['chosen'])['mean']:.3f}"
+    mean = short(next(c for c in tried if c["chosen"])["mean"])
     return f" (of {len(tried)}; found {mean} in trials on images left out of its training)"
 
 
@@ -77,18 +82,18 @@ def _attacks(attacks: list[JSON]) -> str:
     for title in dict.fromkeys(a["attack"] for a in attacks):
         mine = {a["encoding"]: a for a in attacks if a["attack"] == title}
         name = _name(title, next(iter(mine.values()))["learnt"])
-        cells = [_share(*mine[e]["found"]) if e in mine else "" for e in encodings]
+        cells = [_counts(*mine[e]["found"]) if e in mine else "" for e in encodings]
         lines.append(f"  {name:<{SHORT}}" + "".join(f"{c:>{WIDTH}}" for c in cells))
     return "\n".join(lines)
 
 
 def _harmless(changes: list[JSON]) -> str:
     """Flags on harmless changes, the most extra first."""
-    lines = [f"  {'harmless changes flagged (* unseen)':<{SHORT}}{'changed':>{WIDTH}}{'the same, unchanged':>22}"]
+    lines = [f"  {'harmless changes flagged (* unseen)':<{SHORT}}{'changed':>{WIDTH}}{'the same, unchanged':>{WIDTH}}"]
     ordered = sorted(changes, key=lambda c: (c["unchanged"] - c["flagged"][0]) / max(c["flagged"][1], 1))
     for c in ordered[:6]:
         name = _name(c["change"], c["learnt"])
-        lines.append(f"  {name:<{SHORT}}{_share(*c['flagged']):>{WIDTH}}{_share(c['unchanged'], c['flagged'][1]):>22}")
+        lines.append(f"  {name:<{SHORT}}{_counts(*c['flagged']):>{WIDTH}}{_counts(c['unchanged'], c['flagged'][1]):>{WIDTH}}")
     if len(ordered) > 6:
         lines.append(f"  {len(ordered) - 6} other changes add less")
     return "\n".join(lines)
@@ -101,5 +106,5 @@ def _name(title: str, learnt: bool) -> str:
     return (title if len(title) <= room else f"{title[: room - 3]}...") + star
 
 
-def _share(count: int, of: int) -> str:
-    return f"{count / of:.3f} ({count} of {of})" if of else "- (of 0)"
+def _counts(count: int, of: int) -> str:
+    return rate(share(count, of), ends=False)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1] / "salientry"
 LAYERS = [
     {"errors", "shared_disk"},
     {"files", "inference", "machine", "renamed"},
-    {"rows"},
+    {"rows", "rates"},
     {"keys", "store", "metrics", "modules", "randomness", "progress"},
     {"types", "learned", "batches", "inputs", "sealed"},
     {"training", "layers", "preflight", "harmless"},
@@ -51,8 +51,8 @@ BELOW = {
 }
 ONLY = {
     "runner": BELOW,
-    "results": {"store", "rows", "files", "renamed", "metrics", "inference", "errors"},
-    "report": {"store", "rows", "files", "renamed", "metrics", "inference", "errors", "results"},
+    "results": {"store", "rows", "rates", "files", "renamed", "metrics", "inference", "errors"},
+    "report": {"store", "rows", "rates", "files", "renamed", "metrics", "inference", "errors", "results"},
 }
 NEVER = {"serve": {"attacks", "datasets", "experiment"}}
 FILES = sorted(p for p in ROOT.rglob("*.py") if p.parent != ROOT or p.stem not in ("__init__", "__main__"))

@@ -27,6 +27,7 @@ from ..errors import UsageError, theirs
 from ..files import read_object
 from ..guard_files import description
 from ..keys import default_of, digest, encode
+from ..rates import short
 from ..runner.run import exact, usable
 from ..store import JSON, one_of, write_json
 from ..types import Attack, Shape
@@ -210,7 +211,7 @@ def execute(
             more = ", ..." if len(images.classes) > 10 else ""
             say(f"labels: {', '.join(f'{i} = {c}' for i, c in enumerate(images.classes[:10]))}{more}")
         if images.labels is not None:
-            say(f"accuracy {job.right.mean():.3f}; success is counted among the {job.right.sum()} images that are right")
+            say(f"accuracy {short(job.right.mean())}; success is counted among the {job.right.sum()} images that are right")
         earlier = read_object(out / "attacks.json", attacks=dict)["attacks"] if (out / "attacks.json").exists() else {}
         results = {n: e for n, e in earlier.items() if n not in attacks and (out / n / "columns.safetensors").exists()}
         for name, attack in attacks.items():
@@ -248,10 +249,10 @@ def show(results: dict[str, JSON], head: dict[str, JSON], say: Say) -> None:
     titles += [*sizes.values(), "seconds"]
     rows = []
     for name, r in results.items():
-        cells = [name, str(head["n"]), *(_number(r[k] and r[k]["success"]) for k in kinds)]
+        cells = [name, str(head["n"]), *(short(r[k] and r[k]["success"]) for k in kinds)]
         cells += [_past(r["guard"])] if shown else []
-        cells += [_number(r["float32"]["accuracy"])] if head["accuracy"] is not None else []
-        rows.append([*cells, *(_number(r["float32"]["median"][k], 4) for k in sizes), f"{r['seconds']:.1f}"])
+        cells += [short(r["float32"]["accuracy"])] if head["accuracy"] is not None else []
+        rows.append([*cells, *(short(r["float32"]["median"][k], digits=4) for k in sizes), f"{r['seconds']:.1f}"])
     if sys.stdout.isatty():
         table = Table(box=None, padding=(0, 1, 0, 0))  # fits 80 columns
         for i, t in enumerate(titles):
@@ -270,7 +271,3 @@ def _past(found: JSON) -> str:
     """Of the 8-bit images where there are some."""
     counts = found["png"] or found["float32"]
     return f"{counts['past']}/{counts['fooled']}"
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

@@ -22,6 +22,7 @@ from ..files import read_text
 from ..guard import Guard
 from ..guard_files import description, externals
 from ..learned import facts_of
+from ..rates import short
 from ..runner.run import usable
 from ..store import writing
 from ..types import Roles
@@ -117,8 +118,8 @@ def compared(before: Any, now: Any, like: Path) -> str:
     def rate(facts: Any, name: str) -> str:
         if name == "attacks":
             known = [a["found"] for a in facts["attacks"] if a["found"][1]]
-            return f"{sum(k / n for k, n in known) / len(known):.3f}" if known else "none"
-        return f"{facts[name][0] / facts[name][1]:.3f}"
+            return short(sum(k / n for k, n in known) / len(known)) if known else "none"
+        return short(facts[name][0] / facts[name][1])
 
     names = {
         "accuracy": "accuracy of the classifier",

@@ -15,8 +15,8 @@ from ..errors import DataMissing, UsageError
 from ..files import JSON, read_json
 from ..guard import Guard
 from ..guard_files import description
-from ..inference import exact_share
 from ..learned import facts_of
+from ..rates import rate, share
 from ..recalibration import recalibrate
 from .checking import loaded, read_picture
 from .fitting import refuse_other_files
@@ -101,13 +101,12 @@ def _leave(new: Guard, old: Path, out: Path) -> None:
 def _said(old: Guard, new: Guard, x: Tensor, changed: JSON, out: Path) -> list[str]:
     """What changed."""
     n, (before, after) = changed["calibration"][1], changed["flagged"]
-    low, high = exact_share(before, n)
     promise = new.card()["promise"]["words"]
     taken = f"{n:,} images" if n == len(x) else f"{n:,} of {len(x):,} images, those that the classifier is right on"
     return [
         f"{taken}; {old.level:.3g} of such images may be flagged by the guard's own promise",
-        f"flagged before: {before} of {n} ({before / n:.3f} [{low:.3f}, {high:.3f}]) above {old.threshold:.4g}",
-        f"flagged now: {after} of {n} ({after / n:.3f}) above {new.threshold:.4g}",
+        f"flagged before: {rate(share(before, n))} above {old.threshold:.4g}",
+        f"flagged now: {rate(share(after, n), ends=False)} above {new.threshold:.4g}",
         f"promise: {promise}",
         f"written: {out / 'guard.json'}, and the report: {out / 'card.md'}, {out / 'card.json'}",
     ]

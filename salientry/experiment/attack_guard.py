@@ -12,9 +12,9 @@ from torch import Tensor
 from ..adaptive import Defended, Joint, Minimal
 from ..errors import UsageError
 from ..guard import Guard
-from ..inference import exact_share
 from ..inputs import as_images, as_labels
 from ..protocol import eight_bits
+from ..rates import rate, share, short
 from ..store import JSON
 
 BUDGETS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
@@ -48,14 +48,12 @@ class GuardAttacked:
         lines = [f"{n} images that the classifier has right and the guard does not flag; an attacker who knows both, {self.steps} steps:"]
         lines += [f"  {'budget (Linf)':>14}  {'fools the classifier':>22}  {'fools it and is not flagged':>42}"]
         for b in self.budgets:
-            low, high = exact_share(b["passed"], n)
-            past = f"{b['passed'] / n:.3f} [{low:.3f}, {high:.3f}] ({b['passed']} of {n})"
-            fools = f"{b['fooled'] / n:.3f} ({b['fooled']} of {n})"
+            past, fools = rate(share(b["passed"], n)), rate(share(b["fooled"], n), ends=False)
             lines.append(f"  {b['eps'] * 255:>10.3g}/255  {fools:>22}  {past:>42}")
         m = self.median_l2
         if m["ratio"] is not None:
             lines.append(
-                f"  median L2 distance {m['bare']:.3f} without the guard, {m['guarded']:.3f} past it: {m['ratio']:.2f} times "
+                f"  median L2 distance {short(m['bare'])} without the guard, {short(m['guarded'])} past it: {m['ratio']:.2f} times "
                 f"(over {m['of']} images for which both were found)"
             )
         return "\n".join([*lines, "These attacks find what they find; another one may get more past."])

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtrc, gammaln
 
+from ..rates import short
 from .audit_files import Epochs, Evaluation, Numbers
 from .audit_findings import Finding, Seen, Unseen
 from .audit_splits import name_of
@@ -154,11 +155,11 @@ def rates(e: Evaluation) -> Iterator[Seen]:
                 continue
             said = f"{name}, {attack or NATURAL}: claimed {rate:g}"
             if len(seeds) > 1 and _fits(rate, max(found[0])):
-                best.append(f"{said}, which is the best of {len(seeds)} seeds; their mean is {np.mean(found[0]):.3f}")
+                best.append(f"{said}, which is the best of {len(seeds)} seeds; their mean is {short(float(np.mean(found[0])))}")
             elif _fits(rate, float(np.mean(found[1]))):
-                failed.append(f"{said}, which counts images that do not fool; without them it is {np.mean(found[0]):.3f}")
+                failed.append(f"{said}, which counts images that do not fool; without them it is {short(float(np.mean(found[0])))}")
             else:
-                wrong.append(f"{said}, found {np.mean(found[0]):.3f}")
+                wrong.append(f"{said}, found {short(float(np.mean(found[0])))}")
     for kind, some, what in (
         ("numbers-do-not-follow", wrong, "claimed rates do not follow from scores and thresholds"),
         ("failed-attacks-counted", failed, "claimed rates are over failed attacks, too"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..rates import short, signed
 from .audit_files import Evaluation, Pictures
 from .audit_findings import Finding, Seen, Unseen, counted
 
@@ -186,9 +187,9 @@ def _unlike(x: Values, y: Values) -> Iterator[str]:
     if known.sum() >= LEAST:
         offset, slope, sharp, rest, explained = (float(np.median(v[known])) for v in vars(fit).values())
         if abs(offset) > 1.5 * GREY + 0.3 * rest and _one_sign(fit.offset[known]):
-            yield f"their values are {offset:+.3f} beside the naturals' (median)"
+            yield f"their values are {signed(float(offset))} beside the naturals' (median)"
         if abs(slope) > 0.02 and explained > 0.1 and _one_sign(fit.slope[known]):
-            yield f"their contrast is {1 + slope:.3f} of the naturals' (median)"
+            yield f"their contrast is {short(float(1 + slope))} of the naturals' (median)"
         if abs(sharp) > 0.1 and explained > 0.1 and _one_sign(fit.sharp[known]):
             yield f"they are {'sharper' if sharp > 0 else 'smoother'} than the naturals: fine structure times {1 + sharp:.2f} (median)"
     before, after = _empty_waves(x), _empty_waves(y)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..files import replacing
+from ..rates import escaped_table
 from ..store import JSON, write_json
 from .page import page
 from .table import ScoreTable, write_scores
 from .verdict import HALVED
-from .words import Section, markdown, said, sections, side_by_side
+from .words import Section, said, sections, side_by_side
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Judgement:
         """The report in Markdown."""
         found = ["# Verdict", "", *(f"    {line}" for line in str(self).splitlines()), ""]
         for s in self.sections():
-            found += [f"## {s.title}", "", *([s.says, ""] if s.says else []), *markdown(s)]
+            found += [f"## {s.title}", "", *([s.says, ""] if s.says else []), *escaped_table(s.heads, s.rows)]
         return "\n".join(found)
 
     def save(self, folder: Path | str) -> Path:

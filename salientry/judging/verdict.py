@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..calibration import CONFIDENCE, pac_threshold, smallest_sample
 from ..errors import UsageError
-from ..inference import LEVEL, bounded_mean, exact_share
+from ..inference import LEVEL, bounded_mean
 from ..metrics import Resamples, auroc_interval, worst_case
+from ..rates import share_of
 from ..store import JSON
 from .table import ScoreTable
 
@@ -80,7 +80,7 @@ def verdict(table: ScoreTable, levels: Sequence[float] = LEVELS) -> JSON:
         "confidence": CONFIDENCE,
         "interval": f"{LEVEL:.0%}, over images, given this detector and this classifier",
         "thresholds": thresholds,
-        "accuracy": share(test["predicted"] == test["label"]),
+        "accuracy": share_of(test["predicted"] == test["label"]),
         "natural": {level: _false_alarms(test, t) for level, t in thresholds.items()},
         "attacks": attacks,
         "summary": {level: _summary(attacks, level) for level in thresholds},
@@ -89,13 +89,6 @@ def verdict(table: ScoreTable, levels: Sequence[float] = LEVELS) -> JSON:
         "controls": [_change(control.where(attack=n), test, first) for n in control.names("attack")],
         "notes": notes,
     }
-
-
-def share(flags: NDArray[Any]) -> JSON:
-    """How many of how many, the share, and its exact interval; None of no image."""
-    count, of = int(flags.sum()), len(flags)
-    low, high = exact_share(count, of) if of else (None, None)
-    return {"count": count, "of": of, "share": count / of if of else None, "low": low, "high": high}
 
 
 def _by_image(natural: ScoreTable) -> ScoreTable:
@@ -143,10 +136,10 @@ def _false_alarms(test: ScoreTable, threshold: float) -> JSON:
     flags, right = test["score"] > threshold, test["predicted"] == test["label"]
     classes = {str(k): flags[test["label"] == k] for k in np.unique(test["label"]).tolist()}
     return {
-        "all": share(flags),
-        "right": share(flags[right]),
-        "wrong": share(flags[~right]),
-        "classes": {k: share(f) for k, f in classes.items() if len(f) >= FEWEST_OF_CLASS},
+        "all": share_of(flags),
+        "right": share_of(flags[right]),
+        "wrong": share_of(flags[~right]),
+        "classes": {k: share_of(f) for k, f in classes.items() if len(f) >= FEWEST_OF_CLASS},
     }
 
 
@@ -155,7 +148,7 @@ def _attack(attacked: ScoreTable, attack: str, encoding: str, test: ScoreTable, 
     rows = attacked.where(attack=attack, encoding=encoding)
     twins, counts = _twins(rows, test), counted(rows, test)
     right, there = twins["predicted"] == twins["label"], rows.rows(counts)
-    found = {level: share(there["score"] > t) for level, t in thresholds.items()}
+    found = {level: share_of(there["score"] > t) for level, t in thresholds.items()}
     area = None
     if len(there):
         seen = auroc_interval(Resamples(test["image"]), test["image"], there["image"], [(test["score"], there["score"])])
@@ -164,7 +157,7 @@ def _attack(attacked: ScoreTable, attack: str, encoding: str, test: ScoreTable, 
         "attack": attack,
         "encoding": encoding,
         "seen": int(rows["seen"][0]),
-        "success": share(counts[right]),
+        "success": share_of(counts[right]),
         "detected": found,
         "auroc": area,
     }
@@ -208,11 +201,11 @@ def _every_attack(attacked: ScoreTable, test: ScoreTable, threshold: float) -> J
     sets = [plain.where(attack=n) for n in plain.names("attack")]
     shared = sorted(set.intersection(*(set(s["image"].tolist()) for s in sets))) if sets else []
     if not shared:
-        return share(np.zeros(0, bool))
+        return share_of(np.zeros(0, bool))
     rows = [s.rows(np.argsort(s["image"], kind="stable")) for s in sets]
     rows = [s.rows(np.searchsorted(s["image"], shared)) for s in rows]
     detected, tried = worst_case([s["score"] > threshold for s in rows], [counted(s, test) for s in rows])
-    return share(detected[tried])
+    return share_of(detected[tried])
 
 
 def _change(rows: ScoreTable, test: ScoreTable, threshold: float) -> JSON:
@@ -225,10 +218,10 @@ def _change(rows: ScoreTable, test: ScoreTable, threshold: float) -> JSON:
     return {
         "change": str(rows["attack"][0]),
         "seen": int(rows["seen"][0]),
-        "flagged": share(flags),
-        "unchanged": share(before),
+        "flagged": share_of(flags),
+        "unchanged": share_of(before),
         "extra": {"share": float(extra.mean()) if len(extra) else None, "low": low, "high": high},
     }
 
 
-__all__ = ["FEWEST", "LEVELS", "OF_SCORES", "counted", "share", "verdict", "verdicts"]
+__all__ = ["FEWEST", "LEVELS", "OF_SCORES", "counted", "verdict", "verdicts"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from ..rates import NONE, given, interval, percent, rate, short, signed
 from ..store import JSON
 
 
@@ -25,36 +25,12 @@ class Section:
     rows: list[list[str]]
 
 
-# --- numbers -----------------------------------------------------------------------------------------------------
-
-
-def number(value: float | None) -> str:
-    """``.123``; a dash where there is none."""
-    if value is None:
-        return "–"
-    text = f"{value:.3f}"
-    return text.replace("0.", ".", 1) if -1 < value < 1 else text
-
-
-def rate(found: JSON, interval: bool = True) -> str:
-    """``.123 [.101, .148] (37 of 300)``."""
-    if not found["of"]:
-        return "– (of 0)"
-    ends = f" [{number(found['low'])}, {number(found['high'])}]" if interval else ""
-    return f"{number(found['share'])}{ends} ({found['count']} of {found['of']})"
-
-
-def percent(level: str) -> str:
-    """``5 %``."""
-    return f"{100 * float(level):g} %"
-
-
 def extra(change: JSON) -> str:
     """``+.012 [-.003, .031]``."""
     found = change["extra"]
     if found["share"] is None:
-        return "–"
-    return f"{'+' if found['share'] >= 0 else ''}{number(found['share'])} [{number(found['low'])}, {number(found['high'])}]"
+        return NONE
+    return f"{signed(found['share'])} {interval(found['low'], found['high'])}"
 
 
 def most(changes: list[JSON]) -> JSON | None:
@@ -73,8 +49,8 @@ def said(v: JSON) -> list[str]:
     lines = [
         f"threshold {v['thresholds'][first]:.4g}: with {100 * v['confidence']:g} % confidence at most {percent(first)} false alarms, from "
         f"{v['calibration']:,} naturals",
-        f"false alarms on other naturals: {rate(natural['all'])}; where the classifier is right {number(natural['right']['share'])}, "
-        f"where it is wrong {number(natural['wrong']['share'])}",
+        f"false alarms on other naturals: {rate(natural['all'])}; where the classifier is right {short(natural['right']['share'])}, "
+        f"where it is wrong {short(natural['wrong']['share'])}",
         f"detection rate at {percent(first)}: {_kinds(s)}",
     ]
     lines += [f"detection rate at {percent(level)}: {_kinds(v['summary'][level])}" for level in others]
@@ -89,9 +65,9 @@ def _kinds(s: JSON) -> str:
     plain, unseen, encoded = (s[k] for k in ("attacks", "unseen", "encoded"))
     if not plain["of"]:
         return "no attack fools the classifier on enough images"
-    text = f"mean {number(plain['mean'])} over {plain['of']} attacks, least {number(plain['least'])} ({plain['worst']})"
-    text += f"; not trained on {number(unseen['mean'])} ({unseen['of']})" if unseen["of"] else ""
-    return text + (f"; saved as JPEG or the like {number(encoded['mean'])}" if encoded["of"] else "")
+    text = f"mean {short(plain['mean'])} over {plain['of']} attacks, least {short(plain['least'])} ({plain['worst']})"
+    text += f"; not trained on {short(unseen['mean'])} ({unseen['of']})" if unseen["of"] else ""
+    return text + (f"; saved as JPEG or the like {short(encoded['mean'])}" if encoded["of"] else "")
 
 
 def _adaptive(found: JSON) -> list[str]:
@@ -102,8 +78,8 @@ def _adaptive(found: JSON) -> list[str]:
     a, largest, known = found["attacked"], found["attacked"]["budgets"][-1], found["weak"]
     n, ratio = a["images"], a["median_l2"]["ratio"]
     return [
-        f"an attacker who knows it, within {budget(largest['eps'])}: gets past both on {number(largest['passed'] / n)} of {n} images "
-        f"(fools the classifier alone on {number(largest['fooled'] / n)})"
+        f"an attacker who knows it, within {budget(largest['eps'])}: gets past both on {short(largest['passed'] / n)} of {n} images "
+        f"(fools the classifier alone on {short(largest['fooled'] / n)})"
         + ("" if ratio is None else f", at {ratio:.2f} times the L2 distance")
         + f"; by {_means(found)}; the same attacks get past a weak detector on {known['budgets'][-1]['passed']} of {known['images']}"
     ]
@@ -122,7 +98,7 @@ def _means(found: JSON) -> str:
 def budget(eps: float) -> str:
     """``8/255``, or ``.3``."""
     levels = eps * 255
-    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else number(eps).rstrip("0")
+    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else given(eps)
 
 
 def _cost(found: JSON) -> list[str]:
@@ -149,9 +125,9 @@ def _compared(verdicts: dict[str, JSON], own: list[str]) -> tuple[list[str], lis
     rows = []
     for name, v in sorted(verdicts.items(), key=lambda kv: -(kv[1]["summary"][level]["attacks"]["mean"] or 0)):
         s, worst = v["summary"][level], most(v["harmless"])
-        cells = [number(s[k]["mean"]) for k in ("attacks",)] + [number(s["attacks"]["least"]), number(s["encoded"]["mean"])]
-        cells += [number(v["worst_case"][level]["share"]), number(v["natural"][level]["all"]["share"])]
-        cells += [number(worst["extra"]["share"]) if worst else "–"]
+        cells = [short(s[k]["mean"]) for k in ("attacks",)] + [short(s["attacks"]["least"]), short(s["encoded"]["mean"])]
+        cells += [short(v["worst_case"][level]["share"]), short(v["natural"][level]["all"]["share"])]
+        cells += [short(worst["extra"]["share"]) if worst else "–"]
         cells += [_past(v.get("adaptive")), f"{v['cost']['1']['times']:.1f} x" if v.get("cost") else "–"]
         rows.append([name if name in own else f"({name})", *cells])
     return ["(baselines)", "mean", "least", "encoded", "every attack", "false alarms", "harmless", "gets past", "cost"], rows
@@ -170,18 +146,18 @@ def best(verdicts: dict[str, JSON], cost: float, extra_flags: float = 0.05) -> s
     calm = {n: v for n, v in cheap.items() if (worst := most(v["harmless"])) is None or worst["extra"]["low"] <= extra_flags}
     rates = {n: v["summary"][level]["attacks"]["mean"] for n, v in calm.items()}
     known = {n: r for n, r in rates.items() if r is not None}
-    limits = f"at most {cost:g} times the classifier's time and no harmless change flagged more than {number(extra_flags)} above naturals"
+    limits = f"at most {cost:g} times the classifier's time and no harmless change flagged more than {short(extra_flags)} above naturals"
     if not known:
         return f"no detector of {len(verdicts)} has {limits} ({len(cheap)} are cheap enough)"
     name = max(known, key=lambda n: known[n])
-    return f"best of {len(verdicts)} at {percent(level)} with {limits}: {name}, mean detection rate {number(known[name])}"
+    return f"best of {len(verdicts)} at {percent(level)} with {limits}: {name}, mean detection rate {short(known[name])}"
 
 
 def _past(found: JSON) -> str:
     """Share of the images on which an attacker who knows the detector gets past it, within the largest budget."""
     if found is None or not found["evaluated"]:
         return "–"
-    return number(found["attacked"]["budgets"][-1]["passed"] / found["attacked"]["images"])
+    return short(found["attacked"]["budgets"][-1]["passed"] / found["attacked"]["images"])
 
 
 # --- tables ------------------------------------------------------------------------------------------------------
@@ -220,7 +196,7 @@ def _by_attack(name: str, v: JSON) -> Section:
     rows = []
     for a in v["attacks"]:
         called = a["attack"] + (f", {a['encoding']}" if a["encoding"] else "") + ("*" if a["seen"] == 1 else "")
-        area = "–" if a["auroc"] is None else f"{number(a['auroc'][0])} [{number(a['auroc'][1])}, {number(a['auroc'][2])}]"
+        area = "–" if a["auroc"] is None else f"{short(a['auroc'][0])} {interval(*a['auroc'][1:])}"
         rows.append([called, rate(a["success"], False), *(rate(a["detected"][level]) for level in levels), area])
     says = (
         "Of the images that the classifier has right: how many the attack fools it with; of those: detection rate at each false-positive "
@@ -249,7 +225,7 @@ def _changes(verdicts: dict[str, JSON], key: str) -> list[list[str]]:
 def _knowing(name: str, a: JSON) -> Section:
     n = a["attacked"]["images"]
     rows = [
-        [budget(b["eps"]), f"{number(b['fooled'] / n)} ({b['fooled']} of {n})", f"{number(b['passed'] / n)} [{number(lo)}, {number(hi)}]"]
+        [budget(b["eps"]), f"{short(b['fooled'] / n)} ({b['fooled']} of {n})", f"{short(b['passed'] / n)} {interval(lo, hi)}"]
         for b, (lo, hi) in zip(a["attacked"]["budgets"], a["attacked"]["shares"], strict=True)
     ]
     m, w = a["attacked"]["median_l2"], a["weak"]
@@ -264,14 +240,4 @@ def _knowing(name: str, a: JSON) -> Section:
     )
 
 
-def markdown(s: Section) -> list[str]:
-    """A table of Markdown, and an empty line."""
-    lines: list[list[str]] = [s.heads, ["---"] * len(s.heads), *s.rows]
-    return [*(f"| {' | '.join(_plain(c) for c in line)} |" for line in lines), ""]
-
-
-def _plain(text: Any) -> str:
-    return " ".join(str(text).split()).replace("|", "\\|").replace("*", "\\*").replace("<", "\\<").replace("_", "\\_")
-
-
-__all__ = ["Section", "best", "budget", "markdown", "most", "number", "percent", "rate", "said", "sections", "side_by_side"]
+__all__ = ["Section", "best", "budget", "most", "said", "sections", "side_by_side"]

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..rates import given
 from ..results.claims import MANNERS, NOT_RUN, OPEN, claims, sentences, verdicts
 from ..results.names import in_words
 from ..results.place import records
@@ -98,8 +99,8 @@ def _plain(frame: Any) -> Rows:
 def details(v: Verdicts, r: Mapping[str, Any]) -> Iterator[str]:
     """What stands beside a verdict, as text."""
     if r["id"] is not None and math.isfinite(r["boundary"] if r["boundary"] is not None else math.nan):
-        edge = _edge(r["boundary"])
-        beyond = "" if r["fails"] is None or r["fails"] != r["fails"] else f", does not hold beyond {_edge(r['fails'])}"
+        edge = given(r["boundary"])
+        beyond = "" if r["fails"] is None or r["fails"] != r["fails"] else f", does not hold beyond {given(r['fails'])}"
         if not any(f"{side} {edge}" in r["words"] for side in ("above", "below")):
             yield f"boundary {edge}{beyond}"
     if r.get("p") is not None and r["p"] == r["p"]:
@@ -109,13 +110,9 @@ def details(v: Verdicts, r: Mapping[str, Any]) -> Iterator[str]:
         if (n := v.number(r, id)) is not None:
             yield f"{words} {render.text(number_of(n))}"
     if r.get("weak"):
-        yield f"AUROC below {_edge(COLLAPSED)} on its own training pairs: {in_words('; '.join(r['weak']))}"
+        yield f"AUROC below {given(COLLAPSED)} on its own training pairs: {in_words('; '.join(r['weak']))}"
     if r.get("silent"):
         yield f"no better than chance on its own attack: {in_words('; '.join(r['silent']))}"
-
-
-def _edge(value: float) -> str:
-    return f"{value:g}".replace("0.", ".", 1)
 
 
 # --- on a page ------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..rates import row
 from ..results.claims import FAILS, HOLDS, MANNERS, NOT_RUN, OPEN, SIZE, UNTRAINED, sentences
 from ..results.names import attack_title, in_words
 from ..results.numbers import numbers
@@ -127,11 +128,11 @@ def judged(folders: tuple[Path, ...], timing: Path | None = None) -> tuple[list[
 
 @functools.cache
 def _rule(n: int) -> str:
-    return render.row(*["---"] * n)
+    return row(*["---"] * n)
 
 
 def _runs(runs: Sequence[Scores]) -> Iterator[str]:
-    yield render.row("run", "records", "made by", "test images", "attacks of the paper")
+    yield row("run", "records", "made by", "test images", "attacks of the paper")
     yield _rule(5)
     stars = False
     for s in runs:
@@ -145,7 +146,7 @@ def _runs(runs: Sequence[Scores]) -> Iterator[str]:
         )
         images = len(s.natural("test")["id"]) if s.has_naturals else max(i["n"] for i in s.images.values())
         title = f"{said_of('dataset', s.dataset)}, seed {s.run_seed}" + ("" if s.has_naturals else ", white box alone")
-        yield render.row(title, folders, commands, f"{images:,}", attacks or "none")
+        yield row(title, folders, commands, f"{images:,}", attacks or "none")
     if stars:
         yield "\n\\* reduced settings"
 
@@ -171,10 +172,10 @@ def anchor(heading: str) -> str:
 
 
 def _summary(v: Verdicts, asked: Mapping[str, int], words: Mapping[str, str]) -> Iterator[str]:
-    yield render.row("claim", "in short", *(said_of("dataset", d) for d in asked))
+    yield row("claim", "in short", *(said_of("dataset", d) for d in asked))
     yield _rule(2 + len(asked))
     for k, title in words.items():
-        yield render.row(f"[{k}](#{anchor(_heading(k))})", title, *(_verdicts(v, k, d, seed, SIGNS) for d, seed in asked.items()))
+        yield row(f"[{k}](#{anchor(_heading(k))})", title, *(_verdicts(v, k, d, seed, SIGNS) for d, seed in asked.items()))
 
 
 def _verdicts(v: Verdicts, claim: str, dataset: str, seed: int, words: Mapping[str, str]) -> str:
@@ -205,11 +206,11 @@ def _section(v: Verdicts, asked: Sequence[str], whole: Mapping[str, int], claim:
             words = in_words(first["words"]) + (" (beside the paper's: not counted)" if first["extra"] else "")
             rows.append((words, said_of("dataset", dataset), *(_cell(v, of, m) for m in MANNERS)))
     if rows:
-        yield render.row("asked", "data set", *(ASKED[m] for m in MANNERS))
+        yield row("asked", "data set", *(ASKED[m] for m in MANNERS))
         yield _rule(2 + len(MANNERS))
     for words in dict.fromkeys(cells[0] for cells in rows):
         for k, (_, *cells) in enumerate(c for c in rows if c[0] == words):
-            yield render.row(words if k == 0 else "as above", *cells)
+            yield row(words if k == 0 else "as above", *cells)
     if lacking:
         yield "\nNot run: " + "; ".join(dict.fromkeys(lacking)) + "."
 

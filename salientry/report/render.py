@@ -14,28 +14,19 @@ from itertools import groupby
 from markupsafe import Markup
 
 from ..inference import LEAST_SEEDS, beside
+from ..rates import THIN, row, short
+from ..rates import percent as in_text
 from .spec import Filled, Line, Number
 
-THIN = "\u202f"
 FEW = 7  # columns: with no more of them an interval stands beside its number, else below it
 WIDEST = 13  # columns that a sheet of paper has room for, without those of the rows' names
 LONG = 40  # letters of a row's label beyond which it is broken into lines
 Parts = Sequence[str | tuple[Number, str]] | None
 
 
-def short(value: float, percent: bool = False) -> str:
-    """``.135``, or ``13.5 %``; a dash where there is none, and the minus sign of typography."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if percent:
-        return f"{round(100 * value, 1) + 0.0:.1f}{THIN}%".replace("-", "−")  # adding 0 takes the sign off a zero
-    text = f"{round(value, 3) + 0.0:.3f}"
-    return (text.replace("0.", ".", 1) if abs(value) < 1 else text).replace("-", "−")
-
-
 def percent(level: str) -> str:
-    """``0.05`` as ``5 %``."""
-    return f"{100 * float(level):g}{THIN}%"
+    """``0.05`` as ``5 %``, with the space of typography, which no line ends at."""
+    return in_text(level).replace(" ", THIN)
 
 
 def parts(n: Number, how: str = "") -> tuple[str, str, str]:
@@ -50,7 +41,7 @@ def parts(n: Number, how: str = "") -> tuple[str, str, str]:
     digits = next((int(w[1:]) for w in ways if w[:1] == "d" and w[1:].isdigit()), 3)
 
     def one(v: float) -> str:
-        return short(v, share) if digits <= 3 or share or not math.isfinite(v) else f"{v:.{digits}f}".replace("-", "−")
+        return short(v, share, max(digits, 3))
 
     if "count" in ways:
         return f"{n.value:,.0f}", "", ""
@@ -207,11 +198,6 @@ def _warnings(line: Line) -> Markup:
 def plain(found: Parts, empty: str = "") -> str:
     """A cell as text."""
     return empty if found is None else "".join(p if isinstance(p, str) else text(*p) for p in found)
-
-
-def row(*cells: str) -> str:
-    """A line of a Markdown table."""
-    return "| " + " | ".join(str(c).replace("|", "\\|") for c in cells) + " |"
 
 
 def markdown(found: Filled) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from ..rates import short
 from ..results.counts import counts
 from ..results.names import MAPS, attack_title, detector_class, kind_title
 from ..results.scores import Scores
@@ -209,8 +210,8 @@ def _choice(r: Shown) -> Block | None:
     rows = (
         (
             detector_class(k) + " (chosen)" * (k == c["chosen"]),
-            *(f"{rates[a]:.3f}" for a in r.labels),
-            f"{c['worst'][k]:.3f}",
+            *(short(rates[a]) for a in r.labels),
+            short(c["worst"][k]),
         )
         for k, rates in c["rates"].items()
     )

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..errors import UsageError
+from ..rates import interval, short
 from .numbers import numbers
 from .place import select
 from .scores import Scores
@@ -111,4 +112,4 @@ def _line(name: str, r: pd.Series) -> str:
 
 
 def _text(r: pd.Series, of: str) -> str:
-    return f"{r['value' + of]:.3f} [{r['lo' + of]:.3f}, {r['hi' + of]:.3f}]"
+    return f"{short(r['value' + of])} {interval(r['lo' + of], r['hi' + of])}"

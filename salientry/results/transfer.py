@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..metrics import difference
+from ..rates import short
 from .detection import FEWEST, Together, together, where
 from .place import KEY, Row, row, select
 from .scores import Scores
@@ -132,7 +133,7 @@ def cell_lines(s: Scores, numbers: pd.DataFrame) -> list[str]:
         for x in s.attacked(protocol):
             sizes = x["rms"][x["evaluated"]]
             size = f"median RMS {np.median(sizes):.4f}" if len(sizes) else "no size"
-            out.append(f"  {protocol}/{x['attack']}: prediction changed {x['changed'].mean():.3f}, {len(sizes)} count, {size}")
+            out.append(f"  {protocol}/{x['attack']}: prediction changed {short(x['changed'].mean())}, {len(sizes)} count, {size}")
     return [*out, f"{len({h for c in found for h in c.heads})} distinct heads", *amiss(found, finite)]
 
 

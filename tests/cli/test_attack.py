@@ -24,6 +24,7 @@ from salientry.classifiers import CompactCNN, save_classifier
 from salientry.cli.attack_files import png_names
 from salientry.cli.attacking import chosen, show
 from salientry.errors import UsageError
+from salientry.rates import short
 from salientry.types import Shape
 
 from .conftest import Cli
@@ -177,8 +178,8 @@ def test_every_number_is_that_of_the_files(prepared: Path, attack: str, eps: flo
         assert (columns[prefix + "predicted_after"] == after).all()
         assert (columns[prefix + "changed"] == (after != before)).all()
         assert (columns[prefix + "success"] == won).all()
-        assert row[2 + i] == f"{found['success']:.3f}"
-    assert row[5] == f"{body['attacks'][attack]['float32']['median']['l2']:.4f}"
+        assert row[2 + i] == short(found["success"])
+    assert row[5] == short(body["attacks"][attack]["float32"]["median"]["l2"], digits=4)
 
 
 def test_pictures_are_8_bit_and_stand_under_the_numbers_of_the_rows(prepared: Path) -> None:
@@ -518,7 +519,7 @@ def test_pictures_of_one_attack_alone_leave_a_gap_in_the_table(here: Path) -> No
     result = attack_cli(*BOTH, "--out", "out")
     assert result.code == 0, result.err
     rows = {line.split()[0]: line.split() for line in result.lines if line.startswith(("fgsm", "deepfool"))}
-    assert rows["fgsm"][3] == "-"
+    assert rows["fgsm"][3] == "–"
     assert float(rows["deepfool"][3]) > 0
 
 

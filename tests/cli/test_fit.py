@@ -20,6 +20,7 @@ from salientry.datasets import Arrays, Folder
 from salientry.errors import DataMissing, UsageError, WrongClassifier
 from salientry.guard import Guard
 from salientry.learned import facts_of
+from salientry.rates import short
 from salientry.types import Roles, Shape
 
 from .conftest import Cli
@@ -271,7 +272,7 @@ def test_a_guard_is_fitted_again_for_the_classifier_as_it_is_now(here: Path) -> 
     line = next(x for x in again.out.splitlines() if x.startswith("before and now: "))
     facts = [facts_of(g.detector)["fit"] for g in (before, found)]
     rates = [k / n for k, n in (f["natural"] for f in facts)]
-    assert f"natural images flagged {rates[0]:.3f}, {rates[1]:.3f}" in line
+    assert f"natural images flagged {short(rates[0])}, {short(rates[1])}" in line
     with pytest.raises(WrongClassifier):
         Guard.load("again", net(), second=net("other.pt"))
 

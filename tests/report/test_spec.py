@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from salientry.report.render import html, mark, markdown, parts, short, shown
+from salientry.rates import short
+from salientry.report.render import html, mark, markdown, parts, shown
 from salientry.report.spec import Across, Column, Context, Table, fill, find, number_of
 
 NAN = math.nan

@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from salientry.errors import DataDamaged, UsageError, VerificationFailed
+from salientry.rates import short
 from salientry.report import grid, report
 from salientry.report.report import Made, listed
 from salientry.report.verification import differences, problems, verify
@@ -230,7 +231,7 @@ def test_the_cells_of_figure_2_add_up(finished: Path) -> None:
             changed = o.column(f"{protocol}/test/{attack}", "changed").astype(bool).mean()
             count = int(o.column(f"{protocol}/test/{attack}", "evaluated").sum())
             (line,) = [line for line in lines if line.startswith(f"  {protocol}/{attack}:")]
-            assert f"prediction changed {changed:.3f}, {count} count" in line
+            assert f"prediction changed {short(changed)}, {count} count" in line
 
 
 def test_cells_whose_scores_are_lost_say_so(reported: Path) -> None:
