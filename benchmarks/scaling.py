@@ -32,10 +32,10 @@ import torch
 import salientry
 from salientry.cli.running import expected_seconds
 from salientry.datasets import Digits
+from salientry.experiment.cost import images_of
 from salientry.experiment.run import Run
 from salientry.machine import processor
 from salientry.recipes.fast import CONFIGS, fast
-from salientry.recipes.paper_cost import images_of
 from salientry.recipes.smoke import smoke
 from salientry.runner.graph import Computation, Outcome, Schedule
 from salientry.runner.pool import threads_of

@@ -129,8 +129,8 @@ class Attack(Protocol):
 
     It may say what it is: ``title`` (as in tables; else its label), ``norm`` (``linf``, ``l2`` or ``l0``: what it bounds or keeps small),
     ``strength`` (``weak`` or ``strong``, in the paper's words), ``sparse`` (it moves few pixels, or most by little: its own values at
-    shuffled pixels are a control), ``reduced`` (its settings are weaker than the paper's) and ``must_fool`` (False: an attack that does
-    not fool nine images in ten is no fault).
+    shuffled pixels are a control), ``reduced`` (its settings are weaker than the paper's), ``must_fool`` (False: an attack that does
+    not fool nine images in ten is no fault) and ``passes`` (of an image through the network, there and back; else its ``steps``).
     """
 
     @property

@@ -42,7 +42,7 @@ BY_HAND = {
 def test_files_and_functions_are_short() -> None:
     lengths = {p: len(p.read_text().splitlines()) for p in FILES}
     assert len(lengths) > 60
-    assert {p.name: n for p, n in lengths.items() if n > 400} == {}
+    assert {p.name: n for p, n in lengths.items() if n > (300 if p.relative_to(ROOT).parts[0] in ("report", "results") else 400)} == {}
     assert statistics.median(n for n in lengths.values() if n > 5) <= 150
     long = {}
     for p in FILES:

@@ -59,6 +59,11 @@ class APGDL2:
         return noted(name, *notes(self.loss, self.steps))
 
     @validated
+    @property
+    def passes(self) -> float:
+        """What an image takes that is not fooled."""
+        return float(self.steps * (1 + self.restarts) * (self.candidates if self.loss == "targeted" else 1))
+
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` draw the starts."""
         ball = Ball("l2", self.radius)

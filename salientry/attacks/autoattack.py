@@ -58,6 +58,11 @@ class AutoAttack:
         return titled(shared.titled("AutoAttack", self.eps, type(self).eps), self.version, self.reduced)
 
     @validated
+    @property
+    def passes(self) -> float:
+        """What most images take, which the first part fools."""
+        return float(2 * self.steps)
+
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` draw starts, places and colours."""
         ball = Ball("linf", self.eps)

@@ -57,6 +57,11 @@ class AutoAttackL2:
         return titled(name, self.version, self.reduced)
 
     @validated
+    @property
+    def passes(self) -> float:
+        """What most images take, which the first part fools."""
+        return float(2 * self.steps)
+
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` draw starts, places and signs."""
         ball = Ball("l2", self.radius)

@@ -10,6 +10,7 @@ from ..errors import UsageError
 from ..inputs import as_images, as_labels, as_seeds, dtype_of, plainly
 from ..randomness import uniform
 from ..types import Attack
+from ._cost import passes_of
 from ._gradient import WHICH, check_settings
 
 
@@ -40,6 +41,11 @@ class Mixture:
             if not isinstance(attack, Attack) or isinstance(attack, type):
                 raise UsageError(f"an attack is called with a classifier, images, labels and seeds, and has an eps; found {attack!r}")
         check_settings(turn=(self.turn, 0, 2**31))
+
+    @property
+    def passes(self) -> float:
+        """The mean: each image has one of them."""
+        return sum(map(passes_of, self.attacks)) / len(self.attacks)
 
     def drawn(self, seeds: Tensor) -> Tensor:
         """(N,) int64: the number of the attack on each image, from ``seeds`` int64 (N,)."""

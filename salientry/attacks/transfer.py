@@ -10,6 +10,7 @@ from ..errors import UsageError
 from ..inputs import plainly
 from ..learned import device_of, fingerprint
 from ..types import Attack
+from ._cost import passes_of
 from ._given import keep, kept
 from .external import as_attack
 
@@ -59,6 +60,11 @@ class Transfer:
     def title(self) -> str:
         """As it stands in a table: ``PGD on another network``."""
         return f"{getattr(self.attack, 'title', type(self.attack).__name__)} on another network"
+
+    @property
+    def passes(self) -> float:
+        """Those of the attack, on another network."""
+        return passes_of(self.attack)
 
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,) of the other network; ``seeds`` are handed to the attack."""

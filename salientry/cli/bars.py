@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from ..experiment.fit_progress import columns
+from ..renamed import step_words
 from ..runner.step import Handle
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ class ProgressDisplay(Progress):
 
     def on_step(self, handle: Handle, index: int, total: int) -> Callable[[int, int], None]:
         """Called before each step; returns the callback for its progress."""
-        name = f"{handle.step.name if handle.step else ''} {handle.slug}"[:34]
+        name = f"{step_words(handle.step.name) if handle.step else ''}: {handle.slug}"[:50]
         key, mine = handle.fingerprint, self.seconds.get(handle.fingerprint, 0.0)
         step = self.add_task(name, total=None)
         if self._speaks():

@@ -22,6 +22,7 @@ from ..errors import DataDamaged, StoreError, UsageError
 from ..experiment.outputs import Outputs
 from ..experiment.records import gather, guard_of, put
 from ..experiment.run import Run
+from ..renamed import STEPS, step_words
 from ..results import kept
 from ..runner.executors import executor_called
 from ..runner.run import Outcome
@@ -111,6 +112,9 @@ def planned(name: str, settings: list[str], *, device: str, seed: int, numerics:
     return [*([p.line() for p in found] if every else _by_kind(found)), total]
 
 
+WIDE = max(map(len, STEPS.values())) + 2  # letters of a step's words
+
+
 @dataclass(frozen=True)
 class _Planned:
     """A step of a plan: ``done``, ``left`` or ``skip``; None for unknown seconds."""
@@ -123,11 +127,11 @@ class _Planned:
     @property
     def kind(self) -> str:
         assert self.handle.step is not None
-        return self.handle.step.name
+        return step_words(self.handle.step.name)
 
     def line(self) -> str:
         number = "       -  " if self.word == "skip" else f"{'?' if self.seconds is None else f'{self.seconds:.1f}':>8} s"
-        return f"{self.word}  {number}  {self.kind} {self.handle.slug}{': FAILED' if self.failed else ''}"
+        return f"{self.word}  {number}  {self.kind}: {self.handle.slug}{': FAILED' if self.failed else ''}"
 
 
 def _planned(run: Run, h: Handle, expected: dict[str, float | None]) -> _Planned:
@@ -139,14 +143,14 @@ def _planned(run: Run, h: Handle, expected: dict[str, float | None]) -> _Planned
 
 def _by_kind(found: list[_Planned]) -> list[str]:
     """A line for each kind of step, in the order in which they are first computed."""
-    lines = [f"{'step':22} {'steps':>6} {'done':>6} {'left':>6}   seconds left"]
+    lines = [f"{'step':{WIDE}} {'steps':>6} {'done':>6} {'left':>6}   seconds left"]
     for kind in dict.fromkeys(p.kind for p in found):
         mine = [p for p in found if p.kind == kind]
         left = [p for p in mine if p.word == "left"]
         skipped, failed = sum(p.word == "skip" for p in mine), sum(p.failed for p in mine)
         notes = [f"{skipped} skipped"] * bool(skipped) + [f"{failed} FAILED"] * bool(failed)
         rest = ", ".join([*([_seconds_text(left)] if left else []), *notes]) or "-"
-        lines.append(f"{kind:22} {len(mine):6} {sum(p.word == 'done' for p in mine):6} {len(left):6}   {rest}")
+        lines.append(f"{kind:{WIDE}} {len(mine):6} {sum(p.word == 'done' for p in mine):6} {len(left):6}   {rest}")
     return lines
 
 

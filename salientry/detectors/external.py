@@ -117,13 +117,15 @@ class ExternalDetector:
         """The same, identified by its scores on noise too, where it reads images alone: code and state do not say everything.
 
         Raises:
-            UsageError: when it fails on images of this shape, or the score of an image is another among others.
+            UsageError: when it fails on images of this shape, a score is no finite number, or another among others.
         """
         if self.fits or self.needs:
             return self
         fitted, images = FittedExternal(self, self.ready()), probe_images(shape)
         with torch.no_grad():
             whole, alone = fitted(Evidence(None, None, images)), torch.cat([fitted(Evidence(None, None, x[None])) for x in images])
+        if bad := int((~torch.stack([whole, alone]).isfinite()).any(0).sum()):
+            raise UsageError(f"the detector {self.name} gives {bad} of {len(images)} images of noise a score that is no finite number")
         gap = float((whole - alone).abs().max())
         if not gap <= CLOSE * max(float(whole.abs().max()), 1.0):
             raise UsageError(f"the detector {self.name} gives an image another score alone than among others (by up to {gap:.3g})")

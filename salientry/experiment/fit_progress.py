@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from ..renamed import step_words
 from ..runner.step import Handle
 
 ProgressCallback = Callable[[float, float], Any]  # share done, seconds left
@@ -71,7 +72,7 @@ class FitProgress(Progress):
     def on_step(self, handle: Handle, index: int, total: int) -> Callable[[int, int], None]:
         """Called before each step; returns the callback for its progress."""
         key, expected = handle.fingerprint, self.ahead.get(handle.fingerprint, 0.0)
-        name = handle.step.name if handle.step else ""
+        name = step_words(handle.step.name) if handle.step else ""
 
         def report(done: int, of: int) -> None:
             left = expected * (1 - done / max(of, 1))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..attacks import Mixture
+from ..attacks._cost import passes_of as attack_passes
 from ..controls import Transplant
 from ..detectors import Cascade, LearnedFusion
 from ..errors import AttackTooWeak, CheckFailed, UsageError
@@ -26,6 +27,7 @@ from ..layers import has_features
 from ..protocol import GUARD, EvaluationProtocol
 from ..runner.step import Handle
 from ..types import Roles
+from .cost import images_of
 from .cross_fit import cross_fit, drawn_of, unchanged
 from .guard_choice import Labels, choose_for_guard
 from .image_sets import EvidenceVariant, ImageSets, Reader
@@ -153,7 +155,7 @@ class Parts:
             minutes: of one core, for everything.
         """
         for attack in list(self.unseen):
-            needed = self.roles.test * 3 * forward * gradients(attack) / 60
+            needed = self.roles.test * 3 * forward * attack_passes(attack) / 60
             if needed > SHARE_OF_TIME * minutes:
                 self.unseen.remove(attack)
                 why = f"would take about {needed:.0f} minutes of one core, more than a fifth of the {minutes:g} that there are"
@@ -349,9 +351,9 @@ def expected(todo: Sequence[Handle], roles: Roles, pixels: int, forward: float) 
     for h in todo:
         assert h.step is not None
         name, settings = h.step.name, next((v for k, v in h.args.items() if k in ("settings", "attack")), None)
-        count = _images(h, roles)
+        count = images_of(h, roles) or sum(astuple(roles))
         if name == "attack_images":
-            seconds = count * 3 * forward * gradients(settings)
+            seconds = count * 3 * forward * attack_passes(settings)
         elif name == "fit_saliency":
             seconds = count * net * (getattr(settings, "epochs", 10) + getattr(getattr(settings, "encoder", None), "epochs", 10))
         elif name in ("fit_detector", "cross_fit"):
@@ -364,23 +366,3 @@ def expected(todo: Sequence[Handle], roles: Roles, pixels: int, forward: float) 
             seconds = 0.05 + count * (2 * forward + net * (name in ("draw", "sanity")))
         out[h.fingerprint] = seconds
     return out
-
-
-def _images(h: Handle, roles: Roles) -> int:
-    """How many images a step sees: those of the role that it goes back to."""
-    while h.step is not None:
-        if h.step.name == "_take_role":
-            return int(getattr(roles, h.args["role"]))
-        if not (inputs := list(h.inputs)):
-            break
-        h = inputs[0]
-    return sum(astuple(roles))
-
-
-def gradients(attack: Any) -> float:
-    """Forward and backward passes of an attack, an image, at most."""
-    if several := getattr(attack, "attacks", ()):
-        return sum(map(gradients, several)) / len(several)
-    steps = getattr(attack, "steps", 1) * getattr(attack, "search_steps", 1)
-    each = 5 if type(attack).__name__ == "DeepFool" else 1  # gradients of some ten logits
-    return float(100 if type(attack).__name__ == "JSMA" else each * min(steps, 300))

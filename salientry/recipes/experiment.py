@@ -93,7 +93,7 @@ def prepare(run: Run, config: Config) -> tuple[Experiment, Outputs]:
     outputs.compact = config.compact
     outputs.class_names = getattr(config.data, "class_names", ())
     overfit_images = None if config.overfit_images is None else min(config.overfit_images, fit, config.detector_train, config.validation)
-    experiment = Experiment(run, config, ImageSets(run, f, natural, overfit_images), EvidenceVariant(s), encoder, classified["validation"])
+    experiment = Experiment(run, config, ImageSets(run, f, natural, overfit_images), EvidenceVariant(s), encoder)
     if config.trunk is not None:
         drawn = run.do(fit_saliency, images["train"], f, config.trunk, run.do(take_trunk, images["train"], f, config.trunk.encoder))
         outputs.sanity.append(run.do(sanity, classified["validation"], f, drawn))
@@ -114,7 +114,6 @@ class Experiment:
         image_sets: all images.
         variant: the evidence as it is, nothing replaced.
         encoder: of the saliency model.
-        select: all validation naturals; fewer are attacked.
         trunk: with maps drawn from the classifier's own trunk, where the config wants them.
     """
 
@@ -123,7 +122,6 @@ class Experiment:
     image_sets: ImageSets
     variant: EvidenceVariant
     encoder: Handle
-    select: Handle
     trunk: EvidenceVariant | None = None
 
     def define_steps(self, outputs: Outputs) -> None:

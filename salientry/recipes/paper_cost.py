@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attacks import JSMA, CarliniWagner, DeepFool
+from ..attacks._cost import passes_of
+from ..experiment.cost import images_of
 from ..paper_cnn import PaperCNN
 from ..runner.run import exact
 from ..runner.step import Handle, handles_in
@@ -70,7 +71,7 @@ class Cost:
         if name == "fit_detector":
             return THERE_AND_BACK * self.net * 2 * n * float(getattr(getattr(s, "head", None), "epochs", 0.01))
         if name == "attack_images":
-            return THERE_AND_BACK * self.net * n * passes(h.args["attack"])
+            return THERE_AND_BACK * self.net * n * passes_of(h.args["attack"])
         sets = max(1, sum(1 for _ in handles_in([v for v in h.args.values() if isinstance(v, list)])))
         each = {
             "draw": self.drawing,
@@ -84,29 +85,6 @@ class Cost:
     def count(self, h: Handle) -> int:
         """Images that a step works on, or that a view holds."""
         return images_of(h, self.roles)
-
-
-def images_of(h: Handle, roles: Roles) -> int:
-    """Images that a step works on, or that a view holds; of a data set with these roles."""
-    name = h.step.name if h.step else ""
-    if name == "_take_first":
-        return int(h.args["count"])
-    if name == "_take_role":
-        return int(getattr(roles, h.args["role"]))
-    if name == "_take_roles":
-        return sum(int(getattr(roles, r)) for r in h.args["roles"])
-    return next((images_of(v, roles) for v in h.inputs), 0)  # the first of its inputs
-
-
-def passes(attack: Any) -> float:
-    """Forward and backward passes of an attack, for an image; of those that stop by themselves what they took in trials."""
-    if isinstance(attack, CarliniWagner):
-        return float(attack.search_steps * attack.steps) * (0.2 if attack.abort_early else 1.0)  # of 100 images of CIFAR-10 .18
-    if isinstance(attack, DeepFool):
-        return float(min(attack.steps, 5) * 7)  # ten gradients of one forward pass
-    if isinstance(attack, JSMA):
-        return 40 / attack.theta / 4
-    return float(getattr(attack, "steps", 1))
 
 
 def multiplications(module: nn.Module, *inputs: Tensor) -> float:

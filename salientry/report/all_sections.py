@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ..metrics import roc
+from ..renamed import step_words
 from ..results import white_box
 from ..results.detection import FEWEST, Together, together
 from ..results.names import ORDINARY, attack_title, detector_class
@@ -20,7 +21,7 @@ from .page import Block, Section, folded, listed
 from .plots import Series, facets
 from .sections import BOTH, Shown, attacks_section, controls_section, detection_section, maps_section
 from .spec import Across, Column, Table
-from .words import said, step_words
+from .words import said
 
 
 def sections(r: Shown, numbers: str) -> list[Section]:

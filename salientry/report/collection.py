@@ -16,9 +16,10 @@ from ..store import JSON, packed, read_json, write_json, write_text
 from . import claims, detection_tables, every_number, gallery, paper_tables, plots, render, report, verification
 from .attacker import budgets_of, passed_by, quoted
 from .columns import Collection, Column, read, runs, title
+from .doubts import failed
 from .guide import how_to_read
 from .naming import BASELINE, Namer, listing
-from .overview import GROUPS, OUTDONE, SIMPLEST, Answer, failed, of_seeds
+from .overview import GROUPS, OUTDONE, SIMPLEST, Answer, of_seeds
 from .overview import NOTE as PAGE_NOTE
 from .page import Block, First, Maker, Section, folded, html, listed, nested, side_by_side
 from .report import Made

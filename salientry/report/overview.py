@@ -13,6 +13,7 @@ from ..inference import LEAST_SEEDS
 from ..results.names import NATURAL, ORDINARY, attack_title, detector_words
 from . import plots, render
 from .attacker import attacker, budgets_of, past, quoted, white
+from .doubts import attacked, black, failed, why
 from .naming import BASELINE, Namer, listing
 from .page import First, Maker, listed
 from .sections import Shown, best_baseline
@@ -160,8 +161,8 @@ class Answer:
         """Detection rate, false alarms, the attacker who knows."""
         images = self.chosen()
         if not images:
-            none = Markup("These records hold no detection rate: {}.").format(_why(self.shown))
-            return [*_attacked(self.shown), none, attacker(self.make, self.shown.scores.dataset)]
+            none = Markup("These records hold no detection rate: {}.").format(why(self.shown))
+            return [*attacked(self.shown), none, attacker(self.make, self.shown.scores.dataset)]
         named, seeds = Namer(), of_seeds(self.standings)
         trained = said("trained_on", self.trained)
         if self.strict:
@@ -268,7 +269,7 @@ def first(r: Shown) -> First:
     note = f"{NOTE} {UNKNOWING}" + (" " + OUTDONE.format("") if a.outdone else "") + more
     return First(
         a.sentences(),
-        [*notes, *_black(a)],
+        [*notes, *black(a.make, a.level)],
         plots.scatter([("", points)], words, "detection rate" if a.strict else "accuracy", order=tuple(GROUPS.values())),
         listed("", a.heads, a.rows, note, kind="small"),
     )
@@ -282,48 +283,7 @@ def accuracy(r: Shown) -> Markup:
     return Markup(" · classifier accuracy {} on {:,} test images").format(r.make.num("accuracy", "percent,bare"), n)
 
 
-def _why(r: Shown) -> str:
-    """Why there are no detection rates."""
-    if r.scores.absent:
-        return "their files of scores are missing"
-    return "no detector was trained" if not r.scores.trained else "too few adversarials count, or a mandatory control is missing"
-
-
-def _attacked(r: Shown) -> list[Markup]:
-    """The classifier under attack, where no detector was tried."""
-    for protocol, stored in (("strict", "8 bits"), ("published", "float32")):
-        left = [
-            (attack_title(a), r.make.find("attack", attack=a, protocol=protocol, measure="accuracy"))
-            for a in r.make.values("attack", "attack", protocol=protocol)
-        ]
-        if any(n for _, n in left):
-            return [Markup("<b>Classifier accuracy</b> under attack ({}): {}.").format(stored, quoted(left))]
-    return []
-
-
-def _black(a: Answer) -> list[Markup]:
-    """Where the share of black pixels finds most of the attacked images, that must be said first."""
-    place = {"title": "BlackShare", "protocol": "strict", "measure": f"tpr@{a.level}"}
-    attacks = a.make.values("headline", "trained_on", protocol="strict")
-    found = [(said("trained_on", x), a.make.find("detection", trained_on=x, tested_on=x, **place)) for x in attacks]
-    if not any(n and n.value > 0.5 for _, n in found):
-        return []
-    words = (
-        "The share of black pixels alone, without a map and without a net, trained and tested on the same attack, has a detection rate of "
-    )
-    return [Markup(words + "{}: a detector that is not better has learnt to see dirt on a black background.").format(quoted(found))]
-
-
 def of_seeds(there: Iterable[Standing]) -> str:
     """What the numbers of a sentence are, where they are not means or of one seed."""
     few = any(1 < len(n.seeds) < LEAST_SEEDS for s in there for n in (s.detected, s.noise) if n)
     return " (two numbers: least and most of several trainings)" if few else ""
-
-
-def failed(r: Shown) -> list[Markup]:
-    """A check that failed, scores that are missing: what must be known before anything is believed."""
-    out = []
-    for g in (g for g in r.scores.body["gates"] if not g["passed"]):
-        after = "What depends on it was skipped." if g["action"] == "stop" else "It goes on, and its rows are marked."
-        out.append(Markup("<b>The saliency model failed its sanity check.</b> {}. {}").format("; ".join(g["wrong"]), after))
-    return out + [Markup("<b>{} is missing:</b> everything that is computed from it is left out.").format(s) for s in r.scores.absent]

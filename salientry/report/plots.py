@@ -7,18 +7,17 @@ the page's content security policy forbids it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
-WIDE = 356  # pixels: what a telephone of 390 shows without shrinking it
-LEFT, RIGHT, TOP = 44, 12, 26
-LETTER = 6.6  # pixels, mean width of one at 12 pixels
+from .labels import TOP, WIDE, Named, placed
+
+LEFT, RIGHT = 44, 12
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "down", "plus")
 NEAR = 0.03  # a point that stands so near to 0 has its name on the left
-Box = tuple[float, float, float, float]
 DASHES = ("", "6 3", "2 3", "8 3 2 3")  # 7 shapes and 4 kinds of line: 28 pairs, none twice
 COLOURS = 7  # classes k0 to k6 of the page's style
 
@@ -281,78 +280,12 @@ def _swatch(how: Look, line: bool = True) -> Markup:
     )
 
 
-@dataclass(frozen=True)
-class _Label:
-    """A place for a name: its left end, its height, its box, and the line to it, None where it stands beside its point."""
-
-    x: float
-    y: float
-    box: Box
-    leader: tuple[float, float, float, float] | None
-
-
 def _labels(points: Sequence[Point], axes: Axes) -> Markup:
-    """Each name beside its point, moved until it lies on no other name and on no other point, then with a line to it; of such places the
-    nearest whose line crosses no name, no line and no point.
-    """
-    dots: list[Box] = [(axes.across(p.x) - 6, axes.down(p.y) - 6, axes.across(p.x) + 6, axes.down(p.y) + 6) for p in points]
-    names: list[_Label] = []
+    """The names, where :mod:`labels` finds room for them."""
     out = Markup("")
-    for k in sorted(range(len(points)), key=lambda k: points[k].y):
-        others = dots[:k] + dots[k + 1 :]
-        best, c = math.inf, None
-        for far, place in _places(points[k], axes, names, others):
-            if far < best and (cost := far + _cost(place, names, others)) < best:
-                best, c = cost, place
-        if c is None:
-            continue
-        names.append(c)
-        if c.leader:
-            out += _line(*c.leader, "leader")
-        left = c.box[2] < axes.across(points[k].x)
-        out += _text(c.box[2] - 2 if left else c.x, c.y + 4, points[k].name, "end" if left else "start")
+    for p, at in placed([Named(p.name, axes.across(p.x), axes.down(p.y), p.x < NEAR) for p in points], axes.high - axes.bottom - 2):
+        if at.leader:
+            out += _line(*at.leader, "leader")
+        left = at.box[2] < p.x
+        out += _text(at.box[2] - 2 if left else at.x, at.y + 4, p.name, "end" if left else "start")
     return out
-
-
-def _places(p: Point, axes: Axes, names: Sequence[_Label], others: Sequence[Box]) -> Iterator[tuple[float, _Label]]:
-    """Free places for a name, and how far off each is; the right-hand side first, the left where a point stands near 0 or at the edge."""
-    px, py, long = axes.across(p.x), axes.down(p.y), LETTER * len(p.name)
-    wanted = px + 10 + long > WIDE - 4 or p.x < NEAR
-    for d in (float(v * sign) for v in range(0, 200, 4) for sign in (1, -1)):
-        for far in (10, 26):
-            for left in (wanted, not wanted):
-                x = px - far - long if left else px + far
-                box = (x - 2, py + d - 8, x + long + 2, py + d + 6)
-                inside = box[0] >= 2 and box[2] <= WIDE - 2 and box[1] >= TOP - 8 and box[3] <= axes.high - axes.bottom - 2
-                if inside and not any(_meet(box, o) for o in (*others, *(n.box for n in names))):
-                    leader = (px, py, x - 2 if x > px else x + long + 2, py + d) if abs(d) > 6 or far > 12 else None
-                    yield abs(d) + far + 30 * (left != wanted), _Label(x, py + d, box, leader)
-
-
-def _cost(c: _Label, names: Sequence[_Label], others: Sequence[Box]) -> float:
-    """What a place crosses: names and lines to names count most, then points."""
-    found = sum(200.0 for n in names if n.leader and _crosses(n.leader, c.box))
-    if c.leader:
-        found += sum(200.0 for n in names if _crosses(c.leader, n.box) or (n.leader and _cut(c.leader, n.leader)))
-        found += sum(15.0 for o in others if _crosses(c.leader, o))
-    return found
-
-
-def _cut(a: Box, b: Box) -> bool:
-    """Whether two lines, each from (x, y) to (x, y), cross."""
-
-    def side(line: Box, x: float, y: float) -> float:
-        return (line[2] - line[0]) * (y - line[1]) - (line[3] - line[1]) * (x - line[0])
-
-    return side(a, *b[:2]) * side(a, *b[2:]) < 0 and side(b, *a[:2]) * side(b, *a[2:]) < 0
-
-
-def _crosses(line: Box, box: Box) -> bool:
-    """Whether a line from (x, y) to (x, y) passes through a box, or ends in it."""
-    x0, y0, x1, y1 = box
-    edges = ((x0, y0, x1, y0), (x1, y0, x1, y1), (x1, y1, x0, y1), (x0, y1, x0, y0))
-    return any(x0 < x < x1 and y0 < y < y1 for x, y in (line[:2], line[2:])) or any(_cut(line, e) for e in edges)
-
-
-def _meet(a: Box, b: Box) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

@@ -31,7 +31,6 @@ SAYS = {
     "strict": "8-bit images that fool; one threshold for each detector and seed, from natural calibration images, frozen before an "
     "attacked test image is scored; detection rate when at most 5 % of naturals are flagged, a bound with 95 % confidence (PAC).",
 }
-LINES = "a panel for each detector: lines are attacks trained on, places are attacks tested on"
 LINES_SAY = "A line for each attack trained on; mean of the detector seeds, 95 % intervals over images; a grey line at chance."
 
 

@@ -126,50 +126,6 @@ MEASURES = {
     "units": "difference in units of the spread",
     "value": "value",
 }
-STEPS = {  # of a run, by the name under which results are stored
-    "read_data": "data read",
-    "train_classifier": "classifiers trained",
-    "fit_encoder": "encoders of the saliency model trained",
-    "take_trunk": "classifier's trunk as encoder",
-    "fit_saliency": "saliency models trained",
-    "look": "classifier's answers",
-    "draw": "saliency maps",
-    "differentiate": "gradients",
-    "layer_activations": "activations",
-    "logits_under": "answers to changed images",
-    "second_opinion": "second net's answers",
-    "attack_images": "attacks",
-    "settle": "attacked images stored",
-    "strong_enough": "strength of the attacks",
-    "change_harmlessly": "harmless changes",
-    "control_images": "harmless changes beside attacks",
-    "sanity": "what the maps keep and destroy",
-    "gate": "sanity check of the maps",
-    "fit_detector": "detectors trained",
-    "cross_fit": "detectors trained without a kind of attack",
-    "calibrate": "thresholds",
-    "calibrate_fusion": "thresholds of fusions",
-    "score": "scores",
-    "scores": "scores",
-    "score_sets": "scores of several image sets",
-    "fit_fusion": "fusions fitted",
-    "score_fusion": "scores of fusions",
-    "unseen_rates": "detection rates on unseen attacks",
-    "choose_detector": "choice of the guard's detector",
-    "choose_for_guard": "choice of the guard's detector",
-    "choose_recipe": "choice of settings",
-    "accuracy_of": "accuracy",
-    "map_shift": "distances between maps",
-    "gradient_sizes": "sizes of gradients",
-    "swap": "parts of images mixed",
-    "gallery": "pictures",
-    "attack_defended": "attacks on classifier and detector",
-    "passes": "the paper's white box",
-    "binarization": "tests of the white-box attacks",
-    "planted_weaknesses": "attacks on detectors weak by construction",
-    "harden": "adversarial training of detectors",
-    "confidence_rates": "detection by confidence of C&W",
-}
 DATASETS = {"digits": "MNIST, 5,000 digits", "mnist": "MNIST", "cifar10": "CIFAR-10", "assira": "ASSIRA"}
 FILLS = {"Fill": "the paper's blur and colour", "Fill-kind=black": "black pixels"}
 ONCE = {"combined": "all attacks", "mean over attacks": "mean over attacks", "diagonal": "", "union": "any of the attacks"}
@@ -197,11 +153,6 @@ def said(column: str, value: Any) -> str:
     return str(value)
 
 
-def step_words(name: str) -> str:
-    """A step of a run as a page prints it."""
-    return STEPS.get(name, name.strip("_").replace("_", " "))
-
-
 def setting_words(name: str) -> str:
     """A setting's name as a page prints it: ``step_size`` is ``step size``."""
     return name.replace("_", " ")
@@ -223,7 +174,6 @@ def about(r: Mapping[str, Any]) -> str:
 
 __all__ = [
     "SCHEMES",
-    "STEPS",
     "WARNINGS",
     "about",
     "attack_title",
@@ -232,5 +182,4 @@ __all__ = [
     "own_trunk",
     "said",
     "setting_words",
-    "step_words",
 ]

@@ -18,6 +18,7 @@ import salientry
 from salientry.classifiers import CompactCNN, load_classifier, save_classifier
 from salientry.cli import checking, running
 from salientry.cli.checking import PictureVerdict, read_picture
+from salientry.cli.running import WIDE
 from salientry.datasets import Digits
 from salientry.detectors import ID
 from salientry.errors import UsageError
@@ -30,6 +31,7 @@ from salientry.learned import fingerprint
 from salientry.machine import processor
 from salientry.protocol import STRICT
 from salientry.recipes.smoke import smoke
+from salientry.renamed import STEPS, step_words
 from salientry.results.names import NATURAL
 from salientry.results.scores import Scores
 from salientry.store import read_json
@@ -269,8 +271,9 @@ def test_a_failed_gate_is_exit_code_1_and_what_does_not_stand_on_it_is_reported(
     assert len(skipped) > 20
     assert every.lines[-1] == planned.lines[-1]
     assert f" 0 left, {len(skipped)} skipped because a sanity check failed, nothing to do" in planned.lines[-1]
-    assert [line for line in every.lines if line.endswith(": FAILED")] == [line for line in every.lines if " gate Gate" in line]
-    assert [line.split()[0] for line in planned.lines if "FAILED" in line] == ["gate"]
+    checks = [line for line in every.lines if f" {step_words('gate')}: Gate" in line]
+    assert [line for line in every.lines if line.endswith(": FAILED")] == checks
+    assert [line[:WIDE].strip() for line in planned.lines if "FAILED" in line] == [step_words("gate")]
     assert sum(int(line.split()[-2]) for line in planned.lines[1:-1] if line.endswith(" skipped")) == len(skipped)
 
 
@@ -292,7 +295,14 @@ def kinds(result: Cli) -> dict[str, list[int]]:
     """Steps, done and left by kind of step."""
     assert result.code == 0, result.err
     assert result.lines[0].split() == ["step", "steps", "done", "left", "seconds", "left"]
-    return {line.split()[0]: [int(n) for n in line.split()[1:4]] for line in result.lines[1:-1]}
+    return {line[:WIDE].strip(): [int(n) for n in line[WIDE:].split()[:3]] for line in result.lines[1:-1]}
+
+
+def kind_of(line: str) -> str:
+    """Of a line of a plan with --all."""
+    found = re.match(r"(?:done|left|skip) .*?(?: s| -)\s+(.*?): ", line)
+    assert found, line
+    return found[1]
 
 
 def test_a_plan_says_what_is_done_what_is_left_and_how_long(home: Path) -> None:
@@ -310,10 +320,13 @@ def test_a_plan_says_what_is_done_what_is_left_and_how_long(home: Path) -> None:
     assert every.lines[-1] == result.lines[-1]
     assert len(every.lines) == count + 1
     assert all(line.startswith("left") for line in every.lines[:-1])
-    assert {k: sum(line.split()[3] == k for line in every.lines[:-1]) for k in found} == {k: n for k, (n, _, _) in found.items()}
-    first, last = (next(i for i, line in enumerate(every.lines) if word in line) for word in ("read_data", "gallery"))
+    assert {k: sum(kind_of(line) == k for line in every.lines[:-1]) for k in found} == {k: n for k, (n, _, _) in found.items()}
+    first, last = (
+        next(i for i, line in enumerate(every.lines) if word in line) for word in (step_words("read_data"), step_words("gallery"))
+    )
     assert first < last
-    assert list(found) == list(dict.fromkeys(line.split()[3] for line in every.lines[:-1]))
+    assert list(found) == list(dict.fromkeys(map(kind_of, every.lines[:-1])))
+    assert not {k for k in found if k in STEPS and k != STEPS[k]}, "keys' names are for stores"
 
 
 @pytest.mark.parametrize("recipe", ["fast", "whitebox"])
@@ -328,7 +341,7 @@ def test_a_plan_knows_each_data_set_s_own_seconds(home: Path, recipe: str, datas
 
 def test_a_plan_grows_with_the_recipe(home: Path) -> None:
     one, two = (kinds(Cli("plan", "smoke", f"seeds={n}")) for n in (1, 2))
-    assert one["train_classifier"] == two["train_classifier"] == [1, 0, 1]
+    assert one[step_words("train_classifier")] == two[step_words("train_classifier")] == [1, 0, 1]
     assert sum(n for n, _, _ in one.values()) < sum(n for n, _, _ in two.values())
     reduced, full = (Cli("plan", "smoke", "seeds=1", f"full_cw={v}", "--all").lines for v in ("false", "true"))
     assert len(reduced) == len(full)
@@ -349,9 +362,9 @@ def test_a_plan_follows_what_was_done(store: Path, left: Path) -> None:
         shutil.rmtree(folder)
     result = Cli("plan", "tiny")
     assert result.lines[-1].startswith(f"{count} steps: {count - len(gone)} done, {len(gone)} left, about ")
-    assert {k: left for k, (_, _, left) in kinds(result).items() if left} == {"scores": len(gone) - 1, "gallery": 1}
+    assert {k: left for k, (_, _, left) in kinds(result).items() if left} == {step_words("scores"): len(gone) - 1, step_words("gallery"): 1}
     every = Cli("plan", "tiny", "--all")
-    assert {line.split()[3] for line in every.lines[:-1] if line.startswith("left")} == {"scores", "gallery"}
+    assert {kind_of(line) for line in every.lines[:-1] if line.startswith("left")} == {step_words("scores"), step_words("gallery")}
     ran = Cli("run", "tiny", "--out", left)
     assert f"{len(gone)} steps computed, {count - len(gone)} re-used" in ran.out
     assert Cli("plan", "tiny").lines[-1] == f"{count} steps: {count} done, 0 left, nothing to do"

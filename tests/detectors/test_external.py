@@ -132,6 +132,21 @@ def test_what_is_no_detector_is_refused() -> None:
         fitted(Broken())
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_called_so(value: float) -> None:
+    with pytest.raises(UsageError, match=r"the detector nothing gives (\d+) of \1 images of noise a score that is no finite number"):
+        ExternalDetector(nothing(value)).probed(SHAPE)
+
+
+def nothing(value: float) -> Any:
+    """A detector of one score."""
+
+    def nothing(x: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(x),), value)
+
+    return nothing
+
+
 def test_a_score_that_depends_on_the_neighbours_is_refused() -> None:
     ExternalDetector(own_detectors.contrast).probed(SHAPE)
     with pytest.raises(UsageError, match="another score alone than among others"):

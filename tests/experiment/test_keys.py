@@ -33,6 +33,7 @@ from salientry.recipes.paper import paper
 from salientry.recipes.smoke import smoke
 from salientry.recipes.sweep import sweep
 from salientry.recipes.whitebox import whitebox
+from salientry.renamed import STEPS as WORDS
 from salientry.runner.step import Handle, Step, make_handle, step
 from salientry.types import Roles
 from tests.datasets import test_assira
@@ -301,6 +302,8 @@ def test_the_names_of_the_steps_are_those_that_recorded_keys_were_made_with() ->
     ways = [{}, {"protocol": 1}, {"calibrated": 1}, {"parts": 1, "protocol": 1}, {"parts": 1, "calibrated": 1}]  # to score: each was a step
     found |= {s.keyed({"detector": 1} | way)[0] for s in steps_of_the_package() if s.keyed for way in ways}
     assert sorted(found) == STEPS
+    assert set(STEPS) <= set(WORDS), "people read words"
+    assert not [w for w in WORDS.values() if "_" in w or (w in STEPS and w not in ("scores", "accuracy"))]
 
 
 def test_the_function_of_a_step_may_be_renamed_and_moved(tmp_path: Path) -> None:

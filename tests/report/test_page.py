@@ -23,11 +23,11 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from salientry.cli import app
-from salientry.report import gallery, plots, report
+from salientry.renamed import STEPS
+from salientry.report import gallery, labels, plots, report
 from salientry.report.naming import EXPLAINED, Namer, listing
 from salientry.report.render import percent
 from salientry.report.report import listed
-from salientry.report.words import STEPS
 from salientry.results.names import attack_title, detector_words
 from salientry.results.scores import Scores
 
@@ -465,18 +465,18 @@ def test_names_in_a_plot_lie_on_no_point_no_other_name_and_no_line(seed: int) ->
     drawn = str(plots.scatter([("", points)], "x", "y"))
     names = {
         unescape(w): (
-            float(x) - (end == "end") * plots.LETTER * len(w),
+            float(x) - (end == "end") * labels.LETTER * len(w),
             float(y) - 12,
-            float(x) + (end == "start") * plots.LETTER * len(w),
+            float(x) + (end == "start") * labels.LETTER * len(w),
             float(y) + 2,
         )
         for x, y, end, w in re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="(start|end)">(name [^<]+)</text>', drawn)
     }
     assert len(names) == len(points)
     boxes = list(names.values())
-    assert not [1 for i, a in enumerate(boxes) for b in boxes[:i] if plots._meet(a, b)]
+    assert not [1 for i, a in enumerate(boxes) for b in boxes[:i] if labels.meet(a, b)]
     lines = [
         tuple(map(float, v)) for v in re.findall(r'<line x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)" class="leader"/>', drawn)
     ]
     assert lines
-    assert sum(plots._crosses(line, b) for line in lines for b in boxes) == 0  # type: ignore[arg-type]
+    assert sum(labels.crosses(line, b) for line in lines for b in boxes) == 0  # type: ignore[arg-type]
