@@ -171,7 +171,7 @@ def _rest(runs: list[Recorded]) -> list[str]:
         words = f"the paper's 21 claims, {claims.ASKED[manner]}, all run seeds together"
         lines.append(row(words, *(counted(said, r.dataset, manner) for r in runs)))
     lines.append(row("commands", *("; ".join(f"`{x.run['command']}`" for x in (r, white.get(r.folder.name)) if x) for r in runs)))
-    return [*lines, row("made with", *(r.source.split("`, ", 1)[1] for r in runs))]
+    return [*lines, row("made with", *(r.origin for r in runs))]
 
 
 def _sign(r: Recorded, scheme: str) -> str:
@@ -189,7 +189,7 @@ def _past(r: Recorded | None, name: str) -> str:
     """At the second smallest Linf budget, where there are several, and the largest."""
     if r is None:
         return "not run"
-    sizes = [b for b in budgets(r) if not b.startswith("L2")]
+    sizes = budgets(r, norm="linf")
     attack = None if name == "classifier alone" else "union"
     found = {b: r.find("white box", title=name, budget=b, attack=attack, measure="success") for b in (*sizes[1:2], sizes[-1])}
     if not all(found.values()):

@@ -75,9 +75,14 @@ class Recorded:
         return "detector seed 0" if most < 2 else f"detector seeds 0 {'and' if most == 2 else 'to'} {most - 1}"
 
     @property
+    def origin(self) -> str:
+        """What made it, but for the command."""
+        return f"run seed {self.seed}, {self.seeds}, {made(self.run)}"
+
+    @property
     def source(self) -> str:
         """What made it."""
-        return f"`{self.run['command']}`, run seed {self.seed}, {self.seeds}, {made(self.run)}"
+        return f"`{self.run['command']}`, {self.origin}"
 
     @functools.cached_property
     def headline(self) -> dict[str, str]:

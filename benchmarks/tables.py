@@ -182,9 +182,9 @@ def another(r: Recorded, again: Recorded) -> str:
 # --- the white box --------------------------------------------------------------------------------------------------------
 
 
-def budgets(r: Recorded) -> list[str]:
-    """Of a white box: Linf from small to large, then L2."""
-    return r.make.values("white box", "budget", measure="success", title="classifier alone")
+def budgets(r: Recorded, **where: str) -> list[str]:
+    """Of a white box: Linf from small to large, then L2; ``where``: of numbers in this place alone."""
+    return r.make.values("white box", "budget", measure="success", title="classifier alone", **where)
 
 
 def white_boxes() -> str:

@@ -58,12 +58,12 @@ class APGD:
         """As it stands in a table: ``APGD``, at another budget than the default ``APGD 4/255``, other settings in brackets."""
         return noted(titled("APGD", self.eps, type(self).eps), *notes(self.loss, self.steps))
 
-    @validated
     @property
     def passes(self) -> float:
         """What an image takes that is not fooled."""
         return float(self.steps * (1 + self.restarts) * (self.candidates if self.loss == "targeted" else 1))
 
+    @validated
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` draw the starts."""
         ball = Ball("linf", self.eps)

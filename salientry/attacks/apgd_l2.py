@@ -58,12 +58,12 @@ class APGDL2:
         name = "APGD L2" if self.radius == type(self).radius else f"APGD L2 {self.radius:.3g}"
         return noted(name, *notes(self.loss, self.steps))
 
-    @validated
     @property
     def passes(self) -> float:
         """What an image takes that is not fooled."""
         return float(self.steps * (1 + self.restarts) * (self.candidates if self.loss == "targeted" else 1))
 
+    @validated
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` draw the starts."""
         ball = Ball("l2", self.radius)

@@ -57,12 +57,12 @@ class AutoAttack:
         """As it stands in a table: ``AutoAttack``, at another budget ``AutoAttack 4/255``; in brackets where it is not the standard set."""
         return titled(shared.titled("AutoAttack", self.eps, type(self).eps), self.version, self.reduced)
 
-    @validated
     @property
     def passes(self) -> float:
         """What most images take, which the first part fools."""
         return float(2 * self.steps)
 
+    @validated
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` draw starts, places and colours."""
         ball = Ball("linf", self.eps)

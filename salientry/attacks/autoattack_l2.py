@@ -56,12 +56,12 @@ class AutoAttackL2:
         name = "AutoAttack L2" if self.radius == type(self).radius else f"AutoAttack L2 {self.radius:.3g}"
         return titled(name, self.version, self.reduced)
 
-    @validated
     @property
     def passes(self) -> float:
         """What most images take, which the first part fools."""
         return float(2 * self.steps)
 
+    @validated
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` draw starts, places and signs."""
         ball = Ball("l2", self.radius)

@@ -74,12 +74,12 @@ class CarliniWagner:
         """Whether it searches less than the paper's: fewer steps in all."""
         return self.search_steps * self.steps < CarliniWagner.search_steps * CarliniWagner.steps
 
-    @validated
     @property
     def passes(self) -> float:
         """What an image takes; where images are stopped, as measured on 100 of CIFAR-10 (.18 of all steps)."""
         return self.search_steps * self.steps * (0.2 if self.abort_early else 1.0)
 
+    @validated
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
         best, best_l2 = x.clone(), x.new_full((len(x),), float("inf"))

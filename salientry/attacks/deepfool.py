@@ -52,12 +52,12 @@ class DeepFool:
         """As it stands in a table: ``DeepFool``, with another number of steps than 50 ``DeepFool 2``."""
         return "DeepFool" if self.steps == DeepFool.steps else f"DeepFool {self.steps}"
 
-    @validated
     @property
     def passes(self) -> float:
         """What an image takes: some five steps, each of as many gradients as candidates, of one forward pass."""
         return float(min(self.steps, 5) * self.candidates * 0.7)
 
+    @validated
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
         r, active = torch.zeros_like(x), torch.arange(len(x), device=x.device)

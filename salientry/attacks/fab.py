@@ -50,12 +50,12 @@ class FAB:
         """As it stands in a table: ``FAB``, ``FAB L2``; other steps than the default in brackets."""
         return noted("FAB L2" if self.norm == "l2" else "FAB", f"{self.steps} steps" if self.steps != type(self).steps else "")
 
-    @validated
     @property
     def passes(self) -> float:
         """What an image takes that has so many other classes."""
         return float(self.candidates * self.steps)
 
+    @validated
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
         return searched(classifier, x, y, self.norm, steps=self.steps, candidates=self.candidates)[0]

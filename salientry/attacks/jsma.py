@@ -68,12 +68,12 @@ class JSMA:
         """Whether it goes in larger steps than the paper's, or fewer."""
         return self.theta > JSMA.theta or self.steps < JSMA.steps
 
-    @validated
     @property
     def passes(self) -> float:
         """What an image takes: 200 pairs at .05."""
         return min(float(self.steps), 10 / self.theta)
 
+    @validated
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images driven from label ``y`` (N,) to their targets, which ``seeds`` draw."""
         out, active = x.clone(), torch.arange(len(x), device=x.device)

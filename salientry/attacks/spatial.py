@@ -56,12 +56,12 @@ class Spatial:
         tried = "grid" if self.grid else f"{self.queries} tried" if self.queries != kind.queries else ""
         return noted("rotation and shift", size, tried)
 
-    @validated
     @property
     def passes(self) -> float:
         """What an image takes: forward passes, a third of the cost."""
         return (776 if self.grid else self.queries + 1) / 3
 
+    @validated
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` draw the transforms."""
         out, worst = x.clone(), self._rank(classifier(x), y)

@@ -49,12 +49,12 @@ class SquareL2:
         name = "Square L2" if self.radius == type(self).radius else f"Square L2 {self.radius:.3g}"
         return noted(name, f"{self.queries} queries" if self.queries != type(self).queries else "")
 
-    @validated
     @property
     def passes(self) -> float:
         """What an image takes that is not fooled: forward passes, a third of the cost."""
         return self.queries / 3
 
+    @validated
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` draw signs and places."""
         return searched(classifier, x, y, seeds, Ball("l2", self.radius), self.queries, self.share)[0]

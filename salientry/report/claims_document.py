@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import UsageError
 from ..rates import row
 from ..results.claims import FAILS, HOLDS, MANNERS, NOT_RUN, OPEN, SIZE, UNTRAINED, sentences
+from ..results.claims.size import paper_steps
 from ..results.names import attack_title, in_words
 from ..results.numbers import numbers
 from ..results.paper_numbers import COLUMNS, attacks_of
@@ -251,8 +252,8 @@ def _number(v: Verdicts, r: Mapping[str, Any]) -> str:
 def _sizes(v: Verdicts, asked: Mapping[str, int]) -> Iterator[str]:
     """What was smaller than the paper's."""
     for d in asked:
-        known = [r["size"] for r in v.words if r["dataset"] == d and r["size"] and r["run_seed"] is not None]
-        steps = sorted({(int(m[1].replace(",", "")), m[2]) for size in known if (m := re.match(r"([\d,]+) of about ([\d,]+) steps", size))})
+        known = [r["steps"] for r in v.words if r["dataset"] == d and r["run_seed"] is not None]
+        steps = [int(n) for n in known if n is not None and n == n]
         if steps:
-            least, most, paper = steps[0][0], steps[-1][0], steps[0][1]
-            yield f"- {said_of('dataset', d)}: {least:,} to {most:,} of the paper's about {paper} steps a head, other nets"
+            ends = f"{min(steps):,} to {max(steps):,}"
+            yield f"- {said_of('dataset', d)}: {ends} of the paper's about {paper_steps(d):,} steps a head, other nets"

@@ -18,7 +18,7 @@ from .naming import BASELINE, Namer, listing
 from .page import First, Maker, listed
 from .sections import Shown, best_baseline
 from .spec import Number, number_of
-from .words import WARNINGS, said
+from .words import said
 
 GROUPS = {"saliency": "sees the saliency map", "image": "sees the image", "fusion": "fusion", "baseline": "baseline"}
 SHOWN, SIMPLEST = ("SMD", "SPD", "ID", "JSD", "ID+"), "Margin2"
@@ -236,7 +236,7 @@ class Answer:
     def doubt(self, title: str) -> str:
         """What stands below the name of a detector that gives one score to all images."""
         place = {"protocol": self.protocol, "title": title, "trained_on": self.trained}
-        return next((word for word, _ in self.make.context.warned(place) if word.startswith(WARNINGS["ONE SCORE"])), "")
+        return next((d.word for d in self.make.context.warned(place) if d.code == "ONE SCORE"), "")
 
     @property
     def heads(self) -> list[str]:

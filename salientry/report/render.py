@@ -41,7 +41,7 @@ def parts(n: Number, how: str = "") -> tuple[str, str, str]:
     digits = next((int(w[1:]) for w in ways if w[:1] == "d" and w[1:].isdigit()), 3)
 
     def one(v: float) -> str:
-        return short(v, share, max(digits, 3))
+        return short(v, share) if digits <= 3 or share or not math.isfinite(v) else f"{v:.{digits}f}".replace("-", "−")
 
     if "count" in ways:
         return f"{n.value:,.0f}", "", ""
@@ -189,7 +189,7 @@ def _row(found: Filled, line: Line, before: Line | None) -> Markup:
 def _warnings(line: Line) -> Markup:
     """Below a row's name, each word once: in a column at the end of a wide table they would be out of sight."""
     why: dict[str, list[str]] = {}
-    for word, text in line.warnings:
+    for word, text, _ in line.warnings:
         why.setdefault(word, []).append(text)
     words = [Markup('<span class="warning" title="{}">{}</span>').format("; ".join(dict.fromkeys(t)), word) for word, t in why.items()]
     return Markup('<div class="warnings">{}</div>').format(Markup(" ").join(words)) if words else Markup("")

@@ -29,14 +29,14 @@ from .claims import blocks
 from .overview import accuracy, first
 from .page import Maker, ordered
 from .sections import Shown
-from .spec import Context
+from .spec import Context, Doubt
 from .words import WARNINGS, said
 
 SCHEMA = 2
 QUESTION = "How well are adversarial examples detected?"
 COST = "What does it cost an attacker to evade a known detector?"
-BEST = ("best baseline", "of all baselines the best AUROC on validation pairs of the same attack: what a difference is taken to")
-NO_OWN_MAP = ("no own map", "the map of another image that is called the same keeps and destroys about as much")
+BEST = Doubt("best baseline", "of all baselines the best AUROC on validation pairs of the same attack: what a difference is taken to")
+NO_OWN_MAP = Doubt("no own map", "the map of another image that is called the same keeps and destroys about as much")
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,10 @@ def context(s: Scores, frame: Any) -> Context:
             return bool(w["attack"] == place.get("part"))
         return bool(w["title"] == place.get("title") and ("attack" not in place or w["attack"] in (None, place["attack"])))
 
-    def warned(place: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def warned(place: Mapping[str, Any]) -> list[Doubt]:
         out = [BEST] * ((place.get("protocol"), place.get("title"), place.get("trained_on")) in best)
         for w in (w for w in found if concerns(w, place)):
-            out.append((f"{WARNINGS.get(w['code'], w['code'].lower())} {w['count']}".strip(), in_words(w["text"])))
+            out.append(Doubt(f"{WARNINGS.get(w['code'], w['code'].lower())} {w['count']}".strip(), in_words(w["text"]), w["code"]))
         scheme = "trunk" if own_trunk(place.get("saliency", "")) else None
         return out + [NO_OWN_MAP] * ("class_number" in place and not passing[scheme].get(place["class_number"], True))
 

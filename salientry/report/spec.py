@@ -27,6 +27,14 @@ class Number(NamedTuple):
     at: int = -1
 
 
+class Doubt(NamedTuple):
+    """A warning: a word or two, a sentence, and the code by which it is known."""
+
+    word: str
+    text: str
+    code: str = ""
+
+
 @dataclass(frozen=True)
 class Column:
     """One column. ``cell``: text with measures in braces, ``{tpr@LEVEL}``; behind a ``|`` how it is printed (see
@@ -96,7 +104,7 @@ class Line:
     key: tuple[Any, ...]
     labels: tuple[str, ...]
     cells: list[list[str | tuple[Number, str]] | None]
-    warnings: list[tuple[str, str]]
+    warnings: list[Doubt]
     baseline: bool
 
 
@@ -147,12 +155,12 @@ class Context:
     Attributes:
         levels: calibrated false-positive rates, the largest first; ``own`` where nothing was calibrated.
         reduced: labels of the attacks that ran at reduced settings: they have a star.
-        warned: warnings (a word and a sentence) on the place of a row.
+        warned: what is doubtful about the place of a row.
     """
 
     levels: Sequence[str] = ("0.05", "0.01")
     reduced: frozenset[str] = frozenset()
-    warned: Callable[[Mapping[str, Any]], list[tuple[str, str]]] = lambda place: []
+    warned: Callable[[Mapping[str, Any]], list[Doubt]] = lambda place: []
 
     def said(self, column: str, value: Any) -> str:
         """A value of a column as it is printed."""

@@ -384,7 +384,7 @@ def test_a_role_without_images_borrows_them_and_every_detector_is_stamped(tmp_pa
     assert {g.protocol for g in measured} == {"published", "strict"}
     for g in measured:
         place = {"protocol": g.protocol, "title": g.title, "trained_on": g.trained_on}
-        assert "trained on the classifier's images" in [word for word, _ in one.make.context.warned(place)]
+        assert "trained on the classifier's images" in [d.word for d in one.make.context.warned(place)]
     assert "trained on the classifier&#39;s images" in (tmp_path / "out" / "report.html").read_text()
     assert one.make.context.levels == ["0.05"]
     assert not [n for n in one.ours if str(n["id"]).endswith("@0.01")]

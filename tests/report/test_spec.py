@@ -10,7 +10,7 @@ import pytest
 
 from salientry.rates import short
 from salientry.report.render import html, mark, markdown, parts, shown
-from salientry.report.spec import Across, Column, Context, Table, fill, find, number_of
+from salientry.report.spec import Across, Column, Context, Doubt, Table, fill, find, number_of
 
 NAN = math.nan
 PLACE = dict.fromkeys(("title", "trained_on", "tested_on", "attack", "group", "protocol", "measure"))
@@ -96,7 +96,9 @@ def test_warnings_stand_once_below_the_name_and_reduced_attacks_have_a_star() ->
     context = Context(
         ("0.05",),
         frozenset({"BIM"}),
-        lambda at: [("did not train", f"{at['title']} on {at['trained_on']}"), ("did not train", "nor so")] * (at["title"] == "A"),
+        lambda at: (
+            [Doubt("did not train", f"{at['title']} on {at['trained_on']}"), Doubt("did not train", "nor so")] * (at["title"] == "A")
+        ),
     )
     body = str(html(fill(table, NUMBERS, context)))
     warning = '<span class="warning" title="A on FGSM; nor so">did not train</span>'

@@ -198,7 +198,8 @@ def claims(found: pd.DataFrame) -> pd.DataFrame:
                     and r["scheme"] in (scheme, "")
                 ]
                 word = together([r["verdict"] for r in lines])
-                sizes = "; ".join(dict.fromkeys(r["size"] for r in lines if r["verdict"] == word and r["size"]))
+                known = [r for r in lines if r["verdict"] == word and r["size"]]
+                sizes, steps = "; ".join(dict.fromkeys(r["size"] for r in known)), known[0]["steps"] if known else None
                 place = {"claim": claim, "sentence": sentence, "dataset": dataset, "run_seed": seed}
-                out.append(place | {"protocol": protocol, "scheme": scheme, "verdict": word, "size": sizes})
+                out.append(place | {"protocol": protocol, "scheme": scheme, "verdict": word, "size": sizes, "steps": steps})
     return pd.DataFrame({c: pd.Series([r[c] for r in out], dtype=object) for c in (out[0] if out else ())})

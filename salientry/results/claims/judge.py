@@ -144,4 +144,5 @@ def row_of(
     found = {"id": a.id, **{c: n[c] for c in ("value", "lo", "hi", "n")}, "p": min(least, default=math.nan)}
     edges = {"boundary": q.boundary[protocol], "fails": q.fails}
     marks = {"auroc": a.auroc, "beside": a.beside, "trained": a.trained, "weak": a.weak, "silent": a.silent}
-    return asked | {"verdict": verdict[0], "size": size.words if a.id else "", "why": verdict[1]} | found | edges | marks
+    run = {"size": size.words if a.id else "", "steps": size.steps if a.id else None}
+    return asked | {"verdict": verdict[0], **run, "why": verdict[1]} | found | edges | marks

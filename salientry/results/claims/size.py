@@ -18,10 +18,13 @@ LAYER = re.compile(r"(conv|linear) (?:(\d+)x\d+ )?\d+→(\d+)")
 
 @dataclass(frozen=True)
 class Size:
-    """What a verdict depends on: words for it, and whether it is smaller than what the paper trained, or another net."""
+    """What a verdict depends on: words for it, whether it is smaller than what the paper trained, or another net; steps of the head that
+    was trained shortest, None where they are not known.
+    """
 
     words: str
     reduced: bool
+    steps: int | None = None
 
 
 def paper_layers(column: str) -> list[tuple[str, int, int]]:
@@ -53,6 +56,12 @@ def steps_of(s: Scores, protocol: str, scheme: str, detector: str, trained_on: s
     return min(counts, default=None)
 
 
+def paper_steps(dataset: str) -> int | None:
+    """Steps of a head of the paper, about; None where the paper has no such data set."""
+    column = column_of(dataset)
+    return None if column is None else STEPS[column]
+
+
 def size_of(s: Scores, q: Question, a: Answer, protocol: str) -> Size:
     """Of an answer: its heads' steps and nets, or the nets alone."""
     if (column := column_of(s.dataset)) is None:
@@ -68,4 +77,4 @@ def size_of(s: Scores, q: Question, a: Answer, protocol: str) -> Size:
     most = STEPS[column]
     words = f"{min(steps):,} of about {most:,} steps a head" if steps else "steps are not in the records"
     short = not steps or min(steps) < 0.95 * most
-    return Size(words + (", other nets" if others else ", the paper's nets"), short or bool(others))
+    return Size(words + (", other nets" if others else ", the paper's nets"), short or bool(others), min(steps, default=None))
