@@ -23,6 +23,7 @@ from salientry.errors import UsageError
 from salientry.evidence import Evidence
 from salientry.guard import Guard
 from salientry.learned import facts_of, with_facts
+from salientry.rates import rate, share
 from salientry.types import Shape
 
 from . import examples
@@ -162,7 +163,7 @@ def test_the_command_writes_a_guard_that_can_be_used(saved: tuple[Path, Guard], 
     new = Guard.load(tmp_path / "again", guard.classifier)
     assert new.threshold == pytest.approx(expected.threshold, abs=1e-5)
     before = int(guard(NEW).flagged.sum())
-    assert f"flagged before: {before} of 200" in done.stdout and f"above {guard.threshold:.4g}" in done.stdout
+    assert f"flagged before: {rate(share(before, 200))} above {guard.threshold:.4g}" in done.stdout
     assert "promise: with 95 % confidence at most 5 % of ordinary images are flagged, if they are like the 200" in done.stdout
     card = (tmp_path / "again" / "card.md").read_text()
     assert "Recalibrated on 200 images" in card and str(tmp_path / "again") in card and "class 1" not in card
