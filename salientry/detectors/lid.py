@@ -22,7 +22,7 @@ class LID:
     logistic regression on all layers.
 
     With ``multi`` it is multiLID (Lorenz, Keuper, Keuper 2022): the regression reads each neighbour's -ln(r_i / r_k) by itself, where
-    LID takes one over their mean.
+    LID takes one over their mean; its authors put a random forest in the regression's place.
 
     Departures: a layer is its channel means, not all its values; the neighbours are among fixed naturals that the classifier was
     trained on, not among a random minibatch of 100 that also holds the image's own natural; noisy images are not among the negatives.

@@ -12,7 +12,11 @@ from . import _logistic
 
 @dataclass(frozen=True)
 class SecondNet:
-    """-log p of the predicted class by the saliency net's own encoder: an independent classifier that disagrees."""
+    """-log p of the predicted class by the saliency net's own encoder: an independent classifier that disagrees.
+
+    So is PID (Han, Lin, Zhao, Wang et al. 2025), prediction inconsistency with an auxiliary model of another architecture or training,
+    but that a slope and an offset, fitted to pairs, give it a 0.
+    """
 
     needs = frozenset({"second_net_logprobs", "predicted"})
     group = "baseline"

@@ -18,8 +18,11 @@ class SecondOpinion:
     cross-entropy between the two, and how far its best class (where that is the answer, the first one's second best) lies below the
     answer in the logits of the first, in its own, and in those of the first after small changes: a wrong answer that was made falls back.
 
-    With a second network of another kind than the first (another architecture, other training) this is detection by prediction
-    inconsistency with an auxiliary model, but for the columns that compare logits and for the learned head.
+    With a second network of another kind than the first (another architecture, other training) this is the detector by prediction
+    inconsistency, PID, with its auxiliary model (Han, Lin, Zhao, Wang et al. 2025, "Prediction Inconsistency Helps Achieve Generalizable
+    Detection of Adversarial Examples"), which scores an image by how little the auxiliary model believes the first one's answer.
+    Departures: the columns that compare logits, and the learned head, where PID learns nothing. By that belief alone it is
+    :class:`~salientry.detectors.SecondNet`, whose auxiliary model is the saliency model's own encoder: recipes train it everywhere.
 
     The second network must not have seen the images that the head or the threshold learns from: where both nets have learnt an image they
     agree on it, whatever they do on new ones.

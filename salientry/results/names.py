@@ -29,6 +29,7 @@ WORDS = {  # what stands for a detector's title on a page; the others are words 
     "DeepKNN": "deep kNN",
     "CounterAttack": "counter-attack",
     "FourierSpectrum": "Fourier spectrum",
+    "LayerSpectrum": "Fourier spectrum of layers",
     "PValues": "p-values",
     "SPD minus the best floor": "SPD minus the best baseline",
 }

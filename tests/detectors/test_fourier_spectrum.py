@@ -7,10 +7,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from salientry.detectors import FourierSpectrum
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
+from salientry.evidence_set import EvidenceSet
+from salientry.keys import name_of
+from salientry.metrics import auroc
 
 from .. import examples
 
@@ -75,6 +79,46 @@ def test_a_black_image_has_a_slope() -> None:
     for kind in ("magnitude", "phase", "both"):
         (slope,) = torch.autograd.grad(view(x, kind).sum(), x)
         assert bool(torch.isfinite(slope).all())
+
+
+def test_the_spectrum_of_layers_is_that_of_their_maps_layer_by_layer_and_has_a_slope() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3, stride=2), nn.Flatten(), nn.LazyLinear(5))
+    x = examples.images(SHAPE, 2).requires_grad_()
+    net(x.detach())
+    spec = FourierSpectrum(layers=("1", "2"))
+    found = spec.view(Evidence(net, None, x))
+    maps = net[:2](x), net[:3](x)
+    assert torch.allclose(found, torch.cat([torch.fft.rfft2(m).abs().flatten(1) for m in maps], 1), atol=1e-4)
+    (slope,) = torch.autograd.grad(found.sum(), x)
+    assert bool(slope.any())
+    assert (spec.needs, FourierSpectrum().needs) == ({"classifier"}, frozenset())
+    assert [name_of(s) for s in (FourierSpectrum(), spec)] == ["FourierSpectrum", "LayerSpectrum"]
+    assert not [m for m in net.modules() if m._forward_hooks], "nothing is left on the classifier"
+
+
+def test_it_is_fitted_on_maps_of_classifiers_that_are_asked() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
+    natural = examples.images(SHAPE, 40)
+    x = torch.cat([natural, (natural + 0.3 * (torch.rand(natural.shape) - 0.5)).clamp(0, 1)])
+    net(x)
+    given = EvidenceSet({"image": x}, torch.zeros(80, dtype=torch.int64), classifier=net)
+    fitted = FourierSpectrum(layers=("0",)).fit(given, given.labels, seed=0)
+    with torch.no_grad():
+        scores = fitted(Evidence(net, None, x))
+    assert auroc(scores[:40].numpy(), scores[40:].numpy()) > 0.95
+
+
+def test_layers_that_are_not_there_or_give_no_maps_are_refused() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(5))
+    x = examples.images(SHAPE, 2)
+    net(x)
+    for layer, words in (("nine", "the classifier has no layer 'nine'"), ("2", r"layer '2' gives shape \(2, 5\)")):
+        with pytest.raises(UsageError, match=words):
+            FourierSpectrum(layers=(layer,)).view(Evidence(net, None, x))
+    with pytest.raises(UsageError, match="needs a classifier"):
+        FourierSpectrum(layers=("0",)).view(Evidence(None, None, x))
 
 
 def test_other_kinds_are_refused() -> None:

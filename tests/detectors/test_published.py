@@ -1,4 +1,5 @@
-"""Each of the published detectors against a number, a figure or the stated setting of its paper, on MNIST and one small network.
+"""Each of the published detectors against a number, a figure or the stated setting of its paper, on MNIST and one small network; the second
+opinion as PID, by what its auxiliary model believes.
 
 Not here, for a reason: ``Energy``, whose numbers are of large networks on CIFAR and of images out of distribution (its equation is tested
 in closed form); ``FourierSpectrum``, whose numbers are of a VGG-16 on CIFAR (its spectra are NumPy's); ``PValues``, which is an aggregate
@@ -18,10 +19,11 @@ from torch import Tensor, nn
 
 from salientry.attacks import BIM, FGSM, DeepFool
 from salientry.datasets import MNIST
-from salientry.detectors import LID, MSP, PASA, CounterAttack, DeepKNN, KernelDensity
+from salientry.detectors import LID, MSP, PASA, CounterAttack, DeepKNN, KernelDensity, LayerStatistics, Mahalanobis, SecondNet
 from salientry.detectors._reference import numbers, reference_of
 from salientry.detectors.deep_knn import p_values
 from salientry.detectors.feature_squeezing import MNIST as SQUEEZED
+from salientry.detectors.mahalanobis import gaussians_of
 from salientry.evidence import Evidence
 from salientry.evidence_set import EvidenceSet
 from salientry.learned import seeded
@@ -31,6 +33,7 @@ from ..examples import seeds
 
 REAL = Path(os.environ.get("SALIENTRY_DATA") or "nowhere") / "MNIST"
 HIDDEN = "8"  # the last hidden layer, after its ReLU
+LAYERS = ("1", "4", HIDDEN)  # every hidden layer, after its ReLU
 pytestmark = [
     pytest.mark.nightly,
     pytest.mark.data,
@@ -76,15 +79,24 @@ def world() -> World:
 
 
 @cache
-def attacked(name: str) -> Tensor:
-    """Of the 200 those that were fooled, rounded to 8 bits."""
+def pairs(name: str) -> tuple[Tensor, Tensor]:
+    """Of the 200 those that were fooled, and what fooled, rounded to 8 bits."""
     w, spec = world(), {"fgsm": FGSM(0.3), "bim": BIM(0.3, 0.01, 40), "deepfool": DeepFool()}[name]
     found = (spec(w.net, w.right, w.answer, seeds=seeds(200)) * 255).round() / 255
-    return found[w.net(found).argmax(1) != w.answer]
+    fooled = w.net(found).argmax(1) != w.answer
+    return w.right[fooled], found[fooled]
+
+
+def attacked(name: str) -> Tensor:
+    return pairs(name)[1]
 
 
 def look(x: Tensor) -> Evidence:
     return Evidence(world().net, None, x, frozenset({f"activations/{HIDDEN}"}))
+
+
+def everywhere(x: Tensor) -> Evidence:
+    return Evidence(world().net, None, x, frozenset(f"activations/{n}" for n in LAYERS))
 
 
 @cache
@@ -117,6 +129,76 @@ def test_lid_of_attacked_images_is_higher_with_the_authors_setting() -> None:
     for name in ("fgsm", "bim", "deepfool"):
         natural, adversarial = (LID(20, 100).view(look(x), reference(100))[:, 0] for x in (world().right, attacked(name)))
         assert float(adversarial.median()) > float(natural.median()), name
+
+
+def halves(name: str) -> tuple[EvidenceSet, Tensor, Evidence, Evidence]:
+    """Pairs of every second fooled image with its natural, to be fitted on, and the others, natural and attacked."""
+    w, (natural, found) = world(), pairs(name)
+    parts = [{n: getattr(e, n) for n in sorted(e.needs)} for e in map(everywhere, (w.x, natural[::2], found[::2]))]
+    known, *fit = ({"image": x} | p for x, p in zip((w.x, natural[::2], found[::2]), parts, strict=True))
+    both = {n: torch.cat([p[n] for p in fit]) for n in known}
+    given = EvidenceSet(both, torch.zeros(len(both["image"]), dtype=torch.int64), training=EvidenceSet(known, w.y), classifier=w.net)
+    return given, given.labels, everywhere(natural[1::2]), everywhere(found[1::2])
+
+
+def area(spec: Any, name: str) -> float:
+    """AUROC on the half that it was not fitted on."""
+    given, labels, natural, adversarial = halves(name)
+    fitted = spec.fit(given, labels, seed=0)
+    return auroc(fitted(natural).detach().numpy(), fitted(adversarial).detach().numpy())
+
+
+def test_the_nearest_gaussian_is_as_good_a_classifier_as_softmax_and_finds_fgsm() -> None:
+    """Lee et al. 2018, the first figure: the class at the least Mahalanobis distance in the last hidden layer is right about as often as
+    the softmax classifier; asked here for: within 3 points. Their table of known attacks has 99.9 % for FGSM (CIFAR-10): within 5 points.
+    """
+    w, seen = world(), look(world().x)
+    training = EvidenceSet({"image": w.x, f"activations/{HIDDEN}": getattr(seen, f"activations/{HIDDEN}")}, w.y)
+    gaussians = gaussians_of(training, (HIDDEN,), 0.01)
+    hidden = look(w.test).activations[HIDDEN].mean
+    apart = ((hidden[:, None] - gaussians.mean0) @ gaussians.whitening0).square().sum(2)  # type: ignore[operator]
+    right, usual = (float((answer == w.truth).float().mean()) for answer in (apart.argmin(1), w.net(w.test).argmax(1)))
+    assert right == pytest.approx(usual, abs=0.03)
+    assert area(Mahalanobis(layers=LAYERS), "fgsm") > 0.95
+
+
+def test_multilid_finds_nearly_everything() -> None:
+    """Lorenz et al. 2022: detection is "(almost) perfect". Asked here for: .95, of FGSM. That it finds more than LID, as the paper says,
+    is not seen on this network, where both find nearly everything.
+    """
+    assert area(LID(20, 1000, LAYERS, multi=True), "fgsm") > 0.95
+
+
+def test_a_small_network_on_one_layer_finds_attacks_and_large_ones_best() -> None:
+    """Metzen et al. 2017: attacked images are told from naturals "surprisingly well" by what a layer gives. Asked here for: .9."""
+    for name in ("fgsm", "bim"):
+        assert area(LayerStatistics(layers=(HIDDEN,)), name) > 0.9, name
+
+
+@cache
+def auxiliary() -> nn.Module:
+    """Another architecture on the same digits: two dense layers."""
+    w = world()
+    with seeded(1):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 10))
+        solver = torch.optim.Adam(net.parameters(), lr=1e-3)
+        for _ in range(10):
+            for at in torch.randperm(len(w.x)).split(50):
+                solver.zero_grad()
+                nn.functional.cross_entropy(net(w.x[at]), w.y[at]).backward()
+                solver.step()
+    return net.eval().requires_grad_(False)
+
+
+def test_an_auxiliary_model_of_another_kind_does_not_believe_the_answers_to_attacked_images() -> None:
+    """Han et al. 2025: by the auxiliary model's belief in the answer alone the area is 99.3 % (CIFAR-10, all attacks). Within 5 points."""
+    w, other = world(), auxiliary()
+
+    def scores(x: Tensor) -> Any:
+        seen = Evidence(None, None, x, predicted=w.net(x).argmax(1), second_net_logprobs=other(x).log_softmax(1))
+        return SecondNet().view(seen)[:, 0].numpy()
+
+    assert auroc(scores(w.right), scores(attacked("deepfool"))) == pytest.approx(0.993, abs=0.05)
 
 
 def test_density_falls_under_the_authors_bandwidth_for_mnist() -> None:
