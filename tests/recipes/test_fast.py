@@ -17,7 +17,7 @@ import pytest
 from salientry.attacks import FGSM, JSMA, CarliniWagner, DeepFool
 from salientry.cli.running import parameters
 from salientry.datasets import Digits
-from salientry.detectors import LID, MSP, PUBLISHED_DETECTORS, Energy, Mahalanobis, SmallCNN
+from salientry.detectors import LID, MSP, PASA, PUBLISHED_DETECTORS, Energy, Mahalanobis, SmallCNN
 from salientry.errors import UsageError
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export, rounded
@@ -119,7 +119,8 @@ def test_published_detectors_are_neither_fused_nor_candidates_and_one_that_is_na
 @pytest.mark.parametrize("dataset", CONFIGS)
 def test_its_tables_hold_the_ten_multilid_msp_and_energy_each_under_a_name_of_its_own(dataset: str) -> None:
     config = table_config(dataset)
-    assert {*PUBLISHED_DETECTORS.values(), LID(multi=True), MSP(), Energy()} == set(config.published)
+    expected = {*PUBLISHED_DETECTORS.values(), LID(multi=True), MSP(), Energy()}
+    assert set(config.published) == (expected - {PASA()} if dataset == "assira" else expected), "of large pictures PASA takes too long"
     called = [name_of(d) for d in (*config.members, *config.published)]
     assert len(set(called)) == len(called), "one row of a table would be of two detectors"
 
