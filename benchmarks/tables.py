@@ -189,7 +189,9 @@ def budgets(r: Recorded, **where: str) -> list[str]:
 
 def white_boxes() -> str:
     """Each data set under a heading."""
-    return "\n\n".join(f"### {r.title}\n\n{white_box(r)}" for r in recorded("whitebox"))
+    apart = {s.beside.folder.name: s.apart for s in (r.one.scores for r in recorded("fast")) if s.beside is not None and s.apart}
+    said = {name: f"{why[:1].upper()}{why[1:]} than the detectors above.\n\n" for name, why in apart.items()}
+    return "\n\n".join(f"### {r.title}\n\n{said.get(r.folder.name, '')}{white_box(r)}" for r in recorded("whitebox"))
 
 
 def white_box(r: Recorded) -> str:

@@ -17,7 +17,8 @@ and thresholds rounded to 12 binary digits, before anything is computed from the
 * ``class_names``: by number; empty where there are none. ``gates``: what the sanity checks saw; ``strength``: share fooled by each
   attack; ``choice``: how the guard's detector was chosen; ``recipes``: which settings were chosen on *validation*.
 * ``hardened``: detectors after each round of adversarial training, with the fingerprints of their weights.
-* ``classifier``: the key of the attacked one.
+* ``classifier``: the key of the attacked one. ``weights``: their fingerprint (older records have none), because the same key trains other
+  weights on another processor.
 * ``own``: sha256 of all other fields; ``sha256``: of each column.
 * ``attacks``, ``networks``: settings and layers of what really ran. ``revisions``: of their settings classes, where they are not 1: what
   was made by another revision has other keys, and other numbers.
@@ -35,7 +36,7 @@ import numpy as np
 from ..errors import CheckFailed
 from ..files import own_sha256
 from ..keys import revisions_in
-from ..learned import with_facts
+from ..learned import fingerprint, with_facts
 from ..rows import Rows, id_bytes
 from ..runner.run import Outcome
 from ..runner.step import Found, Handle, handles_in, revisions_used
@@ -217,6 +218,7 @@ def gather(run: Run, outputs: Outputs, outcome: Outcome, about: dict[str, JSON])
         "recipes": [run.record(h)["value"] for h in [outputs.recipe] if h and h.fingerprint not in lost],
         "hardened": [run.record(h)["facts"] | {"key": h.fingerprint} for h in outputs.hardened if h.fingerprint not in lost],
         "classifier": outputs.classifier.fingerprint,
+        "weights": fingerprint(run.get(outputs.classifier)),
         "class_names": list(outputs.class_names),
         "attacks": attack_settings(run, outputs),
         "revisions": revisions_of(run, outputs),

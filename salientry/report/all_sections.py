@@ -62,7 +62,12 @@ def _white_box(r: Shown) -> Section:
             r.scores.dataset.split("-")[0].lower()
         )
         blocks = [Block("", words)]
-    return Section("whitebox", "An attacker who knows the detector", blocks, holds="attack success rate by detector and budget")
+    note = (
+        f"{r.scores.apart[:1].upper()}{r.scores.apart[1:]} ({r.scores.beside.folder.name}): it says nothing of the nets above."
+        if r.scores.apart and r.scores.beside
+        else ""
+    )
+    return Section("whitebox", "An attacker who knows the detector", blocks, note, holds="attack success rate by detector and budget")
 
 
 def passes(r: Shown) -> Markup | None:

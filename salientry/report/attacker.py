@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from markupsafe import Markup
 
 from ..results.names import detector_words
+from ..results.weights import OTHER
 from . import plots, render
 from .naming import Namer, parted
 from .page import First, Maker, listed
 from .sections import Shown
 from .spec import Number
 
+APART = f"<b>An attacker who knows the detector</b> was {OTHER}: the numbers are of other nets and stand in a section of their own."
 NOT_RUN = "<b>An attacker who knows the detector</b> was not tried here (<code>salientry run whitebox dataset={}</code>)."
 
 
@@ -23,8 +25,13 @@ def quoted(numbers: Iterable[tuple[str, Number | None]]) -> Markup:
 
 
 def budgets_of(m: Maker) -> list[str]:
-    """Linf budgets of the white box, from small to large."""
-    return m.values("white box", "budget", measure="success", norm="linf", attack="union")
+    """Linf budgets of the white box, from small to large; none where it is of other nets than the run's."""
+    return m.values("white box", "budget", measure="success", norm="linf", attack="union", apart=None)
+
+
+def elsewhere(m: Maker) -> str:
+    """Why the white box beside a run says nothing of its nets; empty where it does, or where there is none."""
+    return next(iter(m.values("white box", "apart")), "")
 
 
 def past(m: Maker, title: str, budget: str) -> Markup:
@@ -42,6 +49,8 @@ def _passed(m: Maker, budget: str) -> list[tuple[str, Number]]:
 def attacker(m: Maker, dataset: str, named: Callable[[str], str] = detector_words) -> Markup:
     """What someone who knows the detector achieves at the largest Linf budget; ``named``: how a sentence names a detector."""
     budgets = budgets_of(m)
+    if not budgets and elsewhere(m):
+        return Markup(APART)
     if not budgets:
         return Markup(NOT_RUN).format(dataset.split("-")[0].lower())
     return Markup("<b>An attacker who knows the detector</b> and may change each value by {} gets past {}.").format(

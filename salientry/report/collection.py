@@ -14,7 +14,7 @@ from ..results.names import detector_words
 from ..results.paper_numbers import printed_rows
 from ..store import JSON, packed, read_json, write_json, write_text
 from . import claims, detection_tables, every_number, gallery, paper_tables, plots, render, report, verification
-from .attacker import budgets_of, passed_by, quoted
+from .attacker import budgets_of, elsewhere, passed_by, quoted
 from .columns import Collection, Column, read, runs, title
 from .doubts import failed
 from .guide import how_to_read
@@ -203,12 +203,12 @@ def _each(found: Mapping[str, Sequence[tuple[str, Number | None]]]) -> Markup:
 
 def _attacker(there: Mapping[str, Maker]) -> Markup:
     """What somebody who knows the detector gets past it, where that was tried."""
-    white = {t: passed_by(m) for t, m in there.items() if budgets_of(m)}
-    if not white:
+    white = {t: passed_by(m) if budgets_of(m) else Markup(elsewhere(m) or "not tried") for t, m in there.items()}
+    if not any(budgets_of(m) or elsewhere(m) for m in there.values()):
         return Markup(
             "<b>An attacker who knows the detector</b> was not tried on these records (<code>salientry run whitebox</code> does)."
         )
-    each = Markup("; ").join(Markup("<i>{}</i>: {}").format(t, white.get(t, "not tried")) for t in there)
+    each = Markup("; ").join(Markup("<i>{}</i>: {}").format(t, white[t]) for t in there)
     return Markup("<b>An attacker who knows the detector</b> and may change each value by so much gets past it on {}.").format(each)
 
 
@@ -288,5 +288,7 @@ def _made(found: Collection) -> list[Block | None]:
 def _run(name: str, m: Made) -> list[tuple[str, str]]:
     """What made a column."""
     s = m.scores
-    white = s.beside.run.get("command", "?") if s.beside else "in the same run" if s.white_box else "not run"
+    white = (
+        s.beside.run.get("command", "?") + f" ({s.apart})" * bool(s.apart) if s.beside else "in the same run" if s.white_box else "not run"
+    )
     return [(name, f"{m.command}, run seed {s.run_seed}; white box: {white}"), *((f"{name}, missing", shard) for shard in s.absent)]

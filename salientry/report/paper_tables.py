@@ -159,6 +159,7 @@ def _four(number: int, s: Source, theirs: Row | None, name: str) -> list[Markup]
     label = theirs.get("attack")
     said = [] if theirs["title"] == name else [str(theirs["title"]).partition(" · ")[0]]
     said += ["reduced settings"] if label and set(str(label).split("|")) & s.reduced else []
+    said += ["other weights"] if ours is not None and ours.get("apart") else []
     body = Markup('<span class="none" title="{}">not run</span>').format(s.why) if ours is None else render.mark(number_of(ours), how)
     body += Markup("<small>{}</small>").format(", ".join(said)) if said and ours is not None else Markup("")
     doubt = Markup(' <span class="warning" title="{}">doubted</span>').format(theirs["suspect"]) if theirs["suspect"] else Markup("")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from .names import NATURAL
 from .scores import Scores, Trained
+from .weights import OTHER, differ
 
 # of records.json: what each run adds to
 LISTS = ("attacks", "networks", "gates", "skipped", "strength", "choice", "confidence", "accuracies")
@@ -16,8 +17,8 @@ LISTS = ("attacks", "networks", "gates", "skipped", "strength", "choice", "confi
 def joined(runs: Sequence[Scores]) -> tuple[Scores, list[tuple[Scores, str]]]:
     """The first run with the image sets and detectors of all others that can be joined to it, each once; and those that can not, with why.
 
-    A run can be joined when all its scores are kept and its natural test images are the first one's, of the same classifier. Of an
-    image set or a detector that two runs hold the earlier run's stands; the two are the same, or their names would differ.
+    A run can be joined when all its scores are kept and its natural test images are the first one's, of the same classifier and weights. Of
+    an image set or a detector that two runs hold the earlier run's stands; the two are the same, or their names would differ.
     """
     first = runs[0]
     asked = [(s, _why_not(first, s)) for s in runs[1:]]
@@ -47,6 +48,8 @@ def _why_not(a: Scores, b: Scores) -> str:
         return "of another classifier"
     if (a.images.get(NATURAL) or {}).get("key") != (b.images.get(NATURAL) or {}).get("key"):
         return "of other test images"
+    if differ(a, b):
+        return OTHER
     return "some scores are not kept" if a.not_kept or b.not_kept else ""
 
 

@@ -50,7 +50,8 @@ def numbers(s: Scores) -> pd.DataFrame:
         DataDamaged: when recorded numbers are not what was written.
     """
     of = {"dataset": s.dataset, "run_seed": s.run_seed}
-    rows = [of | r for module in (*WHITE_BOX, *(WHOLE if s.has_naturals and not s.not_kept else ())) for r in module.rows(s)]
+    rows = [of | {"apart": s.apart or None} | r for module in WHITE_BOX for r in module.rows(s)]
+    rows += [of | r for module in (WHOLE if s.has_naturals and not s.not_kept else ()) for r in module.rows(s)]
     rows += [r for r in s.recorded if r["kind"] not in OF_SCORES]
     first = frame(rows)
     found = frame([*rows, *(of | r for module in OF_NUMBERS for r in module.rows(s, first))])

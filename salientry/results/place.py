@@ -22,6 +22,7 @@ COLUMNS = (
     *("attack", "saliency", "part", "norm", "eps", "budget", "step", "round", "when", "against"),
     *("class_number", "base", "member", "adds", "trained_at", "tested_at", "slope", "beyond", "untrained"),
     *("table", "row", "cell", "std", "decimals", "percent", "suspect", "p", "claim", "line"),
+    "apart",  # why it says nothing of the run's own nets
 )
 NOISE = "noise/excess-flags-on-unchanged"  # the measure of a detector's own noise control
 PROTOCOL_IN_NO_ID = ("C4", "C15", "C16")

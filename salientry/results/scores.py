@@ -19,7 +19,7 @@ from ..files import own_sha256, read_object
 from ..metrics import Resamples
 from ..renamed import translated
 from ..store import packed, read_arrays, read_json, sha256_of_array
-from . import kept
+from . import kept, weights
 from .names import NATURAL, ORDINARY, attack_facts, set_name
 from .trained import Array, Fitted, Images, Trained, images_of, trained_of, with_mixtures
 
@@ -176,6 +176,11 @@ class Scores:
         return found.where(found.notna(), None)
 
     # --- asking ---
+
+    @functools.cached_property
+    def apart(self) -> str:
+        """Why what stands ``beside`` says nothing of these nets: it was recorded on other weights. Empty where it was not."""
+        return weights.OTHER if self.beside is not None and weights.differ(self, self.beside) else ""
 
     @property
     def has_naturals(self) -> bool:

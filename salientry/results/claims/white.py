@@ -19,13 +19,19 @@ WEAK = "attack too weak, nothing to report"
 
 
 def questions(s: Scores, numbers: pd.DataFrame, book: Book, column: str | None) -> list[Question]:
-    """The lines of C13 to C16; ``column``: the paper's for this data set."""
-    return [
+    """The lines of C13 to C16; ``column``: the paper's for this data set. Of other weights than the run's nothing is judged."""
+    found = [
         *(_fools(s, numbers, d, column) for d in ("SMD", "SPD")),
         *(_recovers(s, numbers, d) for d in ("SPD", "SMD")),
         *(_by_turns(s, book, d) for d in ("SMD", "SPD")),
         *(_longer(s, book, d, v) for v in (PRINTED, TRUE) for d in ("SMD", "SPD")),
     ]
+    return [_apart(q, s.apart) for q in found] if s.apart else found
+
+
+def _apart(q: Question, why: str) -> Question:
+    """The same where the attacked nets are not the run's: the numbers are shown and decide nothing."""
+    return replace(q, answers={m: replace(a, doubted=why) if a.id else a for m, a in q.answers.items()})
 
 
 def _first(numbers: pd.DataFrame, **where: Any) -> dict[str, Any]:
