@@ -40,7 +40,7 @@ from . import (
 )
 from .guard_tables import guard_results, record
 from .recorded import FOLDERS, ROOT, TIMING, Recorded, first, recorded, verdicts
-from .tables import OVER, budgets, fast, lacking, settings, smoke, white_boxes
+from .tables import budgets, fast, lacking, over, settings, smoke, white_boxes
 
 CLAIMS, LINES = ROOT / "docs" / "claims.md", ROOT / "results" / "smoke" / "last_lines.json"
 PLOT, MAPS = "docs/images/detection.svg", "docs/images/maps.png"
@@ -112,13 +112,13 @@ def plotted() -> str:
         row(*["---"] * 3),
         *(row(f"{detector_words(p.name)}: {pictures.COMPARED[p.name]}", text(p.found, "seeds"), text(p.noise, "seeds")) for p in points),
     ]
-    return "\n".join([*lines, "", f"{OVER} {r.source}."])
+    return "\n".join([*lines, "", f"{over(r.rows)} {r.source}."])
 
 
 def results() -> str:
     """Everything at a glance: a table of what is found, with two columns for each data set, and one of the rest, with one."""
     runs = first(recorded("fast"))
-    return "\n".join([*_found(runs), "", *_rest(runs), "", OVER])
+    return "\n".join([*_found(runs), "", *_rest(runs), "", over(x for r in runs for x in r.rows)])
 
 
 def _found(runs: list[Recorded]) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from salientry.attacks import BIM, FGSM
+from salientry.inference import LEAST_SEEDS
 from salientry.keys import changed_fields, label, name_of
 from salientry.protocol import EvaluationProtocol
 from salientry.rates import row, short
@@ -17,6 +18,7 @@ from salientry.recipes.paper_config import Config
 from salientry.recipes.smoke import REDUCED
 from salientry.report.detection_tables import GAINS, NOISE, TRANSPLANT
 from salientry.report.render import markdown, percent, text
+from salientry.report.render import over as spoken
 from salientry.report.spec import Across, Column, Table, fill, number_of
 from salientry.report.white_tables import success
 from salientry.report.words import attack_title, own_trunk
@@ -34,10 +36,17 @@ MAPS = ("SPD", "SMD", "SPD (trunk)", "SMD (trunk)")
 DETECTORS = (*MAPS, "ID", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin2", "SecondNet", "BlackShare")
 ATTACKED = ("SPD", "SMD", "JSD", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin", "SecondNet", "BlackShare")
 MORE = (Column("noise", NOISE.replace("}", "|bare}")), Column("transplant", TRANSPLANT.replace("}", "|bare}")))
-OVER = (
+OVER = "In square brackets 95 % intervals {}. In round brackets stands each seed's own value, where they differ."
+FEW = (
     "In square brackets 95 % intervals over images, of the mean over detector seeds, given these nets: one classifier, one U-Net of each "
     "kind, one split. They say nothing of other seeds: in round brackets stands each seed's own value, where they differ."
 )
+
+
+def over(rows: Iterable[dict[str, Any]]) -> str:
+    """Below a table: of what the intervals of these numbers speak."""
+    seeds = {len(r["seeds"]) for r in rows}
+    return FEW if max(seeds, default=0) < LEAST_SEEDS else OVER.format(spoken(seeds, "over images, given these nets"))
 
 
 def lines(table: Table, rows: Sequence[dict[str, Any]]) -> str:
@@ -87,7 +96,7 @@ def smoke() -> str:
         parts.append(row(p, *(text(number_of(r[0])) if r else "" for r in two)))
     run = json.loads((SMOKE / "run.json").read_text())
     source = f"`{run['command']}`, run seed 0, detector seeds 0 and 1, {made(run)}"
-    return "\n".join([lines(found, rows), "", *parts, "", f"{OVER} {source}."])
+    return "\n".join([lines(found, rows), "", *parts, "", f"{over(rows)} {source}."])
 
 
 def settings() -> str:
@@ -150,7 +159,7 @@ def detection(r: Recorded) -> str:
         ),
         r.rows,
     )
-    return "\n".join([found, "", gains, *own_maps(r), "", f"{OVER} {r.source}."])
+    return "\n".join([found, "", gains, *own_maps(r), "", f"{over(r.rows)} {r.source}."])
 
 
 def own_maps(r: Recorded) -> list[str]:

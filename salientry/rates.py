@@ -23,12 +23,13 @@ def share_of(flags: Any) -> dict[str, Any]:
     return share(int(flags.sum()), len(flags))
 
 
-def short(value: float | None, percent: bool = False, digits: int = 3) -> str:
-    """``.135``, or ``13.5 %``; a dash where there is none, and the minus sign of typography."""
+def short(value: float | None, percent: bool = False, digits: int | None = None) -> str:
+    """``.135``, or ``13.5 %``; a dash where there is none, and the minus sign of typography. ``digits``: decimals, by default 3 or 1."""
     if value is None or not math.isfinite(value):
         return NONE
+    digits = digits or (1 if percent else 3)
     if percent:
-        return f"{round(100 * value, 1) + 0.0:.1f}{THIN}%".replace("-", "−")  # adding 0 takes the sign off a zero
+        return f"{round(100 * value, digits) + 0.0:.{digits}f}{THIN}%".replace("-", "−")  # adding 0 takes the sign off a zero
     return _typeset(f"{round(value, digits) + 0.0:.{digits}f}", value)
 
 

@@ -94,7 +94,7 @@ def _paper(r: Shown) -> Section:
     if not tables:
         tables = [Block("", Markup("<p>The paper has no data set {}.</p>").format(said("dataset", r.scores.dataset)))]
     claims = [replace(b, title="What the text claims: C1 to C21", fold=True, anchor="claims") for b in r.verdicts]
-    says = paper_tables.NOTE if source.theirs else ""
+    says = paper_tables.note([source]) if source.theirs else ""
     return Section("paper", "Beside the paper", [*tables, *claims, found, m.table(CORRELATION)], says, "its tables, its claims")
 
 
@@ -112,8 +112,8 @@ BOLD = Table(
 CORRELATION = Table(
     "Does what is found go with the size of the perturbation?",
     "Spearman's rank correlation of accuracy (published, paired) and mean size over the attacks: each attack by the detector trained on "
-    "it, or trained on one and tested on the others. The interval resamples images given these attacks; p is exact, over all orders of "
-    "them.",
+    "it, or trained on one and tested on the others. The interval resamples images given these attacks (none: all resamples agree); p "
+    "is exact, over all orders of them.",
     rows=("title", "trained_on"),
     where={"kind": "correlation"},
     heads=("detector", "trained on (nothing: on the same attack)"),

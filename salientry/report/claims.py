@@ -29,12 +29,19 @@ ASKED = {
 }
 NOTE = """Published: the paper's protocol, accuracy at the head's own 0, in the paper's own manner of training first, then with batch norm
 and each natural beside its own adversarial. Strict: 8-bit images that were right before and are wrong now, detection rate at a
-false-positive rate of 5 %. In brackets: 95 % interval over images, given these nets and this split. *Holds*, *does not hold*: the
+false-positive rate of 5 %. In brackets: 95 % interval {over}. *Holds*, *does not hold*: the
 whole interval lies on that side of the boundary, after Holm's correction over the list; *undecided*: it holds the boundary, or
 the run seeds disagree. *Not at the paper's size*: the heads had fewer steps than the paper's, or other nets; what then does not
 hold or did not train says nothing of the paper's. *Not run*: the records, or one of the run seeds, lack what it asks. Run seeds
 of a data set are judged together on the attacks that all of them have."""
+IMAGES = "over images, given these nets and this split"
 Rows = list[dict[str, Any]]
+
+
+def note(frames: Iterable[Any]) -> str:
+    """How to read the verdicts on runs with these numbers."""
+    seeds = {len(x) for frame in frames for x in frame["seeds"][frame["source"] != "paper"]}
+    return NOTE.replace("{over}", render.over(seeds, IMAGES))
 
 
 class Verdicts:
@@ -96,6 +103,11 @@ def _plain(frame: Any) -> Rows:
     return out
 
 
+def how(r: Mapping[str, Any]) -> str:
+    """How the number of a line is printed: C3's is a share of attacks, which no interval over images belongs to."""
+    return f"of{len(r['over'])}" if r["claim"] == "C3" and r["over"] else ""
+
+
 def details(v: Verdicts, r: Mapping[str, Any]) -> Iterator[str]:
     """What stands beside a verdict, as text."""
     if r["id"] is not None and math.isfinite(r["boundary"] if r["boundary"] is not None else math.nan):
@@ -131,7 +143,7 @@ def blocks(s: Scores, frame: Any) -> list[Block]:
         "<th>what the paper says, and what is asked</th>{}</tr></thead>"
         "<tbody>{}</tbody></table></div>"
     )
-    return [Block("", table.format(heads, body), NOTE.replace("*", ""))]
+    return [Block("", table.format(heads, body), note([frame]).replace("*", ""))]
 
 
 def _claim(v: Verdicts, s: Scores, claim: str, sentence: str) -> Markup:
@@ -161,7 +173,7 @@ def _answer(v: Verdicts, rows: Rows, manner: tuple[str, str]) -> Markup:
     if r is None:
         return Markup("")
     n = v.number(r, r["id"])
-    number = Markup(" {}").format(render.mark(number_of(n))) if n is not None else Markup("")
+    number = Markup(" {}").format(render.mark(number_of(n), how(r))) if n is not None else Markup("")
     return Markup('<span class="verdict">{}</span>{}{}').format(
         r["verdict"], number, Markup(" <small>{}</small>").format("; ".join(details(v, r)))
     )
@@ -182,4 +194,5 @@ def together(columns: Sequence[tuple[str, tuple[Scores, Any] | None, str]]) -> B
         lines += Markup("<tr><th>{}</th><td>{}</td>{}</tr>\n").format(k, sentence, cells)
     head = Markup('<tr><th rowspan="2">claim</th><th rowspan="2">what the paper says</th>{}</tr><tr>{}</tr>').format(top, below)
     table = Markup('<div class="scroll"><table class="text"><thead>{}</thead><tbody>{}</tbody></table></div>').format(head, lines)
-    return Block("", table, NOTE.replace("*", "") + " The lines, their numbers and boundaries stand on the data sets' own pages.")
+    said = note(one[1] for _, one, _ in columns if one)
+    return Block("", table, said.replace("*", "") + " The lines, their numbers and boundaries stand on the data sets' own pages.")

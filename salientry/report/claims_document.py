@@ -19,7 +19,7 @@ from ..results.paper_numbers import COLUMNS, attacks_of
 from ..results.scores import Scores
 from ..store import JSON, read_json, write_json, write_text
 from . import render
-from .claims import ASKED, NOTE, Rows, Verdicts, details
+from .claims import ASKED, Rows, Verdicts, details, how, note
 from .spec import number_of
 from .words import said as said_of
 
@@ -83,7 +83,8 @@ def text(folders: list[Path], timing: Path | None = None) -> str:
         "these nets are smaller and trained less than the paper's.",
         *([f"On {', '.join(white)} the white box alone was run: it stands in the sections."] if white else []),
         "## How to read it",
-        NOTE + " The verdict on a claim is that of all its lines together: where one line does not hold, the claim does not. "
+        note(frame for _, frame in found)
+        + " The verdict on a claim is that of all its lines together: where one line does not hold, the claim does not. "
         "What the words mean: [Words on these pages](evaluate.md#words-on-these-pages).",
         *("\n".join(_section(v, list(asked), whole, k, sentence)) for k, sentence in said["claims"].items()),
         "## Where the paper's text contradicts itself",
@@ -106,6 +107,7 @@ def data(folders: list[Path], timing: Path | None = None) -> dict[str, JSON]:
     for r in v.lines:
         n = v.number(r, r["id"])
         number = {k: _plain(n[k]) for k in ("value", "lo", "hi", "n")} if n is not None else None
+        number = number | {"n": len(r["over"])} if number and how(r) else number  # attacks
         lines.append({k: _plain(r.get(k)) for k in keys} | {"asked": r["words"], "number": number, "beside": list(details(v, r))})
     return {"claims": sentences()["claims"], "runs": [str(s.folder) for s, _ in found], "lines": lines}
 
@@ -246,7 +248,7 @@ def _in(rows: Rows, manner: tuple[str, str]) -> Mapping[str, Any] | None:
 
 def _number(v: Verdicts, r: Mapping[str, Any]) -> str:
     n = v.number(r, r["id"])
-    return f" {render.text(number_of(n))}" if n is not None and r["verdict"] != NOT_RUN else ""
+    return f" {render.text(number_of(n), how(r))}" if n is not None and r["verdict"] != NOT_RUN else ""
 
 
 def _sizes(v: Verdicts, asked: Mapping[str, int]) -> Iterator[str]:

@@ -20,10 +20,10 @@ from .doubts import failed
 from .guide import how_to_read
 from .naming import BASELINE, Namer, listing
 from .overview import GROUPS, OUTDONE, SIMPLEST, Answer, of_seeds
-from .overview import NOTE as PAGE_NOTE
+from .overview import note as noted
 from .page import Block, First, Maker, Section, folded, html, listed, nested, side_by_side
 from .report import Made
-from .sections import BOTH, LINES_SAY, SAYS, figure2
+from .sections import BOTH, SAYS, figure2, lines_say
 from .spec import Number
 from .words import said
 
@@ -105,7 +105,7 @@ def page(found: Collection) -> str:
     parts = [
         Section("pictures", "Where the classifier looked", list(_pictures(found)), holds="the paper's Figures 1, 5 to 8"),
         *(_figure2(columns, p) for p in reversed(BOTH) if any(c.run and c.run.scores.trained for c in columns)),
-        Section("tables", "Beside the paper: its tables", tables, paper_tables.NOTE, "Tables 1 to 6"),
+        Section("tables", "Beside the paper: its tables", tables, paper_tables.note(sources), "Tables 1 to 6"),
         Section("claims", "Beside the paper: its claims", [verdicts], _judged_on(columns), holds="C1 to C21"),
         Section("again", "Other runs of the same data sets", list(_others(found)), holds="other seeds"),
         Section("run", "How this page was made, and how to read it", [*_made(found), reading]),
@@ -232,7 +232,7 @@ def _compared(there: Mapping[str, Answer]) -> Block | None:
     where = [t for t, a in there.items() if a.outdone]
     more = " " + OUTDONE.format(f" of {listing(where)}" if len(there) > 1 else "") if where else ""
     trained = _trained(there)
-    note = f"{PAGE_NOTE} {trained[:1].upper()}{trained[1:]}. {NOTE}{more}"
+    note = f"{noted(there.values())} {trained[:1].upper()}{trained[1:]}. {NOTE}{more}"
     return listed("", heads, rows, note, kind="small", groups=[("", 1), *((t, 3) for t in there)])
 
 
@@ -243,7 +243,7 @@ def _figure2(columns: list[Column], protocol: str) -> Section:
     note = "Rows: trained on; columns: tested on; each attack at the paper's budget for the data set. The paper prints no numbers here."
     drawn = figure2(there, protocol)
     blocks = [
-        Block("", drawn, LINES_SAY) if drawn is not None else None,
+        Block("", drawn, lines_say([m for _, m, _ in there], protocol)) if drawn is not None else None,
         nested("The same in numbers", [*tables, *none], note, fold=True),
     ]
     anchor = "figure2" if protocol == "published" else "figure2-strict"

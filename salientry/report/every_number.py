@@ -16,7 +16,21 @@ from .render import delimited
 from .words import KINDS, SCHEMES, about, measure, said
 
 NAME = "numbers.csv"
-HEAD = ("about", "detector", "trained on", "tested on", "of", "measure", "protocol", "value", "low", "high", "seeds", "n")
+HEAD = (
+    "about",
+    "detector",
+    "trained on",
+    "tested on",
+    "of",
+    "measure",
+    "protocol",
+    "value",
+    "low",
+    "high",
+    "seeds",
+    "seeds' intervals",
+    "n",
+)
 PLACES = (  # columns of the frame that say more of where a number stands, and the words before their value
     ("attack", "attack", ""),
     ("against", "against", "against "),
@@ -38,7 +52,7 @@ PLACES = (  # columns of the frame that say more of where a number stands, and t
 
 
 def csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line a number, those of the paper left out: its place in words, value, 95 % interval, the value of each seed, n."""
+    """One line a number, those of the paper left out: its place in words, value, 95 % interval, each seed's value and interval, n."""
     order = {kind: k for k, kind in enumerate(KINDS)}
     ours = sorted((r for r in rows if r["source"] != "paper"), key=lambda r: order.get(r["kind"], len(order)))
     return delimited(HEAD, [line(r) for r in ours])
@@ -60,6 +74,7 @@ def line(r: Mapping[str, Any]) -> list[str]:
     paper = r["kind"] == "paper table"
     title = "" if paper else title
     seeds = " ".join(_plain(v) for v in r["seeds"] if math.isfinite(v)) if len(r["seeds"]) > 1 else ""
+    each = " ".join(f"[{lo:.4g} {hi:.4g}]" if math.isfinite(lo + hi) else "[]" for lo, hi in r["each"]) if seeds else ""
     protocol = r["protocol"] if r["protocol"] in ("published", "strict") else ""
     scheme = "the paper's manner" if r["scheme"] == "replica" and "manner" not in title else ""
     return [
@@ -72,6 +87,7 @@ def line(r: Mapping[str, Any]) -> list[str]:
         protocol,
         *map(_plain, (r["value"], r["lo"], r["hi"])),
         seeds,
+        each,
         str(int(r["n"])),
     ]
 

@@ -33,8 +33,8 @@ READING = (
     f"detectors, this split. It comes from {RESAMPLES:,} resamples of natural images, the same draw for every seed and detector; a share "
     "that is the same on every image has a Clopper-Pearson bound, and a difference that all but fewer than "
     f"{FEW} images agree on has Gaffke's. It says nothing of other seeds. Below {LEAST_SEEDS} detector seeds none are resampled: the "
-    "value is "
-    "their mean, each seed's own stands below it where they differ, and a sentence quotes the least and the most of them. From "
+    "value is their mean; each seed's own, with its interval over images, shows where the pointer rests on a number (and in numbers.csv "
+    "and report.json), and stands below it where the seeds spread wider than the interval. A sentence quotes the least and the most. From "
     f"{LEAST_SEEDS} seeds up the interval is Student's t interval over the seeds, on these images.",
     "<b>A verdict</b> on a claim of the paper holds or does not hold when the whole interval lies on one side of its boundary, after "
     "Holm's correction for all the questions of the list, and is else undecided. <b>Not at the paper's size</b>: the heads had fewer "

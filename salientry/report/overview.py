@@ -253,9 +253,15 @@ class Answer:
         ]
 
 
-NOTE = "In brackets 95 % intervals over images, given these networks and this split; of several seeds the mean."
+NOTE, IMAGES = "In brackets 95 % intervals {}; of several seeds the mean.", "over images, given these networks and this split"
 UNKNOWING = "The attacks of the first columns do not know the detector."
 OUTDONE = "The best baseline is the one that was best on validation images; another does better on the test images{}."
+
+
+def note(answers: Iterable[Answer]) -> str:
+    """Below the small table: of what its intervals speak."""
+    there = [n for a in answers for s in a.standings for n in (s.detected, s.noise, a.number(s.title, a.false)) if n]
+    return NOTE.format(render.over((len(n.seeds) for n in there), IMAGES))
 
 
 def first(r: Shown) -> First:
@@ -266,12 +272,12 @@ def first(r: Shown) -> First:
     a = Answer(r)
     points, words = a.points()
     more = f" {a.left} others stand under Who notices." if a.left else ""
-    note = f"{NOTE} {UNKNOWING}" + (" " + OUTDONE.format("") if a.outdone else "") + more
+    below = f"{note([a])} {UNKNOWING}" + (" " + OUTDONE.format("") if a.outdone else "") + more
     return First(
         a.sentences(),
         [*notes, *black(a.make, a.level)],
         plots.scatter([("", points)], words, "detection rate" if a.strict else "accuracy", order=tuple(GROUPS.values())),
-        listed("", a.heads, a.rows, note, kind="small"),
+        listed("", a.heads, a.rows, below, kind="small"),
     )
 
 

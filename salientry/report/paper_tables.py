@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,15 @@ from .spec import number_of
 
 Row = Mapping[str, Any]
 NOTE = (
-    UNIT
-    + " In brackets: 95 % interval over images (ours), standard deviation (the paper's). An attack with another budget than the paper's "
+    UNIT + " In brackets: 95 % interval {} (ours), standard deviation (the paper's). An attack with another budget than the paper's "
     "is left out."
 )
+
+
+def note(sources: Iterable[Source]) -> str:
+    """Above all of them: what the columns are, and of what our intervals speak."""
+    ours = (s.ids.get(r["ours"]) for s in sources for r in s.theirs)
+    return NOTE.replace("{}", render.over(len(r["seeds"]) for r in ours if r is not None))
 
 
 @dataclass

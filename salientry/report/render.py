@@ -6,7 +6,7 @@ import contextlib
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from itertools import groupby
@@ -20,6 +20,7 @@ from .spec import Filled, Line, Number
 
 FEW = 7  # columns: with no more of them an interval stands beside its number, else below it
 WIDEST = 13  # columns that a sheet of paper has room for, without those of the rows' names
+MORE = 4  # decimals that an interval may need beyond the usual ones: one narrower than that has no width
 LONG = 40  # letters of a row's label beyond which it is broken into lines
 Parts = Sequence[str | tuple[Number, str]] | None
 
@@ -32,28 +33,84 @@ def percent(level: str) -> str:
 def parts(n: Number, how: str = "") -> tuple[str, str, str]:
     """A number, its interval and its seeds, as text; empty where one is not printed.
 
+    An interval whose ends would be printed alike has as many more decimals as tell them apart; one without any width is none. The values
+    of two to four seeds stand beside an interval that they spread wider than.
+
     ``how``, several with commas between: ``bare`` without an interval, ``percent``, ``count`` (a whole number), ``p`` (a p-value),
     ``seeds`` (the values of several seeds where they differ: the interval knows nothing of other seeds), ``dN`` (N decimals, as the
-    paper prints), ``range`` (of two to four seeds the least and the most in place of mean and interval: what a sentence may say).
+    paper prints), ``range`` (of two to four seeds the least and the most in place of mean and interval: what a sentence may say), ``ofN``
+    (a share of N attacks, whose ends are shares of them too).
     """
     ways = set(how.split(",")) if how else set()
-    share = "percent" in ways
-    digits = next((int(w[1:]) for w in ways if w[:1] == "d" and w[1:].isdigit()), 3)
-
-    def one(v: float) -> str:
-        return short(v, share) if digits <= 3 or share or not math.isfinite(v) else f"{v:.{digits}f}".replace("-", "−")
-
+    if (attacks := _number(ways, "of")) is not None:
+        return _of(n, attacks), "", ""
     if "count" in ways:
         return f"{n.value:,.0f}", "", ""
-    if "range" in ways and 1 < len(n.seeds) < LEAST_SEEDS:
-        low, high = map(one, beside(n.seeds, n.lo, n.hi)[:2])
-        if low != high:
-            return f"{low} to {high}", "", ""
     if "p" in ways:
         return "–" if not math.isfinite(n.value) else "<10⁻⁴" if n.value < 1e-4 else "<.001" if n.value < 1e-3 else short(n.value), "", ""
-    ends = "" if "bare" in ways or not (math.isfinite(n.lo) and math.isfinite(n.hi)) else f"[{one(n.lo)}, {one(n.hi)}]"
-    seeds = [one(s) for s in n.seeds] if "seeds" in ways else []
-    return one(n.value), ends, " · ".join(seeds) if len(set(seeds)) > 1 else ""
+    if "range" in ways and 1 < len(n.seeds) < LEAST_SEEDS:
+        low, high = (_one(v, ways) for v in beside(n.seeds, n.lo, n.hi)[:2])
+        if low != high:
+            return f"{low} to {high}", "", ""
+    more = None if "bare" in ways else _apart(n.lo, n.hi, ways)
+    ends = "" if more is None else f"[{_one(n.lo, ways, more)}, {_one(n.hi, ways, more)}]"
+    seeds = [_one(s, ways, more or 0) for s in n.seeds] if "seeds" in ways or (ends and wider(n)) else []
+    return _one(n.value, ways, more or 0), ends, " · ".join(seeds) if len(set(seeds)) > 1 else ""
+
+
+def _number(ways: set[str], word: str) -> int | None:
+    """N of ``wordN``."""
+    return next((int(w[len(word) :]) for w in ways if w.startswith(word) and w[len(word) :].isdigit()), None)
+
+
+def _one(v: float, ways: set[str], more: int = 0) -> str:
+    """A value with so many decimals more than usual."""
+    if "percent" in ways:
+        return short(v, True, 1 + more)
+    digits = _number(ways, "d") or 3
+    if digits <= 3 or not math.isfinite(v):
+        return short(v, False, 3 + more)
+    return f"{v:.{digits + more}f}".replace("-", "−")
+
+
+def _apart(lo: float, hi: float, ways: set[str]) -> int | None:
+    """How many more decimals the ends of an interval need to be told apart, then also from 0; None where there is no interval, or none with
+    a width.
+    """
+    if not (math.isfinite(lo) and math.isfinite(hi)):
+        return None
+    for k in range(MORE + 1):
+        low, zero, high = (_one(v, ways, k) for v in (lo, 0.0, hi))
+        if low != high and (k == 0 or ((low != zero or lo == 0) and (high != zero or hi == 0))):
+            return k
+    return None
+
+
+def _of(n: Number, attacks: int) -> str:
+    """``3 of 6 attacks``; where the ends are not the same, how many are certain and how many possible."""
+    if not math.isfinite(n.value):
+        return "–"
+    least, k, most = (round(v * attacks) if math.isfinite(v) else None for v in (n.lo, n.value, n.hi))
+    between = "" if least == most else f" ({least} certain, {most} possible)"
+    return f"{k} of {attacks} attack{'s' * (attacks != 1)}{between}"
+
+
+def wider(n: Number) -> bool:
+    """Whether two to four seeds spread wider than the interval of their mean is, or two of them lie outside it."""
+    seeds = [s for s in n.seeds if math.isfinite(s)]
+    if not 1 < len(seeds) < LEAST_SEEDS:
+        return False
+    return max(seeds) - min(seeds) > n.hi - n.lo or sum(not n.lo <= s <= n.hi for s in seeds) > 1
+
+
+def over(numbers: Iterable[int], images: str = "over images") -> str:
+    """Of what the intervals of numbers speak, in words; given is of how many seeds each is, and how it is said of images."""
+    counts = set(numbers)
+    many = sorted(k for k in counts if k >= LEAST_SEEDS)
+    if not many:
+        return images
+    said = f"over {' or '.join(map(str, many))} seeds, on these images"
+    return f"{said}; of fewer seeds {images}" if len(many) < len(counts) else said
 
 
 def text(n: Number | None, how: str = "") -> str:
@@ -89,9 +146,24 @@ def mark(n: Number | None, how: str = "") -> Markup:
     value, ends, seeds = parts(n, how)
     of = Markup(' data-of="{}"').format(n.of) if n.of else Markup("")
     at = Markup(' data-n="{}"').format(n.at) if n.at >= 0 else Markup("")
-    out = Markup('<span class="num"{}{} title="n = {}">{}').format(of, at, n.n, value)
+    out = Markup('<span class="num"{}{} title="{}">{}').format(of, at, _title(n, how, bool(ends)), value)
     out += Markup(" <small>{}</small>").format(ends) if ends else Markup("")
     return out + Markup("</span>") + (Markup('<small class="seeds">seeds {}</small>').format(seeds) if seeds else Markup(""))
+
+
+def _title(n: Number, how: str, ends: bool) -> str:
+    """What stands behind a number on a page: n; of five seeds and more what the interval speaks of; each seed with its interval."""
+    said, ways = f"n = {n.n}", set(how.split(","))
+    if ends and len(n.seeds) >= LEAST_SEEDS:
+        said += f"; {beside(n.seeds, n.lo, n.hi)[2]}"
+    if len(n.seeds) < 2 or not ways.isdisjoint(("count", "p")) or _number(ways, "of") is not None:
+        return said
+    each = n.each if len(n.each) == len(n.seeds) else ((math.nan, math.nan),) * len(n.seeds)
+    seeds = [
+        parts(Number("", s, lo, hi, n.n, ()), how.replace("bare", "").replace("range", ""))
+        for s, (lo, hi) in zip(n.seeds, each, strict=True)
+    ]
+    return f"{said}; seeds {' · '.join(' '.join(p for p in s if p) for s in seeds)}" if len(set(seeds)) > 1 else said
 
 
 def _html(found: Parts, empty: str) -> Markup:

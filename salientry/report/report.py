@@ -33,6 +33,7 @@ from .spec import Context, Doubt
 from .words import WARNINGS, said
 
 SCHEMA = 2
+DIGITS = 4  # of the intervals of single seeds: all of theirs would make a report twice as large
 QUESTION = "How well are adversarial examples detected?"
 COST = "What does it cost an attacker to evade a known detector?"
 BEST = Doubt("best baseline", "of all baselines the best AUROC on validation pairs of the same attack: what a difference is taken to")
@@ -112,10 +113,12 @@ class Made:
 
 
 def entry(r: Mapping[str, Any]) -> dict[str, JSON]:
-    """A number as ``report.json`` holds it."""
+    """A number as ``report.json`` holds it; ``each``: the 95 % interval over images of each of several seeds, in the order of ``runs``."""
     plain = {c: float(r[c]) if math.isfinite(r[c]) else None for c in ("value", "lo", "hi")}
     runs = [float(v) if math.isfinite(v) else None for v in r["seeds"]]
-    return {"id": r["id"], **plain, "n": int(r["n"]), "protocol": r["protocol"], "runs": runs, "keys": list(r["keys"])}
+    found = {"id": r["id"], **plain, "n": int(r["n"]), "protocol": r["protocol"], "runs": runs, "keys": list(r["keys"])}
+    each = [[round(float(v), DIGITS) if math.isfinite(v) else None for v in ends] for ends in r["each"]] if len(runs) > 1 else []
+    return found | {"each": each} if each else found
 
 
 def context(s: Scores, frame: Any) -> Context:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..results.scores import Scores
 from ..results.steps import curve
 from . import attack_tables as attacks
 from . import detection_tables as detection
-from . import gallery
+from . import gallery, render
 from . import part_tables as parts
 from .page import Block, Maker, Section, folded, listed, nested, side_by_side
 from .plots import Series, facets
@@ -31,7 +31,6 @@ SAYS = {
     "strict": "8-bit images that fool; one threshold for each detector and seed, from natural calibration images, frozen before an "
     "attacked test image is scored; detection rate when at most 5 % of naturals are flagged, a bound with 95 % confidence (PAC).",
 }
-LINES_SAY = "A line for each attack trained on; mean of the detector seeds, 95 % intervals over images; a grey line at chance."
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def detection_section(r: Shown, curves: Sequence[Block | None]) -> Section:
         drawn = figure2([("", m, labels)], p)
         grids = (m.table(detection.grid(t, p, labels), title=said("title", t)) for t in m.values("detection", "title", protocol=p))
         says = f"Rows: trained on; columns: tested on. {SAYS[p]}"
-        blocks.append(None if drawn is None else Block(f"Figure 2, {p}", drawn, f"{SAYS[p]} {LINES_SAY}", fold=p == "published"))
+        blocks.append(None if drawn is None else Block(f"Figure 2, {p}", drawn, f"{SAYS[p]} {lines_say([m], p)}", fold=p == "published"))
         blocks.append(side_by_side(f"Every detector's grid, {p}", grids, says, fold=True))
     blocks += [folded(m.table(detection.pattern(labels))), m.table(detection.WORST)]
     blocks += [folded(m.table(t)) for t in (detection.UNDETECTED, detection.FALSE)]
@@ -170,6 +169,13 @@ def figure2(runs: Sequence[tuple[str, Maker, list[str]]], protocol: str) -> Mark
                     series.append(Series(d + title, f"trained on {kind_title(a)}", x, [n.value for n in ns], *ends))
     y = (MEASURES[protocol], 0.4 if protocol == "published" else -0.02, 1.04)
     return facets(series, y=y, lines=[CHANCE[protocol]])
+
+
+def lines_say(makers: Iterable[Maker], protocol: str) -> str:
+    """What the lines and bars of Figure 2 are."""
+    rows = (r for m in makers for r in m.of("detection") if r["protocol"] == protocol and r["title"] in detection.DEFENCES)
+    over = render.over(len(r["seeds"]) for r in rows)
+    return f"A line for each attack trained on; mean of the detector seeds, 95 % intervals {over}; a grey line at chance."
 
 
 # --- controls and ablations ---------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ Where = Mapping[str, Any]  # a column of the frame to a value, a tuple of values
 
 class Number(NamedTuple):
     """A number of the frame, as a cell holds it. ``of``: its run, where several stand on a page; ``at``: its place in the run's
-    report.json, −1 where it has none.
+    report.json, −1 where it has none; ``each``: the interval of each seed's value over images, where it is known.
     """
 
     id: str
@@ -25,6 +25,7 @@ class Number(NamedTuple):
     seeds: tuple[float, ...]
     of: str = ""
     at: int = -1
+    each: tuple[tuple[float, float], ...] = ()
 
 
 class Doubt(NamedTuple):
@@ -145,7 +146,9 @@ def find(numbers: Sequence[dict[str, Any]], **where: Any) -> Number | None:
 
 def number_of(r: Mapping[str, Any]) -> Number:
     """A row of the frame as a number."""
-    return Number(r["id"], r["value"], r["lo"], r["hi"], r["n"], r["seeds"], r.get("run") or "", int(r.get("at", -1)))
+    return Number(
+        r["id"], r["value"], r["lo"], r["hi"], r["n"], r["seeds"], r.get("run") or "", int(r.get("at", -1)), tuple(r.get("each") or ())
+    )
 
 
 @dataclass(frozen=True)

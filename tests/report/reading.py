@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 NUMBER = re.compile(
-    r'<span class="num"(?: data-of="([^"]+)")?(?: data-n="(\d+)")? title="n = (\d+)">([^<]*)'
+    r'<span class="num"(?: data-of="([^"]+)")?(?: data-n="(\d+)")? title="n = (\d+)[^"]*">([^<]*)'
     r"(?: <small>\[([^,]+), ([^\]]+)\]</small>)?</span>"
 )
 

@@ -22,7 +22,7 @@ from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export
 from salientry.experiment.run import Run
 from salientry.report import claims_document, report
-from salientry.report.claims import Verdicts
+from salientry.report.claims import Verdicts, how
 from salientry.report.render import text as text_of
 from salientry.report.report import Made
 from salientry.report.spec import number_of
@@ -31,6 +31,7 @@ from salientry.results.claims import MANNERS, sentences
 from salientry.results.names import in_words
 from salientry.results.paper_numbers import MEANS, TABLES, UNIT, printed_text
 from salientry.results.scores import Scores
+from salientry.results.weights import OTHER
 from tests.shared import shared
 from tests.tiny import tiny
 
@@ -127,6 +128,7 @@ def test_a_document_of_a_run(finished: Path, one: Made, tmp_path: Path) -> None:
     assert re.findall(r"^\| \[(C\d+)\]", text, re.M) == EVERY
     rows = {k: text[text.index(f"## {k}: ") :].split("\n## ")[0] for k in EVERY}
     assert "**holds** 100.000 [90.909, 111.111]" in rows["C4"]
+    assert re.search(r"\*\*[a-z' ]+\*\* \d of \d attacks?( \(| \|)", rows["C3"]) and "[" not in rows["C3"].partition("asked")[2]
     v = Verdicts([(one.scores, one.frame)])
     for k, words in sentences()["claims"].items():
         assert words in rows[k]
@@ -136,7 +138,7 @@ def test_a_document_of_a_run(finished: Path, one: Made, tmp_path: Path) -> None:
             cells = next(x for x in rows[k].splitlines() if x.startswith(f"| {in_words(line[0]['words'])}")).split(" | ")[2:]
             for r in line:
                 n = v.number(r, r["id"])
-                said = f"**{r['verdict']}**" + (f" {text_of(number_of(n))}" if n is not None and r["verdict"] != "not run" else "")
+                said = f"**{r['verdict']}**" + (f" {text_of(number_of(n), how(r))}" if n is not None and r["verdict"] != "not run" else "")
                 assert any(said == c.removesuffix(" |") for c in cells), (k, r["words"])
     assert not re.findall(r"UNet|CarliniWagner|IDPlus", text), "no key of a setting"
     screen = text.split("\n## ")[0]
@@ -301,5 +303,13 @@ def test_a_run_alone_finds_the_white_box_that_its_collection_finds(attacked: Pat
     page = report.write(folder).read_text()
     assert "gets past" in page.split('<details class="part">')[0]
     assert verify(folder) > 500
+    other = json.loads((tmp_path / "whitebox" / "one" / "records.json").read_text())
+    assert other["weights"] == json.loads((folder / "records.json").read_text())["weights"]
+    (tmp_path / "whitebox" / "one" / "records.json").write_text(sealed(other | {"weights": "f" * 64}))
+    page = report.write(folder).read_text()
+    first = page.split('<details class="part">')[0]
+    assert "gets past" not in first and "attacker who knows it" not in first and OTHER in first
+    assert page.count(OTHER[1:]) > 2, "at the section and at the claims"
+    assert "not run" in section(page, "claims") and verify(folder) > 500
     shutil.rmtree(tmp_path / "whitebox")
     assert "was not tried here" in report.headline(folder)["sentences"][2]

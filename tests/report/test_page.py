@@ -27,7 +27,7 @@ from salientry.renamed import STEPS
 from salientry.report import gallery, labels, plots, report
 from salientry.report.naming import EXPLAINED, Namer, listing
 from salientry.report.render import percent
-from salientry.report.report import listed
+from salientry.report.report import Made, listed
 from salientry.results.names import attack_title, detector_words
 from salientry.results.scores import Scores
 
@@ -55,9 +55,14 @@ def opened(finished: Path, tmp_path: Path) -> Opened:
     return Opened(tmp_path / "copy")
 
 
-def text_of(value: float, percent: bool) -> str:
+def decimals(text: str) -> int:
+    """How many decimals a printed number has."""
+    return len(re.sub(r"\D+$", "", text).partition(".")[2])
+
+
+def text_of(value: float, percent: bool, places: int | None = None) -> str:
     """As a reader would write it: three decimals, or one of a percentage; nothing below nothing."""
-    digits = f"{100 * value:.1f}\u202f%" if percent else f"{value:.3f}"
+    digits = f"{100 * value:.{places or 1}f}\u202f%" if percent else f"{value:.{places or 3}f}"
     if float(digits.split("\u202f")[0]) == 0:
         digits = digits.removeprefix("-")
     return (digits if percent else re.sub(r"^(-?)0\.", r"\1.", digits)).replace("-", "\u2212")
@@ -80,8 +85,11 @@ def test_every_number_of_the_page_is_in_the_ledger_and_says_the_same(html: str, 
         elif " to " in p.text:
             ends = [v for v in n["runs"] if v is not None]
             assert p.text == f"{text_of(min(ends), '%' in p.text)} to {text_of(max(ends), '%' in p.text)}", n["id"]
+        elif counted := re.fullmatch(r"(\d+) of (\d+) attacks?(?: \(\d+ certain, \d+ possible\))?", p.text):
+            assert n["id"].startswith("paper/C3/") and int(counted[1]) == round(n["value"] * int(counted[2]))
         else:
-            assert p.text == text_of(n["value"], "%" in p.text), n["id"]
+            assert p.text == text_of(n["value"], "%" in p.text, decimals(p.text)), n["id"]
+            assert p.lo or decimals(p.text) <= 3, "more decimals are those of an interval"
 
 
 def test_every_interval_of_the_page_is_that_of_the_ledger(html: str, finished: Path) -> None:
@@ -89,7 +97,9 @@ def test_every_interval_of_the_page_is_that_of_the_ledger(html: str, finished: P
     assert len(found) > 500
     for p in found:
         n = known[p.at or 0]
-        assert [p.lo, p.hi] == [text_of(n[k], "%" in p.text) for k in ("lo", "hi")], n["id"]
+        assert [p.lo, p.hi] == [text_of(n[k], "%" in p.text, decimals(p.lo)) for k in ("lo", "hi")], n["id"]
+        usual = {text_of(n[k], "%" in p.text) for k in ("lo", "hi")}
+        assert (len(usual) == 1) is (decimals(p.lo) > (1 if "%" in p.text else 3)), "the usual ones tell the ends apart"
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_its_policy_forbids_it(html: str) -> None:
@@ -371,6 +381,37 @@ def test_the_report_is_made_without_torch_and_is_the_same(finished: Path, tmp_pa
     subprocess.run([sys.executable, "-c", code, str(out)], check=True)
     assert (out / "report.json").read_bytes() == (finished / "report.json").read_bytes()
     assert (out / "report.html").read_bytes() == (finished / "report.html").read_bytes()
+
+
+CELL = re.compile(r'data-n="(\d+)" title="([^"]*)">[^<]* <small>\[([^,<]+), ([^\]<]+)\]</small></span>(<small class="seeds">)?')
+
+
+def test_no_interval_lacks_a_width_and_none_hides_its_seeds(html: str, finished: Path) -> None:
+    assert all(low != high for _, _, low, high, _ in CELL.findall(html))
+    one = Made(Scores.read(finished), "")
+    count = len(one.frame)
+    each = [((0.1, 0.3), (0.4, 0.6), (0.7, 0.9))] * count
+    three = Made(one.scores, "", computed=one.frame.assign(seeds=[(0.2, 0.5, 0.8)] * count, each=each))
+    cells = CELL.findall(three.text)
+    assert len(cells) > 100
+    for at, title, _, _, shown in cells:
+        n = three.ours[int(at)]
+        assert "seeds .2" in title or "seeds 0.2" in title or "seeds 20.0" in title, title
+        assert shown or sum(not n["lo"] <= v <= n["hi"] for v in n["runs"]) < 2, n["id"]
+    assert all(n["each"] == [[0.1, 0.3], [0.4, 0.6], [0.7, 0.9]] for n in three.ours)
+    assert all("each" not in n for n in one.ours if len(n["runs"]) < 2), "of one seed it is the interval"
+    rows = list(csv.DictReader(io.StringIO(three.csv)))
+    assert {r["seeds' intervals"] for r in rows} == {"[0.1 0.3] [0.4 0.6] [0.7 0.9]"}
+
+
+def test_from_five_seeds_on_the_notes_speak_of_seeds(finished: Path) -> None:
+    one = Made(Scores.read(finished), "")
+    five = Made(one.scores, "", computed=one.frame.assign(seeds=[(0.5, 0.6, 0.7, 0.8, 0.9)] * len(one.frame)))
+    for made, says in ((one, "over images"), (five, "over 5 seeds, on these images")):
+        text = plain(made.text)
+        assert f"In brackets 95 % intervals {says}" in text
+        assert f"mean of the detector seeds, 95 % intervals {says}; a grey line" in text
+        assert text.count(f"In brackets: 95 % interval {says}") == 2, "beside the paper's tables and at the claims"
 
 
 def test_words() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from salientry.rates import short
-from salientry.report.render import html, mark, markdown, parts, shown
+from salientry.report.render import html, mark, markdown, over, parts, shown
+from salientry.report.render import text as text_of
 from salientry.report.spec import Across, Column, Context, Doubt, Table, fill, find, number_of
 
 NAN = math.nan
@@ -144,3 +145,49 @@ def test_ends_and_seeds_stand_beside_a_number() -> None:
     assert parts(n._replace(seeds=(0.5, 0.5)), "range") == (".500", "[.250, .750]", ""), "where the seeds say the same"
     assert parts(n._replace(seeds=(0.4, 0.5, 0.5, 0.5, 0.6)), "range")[:2] == (".500", "[.250, .750]"), "from five up an interval speaks"
     assert short(0.25, percent=True) == "25.0\u202f%"
+
+
+def test_seeds_stand_beside_an_interval_that_they_spread_wider_than() -> None:
+    n = number_of(number(0.725, 0.705, 0.746) | {"seeds": (0.841, 0.625, 0.710)})
+    assert parts(n) == (".725", "[.705, .746]", ".841 · .625 · .710")
+    assert text_of(n) == ".725 [.705, .746] (.841 · .625 · .710)"
+    assert parts(n, "bare")[2] == "", "without an interval nothing is contradicted"
+    assert parts(n._replace(seeds=(0.72, 0.73, 0.725)))[2] == ""
+    assert parts(n._replace(seeds=(0.741, 0.75, 0.76, 0.75)))[2] != "", "three of them lie outside, and not so far from each other"
+    assert parts(n._replace(seeds=(0.8, 0.6, 0.7, 0.7, 0.8)))[2] == "", "from five up the interval is over them"
+
+
+def test_each_seed_and_its_interval_stand_behind_a_number() -> None:
+    ends = ((0.8, 0.88), (0.5, 0.75), (math.nan, math.nan))
+    n = number_of(number(0.725, 0.705, 0.746) | {"seeds": (0.841, 0.625, 0.710), "each": ends})
+    each = "n = 7; seeds .841 [.800, .880] · .625 [.500, .750] · .710"
+    assert f'title="{each}"' in str(mark(n, "bare")) and f'title="{each}"' in str(mark(n, "range"))
+    assert 'title="n = 7; seeds 84.1\u202f% [80.0\u202f%, 88.0\u202f%]' in str(mark(n, "percent"))
+    assert all('title="n = 7"' in str(mark(n._replace(seeds=s), how)) for s, how in (((0.5,), ""), ((0.5, 0.5), "bare"), ((0.5, 0.6), "p")))
+    assert 'title="n = 7; over 5 seeds, on these images; seeds ' in str(mark(n._replace(seeds=(0.1, 0.2, 0.3, 0.4, 0.5))))
+
+
+def test_no_interval_is_printed_without_a_width() -> None:
+    assert text_of(number_of(number(-4e-5, -9e-5, -1e-5))) == "−.00004 [−.00009, −.00001]"
+    assert text_of(number_of(number(0.5, 0.5, 0.5))) == ".500", "no draw is another: no interval"
+    assert text_of(number_of(number(0.9996, 0.9991, 0.9999)), "percent") == "100.0\u202f% [99.9\u202f%, 100.0\u202f%]"
+    assert text_of(number_of(number(0.99996, 0.99991, 0.99999)), "percent") == "100.00\u202f% [99.99\u202f%, 100.00\u202f%]"
+    assert text_of(number_of(number(0.00012, 0.00011, 0.00013)), "d4") == "0.00012 [0.00011, 0.00013]"
+    for k in range(1, 400):
+        width = 10 ** (-k / 50)
+        _, ends, _ = parts(number_of(number(0.3, 0.3 - width / 3, 0.3 + width / 2)))
+        low, _, high = ends.strip("[]").partition(", ")
+        assert low != high if width > 1e-6 else low != high or not ends
+
+
+def test_a_share_of_attacks_is_counted() -> None:
+    n = number_of(number(0.0, 0.0, 0.0))
+    assert text_of(n, "of6") == "0 of 6 attacks"
+    assert text_of(n._replace(value=1.0, lo=1.0, hi=1.0), "of1") == "1 of 1 attack"
+    assert text_of(n._replace(value=0.5, lo=1 / 3, hi=0.5), "of6") == "3 of 6 attacks (2 certain, 3 possible)"
+
+
+def test_notes_say_of_what_intervals_speak() -> None:
+    assert over([1, 3, 2]) == over([]) == "over images"
+    assert over([5, 5], "over images, given these nets") == "over 5 seeds, on these images"
+    assert over([5, 7, 1]) == "over 5 or 7 seeds, on these images; of fewer seeds over images"
