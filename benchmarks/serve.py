@@ -47,7 +47,7 @@ from salientry.cli.serve_command import logged
 from salientry.detectors import Consistency, LearnedFusion, TopLogits
 from salientry.detectors.consistency import LIGHT
 from salientry.evidence import Evidence
-from salientry.guard import Guard, Verdict
+from salientry.guard import Guard
 from salientry.inputs import as_images, plainly
 from salientry.learned import seeded
 from salientry.modules import private
@@ -55,6 +55,7 @@ from salientry.recipes.fast import config
 from salientry.serve import app
 from salientry.serve.process import serve
 from salientry.store import read_json, write_json
+from salientry.verdict import Verdict
 
 BARE, LIGHT_GUARD = "classifier", "guard: light"
 SUBJECTS = (BARE, LIGHT_GUARD)

@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from .experiment.refit_guard import refit_guard as refit_guard
     from .experiment.run import Run as Run
     from .guard import Guard as Guard
-    from .guard import Verdict as Verdict
     from .harmless import HARMLESS as HARMLESS
     from .judging import judge as judge
     from .recalibration import recalibrate as recalibrate
     from .saliency import SALIENCY as SALIENCY
+    from .verdict import Verdict as Verdict
 
 __version__ = "0.2.0"
 
 _WHERE = {
     "Guard": "guard",
-    "Verdict": "guard",
+    "Verdict": "verdict",
     "attack_guard": "experiment.attack_guard",
     "fit_guard": "experiment.fit_guard",
     "refit_guard": "experiment.refit_guard",

@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,76 +28,7 @@ from .modules import private, versions
 from .store import JSON, one_of, write_json, write_text
 from .summary import guard_summary
 from .types import Shape
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a guard says about a batch of images.
-
-    Attributes:
-        flagged: (N,) bool: True = do not trust this prediction; so is a score that is no number.
-        score: (N,) higher = more adversarial; flagged means above the guard's threshold.
-        p_value: (N,) share of calibration naturals at least as suspicious; small = suspicious.
-        predicted: (N,) int64, the classifier's answer.
-        map: (N, 1, H, W) in [0, 1], where the classifier looks for that answer; None without a saliency model.
-        contributions: (N, D) how much each of the guard's ``components`` adds to the score, above what it adds on average over the images
-            that weights were fitted on.
-        answers: what the classifier answers to the image after each change that the guard asks about, and what a second network answers,
-            by its name in words: (N,) int64 each.
-        logits: (N, K), what the classifier gave; None where nobody kept them.
-
-    Examples:
-        >>> import torch
-        >>> from salientry import Verdict
-        >>> found = Verdict(torch.tensor([True]), torch.tensor([3.1]), torch.tensor([0.01]), torch.tensor([7]), None, torch.ones(1, 1),
-        ...                 {"a blur": torch.tensor([1])})
-        >>> found[0].flagged, found.reasons
-        (tensor(True), ['after a blur it is 1, not 7'])
-    """
-
-    flagged: Tensor
-    score: Tensor
-    p_value: Tensor
-    predicted: Tensor
-    map: Tensor | None
-    contributions: Tensor
-    answers: dict[str, Tensor] = field(default_factory=dict)
-    logits: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.flagged)
-
-    def __getitem__(self, at: int | slice | Tensor) -> Verdict:
-        """The verdicts of some of the images."""
-        names = [f.name for f in fields(self) if f.name != "answers"]
-        chosen: dict[str, Any] = {n: None if (v := getattr(self, n)) is None else v[at] for n in names}
-        return Verdict(**chosen, answers={name: v[at] for name, v in self.answers.items()})
-
-    @classmethod
-    def joined(cls, verdicts: list[Verdict]) -> Verdict:
-        """Those of several batches as one."""
-        parts: dict[str, Any] = {f.name: [getattr(v, f.name) for v in verdicts] for f in fields(cls) if f.name != "answers"}
-        whole: dict[str, Any] = {k: None if p[0] is None else torch.cat(p) for k, p in parts.items()}
-        return cls(**whole, answers={name: torch.cat([v.answers[name] for v in verdicts]) for name in verdicts[0].answers})
-
-    @property
-    def reasons(self) -> list[str]:
-        """For each image which answers differ from its own, in words; empty where none does."""
-        own = self.predicted.reshape(-1).tolist()
-        others = {name: v.reshape(-1).tolist() for name, v in self.answers.items()}
-        found = []
-        for i, answer in enumerate(own):
-            different: dict[int, list[str]] = {}
-            for name, answers in others.items():
-                if answers[i] != answer:
-                    different.setdefault(answers[i], []).append(name)
-            found.append("; ".join(f"after {_listed(names)} it is {k}, not {answer}" for k, names in different.items()))
-        return found
-
-
-def _listed(names: list[str]) -> str:
-    """``a, b or c``."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+from .verdict import Verdict
 
 
 class _Asked:
@@ -245,7 +176,7 @@ class Guard(nn.Module):
         flagged = ~(score <= self.threshold)  # nan is above, too
         drawn = None if nets.saliency is None else seen.map
         p_value = (1 + at_least).to(torch.float32) / (1 + n)
-        return Verdict(flagged, score, p_value, seen.predicted, drawn, contributions, answers_of(seen, needs), seen.logits)
+        return Verdict(flagged, score, p_value, seen.predicted, drawn, contributions, answers_of(seen, needs), seen.logits, self.components)
 
     @contextlib.contextmanager
     def networks(self) -> Iterator[_Nets]:

@@ -18,10 +18,9 @@ from .datasets._folder import brought
 from .datasets._picture import MOST_PIXELS, pixels_in, read_pixels, write_pixels
 from .datasets.folder import Resize, resized
 from .errors import UsageError
-from .guard import Guard, Verdict
+from .guard import Guard
 from .types import Shape
-
-LARGEST = 2  # named in a line
+from .verdict import Verdict, largest, said
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class PictureVerdict:
         p_value: share of calibration images that are at least as suspicious.
         predicted: the classifier's answer.
         contributions: what each of the guard's components adds to the score, by name.
-        reasons: which answers differ from its own, in words.
+        reasons: which answers differ from its own, in words; of a flagged one with none that does, what raised its score most.
         answers: to the image after each change that the guard asks about.
     """
 
@@ -54,8 +53,7 @@ class PictureVerdict:
         """Of a flagged picture which answers differ from its own; where none does, the contributions that raised the score most."""
         if self.flagged and self.reasons:
             return self.reasons
-        loud = sorted(((v, k) for k, v in self.contributions.items() if v > 0), reverse=True)[:LARGEST]
-        return f"largest contributions: {', '.join(k for _, k in loud)}" if self.flagged and loud else ""
+        return largest(self.contributions) if self.flagged else ""
 
     def line(self) -> str:
         """For people."""
@@ -99,14 +97,6 @@ def picture_verdicts(guard: Guard, names: Sequence[Path | str], verdict: Verdict
         )
         for i, name in enumerate(names)
     ]
-
-
-def said(components: tuple[str, ...], added: list[float]) -> dict[str, float]:
-    """How much was added in each voice's name; members that go by the same thing speak as one."""
-    out = dict.fromkeys(components, 0.0)
-    for name, value in zip(components, added, strict=True):
-        out[name] += value
-    return out
 
 
 def read_picture(path: Path, shape: Shape, resize: Resize | None = None) -> torch.Tensor:

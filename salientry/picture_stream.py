@@ -22,9 +22,10 @@ from .datasets._folder import SUFFIXES
 from .datasets._picture import FORMATS
 from .errors import DataDamaged, DataMissing, Error, UsageError, brief
 from .files import opened, read_text
-from .guard import Guard, Verdict
+from .guard import Guard
 from .machine import cores
 from .picture_check import picture_in, read_pixels_for
+from .verdict import Verdict
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 LARGEST = 2**28  # bytes of a picture in a tar file

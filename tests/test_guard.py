@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from salientry.classifiers import CompactCNN, External
 from salientry.errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier
 from salientry.evidence import SECOND, Evidence
-from salientry.guard import Guard, Verdict
+from salientry.guard import Guard
 from salientry.guard_files import probe
 from salientry.keys import digest
 from salientry.learned import fingerprint, with_facts
-from salientry.picture_check import PictureVerdict, said
+from salientry.picture_check import PictureVerdict
 from salientry.sealed import write_sealed
 from salientry.store import read_arrays
 from salientry.types import Shape
+from salientry.verdict import Verdict, said
 
 from . import examples
 from .examples import ViewPairs

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from salientry.detectors import JSD
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
-from salientry.guard import Guard, Verdict
+from salientry.guard import Guard
 from salientry.saliency import Gradient, GradientInput, GuidedBackprop
 from salientry.types import Shape
+from salientry.verdict import Verdict
 
 from . import examples
 from .examples import ViewPairs

@@ -21,9 +21,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import Error, UsageError
-from ..guard import Guard, Verdict
+from ..guard import Guard
 from ..harmless import HARMLESS
 from ..picture_check import picture_in, picture_verdicts, read_picture
+from ..verdict import Verdict
 from .gate import notes_of
 from .pictures import BODY, File, files_in
 from .protocol import FAULTS

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from ..drift import FlagRate
 from ..errors import UsageError, brief
-from ..guard import Guard, Verdict
+from ..guard import Guard
 from ..learned import fingerprint
 from ..picture_check import PictureVerdict, picture_verdicts
+from ..verdict import Verdict
 from .access import Keys
 from .journal import Kept, log
 from .metrics import Metrics

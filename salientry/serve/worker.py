@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ..guard import Guard, Verdict
+from ..guard import Guard
+from ..verdict import Verdict
 from .refusals import Refused, overloaded
 from .settings import Batching
 

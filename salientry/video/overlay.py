@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import StoreError, UsageError
 from ..files import replacing
-from ..guard import Verdict
 from ..store import JSON
+from ..verdict import Verdict
 from .frames import Frame, needs_av, reason
 
 BAR, BORDER = 62, 6  # pixels: the words below a frame, the frame around a flagged one

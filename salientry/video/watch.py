@@ -18,8 +18,9 @@ from torch import Tensor
 from ..datasets.folder import Resize, resized
 from ..drift import FlagRate
 from ..errors import UsageError
-from ..guard import Guard, Verdict
+from ..guard import Guard
 from ..store import JSON, one_of
+from ..verdict import Verdict
 from .frames import Frame, frames
 from .overlay import Overlay
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from salientry.errors import UsageError
-from salientry.guard import Verdict
 from salientry.serve import Batching, Limits, app
 from salientry.serve.refusals import Refused
 from salientry.serve.worker import Worker
+from salientry.verdict import Verdict
 
 from .tiny import SHAPE, X, infer_json, run, tensors
 

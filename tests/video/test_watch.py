@@ -20,8 +20,8 @@ from salientry.cli import app
 from salientry.datasets._picture import read_pixels
 from salientry.drift import FlagRate
 from salientry.errors import DataDamaged, DataMissing, StoreError, UsageError
-from salientry.guard import Verdict
 from salientry.types import Shape
+from salientry.verdict import Verdict
 from salientry.video import Watched, frames, timeline, watch
 from salientry.video.overlay import BAR, Overlay, _lines, drawn
 
