@@ -33,7 +33,7 @@ from salientry.calibration import pac_threshold, smallest_sample
 from salientry.classifiers import CompactCNN
 from salientry.controls import Transplant
 from salientry.datasets import CIFAR10
-from salientry.detectors import Cascade, Consistency, LayerStatistics, LearnedFusion, NoiseLevel, TopLogits
+from salientry.detectors import Cascade, Consistency, LayerStatistics, LearnedFusion, NoiseLevel, NoiseStructure, TopLogits
 from salientry.detectors.consistency import LIGHT
 from salientry.experiment.image_sets import ImageSets
 from salientry.experiment.steps import attack_images, classify, quantize_and_mark, train_classifier
@@ -51,7 +51,7 @@ E, FITTED, FEWEST = 1 / 255, 5_000, 20
 LEVELS = (0.05, 0.01)
 CASCADE = Cascade(
     LearnedFusion((TopLogits(), Consistency(LIGHT))),
-    LearnedFusion((TopLogits(), Consistency(), NoiseLevel()), (TopLogits(), LayerStatistics())),
+    LearnedFusion((TopLogits(), Consistency(), NoiseLevel(), NoiseStructure()), (TopLogits(), LayerStatistics())),
 )
 SECOND: dict[str, Any] = {"second": "the network of seed 1"}
 KINDS: dict[str, dict[str, Any]] = {"own": {}, "second": SECOND, "cascade": {"detector": CASCADE}}  # arguments of fit_guard
@@ -107,7 +107,14 @@ def theirs() -> dict[str, Any]:
 
 
 SAVED = {"BIM 8/255": 400, "PGD 4/255": 400, "PGD L2 .5": 400, "random confidence": 400, "DeepFool": 2_000, "C&W": 2_000}
-IMAGES = {"patch": 400, "salt and pepper": 400, "NewtonFool": 400, "Square 8/255": 500, "transfer": 1_500}  # else 400
+IMAGES = {
+    "patch": 400,
+    "salt and pepper": 400,
+    "NewtonFool": 400,
+    "Square 8/255": 500,
+    "transfer": 1_500,
+    "virtual adversarial": 600,
+}  # else 400
 HARMLESS_IMAGES = 1_000
 
 

@@ -29,6 +29,7 @@ from .margin2 import Margin2
 from .masked import Masked
 from .msp import MSP
 from .noise_level import NoiseLevel
+from .noise_structure import NoiseStructure
 from .p_values import PValues
 from .pasa import PASA
 from .pooled_activations import PooledActivations
@@ -57,6 +58,7 @@ DETECTORS: dict[str, type[Detector]] = {  # in this order recipes train them, an
     "fused": Fused,
     "top_logits": TopLogits,
     "noise_level": NoiseLevel,
+    "noise_structure": NoiseStructure,
     "consistency": Consistency,
     "second_opinion": SecondOpinion,
     "layer_statistics": LayerStatistics,
@@ -121,6 +123,7 @@ __all__ = [
     "Margin2",
     "Masked",
     "NoiseLevel",
+    "NoiseStructure",
     "PValues",
     "PaperCNN",
     "PooledActivations",

@@ -41,6 +41,7 @@ from .parts import Parts, expected, warn_caller
 from .run import Run
 from .scoring import natural_set, scores_of
 from .steps import classify
+from .transferred import default_elsewhere
 
 PROMISES = ("all", "correct")
 
@@ -199,7 +200,9 @@ class _Task:
         image_sets = ImageSets(run, f, natural, second=second_network(run, self.second, self.seen.classes, self.images))
         unseen = [] if attacks is not None or effort == "quick" else list(unseen_attacks(self.shape, self.seen.classes))
         learnt = list(default_attacks(self.shape) if attacks is None else attacks)
-        parts = Parts(image_sets, wanted, learnt, level, self.shape[0], roles, unseen, correct)
+        own = attacks is None and effort != "quick"
+        elsewhere = list(default_elsewhere(Shape(*self.shape, self.seen.classes), roles.detector_train)) if own else []
+        parts = Parts(image_sets, wanted, learnt, level, self.shape[0], roles, unseen, elsewhere, correct)
         parts.check_features(self.net, self.layers)
         return parts
 

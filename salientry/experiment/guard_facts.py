@@ -51,7 +51,7 @@ def _attack(parts: Parts, attack: Any, encoding: Any, rows: Rows, scored: Found,
     return {
         "attack": title_of(attack),
         "encoding": "" if encoding is None else encoding.title,
-        "learnt": attack in parts.attacks,
+        "learnt": attack in (*parts.attacks, *parts.elsewhere),
         "encoding_learnt": encoding is None,
         "found": _count(flags[fools]),
         "fooled": [int(fools.sum()), int(rows.column("right").sum())],

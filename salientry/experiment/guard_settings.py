@@ -13,6 +13,7 @@ from ..detectors import (
     LearnedFusion,
     Masked,
     NoiseLevel,
+    NoiseStructure,
     SecondOpinion,
     TopLogits,
 )
@@ -79,7 +80,7 @@ def default_candidates(learnt: int, effort: Effort, second: bool, columns: int) 
     if effort == "quick":
         return (light,)
     full = (TopLogits(), Consistency(), *([SecondOpinion(FULL)] if second else []))
-    noisy = (*full, NoiseLevel())
+    noisy = (*full, NoiseLevel(), NoiseStructure())
     found = [light, LearnedFusion(full), LearnedFusion(noisy)]
     if 0 < columns <= MOST_COLUMNS and learnt >= MANY:
         found.append(LearnedFusion(noisy, (TopLogits(), LayerStatistics())))

@@ -82,15 +82,15 @@ class ImageSets:
             protocol = PUBLISHED
         key = (control, None if isinstance(control, Null | RoundTrip) else attack, protocol.name, role)
         if key not in self._known:
-            natural, adversarials = self.natural[role], self.attacked(attack, role, protocol)
-            donors = (
-                [self.run.do(shift_by_one, natural), self.run.do(shift_by_one, adversarials)]
-                if getattr(control, "borrows", False)
-                else None
-            )
-            unstored = self.run.do(control_images, natural, adversarials, control, donors)
-            self._known[key] = self.run.do(quantize_and_mark, unstored, natural, self.classifier, protocol)
+            self._known[key] = self.control_of(control, self.attacked(attack, role, protocol), protocol, role)
         return self._known[key]
+
+    def control_of(self, control: Any, adversarials: Handle, protocol: EvaluationProtocol, role: str) -> Handle:
+        """A stored control made from these stored adversarials of a role's images."""
+        natural, borrows = self.natural[role], getattr(control, "borrows", False)
+        donors = [self.run.do(shift_by_one, natural), self.run.do(shift_by_one, adversarials)] if borrows else None
+        unstored = self.run.do(control_images, natural, adversarials, control, donors)
+        return self.run.do(quantize_and_mark, unstored, natural, self.classifier, protocol)
 
     def harmless(self, change: Any, role: str, protocol: EvaluationProtocol) -> Handle:
         """The stored images of a role after a harmless change."""

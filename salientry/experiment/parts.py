@@ -36,6 +36,7 @@ from .sanity import SanityCheck, sanity, sanity_check
 from .scoring import score
 from .steps import answered_right, fit_detector, fit_saliency
 from .stored_evidence import FEWEST_PAIRS
+from .transferred import Elsewhere, attacked_elsewhere
 
 FEWEST_OF_A_CLASS, SHARE_OF_CLASSES = 12, 0.9  # images that a map learns a class from; classes that must have as many
 CHOSEN_ENCODING = JPEG(85)  # of attacked images that it is chosen with, and never trained on
@@ -56,6 +57,7 @@ class Parts:
         channels: of the images.
         roles: how many images have which role.
         unseen: attacks that it is tried on beside those that it learns from.
+        elsewhere: attacks on another network, whose images it learns from too.
         correct: whether the threshold is for naturals that the classifier is right on.
         saliency_model: the saliency model before its sanity check, and after it; None without maps.
         left_out: part and reason, as in the warnings.
@@ -68,6 +70,7 @@ class Parts:
     channels: int
     roles: Roles
     unseen: list[Any] = field(default_factory=list)
+    elsewhere: list[Elsewhere] = field(default_factory=list)
     correct: bool = False
     protocol: EvaluationProtocol = GUARD
     saliency_model: Handle | None = None
@@ -102,7 +105,13 @@ class Parts:
     @property
     def adversarials(self) -> list[Handle]:
         """The adversarials that are learnt from."""
-        return [self.image_sets.attacked(a, "detector_train", self.protocol) for a in self.learnt]
+        found = [self.image_sets.attacked(a, "detector_train", self.protocol) for a in self.learnt]
+        return [*found, *self.made_elsewhere("detector_train", self.protocol).values()]
+
+    def made_elsewhere(self, role: str, protocol: EvaluationProtocol) -> dict[Elsewhere, Handle]:
+        """Images of a role that were attacked on another network, by attack."""
+        number = {e: len(self.attacks) + i for i, e in enumerate(self.elsewhere)}
+        return {e: attacked_elsewhere(self.image_sets, e, number[e], role, protocol) for e in self.elsewhere}
 
     @property
     def encoded(self) -> list[Handle]:
@@ -112,15 +121,15 @@ class Parts:
 
     @property
     def copies(self) -> list[Handle]:
-        """The learnt images after harmless changes; the last ones have another image's perturbation."""
+        """The learnt images after harmless changes; the last sets have another image's perturbation."""
         some = [OneOf(tuple(self.changes.values()), turn) for turn in range(TURNS)]
         found = [self.image_sets.harmless(change, "detector_train", self.protocol) for change in some]
-        return [*found, self.image_sets.control(Transplant(), self.learnt[0], self.protocol, "detector_train")]
+        return found + [self.image_sets.control_of(Transplant(), a, self.protocol, "detector_train") for a in self.adversarials]
 
     @property
     def labels(self) -> Labels:
         """What attacks and changes are called."""
-        return Labels(tuple(title_of(a) for a in self.attacks), tuple(c.title for c in self.changes.values()))
+        return Labels(tuple(title_of(a) for a in (*self.attacks, *self.elsewhere)), tuple(c.title for c in self.changes.values()))
 
     def leave_out(self, part: str, why: str, way: str) -> None:
         """Go on without a part, and say so once."""
@@ -271,7 +280,8 @@ class Parts:
         """By attack and encoding."""
         encodings = (None, *(TRIED_ENCODINGS if self.pictures else ()))
         how = {e: self.protocol if e is None else self.protocol.encoded(e) for e in encodings}
-        return {(a, e): self.image_sets.attacked(a, "test", p) for a in (*self.attacks, *self.unseen) for e, p in how.items()}
+        found = {(a, e): self.image_sets.attacked(a, "test", p) for a in (*self.attacks, *self.unseen) for e, p in how.items()}
+        return found | {(a, e): h for e, p in how.items() for a, h in self.made_elsewhere("test", p).items()}
 
     @property
     def harmless_trials(self) -> dict[str, Handle]:
@@ -354,6 +364,8 @@ def expected(todo: Sequence[Handle], roles: Roles, pixels: int, forward: float) 
         count = images_of(h, roles) or sum(astuple(roles))
         if name == "attack_images":
             seconds = count * 3 * forward * attack_passes(settings)
+        elif name == "train_classifier":
+            seconds = count * net * getattr(settings, "epochs", 10) / 10
         elif name == "fit_saliency":
             seconds = count * net * (getattr(settings, "epochs", 10) + getattr(getattr(settings, "encoder", None), "epochs", 10))
         elif name in ("fit_detector", "cross_fit"):

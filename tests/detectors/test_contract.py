@@ -26,7 +26,16 @@ CNNS, SLOPES = ["id", "id_plus", "jsd", "smd", "spd"], ["black_share", "class_pr
 SLOPES += ["msp", "energy", "feature_squeezing", "counter_attack"]
 EITHER = ["fourier_spectrum", "pasa"]
 MLPS = ["pooled_activations", "sorted_logits"]
-COMMITTEES = ["top_logits", "noise_level", "consistency", "second_opinion", "layer_statistics", "masked", "learned_fusion"]
+COMMITTEES = [
+    "top_logits",
+    "noise_level",
+    "noise_structure",
+    "consistency",
+    "second_opinion",
+    "layer_statistics",
+    "masked",
+    "learned_fusion",
+]
 LEARN_FROM_A_SEED = {*CNNS, *MLPS, *COMMITTEES}  # the others are fitted to their optimum, which no seed moves
 NO_SLOPE_IN_THE_IMAGE = {"black_share", "deep_knn"}  # they count
 SLOPE_BY_CONVENTION = {"feature_squeezing", "p_values", "pasa"}  # that of rounding is taken as 1, that of the noise's size as 0

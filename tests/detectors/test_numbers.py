@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.detectors import Consistency, LayerStatistics, LearnedFusion, Masked, NoiseLevel, SecondOpinion, TopLogits
+from salientry.detectors import Consistency, LayerStatistics, LearnedFusion, Masked, NoiseLevel, NoiseStructure, SecondOpinion, TopLogits
 from salientry.detectors._committee import FAR, Committee
 from salientry.errors import UsageError
 from salientry.evidence import UNDER, Evidence
@@ -243,3 +243,38 @@ def test_a_clean_image_has_no_noise_whatever_its_brightness_and_edges_are_not_co
 def test_the_noise_of_any_shape_is_finite(shape: tuple[int, ...]) -> None:
     found = NoiseLevel().view(Evidence(None, None, torch.rand(2, *shape)))
     assert found.shape == (2, 15) and found.isfinite().all()
+
+
+def test_the_structure_of_white_noise_is_that_of_the_filters() -> None:
+    """The Laplacian's correlations with itself, worked out by hand; unlike channels, sizes of a normal distribution."""
+    x = 0.5 + 0.01 * torch.randn(8, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    found = NoiseStructure().view(Evidence(None, None, x)).mean(0)
+    expected = torch.tensor(
+        [-8 / 20, -8 / 20, 2 / 20, 2 / 20, 1 / 20, 1 / 20, 0, 0, 0, 0, (1 / torch.pi) ** 0.5]
+    )  # over half of the squares
+    torch.testing.assert_close(found[:11], expected, atol=0.05, rtol=0)  # which are the smoother ones, so not quite
+    nine = torch.full((2,), -1 / 9 - 1 / 9 + 6 / 81) / (8 / 9)  # of x less the mean of nine: their means share six values
+    torch.testing.assert_close(found[11:13], nine, atol=0.03, rtol=0)
+
+
+def test_noise_that_moves_together_is_told_from_noise_that_does_not() -> None:
+    g = torch.Generator().manual_seed(0)
+    one = torch.randn(4, 1, 64, 64, generator=g)
+    wide = torch.nn.functional.interpolate(torch.randn(4, 3, 32, 32, generator=g), scale_factor=2)  # blocks of 2 px
+    grey, blocks, each = (
+        NoiseStructure().view(Evidence(None, None, 0.5 + 0.02 * n)).mean(0)
+        for n in (one.expand(-1, 3, -1, -1), wide, torch.randn(4, 3, 64, 64, generator=g))
+    )
+    torch.testing.assert_close(grey[7:10], torch.ones(3), atol=1e-3, rtol=0)
+    assert (each[7:10].abs() < 0.05).all()
+    assert (blocks[22:24] > each[22:24] + 0.3).all(), "neighbours in a block are alike in what exceeds the mean of 5 x 5"
+    sparse = torch.where(torch.rand(4, 3, 64, 64, generator=g) < 0.01, 0.2, 0.0)
+    assert NoiseStructure().view(Evidence(None, None, 0.5 + sparse)).mean(0)[21] < each[21] - 0.2, "few pixels"
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 5), (1, 28, 28), (4, 9, 9)])
+def test_the_structure_of_any_shape_is_finite(shape: tuple[int, ...]) -> None:
+    found = NoiseStructure().view(Evidence(None, None, torch.rand(2, *shape)))
+    assert found.shape == (2, 24 if shape[0] == 1 else 33) and found.isfinite().all()
+    flat = NoiseStructure().view(Evidence(None, None, torch.full((2, *shape), 0.5)))
+    assert flat.abs().max() < 1e-3, "no noise has no structure"
