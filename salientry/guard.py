@@ -19,6 +19,7 @@ from .detectors import as_detector, may_need
 from .errors import UsageError, theirs
 from .evidence import MASKED, UNDER, Evidence, unders_in
 from .guard_card import Known, card_text, guard_card
+from .guard_cost import guard_cost
 from .guard_files import Saved, read_guard, write_guard
 from .harmless import TRANSFORMS
 from .inputs import as_images, plainly
@@ -251,32 +252,38 @@ class Guard(nn.Module):
     def __str__(self) -> str:
         return self.summary()
 
-    def card(self, class_names: Sequence[str] = (), command: str = "") -> JSON:
+    def cost(self) -> JSON:
+        """What it costs beside its classifier on this machine, in passes and milliseconds: :func:`~salientry.guard_cost.guard_cost`."""
+        return guard_cost(self)
+
+    def card(self, class_names: Sequence[str] = (), command: str = "", cost: JSON = None) -> JSON:
         """Everything that is known of how good it is, as JSON: :func:`~salientry.guard_card.guard_card`.
 
         Args:
             class_names: of the classifier's classes, by number; empty: they have none.
             command: that checks pictures with this guard.
+            cost: what :meth:`cost` gave; None: nothing is said of it.
         """
         above, n, s = int((self.calibration > self.threshold).sum()), len(self.calibration), self.shape
         facts, size = facts_of(self.detector).get("fit"), (s.channels, s.height, s.width, s.classes)
         known = Known(facts, self.threshold, self.level, n, above, size, self._second is not None, self.resize)
-        return guard_card(known, class_names, command)
+        return guard_card(known, class_names, command, cost)
 
-    def report(self, folder: Path | str | None = None, class_names: Sequence[str] = (), command: str = "") -> str:
+    def report(self, folder: Path | str | None = None, class_names: Sequence[str] = (), command: str = "", cost: JSON = None) -> str:
         """The report: the short text, or, with a folder, a model card in Markdown that is also written there.
 
         Args:
             folder: gets ``card.md`` and ``card.json`` (what :meth:`card` gives); made when it is not there. None: nothing is written.
             class_names: as for :meth:`card`.
             command: as for :meth:`card`.
+            cost: as for :meth:`card`.
 
         Raises:
             StoreError: when they cannot be written.
         """
         if folder is None:
             return self.summary()
-        card = self.card(class_names, command)
+        card = self.card(class_names, command, cost)
         text = card_text(card)
         write_json(Path(folder) / "card.json", card)
         write_text(Path(folder) / "card.md", text)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .calibration import CONFIDENCE, allowed, smallest_sample
+from .guard_cost import cost_text
 from .inference import LEVEL
 from .rates import escaped_table, percent, plain, rate, share, short
 from .store import JSON
@@ -22,6 +23,8 @@ LIMITS = (
     "classes, or another way of saving or resizing. For those fit it again.",
     "An image that is not flagged is not thereby classified right: how many wrong answers on ordinary images are flagged stands "
     "under false alarms.",
+    "Two promises that each hold with 95 % confidence (of two guards, or of two thresholds) hold together with 90 % only, unless each was "
+    "calibrated for half the doubt.",
     "It does not mend the classifier's answer. What is to happen to a flagged image, somebody has to decide.",
 )
 
@@ -51,13 +54,14 @@ class Known:
     resize: str | None = None
 
 
-def guard_card(known: Known, class_names: Sequence[str] = (), command: str = "") -> JSON:
+def guard_card(known: Known, class_names: Sequence[str] = (), command: str = "", cost: JSON = None) -> JSON:
     """The report as JSON; every share with its count, n and interval.
 
     Args:
         known: of the guard.
         class_names: of the classifier's classes, by number; empty: they have none.
         command: that checks pictures with this guard.
+        cost: what :func:`~salientry.guard_cost.guard_cost` gave; None: it was not measured.
     """
     channels, height, width, classes = known.shape
     card: JSON = {
@@ -70,6 +74,7 @@ def guard_card(known: Known, class_names: Sequence[str] = (), command: str = "")
         "recalibrated": (known.facts or {}).get("recalibrated"),
         "interval": f"{percent(LEVEL)}, exact (Clopper and Pearson), of images, given this guard; too narrow if images come in groups",
         "measured": None,
+        "cost": cost,
         "limits": [*LIMITS, base_rate(known.level)],
         "command": command,
     }
@@ -99,6 +104,8 @@ def _promise(known: Known) -> JSON:
         f"with {percent(CONFIDENCE)} confidence at most {percent(known.level)} of {of} are flagged, if they are like the "
         f"{known.calibration:,} that it was calibrated on"
     )
+    if correct:
+        words += "; in front of the classifier nobody can see whether an image is one of them, so this cannot be checked for a single image"
     return {
         "level": known.level,
         "confidence": CONFIDENCE,
@@ -193,6 +200,7 @@ def card_text(card: JSON) -> str:
     found += ["In short:", "", *(f"- {text}" for text in _short(measured)), ""] if measured else []
     found += ["To check pictures:", "", f"    {card['command']}", ""] if card["command"] else []
     found += [promise["more_images"], ""]
+    found += [f"{'; '.join(cost_text(cost))}.".capitalize(), ""] if (cost := card.get("cost")) else []
     found += _measured_text(measured) if measured else ["How well it detects was not recorded when it was made.", ""]
     found += ["## What it does not do", "", *(f"- {text}" for text in card["limits"]), ""]
     return "\n".join(found)

@@ -22,7 +22,7 @@ LAYERS = [
     {"attacks"},
     {"datasets", "classifiers", "controls", "saliency", "detectors"},
     {"protocol", "calibration", "drift"},
-    {"guard_files", "summary", "campaign", "verdict"},
+    {"guard_files", "summary", "campaign", "verdict", "guard_cost"},
     {"guard_card"},
     {"guard"},
     {"adaptive", "recalibration", "picture_check"},

@@ -20,11 +20,12 @@ from ..experiment.fit_guard import fit_guard
 from ..experiment.refit_guard import refit_guard
 from ..files import read_text
 from ..guard import Guard
+from ..guard_cost import cost_text
 from ..guard_files import description, externals
 from ..learned import facts_of
 from ..rates import short
 from ..runner.run import usable
-from ..store import writing
+from ..store import JSON, writing
 from ..types import Roles
 from .attack_files import size_text
 from .lines import NAME, print_line, program
@@ -96,10 +97,11 @@ def execute(
         before = description(like)["learnt"]["detector"]["facts"].get("fit")
         guard = refit_guard(like, net, images, detector=chosen[0] if chosen else None, **how)
     nets = {"--classifier": classifier, "--weights": weights, "--second": second, "--second-weights": second_weights}
-    command = _leave(guard, net, out, images, nets, detectors)
+    cost = guard.cost()
+    command = _leave(guard, net, out, images, nets, detectors, cost)
     if store is None:
         shutil.rmtree(out / STORE, ignore_errors=True)
-    for line in str(guard).splitlines():
+    for line in [*str(guard).splitlines(), *(f"cost: {text}" for text in cost_text(cost)[:1])]:
         say(line)
     if like is not None:
         say(compared(before, facts_of(guard.detector)["fit"], like))
@@ -214,7 +216,9 @@ def _names(images: Folder | Arrays) -> tuple[str, ...]:
     return images.class_names if isinstance(images, Folder) else ()
 
 
-def _leave(guard: Guard, net: nn.Module, out: Path, images: Folder | Arrays, nets: dict[str, Any], detectors: Sequence[str]) -> str:
+def _leave(
+    guard: Guard, net: nn.Module, out: Path, images: Folder | Arrays, nets: dict[str, Any], detectors: Sequence[str], cost: JSON
+) -> str:
     """Write the guard, its classifier where that is ours, and the report; the command that checks pictures with it."""
     ours = "recipe" in vars(net)
     guard.save(out, classifier_at="classifier" if ours else None)
@@ -229,7 +233,7 @@ def _leave(guard: Guard, net: nn.Module, out: Path, images: Folder | Arrays, net
     kept = {m.settings.name for m in externals(guard.detector)}
     words += [word for d in detectors if ":" in d and as_detector(named(d, "detector")).name in kept for word in ("--detector", d)]
     command = f"{NAME} check {shlex.quote(str(out))} PICTURE... {shlex.join(words)}".strip()
-    guard.report(out, _names(images), command)
+    guard.report(out, _names(images), command, cost)
     return command
 
 
