@@ -200,7 +200,8 @@ def description(folder: Path | str) -> JSON:
 
 
 def choices(folder: Path, given: ExternalDetector | None = None) -> dict[str, Any]:
-    """What was chosen when a guard was fitted, as arguments of ``fit_guard``: the detector's settings, level, promise, way to resize.
+    """What was chosen when a guard was fitted, as arguments of ``fit_guard``: the detector's settings, level, promise, way to
+    resize, effort.
 
     Args:
         folder: of the guard.
@@ -214,8 +215,9 @@ def choices(folder: Path, given: ExternalDetector | None = None) -> dict[str, An
     with _sound(folder), substituting(given):
         note = body["learnt"]["detector"]
         detector = decode(note["origin"]["build"]) if given is None else given
-        promise = (note["facts"].get("fit") or {}).get("promise", "all")
-        return {"detector": detector, "level": float(body["level"]), "promise": str(promise), "resize": body["resize"]}
+        fit = note["facts"].get("fit") or {}
+        words = {"promise": str(fit.get("promise", "all")), "effort": str(fit.get("effort", "usual"))}
+        return {"detector": detector, "level": float(body["level"]), "resize": body["resize"], **words}
 
 
 @contextlib.contextmanager

@@ -26,6 +26,10 @@ from .options import (
     Workers,
 )
 
+Minutes = Annotated[
+    float, typer.Option(help="Of one core; an attack that the guard is only tried on, and that would take a fifth, is left out.")
+]
+
 
 def fit(
     classifier: Fitted,
@@ -44,9 +48,7 @@ def fit(
         bool, typer.Option("--quick", help="Try the cheapest detector alone, and no attacks but those it learns from.")
     ] = False,
     thorough: Annotated[bool, typer.Option("--thorough", help="Try also masks of the map, and ten published detectors.")] = False,
-    minutes: Annotated[
-        float, typer.Option(help="Of one core; an attack that the guard is only tried on, and that would take a fifth, is left out.")
-    ] = 30.0,
+    minutes: Minutes = 30.0,
     groups: Groups = None,
     detector: Detectors = None,
     resize: FitResize = None,
@@ -80,6 +82,7 @@ def refit(
     weights: Weights = None,
     second: FitSecond = None,
     second_weights: SecondWeights = None,
+    minutes: Minutes = 30.0,
     groups: Groups = None,
     detector: OwnDetector = None,
     workers: Workers = 0,
@@ -98,4 +101,4 @@ def refit(
 
         how: dict[str, Any] = {"workers": workers, "device": device, "seed": seed, "store": store, "say": print_line, "like": guard}
         how |= {"second": second, "second_weights": second_weights, "groups": groups, "detectors": [detector] if detector else []}
-        execute(classifier, weights, data, out, **how)
+        execute(classifier, weights, data, out, minutes=minutes, **how)

@@ -202,7 +202,7 @@ class _Task:
         learnt = list(default_attacks(self.shape) if attacks is None else attacks)
         own = attacks is None and effort != "quick"
         elsewhere = list(default_elsewhere(Shape(*self.shape, self.seen.classes), roles.detector_train)) if own else []
-        parts = Parts(image_sets, wanted, learnt, level, self.shape[0], roles, unseen, elsewhere, correct)
+        parts = Parts(image_sets, wanted, learnt, level, self.shape[0], roles, unseen, elsewhere, correct, effort)
         parts.check_features(self.net, self.layers)
         return parts
 
@@ -261,6 +261,7 @@ def _assembled(task: _Task, parts: Parts, chosen: Handle, calibrated: Handle, sc
         "classifier": task.seen.summary(),
         "detector": getattr(fitted.settings, "description", name_of(parts.wanted[0])),
         "promise": "correct" if parts.correct else "all",
+        "effort": parts.effort,
         "candidates": choice["candidates"] if choice else [],
     }
     fitted = with_facts(fitted, fit=fit, of=[label(a) for a in parts.attacks])

@@ -59,6 +59,7 @@ class Parts:
         unseen: attacks that it is tried on beside those that it learns from.
         elsewhere: attacks on another network, whose images it learns from too.
         correct: whether the threshold is for naturals that the classifier is right on.
+        effort: that was asked for.
         saliency_model: the saliency model before its sanity check, and after it; None without maps.
         left_out: part and reason, as in the warnings.
     """
@@ -72,6 +73,7 @@ class Parts:
     unseen: list[Any] = field(default_factory=list)
     elsewhere: list[Elsewhere] = field(default_factory=list)
     correct: bool = False
+    effort: str = "usual"
     protocol: EvaluationProtocol = GUARD
     saliency_model: Handle | None = None
     left_out: list[str] = field(default_factory=list)

@@ -28,8 +28,8 @@ def refit_guard(
     """A guard like a saved one, for a classifier that has been trained again since.
 
     What was chosen still holds and is not chosen again: the kind of detector and its settings, the false-positive rate, of which images
-    it is promised, the way to resize. What was learnt does not: weights and threshold are fitted to the new classifier, and how good the
-    guard is, is measured again. A guard of a scheme that is fitted in several steps, ``Fused``, cannot be made again.
+    it is promised, the way to resize, the effort. What was learnt does not: weights and threshold are fitted to the new classifier, and how
+    good the guard is, is measured again. A guard of a scheme that is fitted in several steps, ``Fused``, cannot be made again.
 
     Args:
         folder: of the saved guard.

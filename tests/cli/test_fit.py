@@ -97,7 +97,7 @@ def test_the_folder_holds_guard_and_report_and_no_intermediate_results(here: Pat
     card = json.loads((here / "out" / "card.json").read_text())
     assert card["measured"]["classifier"]["accuracy"]["of"] == TEST
     assert card["measured"]["false_positives"]["all"]["count"] == facts_of(guard.detector)["fit"]["natural"][0]
-    assert card == guard.card(command=card["command"])
+    assert card == guard.card(command=card["command"], cost=card["cost"])
 
 
 def test_the_command_in_the_card_checks_pictures(here: Path) -> None:
@@ -271,6 +271,11 @@ def test_a_guard_is_fitted_again_for_the_classifier_as_it_is_now(here: Path) -> 
     assert (found.level, found.resize) == (before.level, before.resize) and found.threshold != before.threshold
     line = next(x for x in again.out.splitlines() if x.startswith("before and now: "))
     facts = [facts_of(g.detector)["fit"] for g in (before, found)]
+    assert [f["effort"] for f in facts] == ["quick", "quick"]
+    assert all(a["learnt"] for a in facts[1]["attacks"]), "no attack that it was not asked for"
+    cost = json.loads((here / "again" / "card.json").read_text())["cost"]
+    start = f"cost: for each image the classifier is asked about {cost['passes']:g}; one image takes"
+    assert any(x.startswith(start) for x in again.out.splitlines())
     rates = [k / n for k, n in (f["natural"] for f in facts)]
     assert f"natural images flagged {short(rates[0])}, {short(rates[1])}" in line
     with pytest.raises(WrongClassifier):
