@@ -17,7 +17,7 @@ from ._high_pass import laplacian
 SIDE = 4  # pixels of the squares, of which the smoother half is looked at
 OFFSETS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0), (2, 2))  # rows, columns
 MOST = 0.25  # of a residual: an edge is no noise
-LEAST = 1e-7  # power of no noise
+LEAST, SMALL = 1e-7, 1e-4  # power, and size, of no noise
 COLOURS = 3  # channels that are compared with each other
 
 
@@ -70,7 +70,8 @@ def _structure(r: Tensor) -> Tensor:
     power = (s.square() * weight).mean((1, 2, 3)) + LEAST
     found = [_shifted_product(s, weight, dy, dx) / power for dy, dx in OFFSETS]
     found += [(s[:, a] * s[:, b] * weight[:, 0]).mean((1, 2)) / power for a, b in combinations(range(min(s.shape[1], COLOURS)), 2)]
-    return torch.stack([*found, (s.abs() * weight).mean((1, 2, 3)) / power.sqrt()], 1)
+    size = (s.square() + SMALL**2).sqrt() - SMALL  # |s| without a kink at 0, where flat parts of an image are
+    return torch.stack([*found, (size * weight).mean((1, 2, 3)) / power.sqrt()], 1)
 
 
 def _shifted_product(s: Tensor, weight: Tensor, dy: int, dx: int) -> Tensor:

@@ -201,7 +201,7 @@ class _Task:
         unseen = [] if attacks is not None or effort == "quick" else list(unseen_attacks(self.shape, self.seen.classes))
         learnt = list(default_attacks(self.shape) if attacks is None else attacks)
         own = attacks is None and effort != "quick"
-        elsewhere = list(default_elsewhere(Shape(*self.shape, self.seen.classes), roles.detector_train)) if own else []
+        elsewhere = list(default_elsewhere(self.shape, self.seen.classes, roles.detector_train)) if own else []
         parts = Parts(image_sets, wanted, learnt, level, self.shape[0], roles, unseen, elsewhere, correct, effort)
         parts.check_features(self.net, self.layers)
         return parts

@@ -12,7 +12,6 @@ from ..classifiers import CompactCNN
 from ..protocol import EvaluationProtocol
 from ..rows import Rows
 from ..runner.step import Handle, step
-from ..types import Shape
 from .image_sets import ImageSets
 from .steps import attack_images, quantize_and_mark, train_classifier
 
@@ -37,19 +36,20 @@ class Elsewhere:
         return f"{self.attack.title} on another network"
 
 
-def default_elsewhere(shape: Shape, learnt: int) -> tuple[Elsewhere, ...]:
+def default_elsewhere(shape: tuple[int, ...], classes: int, learnt: int) -> tuple[Elsewhere, ...]:
     """What a guard learns from beside attacks on its classifier: of random sizes, and along a sum of gradients, which transfers better.
 
     Args:
-        shape: of the images.
+        shape: (C, H, W) of the images.
+        classes: K.
         learnt: images to learn from.
 
     Returns:
         None where there are too few images for a network of the guard's own, or too large ones.
     """
-    if learnt < max(FEWEST, A_CLASS * shape.classes) or max(shape.height, shape.width) > LARGEST:
+    if learnt < max(FEWEST, A_CLASS * classes) or max(shape[1:]) > LARGEST:
         return ()
-    eps = 0.3 if shape.channels == 1 else 8 / 255
+    eps = 0.3 if shape[0] == 1 else 8 / 255
     return Elsewhere(PGD(eps=eps, lowest=eps / 2)), Elsewhere(MIM(eps=eps, step_size=eps / 4))
 
 
