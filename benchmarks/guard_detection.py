@@ -35,6 +35,7 @@ from salientry.controls import Transplant
 from salientry.datasets import CIFAR10
 from salientry.detectors import Cascade, Consistency, LayerStatistics, LearnedFusion, NoiseLevel, NoiseStructure, TopLogits
 from salientry.detectors.consistency import LIGHT
+from salientry.experiment.guard_settings import SPECIFIC
 from salientry.experiment.image_sets import ImageSets
 from salientry.experiment.steps import attack_images, classify, quantize_and_mark, train_classifier
 from salientry.harmless import HARMLESS, JPEG, TRAINED
@@ -51,7 +52,7 @@ E, FITTED, FEWEST = 1 / 255, 5_000, 20
 LEVELS = (0.05, 0.01)
 CASCADE = Cascade(
     LearnedFusion((TopLogits(), Consistency(LIGHT))),
-    LearnedFusion((TopLogits(), Consistency(), NoiseLevel(), NoiseStructure()), (TopLogits(), LayerStatistics())),
+    LearnedFusion((TopLogits(), Consistency(), NoiseLevel(), NoiseStructure()), (TopLogits(), LayerStatistics()), head=SPECIFIC),
 )
 SECOND: dict[str, Any] = {"second": "the network of seed 1"}
 KINDS: dict[str, dict[str, Any]] = {"own": {}, "second": SECOND, "cascade": {"detector": CASCADE}}  # arguments of fit_guard

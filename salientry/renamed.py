@@ -31,6 +31,7 @@ STEPS = {  # what people read of a step, by the name under which its results are
     "draw": "saliency maps",
     "differentiate": "gradients",
     "layer_activations": "activations",
+    "made_elsewhere": "attacks on another network",
     "logits_under": "answers to changed images",
     "second_opinion": "second net's answers",
     "attack_images": "attacks",

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..attacks._gradient import check_settings
 from ..evidence_set import EvidenceSet, Fittable
 from ..learned import seeded
 from ..training import train
@@ -33,6 +34,7 @@ class Committee:
         steps: of training.
         lr: peak of the one-cycle rate.
         batch: images a step, half of them adversarial.
+        copies: share of the others that are harmless copies, where there are any; the rest are natural.
     """
 
     members: int = 5
@@ -42,6 +44,10 @@ class Committee:
     steps: int = 400
     lr: float = 3e-3
     batch: int = 128
+    copies: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_settings(copies=(self.copies, 0.01, 0.99))
 
     def build(self, columns: int) -> CommitteeHead:
         """Untrained, for D columns."""
@@ -118,7 +124,8 @@ def build(settings: Any, view: tuple[int, ...], *parts: nn.Module) -> Fitted:
 def fit(settings: Any, evidence: Fittable, labels: Tensor, *parts: nn.Module, seed: int) -> Fitted:
     """Build and train with binary cross-entropy: naturals and harmless copies 0, adversarials 1.
 
-    Half of each batch is adversarial; the other half is natural where there are no copies, else half natural and half copies. Naturals are
+    Half of each batch is adversarial; the other half is natural where there are no copies, else natural and copies as the head's settings
+    say. Naturals are
     those of the pairs, or all where the evidence has them.
 
     Args:
@@ -160,7 +167,8 @@ def _views(settings: Any, evidence: EvidenceSet | None, parts: tuple[nn.Module, 
 def _train(module: CommitteeHead, negatives: list[Tensor], positives: Tensor, settings: Committee, seed: int) -> None:
     """Steps on random batches: a half positives, the other half shared by the groups of negatives."""
     groups = [positives, *negatives]
-    counts = [settings.batch // 2, *[settings.batch // 2 // len(negatives)] * len(negatives)]
+    half = settings.batch // 2
+    counts = [half, half] if len(negatives) == 1 else [half, half - round(settings.copies * half), round(settings.copies * half)]
     generator = torch.Generator().manual_seed(seed)
     y = torch.cat([torch.full((n,), float(i == 0)) for i, n in enumerate(counts)]).to(positives.device)
 

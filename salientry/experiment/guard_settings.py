@@ -16,6 +16,7 @@ from ..detectors import (
     NoiseStructure,
     SecondOpinion,
     TopLogits,
+    _committee,
 )
 from ..detectors.consistency import FULL, LIGHT
 from ..errors import UsageError
@@ -28,6 +29,7 @@ EFFORTS = ("quick", "usual", "thorough")
 MOST_COLUMNS = 5_000  # numbers of layers' statistics that are looked at
 MOST_TRIED = 500  # images that say how good it is; more of them calibrate
 MANY = 1_000  # images to learn from, from which the layers' statistics, hundreds of numbers, are worth a try
+SPECIFIC = _committee.Committee(copies=2 / 3)  # of what sees noise: it has to meet more noise that is harmless
 SHARES = Roles(train=0, detector_train=45, validation=0, calibration=35, test=20)  # in hundredths
 SHARES_WITH_MAPS = Roles(train=40, detector_train=22, validation=0, calibration=25, test=13)
 
@@ -81,11 +83,11 @@ def default_candidates(learnt: int, effort: Effort, second: bool, columns: int) 
         return (light,)
     full = (TopLogits(), Consistency(), *([SecondOpinion(FULL)] if second else []))
     noisy = (*full, NoiseLevel(), NoiseStructure())
-    found = [light, LearnedFusion(full), LearnedFusion(noisy)]
+    found = [light, LearnedFusion(full), LearnedFusion(noisy, head=SPECIFIC)]
     if 0 < columns <= MOST_COLUMNS and learnt >= MANY:
-        found.append(LearnedFusion(noisy, (TopLogits(), LayerStatistics())))
+        found.append(LearnedFusion(noisy, (TopLogits(), LayerStatistics()), head=SPECIFIC))
     if effort == "thorough":
-        found.append(LearnedFusion((*noisy, Masked())))
+        found.append(LearnedFusion((*noisy, Masked()), head=SPECIFIC))
         found += published(0 < columns <= MOST_COLUMNS)
     return tuple(found)
 

@@ -42,6 +42,7 @@ FEWEST_OF_A_CLASS, SHARE_OF_CLASSES = 12, 0.9  # images that a map learns a clas
 CHOSEN_ENCODING = JPEG(85)  # of attacked images that it is chosen with, and never trained on
 TRIED_ENCODINGS = (JPEG(75), WebP(80))  # of attacked images that it is tried on
 SHARE_OF_TIME = 0.2  # that a trial may take
+LENDERS = 2  # sets of attacked images whose perturbations other images get: with fewer, more of those are flagged
 TURNS = 2  # attacks, and harmless changes, that each image meets
 
 
@@ -126,7 +127,7 @@ class Parts:
         """The learnt images after harmless changes; the last sets have another image's perturbation."""
         some = [OneOf(tuple(self.changes.values()), turn) for turn in range(TURNS)]
         found = [self.image_sets.harmless(change, "detector_train", self.protocol) for change in some]
-        return found + [self.image_sets.control_of(Transplant(), a, self.protocol, "detector_train") for a in self.adversarials]
+        return found + [self.image_sets.control_of(Transplant(), a, self.protocol, "detector_train") for a in self.adversarials[:LENDERS]]
 
     @property
     def labels(self) -> Labels:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.detectors import Consistency, LayerStatistics, LearnedFusion, Masked, NoiseLevel, NoiseStructure, SecondOpinion, TopLogits
+from salientry.detectors import (
+    Consistency,
+    LayerStatistics,
+    LearnedFusion,
+    Masked,
+    NoiseLevel,
+    NoiseStructure,
+    SecondOpinion,
+    TopLogits,
+    _committee,
+)
 from salientry.detectors._committee import FAR, Committee
 from salientry.errors import UsageError
 from salientry.evidence import UNDER, Evidence
@@ -278,3 +289,20 @@ def test_the_structure_of_any_shape_is_finite(shape: tuple[int, ...]) -> None:
     assert found.shape == (2, 24 if shape[0] == 1 else 33) and found.isfinite().all()
     flat = NoiseStructure().view(Evidence(None, None, torch.full((2, *shape), 0.5)))
     assert flat.abs().max() < 1e-3, "no noise has no structure"
+
+
+def test_a_batch_has_as_many_copies_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Naturals are 1, copies 2, adversarials 3: what a batch holds is counted."""
+    seen: list[Counter[float]] = []
+
+    def one_batch(module: Any, batches: Any, loss: Any, **_: Any) -> None:
+        seen.append(Counter(next(iter(batches(0)))[:, 0].tolist()))
+
+    monkeypatch.setattr(_committee, "train", one_batch)
+    groups = [torch.full((9, 1), 1.0), torch.full((50, 1), 2.0)], torch.full((9, 1), 3.0)
+    for share in (0.5, 2 / 3):
+        settings = _committee.Committee(copies=share)
+        _committee._train(settings.build(1), *groups, settings, 0)
+        assert seen[-1] == {3.0: 64, 2.0: round(64 * share), 1.0: 64 - round(64 * share)}
+    _committee._train(settings.build(1), groups[0][:1], groups[1], settings, 0)
+    assert seen[-1] == {3.0: 64, 1.0: 64}

@@ -271,6 +271,7 @@ STEPS = [
     "lend",
     "logits_under",
     "look",
+    "made_elsewhere",
     "map_shift",
     "passes",
     "planted_weaknesses",
