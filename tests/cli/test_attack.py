@@ -510,7 +510,7 @@ def test_on_a_terminal_the_table_fits_80_columns(prepared: Path, monkeypatch: py
     assert "…" not in drawn
     assert ("1234/9876" in drawn) is guarded
     median = body["attacks"]["deepfool"]["float32"]["median"]
-    for word in ("deepfool", "success", "8-bit", "seconds", f"{median['linf']:.4f}"):
+    for word in ("deepfool", "success", "8-bit", "seconds", short(median["linf"], digits=4)):
         assert word in drawn
 
 
