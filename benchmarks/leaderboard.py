@@ -9,6 +9,7 @@ attacked by somebody who knows it. Classifiers:
 * ``assira``: the recipe's network for pictures.
 
 Writes results/leaderboard/CLASSIFIER.json.xz and, from all such records, docs/leaderboard.md; without a classifier the page alone.
+Detectors of an earlier record that are not judged now stay in it, where classifier, images and attacks are the same.
 Everything is kept in ``SALIENTRY_HOME`` and resumed from there, but for the attacks of somebody who knows a detector.
 """
 
@@ -18,6 +19,9 @@ import argparse
 import datetime
 import json
 import lzma
+import shlex
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,7 @@ from salientry.classifiers import AdversariallyTrained, CompactCNN
 from salientry.cli.judging import detector_at
 from salientry.judging import PUBLISHED, QUICK, judge
 from salientry.judging.recorded import recorded
+from salientry.judging.standing import RENAMED
 from salientry.judging.words import budget
 from salientry.machine import processor
 from salientry.rates import NONE, interval, short
@@ -48,35 +53,81 @@ CLASSIFIERS: dict[str, tuple[str, Any, str]] = {
     "assira": ("assira", None, "ASSIRA, the network of the recipe fast"),
     "digits": ("digits", None, "Digits, compact network"),
 }
-RENAMED = {"logit margin": "linear margin"}  # what older records call a detector
+SAME = ("classifier", "images", "attacks", "seed")  # of two records, so that their detectors may stand side by side
+MADE = ("command", "date", "salientry", "torch", "processor")
 KEPT = ("calibration", "thresholds", "accuracy", "natural", "summary", "worst_case", "notes")
 
 
-def main() -> None:
-    """Judge, write the record, write the page."""
+def options() -> argparse.ArgumentParser:
+    """Of the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("classifiers", nargs="*", choices=[[], *CLASSIFIERS], metavar="CLASSIFIER")
-    parser.add_argument("--detector", action="append", default=[], metavar="module:name", help="judge this one too; repeatable")
+    parser.add_argument(
+        "--detector", action="append", default=[], metavar="module:name", help="judge this one too, and call it by this word; repeatable"
+    )
     parser.add_argument("--images", type=int, default=3_000)
     parser.add_argument("--adaptive", type=int, default=64, help="images that are attacked by somebody who knows the detector")
+    parser.add_argument("--minutes", type=float, default=60.0, help="of one core; an attack that would take a fifth of them is left out")
     parser.add_argument("--workers", type=int, default=1)
-    asked = parser.parse_args()
+    parser.add_argument("--anew", action="store_true", help="leave out the detectors of the earlier record that are not judged now")
+    return parser
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Judge, write the record, write the page."""
+    parser = options()
+    asked = parser.parse_args(words)
     for name in asked.classifiers:
-        run = Run()
-        data, settings, title = CLASSIFIERS[name]
-        known = recorded(data, run, most=asked.images, classifier=settings)
-        own = {word.partition(":")[2]: detector_at(word, known.classifier, "cpu") for word in asked.detector}
-        how: dict[str, Any] = {"classifier": known.classifier, "images": known.images, "labels": known.labels, "store": run.store.root}
-        found = judge(QUICK | PUBLISHED | own, baselines="none", adaptive=asked.adaptive, workers=asked.workers, progress=True, **how)
-        print(found, flush=True)
-        words = f" --images {asked.images} --adaptive {asked.adaptive}" + "".join(f" --detector {word}" for word in asked.detector)
-        about: dict[str, Any] = {"command": f"python -m benchmarks.leaderboard {name}{words}", "date": str(datetime.date.today())}
-        about |= {"title": title, "salientry": salientry.__version__, "torch": torch.__version__, "processor": processor(), "seed": 0}
-        about |= {k: found.facts[k] for k in ("classifier", "images", "attacks", "left_out")}
-        OUT.mkdir(parents=True, exist_ok=True)
-        body = about | {"detectors": {n: kept(v) for n, v in found.verdicts.items()}}
-        (OUT / f"{name}.json.xz").write_bytes(lzma.compress(json.dumps(body).encode(), preset=9 | lzma.PRESET_EXTREME))
+        before = {} if asked.anew else records().get(name, {})
+        if why := unlike(before, asked):
+            parser.error(f"{why}; the same options keep them, --anew leaves them out")
+    for name in asked.classifiers:
+        record(name, asked, {} if asked.anew else records().get(name, {}))
     PAGE.write_text(page())
+
+
+def record(name: str, asked: argparse.Namespace, before: dict[str, Any]) -> None:
+    """Judge in front of a classifier, and write what came of it."""
+    run = Run()
+    data, settings, title = CLASSIFIERS[name]
+    known = recorded(data, run, most=asked.images, classifier=settings)
+    own = {word: detector_at(word, known.classifier, "cpu") for word in asked.detector}
+    how: dict[str, Any] = {"classifier": known.classifier, "images": known.images, "labels": known.labels, "store": run.store.root}
+    how |= {"adaptive": asked.adaptive, "minutes": asked.minutes, "workers": asked.workers}
+    found = judge(QUICK | PUBLISHED | own, baselines="none", progress=True, **how)
+    print(found, flush=True)
+    words = f" --images {asked.images} --adaptive {asked.adaptive}" + (f" --minutes {asked.minutes:g}" if asked.minutes != 60 else "")
+    words += "".join(f" --detector {word}" for word in asked.detector)
+    about: dict[str, Any] = {"command": f"python -m benchmarks.leaderboard {name}{words}", "date": str(datetime.date.today())}
+    about |= {"title": title, "salientry": salientry.__version__, "torch": torch.__version__, "processor": processor(), "seed": 0}
+    about |= {k: found.facts[k] for k in ("classifier", "images", "attacks", "left_out")}
+    OUT.mkdir(parents=True, exist_ok=True)
+    body, lost = merged(about | {"detectors": {n: kept(v) for n, v in found.verdicts.items()}}, before)
+    if lost:
+        print(f"left out, as classifier or attacks are others than in the earlier record: {', '.join(lost)}", file=sys.stderr)
+    (OUT / f"{name}.json.xz").write_bytes(lzma.compress(json.dumps(body).encode(), preset=9 | lzma.PRESET_EXTREME))
+
+
+def unlike(before: dict[str, Any], asked: argparse.Namespace) -> str:
+    """Why submitted detectors of an earlier record cannot stand beside those that are judged now, as far as the options say; "" where they
+    can.
+    """
+    others = [n for n in before.get("detectors", {}) if n not in QUICK | PUBLISHED and n not in asked.detector]
+    if not others:
+        return ""
+    was = options().parse_args(shlex.split(before["command"])[3:]).images
+    return "" if was == asked.images else f"the record has {', '.join(others)}, judged with --images {was}"
+
+
+def merged(body: dict[str, Any], before: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A record with the detectors of an earlier one that were not judged now, each with how it was made; and the names of those that had
+    another classifier, other images or other attacks, which are left out.
+    """
+    others = {n: v for n, v in before.get("detectors", {}).items() if n not in body["detectors"]}
+    if others and any(before[k] != body[k] for k in SAME):
+        return body, sorted(others)
+    made = {k: before[k] for k in MADE} if others else {}
+    return body | {"detectors": body["detectors"] | {n: {"made": made} | v for n, v in others.items()}}, []
 
 
 def kept(v: dict[str, Any]) -> dict[str, Any]:
@@ -100,7 +151,8 @@ def page() -> str:
         "Detectors of adversarial images side by side, each judged by [`judge`](judge.md) on the same images in front of the "
         "same classifier. **Digits on a black background are easy: no conclusion about natural images follows from them** "
         "([limits](limits.md)). One training of each; another one may differ by more than its interval. Click a heading to sort.\n\n"
-        "What the columns say; shares lie between 0 and 1, brackets are exact 95 % intervals over images:\n\n"
+        "What the columns say; shares lie between 0 and 1, brackets are 95 % intervals over images, given this detector and this "
+        "classifier; of means there is none:\n\n"
         "- *passed*: share of images on which an attacker who knows classifier and detector gets past both, within the budget above the "
         "table; who is passed least stands first. *attacked by*: through the detector's gradient, by queries, or both\n"
         "- all others at a threshold for 5 % false alarms:\n"
@@ -109,7 +161,7 @@ def page() -> str:
         "attack of a kind that detectors which learn from attacks are trained on. *mean, other kinds*: over the others alone\n"
         "    - *false-positive rate*: share of natural images flagged. *most extra false alarms*: how many more are flagged after the "
         "harmless change that raises it most\n"
-        "- *time*: for one image, times that of the classifier alone\n\n"
+        "- *time*: for one image, times that of the classifier alone, and the milliseconds of both\n\n"
         "[Which method is which](methods.md#names-on-the-leaderboard), [what each word means](evaluate.md#words-on-these-pages).\n"
     )
     return text + "".join(_part(body) for body in records().values()) + HOW
@@ -123,8 +175,10 @@ the command that judges it beside all others:
 
     $ python -m benchmarks.leaderboard cifar10 --detector mypkg.detector:build
 
-It attacks the classifier once, keeps the attacked images, and writes the record and this page. Send the file, the record and the versions
-of what it needs. A detector that cannot be run by others is not listed.
+It attacks the classifier once, keeps the attacked images, and writes the record and this page, where the detector is called by its word,
+`mypkg.detector:build`. Detectors that were submitted before stay: the record says of each how it was made. A slow detector is attacked by
+somebody who knows it with `--minutes 300`. Send the file, the record and the versions of what it needs. A detector that cannot be run by
+others is not listed.
 """
 
 
@@ -160,11 +214,24 @@ def _part(body: dict[str, Any]) -> str:
         f"{body['processor']}, seed {body['seed']}.",
         "",
         *("| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *rows)),
-        *([""] if body["left_out"] else []),
-        *(f"Left out: {text}." for text in body["left_out"]),
+        *(part for text in _below(body, order) for part in ("", text)),
         "",
     ]
     return "\n".join(lines)
+
+
+def _below(body: dict[str, Any], order: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    """What is said under a table: what was not evaluated, and why; what was left out; what was judged by another call."""
+    reasons: dict[str, list[str]] = {}
+    for name, v in order:
+        if v["adaptive"] and not v["adaptive"]["evaluated"]:
+            reasons.setdefault(v["adaptive"]["why"].replace("minutes= gives it more", "`--minutes` gives more"), []).append(name)
+    made = [(name, v["made"]) for name, v in order if "made" in v]
+    return [
+        *(f"Not evaluated: {', '.join(names)}: {why}." for why, names in reasons.items()),
+        *(f"Left out: {text}." for text in body["left_out"]),
+        *(f"{n}: `{m['command']}`, {m['date']}, salientry {m['salientry']}, torch {m['torch']}, {m['processor']}." for n, m in made),
+    ]
 
 
 def _passed(v: dict[str, Any]) -> float:
@@ -191,17 +258,18 @@ def _cells(v: dict[str, Any], level: str) -> list[str]:
         knowing, how = _share({"of": 1, "share": _passed(v), "low": low, "high": high}), a["how"]
     worst = max(v["harmless"], key=lambda c: c["extra"]["share"] or 0)
     trained = {a["attack"] for a in v["attacks"] if a["seen"] == 1 and not a["encoding"]}
-    plain = s["attacks"]
+    plain, cost = s["attacks"], v["cost"]["1"]
+    least = next((a["detected"][level] for a in v["attacks"] if a["attack"] == plain["worst"] and not a["encoding"]), None)
     return [
         knowing,
         how,
         _share(v["worst_case"][level]),
         short(plain["mean"]),
         short(s["unseen"]["mean"]) if s["unseen"]["of"] else "–",
-        f"{short(plain['least'])} ({plain['worst']}{'*' * (plain['worst'] in trained)})" if plain["of"] else "–",
+        f"{_share(least)}<br>({plain['worst']}{'*' * (plain['worst'] in trained)})" if least else "–",
         _share(v["natural"][level]["all"]),
-        f"{short(worst['extra']['share'])} ({worst['change']})",
-        f"{v['cost']['1']['times']:.1f}\u00a0x",
+        f"{_share({'of': 1} | worst['extra'])}<br>({worst['change']})",
+        f"{cost['times']:.1f}\u00a0x<br>{cost['with_detector']:.3g}\u00a0ms",
     ]
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.leaderboard import PAGE, ROOT, _passed, page, records
+from benchmarks import leaderboard
+from benchmarks.leaderboard import PAGE, ROOT, _passed, merged, options, page, records, unlike
+from salientry.rates import short
 from tests.report import browser
 
 RECORDS = records()
@@ -35,6 +37,56 @@ def test_who_is_passed_least_stands_first(name: str) -> None:
     assert sorted(lines) == sorted(body["detectors"])
     order = [_passed(body["detectors"][n]) for n in lines]
     assert order == sorted(order)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_least_rate_and_extra_false_alarms_have_their_intervals(name: str) -> None:
+    body = RECORDS[name]
+    part = page().partition(f"## {body['title']}\n")[2].partition("\n## ")[0]
+    cells = {r[0]: r for r in ([c.strip() for c in line.strip("| ").split(" | ")] for line in part.splitlines() if line.startswith("| "))}
+    for detector, v in body["detectors"].items():
+        least = min(
+            (a for a in v["attacks"] if not a["encoding"] and a["detected"]["0.05"]["of"] >= 20),
+            key=lambda a: a["detected"]["0.05"]["share"],
+        )
+        extra = max(v["harmless"], key=lambda c: c["extra"]["share"])["extra"]
+        for column, found in ((6, least["detected"]["0.05"]), (8, extra)):
+            low, high = (short(found[end]) for end in ("low", "high"))
+            assert f"[{low},\u00a0{high}]" in cells[detector][column], (detector, column)
+        if not v["adaptive"]["evaluated"]:
+            assert "--minutes" in part and detector in part.partition("Not evaluated: ")[2], "why stands under the table"
+
+
+def test_a_second_submission_keeps_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = next(iter(RECORDS))
+    body = RECORDS[name]
+    some = dict(list(body["detectors"].items())[:2])
+    first = body | {"detectors": some | {"a.x:build": next(iter(some.values()))}, "command": f"{body['command']} --detector a.x:build"}
+    second = body | {"detectors": some | {"b.x:build": next(iter(some.values()))}, "date": "2027-01-01"}
+    both, lost = merged(second, first)
+    assert [*both["detectors"]] == [*some, "b.x:build", "a.x:build"] and not lost
+    assert both["detectors"]["a.x:build"]["made"]["command"].endswith("--detector a.x:build")
+    third, _ = merged(second | {"detectors": some}, both)
+    assert third["detectors"]["a.x:build"]["made"] == both["detectors"]["a.x:build"]["made"], "how it was made goes with it"
+    monkeypatch.setattr(leaderboard, "records", lambda: {name: both})
+    assert "a.x:build: `python -m" in page()
+    assert merged(second, first | {"images": {}}) == (second, ["a.x:build"])
+
+
+def test_submissions_that_other_images_would_lose_are_said_before_anything_is_computed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = "python -m benchmarks.leaderboard digits --images 2000 --adaptive 48 --minutes 300 --detector a.x:build"
+    before = {"detectors": {"energy": {}, "a.x:build": {}}, "command": command}
+    same, other, again = (
+        options().parse_args(words.split()) for words in ("digits --images 2000", "digits", "digits --detector a.x:build")
+    )
+    assert unlike(before, same) == unlike({}, other) == unlike(before, again) == ""
+    assert unlike(before, other) == "the record has a.x:build, judged with --images 2000"
+    monkeypatch.setattr(leaderboard, "records", lambda: {"digits": before})
+    with pytest.raises(SystemExit):
+        leaderboard.main(["digits"])
+    assert "--anew leaves them out" in capsys.readouterr().err
 
 
 @pytest.mark.nightly

@@ -60,6 +60,12 @@ def judge(
             help="Name the best detector that takes at most so many times the classifier's own time for one image.", show_default=False
         ),
     ] = None,
+    latency: Annotated[
+        float | None,
+        typer.Option(
+            help="Name the best detector that takes, with the classifier, at most so many milliseconds for one image.", show_default=False
+        ),
+    ] = None,
     adaptive: Annotated[int, typer.Option(help="Images that are attacked by somebody who knows the detector; 0: none.")] = 64,
     images: Annotated[int | None, typer.Option(help="Use this many of the images; default all, with --on 3,000.")] = None,
     minutes: Annotated[float, typer.Option(help="Of one core; an attack that would take a fifth of them is left out.")] = 60.0,
@@ -72,8 +78,9 @@ def judge(
     """Judge detectors of adversarial images: detection at a calibrated threshold, harmless changes, controls, an attacker who knows them.
 
     All detectors get the same images, and only images that the classifier had right and that fool it as 8-bit images count as attacked.
-    Of a file of scores the verdict says what cannot be decided from it. DIR gets index.html, verdict.md, verdict.json and scores.npz. An
-    interrupted call continues when it is given again, and another detector is judged on the same attacked images.
+    Of a file of scores the verdict says what cannot be decided from it. DIR gets index.html, verdict.md, verdict.json, scores.npz, and
+    evaluation.json for salientry audit. An interrupted call continues when it is given again, and another detector is judged on the same
+    attacked images.
     """
     with guarded(debug):
         from .attacking import chosen
@@ -89,4 +96,6 @@ def judge(
             "workers": workers,
             "seed": seed,
         }
-        execute(detectors, data, on, out, nets, images=images, device=device, store=store, cost=cost, say=print_line, **how)
+        execute(
+            detectors, data, on, out, nets, images=images, device=device, store=store, cost=cost, latency=latency, say=print_line, **how
+        )

@@ -19,6 +19,8 @@ from ..experiment.run import Run
 from ..judging import Judgement, judge, judge_scores
 from ..judging.baselines import SETS
 from ..judging.recorded import MOST, recorded
+from ..judging.result import FILES
+from ..judging.standing import on_leaderboard
 from ..judging.table import SUFFIXES
 from ..judging.words import best
 from ..runner.run import usable
@@ -39,6 +41,7 @@ def execute(
     seed: int,
     workers: int,
     cost: float | None,
+    latency: float | None,
     levels: Sequence[float],
     say: Callable[[str], Any],
     **how: Any,
@@ -56,7 +59,8 @@ def execute(
         store: folder of results; None: the usual one.
         seed: of all draws.
         workers: processes; 0: one a core.
-        cost: the best detector that takes at most so many times the classifier's time is named; None: none is.
+        cost: the best detector that takes at most so many times the classifier's time is named.
+        latency: that takes at most so many milliseconds; None, as the cost: no best one is named.
         levels: false-positive rates.
         say: prints a line.
         **how: further arguments of :func:`~salientry.judging.judge`.
@@ -68,12 +72,14 @@ def execute(
         found = judge_scores(detectors[0], levels)
     else:
         found = _judged(detectors, data, on, nets, images, usable(device), store, seed, workers, levels=levels, **how)
+    if on is not None:
+        found.facts["leaderboard"] = on_leaderboard(on, found.facts)
+    if cost is not None or latency is not None:
+        found.facts["best"] = best(found.verdicts, cost, latency)
     for line in str(found).splitlines():
         say(line)
-    if cost is not None:
-        say(best(found.verdicts, cost))
     found.save(out)
-    say(f"written: {out / 'index.html'}, {out / 'verdict.md'}, {out / 'verdict.json'}, {out / 'scores.npz'}")
+    say(f"written: {', '.join(str(out / name) for name in FILES)}")
     return found
 
 
@@ -106,9 +112,10 @@ def _judged(
             x, y = torch.from_numpy(pixels[:images].copy()), torch.as_tensor(labels)[:images]
     second = None if nets["second"] is None else load_classifier(nets["second"], nets["second_weights"]).to(device)
     sets = [d for d in detectors if d in SETS]
-    own = {_name(d): detector_at(d, net, device) for d in detectors if d not in SETS}
-    if len(own) + len(sets) < len(detectors) or len(sets) > 1:
+    if len(set(detectors)) < len(detectors) or len(sets) > 1:
         raise UsageError(f"each detector once, and one set of them at most; found {', '.join(detectors)}")
+    named = names_of([d for d in detectors if d not in SETS])
+    own = {name: detector_at(word, net, device) for name, word in named.items()}
     judged = {n: d for word in sets for n, d in SETS[word].items()} | own
     how |= {"baselines": "none"} if sets else {}
     given: dict[str, Any] = {"classifier": net, "images": x, "labels": y, "second": second, "seed": seed, "workers": workers or None}
@@ -133,9 +140,13 @@ def parsed_levels(words: str) -> list[float]:
     return found
 
 
-def _name(word: str) -> str:
-    """What a detector is called in the verdict."""
-    return word.partition(":")[2] or Path(word).name
+def names_of(words: Sequence[str]) -> dict[str, str]:
+    """What each detector is called in the verdict: what follows the colon, or the folder's name; all of its word where another one, or a
+    baseline, is called so.
+    """
+    short = [word.partition(":")[2] or Path(word).name for word in words]
+    alone = [short.count(name) == 1 and (name not in SETS["published"] or name == word) for name, word in zip(short, words, strict=True)]
+    return {name if one else word: word for name, one, word in zip(short, alone, words, strict=True)}
 
 
 def detector_at(word: str, net: Any, device: str) -> Any:
@@ -167,4 +178,4 @@ def _parameters(function: Any) -> int:
     return sum(p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in found)
 
 
-__all__ = ["detector_at", "execute", "parsed_levels"]
+__all__ = ["detector_at", "execute", "names_of", "parsed_levels"]

@@ -44,13 +44,14 @@ from ..store import JSON
 from ..types import ROLES
 from .adapters import FromART, is_of_art
 from .adaptive import Attacker
-from .baselines import baselines_called
+from .baselines import PUBLISHED, baselines_called
 from .bench import Bench, Contestant, called, judging_attacks, judging_shares
 from .result import Judgement
 from .table import ScoreTable, read_scores
 from .verdict import LEVELS, NO_CHANGES, NO_CONTROLS, OF_SCORES, verdicts
 
 NO_WAY = 'baselines= names others, or "none"'
+TEN = f'not beside it: {len(PUBLISHED)} published detectors, which --baselines published (judge(..., baselines="published")) adds'
 TIMED = 7  # repeats of each timing; the shortest is the one that nothing else disturbed
 
 
@@ -343,6 +344,7 @@ class _Evaluation:
             "attacks": {n: repr(a) for n, a in self.bench.tried.items()},
             "trained_on": [repr(a) for a in parts.attacks],
             "left_out": parts.left_out,
+            "beside": "" if set(PUBLISHED) & {c.name for c in self.contestants} or len(self.contestants) == len(own) else TEN,
             "seed": self.run.seed,
             "salientry": __version__,
             "torch": torch.__version__,

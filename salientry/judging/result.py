@@ -9,9 +9,12 @@ from ..files import replacing
 from ..rates import escaped_table
 from ..store import JSON, write_json
 from .page import page
+from .standing import standing
 from .table import ScoreTable, write_scores
 from .verdict import HALVED
 from .words import Section, said, sections, side_by_side
+
+FILES = ("index.html", "verdict.md", "verdict.json", "scores.npz", "evaluation.json")
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,10 @@ class Judgement:
         lines = [self.facts["classifier"]] if self.facts["classifier"] else []
         for name in own:
             head, *rest = said(self.verdicts[name])
-            lines += [f"{name}: {head}", *(f"  {text}" for text in rest)]
+            lines += [f"{name}: {head}", *(f"  {text}" for text in [*rest, *standing(name, self.verdicts, self.facts)])]
         if len(self.verdicts) > 1:
             lines += side_by_side(self.verdicts, own)
+        lines += [self.facts["best"]] if self.facts.get("best") else []
         return "\n".join([*lines, *(f"left out: {text}" for text in self.facts.get("left_out", []))])
 
     def claims(self) -> JSON:
@@ -86,4 +90,4 @@ class Judgement:
         return folder
 
 
-__all__ = ["Judgement"]
+__all__ = ["FILES", "Judgement"]

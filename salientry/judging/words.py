@@ -128,25 +128,30 @@ def _compared(verdicts: dict[str, JSON], own: list[str]) -> tuple[list[str], lis
         cells = [short(s[k]["mean"]) for k in ("attacks",)] + [short(s["attacks"]["least"]), short(s["encoded"]["mean"])]
         cells += [short(v["worst_case"][level]["share"]), short(v["natural"][level]["all"]["share"])]
         cells += [short(worst["extra"]["share"]) if worst else "–"]
-        cells += [_past(v.get("adaptive")), f"{v['cost']['1']['times']:.1f} x" if v.get("cost") else "–"]
+        cost = v["cost"]["1"] if v.get("cost") else None
+        cells += [_past(v.get("adaptive")), *((f"{cost['times']:.1f} x", f"{cost['with_detector']:.3g}") if cost else ("–", "–"))]
         rows.append([name if name in own else f"({name})", *cells])
-    return ["(baselines)", "mean", "least", "encoded", "every attack", "false alarms", "harmless", "gets past", "cost"], rows
+    return ["(baselines)", "mean", "least", "encoded", "every attack", "false alarms", "harmless", "gets past", "cost", "ms"], rows
 
 
-def best(verdicts: dict[str, JSON], cost: float, extra_flags: float = 0.05) -> str:
+def best(verdicts: dict[str, JSON], cost: float | None = None, latency: float | None = None, extra_flags: float = 0.05) -> str:
     """Which detector detects most on average, at the first threshold, of those that cost no more and do not flag harmless changes.
 
     Args:
         verdicts: of all.
-        cost: times the classifier's own time, for one image.
+        cost: times the classifier's own time, for one image; None: any.
+        latency: milliseconds of classifier and detector, for one image; None: any.
         extra_flags: on any harmless change, over the same images unchanged: the lower end of the interval may be so high.
     """
     level, there = next(iter(next(iter(verdicts.values()))["thresholds"])), {n: v for n, v in verdicts.items() if v.get("cost")}
-    cheap = {n: v for n, v in there.items() if v["cost"]["1"]["times"] <= cost}
+    most_times, most_ms = (float("inf") if limit is None else limit for limit in (cost, latency))
+    cheap = {n: v for n, v in there.items() if v["cost"]["1"]["times"] <= most_times and v["cost"]["1"]["with_detector"] <= most_ms}
     calm = {n: v for n, v in cheap.items() if (worst := most(v["harmless"])) is None or worst["extra"]["low"] <= extra_flags}
     rates = {n: v["summary"][level]["attacks"]["mean"] for n, v in calm.items()}
     known = {n: r for n, r in rates.items() if r is not None}
-    limits = f"at most {cost:g} times the classifier's time and no harmless change flagged more than {short(extra_flags)} above naturals"
+    limits = "" if cost is None else f"at most {cost:g} times the classifier's time and "
+    limits += "" if latency is None else f"at most {latency:g} ms an image and "
+    limits += f"no harmless change flagged more than {short(extra_flags)} above naturals"
     if not known:
         return f"no detector of {len(verdicts)} has {limits} ({len(cheap)} are cheap enough)"
     name = max(known, key=lambda n: known[n])
@@ -175,7 +180,7 @@ def sections(verdicts: dict[str, JSON], facts: JSON) -> list[Section]:
             f"At {percent(level)}: mean and least detection rate over attacks saved without loss, mean over attacks saved in other ways, "
             "share of images on which every attack is detected, false alarms on naturals, most extra flags on a harmless change, share of "
             "images on which an attacker who knows the detector gets past it within the largest budget (a dash: not evaluated), time of "
-            "one image over that of the classifier alone. Baselines in brackets."
+            "one image over that of the classifier alone, and in milliseconds, of classifier and detector. Baselines in brackets."
         )
         found.append(Section("Side by side", says, ["detector", *heads[1:]], rows))
     found += [_by_attack(name, v) for name, v in verdicts.items() if name in facts["own"]]

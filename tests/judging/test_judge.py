@@ -318,6 +318,7 @@ def test_the_command_leaves_a_report(here: Path) -> None:
     found = json.loads((here / "out" / "verdict.json").read_text())
     assert [*found["detectors"]] == ["make", "roughness", "FeatureSqueezing"]
     assert result.lines[-1].startswith("written: out/index.html")
+    assert {w.strip() for w in result.lines[-1].removeprefix("written: ").split(",")} == {str(p) for p in Path("out").iterdir()}
     again = Cli("judge", "out/scores.npz", "--out", "again")
     assert again.code == 0, again.err
     twice = json.loads((here / "again" / "verdict.json").read_text())["detectors"]["roughness"]
