@@ -10,18 +10,32 @@ import typer
 from .lines import guarded, print_line
 from .options import Debug, Device, FitSecond, FitSeed, Home, JudgedBy, SecondWeights, Weights, Workers
 
+Judged = Annotated[
+    list[str],
+    typer.Argument(
+        help="What is judged, one or several: module:name of a callable, images to scores, of an object with fit and score, or of a "
+        "function without arguments that makes one; a name of a detector of this package; the folder of a guard; quick or published, "
+        "all that stand beside others as baselines. Or one file of scores, .parquet, .csv or .npz.",
+        metavar="DETECTOR...|SCORES",
+        show_default=False,
+    ),
+]
+MostTimes = Annotated[
+    float | None,
+    typer.Option(
+        help="Name the best detector that takes at most so many times the classifier's own time for one image.", show_default=False
+    ),
+]
+MostMilliseconds = Annotated[
+    float | None,
+    typer.Option(
+        help="Name the best detector that takes, with the classifier, at most so many milliseconds for one image.", show_default=False
+    ),
+]
+
 
 def judge(
-    detectors: Annotated[
-        list[str],
-        typer.Argument(
-            help="What is judged, one or several: module:name of a callable, images to scores, of an object with fit and score, or of a "
-            "function without arguments that makes one; a name of a detector of this package; the folder of a guard; quick or published, "
-            "all that stand beside others as baselines. Or one file of scores, .parquet, .csv or .npz.",
-            metavar="DETECTOR...|SCORES",
-            show_default=False,
-        ),
-    ],
+    detectors: Judged,
     classifier: Annotated[
         str | None, typer.Option(help="module:callable, called without arguments, or a folder with a classifier.json.", show_default=False)
     ] = None,
@@ -54,18 +68,8 @@ def judge(
     levels: Annotated[
         str, typer.Option(help="False-positive rates of the thresholds, with commas between them; the first is the main one.")
     ] = "0.05,0.01",
-    cost: Annotated[
-        float | None,
-        typer.Option(
-            help="Name the best detector that takes at most so many times the classifier's own time for one image.", show_default=False
-        ),
-    ] = None,
-    latency: Annotated[
-        float | None,
-        typer.Option(
-            help="Name the best detector that takes, with the classifier, at most so many milliseconds for one image.", show_default=False
-        ),
-    ] = None,
+    cost: MostTimes = None,
+    latency: MostMilliseconds = None,
     adaptive: Annotated[int, typer.Option(help="Images that are attacked by somebody who knows the detector; 0: none.")] = 64,
     images: Annotated[int | None, typer.Option(help="Use this many of the images; default all, with --on 3,000.")] = None,
     minutes: Annotated[float, typer.Option(help="Of one core; an attack that would take a fifth of them is left out.")] = 60.0,
