@@ -223,11 +223,14 @@ def test_the_readmes_numbers_of_the_guard_are_those_of_its_cells() -> None:
     for place, name in enumerate(("own", "second")):
         found = [cell["0.05"][1] / cell["0.05"][2] for cell in guards[name]["cells"].values()]
         flagged, of = guards[name]["natural at 0.05"]["all"][1:3]
-        extra = max(h["extra"][0] for h in guards[name]["harmless"].values())
+        lent = guards[name]["harmless"]["another image's perturbation"]["extra"][0]
+        extra = max(h["extra"][0] for change, h in guards[name]["harmless"].items() if change != "another image's perturbation")
+        count = len(guards[name]["harmless"]) - 1
         assert table["mean detection rate over all of these"][place] == f"{100 * np.mean(found):.0f} %"
         assert table["lowest detection rate"][place] == f"{100 * min(found):.0f} %"
         assert table["false alarms: natural images flagged"][place] == f"{100 * flagged / of:.1f} %"
-        assert table[f"more after a harmless change, at most ({len(guards[name]['harmless'])} kinds)"][place] == f"{100 * extra:.1f} points"
+        label = f"more after {count} harmless changes, at most; with another image's perturbation"
+        assert table[label][place] == f"{100 * extra:.1f}; {100 * lent:.1f} points"
         if name == "own":
             head = README[README.index("begin headline") : README.index("end headline")]
             for words in (
@@ -235,6 +238,7 @@ def test_the_readmes_numbers_of_the_guard_are_those_of_its_cells() -> None:
                 f"{100 * min(found):.0f} %",
                 f"{100 * flagged / of:.1f} %",
                 f"{100 * extra:.1f} points",
+                f"{100 * lent:.1f} points with another image's perturbation",
             ):
                 assert words in head
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import lzma
 from collections.abc import Callable
 from pathlib import Path
 
 from ..rates import percent, short
-from ..store import JSON
+from ..store import JSON, read_json
 from .words import most
 
 RECORDS = Path(__file__).parents[2] / "results" / "leaderboard"  # in a checkout; a package that was installed has none
@@ -75,7 +73,7 @@ def on_leaderboard(name: str, facts: JSON, folder: Path = RECORDS) -> JSON:
     path = folder / f"{name}.json.xz"
     if not path.is_file():
         return {}
-    body = json.loads(lzma.decompress(path.read_bytes()))
+    body = read_json(folder / f"{name}.json")
     if all(body[k] == facts[k] for k in SAME):
         return {"name": name, "detectors": {RENAMED.get(n, n): _short(v) for n, v in body["detectors"].items()}}
     images = body["images"]

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from salientry.cli import app
 from salientry.errors import DataDamaged, UsageError, VerificationFailed
 from salientry.report import claims_document, collection, columns, every_number, paper_tables, render, report, verification
-from salientry.report.claims import Verdicts
+from salientry.report.claims import Verdicts, how
 from salientry.report.columns import Collection, place
 from salientry.report.overview import Answer, first
 from salientry.report.page import listed
@@ -238,7 +238,7 @@ def test_a_section_of_the_document_has_each_run_seeds_number_beside_the_verdict_
     for r in (r for r in v.lines if r["run_seed"] == 0 and r["verdict"] != "not run" and r["protocol"] == "strict" and r["id"]):
         n = v.number(r, r["id"])
         assert n
-        value = render.text(number_of(n))
+        value = render.text(number_of(n), how(r))
         assert f"**{r['verdict']}**: seed 0 {value}; seed 1 {value}" in text[r["claim"]], r["words"]
         seen += 1
     assert seen > 10
