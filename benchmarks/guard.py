@@ -7,7 +7,8 @@ Latency of a call (median and p99), images a second, and the ratio to the bare c
   own trunk. The latter's one pass holds a pass of the trunk: it is what classifier and map cost together where they share that pass;
 * ``SPD``, ``SMD``, ``SPD, own trunk``, ``ID``, ``ID+``: from image to score, the classifier's pass included where the view needs it;
 * ``guard: SPD`` and ``guard: fusion``: ``Guard.__call__``, image to verdict, checks and p-values included;
-* ``guard: light``: of the largest logits and the answer under two changes; ``guard: full``: under six, and layer statistics apart;
+* ``guard: light``: of the largest logits and the answer under two changes; ``guard: full``: under six, the image's noise, and layer
+  statistics apart, the largest that a fit chooses among (both are the detectors of `benchmarks.guard_detection`);
   ``guard: cascade``: the first, then the second on a fifth of the images. Its cut is set on the very images that are timed, so that one in
   five of them goes on, and at batch 1 the one: of a stream of single images four in five cost what ``guard: light`` does;
 
@@ -44,8 +45,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import salientry
 from salientry.classifiers import PictureCNN, load_classifier
-from salientry.detectors import ID, SMD, SPD, Cascade, Consistency, Fused, IDPlus, LayerStatistics, LearnedFusion, TopLogits
-from salientry.detectors.consistency import LIGHT
+from salientry.detectors import ID, SMD, SPD, Fused, IDPlus
 from salientry.evidence import Evidence
 from salientry.guard import Guard
 from salientry.learned import seeded
@@ -53,6 +53,8 @@ from salientry.machine import cores, processor
 from salientry.recipes.fast import config
 from salientry.recipes.paper_config import Config
 from salientry.types import Shape
+
+from .guard_detection import CASCADE
 
 OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "guard.json"
 SHAPE = Shape(3, 32, 32, 10)
@@ -126,7 +128,7 @@ def answering(f: nn.Module, shape: Shape, calibration: Tensor) -> list[Subject]:
     """Guards that ask the classifier about changed images, untrained."""
     with seeded(0):
         look = Evidence(f, None, pixels(shape, 2))
-        settings = Cascade(LearnedFusion((TopLogits(), Consistency(LIGHT))), LearnedFusion(apart=(LayerStatistics(),)))
+        settings = CASCADE
         with torch.no_grad():
             light, full = (d.build(d.widths(look)) for d in (settings.first, settings.second))
         cascade: Any = settings.build((2,), light, full)

@@ -195,15 +195,20 @@ def card_text(card: JSON) -> str:
         "",
     ]
     if changed := card["recalibrated"]:
-        words = recalibrated(changed)
-        found += [f"{words[0].upper()}{words[1:]}. What was measured below was measured at the threshold {changed['measured_at']:.4g}.", ""]
+        then = f"What was measured below was measured at the threshold {changed['measured_at']:.4g}."
+        found += [f"{_sentence(recalibrated(changed))} {then}", ""]
     found += ["In short:", "", *(f"- {text}" for text in _short(measured)), ""] if measured else []
     found += ["To check pictures:", "", f"    {card['command']}", ""] if card["command"] else []
     found += [promise["more_images"], ""]
-    found += [f"{'; '.join(cost_text(cost))}.".capitalize(), ""] if (cost := card.get("cost")) else []
+    found += [_sentence("; ".join(cost_text(cost))), ""] if (cost := card.get("cost")) else []
     found += _measured_text(measured) if measured else ["How well it detects was not recorded when it was made.", ""]
     found += ["## What it does not do", "", *(f"- {text}" for text in card["limits"]), ""]
     return "\n".join(found)
+
+
+def _sentence(words: str) -> str:
+    """With a capital and a full stop; names inside keep their letters."""
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def _short(measured: JSON) -> list[str]:

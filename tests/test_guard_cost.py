@@ -11,6 +11,7 @@ from salientry import Guard
 from salientry.detectors import Consistency, LearnedFusion, TopLogits
 from salientry.detectors.consistency import FULL, LIGHT
 from salientry.evidence import Evidence
+from salientry.guard_card import card_text
 from salientry.guard_cost import cost_text
 from salientry.types import Shape
 
@@ -50,8 +51,9 @@ def test_passes_are_counted_and_times_are_of_the_guard_and_of_its_classifier() -
 def test_the_card_says_what_it_costs_where_that_was_measured() -> None:
     some = guard(LIGHT)
     one, many = ({"guard_ms": g, "classifier_ms": c, "ratio": g / c} for g, c in ((3.1, 1.0), (80.0, 40.0)))
-    cost = {"passes": 3.0, "batches": {"1": one, "64": many}, "processor": "a processor", "threads": 1}
+    cost = {"passes": 3.0, "batches": {"1": one, "64": many}, "processor": "AMD EPYC", "threads": 1}
     said = "for each image the classifier is asked about 3; one image takes 3.1 ms in place of 1.0 (3.1 times), "
     said += "64 at once 80 ms in place of 40 (2.0 times)"
-    assert cost_text(cost) == [said, "measured on a processor, 1 thread"]
+    assert cost_text(cost) == [said, "measured on AMD EPYC, 1 thread"]
     assert some.card()["cost"] is None and some.card(cost=cost)["cost"] == cost
+    assert f"\nF{said[1:]}; measured on AMD EPYC, 1 thread.\n" in card_text(some.card(cost=cost))

@@ -125,8 +125,7 @@ def fit(settings: Any, evidence: Fittable, labels: Tensor, *parts: nn.Module, se
     """Build and train with binary cross-entropy: naturals and harmless copies 0, adversarials 1.
 
     Half of each batch is adversarial; the other half is natural where there are no copies, else natural and copies as the head's settings
-    say. Naturals are
-    those of the pairs, or all where the evidence has them.
+    say. Naturals are those of the pairs, or all where the evidence has them.
 
     Args:
         settings: of the detector: ``settings.head`` and ``settings.view``.

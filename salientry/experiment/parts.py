@@ -109,9 +109,9 @@ class Parts:
     def adversarials(self) -> list[Handle]:
         """The adversarials that are learnt from."""
         found = [self.image_sets.attacked(a, "detector_train", self.protocol) for a in self.learnt]
-        return [*found, *self.made_elsewhere("detector_train", self.protocol).values()]
+        return [*found, *self.from_elsewhere("detector_train", self.protocol).values()]
 
-    def made_elsewhere(self, role: str, protocol: EvaluationProtocol) -> dict[Elsewhere, Handle]:
+    def from_elsewhere(self, role: str, protocol: EvaluationProtocol) -> dict[Elsewhere, Handle]:
         """Images of a role that were attacked on another network, by attack."""
         number = {e: len(self.attacks) + i for i, e in enumerate(self.elsewhere)}
         return {e: attacked_elsewhere(self.image_sets, e, number[e], role, protocol) for e in self.elsewhere}
@@ -284,7 +284,7 @@ class Parts:
         encodings = (None, *(TRIED_ENCODINGS if self.pictures else ()))
         how = {e: self.protocol if e is None else self.protocol.encoded(e) for e in encodings}
         found = {(a, e): self.image_sets.attacked(a, "test", p) for a in (*self.attacks, *self.unseen) for e, p in how.items()}
-        return found | {(a, e): h for e, p in how.items() for a, h in self.made_elsewhere("test", p).items()}
+        return found | {(a, e): h for e, p in how.items() for a, h in self.from_elsewhere("test", p).items()}
 
     @property
     def harmless_trials(self) -> dict[str, Handle]:
