@@ -124,7 +124,7 @@ def subjects_of(config: Config, shape: Shape) -> list[Subject]:
     return [Subject(name, call, shape, "classifier") for name, call in calls.items()] + answering(f, shape, calibration)
 
 
-def answering(f: nn.Module, shape: Shape, calibration: Tensor) -> list[Subject]:
+def guards_of(f: nn.Module, shape: Shape, calibration: Tensor) -> dict[str, Guard]:
     """Guards that ask the classifier about changed images, untrained."""
     with seeded(0):
         look = Evidence(f, None, pixels(shape, 2))
@@ -133,7 +133,14 @@ def answering(f: nn.Module, shape: Shape, calibration: Tensor) -> list[Subject]:
             light, full = (d.build(d.widths(look)) for d in (settings.first, settings.second))
         cascade: Any = settings.build((2,), light, full)
     each = {"guard: light": light, "guard: full": full, "guard: cascade": cascade}
-    guards = {name: Guard(f, None, detector, 0.0, 0.05, calibration, shape) for name, detector in each.items()}
+    return {name: Guard(f, None, detector, 0.0, 0.05, calibration, shape) for name, detector in each.items()}
+
+
+def answering(f: nn.Module, shape: Shape, calibration: Tensor) -> list[Subject]:
+    """They, to be timed."""
+    guards = guards_of(f, shape, calibration)
+    light: Any = guards["guard: light"].detector
+    cascade: Any = guards["guard: cascade"].detector
     calls: dict[str, Call] = {name: judging(guard) for name, guard in guards.items()}
     seen: list[int] = []
 
@@ -142,7 +149,7 @@ def answering(f: nn.Module, shape: Shape, calibration: Tensor) -> list[Subject]:
             seen[:] = [len(x)]
             with torch.no_grad():
                 scores = light(Evidence(f, None, x, light.needs))
-            ranked, k = scores.sort(descending=True).values, math.ceil(settings.share * len(x))
+            ranked, k = scores.sort(descending=True).values, math.ceil(CASCADE.share * len(x))
             cascade.head.cut.copy_(ranked[k - 1 : k + 1].mean() if len(x) > k else ranked[-1] - 1)  # random images are much alike
         return calls["guard: cascade"](x)
 

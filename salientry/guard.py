@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .datasets.folder import Resize
 from .detectors import as_detector, may_need
 from .errors import UsageError, theirs
 from .evidence import MASKED, UNDER, Evidence, unders_in
@@ -26,6 +25,7 @@ from .inputs import as_images, plainly
 from .layers import choose_layers
 from .learned import device_of, facts_of
 from .modules import private, versions
+from .pixels import Resize
 from .store import JSON, one_of, write_json, write_text
 from .summary import guard_summary
 from .types import Shape

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .datasets.folder import Resize
 from .detectors.external import ExternalDetector, FittedExternal, substituting
 from .errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier, brief
 from .evidence import Evidence
 from .keys import decode, encode
 from .learned import device_of, facts_of, fingerprint, frozen, rebuild, recipe_of, with_facts
+from .pixels import Resize
 from .randomness import uniform
 from .renamed import translated
 from .sealed import read_sealed, sealed_arrays, write_sealed

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from .datasets._folder import brought
-from .datasets._picture import MOST_PIXELS, pixels_in, read_pixels, write_pixels
-from .datasets.folder import Resize, resized
-from .errors import UsageError
 from .guard import Guard
+from .picture_decoding import Wanted, pixels_of, pixels_within
+from .pixels import MOST_PIXELS, Resize, write_pixels
 from .types import Shape
 from .verdict import Verdict, largest, said
 
@@ -118,7 +114,7 @@ def read_picture(path: Path, shape: Shape, resize: Resize | None = None) -> torc
 
 def read_pixels_for(path: Path, shape: Shape, resize: Resize | None = None) -> NDArray[np.uint8]:
     """A picture as (C, H, W) 8-bit pixels; else as :func:`read_picture`."""
-    return _fitting(read_pixels(path, _to_size(shape, resize)), path, shape)
+    return pixels_of(path, wanted_of(shape, resize))
 
 
 def picture_in(
@@ -143,26 +139,12 @@ def picture_in(
         DataDamaged: when it is no readable picture.
         UsageError: as of :func:`read_picture`, and for more pixels.
     """
-    return _fitting(pixels_in(io.BytesIO(data), name, _to_size(shape, resize), formats, most), name, shape)
+    return pixels_within(data, name, wanted_of(shape, resize), formats, most)
 
 
-def _to_size(shape: Shape, resize: Resize | None) -> Callable[[Image.Image], Image.Image] | None:
-    size = (shape.height, shape.width)
-    return None if resize is None else lambda p: p if p.size == size[::-1] else resized(p, size, resize)
+def wanted_of(shape: Shape, resize: Resize | None) -> Wanted:
+    """The pixels of a guard's images."""
+    return Wanted(shape.channels, shape.height, shape.width, resize)
 
 
-def _fitting(pixels: NDArray[np.uint8], name: Path | str, shape: Shape) -> NDArray[np.uint8]:
-    """Pixels (C, H, W) of the guard's shape, or an error."""
-    try:
-        pixels = brought(pixels, shape.channels)
-    except UsageError:
-        raise UsageError(f"{name} is a colour picture; the guard's images are grey") from None
-    if pixels.shape[1:] != (shape.height, shape.width):
-        raise UsageError(
-            f"{name} is {pixels.shape[2]} x {pixels.shape[1]} pixels; the guard's images are {shape.width} x {shape.height}"
-            " (one of fit_guard(..., resize='squash') or resize='crop' brings pictures to its size)"
-        )
-    return pixels
-
-
-__all__ = ["PictureVerdict", "picture_in", "picture_verdicts", "read_picture", "said", "write_pixels"]
+__all__ = ["PictureVerdict", "picture_in", "picture_verdicts", "read_picture", "said", "wanted_of", "write_pixels"]

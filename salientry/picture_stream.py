@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tarfile
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -19,33 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .datasets._folder import SUFFIXES
-from .datasets._picture import FORMATS
 from .errors import DataDamaged, DataMissing, Error, UsageError, brief
 from .files import opened, read_text
 from .guard import Guard
 from .machine import cores
-from .picture_check import picture_in, read_pixels_for
+from .picture_check import wanted_of
+from .picture_decoding import Decoders, Packet, Source
 from .verdict import Verdict
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 LARGEST = 2**28  # bytes of a picture in a tar file
 BATCH = 250
 AHEAD = 2  # batches that are decoded before their turn
-
-
-@dataclass(frozen=True)
-class Source:
-    """A picture that was found.
-
-    Attributes:
-        name: the file's path; of one in a tar file that file's path, a slash and the name there.
-        data: its bytes, of one in a tar file; None: it lies at ``name``.
-        fault: why it cannot be read, if that is known already.
-    """
-
-    name: str
-    data: bytes | None = None
-    fault: Error | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +103,7 @@ def _packed(path: Path) -> Iterator[Source]:
         try:
             with tarfile.open(fileobj=f, mode="r|*", tarinfo=_Member) as tar:
                 for member in tar:
+                    tar.members = []  # type: ignore[attr-defined]  # which it would keep
                     if not member.isfile() or not member.name.lower().endswith(SUFFIXES):
                         continue
                     name = f"{path}/{member.name}"
@@ -133,7 +117,9 @@ def _packed(path: Path) -> Iterator[Source]:
             raise DataDamaged(f"{path} cannot be read as a tar file to its end: {brief(e)}") from None
 
 
-def judged(guard: Guard, sources: Iterable[Source], *, batch: int = BATCH, threads: int | None = None) -> Iterator[Batch]:
+def judged(
+    guard: Guard, sources: Iterable[Source], *, batch: int = BATCH, threads: int | None = None, processes: int | None = None
+) -> Iterator[Batch]:
     """What a guard says of pictures, batch by batch; the next ones are decoded meanwhile, and no more are in memory.
 
     Args:
@@ -141,33 +127,35 @@ def judged(guard: Guard, sources: Iterable[Source], *, batch: int = BATCH, threa
         sources: of the pictures.
         batch: pictures of one pass.
         threads: that decode; None: one a core.
+        processes: that decode in place of them; None: where many pictures follow and decoding is what takes the time; 0: never.
     """
-    ahead: deque[tuple[Source, Future[NDArray[np.uint8]]]] = deque()
-    with ThreadPoolExecutor(threads or cores(), "salientry-decode") as pool, contextlib.ExitStack() as last:
-        last.callback(lambda: [f.cancel() for _, f in ahead])  # whoever stops early waits for nothing
-        left = iter(sources)
+    left, ahead = iter(sources), deque[Packet]()
+    with Decoders(wanted_of(guard.shape, guard.resize), threads or cores(), processes) as decoders:
         while True:
-            ahead.extend((s, pool.submit(_decoded, s, guard)) for s in islice(left, (1 + AHEAD) * batch - len(ahead)))
+            room = (1 + AHEAD) * batch - sum(len(p.sources) for p in ahead)
+            ahead.extend(decoders.begin(left, room, batch))
             if not ahead:
                 return
-            yield _batch(guard, [ahead.popleft() for _ in range(min(batch, len(ahead)))])
+            some, count = list[Packet](), 0
+            while ahead and count < batch:
+                some.append(ahead.popleft())
+                count += len(some[-1].sources)
+            found = _decoded(some, decoders)
+            began = time.perf_counter()
+            done = replace(found, verdict=guard(found.images, batch=len(found.images)) if len(found.images) else None)
+            if len(ahead) and count == batch:
+                decoders.judged(time.perf_counter() - began)
+            yield done
 
 
-def _batch(guard: Guard, some: list[tuple[Source, Future[NDArray[np.uint8]]]]) -> Batch:
-    pixels, faults = list[NDArray[np.uint8]](), dict[int, Error]()
-    for i, (_, decoded) in enumerate(some):
-        try:
-            pixels.append(decoded.result())
-        except Error as e:
-            faults[i] = e
-    shape = (0, guard.shape.channels, guard.shape.height, guard.shape.width)
-    images = torch.from_numpy(np.stack(pixels) if pixels else np.zeros(shape, np.uint8))
-    return Batch([s for s, _ in some], images, guard(images, batch=len(images)) if pixels else None, faults)
+def _decoded(some: Iterable[Packet], decoders: Decoders) -> Batch:
+    sources, pixels, faults = list[Source](), list[NDArray[np.uint8]](), dict[int, Error]()
+    for packet in some:
+        found = decoders.of(packet)
+        pixels.append(found.pixels)
+        faults |= {len(sources) + i: e for i, e in found.faults.items()}
+        sources += packet.sources
+    return Batch(sources, torch.from_numpy(np.concatenate(pixels)), None, faults)
 
 
-def _decoded(source: Source, guard: Guard) -> NDArray[np.uint8]:
-    if source.fault is not None:
-        raise source.fault
-    if source.data is None:
-        return read_pixels_for(Path(source.name), guard.shape, guard.resize)
-    return picture_in(source.data, source.name, guard.shape, guard.resize, FORMATS)
+__all__ = ["AHEAD", "BATCH", "LARGEST", "Batch", "Source", "found_in", "judged"]

@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[1] / "salientry"
 LAYERS = [
     {"errors", "shared_disk"},
-    {"files", "inference", "machine", "renamed"},
-    {"rows", "rates"},
-    {"keys", "store", "metrics", "modules", "randomness", "progress"},
+    {"files", "inference", "machine", "renamed", "processes"},
+    {"rows", "rates", "pixels"},
+    {"keys", "store", "metrics", "modules", "randomness", "progress", "picture_decoding"},
     {"types", "learned", "batches", "inputs", "sealed"},
     {"training", "layers", "preflight", "harmless"},
     {"paper_cnn", "runner"},
@@ -39,6 +39,7 @@ BELOW = {
     "errors",
     "files",
     "machine",
+    "processes",
     "renamed",
     "rows",
     "keys",

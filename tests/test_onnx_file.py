@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from salientry.datasets._picture import write_pixels
 from salientry.errors import UsageError
 from salientry.guard import Guard
 from salientry.onnx_file import export_onnx
+from salientry.pixels import write_pixels
 
 from . import examples
 from .cli.conftest import Cli

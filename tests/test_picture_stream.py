@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import itertools
 import json
@@ -22,10 +23,10 @@ from PIL import Image
 from torch import nn
 
 from salientry.cli.checking import Journal, each
-from salientry.datasets._picture import write_pixels
 from salientry.errors import DataDamaged, DataMissing, UsageError
 from salientry.guard import Guard
 from salientry.picture_stream import AHEAD, Source, found_in, judged
+from salientry.pixels import write_pixels
 from salientry.types import Shape
 
 from . import examples
@@ -115,6 +116,19 @@ def test_nothing_there_and_damaged_tar_files_are_said(folder: Path, tmp_path: Pa
     for name in (*cuts, "none.tar", "torn.tar"):
         with pytest.raises(DataDamaged, match=f"{name} cannot be read as a tar file"):
             list(found_in([tmp_path / name]))
+
+
+def test_of_a_tar_file_no_more_is_kept_than_a_member_or_two(folder: Path, tmp_path: Path) -> None:
+    """Its reader would keep what it knows of each, half a kilobyte a picture."""
+    packed = tar_of(folder, tmp_path / "all.tar")
+
+    def alive() -> int:
+        return sum(issubclass(type(it), tarfile.TarInfo) for it in gc.get_objects())
+
+    before, most = alive(), 0
+    for _ in found_in([packed]):
+        most = max(most, alive() - before)
+    assert 1 <= most <= 3
 
 
 # --- how they are judged -------------------------------------------------------------------------------------------

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from ..batches import Batch, RowImages
 from ..datasets._folder import Pictures
-from ..datasets._picture import read_pixels, write_pixels
 from ..errors import DataDamaged, UsageError, theirs
 from ..experiment.steps import attack_images, measured
 from ..files import JSON, read_object, write_json
 from ..guard import Guard
 from ..keys import digest, encode, label
 from ..learned import fingerprint, frozen
+from ..pixels import read_pixels, write_pixels
 from ..preflight import preflight
 from ..protocol import PUBLISHED, STRICT, EvaluationProtocol, stored
 from ..randomness import image_ids

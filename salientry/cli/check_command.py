@@ -55,7 +55,8 @@ def check(
     debug: Debug = False,
 ) -> None:
     """Check images with a saved guard: one line per image, flagged or clean. Exit code 0: all clean, 1: at least one flagged, 2: at least
-    one image could not be checked, or the guard could not be loaded. However many there are, memory holds a few batches of them.
+    one image could not be checked, or the guard could not be loaded. However many there are, memory holds a few batches of them; where
+    decoding takes the time, processes are started for it.
     """
     with guarded(debug, error_code=2), ExitStack() as stack:
         from ..picture_stream import found_in

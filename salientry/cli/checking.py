@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from ..classifiers import load_classifier, named
-from ..datasets._picture import write_pixels
 from ..errors import DataMissing, Error, UsageError
 from ..files import appending, opened, parsed, write_text, writing
 from ..guard import Guard
@@ -22,6 +21,7 @@ from ..guard_files import description
 from ..learned import fingerprint
 from ..picture_check import PictureVerdict, picture_verdicts, read_picture
 from ..picture_stream import Source, found_in, judged
+from ..pixels import write_pixels
 from ..runner.run import usable
 
 LONGEST = 2**20  # bytes of a line

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from .. import __version__
-from ..datasets._picture import read_pixels
 from ..errors import DataDamaged, Error, UsageError
 from ..files import opened
 from ..guard import Guard
@@ -22,6 +21,7 @@ from ..learned import fingerprint
 from ..machine import ALONE
 from ..picture_check import PictureVerdict
 from ..picture_stream import BATCH, LARGEST, Source
+from ..pixels import read_pixels
 from ..runner.executors import executor_failed, result_of, same_versions
 from .checking import each, loaded
 

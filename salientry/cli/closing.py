@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..classifiers import save_classifier
-from ..datasets._picture import write_pixels
 from ..experiment.outputs import Outputs
 from ..experiment.run import Run
 from ..guard import Guard
+from ..pixels import write_pixels
 from ..results.counts import at_the_median, counts
 from ..results.scores import Scores
 from ..store import read_json, write_json

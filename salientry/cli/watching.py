@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..datasets._picture import write_pixels
 from ..errors import UsageError
+from ..pixels import write_pixels
 from ..video import Watched, timeline, watch
 from .checking import loaded
 

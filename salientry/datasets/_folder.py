@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ..errors import DataDamaged, DataMissing, Error, UsageError, brief
 from ..files import opened, refuse_bomb
+from ..pixels import brought, read_pixels
 from ..randomness import image_ids
-from ._picture import read_pixels
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
@@ -100,21 +100,6 @@ def _folder(root: Path, limit: int | None) -> Pictures:
 
     classes = tuple(f.name for f in folders)
     return Pictures(names, np.concatenate(ids), wanted, labels[at] if folders else None, classes, True, read)
-
-
-def brought(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """A picture (C, H, W) with so many channels: grey is repeated, colour whose channels are equal is grey.
-
-    Raises:
-        UsageError: for a colour picture, when 1 is asked for.
-    """
-    if channels == 3 and len(pixels) == 1:
-        return pixels.repeat(3, 0)
-    if channels == 1 and len(pixels) == 3:
-        if (pixels != pixels[:1]).any():
-            raise UsageError("is a colour picture; grey expected")
-        return pixels[:1]
-    return pixels
 
 
 def _shared(paths: list[Path]) -> tuple[int, ...]:

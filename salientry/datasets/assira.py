@@ -13,11 +13,12 @@ from typing import ClassVar
 from ..errors import DataDamaged, DataMissing, StoreError, UsageError
 from ..files import read_text, sha256_of
 from ..keys import digest
+from ..pixels import Resize
 from ..store import one_of
 from ..types import Pool, Roles
 from ._files import data_folder
 from ._folder import SUFFIXES
-from .folder import Folder, Resize
+from .folder import Folder
 
 PLACES = (
     "assira",

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..errors import DataDamaged, UsageError
 from ..keys import digest
+from ..pixels import Resize, read_pixels, resized
 from ..randomness import image_ids
 from ..store import one_of
 from ..types import Pool, Roles
 from ._folder import SUFFIXES, classes_in, numbered, refuse_two_labels, refuse_unlike
-from ._picture import read_pixels
 
-Resize = Literal["squash", "crop"]
 NO_LOSS = ("thumbs.db", "desktop.ini")  # what file managers leave beside pictures
 
 
@@ -141,17 +138,6 @@ def _others(folder: Path, found: list[Path]) -> Iterator[Path]:
 
 def _decoded(path: str, how: How) -> NDArray[np.uint8]:
     return read_pixels(path, None if how is None else lambda picture: resized(picture, *how))
-
-
-def resized(picture: Image.Image, size: tuple[int, ...], resize: Resize) -> Image.Image:
-    """A picture brought to (height, width)."""
-    height, width = size
-    if resize == "squash":
-        return picture.resize((width, height), Image.Resampling.BILINEAR)
-    scale = max(width / picture.width, height / picture.height)
-    w, h = max(width, round(picture.width * scale)), max(height, round(picture.height * scale))
-    left, top = (w - width) // 2, (h - height) // 2
-    return picture.resize((w, h), Image.Resampling.BILINEAR).crop((left, top, left + width, top + height))
 
 
 __all__ = ["Decoded", "Folder"]

@@ -16,7 +16,6 @@ from torch import nn
 
 from ..attacks import as_attack
 from ..datasets import Arrays
-from ..datasets.folder import Resize
 from ..detectors import may_need
 from ..errors import UsageError
 from ..evidence import FROM_SALIENCY, SECOND, Evidence
@@ -26,6 +25,7 @@ from ..keys import label, name_of
 from ..layers import choose_layers, has_features
 from ..learned import device_of, with_facts
 from ..modules import private
+from ..pixels import Resize
 from ..preflight import Preflight, preflight
 from ..runner.pool import worth
 from ..runner.step import Handle

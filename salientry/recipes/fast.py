@@ -24,12 +24,12 @@ from typing import Any, cast
 from ..attacks import BIM, CW_FAST, FGSM, JSMA, MIM, CarliniWagner, DeepFool
 from ..classifiers import CompactCNN, PictureCNN, ResidualCNN
 from ..datasets import ASSIRA, CIFAR10, MNIST
-from ..datasets.folder import Resize
 from ..detectors import LID, MSP, PASA, PUBLISHED_DETECTORS, REPLICA, Energy, SmallCNN
 from ..errors import UsageError
 from ..experiment.outputs import Outputs
 from ..experiment.run import Run
 from ..experiment.sanity import SanityCheck
+from ..pixels import Resize
 from ..protocol import STRICT
 from ..saliency import Eq2, Fill, SimpleClassifier, Trunk, UNet
 from ..store import one_of

@@ -14,13 +14,11 @@ import multiprocessing
 import os
 import pickle
 import signal
-import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
@@ -29,6 +27,7 @@ import torch
 
 from ..errors import CheckFailed, Error
 from ..machine import THREADS, cores
+from ..processes import no_interrupt, works_for
 from ..progress import PROGRESS, Progress
 from .graph import Computation, Schedule
 from .step import Handle
@@ -143,7 +142,7 @@ def _lead(pool: ProcessPoolExecutor, workers: _Workers, said: Any, work: Computa
         while len(running) < most[0] and sum(used.values()) < most[1] and (i := schedule.next()) is not None:
             on_progress = work.starts(work.todo[i])
             threads = threads_of(work.todo[i], most[1] - sum(used.values()), len(schedule.ready))
-            with _no_interrupt():  # Ctrl-C is meant for the caller, who ends them
+            with no_interrupt():  # Ctrl-C is meant for the caller, who ends them
                 future = pool.submit(_compute, i, threads)
             running[future], used[future] = (i, on_progress), threads
             workers.update()
@@ -171,20 +170,6 @@ def threads_of(h: Handle, free: int, waiting: int) -> int:
     return min(max(free // (1 + waiting), 1), MOST_THREADS) if able else 1
 
 
-@contextlib.contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """SIGINT waits until afterwards; a process that is started inside never gets it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # it would lift the block
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 # --- the worker's side -----------------------------------------------------------------------------------------
 
 
@@ -194,21 +179,12 @@ _here: dict[str, Any] = {}  # of a worker: the graph, packed and unpacked, and w
 
 def _begin(payload: bytes, folder: str, line: Connection, said: Any) -> None:
     """A worker begins."""
-    with contextlib.suppress(ValueError):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_caller, args=(line,), daemon=True).start()
+    works_for(line)
     os.chdir(folder)
     _keep_memory()
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
     _here.update(payload=payload, said=said)
-
-
-def _end_with_caller(line: Connection) -> None:
-    """End this process when the other end of the line is closed: nobody says anything there."""
-    with contextlib.suppress(EOFError, OSError):
-        line.recv_bytes()
-    os._exit(1)
 
 
 def _keep_memory() -> None:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets._folder import SUFFIXES
-from ..datasets._picture import MOST_PIXELS, read_pixels
 from ..errors import DataDamaged, DataMissing, Error, UsageError, brief
 from ..files import opened
+from ..pixels import MOST_PIXELS, read_pixels
 
 
 @dataclass(frozen=True, eq=False)

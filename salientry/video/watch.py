@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..datasets.folder import Resize, resized
 from ..drift import FlagRate
 from ..errors import UsageError
 from ..guard import Guard
+from ..pixels import Resize, resized
 from ..store import JSON, one_of
 from ..verdict import Verdict
 from .frames import Frame, frames

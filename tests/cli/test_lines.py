@@ -14,8 +14,8 @@ import pytest
 from salientry.classifiers import load_classifier
 from salientry.cli.closing import last_lines
 from salientry.cli.lines import program, shown
-from salientry.datasets._picture import read_pixels, write_pixels
 from salientry.guard import Guard
+from salientry.pixels import read_pixels, write_pixels
 
 from .conftest import Cli
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from salientry.datasets import _folder, _picture
+from salientry.datasets import _folder
 from salientry.datasets._folder import pictures
-from salientry.datasets._picture import read_pixels, write_pixels
 from salientry.errors import DataDamaged, DataMissing, UsageError
+from salientry.pixels import read_pixels, write_pixels
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 GREY = COLOUR[:, :, 0].copy()
@@ -210,4 +210,4 @@ def test_an_npz_whose_header_lies_is_refused_before_room_is_made(tmp_path: Path)
 
 
 def test_the_module_is_the_only_reader() -> None:
-    assert _folder.read_pixels is _picture.read_pixels
+    assert _folder.read_pixels is read_pixels

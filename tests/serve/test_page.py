@@ -24,10 +24,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from salientry.classifiers import load_classifier
-from salientry.datasets._picture import write_pixels
 from salientry.errors import UsageError
 from salientry.guard import Guard
 from salientry.harmless import HARMLESS
+from salientry.pixels import write_pixels
 from salientry.serve import app
 from salientry.serve.page import WAITING, Example, PageAttack, examples_in
 from tests import examples

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from salientry.classifiers import save_classifier
 from salientry.cli import app
-from salientry.datasets._picture import read_pixels
 from salientry.drift import FlagRate
 from salientry.errors import DataDamaged, DataMissing, StoreError, UsageError
+from salientry.pixels import read_pixels
 from salientry.types import Shape
 from salientry.verdict import Verdict
 from salientry.video import Watched, frames, timeline, watch

@@ -1,23 +1,26 @@
-"""One reader of pictures: what a file says exactly in 8 bits, grey or RGB, comes out; whatever would be cut off is refused."""
+"""One reader of pictures: what a file says exactly in 8 bits, grey or RGB, comes out; whatever would be cut off is refused. It needs no
+torch, so that processes that only decode start at once and are small.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import DataDamaged, DataMissing, Error, UsageError
-from ..files import opened, replacing, writing
+from .errors import DataDamaged, DataMissing, Error, UsageError
+from .files import opened, replacing, writing
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 GREY, COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "PA")  # Pillow's names of what can be read exactly
 MOST_PIXELS = 2**26
 BITS = 258  # a TIFF's tag
+Resize = Literal["squash", "crop"]
 
 
 def read_pixels(path: Path | str, resized: Callable[[Image.Image], Image.Image] | None = None) -> NDArray[np.uint8]:
@@ -125,6 +128,32 @@ def _opaque(picture: Any, path: Path | str) -> Image.Image:
     return turned.convert("L" if picture.mode in GREY else "RGB")
 
 
+def brought(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """A picture (C, H, W) with so many channels: grey is repeated, colour whose channels are equal is grey.
+
+    Raises:
+        UsageError: for a colour picture, when 1 is asked for.
+    """
+    if channels == 3 and len(pixels) == 1:
+        return pixels.repeat(3, 0)
+    if channels == 1 and len(pixels) == 3:
+        if (pixels != pixels[:1]).any():
+            raise UsageError("is a colour picture; grey expected")
+        return pixels[:1]
+    return pixels
+
+
+def resized(picture: Image.Image, size: tuple[int, ...], resize: Resize) -> Image.Image:
+    """A picture brought to (height, width)."""
+    height, width = size
+    if resize == "squash":
+        return picture.resize((width, height), Image.Resampling.BILINEAR)
+    scale = max(width / picture.width, height / picture.height)
+    w, h = max(width, round(picture.width * scale)), max(height, round(picture.height * scale))
+    left, top = (w - width) // 2, (h - height) // 2
+    return picture.resize((w, h), Image.Resampling.BILINEAR).crop((left, top, left + width, top + height))
+
+
 def write_pixels(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Write (C, H, W) 8-bit pixels, grey or RGB, as a PNG, in folders that are made.
 
@@ -137,4 +166,4 @@ def write_pixels(path: Path, pixels: NDArray[np.uint8]) -> None:
         Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(f, "PNG")
 
 
-__all__ = ["MOST_PIXELS", "pixels_in", "read_pixels", "write_pixels"]
+__all__ = ["FORMATS", "MOST_PIXELS", "Resize", "brought", "pixels_in", "read_pixels", "resized", "write_pixels"]
