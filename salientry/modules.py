@@ -68,6 +68,14 @@ def private(module: nn.Module) -> nn.Module:
     return twin
 
 
+def is_private_forward(module: nn.Module, name: str) -> bool:
+    """Whether an attribute of a module is the ``forward`` of a private network, which hands on to the module's class."""
+    if name != "forward":
+        return False
+    found = vars(module).get(name)
+    return isinstance(found, _Forward) and found.net is module and found.replaced is None
+
+
 def versions(module: nn.Module) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """What changes whenever a weight is written to in place or a part is replaced, and what changes when a buffer is. It costs no look at
     the values. Writing through ``.data`` escapes it, as it escapes torch.

@@ -31,18 +31,42 @@ def log_odds_against(z: Tensor, y: Tensor) -> Tensor:
 
 def loss_gradient(classifier: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """(N, C, H, W) gradient of each image's :func:`log_odds_against` its label ``y``: one forward and one backward pass."""
+    return _loss_gradient(classifier, x, y, None)[0]
+
+
+def _loss_gradient(classifier: nn.Module, x: Tensor, y: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The gradient, and where the labels are, (N, K): for the next step."""
     here = x.detach().requires_grad_()
     with torch.enable_grad():
         z = classifier(here)
-    (gradient,) = torch.autograd.grad(z, here, log_odds_slope(z.detach(), y))
-    return gradient
+    own = labelled(z, y) if own is None else own
+    (gradient,) = torch.autograd.grad(z, here, log_odds_slope(z.detach(), own))
+    return gradient, own
 
 
-def log_odds_slope(z: Tensor, y: Tensor) -> Tensor:
-    """(N, K) gradient of :func:`log_odds_against` in the logits: the softmax of the others, and -1 at ``y``."""
-    own = torch.zeros_like(z, dtype=torch.bool).scatter_(1, y[:, None], True)
+def labelled(z: Tensor, y: Tensor) -> Tensor:
+    """(N, K) bool: where the label ``y`` (N,) is among the logits."""
+    return torch.zeros_like(z, dtype=torch.bool).scatter_(1, y[:, None], True)
+
+
+def log_odds_slope(z: Tensor, own: Tensor) -> Tensor:
+    """(N, K) gradient of :func:`log_odds_against` in the logits: the softmax of the others, and -1 at the label, which is at ``own``."""
     other = z.masked_fill(own, float("-inf"))
     return (other - other.logsumexp(1, keepdim=True)).exp_().masked_fill_(own, -1)
+
+
+def margin_slope(weight: Tensor, own: Tensor, others: Tensor, most: Tensor) -> Tensor:
+    """(N, K) gradient in the logits of the largest other logit minus the label's, times the row's ``weight``: what autograd has, without a
+    graph. Where several logits are the largest they share it, as there.
+
+    Args:
+        weight: (N,).
+        own: (N, K) where the label is.
+        others: (N, K) logits, -inf at the label.
+        most: (N,) the largest of them.
+    """
+    largest = others == most[:, None]
+    return torch.where(own, -weight[:, None], weight[:, None] * largest / largest.sum(1, keepdim=True))
 
 
 def iterate(
@@ -61,10 +85,11 @@ def iterate(
     numbers, or tensors that fit the images. The first step is from ``start`` (None: ``x``), projected too.
     """
     low, high = (x - eps).clamp_min(0), (x + eps).clamp_max(1)
-    here = x if start is None else torch.minimum(torch.maximum(start, low), high)
+    here, own = x if start is None else torch.minimum(torch.maximum(start, low), high), None
     for _ in range(steps):
-        step = direction(loss_gradient(classifier, here, y)).sign()
-        here = torch.minimum(torch.maximum(here + step_size * step, low), high)
+        gradient, own = _loss_gradient(classifier, here, y, own)
+        step = direction(gradient).sign()
+        here = torch.clamp(step.mul_(step_size).add_(here), low, high)
     return here
 
 
@@ -102,9 +127,8 @@ def check_settings(**bounds: tuple[Any, float, float]) -> None:
 def columns(z: Tensor, order: Tensor, here: Tensor) -> list[Tensor]:
     """For j = 0, 1, ...: the gradient in the image of each row's j-th logit in ``order`` (N, J); one backward pass each."""
     total = order.shape[1]
-    with torch.enable_grad():
-        chosen = [z.gather(1, order[:, j : j + 1]).sum() for j in range(total)]
-    return [torch.autograd.grad(chosen[j], here, retain_graph=j < total - 1)[0] for j in range(total)]
+    picks = F.one_hot(order, z.shape[1]).to(z.dtype)
+    return [torch.autograd.grad(z, here, picks[:, j], retain_graph=j < total - 1)[0] for j in range(total)]
 
 
 def titled(name: str, eps: float, default: float) -> str:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..inputs import as_images, as_labels, as_seeds, dtype_of, plainly
-from ..modules import private
 from ..preflight import no_logits, probabilities
+from ._lent import lent
 
 Call = TypeVar("Call", bound=Callable[..., Tensor])
 NO_GRADIENT = (
@@ -38,8 +38,8 @@ def validated(attack: Call) -> Call:
         x = as_images(x, dtype=dtype_of(classifier))
         y, seeds = as_labels(y, len(x)), as_seeds(seeds, len(x))
         try:
-            with plainly(grad=False):
-                return attack(self, Attacked(private(classifier), y), x, y, seeds=seeds).detach()
+            with plainly(grad=False), lent(classifier) as net:
+                return attack(self, Attacked(net, y), x, y, seeds=seeds).detach()
         except RuntimeError as e:
             if UNUSED in str(e):
                 raise UsageError(NO_GRADIENT) from None

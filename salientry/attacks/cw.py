@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._gradient import check_settings
+from ._gradient import check_settings, margin_slope
 from ._validation import validated
 
 INSIDE = 0.999999  # keeps black and white pixels off the ends of tanh, where they could never move
@@ -38,8 +38,9 @@ class CarliniWagner:
     nearly the same norm; their confidence lets the result survive rounding to 8 bits. (Fewer steps at the default ``lr``
     fail: a black pixel needs about 1000 of them to leave its place.)
 
-    Cost: with n_s the steps of search step s (``steps``, unless it was stopped), the sum over s of n_s forward and n_s - 1
-    backward passes; n_s when neighbours go on. At most search_steps * steps and search_steps * (steps - 1).
+    Cost: with n_s the steps of search step s (``steps``, unless it was stopped), the sum over s of n_s forward and at most n_s - 1
+    backward passes; n_s when neighbours go on. Steps at which all images of the batch are beyond their labels by ``confidence``
+    have no backward pass, for the logits' loss is flat there. At most search_steps * steps and search_steps * (steps - 1).
 
     Attributes:
         search_steps: values of const that are tried.
@@ -95,37 +96,46 @@ class CarliniWagner:
     def _search(self, classifier: nn.Module, x: Tensor, y: Tensor, const: Tensor, best: Tensor, best_l2: Tensor) -> Tensor:
         """(N,) whether each image was fooled under its ``const``; the nearest that fool are written into ``best`` and ``best_l2``."""
         active, fooled = torch.arange(len(x), device=x.device), torch.zeros_like(y, dtype=torch.bool)
+        hit, nearest, half = fooled.clone(), best_l2.clone(), x.new_tensor(0.5)
         w, test = (INSIDE * (2 * x - 1)).atanh(), max(self.steps // 10, 1)
         natural, m, v, previous = (w.tanh() + 1) / 2, torch.zeros_like(w), torch.zeros_like(w), torch.full_like(const, float("inf"))
         for i in range(self.steps if len(x) else 0):
             t = w.tanh()
-            here = ((t + 1) / 2).requires_grad_()
+            asked = torch.add(half, t, alpha=0.5).requires_grad_()  # (t + 1) / 2 to the last bit, as halves are exact
             with torch.enable_grad():
-                z = classifier(here)
-                own = F.one_hot(y, z.shape[1])
-                above = (z + self.confidence * own).gather(1, y[:, None])[:, 0] - z.masked_fill(own.bool(), float("-inf")).amax(1)
-                logits_loss = const * above.relu()
-                total = logits_loss.sum()
-            moved = here.detach() - natural
-            l2 = moved.square().flatten(1).sum(1)
-            stay = torch.ones_like(active, dtype=torch.bool)
+                z = classifier(asked)
+            here, hot = asked.detach(), F.one_hot(y, z.shape[1])
+            raised, others = z.detach() + self.confidence * hot, z.detach().masked_fill(hot.bool(), float("-inf"))
+            most = others.amax(1)
+            above = raised.gather(1, y[:, None])[:, 0] - most
+            moved = here - natural
+            l2, success = moved.square().flatten(1).sum(1), raised.argmax(1) != y
+            stay = None
             if self.abort_early and i % test == 0:
-                loss = l2 + logits_loss.detach()
+                loss = l2 + const * above.relu()
                 stay, previous = loss <= 0.9999 * previous, loss
-            success = stay & ((z + self.confidence * own).argmax(1) != y)
-            nearest = success & (l2 < best_l2[active])
-            fooled[active] |= success
-            best[active[nearest]], best_l2[active[nearest]] = here.detach()[nearest], l2[nearest]
-            if i == self.steps - 1 or not bool(stay.any()):
+                success &= stay
+            hit |= success
+            if len(at := (success & (l2 < nearest)).nonzero()[:, 0]):
+                best[active[at]], nearest[at] = here[at], l2[at]
+            if i == self.steps - 1 or not (stay is None or bool(stay.any())):
                 break
-            (gradient,) = torch.autograd.grad(total, here)
-            gradient = (gradient + 2 * moved) * (1 - t * t) / 2
+            falls = const * (above > 0)
+            if bool(falls.any()):
+                (gradient,) = torch.autograd.grad(z, asked, margin_slope(-falls, hot.bool(), others, most))
+                gradient = torch.add(gradient, moved, alpha=2)
+            else:  # beyond their labels by the confidence the logits' loss is flat
+                gradient = moved.mul_(2)
+            gradient.mul_(torch.sub(half, t.square_(), alpha=0.5))  # (1 - t * t) / 2
             m.lerp_(gradient, 1 - BETA1)
             v.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
             size = (v / (1 - BETA2 ** (i + 1))).sqrt_().add_(TINY)
             w.addcdiv_(m, size, value=-self.lr / (1 - BETA1 ** (i + 1)))
-            if not bool(stay.all()):
-                active, y, const, previous, natural, w, m, v = (a[stay] for a in (active, y, const, previous, natural, w, m, v))
+            if stay is not None and not bool(stay.all()):
+                fooled[active], best_l2[active] = hit, nearest
+                kept = (a[stay] for a in (active, y, const, previous, natural, w, m, v, hit, nearest))
+                active, y, const, previous, natural, w, m, v, hit, nearest = kept
+        fooled[active], best_l2[active] = hit, nearest
         return fooled
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ._ball import length, size_of
-from ._gradient import check_settings, log_odds_slope, noted
+from ._gradient import check_settings, labelled, log_odds_slope, noted
 from ._validation import validated
 
 
@@ -56,14 +56,17 @@ class DDN:
             here = (x + moved).requires_grad_()
             with torch.enable_grad():
                 z = classifier(here)
-            fooled, size = z.argmax(1) != y, size_of(moved, "l2")
+            if i == 0:
+                own = labelled(z, y)
+            fooled, size = z.detach().argmax(1) != y, size_of(moved, "l2")
             nearer = fooled & (size <= nearest)
             best, nearest = torch.where(nearer.view(-1, 1, 1, 1), here.detach(), best), torch.where(nearer, size, nearest)
             if i == self.steps - 1:
                 break
-            (gradient,) = torch.autograd.grad(z, here, log_odds_slope(z.detach(), y))
+            (gradient,) = torch.autograd.grad(z, here, log_odds_slope(z.detach(), own))
             sign = 2 * fooled.to(x.dtype) - 1
-            moved = moved + (0.01 + 0.99 * (1 + math.cos(math.pi * i / self.steps)) / 2) * gradient / length(gradient)
+            step = 0.01 + 0.99 * (1 + math.cos(math.pi * i / self.steps)) / 2
+            moved = (gradient * step).div_(length(gradient)).add_(moved)
             radius = torch.minimum(radius * (1 - self.gamma * sign), farthest)
-            moved = (x + moved * (radius.view(-1, 1, 1, 1) / length(moved))).clamp(0, 1) - x
+            moved = moved.mul_(radius.view(-1, 1, 1, 1) / length(moved)).add_(x).clamp_(0, 1).sub_(x)
         return best

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..store import one_of
+from ._ball import TINY as LEAST
 from ._ball import Norm, length, size_of
-from ._gradient import check_settings, noted
-from ._square import margin
+from ._gradient import check_settings, labelled, margin_slope, noted
 from ._validation import validated
 
 NORMS = ("l2", "linf")
@@ -63,37 +63,38 @@ class FMN:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
         farthest = size_of(torch.maximum(x, 1 - x), self.norm)
         best, nearest, moved, radius = x.clone(), farthest.clone(), torch.zeros_like(x), torch.full_like(farthest, float("inf"))
-        ever = torch.zeros_like(y, dtype=torch.bool)
+        ever, one = torch.zeros_like(y, dtype=torch.bool), torch.ones_like(farthest)
         for i in range(self.steps if len(x) else 0):
             here = (x + moved).requires_grad_()
             with torch.enable_grad():
                 z = classifier(here)
-                against = -margin(z, y)
-                total = against.sum()
-            fooled, size = z.argmax(1) != y, size_of(moved, self.norm)
+            if i == 0:
+                own = labelled(z, y)
+            logits = z.detach()
+            others = logits.masked_fill(own, float("-inf"))
+            most = others.amax(1)
+            against = most - logits.gather(1, y[:, None])[:, 0]
+            fooled, size = logits.argmax(1) != y, size_of(moved, self.norm)
             nearer, ever = fooled & (size <= nearest), ever | fooled
             best, nearest = torch.where(nearer.view(-1, 1, 1, 1), here.detach(), best), torch.where(nearer, size, nearest)
             if i == self.steps - 1:
                 break
-            (gradient,) = torch.autograd.grad(total, here)
-            free = ((here > 0) | (gradient > 0)) & ((here < 1) | (gradient < 0))
+            (gradient,) = torch.autograd.grad(z, here, margin_slope(one, own, others, most))
+            here = here.detach()
+            free = ((here > 0).logical_or_(gradient > 0)).logical_and_((here < 1).logical_or_(gradient < 0))
             gradient = torch.where(free, gradient, 0)
-            falls = (1 + math.cos(math.pi * i / self.steps)) / 2
+            falls, steep = (1 + math.cos(math.pi * i / self.steps)) / 2, length(gradient)
             gamma = 0.001 + (self.gamma - 0.001) * falls
-            away = size + (1 + BEYOND) * against.detach().abs() / self._dual(gradient) + TINY
+            grows = gradient.flatten(1).abs().sum(1).clamp_min(LEAST) if self.norm == "linf" else steep[:, 0, 0, 0]
+            away = size + (1 + BEYOND) * against.abs() / grows + TINY
             radius = torch.where(fooled, torch.minimum(radius * (1 - gamma), nearest), torch.where(ever, radius * (1 + gamma), away))
             radius = torch.minimum(radius, farthest)
-            moved = moved + self.step_size * (0.01 + 0.99 * falls) * gradient / length(gradient)
-            moved = (x + self._projected(moved, radius.view(-1, 1, 1, 1))).clamp(0, 1) - x
+            moved = (gradient * (self.step_size * (0.01 + 0.99 * falls))).div_(steep).add_(moved)
+            moved = self._projected(moved, radius.view(-1, 1, 1, 1)).add_(x).clamp_(0, 1).sub_(x)
         return best
 
-    def _dual(self, gradient: Tensor) -> Tensor:
-        """(N,) by how much the loss grows at most over a step of norm 1."""
-        flat = gradient.flatten(1)
-        most: Tensor = flat.abs().sum(1) if self.norm == "linf" else flat.norm(dim=1)
-        return most.clamp_min(1e-12)
-
     def _projected(self, moved: Tensor, radius: Tensor) -> Tensor:
+        """In place."""
         if self.norm == "linf":
-            return torch.minimum(torch.maximum(moved, -radius), radius)
-        return moved * (radius / length(moved)).clamp(max=1)
+            return torch.clamp(moved, -radius, radius)
+        return moved.mul_((radius / length(moved)).clamp(max=1))

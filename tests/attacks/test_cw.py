@@ -18,8 +18,10 @@ from .counting import passes
 Floats = NDArray[np.float64]
 
 
-def one_image(net: nn.Module, x: Floats, y: int, a: CarliniWagner) -> tuple[Floats, list[int]]:
-    """The loop of cleverhans 3.0.1 on a batch of one, in numpy; and the forward passes of each search step."""
+def one_image(net: nn.Module, x: Floats, y: int, a: CarliniWagner) -> tuple[Floats, list[list[bool]]]:
+    """The loop of cleverhans 3.0.1 on a batch of one, in numpy; and for each forward pass of each search step whether the logits' loss
+    has a slope there.
+    """
 
     def logits_and_gradients(image: Floats) -> tuple[Floats, Floats]:
         here = torch.from_numpy(image)[None].requires_grad_()
@@ -33,15 +35,15 @@ def one_image(net: nn.Module, x: Floats, y: int, a: CarliniWagner) -> tuple[Floa
     o_best_l2, o_best, taken = 1e10, x.copy(), []
     for _ in range(a.search_steps):
         delta, m, v = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
-        hit, prev, forward = False, 1e6, 0
+        hit, prev, forward = False, 1e6, list[bool]()
         for iteration in range(a.steps):
             image = (np.tanh(w0 + delta) + 1) / 2
             z, gradients = logits_and_gradients(image)
-            forward += 1
             l2 = float(((image - reference) ** 2).sum())
             rest = np.delete(np.arange(len(z)), y)
             other = rest[np.argmax(z[rest])]
             hinge = max(0.0, z[y] - z[other] + a.confidence)
+            forward.append(hinge > 0)
             loss = l2 + const * hinge
             if a.abort_early and iteration % ((a.steps // 10) or 1) == 0:
                 if loss > prev * 0.9999:
@@ -89,23 +91,44 @@ def test_equals_the_loop_of_cleverhans_and_costs_what_its_docstring_says(a: Carl
         found = a(net, x, y, seeds=s).numpy()
     expected = [one_image(net, i, int(k), a) for i, k in zip(x.numpy(), y, strict=True)]
     np.testing.assert_allclose(found, np.stack([e for e, _ in expected]), rtol=0, atol=1e-7)
-    forward = sum(sum(taken) for _, taken in expected)
-    least = forward - len(x) * a.search_steps
-    assert together["forward"] == forward
-    stopped = sum(n < a.steps for _, taken in expected for n in taken)
-    assert least <= together["backward"] <= least + stopped
+    sloped = [taken for _, taken in expected]
+    assert together == {"forward": sum(len(f) for taken in sloped for f in taken), "backward": passes_back(sloped, a)}
+    assert together["backward"] < together["forward"]
     for i in range(2):
         with passes(net) as alone:
             a(net, x[i : i + 1], y[i : i + 1], seeds=s[i : i + 1])
-        taken = expected[i][1]
-        assert alone == {"forward": sum(taken), "backward": sum(taken) - a.search_steps}
+        assert alone == {"forward": sum(map(len, sloped[i])), "backward": passes_back([sloped[i]], a)}
+
+
+def passes_back(sloped: list[list[list[bool]]], a: CarliniWagner) -> int:
+    """Backward passes of images together: of all that are there at a step, unless it is the last, or no image has a slope there, or none
+    goes on after it.
+    """
+    found = 0
+    for s in range(a.search_steps):
+        for k in range(a.steps - 1):
+            there = [taken[s] for taken in sloped if len(taken[s]) > k]
+            if any(len(f) > k + 1 for f in there) and any(f[k] for f in there):
+                found += len(there)
+    return found
+
+
+def test_an_image_beyond_its_label_takes_no_backward_pass() -> None:
+    """Half of the steps and more, where the distance alone is left to descend."""
+    net, x, y, s = some(1)
+    a = CarliniWagner(search_steps=1, steps=40, lr=0.03, initial_const=5.0, abort_early=False)
+    flat = one_image(net, x[0].numpy(), int(y), a)[1][0].count(False)
+    with passes(net) as found:
+        a(net, x, y, seeds=s)
+    assert flat > 10
+    assert found == {"forward": 40, "backward": 40 - flat - (1 if one_image(net, x[0].numpy(), int(y), a)[1][0][-1] else 0)}
 
 
 def test_the_loops_differ_where_they_should() -> None:
     """The settings above reach what they are meant to: stopped images beside others, failures, successes, both bisections."""
     net, x, y, _ = some()
     taken = [one_image(net, i, int(k), SETTINGS[4])[1] for i, k in zip(x.numpy(), y, strict=True)]
-    assert len({n[0] for n in taken}) > 1
+    assert len({len(f[0]) for f in taken}) > 1
     failed = [np.array_equal(one_image(net, i, int(k), SETTINGS[2])[0], i) for i, k in zip(x.numpy(), y, strict=True)]
     assert 0 < sum(failed) < len(failed)
 
