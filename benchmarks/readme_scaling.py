@@ -29,6 +29,7 @@ def scaled() -> str:
         f"A training with two threads in place of one ({threads['classifier']} of `fast dataset=cifar10`, on as many idle cores): "
         f"{_gain(threads):.2f} times as fast.",
         "",
+        *_dask(body.get("dask")),
         "**Simulated, not run**: the graphs of `fast`, every step as long as recorded runs took, handed out as the engine does. In each "
         "cell how many times faster than one worker, and the share of the workers' time that is used. *Idle cores*: `--numerics threads`, "
         f"long trainings on up to {MOST_THREADS} cores, by Amdahl's law with a serial share of {sim['serial share']:.2f}, "
@@ -52,6 +53,21 @@ def _speed(speed: JSON) -> list[str]:
         ["times as fast as one", *(f"{one / s:.2f}" for s in speed["seconds"].values())],
     ]
     return table(["", *heads], rows)
+
+
+def _dask(found: JSON | None) -> list[str]:
+    """What a worker that was killed cost, once that is recorded."""
+    if found is None:
+        return []
+    alone, two = found["seconds"].values()
+    same, files, twice = (found[k] for k in ("the same to the byte", "files of records", "begun twice"))
+    return [
+        f"`{found['recipe']}` by one process, and by a scheduler of Dask (distributed {found['distributed']}) with two workers in different "
+        f"folders, one of them killed with -9 in the middle (`{found['command']}`, {found['date']}): {same} of {files} files of records "
+        f"are the same to the byte; of {found['steps']} steps {len(twice)} was begun twice, the one in which it was killed; "
+        f"{alone:.0f} and {two:.0f} s.",
+        "",
+    ]
 
 
 def _ms(over: JSON) -> list[str]:

@@ -3,10 +3,11 @@
 ``overhead``: steps that do nothing, independent of each other, in this process and in 2 and 4 workers: what 300 further ones take,
 divided by 300. ``speedup``: the recipe ``smoke``, one seed and few images, from an empty store, with 1, 2 and 4 workers; in turn, on a
 machine that does nothing else. ``threads``: one epoch of the classifier of ``fast dataset=cifar10`` on 2,000 images, with one thread and
-with two. ``simulate [--store STORE]``: nothing is computed; the graphs of ``fast`` on all data sets, handed out as the engine does, to up
-to 1,000 workers, each step as long as recorded runs took (salientry/recipes/seconds.json) and the measured overhead. Store traffic: what
-lies in STORE, a finished run of ``smoke``, by kind of step and image, pictures in proportion to their values; without STORE, what was
-measured before.
+with two. ``dask``: the recipe of ``speedup`` by one process, then by a scheduler of Dask with two workers, one of which is killed with -9
+in the middle (`benchmarks.scaling_dask`). ``simulate [--store STORE]``: nothing is computed; the graphs of ``fast`` on all data sets,
+handed out as the engine does, to up to 1,000 workers, each step as long as recorded runs took (salientry/recipes/seconds.json) and the
+measured overhead. Store traffic: what lies in STORE, a finished run of ``smoke``, by kind of step and image, pictures in proportion to
+their values; without STORE, what was measured before.
 
 A simulated worker is one core; all share a store that is never the bottleneck, and what would pass through it is told. ``--numerics
 threads``: a long training has its share, up to four, of the cores where nothing else can run; what four gain follows from what two gain
@@ -24,6 +25,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +45,14 @@ from salientry.runner.step import Handle, step
 from salientry.store import read_json, write_json
 from salientry.types import Shape
 
+from .scaling_dask import compared
+
 OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "scaling.json"
 WORKERS, MANY = (1, 2, 4), (1, 10, 100, 1000)
 FEW, FURTHER = 50, 300  # steps
 TEN = [(data, seed) for data, runs in (("cifar10", 4), ("mnist", 3), ("assira", 3)) for seed in range(runs)]
 SMALL: dict[str, Any] = {"seeds": 1, "detector_train": 100, "validation": 50}
+RECIPE = "smoke " + " ".join(f"{k}={v}" for k, v in SMALL.items())
 PICTURES = {"read_data", "attack_images", "control_images", "draw", "differentiate", "swap"}  # as large as the images are
 
 
@@ -88,7 +93,7 @@ def speedup() -> dict[str, Any]:
             made = run.compute(outputs.read, workers=workers).made
             found[str(workers)] = time.perf_counter() - began
             print(f"{workers} workers: {found[str(workers)]:.0f} s, {len(made)} steps of {sum(s for _, s in made):.0f} s", flush=True)
-    return {"recipe": "smoke " + " ".join(f"{k}={v}" for k, v in SMALL.items()), "steps": len(made), "seconds": found}
+    return {"recipe": RECIPE, "steps": len(made), "seconds": found}
 
 
 def threads() -> dict[str, Any]:
@@ -105,6 +110,11 @@ def threads() -> dict[str, Any]:
             best[count] = max(best[count], len(x) / (time.perf_counter() - began))
     torch.set_num_threads(1)
     return {"classifier": type(config.classifier).__name__, "images a second": {str(k): v for k, v in best.items()}}
+
+
+def dask() -> dict[str, Any]:
+    """The records of a run, a worker of which is killed, beside those of one process."""
+    return compared(lambda run: smoke(run, **SMALL), RECIPE) | {"distributed": version("distributed")}
 
 
 # --- simulated ---------------------------------------------------------------------------------------------------
@@ -251,7 +261,7 @@ def parts(names: list[str], store: Path | None, out: Path) -> Iterator[str]:
             "torch": torch.__version__,
             "processor": processor(),
         }
-        made = {"overhead": overhead, "speedup": speedup, "threads": threads}
+        made = {"overhead": overhead, "speedup": speedup, "threads": threads, "dask": dask}
         found = made[name]() if name in made else simulate(store, body)
         body = body | {
             name: {"command": f"python -m benchmarks.scaling {name}{' --store STORE' if name not in made and store else ''}"}
@@ -265,7 +275,7 @@ def parts(names: list[str], store: Path | None, out: Path) -> Iterator[str]:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("parts", nargs="+", choices=("overhead", "speedup", "threads", "simulate"))
+    parser.add_argument("parts", nargs="+", choices=("overhead", "speedup", "threads", "dask", "simulate"))
     parser.add_argument("--store", type=Path, help="a finished store of smoke, for simulate")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()

@@ -38,6 +38,7 @@ from ..files import own_sha256
 from ..keys import revisions_in
 from ..learned import fingerprint, with_facts
 from ..rows import Rows, id_bytes
+from ..runner.peak import peak
 from ..runner.run import Outcome
 from ..runner.step import Found, Handle, handles_in, revisions_used
 from ..store import JSON, sha256_of_array, write_arrays, write_json, writing
@@ -270,12 +271,17 @@ def revisions_of(run: Run, outputs: Outputs) -> dict[str, int]:
 
 
 def _journal(run: Run, outputs: Outputs, outcome: Outcome) -> dict[str, JSON]:
-    """Every step with its recorded seconds, and its images a second where it looks at each image: the manifest."""
+    """Every step with its recorded seconds: the manifest. Of one that looks at each image its images a second, and where its operations are
+    known which share of this machine's rate of products of matrices they are.
+    """
     done = [h for h in run.order(list(outputs)) if run.done(h)]
     steps = []
     for h in done:
         body = run.record(h)
         fast = {"images": body["images"], "images_per_second": round(body["images"] / body["seconds"], 1)} if _counted(body) else {}
+        if fast and "operations" in body and (most := peak(run.store, body["machine"])):
+            fast["operations_per_image"] = body["operations"]
+            fast["share_of_peak"] = round(body["operations"] * body["images"] / body["seconds"] / most, 4)
         steps.append({k: body[k] for k in ("step", "slug", "key", "seconds", "peak_mb")} | fast)
     return {
         "machine": run.record(done[0])["machine"] if done else {},

@@ -231,11 +231,15 @@ def _run(r: Shown) -> Section:
     by: dict[str, list[dict[str, Any]]] = {}
     for step in steps:
         by.setdefault(step_words(step["step"]), []).append(step)
-    rows = sorted(((k, f"{len(v)}", f"{sum(s['seconds'] for s in v):.1f}", _speed(v)) for k, v in by.items()), key=lambda x: -float(x[2]))
+    names, columns = ["step", "results", "seconds", "images a second"], [_speed]
+    if any("share_of_peak" in s for s in steps):
+        names, columns = [*names, "share of what products of matrices reach"], [_speed, _share]
+    each = ((k, f"{len(v)}", f"{sum(s['seconds'] for s in v):.1f}", *(c(v) for c in columns)) for k, v in by.items())
+    rows = sorted(each, key=lambda x: -float(x[2]))
     nets = ((detector_class(n["name"]), _layers(n["layers"]), f"{n['weights']:,}") for n in r.scores.body["networks"])
     blocks = [
         about,
-        listed("Seconds by step", ("step", "results", "seconds", "images a second"), rows, fold=True),
+        listed("Seconds by step", names, rows, fold=True),
         listed("Figure 3: the networks that ran", ("network", "layers", "weights"), nets, fold=True),
         replace(how_to_read(r), title="How to read this page", fold=True),
     ]
@@ -246,3 +250,9 @@ def _speed(steps: Sequence[Mapping[str, Any]]) -> str:
     """Images a second of those that say how many they looked at."""
     known = [s for s in steps if "images" in s]
     return f"{sum(s['images'] for s in known) / sum(s['seconds'] for s in known):,.0f}" if known else ""
+
+
+def _share(steps: Sequence[Mapping[str, Any]]) -> str:
+    """Of those whose operations are known; the mean over their seconds."""
+    known = [s for s in steps if "share_of_peak" in s]
+    return f"{100 * sum(s['share_of_peak'] * s['seconds'] for s in known) / sum(s['seconds'] for s in known):.0f} %" if known else ""

@@ -25,6 +25,7 @@ from ..renamed import COUNT, translated, translated_columns
 from ..rows import Column, Rows, at_once, id_bytes, ids_from
 from ..store import JSON, Store
 from ..training import CHECKPOINTS, Checkpoints
+from .operations import Operations
 from .step import Chosen, Found, Handle
 
 MOST_PARTS = 100  # of a result that is kept after each batch; each holds files open while they are put together
@@ -134,7 +135,8 @@ def _each_row(store: Store, path: Path, h: Handle, args: dict[str, Any], facts: 
     size = h.step.shard or batch * -(-count // (MOST_PARTS * batch))
     each = [range(start, min(start + size, count), batch) for start in range(0, count, size)]
     names = [folder / f"{part.start:09d}-{part.stop:09d}" for part in each]
-    borders = iter(ticking((at for part in each for at in part), sum(map(len, each))))
+    borders = iter(ticking(enumerate(at for part in each for at in part), sum(map(len, each))))
+    operations = Operations([min(batch, part.stop - at) for part in each for at in part])
     with frozen(*(m for m in args.values() if isinstance(m, nn.Module))), torch.no_grad():
         for part, batches in zip(names, each, strict=True):
             began = now()
@@ -144,8 +146,9 @@ def _each_row(store: Store, path: Path, h: Handle, args: dict[str, Any], facts: 
                 continue
             out = []
             for _ in batches:
-                at = next(borders)
-                out.append(h.step.function(**{n: _cut(v, np.arange(at, min(at + batch, batches.stop))) for n, v in args.items()}))
+                number, at = next(borders)
+                with operations.batch(number):
+                    out.append(h.step.function(**{n: _cut(v, np.arange(at, min(at + batch, batches.stop))) for n, v in args.items()}))
             pieces = {k: [o[k].detach().cpu().numpy() for o in out] for k in out[0]}
             took = now() - began
             seconds += took
@@ -155,6 +158,7 @@ def _each_row(store: Store, path: Path, h: Handle, args: dict[str, Any], facts: 
         parts = [translated_columns(store.arrays(name)) for name in names]
         pieces = {k: [p[k] for p in parts] for k in parts[0]}
     body = _record(h, seconds) | {"kind": "columns", "facts": facts, COUNT: count, "ids": digest(inputs[0].ids.tolist())}
+    body |= {} if operations.a_row is None else {"operations": operations.a_row}
     store.write(path, body, pieces)
     shutil.rmtree(folder, ignore_errors=True)
 

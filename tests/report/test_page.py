@@ -354,7 +354,19 @@ def test_steps_that_look_at_each_image_say_how_fast(html: str, finished: Path) -
         assert s["images_per_second"] == pytest.approx(s["images"] / s["seconds"], abs=0.06)
     mine = [s for s in steps if s["step"] == "attack_images"]
     speed = f"{sum(s['images'] for s in mine) / sum(s['seconds'] for s in mine):,.0f}"
-    assert re.search(rf"<td>{len(mine)}</td><td>[\d.]+</td><td>{speed}</td>", html)
+    assert re.search(rf"<td>{len(mine)}</td><td>[\d.]+</td><td>{speed}</td><td>", html)
+
+
+def test_steps_whose_operations_are_known_say_which_share_of_a_product_of_matrices_they_reach(html: str, finished: Path) -> None:
+    steps = json.loads((finished / "run.json").read_text())["steps"]
+    known = [s for s in steps if "share_of_peak" in s]
+    assert {"look", "differentiate"} <= {s["step"] for s in known} and all("images" in s for s in known)
+    rates = [s["operations_per_image"] * s["images"] / s["seconds"] / s["share_of_peak"] for s in known if s["share_of_peak"] > 0.01]
+    assert max(rates) / min(rates) < 1.02, "one machine, one peak"
+    assert all(0 <= s["share_of_peak"] < 1.5 for s in known)
+    mine = [s for s in known if s["step"] == "look"]
+    share = 100 * sum(s["share_of_peak"] * s["seconds"] for s in mine) / sum(s["seconds"] for s in mine)
+    assert f"<td>{share:.0f} %</td>" in html and "share of what products of matrices reach" in html
 
 
 def test_numbers_carry_what_a_reader_needs(numbers: dict[str, dict]) -> None:  # type: ignore[type-arg]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import multiprocessing
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
 import time
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -23,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.scaling_dask import cluster, compared, on_dask
 from salientry.errors import Error, UsageError
 from salientry.experiment.records import export
 from salientry.experiment.run import Run
@@ -194,101 +191,27 @@ def test_what_another_machine_writes_is_left_alone(tmp_path: Path) -> None:
 # --- Dask ----------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def cluster(folder: Path, threads: int = 1) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """The address of a scheduler, and it and two workers in different working folders, each a process of its own."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    at, quiet = folder / "scheduler.json", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-    scheduler = subprocess.Popen([*command, "--scheduler-file", str(at)], env=env, **quiet)  # type: ignore[call-overload]
-    workers = [scheduler]
-    try:
-        wait_for(at.exists, 60)
-        for i in range(2):
-            (folder / f"worker{i}").mkdir()
-            command = [
-                sys.executable,
-                "-m",
-                "distributed.cli.dask_worker",
-                "--scheduler-file",
-                str(at),
-                "--nthreads",
-                str(threads),
-                "--no-dashboard",
-            ]
-            workers.append(subprocess.Popen([*command, "--no-nanny"], cwd=folder / f"worker{i}", env=env, **quiet))  # type: ignore[call-overload]
-        yield json.loads(at.read_text())["address"], workers
-    finally:
-        for process in workers:
-            process.kill()
-            process.wait()
-
-
-class Noting(Executor):
-    """Another executor, whose workers leave a file when they begin to compute what is not there, and one when it is."""
-
-    def __init__(self, inner: Executor, folder: Path) -> None:
-        self.inner, self.folder = inner, folder
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        return self.inner.submit(noted, self.folder, *args)
-
-
-def noted(folder: Path, task: Any) -> Any:
-    """On a worker: compute, and note it."""
-    maker, todo = executors._graph(task, "here")
-    if maker.done(todo[task.step]):  # the answer was lost, the result was not
-        return compute(task)
-    name = f"{os.getpid()}-{task.step}"
-    (folder / "begun" / name).touch()
-    found = compute(task)
-    (folder / "ended" / name).touch()
-    return found
-
-
-def killed_in_a_step(pid: int, folder: Path, done: Callable[[int], bool]) -> str:
-    """Kill a worker in the middle of a step, whose result is not there; returns which."""
-    while True:
-        os.kill(pid, signal.SIGSTOP)
-        begun, ended = ({p.name for p in (folder / kind).glob(f"{pid}-*")} for kind in ("begun", "ended"))
-        lost = [name.partition("-")[2] for name in begun - ended]
-        if lost and not done(int(lost[0])):
-            os.kill(pid, signal.SIGKILL)
-            return lost[0]
-        os.kill(pid, signal.SIGCONT)
-        time.sleep(0.01)
-
-
 @pytest.mark.nightly
-@pytest.mark.parametrize("kill", [False, True])
-def test_two_workers_of_dask_leave_the_records_of_one_process(finished: Path, tmp_path: Path, kill: bool) -> None:
-    """Also when one of them is killed in the middle: that costs its step and nothing else."""
+def test_two_workers_of_dask_leave_the_records_of_one_process(finished: Path, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     run = Run(tmp_path / "store")
-    outputs, ended, lost = tiny(run), list[Any](), list[str]()
-    todo = run.missing(list(outputs))
-    for kind in ("begun", "ended"):
-        (tmp_path / kind).mkdir()
-    with cluster(tmp_path) as (address, processes), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-
-        def listener(h: Any, i: int, n: int) -> Any:
-            def hear(done: int, of: int) -> None:
-                ended.append(h)
-                if kill and len(ended) == 20:
-                    lost.append(killed_in_a_step(processes[1].pid, tmp_path, lambda i: run.done(todo[i])))
-
-            return hear
-
-        with executor_called(f"dask:{address}") as executor:
-            outcome = run.compute(list(outputs), listener, executor=Noting(executor, tmp_path))
-    begun = Counter(p.name.partition("-")[2] for p in (tmp_path / "begun").iterdir())
-    assert len(lost) == kill and [name for name, times in begun.items() if times > 1] == lost
-    assert len(begun) == len(outcome.made) and sum(begun.values()) == len(begun) + kill
+    outputs = tiny(run)
+    outcome, lost, begun = on_dask(run, outputs, tmp_path, None)
+    assert not lost and set(begun.values()) == {1} and len(begun) == len(outcome.made)
     about = {"recipe": "tiny", "parameters": {}, "seed": 0, "numerics": "float32", "command": "tests.tiny", "out": str(tmp_path / "out")}
     export(run, outputs, outcome, tmp_path / "out", about)
     mine, theirs = recorded(tmp_path / "out"), recorded(finished)
     assert sorted(mine) == sorted(theirs) and [name for name in mine if mine[name] != theirs[name]] == []
+
+
+@pytest.mark.nightly
+def test_one_of_two_workers_of_dask_that_is_killed_costs_its_step_and_nothing_else() -> None:
+    """As `python -m benchmarks.scaling dask` records it of a larger run."""
+    pytest.importorskip("distributed")
+    found = compared(tiny, "tiny")
+    assert len(found["killed in"]) == 1 and found["begun twice"] == found["killed in"]
+    assert found["begun"] == found["steps"] + 1 > 100
+    assert found["the same to the byte"] == found["files of records"] > 3
 
 
 @pytest.mark.nightly

@@ -106,9 +106,8 @@ def test_one_run_may_be_asked_by_threads(tmp_path: Path) -> None:
 def test_a_worker_of_dask_with_several_threads_leaves_the_bytes_of_one(tmp_path: Path) -> None:
     """Which is what Dask starts unless it is told otherwise."""
     pytest.importorskip("distributed")
+    from benchmarks.scaling_dask import cluster
     from salientry.runner.executors import executor_called
-
-    from .test_executors import cluster
 
     here, there = Run(tmp_path / "here"), Run(tmp_path / "there")
     here.compute(nets(here))
