@@ -30,6 +30,7 @@ from salientry.store import read_json
 from . import (
     pictures,
     readme_attacks,
+    readme_check,
     readme_drift,
     readme_guard,
     readme_methods,
@@ -236,7 +237,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/attack.md": {"speed": readme_attacks.table},
     "docs/guard.md": {"says": says},
     "docs/drift.md": {"drift": readme_drift.drifts, "campaign": readme_drift.campaigns},
-    "docs/cluster.md": {"scaling": readme_scaling.scaled},
+    "docs/cluster.md": {"scaling": readme_scaling.scaled, "check": readme_check.checked},
     "docs/operate.md": {"served": readme_serve.served},
     "docs/video.md": {"video": readme_drift.videos},
     "docs/methods.md": {"methods": readme_methods.whole},

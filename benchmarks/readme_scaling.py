@@ -62,8 +62,8 @@ def _dask(found: JSON | None) -> list[str]:
     alone, two = found["seconds"].values()
     same, files, twice = (found[k] for k in ("the same to the byte", "files of records", "begun twice"))
     return [
-        f"`{found['recipe']}` by one process, and by a scheduler of Dask (distributed {found['distributed']}) with two workers in different "
-        f"folders, one of them killed with -9 in the middle (`{found['command']}`, {found['date']}): {same} of {files} files of records "
+        f"`{found['recipe']}` by one process, and by a scheduler of Dask (distributed {found['distributed']}) with two workers in "
+        f"different folders, one of them killed with -9 (`{found['command']}`, {found['date']}): {same} of {files} files of records "
         f"are the same to the byte; of {found['steps']} steps {len(twice)} was begun twice, the one in which it was killed; "
         f"{alone:.0f} and {two:.0f} s.",
         "",

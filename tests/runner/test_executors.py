@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import pickle
@@ -20,7 +21,9 @@ from typing import Any
 import pytest
 
 from benchmarks.scaling_dask import cluster, compared, on_dask
-from salientry.errors import Error, UsageError
+from salientry import store
+from salientry.cli.lines import error_text
+from salientry.errors import Error, StoreError, UsageError
 from salientry.experiment.records import export
 from salientry.experiment.run import Run
 from salientry.runner import executors
@@ -53,6 +56,15 @@ class Here(Executor):
 def pool() -> ProcessPoolExecutor:
     """What `module:callable` names."""
     return ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
+
+
+def disk_is_full() -> None:
+    """A worker begins, on a machine whose disk takes nothing more."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store.tempfile.mkdtemp = full  # type: ignore[assignment]
 
 
 @step("raises_odd")
@@ -149,6 +161,19 @@ def test_an_executor_that_fails_is_said_and_the_next_call_goes_on(tmp_path: Path
     assert not list(tmp_path.glob(".graph-*"))
     outcome = run.compute(graph(run), executor=Here())
     assert len(outcome.reused) + len(outcome.made) == 6
+
+
+def test_a_full_disk_on_a_worker_is_one_line_that_names_the_step(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    first, second = run.do(draws, 1), run.do(draws, 2)
+    run.compute(first)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), disk_is_full) as executor:
+        with pytest.raises(StoreError, match=r"the disk that holds .* is full; complete results are kept") as e:
+            run.compute([first, second], executor=executor)
+    text, code = error_text(e.value)
+    assert code == 4 and "\n" not in text and text.endswith(f"(in step draws ({second.slug}))") and str(run.path(second).parent) in text
+    assert run.done(first) and not run.done(second) and not list(tmp_path.glob(".graph-*"))
+    assert len(run.compute([first, second], executor=Here()).made) == 1, "once there is room"
 
 
 def test_what_cannot_be_sent_is_said(tmp_path: Path) -> None:
