@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,19 @@ def test_one_that_is_killed_costs_nothing(guard: Guard) -> None:
     with pytest.warns(UserWarning, match="decoded in threads from here on: a process for it failed"):
         batches.extend(said)
     assert torch.equal(torch.cat([b.verdict.score for b in batches if b.verdict is not None]), expected)
+
+
+def test_where_none_can_be_started_threads_go_on(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where somebody limits the number of processes."""
+
+    def refuse(*_: Any) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", refuse)
+    expected = torch.cat([b.verdict.score for b in judged(guard, many(90), batch=40, processes=0) if b.verdict is not None])
+    with pytest.warns(UserWarning, match=r"a process for it failed \(BlockingIOError\)"):
+        found = torch.cat([b.verdict.score for b in judged(guard, many(90), batch=40, processes=2) if b.verdict is not None])
+    assert torch.equal(found, expected)
 
 
 def test_what_decodes_needs_no_torch() -> None:
