@@ -343,6 +343,20 @@ STORE = (
         "runner/test_run.py",
     ),
     _fault(
+        "operations that depend on the rows are said",
+        "runner/operations.py",
+        "len(set(self.found.values())) > 1",
+        "len(self.found) > 9",
+        "runner/test_operations.py",
+    ),
+    _fault(
+        "pictures of two batches are decoded together",
+        "picture_decoding.py",
+        "batch - self._handed % batch",
+        "batch",
+        "test_picture_decoding.py",
+    ),
+    _fault(
         "a worker computes again what another one has just finished",
         "runner/executors.py",
         "    _inputs_seen(maker, todo[task.step])\n",
