@@ -40,29 +40,19 @@ STYLE: Any = {
     "axes.spines.right": False,
 }
 COMBINED = "combined"  # trained on all of a run's attacks, tried on all of them
-COMPARED = {  # name in the report: what it goes by
-    "SMD": "saliency map",
-    "SPD": "saliency map",
-    "SMD (trunk)": "saliency map",
-    "SPD (trunk)": "saliency map",
-    "ID": "image",
-    "JSD": "image",
-    "ID+": "image",
-    "SortedLogits": "baseline",
-    "Margin2": "baseline",
-    "PooledActivations": "baseline",
-    "SecondNet": "baseline",
-    "HighFrequency": "baseline",
-    "BlackShare": "baseline",
-    "fusion": "fusion of all",
-}
+COMPARED = (  # by title
+    *("SMD", "SPD", "SMD (trunk)", "SPD (trunk)", "ID", "JSD", "ID+"),
+    *("SortedLogits", "Margin2", "PooledActivations", "SecondNet", "HighFrequency", "BlackShare", "fusion"),
+)
+GROUPS = {"saliency": "saliency map", "fusion": "fusion of all"}  # what it goes by, where the group's name does not say it
 
 
 @dataclass(frozen=True)
 class Point:
-    """A detector: what it finds, and how many more images it flags when they carry noise."""
+    """A detector: what it goes by, what it finds, and how many more images it flags when they carry noise."""
 
     name: str
+    by: str
     found: Number
     noise: Number
 
@@ -70,7 +60,8 @@ class Point:
 def points(r: Recorded) -> list[Point]:
     """Of every detector that is compared, as far as the run has it."""
     two = ((d, r.detected(d, COMBINED), r.detected(d, COMBINED, "noise/excess-flags-on-unchanged", tested_on=None)) for d in COMPARED)
-    return [Point(d, found, noise) for d, found, noise in two if found and noise]
+    groups = {x["title"]: x["group"] for x in r.make.of("detection")}
+    return [Point(d, GROUPS.get(groups[d], groups[d]), found, noise) for d, found, noise in two if found and noise]
 
 
 def maps(folder: Path) -> bytes:

@@ -111,7 +111,7 @@ def plotted() -> str:
     lines = [
         row("", f"detection rate (n = {points[0].found.n})", f"extra false alarms on harmless noise (n = {points[0].noise.n})"),
         row(*["---"] * 3),
-        *(row(f"{detector_words(p.name)}: {pictures.COMPARED[p.name]}", text(p.found, "seeds"), text(p.noise, "seeds")) for p in points),
+        *(row(f"{detector_words(p.name)}: {p.by}", text(p.found, "seeds"), text(p.noise, "seeds")) for p in points),
     ]
     return "\n".join([*lines, "", f"{over(r.rows)} {r.source}."])
 

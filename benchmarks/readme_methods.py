@@ -12,6 +12,7 @@ from salientry import ATTACKS, CLASSIFIERS, CONTROLS, DETECTORS, SALIENCY
 from salientry.adaptive import ADAPTIVE
 from salientry.harmless import HARMLESS
 from salientry.judging import PUBLISHED, QUICK
+from salientry.keys import name_of
 
 PAPER = "https://openreview.net/forum?id=HJe5_6VKwS"  # the one that Salientry implements
 ARXIV = "https://arxiv.org/abs/"
@@ -88,32 +89,7 @@ IN_README = (
     "autoattack",
     "patch",
 )  # attacks; of all there is no room
-WORDS = {  # names of attacks on the guard, detectors and baselines where their key is not a word of the field
-    "hop_skip_jump": "HopSkipJump",
-    "square_search": "Square",
-    "spd": "SPD",
-    "smd": "SMD",
-    "id": "ID",
-    "id_plus": "ID+",
-    "jsd": "JSD",
-    "masked": "masked answer",
-    "fused": "fusion of scores",
-    "learned_fusion": "learned fusion",
-    "margin": "linear margin",
-    "margin2": "logit margin",
-    "black_share": "black pixels",
-    "high_frequency": "fine structure",
-    "mahalanobis": "Mahalanobis",
-    "pooled_activations": "activations",
-    "second_net": "second net",
-    "msp": "MSP",
-    "lid": "LID",
-    "deep_knn": "deep kNN",
-    "counter_attack": "counter-attack",
-    "fourier_spectrum": "Fourier spectrum",
-    "pasa": "PASA",
-    "p_values": "p-values",
-}
+WORDS = {"hop_skip_jump": "HopSkipJump", "square_search": "Square", "fused": "fusion of scores"}  # where a method says nothing better
 
 
 ON_COMMANDS = ("attacks", "detectors", "baselines", "classifiers")  # groups of which commands take a name
@@ -142,6 +118,9 @@ def shown(group: str, name: str, kind: Any) -> str:
         return str(kind().title)
     if group == "harmless changes":
         return name if name.isupper() or name == "WebP" else name.lower()
+    if group in ("detectors", "baselines") and name not in WORDS:
+        detector = kind()
+        return str(getattr(detector, "words", getattr(detector, "title", name_of(detector))))
     return WORDS.get(name, name.replace("_", " "))
 
 

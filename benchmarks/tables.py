@@ -16,6 +16,7 @@ from salientry.rates import row, short
 from salientry.recipes.fast import CONFIGS
 from salientry.recipes.paper_config import Config
 from salientry.recipes.smoke import REDUCED
+from salientry.report.choice import BASELINES, BESIDE_MAPS, PAPERS, SIMPLEST
 from salientry.report.detection_tables import GAINS, NOISE, TRANSPLANT
 from salientry.report.render import markdown, percent, text
 from salientry.report.render import over as spoken
@@ -29,12 +30,11 @@ from salientry.store import read_json
 from .recorded import RESULTS, Recorded, first, made, recorded
 
 SMOKE = RESULTS / "smoke"
-ROWS = ("SMD", "SPD", "ID", "JSD", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin2", "SecondNet", "BlackShare")
+ROWS = (*PAPERS, "fusion", *BASELINES)
 SMOKE_ATTACKS = tuple(map(label, (FGSM(), BIM(), *REDUCED)))
 PARTS = ("the map", "the image", "logits", "activations", "the second net", "pixel statistics")
-MAPS = ("SPD", "SMD", "SPD (trunk)", "SMD (trunk)")
-DETECTORS = (*MAPS, "ID", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin2", "SecondNet", "BlackShare")
-ATTACKED = ("SPD", "SMD", "JSD", "ID+", "fusion", "SortedLogits", "PooledActivations", "Margin", "SecondNet", "BlackShare")
+DETECTORS = (*BESIDE_MAPS, *BASELINES)
+ATTACKED = ("SPD", "SMD", "JSD", "ID+", "fusion", *("Margin" if b == SIMPLEST else b for b in BASELINES))  # of two alike the simpler
 MORE = (Column("noise", NOISE.replace("}", "|bare}")), Column("transplant", TRANSPLANT.replace("}", "|bare}")))
 OVER = "In square brackets 95 % intervals {}. In round brackets stands each seed's own value, where they differ."
 FEW = (

@@ -196,6 +196,9 @@ class Detector(Protocol):
         reads: what it adds to a fusion: detectors of one word are left out together.
         seeded: whether a seed moves its training, so that it is repeated.
         candidate: whether recipes and guards take it where nobody names one.
+
+    It may say more of itself: ``title`` (in ids of numbers and in tables; else its class's name), ``words`` (what tables print for the
+    title) and ``explained`` (in a sentence, what it looks at, ``{map}`` in it for the saliency map; else its ``description``).
     """
 
     @property

@@ -19,6 +19,8 @@ class BlackShare:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     group = "baseline"
+    words = "black pixels"
+    explained = "the share of black pixels"
     description = "the share of pixels that are not black"
     reads, seeded, candidate = "pixel statistics", False, True
     build, fit = _logistic.build, _logistic.fit

@@ -16,6 +16,8 @@ class ClassPresence:
 
     needs = frozenset({"class_presence"})
     group = "baseline"
+    words = "class presence"
+    explained = "how unsure the saliency model is that the class is there"
     description = "the class selector's doubt"
     reads, seeded, candidate = "the second net", False, True
     build, fit = _logistic.build, _logistic.fit

@@ -41,6 +41,7 @@ class Consistency:
     transforms: tuple[str, ...] = FULL
     head: _committee.Committee = _committee.Committee()
     group = "consistency"
+    words = "consistency"
     reads, seeded, candidate = "changed images", True, False
     build, fit = _committee.build, _committee.fit
 

@@ -41,6 +41,7 @@ class CounterAttack:
     step_size: float = 1 / 255
     needs: ClassVar[frozenset[str]] = frozenset({"logits", "classifier"})
     group = "baseline"
+    words = "counter-attack"
     description = "the steps of an attack on it"
     reads, seeded, candidate = "changed images", False, False
     build, fit = _logistic.build, _asking.fit

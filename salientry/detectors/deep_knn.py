@@ -42,6 +42,7 @@ class DeepKNN:
     reference: int = 2000
     layers: tuple[str, ...] = ()
     group = "baseline"
+    words = "deep kNN"
     description = "the classes of its neighbours"
     reads, seeded, candidate = "activations", False, False
     build = _logistic.build

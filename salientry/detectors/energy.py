@@ -32,6 +32,7 @@ class Energy:
     temperature: float = 1.0
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
     group = "baseline"
+    words = "energy"
     description = "the energy of the logits"
     reads, seeded, candidate = "logits", False, False
     build, fit = _logistic.build, _logistic.fit

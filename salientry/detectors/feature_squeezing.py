@@ -47,6 +47,7 @@ class FeatureSqueezing:
     means: tuple[float, ...] = ()
     needs: ClassVar[frozenset[str]] = frozenset({"logits", "classifier"})
     group = "baseline"
+    words = "feature squeezing"
     description = "the answer when the image is squeezed"
     reads, seeded, candidate = "changed images", False, False
     build, fit = _logistic.build, _asking.fit

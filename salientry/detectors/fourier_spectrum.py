@@ -55,6 +55,11 @@ class FourierSpectrum:
         return "LayerSpectrum" if self.layers else "FourierSpectrum"
 
     @property
+    def words(self) -> str:
+        """The same, as a page prints it."""
+        return "Fourier spectrum of layers" if self.layers else "Fourier spectrum"
+
+    @property
     def description(self) -> str:
         """In words."""
         return f"the frequencies of {'the layers' if self.layers else 'the image'}"

@@ -26,6 +26,7 @@ class Fused:
     needs: ClassVar[frozenset[str]] = frozenset()
     group = "fusion"
     title = "fusion"
+    explained = "the scores of all detectors combined"
     description = "all detectors together"
     reads, seeded, candidate = "scores", False, False
 

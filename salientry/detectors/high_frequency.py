@@ -18,6 +18,8 @@ class HighFrequency:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     group = "baseline"
+    words = "fine structure"
+    explained = "how much fine structure the image has"
     description = "the high frequencies"
     reads, seeded, candidate = "pixel statistics", False, True
     build, fit = _logistic.build, _logistic.fit

@@ -22,6 +22,7 @@ class ID:
     head: _cnn.Head = field(default_factory=_cnn.SmallCNN)
     needs: ClassVar[frozenset[str]] = frozenset()
     group = "image"
+    explained = "a net that sees the image"
     description = "the pixels"
     reads, seeded, candidate = "the image", True, False
     build, fit = _cnn.build, _cnn.fit

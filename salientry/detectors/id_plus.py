@@ -28,6 +28,7 @@ class IDPlus:
     needs: ClassVar[frozenset[str]] = frozenset()
     group = "image"
     title = "ID+"
+    explained = "a net that sees the image's fine structure"
     description = "the pixels' fine structure"
     reads, seeded, candidate = "the image", True, True
     build, fit = _cnn.build, _cnn.fit

@@ -34,6 +34,7 @@ class JSD:
     target: Literal["pred", "sum", "prob", "full"] = "pred"
     head: _cnn.Head = field(default_factory=_cnn.SmallCNN)
     group = "image"
+    explained = "a net that sees the image and the classifier's gradient"
     description = "the pixels and the classifier's gradient"
     reads, seeded, candidate = "the image", True, False
     build, fit = _cnn.build, _cnn.fit

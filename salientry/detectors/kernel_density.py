@@ -45,6 +45,7 @@ class KernelDensity:
     reference: int = 2000
     layers: tuple[str, ...] = ()
     group = "baseline"
+    words = "kernel density"
     description = "the density of its class"
     reads, seeded, candidate = "activations", False, False
     build = _logistic.build

@@ -31,6 +31,7 @@ class LayerStatistics:
     layers: tuple[str, ...] = ()
     head: _committee.Committee = _committee.Committee()
     group = "baseline"
+    words = "layer statistics"
     description = "the layers' statistics"
     reads, seeded, candidate = "activations", True, False
     build, fit = _committee.build, _committee.fit

@@ -18,6 +18,8 @@ class Margin:
 
     needs = frozenset({"logits"})
     group = "baseline"
+    words = "linear margin"
+    explained = "how far the classifier's two best classes lie apart"
     description = "the gap between the two best classes"
     reads, seeded, candidate = "logits", False, True
     build, fit = _logistic.build, _logistic.fit

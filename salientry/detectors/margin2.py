@@ -20,6 +20,8 @@ class Margin2:
 
     needs = frozenset({"logits"})
     group = "baseline"
+    words = "logit margin"
+    explained = "how far the classifier's two best classes lie apart, and the square of that"
     description = "the gap between the two best classes"
     reads, seeded, candidate = "logits", False, True
     fit = _logistic.fit

@@ -30,6 +30,7 @@ class Masked:
     head: _committee.Committee = _committee.Committee()
     needs: ClassVar[frozenset[str]] = frozenset({"logits", "map", UNDER + "kept", UNDER + "removed", *_committee.BESIDE})
     group = "saliency"
+    words = "masked answer"
     description = "the answer on what the map keeps and removes"
     reads, seeded, candidate = "maps", True, False
     build, fit = _committee.build, _committee.fit

@@ -38,6 +38,7 @@ class NoiseLevel:
     head: _committee.Committee = _committee.Committee()
     needs: ClassVar[frozenset[str]] = frozenset(_committee.BESIDE)
     group = "baseline"
+    words = "noise level"
     description = "how noisy the image is"
     reads, seeded, candidate = "pixel statistics", True, False
     build, fit = _committee.build, _committee.fit

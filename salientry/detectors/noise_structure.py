@@ -41,6 +41,7 @@ class NoiseStructure:
     head: _committee.Committee = _committee.Committee()
     needs: ClassVar[frozenset[str]] = frozenset(_committee.BESIDE)
     group = "baseline"
+    words = "noise structure"
     description = "how the image's noise hangs together"
     reads, seeded, candidate = "pixel statistics", True, False
     build, fit = _committee.build, _committee.fit

@@ -49,6 +49,7 @@ class PValues:
     members: tuple[Any, ...] = (MSP(), Energy(), HighFrequency(), FeatureSqueezing())
     way: str = "fisher"
     group = "baseline"
+    words = "p-values"
     description = "how unusual several numbers are together"
     reads, seeded, candidate = "numbers", False, False
 

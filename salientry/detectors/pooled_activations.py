@@ -27,6 +27,8 @@ class PooledActivations:
     batch: int = 200
     needs = frozenset({"features"})
     group = "baseline"
+    words = "activations"
+    explained = "a small net on the classifier's inner layers"
     description = "the classifier's inner activations"
     reads, seeded, candidate = "activations", True, True
     build, fit = _mlp.build, _mlp.fit

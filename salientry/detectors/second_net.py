@@ -20,6 +20,8 @@ class SecondNet:
 
     needs = frozenset({"second_net_logprobs", "predicted"})
     group = "baseline"
+    words = "second net"
+    explained = "whether a second net calls the image something else"
     description = "the second network's disagreement"
     reads, seeded, candidate = "the second net", False, True
     build, fit = _logistic.build, _logistic.fit

@@ -37,6 +37,7 @@ class SecondOpinion:
     transforms: tuple[str, ...] = ()
     head: _committee.Committee = _committee.Committee()
     group = "consistency"
+    words = "second opinion"
     description = "the answer of a second network"
     reads, seeded, candidate = "the second net", True, False
     build, fit = _committee.build, _committee.fit

@@ -21,6 +21,7 @@ class SMD:
     head: _cnn.Head = field(default_factory=_cnn.SmallCNN)
     needs = frozenset({"map"})
     group = "saliency"
+    explained = "a net that sees only {map}"
     description = "the saliency map"
     reads, seeded, candidate = "the map", True, True
     build, fit = _cnn.build, _cnn.fit

@@ -27,6 +27,8 @@ class SortedLogits:
     batch: int = 200
     needs = frozenset({"logits"})
     group = "baseline"
+    words = "sorted logits"
+    explained = "a small net on the classifier's outputs"
     description = "the classifier's logits"
     reads, seeded, candidate = "logits", True, True
     build, fit = _mlp.build, _mlp.fit

@@ -21,6 +21,7 @@ class SPD:
     head: _cnn.Head = field(default_factory=_cnn.SmallCNN)
     needs = frozenset({"map"})
     group = "saliency"
+    explained = "a net that sees the image weighted by {map}"
     description = "the salient pixels"
     reads, seeded, candidate = "the map", True, True
     build, fit = _cnn.build, _cnn.fit

@@ -25,6 +25,7 @@ class TopLogits:
     count: int = 10
     needs = frozenset({"logits", *_committee.BESIDE})
     group = "baseline"
+    words = "top logits"
     description = "the classifier's largest logits"
     reads, seeded, candidate = "logits", True, False
     build, fit = _committee.build, _committee.fit

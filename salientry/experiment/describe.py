@@ -7,8 +7,10 @@ from typing import Any
 
 from torch import nn
 
+from ..detectors import Fused
 from ..detectors.external import FittedExternal
 from ..keys import default_of, encode, label
+from ..runner.step import Handle
 from ..store import JSON
 from .outputs import Outputs
 from .run import Run
@@ -36,6 +38,13 @@ def attack_settings(run: Run, outputs: Outputs) -> list[dict[str, JSON]]:
                 "reduced": getattr(a, "reduced", False),
             }
     return list(out.values())
+
+
+def said_of(run: Run, h: Handle) -> dict[str, JSON]:
+    """What a fitted detector's settings say of themselves beside what it holds: ``words`` and ``explained``, as far as they do."""
+    settings = h.args.get("settings", Fused)  # a fusion of fitted detectors has none
+    settings = run.get(settings) if isinstance(settings, Handle) else settings
+    return {k: words for k in ("words", "explained") if (words := getattr(settings, k, ""))}
 
 
 def networks(run: Run, outputs: Outputs, lost: set[str]) -> list[dict[str, JSON]]:

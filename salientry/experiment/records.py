@@ -12,7 +12,8 @@ and thresholds rounded to 12 binary digits, before anything is computed from the
   control and of what, storage, protocol. Its ``kind`` is ``images``, or ``sanity``, ``shift``, ``gradients``, ``mixed parts``: other
   figures by image, of ``sanity`` also each class by itself (``within``, with a column ``predicted``); or ``white box``, ``passes``,
   ``binarization``, ``weak detector``: attacks on classifier and detector together, and the tests of these attacks.
-* ``detectors``: facts (detector, training scheme, training attacks, protocol, seed), thresholds, keys, learning curve.
+* ``detectors``: facts (detector, training scheme, training attacks, protocol, seed; what it says of itself: ``title``, ``description``,
+  ``words``, ``explained``, of which older records have none), thresholds, keys, learning curve.
 * ``scores``: (set, detector, column ``score/<k>``).
 * ``class_names``: by number; empty where there are none. ``gates``: what the sanity checks saw; ``strength``: share fooled by each
   attack; ``choice``: how the guard's detector was chosen; ``recipes``: which settings were chosen on *validation*.
@@ -42,7 +43,7 @@ from ..runner.peak import peak
 from ..runner.run import Outcome
 from ..runner.step import Found, Handle, handles_in, revisions_used
 from ..store import JSON, sha256_of_array, write_arrays, write_json, writing
-from .describe import attack_settings, networks
+from .describe import attack_settings, networks, said_of
 from .outputs import Outputs
 from .run import Run
 from .scoring import Scored, natural_set, scores_of, set_name
@@ -108,7 +109,7 @@ class _Collector:
     def _detector(self, h: Handle) -> dict[str, JSON]:
         if h.fingerprint not in self.detectors:
             body = self.run.record(h)
-            facts = {k: v for k, v in body["facts"].items() if k != "learning_curve"}
+            facts = {k: v for k, v in body["facts"].items() if k != "learning_curve"} | said_of(self.run, h)
             self.detectors[h.fingerprint] = {
                 "index": len(self.detectors),
                 "key": h.fingerprint,

@@ -15,11 +15,12 @@ from ..results.paper_numbers import printed_rows
 from ..store import JSON, packed, read_json, write_json, write_text
 from . import claims, detection_tables, every_number, gallery, paper_tables, plots, render, report, verification
 from .attacker import budgets_of, elsewhere, passed_by, quoted
+from .choice import SIMPLEST
 from .columns import Collection, Column, read, runs, title
 from .doubts import failed
 from .guide import how_to_read
 from .naming import BASELINE, Namer, listing
-from .overview import GROUPS, OUTDONE, SIMPLEST, Answer, of_seeds
+from .overview import GROUPS, OUTDONE, Answer, of_seeds
 from .overview import note as noted
 from .page import Block, First, Maker, Section, folded, html, listed, nested, side_by_side
 from .report import Made

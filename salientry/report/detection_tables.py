@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..results.names import ORDINARY
+from .choice import BESIDE_MAPS
 from .spec import Across, Column, Table
 
 DEFENCES = ("SPD", "SMD", "ID", "JSD")
-SHOWN = ("SPD", "SMD", "SPD (trunk)", "SMD (trunk)", "ID", "ID+", "fusion", "fusion without the map")
 NOISE = "{noise/excess-flags-on-unchanged}"
 TRANSPLANT = "{Transplant/excess-flags-on-unchanged}"
 MORE = (
@@ -24,7 +24,7 @@ def headline(attacks: list[str], baselines: list[str]) -> Table:
         rows=("trained_on", "title"),
         where={"kind": ("detection", "headline"), "protocol": "strict", "measure": lambda m: m != "difference"},
         heads=("trained and tested on", "detector"),
-        order={"trained_on": attacks, "title": list(dict.fromkeys((*SHOWN, *baselines)))},
+        order={"trained_on": attacks, "title": list(dict.fromkeys((*BESIDE_MAPS, "fusion without the map", *baselines)))},
         diagonal=True,
         warned=True,
         columns=(

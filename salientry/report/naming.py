@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..results.names import detector_words
+from ..results.names import SAID, detector_words
 
-EXPLAINED = {  # what a detector looks at, by its title without what stands in brackets
+EXPLAINED = {  # what a detector looks at, by its title without what stands in brackets, where records do not say it
     "SMD": "a net that sees only {map}",
     "SPD": "a net that sees the image weighted by {map}",
     "ID": "a net that sees the image",
@@ -27,6 +27,12 @@ MAP = "the saliency map, where the classifier looks"
 BASELINE = "best baseline, a simple detector to compare with, chosen on validation images"
 
 
+def explained(head: str) -> str:
+    """What a detector looks at: what it says of itself, in its own words or as the reason of a verdict, if that is not its name."""
+    words = SAID["explained"].get(head) or EXPLAINED.get(head) or SAID["description"].get(head, "")
+    return "" if words == head else words
+
+
 @dataclass
 class Namer:
     """Names detectors, each explained the first time."""
@@ -36,7 +42,7 @@ class Namer:
     def __call__(self, title: str, more: str = "") -> str:
         """``SMD (a net that sees ...)`` the first time, then ``SMD``; ``more`` stands in front of the explanation."""
         head = title.partition(" (")[0]
-        words = "" if head in self.known else EXPLAINED.get(head, "")
+        words = "" if head in self.known else explained(head)
         if "{map}" in words:
             words = words.format(map="this map" if MAP in self.known else MAP)
             self.known.add(MAP)

@@ -13,6 +13,7 @@ from ..inference import LEAST_SEEDS
 from ..results.names import NATURAL, ORDINARY, attack_title, detector_words
 from . import plots, render
 from .attacker import attacker, budgets_of, past, quoted, white
+from .choice import PAPERS, SIMPLEST
 from .doubts import attacked, black, failed, why
 from .naming import BASELINE, Namer, listing
 from .page import First, Maker, listed
@@ -21,7 +22,6 @@ from .spec import Number, number_of
 from .words import said
 
 GROUPS = {"saliency": "sees the saliency map", "image": "sees the image", "fusion": "fusion", "baseline": "baseline"}
-SHOWN, SIMPLEST = ("SMD", "SPD", "ID", "JSD", "ID+"), "Margin2"
 NOISE = "noise/excess-flags-on-unchanged"
 FEW = 6  # so many detectors of other architectures have room in a sentence
 MOST = 16  # rows of the small table
@@ -196,7 +196,7 @@ class Answer:
         """The rows of the small table, every detector that sentences speak of and the best others, MOST in all, and their order: what is
         best known first, then others, baselines, the fusion.
         """
-        known, places = (*SHOWN, *(s.title for s in self.searched)), {"baseline": 4, "fusion": 6}
+        known, places = (*PAPERS, *(s.title for s in self.searched)), {"baseline": 4, "fusion": 6}
         found = {}
         for k, s in enumerate(self.standings):
             place = 3 if s.title == SIMPLEST else places.get(s.group, 2)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ..renamed import DETECTORS, KINDS, ROLES, renamed_title
 
 TITLES = {"IDPlus": "ID+", "Fused": "fusion", "LearnedFusion": "learned fusion", "Cascade": "cascade"}
 ORDINARY = ("paired", "replica", "all", "trunk", "all 6n")  # the other training schemes are controls, and fusions without a part
-WORDS = {  # what stands for a detector's title on a page; the others are words already
+WORDS = {  # what stands for a detector's title on a page, where records do not say it; the others are words already
     "SortedLogits": "sorted logits",
     "TopLogits": "top logits",
     "Margin": "linear margin",
@@ -40,6 +41,7 @@ MAPS = {
     "GuidedBackprop": "guided backpropagation",
     "Gradient-of=prob": "gradient of the probability",
 }
+SAID: dict[str, dict[str, str]] = {k: {} for k in ("title", "words", "explained", "description")}  # what detectors say of themselves
 NATURAL = "any/test/natural"
 ATTACKS: dict[str, dict[str, Any]] = {  # what older records do not say of their attacks: today's classes say it
     "FGSM": {"norm": "linf", "strength": "weak"},
@@ -55,6 +57,18 @@ def set_name(name: str) -> str:
     """An image set's name with today's names of its kind, role and detector: ``any/fit/natural`` is ``any/train/natural``."""
     head, *rest = name.split("/")
     return "/".join([KINDS.get(head, head), *(ROLES.get(r, r) for r in rest[:1]), *(DETECTORS.get(r, r) for r in rest[1:])])
+
+
+def heard(facts: Mapping[str, Any]) -> None:
+    """Keep what a detector says of itself in records: its ``title`` by the name of its class, the rest, which older records have not, by
+    its title.
+    """
+    name = facts["detector"]
+    title = facts.get("title") or TITLES.get(name, name)
+    SAID["title"][name] = title
+    for kind in ("words", "explained", "description"):
+        if words := facts.get(kind):
+            SAID[kind][title] = words
 
 
 def detector_title(detector: str, scheme: str, title: str | None = None) -> str:
@@ -97,9 +111,12 @@ def detector_words(title: str) -> str:
     head, _, inside = title.partition(" (")
     inside = inside.removesuffix(")")
     if inside.startswith("architecture: "):
-        return f"{WORDS.get(head, head)}, {inside.removeprefix('architecture: ')}"
-    words = WORDS.get(title) or WORDS.get(head, head)
-    return words + (f" ({MANNERS.get(inside, inside)})" if inside and title not in WORDS else "")
+        return f"{_words(head)}, {inside.removeprefix('architecture: ')}"
+    return _words(head) + (f" ({MANNERS.get(inside, inside)})" if inside else "")
+
+
+def _words(head: str) -> str:
+    return SAID["words"].get(head) or WORDS.get(head, head)
 
 
 def map_words(saliency: str) -> str:
@@ -112,13 +129,14 @@ def detector_class(name: str) -> str:
     older name, is ``class presence``, ``SMD (replica)`` is ``SMD (the paper's manner)``.
     """
     head, space, rest = renamed_title(name, DETECTORS).partition(" ")
-    return detector_words(TITLES.get(head, head) + space + rest)
+    return detector_words((SAID["title"].get(head) or TITLES.get(head, head)) + space + rest)
 
 
 def in_words(text: str) -> str:
     """A sentence without keys: labels of attacks and maps and names of classes become what a page prints for them."""
     text = re.sub(r"\b[A-Z]\w*(?:-[a-z_]+=[^\s,;:|<>()]+)+", lambda m: _label_words(m[0]), text)
-    return re.sub(rf"\b(?:{'|'.join(sorted(TITLES | WORDS, key=len, reverse=True))})\b", lambda m: detector_class(m[0]), text)
+    names = sorted({*TITLES, *WORDS, *SAID["words"]}, key=len, reverse=True)
+    return re.sub(rf"\b(?:{'|'.join(map(re.escape, names))})\b", lambda m: detector_class(m[0]), text)
 
 
 def _label_words(label: str) -> str:

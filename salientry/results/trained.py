@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..metrics import of_mixture
 from ..renamed import translated, translated_columns
 from ..rows import ids_from
-from .names import detector_title, set_name
+from .names import detector_title, heard, set_name
 
 Array = NDArray[Any]
 Images = dict[str, Any]  # an image set: facts, and (N,) columns
@@ -120,6 +120,7 @@ def trained_of(body: dict[str, Any], arrays: dict[str, Array]) -> list[Trained]:
     fitted = {}
     for d in body["detectors"]:
         facts = translated(d["facts"])
+        heard(facts)
         facts["of"] = facts.get("of") or [facts["trained_on"]]
         fitted[d["index"]] = Fitted(facts, d["key"], d["thresholds"] or {"own": 0.0}, d["thresholds_key"], d["learning_curve"], {})
     for s in body["scores"]:

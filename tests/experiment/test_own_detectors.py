@@ -130,6 +130,9 @@ def test_records_and_the_frame_hold_them_by_name_and_group(ran: tuple[Run, dict[
     frame = Scores.read(ran[3], verify=True).frame
     groups = dict(zip(frame.detector, frame.group, strict=True))
     assert {n: groups[n] for n in NAMES} == dict.fromkeys(NAMES, "own") | {"NearestMean": "mine", "Mahalanobis": "baseline"}
+    body = json.loads((ran[3] / "records.json").read_text())
+    said = {d["facts"]["detector"]: [d["facts"].get(k) for k in ("words", "explained")] for d in body["detectors"]}
+    assert said["Margin2"] == [Margin2.words, Margin2.explained] and said["contrast"] == [None, None]
     strict = frame[(frame.protocol == "strict") & (frame.detector == "contrast")]
     run, trials, _, _ = ran
     rows, scores, _ = evidence_of(run, trials["contrast"], 0)

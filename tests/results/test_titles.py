@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from salientry.attacks import ATTACKS, BIM, CW_FAST, CW_REDUCED, FGSM, JSMA, MIM, CarliniWagner, DeepFool
-from salientry.detectors import DETECTORS
-from salientry.keys import label
+from salientry.detectors import DETECTORS, FourierSpectrum
+from salientry.keys import label, name_of
+from salientry.report.naming import EXPLAINED, Namer
 from salientry.results.names import ATTACKS as OLD
-from salientry.results.names import attack_facts, attack_title, detector_title
+from salientry.results.names import SAID, WORDS, attack_facts, attack_title, detector_class, detector_title, detector_words, heard, in_words
 
 SETTINGS: list[tuple[Any, str, bool]] = [
     (FGSM(), "FGSM", False),
@@ -57,3 +58,37 @@ def test_detectors_say_their_title_and_older_records_are_read_alike() -> None:
         assert detector_title(kind.__name__, "paired") == detector_title(kind.__name__, "paired", title) == title
     assert [getattr(DETECTORS[k], "title", None) for k in ("id_plus", "fused", "smd")] == ["ID+", "fusion", None]
     assert detector_title("Mine", "replica", "my own") == "my own (replica)"
+
+
+@pytest.fixture
+def unheard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No records were read yet."""
+    for kind in SAID:
+        monkeypatch.setitem(SAID, kind, {})
+
+
+@pytest.mark.usefixtures("unheard")
+def test_detectors_say_their_words_and_older_records_are_read_alike() -> None:
+    every = [*(kind() for kind in DETECTORS.values()), FourierSpectrum(layers=("0",))]
+    titles = {getattr(d, "title", name_of(d)): d for d in every}
+    assert {t: w for t, w in WORDS.items() if "minus" not in t} == {t: getattr(titles[t], "words", None) for t in WORDS if "minus" not in t}
+    assert {t: getattr(titles[t], "explained", None) for t in EXPLAINED} == EXPLAINED
+    assert all("explained" in d.__class__.__dict__ or t not in EXPLAINED for t, d in titles.items())
+
+
+@pytest.mark.usefixtures("unheard")
+def test_a_page_prints_what_records_say_of_a_detector() -> None:
+    heard({"detector": "Mine", "words": "my words", "explained": "a net that sees {map}", "description": "the reason"})
+    heard({"detector": "Other", "title": "another", "description": "its reason"})
+    heard({"detector": "contrast", "title": "contrast", "description": "contrast"})
+    assert (detector_words("Mine (replica)"), detector_class("Mine"), detector_class("Other")) == (
+        "my words (the paper's manner)",
+        "my words",
+        "another",
+    )
+    assert in_words("Mine on 3 of 4 images") == "my words on 3 of 4 images"
+    named = Namer()
+    assert named("Mine") == "my words (a net that sees the saliency map, where the classifier looks)"
+    assert (named("another"), named("contrast")) == ("another (its reason)", "contrast"), "a name explains nothing"
+    heard({"detector": "SortedLogits", "title": "SortedLogits", "words": "new words"})
+    assert (detector_words("SortedLogits"), detector_words("TopLogits")) == ("new words", "top logits"), "newer records say it better"
