@@ -62,7 +62,7 @@ def table() -> str:
         ("false alarms: natural images flagged", [_percent(g[f"natural at {LEVEL}"]["all"][0]) for g in guards.values()]),
         (
             f"more after {len(guards['own']['harmless']) - 1} harmless changes, at most; with another image's perturbation",
-            [f"{_points(_most_extra(g)).removesuffix(' points')}; {_points(_lent(g))}" for g in guards.values()],
+            [f"{100 * _most_extra(g):.1f}; {_points(_lent(g))}" for g in guards.values()],
         ),
     ]
     heads = " | ".join(words for words, *_ in GUARDS.values())

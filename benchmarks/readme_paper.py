@@ -17,7 +17,7 @@ from salientry.report.report import Made
 from salientry.report.spec import number_of
 from salientry.report.words import attack_title
 from salientry.results.claims import MANNERS, NOT_RUN, sentences
-from salientry.results.names import in_words
+from salientry.results.names import architecture_of, in_words
 from salientry.results.paper_numbers import TABLES, printed_text
 from salientry.results.warnings import ALIKE
 
@@ -81,7 +81,7 @@ def _heads(m: Made) -> list[str]:
         mine = found[(found["title"] == r["title"]) & found["set"].str.contains("/test/")]
         low, high = min(x.min() for x in mine["scores"]), max(x.max() for x in mine["scores"])
         said = "one for all images: it has died" if high - low < ALIKE else f"{low:.1f} to {high:.1f}".replace("-", "−")
-        title = f"{r['detector']}, {str(r['scheme']).partition(': ')[2]}"
+        title = f"{r['detector']}, {architecture_of(r['scheme'])}"
         noise = m.make.find("architecture", title=r["title"], measure="noise/excess-flags-on-unchanged")
         lines.append(row(title, attack_title(r["tested_on"]), text(number_of(r)), text(noise) if noise else "", said))
     margin = m.make.find("detection", title="Margin2", measure="accuracy")

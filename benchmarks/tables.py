@@ -167,7 +167,7 @@ def own_maps(r: Recorded) -> list[str]:
     gains = {"keeps more": "kept-gain", "destroys more": "destroyed-gain"}
     out = ["", row("own map against that of another image called the same", *gains, "classes that pass by themselves"), row(*["---"] * 4)]
     for saliency in r.make.values("map", "saliency"):
-        parts = [p for p in r.make.values("map", "part", saliency=saliency) if p.startswith("class ")]
+        parts = {n["part"] for n in r.make.of("map") if n["saliency"] == saliency and n["class_number"] is not None}
         found = {p: [r.find("map", saliency=saliency, part=p, measure=g) for g in gains.values()] for p in parts}
         spans = [sorted(of[i].value for of in found.values() if of[i]) for i in range(2)]  # type: ignore[union-attr]
         passing = sum(all(n is not None and n.value >= 0.05 and n.lo > 0 for n in of) for of in found.values())

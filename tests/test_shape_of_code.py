@@ -38,6 +38,19 @@ BY_HAND = {
     "paper_settings": "settings of the paper's size",
 }  # public files that no name stands for
 
+TAKES_APART = {"split", "rsplit", "partition", "rpartition", "removeprefix", "removesuffix", "startswith", "endswith"}
+NAMES = {  # what has a blank and is no printed text, but a name in records
+    " (": "a detector's title, with its training scheme in brackets",
+    "logits ": "a fusion's scheme",
+    "without ": "likewise",
+    "with ": "likewise",
+    " ": "a title under an older name, or a header's scheme",
+    "Eq. 3": "a part of Table 3",
+    "Eq. 4": "likewise",
+    r"(?=; |\n)": "a cell as a table of ours describes it",
+    " --images ": "the command of a leaderboard, which alone says how many images were asked for",
+}
+
 
 def test_files_and_functions_are_short() -> None:
     lengths = {p: len(p.read_text().splitlines()) for p in FILES}
@@ -104,3 +117,14 @@ def test_torchvision_and_pydantic_are_not_imported() -> None:
             roots = {n.split(".")[0] for n in names}
             assert "torchvision" not in roots, p.name
             assert "pydantic" not in roots or p.relative_to(ROOT).parts[0] == "serve", p.name
+
+
+def test_no_printed_text_is_taken_apart() -> None:
+    """What a page, a verdict or a card prints has blanks; a number, name or reason that is needed again has a field."""
+    found = []
+    for p in (p for p in FILES if p.relative_to(ROOT).parts[0] in ("report", "results", "judging", "serve", "guard_card.py", "summary.py")):
+        for node in ast.walk(ast.parse(p.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in TAKES_APART:
+                words = [c.value for a in node.args for c in ast.walk(a) if isinstance(c, ast.Constant) and isinstance(c.value, str)]
+                found += [(p.name, w) for w in words if not w.isprintable() or not w.isascii() or " " in w]
+    assert {w for _, w in found} - {"\n"} == set(NAMES), found

@@ -41,10 +41,15 @@ def attack_settings(run: Run, outputs: Outputs) -> list[dict[str, JSON]]:
 
 
 def said_of(run: Run, h: Handle) -> dict[str, JSON]:
-    """What a fitted detector's settings say of themselves beside what it holds: ``words`` and ``explained``, as far as they do."""
+    """What a fitted detector's settings say beside what it holds: ``words``, ``explained``, images a step of its head (``batch``), as far
+    as they do.
+    """
     settings = h.args.get("settings", Fused)  # a fusion of fitted detectors has none
     settings = run.get(settings) if isinstance(settings, Handle) else settings
-    return {k: words for k in ("words", "explained") if (words := getattr(settings, k, ""))}
+    found = {k: getattr(settings, k, None) for k in ("words", "explained")} | {
+        "batch": getattr(getattr(settings, "head", None), "batch", None)
+    }
+    return {k: v for k, v in found.items() if v}
 
 
 def networks(run: Run, outputs: Outputs, lost: set[str]) -> list[dict[str, JSON]]:

@@ -13,7 +13,7 @@ and thresholds rounded to 12 binary digits, before anything is computed from the
   figures by image, of ``sanity`` also each class by itself (``within``, with a column ``predicted``); or ``white box``, ``passes``,
   ``binarization``, ``weak detector``: attacks on classifier and detector together, and the tests of these attacks.
 * ``detectors``: facts (detector, training scheme, training attacks, protocol, seed; what it says of itself: ``title``, ``description``,
-  ``words``, ``explained``, of which older records have none), thresholds, keys, learning curve.
+  ``words``, ``explained``, images a step of its head; older records lack these), thresholds, keys, learning curve.
 * ``scores``: (set, detector, column ``score/<k>``).
 * ``class_names``: by number; empty where there are none. ``gates``: what the sanity checks saw; ``strength``: share fooled by each
   attack; ``choice``: how the guard's detector was chosen; ``recipes``: which settings were chosen on *validation*.

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from ..rates import NONE, given, interval, percent, rate, short, signed
 from ..store import JSON
 
+SLOPES = {"gradient": "{} steps along its gradient", "surrogate": "{} steps along the gradient of its surrogate"}
+MEANS = SLOPES | {f"{how} and queries": f"{words}, and by queries" for how, words in SLOPES.items()}
+MEANS["queries"] = "{} queries an image, as it has no gradient that says where its score rises"
+
 
 @dataclass(frozen=True)
 class Section:
@@ -87,12 +91,7 @@ def _adaptive(found: JSON) -> list[str]:
 
 def _means(found: JSON) -> str:
     """How it was attacked."""
-    effort = f"{found['attacked']['steps']:,}"
-    if found["how"] == "queries":
-        return f"{effort} queries an image, as it has no gradient that says where its score rises"
-    first, _, asked = found["how"].partition(" and ")
-    slope = "its gradient" if first == "gradient" else "the gradient of its surrogate"
-    return f"{effort} steps along {slope}{', and by queries' if asked else ''}"
+    return MEANS[found["how"]].format(f"{found['attacked']['steps']:,}")
 
 
 def budget(eps: float) -> str:

@@ -13,7 +13,7 @@ from ..metrics import roc
 from ..renamed import step_words
 from ..results import white_box
 from ..results.detection import FEWEST, Together, together
-from ..results.names import ORDINARY, attack_title, detector_class
+from ..results.names import ORDINARY, attack_title, data_set, detector_class
 from ..results.paper_numbers import bold
 from . import every_number, paper_tables, tried, white_tables
 from .guide import how_to_read
@@ -58,9 +58,7 @@ def _white_box(r: Shown) -> Section:
     says = "Share of images wrong and unflagged by the number of passes; the values stand in the table of all numbers."
     blocks.append(None if drawn is None else Block("More passes of the paper's white box (C16)", drawn, says, True))
     if not any(blocks):
-        words = Markup("<p>Not tried here: <code>salientry run whitebox dataset={}</code>.</p>").format(
-            r.scores.dataset.split("-")[0].lower()
-        )
+        words = Markup("<p>Not tried here: <code>salientry run whitebox dataset={}</code>.</p>").format(data_set(r.scores.dataset))
         blocks = [Block("", words)]
     note = (
         f"{r.scores.apart[:1].upper()}{r.scores.apart[1:]} ({r.scores.beside.folder.name}): it says nothing of the nets above."

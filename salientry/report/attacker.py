@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from markupsafe import Markup
 
-from ..results.names import detector_words
+from ..results.names import data_set, detector_words
 from ..results.weights import OTHER
 from . import plots, render
 from .naming import Namer, parted
@@ -52,7 +52,7 @@ def attacker(m: Maker, dataset: str, named: Callable[[str], str] = detector_word
     if not budgets and elsewhere(m):
         return Markup(APART)
     if not budgets:
-        return Markup(NOT_RUN).format(dataset.split("-")[0].lower())
+        return Markup(NOT_RUN).format(data_set(dataset))
     return Markup("<b>An attacker who knows the detector</b> and may change each value by {} gets past {}.").format(
         budgets[-1], gets_past(m, named)
     )

@@ -188,7 +188,7 @@ def together(columns: Sequence[tuple[str, tuple[Scores, Any] | None, str]]) -> B
     for k, sentence in sentences()["claims"].items():
         cells = Markup("")
         for name, one, why in columns:
-            none = Markup('<td colspan="2"><span class="none">{}</span></td>').format(why.split(":")[0] or "the paper has no such data set")
+            none = Markup('<td colspan="2"><span class="none">{}</span></td>').format(why or "the paper has no such data set")
             there = one is not None and bool(found[name].lines)
             cells += _cells(map(Markup.escape, found[name].short(k, one[0].dataset, one[0].run_seed))) if there and one else none
         lines += Markup("<tr><th>{}</th><td>{}</td>{}</tr>\n").format(k, sentence, cells)

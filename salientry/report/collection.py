@@ -16,7 +16,7 @@ from ..store import JSON, packed, read_json, write_json, write_text
 from . import claims, detection_tables, every_number, gallery, paper_tables, plots, render, report, verification
 from .attacker import budgets_of, elsewhere, passed_by, quoted
 from .choice import SIMPLEST
-from .columns import Collection, Column, read, runs, title
+from .columns import NOT_RECORDED, Collection, Column, read, runs, title
 from .doubts import failed
 from .guide import how_to_read
 from .naming import BASELINE, Namer, listing
@@ -100,7 +100,7 @@ def page(found: Collection) -> str:
     """The page of all runs."""
     columns = found.columns
     sources = [source(c) for c in columns if c.paper]
-    verdicts = claims.together([(c.title, c.judged[0], c.why) for c in columns])
+    verdicts = claims.together([(c.title, c.judged[0], NOT_RECORDED if c.run is None else "") for c in columns])
     tables = [folded(b) for b in paper_tables.tables(sources)]
     reading = replace(how_to_read(), title="How to read this page", fold=True)
     parts = [
@@ -143,9 +143,7 @@ def _first(columns: list[Column]) -> First:
     """The first screen: two detectors of each data set in each sentence, all that its own page speaks of in the table."""
     there = _answers(columns)
     known = [(c, c.run.shown) for c in columns if c.run]
-    notes = [
-        Markup("<b>{}</b> was not recorded: <code>{}</code>.").format(c.title, c.why.split(": ", 1)[1]) for c in columns if c.run is None
-    ]
+    notes = [Markup("<b>{}</b> was not recorded: <code>{}</code>.").format(c.title, c.command) for c in columns if c.run is None]
     notes += [Markup("{}: {}").format(c.title, n) for c in columns for n in dict.fromkeys(n for m in c.runs for n in failed(m.shown))]
     clouds = {t: a.points() for t, a in there.items()}
     picture = plots.scatter(

@@ -17,6 +17,7 @@ from . import report
 from .report import Made
 
 SLICES = {"part", "attack", "only", "test"}  # parameters in which the parts of one run may differ
+NOT_RECORDED = "not recorded"
 ORDER = ("MNIST", "CIFAR-10", "ASSIRA")  # as the paper prints them
 
 
@@ -40,16 +41,21 @@ def place(m: Made) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Column:
-    """A data set: its run, or why there is none. ``paper``: the paper's column, None for a data set that it does not have; ``parts``: other
-    runs on the same classifier, of other attacks or another part.
+    """A data set: its run, or the ``command`` that would make it. ``paper``: the paper's column, None for a data set that it does not have;
+    ``parts``: other runs on the same classifier, of other attacks or another part.
     """
 
     title: str
     slug: str
     paper: str | None
     run: Made | None
-    why: str = ""
+    command: str = ""
     parts: tuple[Made, ...] = ()
+
+    @property
+    def why(self) -> str:
+        """Why there is no run."""
+        return f"{NOT_RECORDED}: {self.command}" if self.run is None else ""
 
     @property
     def runs(self) -> list[Made]:
@@ -88,7 +94,7 @@ class Collection:
         names = {column: name for name, column in COLUMNS.items()}
         out = [Column(title(m) + f" (seed {m.scores.run_seed})" * again(m), d, column_of(d), m, parts=parts[d]) for d, m in found.items()]
         for c in (c for c in ORDER if c not in known):
-            out.append(Column(c, names[c], c, None, f"not recorded: salientry run {recipe} dataset={names[c]}"))
+            out.append(Column(c, names[c], c, None, f"salientry run {recipe} dataset={names[c]}"))
         return sorted(out, key=lambda c: ORDER.index(c.paper) if c.paper else len(ORDER))
 
     @property

@@ -104,7 +104,7 @@ def _place(r: Mapping[str, Any]) -> list[str]:
         ):
             continue
         if column == "row":
-            out.append(f"Table {r['table']}, {said('part', str(r['title']).rpartition(' · ')[2])}")
+            out.append(f"Table {r['table']}, {said('part', r['name'])}")
             continue
         if column == "step":
             value = f"{value:g}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..results.names import attack_title
 from ..results.paper_numbers import MEANS, TABLES, UNIT, printed_text
 from . import render
 from .page import Block
@@ -52,14 +53,14 @@ class Source:
         there: dict[tuple[Any, ...], dict[str, list[Row]]] = {}
         for r in self.numbers:
             if r["kind"] == "paper table" and r["source"] == "paper":
-                place = (r["table"], _name(r), r.get("saliency"), r.get("map"))
+                place = (r["table"], r["name"], r.get("saliency"), r.get("map"))
                 there.setdefault(place, {}).setdefault(str(r.get("run")), []).append(r)
         found = ([x for x in runs.values() if any(r["ours"] in self.ids for r in x)] or [*runs.values()] for runs in there.values())
         return [r for runs in found for r in runs[0]]
 
     def accuracies(self) -> list[tuple[str, Row | None, Row]]:
         """Table 4: natural images and each attack in words, our number and the paper's row."""
-        return [(_name(r), self.ids.get(r["ours"]), r) for r in self.theirs if r["table"] == 4]
+        return [(r["name"], self.ids.get(r["ours"]), r) for r in self.theirs if r["table"] == 4]
 
 
 def attacked(sources: Sequence[Source]) -> list[Markup]:
@@ -125,10 +126,10 @@ def _one_table(number: int, rows: list[tuple[str, list[Markup]]], sources: Seque
 def _rows(number: int, trunk: bool, sources: Sequence[Source]) -> list[tuple[str, list[Markup]]]:
     """A row for each of the paper's; settings of our attack that have another name are said in the cell."""
     mine = [[r for r in s.theirs if r["table"] == number and ("-own=True" in str(r.get("map"))) == trunk] for s in sources]
-    names = list(dict.fromkeys(_name(r) for rows in mine for r in rows))
+    names = list(dict.fromkeys(r["name"] for rows in mine for r in rows))
     out = []
     for name in names:
-        each = [list(dict.fromkeys(r["row"] for r in rows if _name(r) == name)) for rows in mine]
+        each = [list(dict.fromkeys(r["row"] for r in rows if r["name"] == name)) for rows in mine]
         for k in range(max(len(e) for e in each)):
             cells = [
                 c
@@ -137,10 +138,6 @@ def _rows(number: int, trunk: bool, sources: Sequence[Source]) -> list[tuple[str
             ]
             out.append((name, cells))
     return out
-
-
-def _name(r: Row) -> str:
-    return str(r["title"]).rpartition(" · ")[2]
 
 
 def _cells(number: int, s: Source, rows: list[Row], name: str) -> list[Markup]:
@@ -162,7 +159,7 @@ def _four(number: int, s: Source, theirs: Row | None, name: str) -> list[Markup]
     how = ",".join(("percent",) if theirs["percent"] else (f"d{theirs['decimals']}", "seeds"))
     ours = s.ids.get(theirs["ours"])
     label = theirs.get("attack")
-    said = [] if theirs["title"] == name else [str(theirs["title"]).partition(" · ")[0]]
+    said = [] if theirs["title"] == name else [attack_title(theirs["attack"])]
     said += ["reduced settings"] if label and set(str(label).split("|")) & s.reduced else []
     said += ["other weights"] if ours is not None and ours.get("apart") else []
     body = Markup('<span class="none" title="{}">not run</span>').format(s.why) if ours is None else render.mark(number_of(ours), how)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..results.ablations import INPUT_ABLATIONS
-from ..results.names import attack_title, detector_words, kind_title, map_words, own_trunk
+from ..results.names import attack_title, data_set, detector_words, kind_title, map_words, own_trunk
 
 ATTACKS = ("trained_on", "tested_on", "attack", "against")
 SCHEMES = INPUT_ABLATIONS | {"replica": "the paper's manner"}
@@ -149,7 +149,7 @@ def said(column: str, value: Any) -> str:
     if column == "part":
         return FILLS.get(str(value)) or attack_title(str(value))
     if column == "dataset":
-        return DATASETS.get(str(value).split("-")[0].lower(), str(value))
+        return DATASETS.get(data_set(str(value)), str(value))
     return str(value)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..metrics import Interval, auroc_interval, difference, interval, rate, rate_draws, share, with_few
 from .detection import FEWEST, NAN, control, missing_controls, rate_gap, where
-from .names import NATURAL, ORDINARY
+from .names import NATURAL, ORDINARY, fusion_of
 from .place import Row, row
 from .scores import Scores
 from .trained import Array, Images, Trained
@@ -49,8 +49,7 @@ def _fusion(s: Scores) -> list[Row]:
     tests = [x for x in s.attacked("strict") if x["evaluated"].sum() >= FEWEST and x["attack"] in s.labels]
     out: list[Row] = []
     for g in fused.values():
-        base = "logits" if g.scheme.startswith("logits ") else "whole"
-        member = g.scheme.removeprefix("logits ").removeprefix("without ").removeprefix("with ")
+        base, member = fusion_of(g.scheme)
         of = where(g) | {"base": base, "member": member, "adds": False}
         label = "all parts" if g.scheme == "all" else g.scheme
         detected = [[f[x["evaluated"]] for f in g.flags(x["name"], g.level)] for x in tests]

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 from ..metrics import balanced_accuracy, difference, rate
 from .detection import FEWEST, control, missing_controls, where
-from .names import NATURAL
+from .names import ARCHITECTURE, NATURAL, architecture_of
 from .place import Row, row
 from .scores import Scores
 from .trained import Array, Trained
 
-HEAD = "architecture: "
-AS_PRINTED = HEAD + "as printed"
+AS_PRINTED = ARCHITECTURE + "as printed"
 NAMED = 35  # so many architectures Appendix A names beside the printed one
-BEYOND = (HEAD + "He's weights", HEAD + "drop-out 0.4")  # those that the paper does not name
+BEYOND = (ARCHITECTURE + "He's weights", ARCHITECTURE + "drop-out 0.4")  # those that the paper does not name
 
 
 def rows(s: Scores) -> list[Row]:
     """Of every architecture that has the mandatory controls; none where the records hold no search."""
-    tried = [g for g in s.trained if g.scheme.startswith(HEAD) and not missing_controls(s, [g])]
+    tried = [g for g in s.trained if architecture_of(g.scheme) and not missing_controls(s, [g])]
     printed = {(g.detector, g.trained_on): g for g in tried if g.scheme == AS_PRINTED}
     out: list[Row] = []
     for g in tried:

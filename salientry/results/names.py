@@ -9,6 +9,7 @@ from typing import Any
 from ..renamed import DETECTORS, KINDS, ROLES, renamed_title
 
 TITLES = {"IDPlus": "ID+", "Fused": "fusion", "LearnedFusion": "learned fusion", "Cascade": "cascade"}
+ARCHITECTURE = "architecture: "  # schemes of a search over them
 ORDINARY = ("paired", "replica", "all", "trunk", "all 6n")  # the other training schemes are controls, and fusions without a part
 WORDS = {  # what stands for a detector's title on a page, where records do not say it; the others are words already
     "SortedLogits": "sorted logits",
@@ -51,6 +52,22 @@ ATTACKS: dict[str, dict[str, Any]] = {  # what older records do not say of their
     "DeepFool": {"norm": "l2", "strength": "strong"},
     "JSMA": {"norm": "l0", "strength": None},
 }
+
+
+def data_set(name: str) -> str:
+    """A data set as commands name it, by what records call it: of ``Digits-roles=...`` it is ``digits``."""
+    return name.split("-")[0].lower()
+
+
+def architecture_of(scheme: str) -> str | None:
+    """Which architecture a detector has whose training scheme says so; None for others."""
+    return scheme.removeprefix(ARCHITECTURE) if scheme.startswith(ARCHITECTURE) else None
+
+
+def fusion_of(scheme: str) -> tuple[str, str]:
+    """What a fusion is of, by its scheme: all (``whole``) without a part, or the ``logits`` with one; and which part."""
+    base = "logits" if scheme.startswith("logits ") else "whole"
+    return base, scheme.removeprefix("logits ").removeprefix("without ").removeprefix("with ")
 
 
 def set_name(name: str) -> str:
@@ -110,8 +127,8 @@ def detector_words(title: str) -> str:
     """A detector's title as a page prints it: ``Margin2`` is ``logit margin``, ``SPD (replica)`` is ``SPD (the paper's manner)``."""
     head, _, inside = title.partition(" (")
     inside = inside.removesuffix(")")
-    if inside.startswith("architecture: "):
-        return f"{_words(head)}, {inside.removeprefix('architecture: ')}"
+    if which := architecture_of(inside):
+        return f"{_words(head)}, {which}"
     return _words(head) + (f" ({MANNERS.get(inside, inside)})" if inside else "")
 
 

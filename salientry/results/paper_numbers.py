@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from ..metrics import Interval
-from .names import attack_title
+from .names import attack_title, data_set
 from .paper_attacks import PASSES, PRINTED, THEIRS, trainings
 from .place import Row, frame, identify, records, row, select
 from .scores import Scores
@@ -60,7 +60,7 @@ def printed() -> dict[str, Any]:
 
 def column_of(dataset: str) -> str | None:
     """The paper's column for a data set; None for one that the paper does not have."""
-    return COLUMNS.get(dataset.split("-")[0].lower())
+    return COLUMNS.get(data_set(dataset))
 
 
 def budget(column: str, attack: str) -> float | None:
@@ -115,9 +115,8 @@ def cell(of: dict[str, Any], column: str, *, percent: bool = False) -> Row:
     found, scale = of[column], 100 if percent else 1
     shown = len(f"{found.get('printed_mean', found['mean']):.10f}".rstrip("0").split(".")[1])
     decimals = found.get("decimals", max(DECIMALS, shown)) + round(-math.log10(found.get("printed_scale", 1) / scale))
-    doubt = of.get("suspect", "")
-    mine = doubt and column.startswith(doubt.split(" ")[0])  # its first word is the data set
-    return {"found": found["mean"] / scale, "std": found["std"], "decimals": decimals, "percent": percent, "suspect": doubt if mine else ""}
+    doubt = of.get("suspect", {}).get(column, "")
+    return {"found": found["mean"] / scale, "std": found["std"], "decimals": decimals, "percent": percent, "suspect": doubt}
 
 
 def rows(s: Scores, numbers: pd.DataFrame) -> list[Row]:
@@ -146,7 +145,7 @@ def _black_box(named: dict[str, str], known: set[str], column: str, learnt: list
 
 def _theirs(dataset: str, tables: list[Iterator[Row]]) -> list[Row]:
     of: dict[str, Any] = {"dataset": dataset, "source": "paper", "protocol": "published"}
-    return [row("paper table", "printed", r.pop("found"), (), **of | r) for t in tables for r in t]
+    return [row("paper table", "printed", r.pop("found"), (), **of | {"name": r["title"]} | r) for t in tables for r in t]
 
 
 def beside(theirs: list[Row], numbers: pd.DataFrame) -> Iterator[Row]:
@@ -156,7 +155,9 @@ def beside(theirs: list[Row], numbers: pd.DataFrame) -> Iterator[Row]:
         n = ours.get(p["ours"])
         if n is None or not all(math.isfinite(n[c]) for c in ("value", "lo", "hi")):
             continue
-        place = {c: p.get(c) for c in ("dataset", "table", "row", "cell", "saliency", "attack", "detector", "scheme", "title", "ours")}
+        place = {
+            c: p.get(c) for c in ("dataset", "table", "row", "name", "cell", "saliency", "attack", "detector", "scheme", "title", "ours")
+        }
         value, lo, hi = (n[c] - p["value"] for c in ("value", "lo", "hi"))
         seeds = tuple((r if math.isfinite(r) else 0.0) - p["value"] for r in n["seeds"])
         place["protocol"] = n["protocol"]
@@ -178,7 +179,7 @@ def _ours(named: dict[str, str], known: set[str], **place: Any) -> Iterator[tupl
         for label in labels:
             mine = attack_title(label)
             title = mine if mine == words else f"{mine} · {words}"
-            yield name, {"row": label, "attack": label, "title": title, "ours": identify(place | {"attack": label})}
+            yield name, {"row": label, "name": words, "attack": label, "title": title, "ours": identify(place | {"attack": label})}
         if not labels:
             yield name, {"row": words, "attack": None, "title": words, "ours": None}
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..metrics import Floats, auroc_difference, balanced_mean, log_losses
 from .detection import FEWEST, missing_controls, rate_gap
-from .names import NATURAL
+from .names import NATURAL, fusion_of
 from .place import Row, row
 from .scores import Scores, Trained
 
@@ -30,10 +30,11 @@ def rows(s: Scores) -> list[Row]:
         if missing_controls(s, [by_scheme.get((g.trained_on, "all"), g)]):
             continue
         whole, logits = by_scheme.get((g.trained_on, "all")), by_scheme.get((g.trained_on, "logits alone"))
-        if g.scheme.startswith("without ") and whole:
-            numbers += _added(s, whole, g, {"part": g.scheme.removeprefix("without "), "against": OTHERS})
-        if g.scheme.startswith("logits with ") and logits:
-            numbers += _added(s, g, logits, {"part": g.scheme.removeprefix("logits with "), "against": LOGITS})
+        base, part = fusion_of(g.scheme)
+        if base == "whole" and whole and g is not whole:
+            numbers += _added(s, whole, g, {"part": part, "against": OTHERS})
+        if base == "logits" and logits and g is not logits:
+            numbers += _added(s, g, logits, {"part": part, "against": LOGITS})
     return numbers
 
 

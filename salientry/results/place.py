@@ -21,7 +21,7 @@ COLUMNS = (
     *("measure", "value", "lo", "hi", "n", "seeds", "each", "resampled", "keys"),
     *("attack", "saliency", "part", "norm", "eps", "budget", "step", "round", "when", "against"),
     *("class_number", "base", "member", "adds", "trained_at", "tested_at", "slope", "beyond", "untrained"),
-    *("table", "row", "cell", "std", "decimals", "percent", "suspect", "p", "claim", "line"),
+    *("table", "row", "name", "cell", "std", "decimals", "percent", "suspect", "p", "claim", "line"),
     "apart",  # why it says nothing of the run's own nets
 )
 NOISE = "noise/excess-flags-on-unchanged"  # the measure of a detector's own noise control

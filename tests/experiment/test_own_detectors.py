@@ -24,17 +24,21 @@ from salientry.classifiers import CompactCNN, save_classifier
 from salientry.cli import app
 from salientry.cli.running import parameters
 from salientry.datasets import Digits
-from salientry.detectors import BlackShare, ExternalDetector, HighFrequency, Mahalanobis, Margin, Margin2
+from salientry.detectors import SMD, BlackShare, ExternalDetector, HighFrequency, Mahalanobis, Margin, Margin2, PaperCNN, SmallCNN
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
+from salientry.experiment.describe import said_of
 from salientry.experiment.evaluation import TrainingSet
 from salientry.experiment.records import export
 from salientry.experiment.run import Run
+from salientry.experiment.steps import fit_detector
+from salientry.keys import label
 from salientry.learned import facts_of
 from salientry.protocol import PUBLISHED, STRICT
 from salientry.recipes.experiment import prepare
 from salientry.recipes.paper_white_box import Target, WhiteBoxExperiment
 from salientry.recipes.smoke import digits, smoke
+from salientry.results.claims.size import _batch
 from salientry.results.names import detector_words
 from salientry.results.scores import Scores
 from salientry.types import Roles
@@ -346,3 +350,12 @@ def test_the_command_line_checks_pictures_with_it_and_says_the_reason(
     monkeypatch.delattr(own_detectors, "roughness")
     found = CliRunner().invoke(app, command)
     assert found.exit_code == 2 and "import tests.own_detectors first" in " ".join(found.output.split())
+
+
+def test_records_say_how_many_images_a_step_of_a_head_sees(tmp_path: Path) -> None:
+    """Older ones say it in a label of the settings, and only where it is not the default."""
+    run = Run(tmp_path)
+    rows = run.dataset(Digits(roles=FEW))["train"]
+    made = [run.do(fit_detector, rows, [rows], d, PUBLISHED) for d in (SMD(SmallCNN(batch=64)), SMD(PaperCNN()), Margin())]
+    assert [said_of(run, h).get("batch") for h in made] == [64, 50, None]
+    assert [_batch(label(h.args["settings"])) for h in made] == [64, 50, 100]

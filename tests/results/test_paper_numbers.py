@@ -18,9 +18,10 @@ from scipy.stats import spearmanr
 
 from salientry.metrics import permutation_p
 from salientry.results import headline, paper_numbers
+from salientry.results.names import attack_title
 from salientry.results.numbers import numbers
 from salientry.results.paper_numbers import bold, budget, cell, column_of, printed, printed_text, rounding, unit
-from salientry.results.place import select
+from salientry.results.place import records, select
 from salientry.results.scores import Scores
 
 from .oracle import ROOT
@@ -68,10 +69,11 @@ def test_the_printed_numbers_are_package_data_and_name_no_file() -> None:
 def test_doubted_cells_keep_their_mark_for_their_data_set_only() -> None:
     rows = printed()["table5"]
     doubted = {k: v["suspect"] for k, v in rows.items() if not k.startswith("_") and "suspect" in v}
+    assert [list(d) for d in doubted.values()] == [["MNIST"], ["CIFAR-10"]]
     assert set(doubted) == {"BIM-DF", "DF-JSMA"}
     for row, column in (("BIM-DF", "MNIST"), ("DF-JSMA", "CIFAR-10")):
         marked = {c: cell(rows[row], c)["suspect"] for c in ("MNIST", "CIFAR-10", "ASSIRA")}
-        assert marked == {c: doubted[row] if c == column else "" for c in marked}
+        assert marked == {c: doubted[row][c] if c == column else "" for c in marked}
 
 
 def test_printed_cells_have_the_papers_digits() -> None:
@@ -121,6 +123,11 @@ def test_every_row_of_the_papers_is_a_value_that_it_prints(recorded: tuple[Score
     known = {c["mean"] for c in means({k: {r: v for r, v in t.items()} for k, t in _of("ASSIRA").items()})}
     values = {round(100 * v, 9) if percent else v for v, percent in zip(theirs["value"], theirs["percent"], strict=True)}
     assert values == known
+    tables = records(recorded[1][recorded[1]["kind"] == "paper table"])
+    assert {r["title"] for r in tables} == {
+        r["name"] if r["title"] == r["name"] else f"{attack_title(r['attack'])} · {r['name']}" for r in tables
+    }
+    assert any(r["title"] != r["name"] for r in tables), "an attack at our settings has a name beside the paper's"
     once = theirs.drop_duplicates(["table", "title", "cell", "ours"])
     assert {t: len(g) for t, g in once[once["scheme"] != "paired"].groupby("table")} == {1: 2 * 7 - 4, 2: 18, 3: 8, 4: 7, 5: 15 + 1, 6: 4}
 

@@ -11,7 +11,20 @@ from salientry.detectors import DETECTORS, FourierSpectrum
 from salientry.keys import label, name_of
 from salientry.report.naming import EXPLAINED, Namer
 from salientry.results.names import ATTACKS as OLD
-from salientry.results.names import SAID, WORDS, attack_facts, attack_title, detector_class, detector_title, detector_words, heard, in_words
+from salientry.results.names import (
+    SAID,
+    WORDS,
+    architecture_of,
+    attack_facts,
+    attack_title,
+    data_set,
+    detector_class,
+    detector_title,
+    detector_words,
+    fusion_of,
+    heard,
+    in_words,
+)
 
 SETTINGS: list[tuple[Any, str, bool]] = [
     (FGSM(), "FGSM", False),
@@ -92,3 +105,14 @@ def test_a_page_prints_what_records_say_of_a_detector() -> None:
     assert (named("another"), named("contrast")) == ("another (its reason)", "contrast"), "a name explains nothing"
     heard({"detector": "SortedLogits", "title": "SortedLogits", "words": "new words"})
     assert (detector_words("SortedLogits"), detector_words("TopLogits")) == ("new words", "top logits"), "newer records say it better"
+
+
+def test_a_scheme_says_architecture_and_fusion_and_a_name_the_data_set() -> None:
+    assert (architecture_of("architecture: as printed"), architecture_of("paired")) == ("as printed", None)
+    assert [fusion_of(s) for s in ("all", "without the map", "logits alone", "logits with the map")] == [
+        ("whole", "all"),
+        ("whole", "the map"),
+        ("logits", "alone"),
+        ("logits", "the map"),
+    ]
+    assert (data_set("Digits-roles=1"), data_set("CIFAR10")) == ("digits", "cifar10")

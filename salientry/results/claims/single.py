@@ -11,9 +11,9 @@ import pandas as pd
 
 from ...errors import DataDamaged
 from ...metrics import Interval, Resamples, difference
-from ..architectures import AS_PRINTED, BEYOND, HEAD, NAMED
+from ..architectures import AS_PRINTED, BEYOND, NAMED
 from ..cells import Cells
-from ..names import attack_title, own_trunk
+from ..names import architecture_of, attack_title, own_trunk
 from ..place import identify, records, select
 from ..scores import Scores
 from ..trained import Images, Trained
@@ -107,7 +107,7 @@ def searched(book: Book, numbers: pd.DataFrame) -> list[Question]:
         printed = [r for r in here if r["measure"] == "accuracy" and r["scheme"] == AS_PRINTED]
         silent = grouped([(d, a)]) if any(book.side(r["id"], 0.5) != "above" for r in printed) else ()
         none = all(book.side(r["id"], 0.5) != "above" for r in here if r["measure"] == "accuracy")
-        names, whole = [str(r["scheme"]).removeprefix(HEAD) for r in gains], len(gains) >= NAMED
+        names, whole = [str(architecture_of(r["scheme"])) for r in gains], len(gains) >= NAMED
         which = "every other architecture" if whole else ", ".join(names) if len(names) < 4 else f"{len(names)} other architectures"
         words = f"trained and tested on {attack_title(a)}, {d}: {which}, minus as printed; the largest gain below .02"
         part = "" if whole else f"; to hold it takes all {NAMED} of Appendix A"

@@ -49,11 +49,15 @@ def steps_of(s: Scores, protocol: str, scheme: str, detector: str, trained_on: s
     for r in g.seeds if g else []:
         if r.curve is None or "pairs" not in r.facts:
             return None
-        settings = str(r.facts.get("settings", ""))
-        batch = re.search(r"-batch=(\d+)", settings)
-        half = min(int(batch[1] if batch else PAPERS_BATCH if "PaperCNN" in settings else BATCH) // 2, int(r.facts["pairs"]))
+        half = min((r.facts.get("batch") or _batch(str(r.facts.get("settings", "")))) // 2, int(r.facts["pairs"]))
         counts.append(int(r.facts["pairs"]) // max(half, 1) * len(r.curve))
     return min(counts, default=None)
+
+
+def _batch(settings: str) -> int:
+    """Images a step, of older records, which say it in a label alone, and only where it is not the default."""
+    said = re.search(r"-batch=(\d+)", settings)
+    return int(said[1]) if said else PAPERS_BATCH if "PaperCNN" in settings else BATCH
 
 
 def paper_steps(dataset: str) -> int | None:
