@@ -10,8 +10,8 @@ from typing import Any
 from salientry.rates import row
 from salientry.report.claims import Verdicts
 from salientry.report.collection import source
-from salientry.report.columns import Collection, Column, read
-from salientry.report.paper_tables import Source
+from salientry.report.columns import Collection, DataSetColumn, read
+from salientry.report.paper_tables import PaperColumn
 from salientry.report.render import text
 from salientry.report.report import Made
 from salientry.report.spec import number_of
@@ -39,7 +39,7 @@ def at_size() -> str:
     return "\n\n".join("\n".join(_column(c)) for c in collected().columns if c.run)
 
 
-def _column(c: Column) -> list[str]:
+def _column(c: DataSetColumn) -> list[str]:
     assert c.run
     s = source(c)
     heads = ["accuracy", *SIZES.values()]
@@ -90,7 +90,7 @@ def _heads(m: Made) -> list[str]:
     return [*lines, "", f"{what}; n = {rows[0]['n']} of each, one seed{beside}.", "", _source(m)]
 
 
-def _row(s: Source, words: str, ours: Row | None, theirs: Row) -> str:
+def _row(s: PaperColumn, words: str, ours: Row | None, theirs: Row) -> str:
     """An attack: the accuracy that it leaves, then the sizes of its change, each beside the paper's."""
     sizes = {r["cell"]: r for r in s.theirs if r["table"] == 2 and r["row"] == theirs["row"]}
     cells = [text(number_of(ours), "percent") if ours else "not run", printed_text(theirs)]
@@ -102,7 +102,7 @@ def _row(s: Source, words: str, ours: Row | None, theirs: Row) -> str:
     return row((attack_title(theirs["attack"]) if theirs.get("attack") else words) + few, *cells)
 
 
-def _judged(c: Column) -> list[str]:
+def _judged(c: DataSetColumn) -> list[str]:
     """The claims about which these records say anything, with the verdict as the paper trains and the numbers that decide."""
     assert c.run
     assert c.judged[0]
@@ -114,7 +114,7 @@ def _judged(c: Column) -> list[str]:
     ]
 
 
-def _numbers(v: Verdicts, claim: str, c: Column) -> list[str]:
+def _numbers(v: Verdicts, claim: str, c: DataSetColumn) -> list[str]:
     """What was asked, and the number."""
     assert c.run
     lines = v.of(claim, c.run.scores.dataset, c.run.scores.run_seed)

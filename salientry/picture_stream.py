@@ -32,7 +32,7 @@ AHEAD = 2  # batches that are decoded before their turn
 
 
 @dataclass(frozen=True)
-class Batch:
+class JudgedPictures:
     """Some pictures and what a guard says of them.
 
     Attributes:
@@ -119,7 +119,7 @@ def _packed(path: Path) -> Iterator[Source]:
 
 def judged(
     guard: Guard, sources: Iterable[Source], *, batch: int = BATCH, threads: int | None = None, processes: int | None = None
-) -> Iterator[Batch]:
+) -> Iterator[JudgedPictures]:
     """What a guard says of pictures, batch by batch; the next ones are decoded meanwhile, and no more are in memory.
 
     Args:
@@ -148,14 +148,14 @@ def judged(
             yield done
 
 
-def _decoded(some: Iterable[Packet], decoders: Decoders) -> Batch:
+def _decoded(some: Iterable[Packet], decoders: Decoders) -> JudgedPictures:
     sources, pixels, faults = list[Source](), list[NDArray[np.uint8]](), dict[int, Error]()
     for packet in some:
         found = decoders.of(packet)
         pixels.append(found.pixels)
         faults |= {len(sources) + i: e for i, e in found.faults.items()}
         sources += packet.sources
-    return Batch(sources, torch.from_numpy(np.concatenate(pixels)), None, faults)
+    return JudgedPictures(sources, torch.from_numpy(np.concatenate(pixels)), None, faults)
 
 
-__all__ = ["AHEAD", "BATCH", "LARGEST", "Batch", "Source", "found_in", "judged"]
+__all__ = ["AHEAD", "BATCH", "LARGEST", "JudgedPictures", "Source", "found_in", "judged"]

@@ -154,7 +154,7 @@ class Rows:
         return Rows(self.ids, columns, self.facts | dict(facts), self)
 
 
-class Column:
+class ReadColumn:
     """A column of rows, read as it is asked for."""
 
     def __init__(self, rows: Rows, name: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from salientry import rows
 from salientry.errors import UsageError
-from salientry.rows import Column, Concatenated, Rows, id_bytes, ids_from, slices
+from salientry.rows import Concatenated, ReadColumn, Rows, id_bytes, ids_from, slices
 from salientry.store import Store, write_arrays
 
 
@@ -84,7 +84,7 @@ def test_a_column_is_what_its_rows_say() -> None:
     rows = Rows(np.array([f"{i:016d}" for i in range(9)]), {"x": np.arange(18.0).reshape(9, 2)})
     wide = rows.take(np.array([5, 1, 7, 7])).widen({"y": np.arange(4)}, {})
     for of, name in ((rows, "x"), (wide, "x"), (wide, "y"), (wide.take(np.array([], int)), "x")):
-        column, whole = Column(of, name), of.column(name)
+        column, whole = ReadColumn(of, name), of.column(name)
         assert (column.shape, column.dtype, len(column)) == (whole.shape, whole.dtype, len(of))
         assert np.array_equal(column[1:3], whole[1:3])
         assert np.array_equal(column[:], whole)

@@ -26,7 +26,7 @@ AGAIN = 7_368_787  # between the random numbers of two starts; not what the bina
 
 
 @dataclass(frozen=True)
-class Ball:
+class Bounds:
     """Where an attack may go, and what is stored of it.
 
     Attributes:
@@ -160,7 +160,7 @@ def descend(
     target: Defended,
     x: Tensor,
     y: Tensor,
-    ball: Ball,
+    ball: Bounds,
     rule: Rule,
     steps: int,
     stop: Stop,
@@ -198,7 +198,7 @@ def undetected(attack: Any, target: Defended, x: Tensor, y: Tensor, *, seeds: Te
 
     It is the ``__call__`` of attacks with a ``rule(point, t, ball)``; ``score_all`` as in :class:`Point`, ``state(x)`` what the rule keeps.
     """
-    ball, out, lowest = Ball(attack.eps, attack.norm), x.clone(), x.new_full((len(x),), float("inf"))
+    ball, out, lowest = Bounds(attack.eps, attack.norm), x.clone(), x.new_full((len(x),), float("inf"))
     rows = torch.arange(len(x), device=x.device)
     for again in range(attack.restarts + 1):
         begin = started("random" if again else attack.start, x[rows], seeds[rows] + AGAIN * again, ball, 0.5 ** max(again, 1))
@@ -229,7 +229,7 @@ def cross_entropy(z: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(z, y, reduction="none")
 
 
-def started(start: Start, x: Tensor, seeds: Tensor, ball: Ball, share: float = 0.5) -> Tensor:
+def started(start: Start, x: Tensor, seeds: Tensor, ball: Bounds, share: float = 0.5) -> Tensor:
     """(N, C, H, W) where a descent begins: at the images, or uniform in a share of the ball, from each image's own seed."""
     if start == "natural" or ball.eps is None:
         return x

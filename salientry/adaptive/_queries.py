@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..inputs import as_seeds, plainly
 from ..learned import frozen
 from ._defended import Defended
-from ._descent import Ball, length
+from ._descent import Bounds, length
 from ._validation import given
 
 AT_ONCE = 256  # images in one pass
@@ -22,7 +22,7 @@ MOST = 10_000_000  # questions about an image
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Searched:
     """What an attack by questions found.
 
     Attributes:
@@ -36,7 +36,7 @@ class Found:
     queries: Tensor
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """To one question each: the 8-bit images (m, C, H, W) as they were asked, logits (m, K), scores (m,), success (m,)."""
 
     images: Tensor
@@ -61,7 +61,7 @@ class Oracle:
         size: (N,) how far it is; inf where none did.
     """
 
-    def __init__(self, target: Defended, x: Tensor, y: Tensor, ball: Ball, queries: int) -> None:
+    def __init__(self, target: Defended, x: Tensor, y: Tensor, ball: Bounds, queries: int) -> None:
         self.target, self.x, self.y, self.ball, self.queries = target, x, y, ball, queries
         self.left = torch.full((len(x),), queries, dtype=torch.int64, device=x.device)
         self.nearest, self.size = ball.stored(x, x), x.new_full((len(x),), float("inf"))
@@ -72,17 +72,17 @@ class Oracle:
         return self.size.isfinite()
 
     @property
-    def found(self) -> Found:
+    def found(self) -> Searched:
         """So far."""
-        return Found(self.nearest, self.success, self.queries - self.left)
+        return Searched(self.nearest, self.success, self.queries - self.left)
 
-    def ask(self, rows: Tensor, images: Tensor) -> Answer:
+    def ask(self, rows: Tensor, images: Tensor) -> Reply:
         """Ask about images (m, C, H, W) in the ball of the naturals ``rows`` (m,), ascending; one may stand there several times."""
         self.left.index_add_(0, rows, torch.full_like(rows, -1))
         assert not len(rows) or int(self.left.min()) >= 0, "asked more often than the budget allows"
         stored = self.ball.stored(images, self.x[rows])
         parts = [self._asked(rows[k : k + AT_ONCE], stored[k : k + AT_ONCE]) for k in range(0, max(len(rows), 1), AT_ONCE)]
-        answer = Answer(stored, *(torch.cat(p) for p in zip(*parts, strict=True)))
+        answer = Reply(stored, *(torch.cat(p) for p in zip(*parts, strict=True)))
         self._keep(rows, answer)
         return answer
 
@@ -91,7 +91,7 @@ class Oracle:
         logits, scores = target.seen(stored)
         return logits, scores, target.succeeds(logits, scores, self.y[rows])
 
-    def _keep(self, rows: Tensor, answer: Answer) -> None:
+    def _keep(self, rows: Tensor, answer: Reply) -> None:
         """The nearest success of each; of several as near the first."""
         size = length(answer.images - self.x[rows]).flatten().masked_fill(~answer.success, float("inf"))
         self.size.scatter_reduce_(0, rows, size, "amin")
@@ -100,7 +100,7 @@ class Oracle:
         self.nearest[rows[best]] = answer.images[best]
 
 
-Search = TypeVar("Search", bound=Callable[..., Found])
+Search = TypeVar("Search", bound=Callable[..., Searched])
 
 
 def counted(search: Search) -> Search:
@@ -112,7 +112,7 @@ def counted(search: Search) -> Search:
     """
 
     @functools.wraps(search)
-    def call(self: Any, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor, **more: Any) -> Found:
+    def call(self: Any, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor, **more: Any) -> Searched:
         x, y = given(target, x, y)
         seeds = as_seeds(seeds, len(x))
         with plainly(grad=False):

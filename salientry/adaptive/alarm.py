@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ._defended import Defended, Stop
-from ._descent import Ball, Norm, Point, check_descent, cross_entropy, decayed, descend, wide
+from ._descent import Bounds, Norm, Point, check_descent, cross_entropy, decayed, descend, wide
 from ._validation import validated
 
 
@@ -44,7 +44,7 @@ class Alarm:
         """(N, C, H, W) 8-bit images in the ball: still ``y`` and detected where the attack succeeded, else the last one. ``seeds``
         are not used.
         """
-        ball, size = Ball(self.eps, self.norm), self.step_size or self.eps / 4
+        ball, size = Bounds(self.eps, self.norm), self.step_size or self.eps / 4
 
         def rule(p: Point, t: int) -> Tensor:
             fooled = wide(p.fooled)

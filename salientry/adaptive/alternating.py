@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..attacks._gradient import log_odds_against
 from ._defended import Defended, Stop
-from ._descent import Ball, Point, check_descent, descend, step_of, wide
+from ._descent import Bounds, Point, check_descent, descend, step_of, wide
 from ._validation import last_pass, step_by_step
 
 
@@ -66,7 +66,7 @@ class Alternating:
     @step_by_step
     def passes(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor | None = None) -> Iterator[Tensor]:
         """(N, C, H, W) images after each pass, float32: those after T passes are what ``steps=T`` gives; ``seeds`` are not used."""
-        ball = Ball(self.eps if self.project else None, bits=None)
+        ball = Bounds(self.eps if self.project else None, bits=None)
 
         def rule(p: Point, t: int) -> Tensor:
             if t % 2 == 0:
@@ -107,7 +107,7 @@ class SingleStep:
     @step_by_step
     def passes(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor | None = None) -> Iterator[Tensor]:
         """(N, C, H, W) images, once; ``seeds`` are not used."""
-        ball = Ball(self.eps, bits=None)
+        ball = Bounds(self.eps, bits=None)
 
         def rule(p: Point, t: int) -> Tensor:
             if self.on == "classifier":

@@ -14,7 +14,7 @@ from ..inputs import as_images, as_seeds, dtype_of, plainly
 from ..learned import frozen
 from ..randomness import uniform
 from ._defended import Defended
-from ._descent import Ball
+from ._descent import Bounds
 
 PASS = 0.95  # share of the known adversarials that an attack must find
 
@@ -115,7 +115,7 @@ class Binarization:
     def problem(self, target: Defended, x: Tensor, *, seeds: Tensor) -> BinaryProblem:
         """A problem for each natural image (N, C, H, W); everything is drawn from the image's own seed."""
         x, seeds = as_images(x, dtype=dtype_of(target.classifier)), as_seeds(seeds, len(x))
-        ball, n = Ball(self.eps), len(x)
+        ball, n = Bounds(self.eps), len(x)
         with plainly(grad=False), frozen(*target.modules):
             corners = [ball.stored(x + self.eps * _signs(x, seeds, k), x) for k in range(2 * self.corners)]
             scores = torch.stack([target.seen(c)[1] for c in corners[: self.corners]], 1)

@@ -12,8 +12,8 @@ from ..attacks._gradient import check_settings
 from ..inputs import as_images
 from ..randomness import uniform
 from ._defended import Defended
-from ._descent import AGAIN, LEVELS, Ball, length
-from ._queries import Found, Oracle, check_queries, counted
+from ._descent import AGAIN, LEVELS, Bounds, length
+from ._queries import Oracle, Searched, check_queries, counted
 
 PROBE = 0.5  # root mean square of a probe, in 8-bit levels: a smaller one is lost in the rounding
 NOISE = 100  # images of noise that are tried as a start, where none is given
@@ -62,7 +62,7 @@ class HopSkipJump:
         return self.search(target, x, y, seeds=seeds, starts=starts).images
 
     @counted
-    def search(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor, starts: Tensor | None = None) -> Found:
+    def search(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor, starts: Tensor | None = None) -> Searched:
         """The nearest 8-bit images that succeeded; where none did (no start passes, or the budget ended before one), the natural images.
 
         Args:
@@ -73,7 +73,7 @@ class HopSkipJump:
             starts: (M, C, H, W) images from which each takes the nearest that succeeds; None: uniform noise, 100 images at most.
         """
         (c, h, w), every = x.shape[1:], torch.arange(len(x), device=x.device)
-        oracle = Oracle(target, x, y, Ball(None, "l2"), self.queries)
+        oracle = Oracle(target, x, y, Bounds(None, "l2"), self.queries)
         oracle.ask(every, x)
         rows, here = started(oracle, every[~oracle.success], seeds, None if starts is None else as_images(starts, (c, h, w), dtype=x.dtype))
         for t in count(1):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..attacks._gradient import check_settings
 from ._defended import Stop
-from ._descent import Ball, Norm, Point, Start, check_descent, decayed, length, margin, undetected, wide
+from ._descent import Bounds, Norm, Point, Start, check_descent, decayed, length, margin, undetected, wide
 
 BETA1, BETA2, TINY = 0.9, 0.99, 1e-12
 
@@ -56,7 +56,7 @@ class Joint:
         check_descent(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)
         check_settings(confidence=(self.confidence, 0, 1000))
 
-    def rule(self, p: Point, t: int, ball: Ball) -> Tensor:
+    def rule(self, p: Point, t: int, ball: Bounds) -> Tensor:
         """(n, C, H, W) the step after t steps."""
         m, s, k = margin(p.look.logits, p.y), p.scores, self.confidence
         up, down = p.look.classifier_slope(lambda z: margin(z, p.y)), -p.detector_slope()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..attacks._gradient import check_settings
 from ._defended import Defended, Stop
-from ._descent import Ball, Point, check_descent, decayed, descend, length, margin, wide
+from ._descent import Bounds, Point, check_descent, decayed, descend, length, margin, wide
 from ._validation import validated
 
 
@@ -49,7 +49,7 @@ class Minimal:
     @validated
     def __call__(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) 8-bit images, the nearest that succeeded; where none did, the natural image. ``seeds`` are not used."""
-        ball = Ball(None, "l2")
+        ball = Bounds(None, "l2")
 
         def rule(p: Point, t: int) -> Tensor:
             fooled, detected = p.fooled, p.detected

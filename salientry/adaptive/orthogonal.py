@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ._defended import Stop
-from ._descent import Ball, Norm, Point, Start, check_descent, decayed, length, margin, undetected, wide
+from ._descent import Bounds, Norm, Point, Start, check_descent, decayed, length, margin, undetected, wide
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Orthogonal:
     def __post_init__(self) -> None:
         check_descent(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)
 
-    def rule(self, p: Point, t: int, ball: Ball) -> Tensor:
+    def rule(self, p: Point, t: int, ball: Bounds) -> Tensor:
         """(n, C, H, W) the step after t steps."""
         up, down = p.look.classifier_slope(lambda z: margin(z, p.y)), -p.detector_slope()
         slope = without(up, down) * wide(~p.fooled) + without(down, up) * wide(p.fooled)

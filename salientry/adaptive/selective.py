@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ._defended import Stop
-from ._descent import Ball, Norm, Point, Start, check_descent, decayed, margin, undetected, wide
+from ._descent import Bounds, Norm, Point, Start, check_descent, decayed, margin, undetected, wide
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Selective:
     def __post_init__(self) -> None:
         check_descent(self.eps, self.steps, self.norm, self.gradient, self.step_size, self.start, self.restarts)
 
-    def rule(self, p: Point, t: int, ball: Ball) -> Tensor:
+    def rule(self, p: Point, t: int, ball: Bounds) -> Tensor:
         """(n, C, H, W) the step after t steps."""
         fooled = wide(p.fooled)
         slope = p.look.classifier_slope(lambda z: margin(z, p.y)) * (1 - fooled) - p.detector_slope() * fooled

@@ -12,7 +12,7 @@ from ..attacks._gradient import check_settings, log_odds_against
 from ..errors import UsageError
 from ..randomness import uniform
 from ._defended import Defended, Stop
-from ._descent import Ball, Point, check_descent, descend, step_of
+from ._descent import Bounds, Point, check_descent, descend, step_of
 from ._validation import last_pass, step_by_step
 
 
@@ -71,7 +71,7 @@ class Simultaneous:
     @step_by_step
     def passes(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor | None = None) -> Iterator[Tensor]:
         """(N, C, H, W) images after each step, float32; ``seeds`` (N,) are used where the weight is random."""
-        ball, drawn = Ball(self.eps if self.project else None, bits=None), None
+        ball, drawn = Bounds(self.eps if self.project else None, bits=None), None
         if self.weight == "random":
             if seeds is None:
                 raise UsageError("a random weight is drawn from the images' seeds; found none, expected passes(..., seeds=seeds)")

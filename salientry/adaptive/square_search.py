@@ -10,8 +10,8 @@ from torch import Tensor
 from ..attacks._gradient import PLACE, check_settings
 from ..randomness import uniform
 from ._defended import Defended
-from ._descent import AGAIN, Ball, margin
-from ._queries import Found, Oracle, check_queries, counted
+from ._descent import AGAIN, Bounds, margin
+from ._queries import Oracle, Searched, check_queries, counted
 
 STRIPES = 8  # first images: vertical stripes, each at x - eps or x + eps
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 questions: from here on the share of a square is half
@@ -59,7 +59,7 @@ class SquareSearch:
         return self.search(target, x, y, seeds=seeds).images
 
     @counted
-    def search(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Found:
+    def search(self, target: Defended, x: Tensor, y: Tensor, *, seeds: Tensor) -> Searched:
         """8-bit images in the ball: of each the first that was asked about and succeeded; where none did, the one of least loss.
 
         Args:
@@ -68,7 +68,7 @@ class SquareSearch:
             y: (N,) labels to leave.
             seeds: (N,) draw stripes, places and colours.
         """
-        oracle, every, (c, h, w) = Oracle(target, x, y, Ball(self.eps), self.queries), torch.arange(len(x), device=x.device), x.shape[1:]
+        oracle, every, (c, h, w) = Oracle(target, x, y, Bounds(self.eps), self.queries), torch.arange(len(x), device=x.device), x.shape[1:]
 
         def ask(rows: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
             """The images as they were asked, and their two terms (m, 2)."""
@@ -114,7 +114,7 @@ class SquareSearch:
         top, left = (draw[:, 0] * (h - side + 1)).long(), (draw[:, 1] * (w - side + 1)).long()
         inside = ((rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side))[:, None]
         change = self.eps * signs(draw[:, 2:], x)
-        tried, turned = (Ball(self.eps).stored(torch.where(inside, x + sign * change, here), x) for sign in (1, -1))
+        tried, turned = (Bounds(self.eps).stored(torch.where(inside, x + sign * change, here), x) for sign in (1, -1))
         same = (tried == here).flatten(1).all(1)
         return torch.where(same.view(-1, 1, 1, 1), turned, tried)
 

@@ -17,7 +17,7 @@ from ..experiment.reproduce import ScoredDetector, compute_again, scored_detecto
 from ..experiment.run import Run
 from ..metrics import auroc
 from ..results.names import NATURAL
-from ..results.scores import Fitted, Scores
+from ..results.scores import FittedSeed, Scores
 from . import running
 from .bars import ProgressDisplay
 from .running import Say
@@ -210,7 +210,7 @@ def _call(about: Mapping[str, Any]) -> str:
     return f"`{about['recipe']}{given}` (seed {about['seed']}, {about['numerics']})"
 
 
-def _scored(records: Scores) -> dict[str, Fitted]:
+def _scored(records: Scores) -> dict[str, FittedSeed]:
     """The records' detectors that have scores, by key."""
     return {one.key: one for group in records.trained for one in group.seeds if one.kept}
 

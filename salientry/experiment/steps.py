@@ -23,7 +23,7 @@ from ..learned import facts_of, with_facts
 from ..protocol import EvaluationProtocol, assign_roles, eight_bits, evaluation_mask, stored, within
 from ..randomness import ATTACK_STREAM, CONTROL_STREAM
 from ..renamed import FIRST_SCHEMES
-from ..rows import Column, Concatenated, Rows, at_once
+from ..rows import Concatenated, ReadColumn, Rows, at_once
 from ..runner.step import step
 from ..store import JSON
 from ..types import Pool, shape_of
@@ -213,7 +213,7 @@ def _control_facts(control: Any, adversarials: Rows, **_: Any) -> dict[str, JSON
 @step("borrow", stored=False)
 def shift_by_one(rows: Rows) -> Rows:
     """These rows with the image of the next one."""
-    others = Column(rows.take(np.roll(np.arange(len(rows)), -1)), "image")
+    others = ReadColumn(rows.take(np.roll(np.arange(len(rows)), -1)), "image")
     return rows.widen({"image": others}, {})  # type: ignore[dict-item]  # it is read as a column is
 
 

@@ -55,7 +55,7 @@ def gradient_check(target: Defended, x: Tensor) -> JSON:
     return found
 
 
-class Contrast(nn.Module):
+class WeakDetector(nn.Module):
     """A detector that is known to be weak: the images' standard deviation, which hardly tells an attacked image from its natural."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class Contrast(nn.Module):
 
 def weak(classifier: nn.Module, calibration: Tensor, level: float) -> Defended:
     """A classifier with the weak detector in front of it, calibrated as all others are."""
-    detector = ExternalDetector(Contrast(), name="contrast").fit(None, torch.empty(0), seed=0).eval()
+    detector = ExternalDetector(WeakDetector(), name="contrast").fit(None, torch.empty(0), seed=0).eval()
     with torch.no_grad():
         scores = detector.thing(calibration).cpu().numpy()
     return Defended(classifier, detector=detector, threshold=pac_threshold(np.asarray(scores), level))

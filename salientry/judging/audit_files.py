@@ -148,7 +148,7 @@ def _reported(value: Any, where: str) -> str:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class GivenImages:
     """Images of one set.
 
     Attributes:
@@ -165,7 +165,7 @@ class Pictures:
         return self.pixels.astype(np.float64) / (255.0 if self.pixels.dtype == np.uint8 else 1.0)
 
 
-def pictures_of(given: Mapping[str, Any], origin: str = "images.npz") -> dict[tuple[str, str], Pictures]:
+def pictures_of(given: Mapping[str, Any], origin: str = "images.npz") -> dict[tuple[str, str], GivenImages]:
     """Sets of images by set and name (of naturals ""), from arrays named as in the file.
 
     Raises:
@@ -189,7 +189,7 @@ def pictures_of(given: Mapping[str, Any], origin: str = "images.npz") -> dict[tu
             raise UsageError(f"{origin}: {name}/image is ({len(pixels)},), as the images; found {names.shape}")
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise UsageError(f"{origin}: {name} has values that are not finite")
-        found[kind, attack] = Pictures(pixels, names.astype(str))
+        found[kind, attack] = GivenImages(pixels, names.astype(str))
     return found
 
 
@@ -205,7 +205,7 @@ class Evaluation:
     """
 
     table: ScoreTable
-    pictures: dict[tuple[str, str], Pictures] = field(default_factory=dict)
+    pictures: dict[tuple[str, str], GivenImages] = field(default_factory=dict)
     claims: Claims | None = None
     origin: str = "the table"
 
@@ -272,7 +272,7 @@ def read_evaluation(path: Path | str) -> Evaluation:
     return Evaluation(table, _read_pictures(pictures), _read_claims(claims), path.name or str(path))
 
 
-def _read_pictures(path: Path) -> dict[tuple[str, str], Pictures]:
+def _read_pictures(path: Path) -> dict[tuple[str, str], GivenImages]:
     if not path.is_file():
         return {}
     try:

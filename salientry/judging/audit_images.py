@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..rates import short, signed
-from .audit_files import Evaluation, Pictures
+from .audit_files import Evaluation, GivenImages
 from .audit_findings import Finding, Seen, Unseen, counted
 
 MOST = 200  # images of a set that are compared
@@ -67,7 +67,7 @@ SENTENCES = {
 }
 
 
-def _compared(natural: Pictures, attacked: Pictures, fooled: NDArray[Any], linf: float | None) -> Iterator[tuple[str, str]]:
+def _compared(natural: GivenImages, attacked: GivenImages, fooled: NDArray[Any], linf: float | None) -> Iterator[tuple[str, str]]:
     """What is wrong with one attack's images: the kind, and why; ``fooled``: those that fool the classifier."""
     if natural.pixels.shape[1:] != attacked.pixels.shape[1:]:
         yield "different-size", f"naturals are {natural.pixels.shape[1:]}, these {attacked.pixels.shape[1:]}"
@@ -95,7 +95,7 @@ def _compared(natural: Pictures, attacked: Pictures, fooled: NDArray[Any], linf:
         yield "different-preprocessing", why
 
 
-def _range(natural: Pictures, attacked: Pictures) -> str:
+def _range(natural: GivenImages, attacked: GivenImages) -> str:
     """Why the two sets have another range; the attacked ones may leave [0, 1] by a rounding."""
     ends = [(float(p.values.min()), float(p.values.max())) for p in (natural, attacked)]
     out = [low < -OUTSIDE or high > 1 + OUTSIDE for low, high in ends]
@@ -106,7 +106,7 @@ def _range(natural: Pictures, attacked: Pictures) -> str:
     return f"naturals lie in [{a:.3g}, {b:.3g}], these in [{c:.3g}, {d:.3g}]" if out[0] != out[1] or apart else ""
 
 
-def _grid(natural: Pictures, attacked: Pictures) -> str:
+def _grid(natural: GivenImages, attacked: GivenImages) -> str:
     """Why one of the sets is of 8 bits and the other is not."""
     shares = [_off_grid(p) for p in (natural, attacked)]
     if min(shares) > ON_GRID or max(shares) < OFF_GRID:
@@ -115,7 +115,7 @@ def _grid(natural: Pictures, attacked: Pictures) -> str:
     return f"{shares[0]:.1%} of the naturals' values are no multiple of 1/255, {shares[1]:.1%} of these; {types}"
 
 
-def _off_grid(p: Pictures) -> float:
+def _off_grid(p: GivenImages) -> float:
     if p.pixels.dtype == np.uint8:
         return 0.0
     levels = 255 * p.values[:: max(1, len(p.pixels) // MOST)]
@@ -222,7 +222,7 @@ def _empty_waves(x: Values) -> Values:
         return np.asarray((empty * rough).sum(1) / rough.sum(1))
 
 
-def _doubled(e: Evaluation, natural: Pictures) -> Iterator[Finding]:
+def _doubled(e: Evaluation, natural: GivenImages) -> Iterator[Finding]:
     """One picture under two names, in two splits."""
     splits: dict[str, set[str]] = {}
     t = e.table.where(set="natural")

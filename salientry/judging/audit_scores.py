@@ -26,7 +26,7 @@ SATURATES = 0.01  # of the scores of other images: where so many lie at the same
 
 
 @dataclass(frozen=True)
-class Block:
+class SetScores:
     """The scores of one set of images by one detector.
 
     Attributes:
@@ -40,7 +40,7 @@ class Block:
     score: NDArray[np.float64]
 
 
-def blocks_of(rows: ScoreTable, wins: NDArray[np.bool_]) -> list[Block]:
+def blocks_of(rows: ScoreTable, wins: NDArray[np.bool_]) -> list[SetScores]:
     """Test naturals, other calibration naturals, and of each attack the test images that fool: one left alone has its natural's score."""
     found = []
     natural = rows["set"] == "natural"
@@ -54,9 +54,9 @@ def blocks_of(rows: ScoreTable, wins: NDArray[np.bool_]) -> list[Block]:
     return [b for b in found if len(b.score) >= LEAST]
 
 
-def _block(name: str, rows: ScoreTable, mask: NDArray[Any]) -> Block:
+def _block(name: str, rows: ScoreTable, mask: NDArray[Any]) -> SetScores:
     order = np.argsort(rows["image"][mask], kind="stable")
-    return Block(name, rows["image"][mask][order], rows["score"][mask][order])
+    return SetScores(name, rows["image"][mask][order], rows["score"][mask][order])
 
 
 def scores(e: Evaluation) -> Iterator[Seen]:
@@ -82,7 +82,7 @@ def scores(e: Evaluation) -> Iterator[Seen]:
     yield from _direction(e)
 
 
-def constant_blocks(rows: ScoreTable, wins: NDArray[np.bool_], blocks: Sequence[Block]) -> list[Block]:
+def constant_blocks(rows: ScoreTable, wins: NDArray[np.bool_], blocks: Sequence[SetScores]) -> list[SetScores]:
     """Those with one score, though not where a detector saturates: at an end of the range, where scores of sets that have several lie, too.
 
     Args:
@@ -107,7 +107,7 @@ def _never_there(others: NDArray[np.float64], value: float, width: float) -> boo
     return len(np.unique(others)) >= LEAST and float(np.mean(np.abs(others - value) <= SATURATED * width)) < SATURATES
 
 
-def _changed(rows: ScoreTable) -> list[Block]:
+def _changed(rows: ScoreTable) -> list[SetScores]:
     """Test images that were changed harmlessly, and controls."""
     test = rows["split"] == "test"
     kinds = [(kind, name) for kind in ("harmless", "control") for name in rows.where(set=kind, split="test").names("attack")]
@@ -115,11 +115,11 @@ def _changed(rows: ScoreTable) -> list[Block]:
     return [b for b in found if len(b.score) >= LEAST]
 
 
-def inside(b: Block, every: NDArray[np.float64], edge: float) -> Block:
+def inside(b: SetScores, every: NDArray[np.float64], edge: float) -> SetScores:
     """Without the scores at the ends of a detector's range, where it saturates."""
     low, high = every.min(), every.max()
     keep = (b.score > low + edge * (high - low)) & (b.score < high - edge * (high - low))
-    return Block(b.name, b.image[keep], b.score[keep])
+    return SetScores(b.name, b.image[keep], b.score[keep])
 
 
 def collisions(scores_of: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -140,7 +140,7 @@ def collisions(scores_of: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.flo
     return times.T @ times, np.outer(sizes, sizes) * np.maximum(np.sqrt(np.outer(within, within)), all_blocks)
 
 
-def copied(a: Block, b: Block, pairs: float, chance: float) -> int:
+def copied(a: SetScores, b: SetScores, pairs: float, chance: float) -> int:
     """How many scores of one block are copies of the other's; 0 where a detector of this kind may give them."""
     least = min(len(a.score), len(b.score))
     if chance <= RARE * least:
@@ -150,7 +150,7 @@ def copied(a: Block, b: Block, pairs: float, chance: float) -> int:
     return len(i) if len(i) >= LEAST and same.all() and len(np.unique(a.score[i])) >= LEAST else 0
 
 
-def _found(groups: Sequence[tuple[str, Block]]) -> Iterator[tuple[str, str, int]]:
+def _found(groups: Sequence[tuple[str, SetScores]]) -> Iterator[tuple[str, str, int]]:
     """Pairs of blocks, one a copy of the other, by name."""
     if len(groups) < 2:
         return
@@ -160,7 +160,7 @@ def _found(groups: Sequence[tuple[str, Block]]) -> Iterator[tuple[str, str, int]
             yield n, m, count
 
 
-def _copies_within(e: Evaluation, blocks: dict[tuple[str, int], list[Block]]) -> Iterator[Finding]:
+def _copies_within(e: Evaluation, blocks: dict[tuple[str, int], list[SetScores]]) -> Iterator[Finding]:
     found = {}
     for key, mine in blocks.items():
         unique = [(b.name, b) for b in mine if len(np.unique(b.image)) == len(b.image)]
@@ -173,9 +173,9 @@ def _copies_within(e: Evaluation, blocks: dict[tuple[str, int], list[Block]]) ->
         yield Finding("copied-scores", said, {"scores": counts}, f"{what}: {count} scores of {one} stand at {other}, too")
 
 
-def _copies_between(e: Evaluation, blocks: dict[tuple[str, int], list[Block]]) -> Iterator[Finding]:
+def _copies_between(e: Evaluation, blocks: dict[tuple[str, int], list[SetScores]]) -> Iterator[Finding]:
     """Between detectors, and between seeds of one."""
-    by_name: dict[str, list[tuple[tuple[str, int], Block]]] = {}
+    by_name: dict[str, list[tuple[tuple[str, int], SetScores]]] = {}
     for key, mine in blocks.items():
         for b in mine:
             if len(np.unique(b.image)) == len(b.image):

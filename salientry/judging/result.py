@@ -12,7 +12,7 @@ from .page import page
 from .standing import standing
 from .table import ScoreTable, write_scores
 from .verdict import HALVED
-from .words import Section, said, sections, side_by_side
+from .words import TitledTable, said, sections, side_by_side
 
 FILES = ("index.html", "verdict.md", "verdict.json", "scores.npz", "evaluation.json")
 
@@ -59,7 +59,7 @@ class Judgement:
         attacked = {a["attack"]: a["success"]["count"] for a in first["attacks"] if not a["encoding"]}
         return claimed | {"natural": first["natural"][level]["all"]["of"], "attacked": attacked}
 
-    def sections(self) -> list[Section]:
+    def sections(self) -> list[TitledTable]:
         """All tables."""
         return sections(self.verdicts, self.facts)
 

@@ -13,7 +13,7 @@ MEANS["queries"] = "{} queries an image, as it has no gradient that says where i
 
 
 @dataclass(frozen=True)
-class Section:
+class TitledTable:
     """A table with a title.
 
     Attributes:
@@ -167,7 +167,7 @@ def _past(found: JSON) -> str:
 # --- tables ------------------------------------------------------------------------------------------------------
 
 
-def sections(verdicts: dict[str, JSON], facts: JSON) -> list[Section]:
+def sections(verdicts: dict[str, JSON], facts: JSON) -> list[TitledTable]:
     """Everything as tables."""
     names = [*verdicts]
     first = next(iter(verdicts.values()))
@@ -181,7 +181,7 @@ def sections(verdicts: dict[str, JSON], facts: JSON) -> list[Section]:
             "images on which an attacker who knows the detector gets past it within the largest budget (a dash: not evaluated), time of "
             "one image over that of the classifier alone, and in milliseconds, of classifier and detector. Baselines in brackets."
         )
-        found.append(Section("Side by side", says, ["detector", *heads[1:]], rows))
+        found.append(TitledTable("Side by side", says, ["detector", *heads[1:]], rows))
     found += [_by_attack(name, v) for name, v in verdicts.items() if name in facts["own"]]
     found.append(_false_alarms(verdicts, level))
     for title, key in (("Harmless changes", "harmless"), ("Controls", "controls")):
@@ -190,12 +190,12 @@ def sections(verdicts: dict[str, JSON], facts: JSON) -> list[Section]:
                 f"Extra flags at {percent(level)} on images whose answer stays, over the same images unchanged; an asterisk: the detector "
                 "was trained on this change."
             )
-            found.append(Section(title, says, ["change", *names], _changes(verdicts, key)))
+            found.append(TitledTable(title, says, ["change", *names], _changes(verdicts, key)))
     knowing = {n: v["adaptive"] for n, v in verdicts.items() if v.get("adaptive")}
     return [*found, *(_knowing(n, a) for n, a in knowing.items() if a["evaluated"])]
 
 
-def _by_attack(name: str, v: JSON) -> Section:
+def _by_attack(name: str, v: JSON) -> TitledTable:
     levels = [*v["thresholds"]]
     rows = []
     for a in v["attacks"]:
@@ -208,16 +208,16 @@ def _by_attack(name: str, v: JSON) -> Section:
     )
     says += " An asterisk: an attack that the detector was trained on." if any(a["seen"] >= 0 for a in v["attacks"]) else ""
     heads = ["attack", "success rate", *(f"detected at {percent(level)}" for level in levels), "AUROC"]
-    return Section(f"Detection by attack: {name}", says, heads, rows)
+    return TitledTable(f"Detection by attack: {name}", says, heads, rows)
 
 
-def _false_alarms(verdicts: dict[str, JSON], level: str) -> Section:
+def _false_alarms(verdicts: dict[str, JSON], level: str) -> TitledTable:
     kinds = {"all": "all naturals", "right": "answered right", "wrong": "answered wrong"}
     rows = [[words, *(rate(v["natural"][level][k]) for v in verdicts.values())] for k, words in kinds.items()]
     classes = next(iter(verdicts.values()))["natural"][level]["classes"]
     for k in classes:
         rows.append([f"class {k}", *(rate(v["natural"][level]["classes"][k]) for v in verdicts.values())])
-    return Section(f"False alarms at {percent(level)}", "Share of test naturals that is flagged.", ["naturals", *verdicts], rows)
+    return TitledTable(f"False alarms at {percent(level)}", "Share of test naturals that is flagged.", ["naturals", *verdicts], rows)
 
 
 def _changes(verdicts: dict[str, JSON], key: str) -> list[list[str]]:
@@ -226,7 +226,7 @@ def _changes(verdicts: dict[str, JSON], key: str) -> list[list[str]]:
     return [[n, *((extra(s[n]) + ("*" if s[n]["seen"] == 1 else "")) if n in s else "" for s in by_name)] for n in names]
 
 
-def _knowing(name: str, a: JSON) -> Section:
+def _knowing(name: str, a: JSON) -> TitledTable:
     n = a["attacked"]["images"]
     rows = [
         [budget(b["eps"]), f"{short(b['fooled'] / n)} ({b['fooled']} of {n})", f"{short(b['passed'] / n)} {interval(lo, hi)}"]
@@ -239,9 +239,9 @@ def _knowing(name: str, a: JSON) -> Section:
     )
     if m["ratio"] is not None:
         says += f" Median L2 distance {m['bare']:.3g} for the classifier alone, {m['guarded']:.3g} past both: {m['ratio']:.2f} times."
-    return Section(
+    return TitledTable(
         f"An attacker who knows it: {name}", says, ["Linf budget", "fools the classifier alone", "fools it and is not flagged"], rows
     )
 
 
-__all__ = ["Section", "best", "budget", "most", "said", "sections", "side_by_side"]
+__all__ = ["TitledTable", "best", "budget", "most", "said", "sections", "side_by_side"]

@@ -83,7 +83,7 @@ def passes(r: Shown) -> Markup | None:
 
 def _paper(r: Shown) -> Section:
     m = r.make
-    source = paper_tables.Source(said("dataset", r.scores.dataset), m.numbers, m.context.reduced)
+    source = paper_tables.PaperColumn(said("dataset", r.scores.dataset), m.numbers, m.context.reduced)
     tables: list[Block | None] = [folded(b) for b in paper_tables.tables([source])] if source.theirs else []
     ours = {(x["attack"], x["measure"]): x["value"] for x in m.of("attack") if x["protocol"] == "published"}
     sizes = {a: (ours.get((a, "rms"), 0.0), ours.get((a, "linf"), 0.0)) for a in r.labels}

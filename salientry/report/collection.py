@@ -16,11 +16,11 @@ from ..store import JSON, packed, read_json, write_json, write_text
 from . import claims, detection_tables, every_number, gallery, paper_tables, plots, render, report, verification
 from .attacker import budgets_of, elsewhere, passed_by, quoted
 from .choice import SIMPLEST
-from .columns import NOT_RECORDED, Collection, Column, read, runs, title
+from .columns import NOT_RECORDED, Collection, DataSetColumn, read, runs, title
 from .doubts import failed
 from .guide import how_to_read
 from .naming import BASELINE, Namer, listing
-from .overview import GROUPS, OUTDONE, Answer, of_seeds
+from .overview import GROUPS, OUTDONE, Standings, of_seeds
 from .overview import note as noted
 from .page import Block, First, Maker, Section, folded, html, listed, nested, side_by_side
 from .report import Made
@@ -126,20 +126,20 @@ def page(found: Collection) -> str:
     )
 
 
-def _judged_on(columns: Sequence[Column]) -> str:
+def _judged_on(columns: Sequence[DataSetColumn]) -> str:
     """Runs that the claims of a data set leave out, and why."""
     return " ".join(f"{c.title}: judged without {', '.join(c.judged[1])}." for c in columns if c.judged[1])
 
 
-def source(c: Column) -> paper_tables.Source:
+def source(c: DataSetColumn) -> paper_tables.PaperColumn:
     """Its numbers beside the paper's."""
     if c.run is None:
-        return paper_tables.Source(c.title, printed_rows(c.slug), why=c.why)
+        return paper_tables.PaperColumn(c.title, printed_rows(c.slug), why=c.why)
     reduced = frozenset(label for m in c.runs for label in m.make.context.reduced)
-    return paper_tables.Source(c.title, [r for m in c.runs for r in m.rows], reduced)
+    return paper_tables.PaperColumn(c.title, [r for m in c.runs for r in m.rows], reduced)
 
 
-def _first(columns: list[Column]) -> First:
+def _first(columns: list[DataSetColumn]) -> First:
     """The first screen: two detectors of each data set in each sentence, all that its own page speaks of in the table."""
     there = _answers(columns)
     known = [(c, c.run.shown) for c in columns if c.run]
@@ -159,16 +159,16 @@ def _first(columns: list[Column]) -> First:
     return First(sentences, notes, picture, _compared(there), wide=True)
 
 
-def _measured(there: Mapping[str, Answer]) -> str:
+def _measured(there: Mapping[str, Standings]) -> str:
     """What the first numbers are: detection rates, or the accuracies of records that hold the paper's protocol alone."""
     return " or ".join(dict.fromkeys("detection rate" if a.strict else "accuracy" for a in there.values())) or "detection rate"
 
 
-def _answers(columns: Sequence[Column]) -> dict[str, Answer]:
+def _answers(columns: Sequence[DataSetColumn]) -> dict[str, Standings]:
     """What each run with detectors says; where those of a data set were trained on other attacks, each under the name of its attack."""
-    found: dict[str, Answer] = {}
+    found: dict[str, Standings] = {}
     for c in columns:
-        there = [(m.name, a) for m in c.runs if m.scores.has_naturals and (a := Answer(m.shown)).pair()]
+        there = [(m.name, a) for m in c.runs if m.scores.has_naturals and (a := Standings(m.shown)).pair()]
         alone = {a.trained for _, a in there} == {"combined"}
         for name, a in there:
             title = c.title if alone else f"{c.title}, {said('trained_on', a.trained)}"
@@ -176,14 +176,14 @@ def _answers(columns: Sequence[Column]) -> dict[str, Answer]:
     return found
 
 
-def _trained(there: Mapping[str, Answer]) -> str:
+def _trained(there: Mapping[str, Standings]) -> str:
     """On what the detectors of these pages were trained and tested, in words."""
     if all(a.trained == "combined" for a in there.values()):
         return "detectors are trained and tested on all attacks together"
     return "detectors are trained and tested on the attack behind the data set's name"
 
 
-def _detected(there: Mapping[str, Answer]) -> list[Markup]:
+def _detected(there: Mapping[str, Standings]) -> list[Markup]:
     """What is detected, and which false alarms noise makes."""
     pairs, named = {t: a.pair() for t, a in there.items()}, Namer()
     seeds = of_seeds(s for p in pairs.values() for s in p)
@@ -211,7 +211,7 @@ def _attacker(there: Mapping[str, Maker]) -> Markup:
     return Markup("<b>An attacker who knows the detector</b> and may change each value by so much gets past it on {}.").format(each)
 
 
-def _compared(there: Mapping[str, Answer]) -> Block | None:
+def _compared(there: Mapping[str, Standings]) -> Block | None:
     """A row a detector of sentences and picture, the same columns for each data set."""
     rows: list[list[Any]] = []
     ranks = {t: r for a in there.values() for t, r in a.ranks.items()}
@@ -235,7 +235,7 @@ def _compared(there: Mapping[str, Answer]) -> Block | None:
     return listed("", heads, rows, note, kind="small", groups=[("", 1), *((t, 3) for t in there)])
 
 
-def _figure2(columns: list[Column], protocol: str) -> Section:
+def _figure2(columns: list[DataSetColumn], protocol: str) -> Section:
     there = [(f", {c.title}", c.run.make, c.run.scores.labels) for c in columns if c.run and c.run.scores.has_naturals]
     tables = [side_by_side(d, [_grid(c, protocol, d) for c in columns], "") for d in detection_tables.DEFENCES]
     none = [Block("", Markup('<p class="note">{}: {}.</p>').format(c.title, c.why)) for c in columns if c.run is None]
@@ -249,7 +249,7 @@ def _figure2(columns: list[Column], protocol: str) -> Section:
     return Section(anchor, f"Who notices: Figure 2, {protocol}", blocks, SAYS[protocol], "detectors by attack trained and tested on")
 
 
-def _grid(c: Column, protocol: str, detector: str) -> Block | None:
+def _grid(c: DataSetColumn, protocol: str, detector: str) -> Block | None:
     if c.run is None or not c.run.scores.has_naturals:
         return None
     return c.run.make.table(detection_tables.grid(detector, protocol, c.run.scores.labels), title=f"{detector}, {c.title}")

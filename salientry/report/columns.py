@@ -40,7 +40,7 @@ def place(m: Made) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True)
-class Column:
+class DataSetColumn:
     """A data set: its run, or the ``command`` that would make it. ``paper``: the paper's column, None for a data set that it does not have;
     ``parts``: other runs on the same classifier, of other attacks or another part.
     """
@@ -79,7 +79,7 @@ class Collection:
     members: list[Made]
 
     @functools.cached_property
-    def columns(self) -> list[Column]:
+    def columns(self) -> list[DataSetColumn]:
         """The first run of each data set, in the paper's order, with those of the paper's that were not run. A run once more is one only
         where there is no other of its data set. Of a recipe in parts the one with most detectors comes first.
         """
@@ -92,9 +92,12 @@ class Collection:
         known = {column_of(d) for d in found}
         recipe = next((m.scores.body["recipe"]["recipe"] for m in found.values()), "fast")
         names = {column: name for name, column in COLUMNS.items()}
-        out = [Column(title(m) + f" (seed {m.scores.run_seed})" * again(m), d, column_of(d), m, parts=parts[d]) for d, m in found.items()]
+        out = [
+            DataSetColumn(title(m) + f" (seed {m.scores.run_seed})" * again(m), d, column_of(d), m, parts=parts[d])
+            for d, m in found.items()
+        ]
         for c in (c for c in ORDER if c not in known):
-            out.append(Column(c, names[c], c, None, f"salientry run {recipe} dataset={names[c]}"))
+            out.append(DataSetColumn(c, names[c], c, None, f"salientry run {recipe} dataset={names[c]}"))
         return sorted(out, key=lambda c: ORDER.index(c.paper) if c.paper else len(ORDER))
 
     @property

@@ -39,7 +39,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Standings:
     """What a run with natural images says of its detectors, trained on ``trained`` and tested on the same."""
 
     shown: Shown
@@ -182,12 +182,12 @@ class Answer:
         out.append(second.format(self.alarms(named) or "not measured here", self.conclusion(named)))
         return [*out, attacker(self.make, self.shown.scores.dataset, named)]
 
-    def points(self) -> tuple[list[plots.Point], str]:
+    def points(self) -> tuple[list[plots.Dot], str]:
         """A point a detector: detection rate against extra false alarms, else against false-positive rate; and x in words."""
         there = sorted(self.standings, key=lambda s: list(GROUPS).index(s.group) if s.group in GROUPS else len(GROUPS))
         noisy = any(s.noise for s in there)
         across = [(s, s.noise if noisy else self.number(s.title, self.false)) for s in there]
-        points = [plots.Point(detector_words(s.title), GROUPS.get(s.group, "your own"), n.value, s.detected.value) for s, n in across if n]
+        points = [plots.Dot(detector_words(s.title), GROUPS.get(s.group, "your own"), n.value, s.detected.value) for s, n in across if n]
         words = "extra false alarms on harmless noise" if noisy else "false-positive rate"
         return points, words
 
@@ -258,7 +258,7 @@ UNKNOWING = "The attacks of the first columns do not know the detector."
 OUTDONE = "The best baseline is the one that was best on validation images; another does better on the test images{}."
 
 
-def note(answers: Iterable[Answer]) -> str:
+def note(answers: Iterable[Standings]) -> str:
     """Below the small table: of what its intervals speak."""
     there = [n for a in answers for s in a.standings for n in (s.detected, s.noise, a.number(s.title, a.false)) if n]
     return NOTE.format(render.over((len(n.seeds) for n in there), IMAGES))
@@ -269,7 +269,7 @@ def first(r: Shown) -> First:
     notes = failed(r)
     if not r.scores.has_naturals:
         return white(r, notes)
-    a = Answer(r)
+    a = Standings(r)
     points, words = a.points()
     more = f" {a.left} others stand under Who notices." if a.left else ""
     below = f"{note([a])} {UNKNOWING}" + (" " + OUTDONE.format("") if a.outdone else "") + more

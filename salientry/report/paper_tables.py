@@ -21,14 +21,14 @@ NOTE = (
 )
 
 
-def note(sources: Iterable[Source]) -> str:
+def note(sources: Iterable[PaperColumn]) -> str:
     """Above all of them: what the columns are, and of what our intervals speak."""
     ours = (s.ids.get(r["ours"]) for s in sources for r in s.theirs)
     return NOTE.replace("{}", render.over(len(r["seeds"]) for r in ours if r is not None))
 
 
 @dataclass
-class Source:
+class PaperColumn:
     """One data set's numbers: its title, its rows of the frame, labels at reduced settings, why there are none. Of the rows of several
     runs the first with a number of ours counts.
     """
@@ -63,7 +63,7 @@ class Source:
         return [(r["name"], self.ids.get(r["ours"]), r) for r in self.theirs if r["table"] == 4]
 
 
-def attacked(sources: Sequence[Source]) -> list[Markup]:
+def attacked(sources: Sequence[PaperColumn]) -> list[Markup]:
     """Sentences for where no detector was trained: what attacks leave of the classifier's accuracy, with the paper's number."""
     each = []
     for s in sources:
@@ -76,7 +76,7 @@ def attacked(sources: Sequence[Source]) -> list[Markup]:
     return [words.format(Markup("; ").join(each)), Markup("<b>No detector</b> was trained in these records.")]
 
 
-def tables(sources: Sequence[Source]) -> list[Block]:
+def tables(sources: Sequence[PaperColumn]) -> list[Block]:
     """All of them; those of a map from the classifier's own trunk folded behind the same of a second net."""
     out = []
     for number, (name, _) in TABLES.items():
@@ -89,21 +89,21 @@ def tables(sources: Sequence[Source]) -> list[Block]:
     return out
 
 
-def _says(number: int, sources: Sequence[Source]) -> Markup:
+def _says(number: int, sources: Sequence[PaperColumn]) -> Markup:
     doubts = dict.fromkeys(r["suspect"] for s in sources for r in s.theirs if r["table"] == number and r["suspect"])
     whys = [f"{s.title}: {s.why}." for s in sources if s.why]
     bold = ["Bold: mean L2 ≥ .025 and mean L∞ ≥ .5, the rule of the paper's caption."] if number == 2 else []
     return Markup(" ").join(Markup("{}").format(w) for w in (*whys, MEANS[number], *bold, *(f"Doubted: {d}." for d in doubts)))
 
 
-def _table(number: int, rows: list[tuple[str, list[Markup]]], sources: Sequence[Source]) -> Markup:
+def _table(number: int, rows: list[tuple[str, list[Markup]]], sources: Sequence[PaperColumn]) -> Markup:
     """All data sets side by side; where it is printed, each alone."""
     wide = len(rows[0][1]) // len(sources)
     each = [([(t, cells[k * wide : (k + 1) * wide]) for t, cells in rows], [s]) for k, s in enumerate(sources)]
     return render.printable(_one_table(number, rows, sources), [_one_table(number, *e) for e in each])
 
 
-def _one_table(number: int, rows: list[tuple[str, list[Markup]]], sources: Sequence[Source]) -> Markup:
+def _one_table(number: int, rows: list[tuple[str, list[Markup]]], sources: Sequence[PaperColumn]) -> Markup:
     groups = TABLES[number][1]
     extra = ["p, ours", "p, paper"] if number == 1 else []
     span = 4 * len(groups) + len(extra)
@@ -123,7 +123,7 @@ def _one_table(number: int, rows: list[tuple[str, list[Markup]]], sources: Seque
     return Markup('<div class="scroll"><table><thead>{}</thead><tbody>\n{}\n</tbody></table></div>').format(head, lines)
 
 
-def _rows(number: int, trunk: bool, sources: Sequence[Source]) -> list[tuple[str, list[Markup]]]:
+def _rows(number: int, trunk: bool, sources: Sequence[PaperColumn]) -> list[tuple[str, list[Markup]]]:
     """A row for each of the paper's; settings of our attack that have another name are said in the cell."""
     mine = [[r for r in s.theirs if r["table"] == number and ("-own=True" in str(r.get("map"))) == trunk] for s in sources]
     names = list(dict.fromkeys(r["name"] for rows in mine for r in rows))
@@ -140,7 +140,7 @@ def _rows(number: int, trunk: bool, sources: Sequence[Source]) -> list[tuple[str
     return out
 
 
-def _cells(number: int, s: Source, rows: list[Row], name: str) -> list[Markup]:
+def _cells(number: int, s: PaperColumn, rows: list[Row], name: str) -> list[Markup]:
     out = []
     for cell in TABLES[number][1]:
         theirs = next((r for r in rows if (r["cell"] or "") == cell), None)
@@ -153,7 +153,7 @@ def _cells(number: int, s: Source, rows: list[Row], name: str) -> list[Markup]:
     return out
 
 
-def _four(number: int, s: Source, theirs: Row | None, name: str) -> list[Markup]:
+def _four(number: int, s: PaperColumn, theirs: Row | None, name: str) -> list[Markup]:
     if theirs is None:
         return [Markup('<td><span class="none">{}</span></td>').format("not recorded" if s.why else "not run"), *[Markup("<td></td>")] * 3]
     how = ",".join(("percent",) if theirs["percent"] else (f"d{theirs['decimals']}", "seeds"))

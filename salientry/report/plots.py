@@ -36,7 +36,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Point:
+class Dot:
     """A point of a scatter plot, the words beside it, and the number of its group."""
 
     name: str
@@ -46,7 +46,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """How a series is drawn."""
 
     shape: str
@@ -54,9 +54,9 @@ class Look:
     colour: int
 
 
-def look(k: int) -> Look:
+def look(k: int) -> Style:
     """Of the series number ``k``."""
-    return Look(SHAPES[k % len(SHAPES)], DASHES[k % len(DASHES)], k % COLOURS)
+    return Style(SHAPES[k % len(SHAPES)], DASHES[k % len(DASHES)], k % COLOURS)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def facets(
     return Markup('<div class="plots"><ul class="key">{}</ul><div class="panels">{}</div></div>').format(items, Markup("").join(drawn))
 
 
-def scatter(panels: Sequence[tuple[str, Sequence[Point]]], x: str, y: str, high: int = 330, *, order: Sequence[str] = ()) -> Markup | None:
+def scatter(panels: Sequence[tuple[str, Sequence[Dot]]], x: str, y: str, high: int = 330, *, order: Sequence[str] = ()) -> Markup | None:
     """A panel for each title and its points, a name beside each point, a look for each group; both axes are shares. None without points.
 
     ``order``: of the groups that may be there, so that each has its look whichever others are.
@@ -145,7 +145,7 @@ def scatter(panels: Sequence[tuple[str, Sequence[Point]]], x: str, y: str, high:
     return Markup('<div class="plots"><ul class="key">{}</ul><div class="panels">{}</div></div>').format(items, drawn)
 
 
-def _cloud(title: str, points: Sequence[Point], groups: Mapping[str, Look], x: str, y: str, high: int) -> Markup:
+def _cloud(title: str, points: Sequence[Dot], groups: Mapping[str, Style], x: str, y: str, high: int) -> Markup:
     most = max(0.3, *(p.x + 0.02 for p in points))
     axes = Axes((min(-0.5 * most, *(p.x for p in points)), most), (0.0, 1.02), high, 44)  # room for the names of those that stand near 0
     body = _frame(axes, ticks(0, most, 5), x, y, title)
@@ -197,7 +197,7 @@ def _frame(axes: Axes, at: Sequence[float], x: str, y: str, title: str, words: S
 def _panel(
     title: str,
     series: Sequence[Series],
-    looks: dict[str, Look],
+    looks: dict[str, Style],
     y: tuple[str, float, float],
     x: str,
     steps: bool,
@@ -224,7 +224,7 @@ def _panel(
     return _svg(body, high, f"{title}: {y[0]}" + (f" against {x}" if x else ""))
 
 
-def _drawn(s: Series, axes: Axes, how: Look, steps: bool, words: Sequence[Any]) -> Markup:
+def _drawn(s: Series, axes: Axes, how: Style, steps: bool, words: Sequence[Any]) -> Markup:
     """A line with its markers; of a long one only some have a marker."""
     at = [axes.across(words.index(v) if words else float(v)) for v in s.x]
     down = [axes.down(v) for v in s.y]
@@ -270,7 +270,7 @@ def _marker(shape: str, x: float, y: float, r: float) -> Markup:
     return Markup('<polygon points="{}" class="dot"/>').format(" ".join(f"{x + r * a:.1f},{y + r * b:.1f}" for a, b in corners))
 
 
-def _swatch(how: Look, line: bool = True) -> Markup:
+def _swatch(how: Style, line: bool = True) -> Markup:
     """What stands in the legend."""
     dash = Markup(' stroke-dasharray="{}"').format(how.dash) if how.dash else Markup("")
     body = Markup('<path d="M0 7H34" class="line"{}/>').format(dash) if line else Markup("")
@@ -280,7 +280,7 @@ def _swatch(how: Look, line: bool = True) -> Markup:
     )
 
 
-def _labels(points: Sequence[Point], axes: Axes) -> Markup:
+def _labels(points: Sequence[Dot], axes: Axes) -> Markup:
     """The names, where :mod:`labels` finds room for them."""
     out = Markup("")
     for p, at in placed([Named(p.name, axes.across(p.x), axes.down(p.y), p.x < NEAR) for p in points], axes.high - axes.bottom - 2):

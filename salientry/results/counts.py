@@ -9,7 +9,7 @@ import numpy as np
 
 from .names import NATURAL, detector_title
 from .scores import Scores
-from .trained import Array, Fitted, Images
+from .trained import Array, FittedSeed, Images
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class _Guards:
 
     title: str
     level: str
-    seed: Fitted
+    seed: FittedSeed
     attacked: list[str]
     noisy: list[str]
 

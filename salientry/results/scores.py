@@ -21,9 +21,9 @@ from ..renamed import translated
 from ..store import packed, read_arrays, read_json, sha256_of_array
 from . import kept, weights
 from .names import NATURAL, ORDINARY, attack_facts, set_name
-from .trained import Array, Fitted, Images, Trained, images_of, trained_of, with_mixtures
+from .trained import Array, FittedSeed, Images, Trained, images_of, trained_of, with_mixtures
 
-__all__ = ["Fitted", "Images", "Scores", "Trained"]
+__all__ = ["FittedSeed", "Images", "Scores", "Trained"]
 
 if TYPE_CHECKING:
     import pandas as pd

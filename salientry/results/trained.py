@@ -20,7 +20,7 @@ Images = dict[str, Any]  # an image set: facts, and (N,) columns
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FittedSeed:
     """A fitted detector, one seed. ``scores``: by the image set's name, None where they are not kept, with the key of the step that made
     them.
     """
@@ -59,7 +59,7 @@ class Trained:
     group: str
     scheme: str
     trained_on: str
-    seeds: list[Fitted]
+    seeds: list[FittedSeed]
 
     @property
     def title(self) -> str:
@@ -87,7 +87,7 @@ class Trained:
         """Whether the scores of all its seeds are there."""
         return all(r.kept for r in self.seeds)
 
-    def on(self, *names: str) -> list[Fitted]:
+    def on(self, *names: str) -> list[FittedSeed]:
         """The seeds that scored all of these image sets: some controls are seed 0's."""
         return [r for r in self.seeds if all(n in r.scores for n in names)]
 
@@ -122,11 +122,11 @@ def trained_of(body: dict[str, Any], arrays: dict[str, Array]) -> list[Trained]:
         facts = translated(d["facts"])
         heard(facts)
         facts["of"] = facts.get("of") or [facts["trained_on"]]
-        fitted[d["index"]] = Fitted(facts, d["key"], d["thresholds"] or {"own": 0.0}, d["thresholds_key"], d["learning_curve"], {})
+        fitted[d["index"]] = FittedSeed(facts, d["key"], d["thresholds"] or {"own": 0.0}, d["thresholds_key"], d["learning_curve"], {})
     for s in body["scores"]:
         values = arrays.get(s["column"])
         fitted[s["detector"]].scores[names[s["set"]]] = None if values is None else np.array(values), (s["key"],)
-    groups: dict[tuple[str, ...], list[Fitted]] = {}
+    groups: dict[tuple[str, ...], list[FittedSeed]] = {}
     for f in fitted.values():
         if f.scores:
             place = tuple(str(f.facts[k]) for k in ("protocol", "detector", "group", "scheme", "trained_on"))

@@ -17,7 +17,7 @@ from .detection import together
 from .names import NATURAL, own_trunk
 from .place import records, select
 from .scores import Scores, Trained
-from .trained import Fitted
+from .trained import FittedSeed
 
 COLLAPSED, OVERFIT, MEMBERSHIP = 0.6, 0.15, (0.45, 0.55)
 ALIKE = 1e-3  # recorded heads that died give scores that differ by less than .00002; few that live, by .005 and less
@@ -82,7 +82,7 @@ def _detectors(s: Scores, numbers: pd.DataFrame) -> Iterator[dict[str, Any]]:
         yield from (_warning("detection", code, control=c, **of) for c, code in _unmatched(s, g))
 
 
-def _alike(s: Scores, g: Trained, f: Fitted) -> bool:
+def _alike(s: Scores, g: Trained, f: FittedSeed) -> bool:
     """Whether all scores that are kept, naturals' and adversarials', are the same, and tell nothing apart by what differs."""
     kept = [scores for scores, _ in f.scores.values() if scores is not None and len(scores)]
     if not kept or max(float(v.max()) for v in kept) - min(float(v.min()) for v in kept) >= ALIKE:

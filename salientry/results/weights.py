@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .names import NATURAL
-from .trained import Array, Fitted, Images, Trained
+from .trained import Array, FittedSeed, Images, Trained
 
 OTHER = "recorded on other weights of the same classifier settings"
 ROUNDED = 2.0**-12  # recorded scores and thresholds have 12 binary digits after the first: twice their largest error, relative
@@ -55,7 +55,7 @@ def _of_both(a: Records, b: Records) -> Iterator[tuple[Array, Array]]:
         yield natural[0]["predicted"], natural[1]["predicted"]
 
 
-def _fitted(s: Records) -> dict[Place, Fitted]:
+def _fitted(s: Records) -> dict[Place, FittedSeed]:
     return {(g.protocol, g.detector, g.scheme, g.trained_on, int(f.facts["seed"])): f for g in s.trained for f in g.seeds}
 
 
@@ -64,14 +64,14 @@ def _thresholds(a: dict[str, float], b: dict[str, float]) -> Iterator[tuple[Arra
         yield np.array([a[k] for k in levels]), np.array([b[k] for k in levels])
 
 
-def _scores(f: Fitted, g: Fitted) -> Iterator[tuple[Array, Array]]:
+def _scores(f: FittedSeed, g: FittedSeed) -> Iterator[tuple[Array, Array]]:
     for name in f.scores.keys() & g.scores.keys():
         x, y = f.scores[name][0], g.scores[name][0]
         if x is not None and y is not None:
             yield x, y
 
 
-def _white_box(run: Records, other: Records, there: dict[Place, Fitted]) -> Iterator[tuple[Array, Array]]:
+def _white_box(run: Records, other: Records, there: dict[Place, FittedSeed]) -> Iterator[tuple[Array, Array]]:
     """What attacks on a detector of the run say of that detector before anything was attacked."""
     if NATURAL not in run.images:
         return

@@ -36,7 +36,7 @@ CLASSIFIER = "classifier alone"
 
 
 @dataclass(frozen=True)
-class Target:
+class AttackedDetector:
     """A strict detector, trained on all attacks, seed 0, and what attacked it at its frozen threshold.
 
     Attributes:
@@ -101,23 +101,23 @@ def steps(i: Images) -> int:
     return int(i["settings"]["steps"])
 
 
-def targets(s: Scores) -> list[Target]:
+def targets(s: Scores) -> list[AttackedDetector]:
     """The detectors that were attacked at their calibrated threshold."""
     sets = [i for i in of_kind(s, "white box") if i["hardened"] is None and i["detector_protocol"] == "strict"]
     sets = [i for i in sets if i["level"] != "own" and i["seed"] == 0]
     tests = [i for i in of_kind(s, "binarization") if i["hardened"] is None]
     usual = [i for i in sets if i["method"] in METHODS and not unlimited(i) and not i["independent_rerun"]]
     names = dict.fromkeys((i["detector"], i["scheme"]) for i in usual)
-    return [Target(*([i for i in some if (i["detector"], i["scheme"]) == n] for some in (sets, tests))) for n in names]
+    return [AttackedDetector(*([i for i in some if (i["detector"], i["scheme"]) == n] for some in (sets, tests))) for n in names]
 
 
-def budgets(found: list[Target]) -> list[dict[str, Any]]:
+def budgets(found: list[AttackedDetector]) -> list[dict[str, Any]]:
     """Norm, eps and budget of all attacks, Linf first, the smallest first."""
     sizes = [size(i) for t in found for i in t.plain]
     return list({b["budget"]: b for b in sorted(sizes, key=lambda b: (b["norm"] == "l2", b["eps"], b["budget"]))}.values())
 
 
-def effort(found: list[Target]) -> str:
+def effort(found: list[AttackedDetector]) -> str:
     """``100 steps, 2 restarts; without a budget 200 steps, 5 restarts``; and who was attacked on fewer images than most."""
     free = [i for t in found for i in t.sets if i["method"] in METHODS and unlimited(i)]
     parts = []
@@ -147,7 +147,7 @@ def rows(s: Scores) -> list[Row]:
     return [*out, *weak_detectors(s)]
 
 
-def _success(t: Target, every: list[dict[str, Any]]) -> Iterator[Row]:
+def _success(t: AttackedDetector, every: list[dict[str, Any]]) -> Iterator[Row]:
     """Of each believed method, of their union at each level, and what independent runs with twice the steps add to it."""
     for i in t.trusted(t.plain):
         yield share([i], evaded(i, t.level), "success", attack=i["method"], title=t.place["title"], **size(i))
@@ -171,13 +171,13 @@ def _union(sets: list[Images], b: dict[str, Any], level: str) -> Array | None:
     return np.asarray(np.any([evaded(i, level) for i in sets if inside(i, b["norm"], b["eps"])], 0))
 
 
-def _tested(t: Target, method: str) -> tuple[Images, Array] | None:
+def _tested(t: AttackedDetector, method: str) -> tuple[Images, Array] | None:
     """The binarization test of a method and its problems that are ones; None where there is none."""
     test = next((i for i in t.tests if i["method"] == method), None)
     return None if test is None or not test["valid"].any() else (test, test["valid"].astype(bool))
 
 
-def _doubts(t: Target, method: str) -> Iterator[str]:
+def _doubts(t: AttackedDetector, method: str) -> Iterator[str]:
     free = next((i for i in t.of(method) if unlimited(i)), None)
     if free is None or not evaded(free, t.level).all():
         yield "not every image is beaten without a budget" if free is not None else "not run without a budget"
@@ -192,7 +192,7 @@ def _doubts(t: Target, method: str) -> Iterator[str]:
         yield f"the binarization test asks too little: {ok.mean():.2f} of the problems are set apart, chance finds {chance:.2f}"
 
 
-def _attack_checks(t: Target) -> Iterator[Row]:
+def _attack_checks(t: AttackedDetector) -> Iterator[Row]:
     for m in METHODS:
         place = {"title": t.place["title"], "attack": m, "protocol": "strict"}
         if (free := next((i for i in t.of(m) if unlimited(i)), None)) is not None:
@@ -208,7 +208,7 @@ def _attack_checks(t: Target) -> Iterator[Row]:
                 yield row("white box", "doubled", gap, [i["key"], base["key"]], **place, **size(i))
 
 
-def _others(t: Target, every: list[Images]) -> Iterator[Row]:
+def _others(t: AttackedDetector, every: list[Images]) -> Iterator[Row]:
     title, first = t.place["title"], t.plain[0]
     yield share([first], first["natural_score"] > first["thresholds"][t.level], "naturals flagged", title=title)
     if all(t.doubts.values()):

@@ -25,7 +25,7 @@ from ..progress import Progress
 from ..shared_disk import comes
 from ..store import Store
 from .graph import Computation, Schedule, widened
-from .pool import KEPT, Maker, Noted, NotPicklable, plain_warnings, portable
+from .pool import KEPT, Computing, Noted, NotPicklable, plain_warnings, portable
 from .step import Handle, handles_in
 
 AHEAD = 2_000  # steps that are handed over and not finished
@@ -35,7 +35,7 @@ KEPT_RESULTS = "complete results are kept: the same call continues from there"
 SHARED = "so the store is not shared: SALIENTRY_HOME, or --store, must name the same files for all workers"
 
 
-class Keeping(Maker, Protocol):
+class Keeping(Computing, Protocol):
     """A run, with its store."""
 
     @property

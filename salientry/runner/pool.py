@@ -42,7 +42,7 @@ class NotPicklable(Exception):
     """The steps, or what they depend on, cannot be sent to another process."""
 
 
-class Maker(Protocol):
+class Computing(Protocol):
     """Who computes: a run."""
 
     def get(self, h: Handle) -> Any:
@@ -70,7 +70,7 @@ def worth(workers: int | None, device: str, seconds: Mapping[str, float]) -> int
 # --- the caller's side -----------------------------------------------------------------------------------------
 
 
-def side_by_side(maker: Maker, work: Computation, count: int, seconds: Mapping[str, float], spare: int = 0) -> None:
+def side_by_side(maker: Computing, work: Computation, count: int, seconds: Mapping[str, float], spare: int = 0) -> None:
     """Compute what is missing in worker processes.
 
     Args:
@@ -227,7 +227,7 @@ def _compute(i: int, threads: int) -> tuple[float, str | None]:
     return time.perf_counter() - began, failed
 
 
-def _graph() -> tuple[Maker, list[Handle]]:
+def _graph() -> tuple[Computing, list[Handle]]:
     """Who computes, and everything there is to compute.
 
     Raises:
@@ -238,7 +238,7 @@ def _graph() -> tuple[Maker, list[Handle]]:
             _here["graph"] = pickle.loads(_here["payload"])
         except Exception as e:
             raise NotPicklable(f"{type(e).__name__}: {e}") from None
-    found: tuple[Maker, list[Handle]] = _here["graph"]
+    found: tuple[Computing, list[Handle]] = _here["graph"]
     return found
 
 

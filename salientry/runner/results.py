@@ -22,7 +22,7 @@ from ..learned import facts_of, frozen, rebuild, recipe_of, with_facts
 from ..machine import machine
 from ..progress import ticking
 from ..renamed import COUNT, translated, translated_columns
-from ..rows import Column, Rows, at_once, id_bytes, ids_from
+from ..rows import ReadColumn, Rows, at_once, id_bytes, ids_from
 from ..store import JSON, Store
 from ..training import CHECKPOINTS, Checkpoints
 from .operations import Operations
@@ -88,7 +88,7 @@ def _whole(store: Store, path: Path, h: Handle, out: Any, facts: dict[str, JSON]
             arrays,
         )
     elif isinstance(out, Rows):
-        columns: dict[str, Any] = {k: [Column(out, k)] for k in out.names} | {"id": [id_bytes(out.ids)]}
+        columns: dict[str, Any] = {k: [ReadColumn(out, k)] for k in out.names} | {"id": [id_bytes(out.ids)]}
         store.write(path, body | {"kind": "rows", "facts": out.facts | facts}, columns)
     elif isinstance(out, Chosen):
         store.write(

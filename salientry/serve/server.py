@@ -24,7 +24,7 @@ from .journal import Kept, log
 from .metrics import Metrics
 from .refusals import Refused
 from .settings import MODES, Batching, Limits
-from .watch import Campaign, Monitor, Verdicts, Watch
+from .watch import Campaign, Monitor, RequestVerdicts, Watch
 from .worker import Worker
 
 T = TypeVar("T")
@@ -194,7 +194,7 @@ class Server:
             if count:
                 self.metrics.images.labels(verdict_).inc(count)
         if self.watch.monitor or self.watch.campaign or said:
-            self.watch.note(Verdicts(notes.request, notes.source, images, flagged, said))
+            self.watch.note(RequestVerdicts(notes.request, notes.source, images, flagged, said))
         return Judged(guard, verdict, flagged, said)
 
     def refuse_many(self, count: int) -> None:

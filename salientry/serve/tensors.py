@@ -36,7 +36,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Asked:
+class InferenceRequest:
     """An inference request.
 
     Attributes:
@@ -87,7 +87,7 @@ class Tensor:
 
 def read_request(
     body: bytes, header: str | None, shape: Shape, known: Sequence[str], refuse_many: Callable[[int], None] = lambda count: None
-) -> Asked:
+) -> InferenceRequest:
     """What an inference request asks for.
 
     Args:
@@ -108,7 +108,7 @@ def read_request(
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise bad(f"inputs must be a list of one tensor, {INPUT!r}")
     outputs = _outputs(wanted, known, _parameters(request, "the request").get("binary_data_output", False))
-    return Asked(_images(inputs[0], body[length:], shape, refuse_many), outputs, id_)
+    return InferenceRequest(_images(inputs[0], body[length:], shape, refuse_many), outputs, id_)
 
 
 def write_answer(head: Mapping[str, Any], tensors: Sequence[Tensor], outputs: Sequence[Output]) -> tuple[bytes, int | None]:
@@ -256,4 +256,4 @@ def _in_range(values: NDArray[Any], datatype: str) -> NDArray[Any]:
     return values
 
 
-__all__ = ["BINARY", "DATATYPES", "INPUT", "Asked", "Output", "Refused", "Tensor", "read_request", "write_answer"]
+__all__ = ["BINARY", "DATATYPES", "INPUT", "InferenceRequest", "Output", "Refused", "Tensor", "read_request", "write_answer"]

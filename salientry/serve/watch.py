@@ -60,7 +60,7 @@ class Campaign(Protocol):
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class RequestVerdicts:
     """Of one request.
 
     Attributes:
@@ -90,11 +90,11 @@ class Watch:
 
     def __init__(self, metrics: Metrics, monitor: Monitor | None, campaign: Campaign | None, kept: Kept | None) -> None:
         self.metrics, self.monitor, self.campaign, self.kept = metrics, monitor, campaign, kept
-        self._queue: queue.Queue[Verdicts | None] = queue.Queue(MOST)
+        self._queue: queue.Queue[RequestVerdicts | None] = queue.Queue(MOST)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def note(self, verdicts: Verdicts) -> None:
+    def note(self, verdicts: RequestVerdicts) -> None:
         """Take note soon; when too many wait, not at all, which is counted."""
         with self._lock:
             if self._thread is None:
@@ -137,7 +137,7 @@ class Watch:
                 self._queue.task_done()
         self._queue.task_done()
 
-    def _noted(self, v: Verdicts) -> None:
+    def _noted(self, v: RequestVerdicts) -> None:
         for at, said in v.said.items():
             facts = {k: getattr(said, k) for k in ("score", "threshold", "p_value", "predicted")}
             log("flagged", logging.WARNING, request_id=v.request, source=v.source, image=at, **facts, reason=said.why())

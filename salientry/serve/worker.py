@@ -45,7 +45,7 @@ class Job:
 
 
 @dataclass(eq=False)
-class Task:
+class OtherWork:
     """Work on the device that is no pass of the guard: it has its turn, alone, and counts as one image in the queue.
 
     Attributes:
@@ -76,7 +76,7 @@ class Worker:
 
     def __init__(self, batching: Batching, heard: Callable[[int], Any] = lambda count: None) -> None:
         self.batching, self._heard = batching, heard
-        self._jobs: deque[Job | Task] = deque()
+        self._jobs: deque[Job | OtherWork] = deque()
         self._waiting = 0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -108,10 +108,10 @@ class Worker:
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
-        self._put(Task(work, loop, answer))
+        self._put(OtherWork(work, loop, answer))
         return await answer
 
-    def _put(self, job: Job | Task) -> None:
+    def _put(self, job: Job | OtherWork) -> None:
         """Let it wait for its turn, or refuse it."""
         with self._changed:
             if self._closed:
@@ -143,28 +143,28 @@ class Worker:
                 self._fill()
                 late, jobs = self._taken()
             _give([(job, overloaded("the images waited too long; come again", "too_late")) for job in late])
-            if isinstance(jobs, Task):
+            if isinstance(jobs, OtherWork):
                 _do(jobs)
             elif jobs:
                 self._judge(jobs)
 
     def _fill(self) -> None:
         """Wait until there are images for a whole pass, or the first one has waited for others long enough; other work waits for nobody."""
-        if isinstance(self._jobs[0], Task):
+        if isinstance(self._jobs[0], OtherWork):
             return
         end = self._jobs[0].since + self.batching.wait
         while self._waiting < self.batching.size and not self._closed and (left := end - time.monotonic()) > 0:
             self._changed.wait(left)
 
-    def _taken(self) -> tuple[list[Job | Task], list[Job] | Task]:
+    def _taken(self) -> tuple[list[Job | OtherWork], list[Job] | OtherWork]:
         """Requests that waited too long, and those of the next pass, or the next other work, both out of the queue."""
-        now, late, jobs, count = time.monotonic(), list[Job | Task](), list[Job](), 0
-        task: Task | None = None
+        now, late, jobs, count = time.monotonic(), list[Job | OtherWork](), list[Job](), 0
+        task: OtherWork | None = None
         while self._jobs:
             job = self._jobs[0]
             if now - job.since > self.batching.deadline:
                 late.append(job)
-            elif isinstance(job, Task):
+            elif isinstance(job, OtherWork):
                 if jobs:
                     break
                 task = job
@@ -198,7 +198,7 @@ class Worker:
         _give([(job, (part, began - job.since)) for job, part in zip(jobs, parts, strict=True)])
 
 
-def _do(task: Task) -> None:
+def _do(task: OtherWork) -> None:
     """Other work, unless whoever asked has gone."""
     if task.answer.cancelled():
         return
@@ -226,9 +226,9 @@ def _floats(images: Tensor) -> Tensor:
     return images.to(torch.float32) / 255 if images.dtype == torch.uint8 else images
 
 
-def _give(answers: Sequence[tuple[Job | Task, Any]]) -> None:
+def _give(answers: Sequence[tuple[Job | OtherWork, Any]]) -> None:
     """Hand results and errors to the loops that wait for them."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Job | Task, Any]]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Job | OtherWork, Any]]] = {}
     for job, answer in answers:
         by_loop.setdefault(job.loop, []).append((job, answer))
     for loop, found in by_loop.items():
@@ -236,7 +236,7 @@ def _give(answers: Sequence[tuple[Job | Task, Any]]) -> None:
             loop.call_soon_threadsafe(_set, found)
 
 
-def _set(answers: list[tuple[Job | Task, Any]]) -> None:
+def _set(answers: list[tuple[Job | OtherWork, Any]]) -> None:
     for job, answer in answers:
         if job.answer.done():  # whoever asked has gone
             continue

@@ -57,7 +57,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Block:
+class Stretch:
     """Some frames whose share of flags the test looks at once.
 
     Attributes:
@@ -90,7 +90,7 @@ class Watched:
     """
 
     seen: tuple[Seen, ...]
-    blocks: tuple[Block, ...]
+    blocks: tuple[Stretch, ...]
     alarm: bool
     alarm_at: float | None
     since: float | None
@@ -124,7 +124,7 @@ class _Bets:
 
     def __init__(self, level: float, alpha: float, block: float) -> None:
         self.block, self.rates = block, FlagRate(level, alpha)
-        self.blocks: list[Block] = []
+        self.blocks: list[Stretch] = []
         self._open: list[tuple[float, bool]] = []
 
     def add(self, seconds: float, flagged: bool) -> None:
@@ -138,7 +138,7 @@ class _Bets:
         if self._open:
             share = float(np.mean([f for _, f in self._open]))
             self.rates.update_shares([share])
-            self.blocks.append(Block(self._open[0][0], self._open[-1][0], share, self.rates.summary()["log10_wealth"]))
+            self.blocks.append(Stretch(self._open[0][0], self._open[-1][0], share, self.rates.summary()["log10_wealth"]))
             self._open = []
 
     def _number(self, seconds: float) -> int:
@@ -248,4 +248,4 @@ def _together(source: Iterable[Frame]) -> Iterator[list[Frame]]:
         yield some
 
 
-__all__ = ["Block", "Seen", "Watched", "brought", "watch"]
+__all__ = ["Seen", "Stretch", "Watched", "brought", "watch"]

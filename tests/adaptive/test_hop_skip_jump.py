@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from salientry.adaptive import HopSkipJump
-from salientry.adaptive._descent import Ball, length
+from salientry.adaptive._descent import Bounds, length
 from salientry.adaptive._queries import Oracle
 from salientry.adaptive.hop_skip_jump import direction
 from salientry.errors import UsageError
@@ -40,7 +40,7 @@ def test_the_estimate_is_as_near_the_normal_as_so_many_decisions_allow() -> None
     n, count = 4, 1000
     p = planes(n)
     d = p.x[0].numel()
-    oracle = Oracle(p.target(detected=False), p.x, p.y, Ball(None, "l2"), 2000)
+    oracle = Oracle(p.target(detected=False), p.x, p.y, Bounds(None, "l2"), 2000)
     edge = p.x + p.far.view(-1, 1, 1, 1) * p.w.view(1, 1, 8, 8)
     for shift in (0.0, 0.5 / 255):  # at the edge, and where five in six succeed: weights less their mean
         way = direction(oracle, torch.arange(n), edge + shift * p.w.view(1, 1, 8, 8), seeds(n), count if shift == 0 else 500)

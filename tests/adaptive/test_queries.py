@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from salientry.adaptive import HopSkipJump, SquareSearch
-from salientry.adaptive._descent import Ball, length
+from salientry.adaptive._descent import Bounds, length
 from salientry.adaptive._queries import Oracle
 from salientry.errors import UsageError
 from tests.adaptive.half_spaces import Planes, planes
@@ -104,7 +104,7 @@ def test_an_image_that_succeeds_as_it_is_costs_one_question(name: str) -> None:
 
 def test_the_nearest_success_is_kept_of_several_questions_about_one_image() -> None:
     p = planes(3, SHAPE)
-    way, ball = p.w.view(1, *SHAPE), Ball(None, "l2")
+    way, ball = p.w.view(1, *SHAPE), Bounds(None, "l2")
     oracle = Oracle(p.target(detected=False), p.x, p.y, ball, 5)
     rows, size = torch.tensor([0, 0, 0, 2, 2]), torch.tensor([2.0, 1.5, 0.1, 0.1, 0.1]).view(-1, 1, 1, 1)
     answer = oracle.ask(rows, p.x[rows] + size * way)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from salientry.adaptive import ADAPTIVE, Alarm, Alternating, Defended, Joint, Look, Minimal, Orthogonal, Selective, Simultaneous, SingleStep
-from salientry.adaptive._descent import AGAIN, Ball, length, margin, started
+from salientry.adaptive._descent import AGAIN, Bounds, length, margin, started
 from salientry.adaptive.binarization import PASS, Binarization
 from salientry.adaptive.orthogonal import without
 from salientry.adaptive.weak import WEAK, weakened
@@ -272,7 +272,7 @@ def test_an_attack_succeeds_where_the_ball_holds_a_solution_and_only_there(kind:
     for factor, works in ((1.35, True), (0.97, False)):
         eps = smallest * factor
         out = kind(eps, 200, norm=norm)(target, x, y, seeds=seeds(1))
-        inside = bool(Ball(eps, norm).inside(out, x).all()) and (norm == "l2" or float((out - x).abs().max()) <= eps + 1e-9)  # type: ignore[arg-type]
+        inside = bool(Bounds(eps, norm).inside(out, x).all()) and (norm == "l2" or float((out - x).abs().max()) <= eps + 1e-9)  # type: ignore[arg-type]
         assert (bool(target.succeeds(*target.seen(out), y)[0]) and inside) is works, (kind.__name__, norm, factor)
 
 
@@ -399,7 +399,7 @@ def test_images_that_are_left_start_again_elsewhere_until_one_start_leaves_the_p
     w = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     reach = eps * float(w.abs().sum() if norm == "linf" else w.norm())
     net = Plateau(w / reach, 0.01, 0.4).double()
-    x, y, ball = torch.full((n, 1, 8, 8), 127 / 255, dtype=torch.float64), torch.zeros(n, dtype=torch.int64), Ball(eps, norm)  # type: ignore[arg-type]
+    x, y, ball = torch.full((n, 1, 8, 8), 127 / 255, dtype=torch.float64), torch.zeros(n, dtype=torch.int64), Bounds(eps, norm)  # type: ignore[arg-type]
     target, shift = Defended(net), float(net.along(torch.full((1, 1, 8, 8), 127 / 255, dtype=torch.float64)))
     starts = [ball.stored(started("random", x, seeds(n) + AGAIN * k, ball, 0.5**k), x) for k in (1, 2, 3, 4)]
     beyond = torch.stack([net.along(s) > net.flat for s in starts])

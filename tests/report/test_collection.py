@@ -20,7 +20,7 @@ from salientry.errors import DataDamaged, UsageError, VerificationFailed
 from salientry.report import claims_document, collection, columns, every_number, paper_tables, render, report, verification
 from salientry.report.claims import Verdicts, how
 from salientry.report.columns import Collection, place
-from salientry.report.overview import Answer, first
+from salientry.report.overview import Standings, first
 from salientry.report.page import listed
 from salientry.report.spec import number_of
 from salientry.results.claims import sentences
@@ -161,7 +161,7 @@ def test_an_attack_with_other_settings_on_each_data_set_is_one_row(read: Collect
 
 def test_an_attack_that_stands_under_another_name_is_said() -> None:
     """ASSIRA's FGSM has another budget: the same row of the paper's."""
-    first, second = (paper_tables.Source(t, printed_rows(t)) for t in ("mnist", "assira"))
+    first, second = (paper_tables.PaperColumn(t, printed_rows(t)) for t in ("mnist", "assira"))
     second.theirs = [dict(r, title="FGSM 0.025 · FGSM") if r["title"] == "FGSM" else r for r in second.theirs]
     found = [name for name, _ in paper_tables._rows(4, False, [first, second])]
     assert found.count("FGSM") == 1
@@ -223,7 +223,7 @@ def test_runs_trained_on_one_attack_each_say_so(tmp_path: Path) -> None:
 
 def test_the_best_baseline_of_validation_images_that_another_outdoes_is_said_to_be() -> None:
     (m,) = (report.made(p, name=p.name) for p in columns.runs(ROOT / "fast") if p.name == "assira-seed1")
-    a = Answer(m.shown)
+    a = Standings(m.shown)
     values = {s.title: s.detected.value for s in a.standings if s.group == "baseline"}
     assert a.outdone == (max(values.values()) > values[str(a.best)])
     assert ("another does better on the test images." in str(first(m.shown).table.says)) == a.outdone  # type: ignore[union-attr]

@@ -512,7 +512,7 @@ def test_names_in_a_plot_lie_on_no_point_no_other_name_and_no_line(seed: int) ->
     rng = np.random.default_rng(seed)
     near = rng.choice([0.0, 0.4, 0.9], 12) + rng.normal(0, 0.04, 12)
     points = [
-        plots.Point(f"name {k}" * (1 + k % 2), "g", float(x), float(y))
+        plots.Dot(f"name {k}" * (1 + k % 2), "g", float(x), float(y))
         for k, (x, y) in enumerate(zip(near, rng.uniform(0.1, 0.95, 12), strict=True))
     ]
     drawn = str(plots.scatter([("", points)], "x", "y"))

@@ -18,7 +18,7 @@ from salientry.errors import DataDamaged, UsageError
 from salientry.renamed import translated
 from salientry.results.names import attack_title, kind_title, set_name
 from salientry.results.scores import Scores
-from salientry.results.trained import Fitted, Trained
+from salientry.results.trained import FittedSeed, Trained
 from tests.report.surgery import CW, Opened, mixed, sealed
 
 
@@ -89,7 +89,7 @@ def test_older_and_newer_words_are_read_alike() -> None:
 
 
 def test_a_flag_is_strictly_above_the_threshold() -> None:
-    one = Fitted({}, "key", {"own": 1.0}, None, None, {"a set": (np.array([0.0, 1.0, 1.0, 2.0]), ("key",))})
+    one = FittedSeed({}, "key", {"own": 1.0}, None, None, {"a set": (np.array([0.0, 1.0, 1.0, 2.0]), ("key",))})
     (flags,) = Trained("strict", "SPD", "saliency", "paired", "FGSM", [one]).flags("a set", "own")
     assert flags.tolist() == [False, False, False, True]
 

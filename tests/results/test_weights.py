@@ -12,7 +12,7 @@ from salientry.results.claims.asked import Answer, Question, each
 from salientry.results.claims.white import _apart
 from salientry.results.joined import _why_not
 from salientry.results.names import NATURAL
-from salientry.results.trained import Fitted, Trained
+from salientry.results.trained import FittedSeed, Trained
 from salientry.results.weights import OTHER, alike, differ
 
 IDS = np.array(["a", "b", "c", "d"])
@@ -23,7 +23,7 @@ PLACE = {"detector_protocol": "strict", "detector": "SPD", "scheme": "paired", "
 def run(scores: Any = SCORES, threshold: float = 0.75, predicted: Any = (0, 1, 2, 3), **body: Any) -> Any:
     """Records of a run with one detector."""
     kept = {NATURAL: (None if scores is None else np.array(scores), ("key",))}
-    fitted = Fitted({"seed": 0}, "key", {"own": 0.0, "0.05": threshold}, None, None, kept)
+    fitted = FittedSeed({"seed": 0}, "key", {"own": 0.0, "0.05": threshold}, None, None, kept)
     natural = {"kind": "images", "id": IDS, "predicted": np.array(predicted), "key": "naturals"}
     trained = [Trained("strict", "SPD", "saliency", "paired", "FGSM", [fitted])]
     return SimpleNamespace(body=body, images={NATURAL: natural}, trained=trained, classifier="key", not_kept=None)

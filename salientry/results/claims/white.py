@@ -10,7 +10,7 @@ import pandas as pd
 from ..paper_attacks import AT_ONCE, PASSES, PRINTED, THEIRS, TRUE, change, disbelieved, of_reading, trainings
 from ..place import select
 from ..scores import Scores
-from ..white_box import Target, targets
+from ..white_box import AttackedDetector, targets
 from .asked import PUBLISHED, STRICT, Answer, Book, Question, each
 
 HALF, NOTHING = 0.5, 0.03
@@ -57,7 +57,7 @@ def _fools(s: Scores, numbers: pd.DataFrame, d: str, column: str | None) -> Ques
     return Question("C13", f"{d} before", words, (), {"published": stands, "strict": not stands}, each(HALF), answers)
 
 
-def _blank(t: Target) -> bool:
+def _blank(t: AttackedDetector) -> bool:
     return all(t.doubts.values())
 
 
