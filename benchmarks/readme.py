@@ -14,14 +14,15 @@ import datetime
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from salientry.cli.closing import last_lines
 from salientry.inference import beside
 from salientry.rates import row
 from salientry.report import claims, claims_document
-from salientry.report.render import markdown, text
-from salientry.report.spec import Across, Column, Number, Table, fill
+from salientry.report.render import text
+from salientry.report.spec import Column, Number
 from salientry.results.claims import MANNERS
 from salientry.results.names import detector_words
 from salientry.results.paper_numbers import printed_text
@@ -41,7 +42,7 @@ from . import (
 )
 from .guard_tables import guard_results, record
 from .recorded import FOLDERS, ROOT, TIMING, Recorded, first, recorded, verdicts
-from .tables import budgets, fast, lacking, over, settings, smoke, white_boxes
+from .tables import budgets, fast, gains, lacking, lines, over, settings, smoke, strict, white_boxes
 
 CLAIMS, LINES = ROOT / "docs" / "claims.md", ROOT / "results" / "smoke" / "last_lines.json"
 PLOT, MAPS = "docs/images/detection.svg", "docs/images/maps.png"
@@ -119,10 +120,10 @@ def plotted() -> str:
 def results() -> str:
     """Everything at a glance: a table of what is found, with two columns for each data set, and one of the rest, with one."""
     runs = first(recorded("fast"))
-    return "\n".join([*_found(runs), "", *_rest(runs), "", over(x for r in runs for x in r.rows)])
+    return "\n".join([_found(runs), "", *_rest(runs), "", over(x for r in runs for x in r.rows)])
 
 
-def _found(runs: list[Recorded]) -> list[str]:
+def _found(runs: list[Recorded]) -> str:
     """Strict: share found, and how many more are flagged of images with noise of the attack's size; then differences."""
     places: dict[str, str] = {}
     for r in runs:
@@ -131,30 +132,10 @@ def _found(runs: list[Recorded]) -> list[str]:
                 title = next(t for t, label in r.headline.items() if label == a)
                 places[f"{r.dataset} {a}"] = f"{r.title}: {title} (n = {n.n:,})"
     rows = [x | {"place": f"{r.dataset} {x['trained_on']}"} for r in runs for x in r.rows]
-    cell = "{tpr@0.05|seeds}; *noise* {noise/excess-flags-on-unchanged|bare}"
+    cell = Column("", "{tpr@0.05|seeds}; *noise* {noise/excess-flags-on-unchanged|bare}")
     head = "detection rate at a false-positive rate of 5 %; *noise*: extra false alarms on noise of that size"
-    found = Table(
-        "",
-        "",
-        ("title",),
-        (Across("place", (Column("", cell),), places),),
-        {"kind": "detection", "protocol": "strict"},
-        (head,),
-        {"title": SHOWN},
-        True,
-        "not run",
-    )
-    gains = Table(
-        "",
-        "",
-        ("title",),
-        (Across("place", (Column("", "{difference|seeds}"),), places),),
-        {"kind": "headline", "protocol": "strict"},
-        (),
-        {"title": GAINS},
-        empty="not run",
-    )
-    return [*markdown(fill(found, rows)).split("\n"), *markdown(fill(gains, rows)).split("\n")[2:]]
+    found = replace(strict(SHOWN, places, head, cell), empty="not run")
+    return lines(found, rows, gains(places, order={"title": GAINS}, empty="not run"))
 
 
 def _rest(runs: list[Recorded]) -> list[str]:

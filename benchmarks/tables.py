@@ -17,10 +17,10 @@ from salientry.recipes.fast import CONFIGS
 from salientry.recipes.paper_config import Config
 from salientry.recipes.smoke import REDUCED
 from salientry.report.choice import BASELINES, BESIDE_MAPS, PAPERS, SIMPLEST
-from salientry.report.detection_tables import GAINS, NOISE, TRANSPLANT
+from salientry.report.detection_tables import DEFENCES, GAINS, NOISE, TRANSPLANT
 from salientry.report.render import markdown, percent, text
 from salientry.report.render import over as spoken
-from salientry.report.spec import Across, Column, Table, fill, number_of
+from salientry.report.spec import Across, Column, Line, Number, Table, fill, number_of
 from salientry.report.white_tables import success
 from salientry.report.words import attack_title, own_trunk
 from salientry.results.names import detector_words
@@ -49,9 +49,9 @@ def over(rows: Iterable[dict[str, Any]]) -> str:
     return FEW if max(seeds, default=0) < LEAST_SEEDS else OVER.format(spoken(seeds, "over images, given these nets"))
 
 
-def lines(table: Table, rows: Sequence[dict[str, Any]]) -> str:
-    """A table in Markdown."""
-    return markdown(fill(table, rows))
+def lines(table: Table, rows: Sequence[dict[str, Any]], *more: Table) -> str:
+    """A table in Markdown; the rows of ``more`` go on below."""
+    return markdown(fill(table, rows), *(fill(t, rows) for t in more))
 
 
 # --- digits ---------------------------------------------------------------------------------------------------------------
@@ -132,11 +132,18 @@ def call(settings: Any) -> str:
 # --- the paper's data sets ------------------------------------------------------------------------------------------------
 
 
-def strict(titles: Sequence[str] | dict[str, str], attacks: dict[Any, str], head: str, by: str = "trained_on", more: bool = True) -> Table:
-    """Detectors by the attacks that they were trained and tested on: what is found and, where asked, more flags."""
-    columns = (Column("detection rate", "{tpr@0.05|seeds}"), *MORE) if more else (Column("", "{tpr@0.05|seeds}"),)
+FOUND = Column("", "{tpr@0.05|seeds}")
+
+
+def strict(titles: Sequence[str] | dict[str, str], attacks: dict[Any, str], head: str, *columns: Column, by: str = "place") -> Table:
+    """Detectors by the attacks that they were trained and tested on, where these have a ``place``: what is found, or what is asked."""
     where = {"kind": "detection", "protocol": "strict"}
-    return Table("", "", ("title",), (Across(by, columns, attacks),), where, (head,), {"title": titles}, diagonal=True)
+    return Table("", "", ("title",), (Across(by, columns or (FOUND,), attacks),), where, (head,), {"title": titles}, diagonal=True)
+
+
+def gains(attacks: dict[Any, str], by: str = "place", **more: Any) -> Table:
+    """Differences of detection rates of detectors that were trained and tested on these."""
+    return replace(GAINS, columns=(Across(by, (Column("", "{difference|seeds}"),), attacks),), **more)
 
 
 def fast() -> str:
@@ -152,14 +159,10 @@ def fast() -> str:
 def detection(r: Recorded) -> str:
     """Strict, trained and tested on the attacks of the headline; then what the map is worth beside the rest."""
     attacks = {a: f"{t} (n = {n.n})" for t, a in r.headline.items() if (n := r.detected("SPD", a))}
-    found = lines(strict(DETECTORS, attacks, "strict, detection rate at 5 %"), r.rows)
-    gains = lines(
-        replace(
-            GAINS, heads=("difference of detection rates",), columns=(Across("trained_on", (Column("", "{difference|seeds}"),), attacks),)
-        ),
-        r.rows,
-    )
-    return "\n".join([found, "", gains, *own_maps(r), "", f"{over(r.rows)} {r.source}."])
+    by, rate = "trained_on", replace(FOUND, head="detection rate")
+    found = lines(strict(DETECTORS, attacks, "strict, detection rate at 5 %", rate, *MORE, by=by), r.rows)
+    more = lines(gains(attacks, by, heads=("difference of detection rates",)), r.rows)
+    return "\n".join([found, "", more, *own_maps(r), "", f"{over(r.rows)} {r.source}."])
 
 
 def own_maps(r: Recorded) -> list[str]:
@@ -181,11 +184,10 @@ def another(r: Recorded, again: Recorded) -> str:
     attacks = {t: (a, again.headline[t]) for t, a in r.headline.items() if t in again.headline}
     places = {f"{x.seed} {a}": f"{t}, run seed {x.seed}" for t, two in attacks.items() for x, a in zip((r, again), two, strict=True)}
     rows = [n | {"place": f"{x.seed} {n['trained_on']}"} for x in (r, again) for n in x.rows]
-    found = lines(strict(DETECTORS, places, "detection rate at 5 %", "place", more=False), rows)
-    gains = lines(replace(GAINS, columns=(Across("place", (Column("", "{difference|seeds}"),), places),)), rows)
+    found = lines(strict(DETECTORS, places, "detection rate at 5 %"), rows, gains(places))
     right = " and ".join(x.cell("accuracy", "bare") for x in (r, again))
     below = f"The classifiers have {right} right. Brackets as above. Run seed {again.seed}: {again.source}."
-    return "\n".join([found, *gains.split("\n")[2:], "", below])
+    return "\n".join([found, "", below])
 
 
 # --- the white box --------------------------------------------------------------------------------------------------------
@@ -206,43 +208,41 @@ def white_boxes() -> str:
 def white_box(r: Recorded) -> str:
     """Who knows classifier, map, detector and threshold: success by budget, what it costs, alarms; then the paper's own attack."""
     sizes, (alarm,) = budgets(r), r.make.values("white box", "budget", measure="alarm")
-    first_size = r.find("white box", title="classifier alone", budget=sizes[0])
-    assert first_size is not None
+    bare = [r.find("white box", title="classifier alone", budget=b) for b in sizes]
+    alone: list[list[str | tuple[Number, str]] | None] = [[(n, "")] if n else None for n in bare]
+    most = bare[0].n if bare[0] else 0
     columns = (
         Across("budget", (Column("", "{success}", {"attack": "union"}),), sizes),
         Column("L2 over the classifier's alone", "{cost}"),
         Column(f"false alarm can be made, {alarm}", "{alarm}"),
     )
-    order = {t: detector_words(t) for t in ATTACKED} | _literature(r, first_size.n)
-    titles = {words: t for t, words in order.items()}
-    table = replace(
-        success(sizes, [alarm], ""),
-        columns=columns,
-        heads=(f"attack success rate, n = {first_size.n}",),
-        order={"title": order},
-        warned=False,
+    order = {t: detector_words(t) for t in ATTACKED} | _literature(r, most)
+    table = replace(success(sizes, [alarm], ""), columns=columns, heads=(f"attack success rate, n = {most}",), order={"title": order})
+    found = fill(replace(table, warned=False), r.make.of("white box"))
+    each = [line if _attacked(r, line.key[0]) else _none(line, lacking(r, line.key[0])) for line in found.lines]
+    first = Line((), ("no detector",), [*alone, ["1"], [""]], [], baseline=False)
+    below = f"95 % intervals over images, given these nets. `{r.run['command']}`, run seed {r.seed}, {made(r.run)}."
+    return "\n".join([markdown(replace(found, lines=[first, *each])), "", papers_attack(r), "", below])
+
+
+def papers_attack(r: Recorded) -> str:
+    """After its 5 passes, at the paper's budget on small images: as it is printed, and with the true gradient."""
+    eps = min(r.make.values("table 3", "eps", part="as printed", step=5), key=lambda e: abs(e - 0.2))
+    printed, true = ({"part": part, "eps": eps, "step": 5} for part in ("as printed", "true gradient"))
+    columns = (
+        Column("flagged, as printed", "{detector}", printed),
+        Column("wrong and unflagged, as printed", "{joint}", printed),
+        Column("… with the true gradient", "{joint}", true),
     )
-    body = lines(table, r.make.of("white box")).split("\n")
-    alone = [text(r.find("white box", title="classifier alone", budget=b)) for b in sizes]
-    body[2:2] = [row("no detector", *alone, "1", "")]
-    body = [
-        row(name, lacking(r, titles[name]), *[""] * (len(sizes) + 1))
-        if (name := line.split(" | ")[0].strip("| ")) in titles and not _attacked(r, titles[name])
-        else line
-        for line in body
-    ]
-    eps = min(r.make.values("table 3", "eps", part="as printed", step=5), key=lambda e: abs(e - 0.2))  # the paper's budget on small images
     size = next(n["budget"] for n in r.make.of("table 3") if n["eps"] == eps)
-    words = ("flagged, as printed", "wrong and unflagged, as printed", "… with the true gradient")
-    body += ["", row(f"the paper's attack, 5 passes, eps {size}", *words), row(*["---"] * 4)]
-    for d in ("SPD", "SMD", "ID", "JSD"):
-        at = {"title": d, "eps": eps, "step": 5}
-        cells = [
-            r.find("table 3", part=p, measure=k, **at)
-            for p, k in (("as printed", "detector"), ("as printed", "joint"), ("true gradient", "joint"))
-        ]
-        body.append(row(d, *(map(text, cells) if cells[0] else ("not run", "", ""))))
-    return "\n".join([*body, "", f"95 % intervals over images, given these nets. `{r.run['command']}`, run seed {r.seed}, {made(r.run)}."])
+    head, order = f"the paper's attack, 5 passes, eps {size}", {"title": DEFENCES}
+    found = fill(Table("", "", ("title",), columns, {"kind": "table 3"}, (head,), order, empty="not run"), r.make.of("table 3"))
+    return markdown(replace(found, lines=[line if any(line.cells) else _none(line, "not run") for line in found.lines]))
+
+
+def _none(line: Line, why: str) -> Line:
+    """A row that says once why it has no numbers."""
+    return replace(line, cells=[[why if k == 0 else ""] for k in range(len(line.cells))])
 
 
 def _attacked(r: Recorded, title: str) -> bool:

@@ -127,6 +127,16 @@ def details(v: Verdicts, r: Mapping[str, Any]) -> Iterator[str]:
         yield f"no better than chance on its own attack: {in_words('; '.join(r['silent']))}"
 
 
+def in_manner(rows: Rows, manner: tuple[str, str]) -> dict[str, Any] | None:
+    """The row of a manner, of its protocol, or the same in all."""
+    return next((r for m in (manner, (manner[0], ""), ("any", "")) for r in rows if (r["protocol"], r["scheme"]) == m), None)
+
+
+def question(r: Mapping[str, Any]) -> str:
+    """What a line asks."""
+    return in_words(r["words"]) + (" (beside the paper's: not counted)" if r["extra"] else "")
+
+
 # --- on a page ------------------------------------------------------------------------------------------------------------
 
 
@@ -158,8 +168,7 @@ def _claim(v: Verdicts, s: Scores, claim: str, sentence: str) -> Markup:
     for why in silent:
         out += Markup('\n<tr><th></th><td colspan="{}"><small>{}</small></td></tr>').format(1 + len(MANNERS), in_words(why))
     for rows in (rows for rows in lines.values() if rows[0]["words"]):
-        words = in_words(rows[0]["words"]) + (" (beside the paper's: not counted)" if rows[0]["extra"] else "")
-        out += Markup("\n<tr><th></th><td>{}</td>{}</tr>").format(words, _cells(_answer(v, rows, m) for m in MANNERS))
+        out += Markup("\n<tr><th></th><td>{}</td>{}</tr>").format(question(rows[0]), _cells(_answer(v, rows, m) for m in MANNERS))
     return out
 
 
@@ -168,9 +177,8 @@ def _cells(cells: Iterable[Markup]) -> Markup:
 
 
 def _answer(v: Verdicts, rows: Rows, manner: tuple[str, str]) -> Markup:
-    """The answer of a line in a manner: of that manner, of its protocol, or the same in all."""
-    r = next((r for m in (manner, (manner[0], ""), ("any", "")) for r in rows if (r["protocol"], r["scheme"]) == m), None)
-    if r is None:
+    """The answer of a line in a manner."""
+    if (r := in_manner(rows, manner)) is None:
         return Markup("")
     n = v.number(r, r["id"])
     number = Markup(" {}").format(render.mark(number_of(n), how(r))) if n is not None else Markup("")

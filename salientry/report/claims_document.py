@@ -19,7 +19,7 @@ from ..results.paper_numbers import COLUMNS, attacks_of
 from ..results.scores import Scores
 from ..store import JSON, read_json, write_json, write_text
 from . import render
-from .claims import ASKED, Rows, Verdicts, details, how, note
+from .claims import ASKED, Rows, Verdicts, details, how, in_manner, note, question
 from .spec import number_of
 from .words import said as said_of
 
@@ -206,8 +206,7 @@ def _section(v: Verdicts, asked: Sequence[str], whole: Mapping[str, int], claim:
             if all(r["verdict"] == NOT_RUN for rs in of.values() for r in rs):
                 lacking += [f"{said_of('dataset', dataset)}: {in_words(first['why'] or first['words'])}"] if dataset in whole else []
                 continue
-            words = in_words(first["words"]) + (" (beside the paper's: not counted)" if first["extra"] else "")
-            rows.append((words, said_of("dataset", dataset), *(_cell(v, of, m) for m in MANNERS)))
+            rows.append((question(first), said_of("dataset", dataset), *(_cell(v, of, m) for m in MANNERS)))
     if rows:
         yield row("asked", "data set", *(ASKED[m] for m in MANNERS))
         yield _rule(2 + len(MANNERS))
@@ -228,7 +227,7 @@ def _questions(v: Verdicts, claim: str, dataset: str) -> list[Seeds]:
 
 def _cell(v: Verdicts, of: Seeds, manner: tuple[str, str]) -> str:
     """The verdict on a question in a manner, with the number; of several run seeds the verdict of all together and each one's own."""
-    found = {seed: r for seed, rows in of.items() if (r := _in(rows, manner)) is not None}
+    found = {seed: r for seed, rows in of.items() if (r := in_manner(rows, manner)) is not None}
     each = {seed: r for seed, r in found.items() if seed is not None}
     if not each:
         return ""
@@ -239,11 +238,6 @@ def _cell(v: Verdicts, of: Seeds, manner: tuple[str, str]) -> str:
     same = len({r["verdict"] for r in each.values()}) == 1
     own = "; ".join(f"seed {s}{'' if same else ' ' + r['verdict']}{_number(v, r)}" for s, r in each.items())
     return f"**{found[None]['verdict'] if None in found else NOT_RUN}**: {own}"
-
-
-def _in(rows: Rows, manner: tuple[str, str]) -> Mapping[str, Any] | None:
-    """The row of a manner, of its protocol, or the same in all."""
-    return next((r for m in (manner, (manner[0], ""), ("any", "")) for r in rows if (r["protocol"], r["scheme"]) == m), None)
 
 
 def _number(v: Verdicts, r: Mapping[str, Any]) -> str:

@@ -272,12 +272,12 @@ def plain(found: Parts, empty: str = "") -> str:
     return empty if found is None else "".join(p if isinstance(p, str) else text(*p) for p in found)
 
 
-def markdown(found: Filled) -> str:
-    """The table in Markdown: one line of heads, groups before their columns."""
+def markdown(found: Filled, *more: Filled) -> str:
+    """The table in Markdown: one line of heads, groups before their columns. ``more``: tables of the same columns, whose rows go on."""
     table = found.table
     heads = [*table.heads, *[""] * len(table.rows)][: len(table.rows)] + [": ".join(x.heads) for x in found.leaves]
-    lines = [row(*heads), row(*["---"] * len(heads))]
-    return "\n".join(lines + [row(*line.labels, *(plain(c, table.empty) for c in line.cells)) for line in found.lines])
+    lines = [row(*line.labels, *(plain(c, f.table.empty) for c in line.cells)) for f in (found, *more) for line in f.lines]
+    return "\n".join([row(*heads), row(*["---"] * len(heads)), *lines])
 
 
 def delimited(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -162,7 +162,7 @@ def test_an_attack_with_other_settings_on_each_data_set_is_one_row(read: Collect
 def test_an_attack_that_stands_under_another_name_is_said() -> None:
     """ASSIRA's FGSM has another budget: the same row of the paper's."""
     first, second = (paper_tables.PaperColumn(t, printed_rows(t)) for t in ("mnist", "assira"))
-    second.theirs = [dict(r, title="FGSM 0.025 · FGSM") if r["title"] == "FGSM" else r for r in second.theirs]
+    second.theirs = [dict(r, title="FGSM 0.025 · FGSM", attack="FGSM-eps=0.025") if r["title"] == "FGSM" else r for r in second.theirs]
     found = [name for name, _ in paper_tables._rows(4, False, [first, second])]
     assert found.count("FGSM") == 1
 
