@@ -35,6 +35,7 @@ from salientry.drift import FlagRate
 from salientry.experiment.steps import train_classifier
 from salientry.harmless import JPEG, Brightness
 from salientry.machine import processor
+from salientry.protocol import eight_bits
 from salientry.rates import share_of
 from salientry.recipes.fast import NET
 from salientry.runner.step import Handle
@@ -103,10 +104,6 @@ def images_of(run: Run, data: Handle, role: str) -> tuple[Tensor, Tensor]:
     """All images of a role, floats (N, C, H, W) in [0, 1], and their labels."""
     rows = run.get(data[role])
     return torch.from_numpy(rows.column("image")).float() / 255, torch.from_numpy(rows.column("label"))
-
-
-def eight_bits(x: Tensor) -> Tensor:
-    return (x * 255).round() / 255
 
 
 def median(values: list[float]) -> dict[str, Any]:

@@ -48,6 +48,7 @@ from salientry.classifiers import PictureCNN, load_classifier
 from salientry.detectors import ID, SMD, SPD, Fused, IDPlus
 from salientry.evidence import Evidence
 from salientry.guard import Guard
+from salientry.inputs import random_images
 from salientry.learned import seeded
 from salientry.machine import cores, processor
 from salientry.recipes.fast import config
@@ -181,8 +182,7 @@ def judging(guard: Guard) -> Call:
 
 def pixels(shape: Shape, count: int) -> Tensor:
     """Random 8-bit images (count, C, H, W), always the same."""
-    size = (count, shape.channels, shape.height, shape.width)
-    return torch.randint(0, 256, size, generator=torch.Generator().manual_seed(0), dtype=torch.uint8).float() / 255
+    return random_images(count, shape.channels, shape.height, shape.width)
 
 
 # --- times -------------------------------------------------------------------------------------------------------

@@ -34,10 +34,10 @@ from salientry.classifiers import AdversariallyTrained, CompactCNN
 from salientry.cli.judging import detector_at
 from salientry.judging import PUBLISHED, QUICK, judge
 from salientry.judging.recorded import recorded
-from salientry.judging.standing import RENAMED
 from salientry.judging.words import budget
 from salientry.machine import processor
 from salientry.rates import NONE, interval, short
+from salientry.renamed import JUDGED
 
 ROOT = Path(__file__).parents[1]
 OUT, PAGE = ROOT / "results" / "leaderboard", ROOT / "docs" / "leaderboard.md"
@@ -141,7 +141,7 @@ def records() -> dict[str, dict[str, Any]]:
     """Those that were written, in the order of ``CLASSIFIERS``."""
     paths = {name: OUT / f"{name}.json.xz" for name in CLASSIFIERS}
     found = {name: json.loads(lzma.decompress(p.read_bytes())) for name, p in paths.items() if p.exists()}
-    return {name: body | {"detectors": {RENAMED.get(n, n): v for n, v in body["detectors"].items()}} for name, body in found.items()}
+    return {name: body | {"detectors": {JUDGED.get(n, n): v for n, v in body["detectors"].items()}} for name, body in found.items()}
 
 
 def page() -> str:

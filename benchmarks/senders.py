@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from salientry.harmless import JPEG, Brightness, Resized, WebP
+from salientry.inputs import as_uint8
 from salientry.types import HarmlessChange
 
 MOST = 250  # pictures of one sender
@@ -32,7 +33,7 @@ VERSIONS: tuple[HarmlessChange, ...] = (
 
 
 def as_bytes(x: Tensor) -> NDArray[np.uint8]:
-    return np.asarray((x * 255).round().to(torch.uint8).numpy())
+    return np.asarray(as_uint8(x).numpy())
 
 
 def log_uniform(least: int, most: int, rng: np.random.Generator) -> int:

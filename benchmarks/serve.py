@@ -48,7 +48,7 @@ from salientry.detectors import Consistency, LearnedFusion, TopLogits
 from salientry.detectors.consistency import LIGHT
 from salientry.evidence import Evidence
 from salientry.guard import Guard
-from salientry.inputs import as_images, plainly
+from salientry.inputs import as_images, as_uint8, plainly
 from salientry.learned import seeded
 from salientry.modules import private
 from salientry.recipes.fast import config
@@ -139,7 +139,7 @@ def message(image: Any) -> bytes:
     return head + bytes(data)
 
 
-MESSAGES = [message((x * 255).round().to(torch.uint8).numpy()) for x in pixels(SHAPE, 64)]
+MESSAGES = [message(as_uint8(x).numpy()) for x in pixels(SHAPE, 64)]
 
 
 class Connection:

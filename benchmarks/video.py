@@ -26,11 +26,13 @@ from torch import Tensor
 
 from salientry import Guard, Run
 from salientry.attacks import PGD
+from salientry.inputs import as_uint8
+from salientry.protocol import eight_bits
 from salientry.rates import share_of
 from salientry.video import Watched, timeline, watch
 from salientry.video.frames import needs_av
 
-from .drift import about, eight_bits, fitted, images_of
+from .drift import about, fitted, images_of
 
 OUT = Path(__file__).parents[1] / "results" / "video.json"
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "timeline.png"
@@ -64,7 +66,7 @@ def clip(x: Tensor, seconds: int, rng: np.random.Generator) -> Tensor:
 def watched(guard: Guard, frames: Tensor, block: float) -> Watched:
     """A clip, as a folder of pictures."""
     with tempfile.TemporaryDirectory() as folder:
-        for i, pixels in enumerate((frames * 255).round().to(torch.uint8).numpy()):
+        for i, pixels in enumerate(as_uint8(frames).numpy()):
             Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(Path(folder) / f"{i:04d}.png")
         return watch(guard, folder, rate=RATE, block=block, alpha=ALPHA)
 

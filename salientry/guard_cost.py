@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .inputs import plainly
+from .inputs import plainly, random_images
 from .machine import processor
 from .store import JSON
 
@@ -58,9 +58,8 @@ def cost_text(cost: JSON) -> list[str]:
 
 
 def _pixels(guard: Any, count: int) -> Tensor:
-    s, g = guard.shape, torch.Generator().manual_seed(0)
-    found = torch.randint(0, 256, (count, s.channels, s.height, s.width), generator=g, dtype=torch.uint8)
-    return (found.float() / 255).to(guard.calibration.device)
+    s = guard.shape
+    return random_images(count, s.channels, s.height, s.width).to(guard.calibration.device)
 
 
 def _medians(calls: tuple[Callable[[], Any], ...]) -> list[float]:

@@ -67,6 +67,17 @@ def as_images(
     return x
 
 
+def as_uint8(x: Tensor) -> Tensor:
+    """Images in [0, 1] as the nearest of 256 levels, uint8: as they are stored."""
+    return (x * 255).round().to(torch.uint8)
+
+
+def random_images(count: int, channels: int, height: int, width: int) -> Tensor:
+    """(count, C, H, W) float32 images of random 8-bit pixels, the same at every call: to time networks with."""
+    size = (count, channels, height, width)
+    return torch.randint(0, 256, size, generator=torch.Generator().manual_seed(0), dtype=torch.uint8).float() / 255
+
+
 def as_labels(labels: Tensor, count: int, classes: int | None = None) -> Tensor:
     """Labels by the conventions: int64 (count,) in [0, classes), :func:`ordinary`; ``labels`` itself if it is that already.
 

@@ -9,6 +9,7 @@ GROUPS = {"floor": "baseline"}
 KINDS = {"spoiled": "input ablation", "swap": "mixed parts", "ladder": "protocol step", "planted": "weak detector"}  # of sets and numbers
 SCHEMES = {f"ladder {k}": f"protocol step {k}" for k in (0, 1, 2, 4, 5)}
 DETECTORS = {"Exists": "ClassPresence", "Opinion": "SecondNet"}
+JUDGED = {"logit margin": "linear margin"}  # detectors of verdicts and leaderboards
 FACTS = {"family": "group", "form": "scheme", "afresh": "independent_rerun", "training_scheme": "scheme", "lent": "reused_from"}
 COLUMNS = {"exists": "class_presence", "opinion": "second_net_logprobs", "counts": "evaluated"}
 FIRST_ARGUMENTS = {

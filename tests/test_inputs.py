@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from salientry.errors import UsageError
-from salientry.inputs import as_images, as_labels, as_seeds, dtype_of, ordinary, plainly
+from salientry.inputs import as_images, as_labels, as_seeds, as_uint8, dtype_of, ordinary, plainly, random_images
 
 from .surroundings import LAYOUTS, MODES, default
 
@@ -179,3 +180,25 @@ def test_a_network_of_float64_weights_computes_in_float64() -> None:
     net = nn.Linear(2, 2)
     net.register_buffer("mean", torch.zeros(2, dtype=torch.float64))
     assert dtype_of(net) == torch.float32
+
+
+def test_images_are_stored_as_the_nearest_of_256_levels() -> None:
+    levels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(as_uint8(levels.float() / 255), levels)
+    off = (levels[1:-1].float()[:, None] + torch.tensor([-0.49, 0.49])) / 255
+    assert torch.equal(as_uint8(off), levels[1:-1, None].expand(-1, 2))
+    x = torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(as_uint8(x), (x * 255).round().to(torch.uint8)), "as stores have had it"
+
+
+def test_random_images_are_the_same_at_every_call_and_of_8_bits() -> None:
+    x = random_images(3, 2, 5, 4)
+    assert x.shape == (3, 2, 5, 4) and torch.equal(x, random_images(3, 2, 5, 4)) and torch.equal(as_uint8(x).float() / 255, x)
+    assert len(x.unique()) > 80 and 0 <= x.min() < 0.1 < 0.9 < x.max() <= 1
+
+
+def test_rounding_to_bytes_and_drawing_of_pixels_stand_in_one_place() -> None:
+    root = Path(__file__).parents[1]
+    files = [*(root / "salientry").rglob("*.py"), *(root / "benchmarks").glob("*.py")]
+    for words in (".round().to(torch.uint8)", "torch.randint(0, 256"):
+        assert [p.name for p in files if words in p.read_text()] == ["inputs.py"], words

@@ -25,6 +25,7 @@ from ..errors import DataDamaged, UsageError, theirs
 from ..experiment.steps import attack_images, measured
 from ..files import JSON, read_object, write_json
 from ..guard import Guard
+from ..inputs import as_uint8
 from ..keys import digest, encode, label
 from ..learned import fingerprint, frozen
 from ..pixels import read_pixels, write_pixels
@@ -184,7 +185,7 @@ def attack_in_batches(folder: Path, job: AttackJob, name: str, attack: Attack, p
             mine = [names[i] for i in batch.at]
             if png and (fresh or not all((folder / "png" / n).exists() and n in pictures for n in mine)):
                 z = stored(job.classifier, batch.image, _written(folder, batch, key), batch.predicted, STRICT, attack.eps, is_control=False)
-                eight = (z * 255).round().to(torch.uint8).cpu().numpy()
+                eight = as_uint8(z).cpu().numpy()
                 for n, pixels in zip(mine, eight, strict=True):
                     write_pixels(folder / "png" / n, pixels)
                 pictures.update(zip(mine, image_ids(eight).tolist(), strict=True))

@@ -15,6 +15,7 @@ from ..errors import DataMissing, UsageError
 from ..files import JSON, read_json
 from ..guard import Guard
 from ..guard_files import description
+from ..inputs import as_uint8
 from ..learned import facts_of
 from ..rates import rate, share
 from ..recalibration import recalibrate
@@ -83,7 +84,7 @@ def naturals(path: Path, guard: Guard, most: int | None = None) -> Tensor:
         raise DataMissing(f"there are no pictures in {path}")
     count = min(len(files), most or len(files))
     chosen = [files[i * len(files) // count] for i in range(count)]
-    return torch.stack([(read_picture(p, guard.shape, guard.resize) * 255).round().to(torch.uint8) for p in chosen])
+    return torch.stack([as_uint8(read_picture(p, guard.shape, guard.resize)) for p in chosen])
 
 
 def _leave(new: Guard, old: Path, out: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..datasets import Folder
 from ..errors import UsageError, theirs
 from ..files import replacing
-from ..inputs import as_images, as_labels
+from ..inputs import as_images, as_labels, as_uint8
 from ..rows import Concatenated, slices
 from ..types import Roles
 
@@ -116,7 +116,7 @@ def _eight_bits(piece: Tensor) -> Tensor:
     """Images of either kind as 8 bits."""
     if isinstance(piece, Tensor) and piece.dtype == torch.uint8 and piece.dim() == 4:
         return piece
-    return (as_images(piece) * 255).round().to(torch.uint8)
+    return as_uint8(as_images(piece))
 
 
 def _batches(source: Any, labels: Any, found: list[int]) -> Iterator[Tensor]:

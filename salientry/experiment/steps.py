@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..batches import DEVICE, Batch, RowImages
 from ..errors import UsageError
 from ..evidence import LAYER, Evidence
+from ..inputs import as_uint8
 from ..keys import label, name_of
 from ..layers import has_features
 from ..learned import facts_of, with_facts
@@ -248,7 +249,7 @@ def quantize_and_mark(unstored: Batch, natural: Batch, classifier: nn.Module, pr
     found |= unstored.parts("drawn")
     if protocol.bits is not None and eps is None and not is_control:
         found |= {"plain": classifier(eight_bits(unstored.image)).argmax(1) != own}
-    return found | ({"image": (z * 255).round().to(torch.uint8)} if protocol.bits is not None else {})
+    return found | ({"image": as_uint8(z)} if protocol.bits is not None else {})
 
 
 def measured(

@@ -17,6 +17,7 @@ from ..batches import Batch
 from ..detectors.external import FittedExternal
 from ..errors import UsageError
 from ..evidence_set import Views
+from ..inputs import as_uint8
 from ..keys import encode, label
 from ..learned import facts_of, frozen, seeded, with_facts
 from ..protocol import EvaluationProtocol, eight_bits, evaluation_mask, within
@@ -125,7 +126,7 @@ def attack_defended(
     changed, moved = logits.argmax(1) != own, (stored - x).flatten(1)
     budget = attack.eps if getattr(attack, "project", True) else None
     inside, right = within(x, stored, protocol, budget, attack.norm), own == natural.label
-    found = {"image": stored if protocol.bits is None else (stored * 255).round().to(torch.uint8)}
+    found = {"image": stored if protocol.bits is None else as_uint8(stored)}
     found |= {"predicted": logits.argmax(1), "score": scores, "natural_score": target.seen(x)[1]}
     found |= {
         "right": right,

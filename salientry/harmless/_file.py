@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import UsageError
+from ..inputs import as_uint8
 
 
 def through_file(x: Tensor, kind: str, quality: int) -> Tensor:
@@ -28,7 +29,7 @@ def through_file(x: Tensor, kind: str, quality: int) -> Tensor:
         raise UsageError(f"{kind} holds images of 1 or 3 channels; found {x.shape[1]}")
     if not len(x):
         return torch.empty_like(x)
-    levels = (x.detach() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    levels = as_uint8(x.detach()).permute(0, 2, 3, 1).cpu().numpy()
     stored = torch.from_numpy(np.stack([_stored(image, kind, quality) for image in levels]))
     return stored[..., : x.shape[1]].permute(0, 3, 1, 2).contiguous().to(x) / 255
 

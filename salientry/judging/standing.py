@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..rates import percent, short
+from ..renamed import JUDGED
 from ..store import JSON, read_json
 from .words import most
 
 RECORDS = Path(__file__).parents[2] / "results" / "leaderboard"  # in a checkout; a package that was installed has none
 SAME = ("classifier", "images", "attacks")
-RENAMED = {"logit margin": "linear margin"}  # what older records call a detector
 
 
 def standing(name: str, verdicts: dict[str, JSON], facts: JSON) -> list[str]:
@@ -75,7 +75,7 @@ def on_leaderboard(name: str, facts: JSON, folder: Path = RECORDS) -> JSON:
         return {}
     body = read_json(folder / f"{name}.json")
     if all(body[k] == facts[k] for k in SAME):
-        return {"name": name, "detectors": {RENAMED.get(n, n): _short(v) for n, v in body["detectors"].items()}}
+        return {"name": name, "detectors": {JUDGED.get(n, n): _short(v) for n, v in body["detectors"].items()}}
     images = body["images"]
     if images != facts["images"]:
         _, given, rest = body["command"].partition(" --images ")
@@ -90,4 +90,4 @@ def _short(v: JSON) -> JSON:
     return {k: v[k] for k in ("thresholds", "summary", "worst_case")} | {"harmless": [worst] if worst else []}
 
 
-__all__ = ["RENAMED", "on_leaderboard", "place", "standing"]
+__all__ = ["on_leaderboard", "place", "standing"]

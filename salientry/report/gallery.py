@@ -135,13 +135,12 @@ def missing(s: Scores) -> str:
         return "no test image is fooled by every attack, and only such images are shown"
     if made(s):
         again = run.get("command", "the same run")
-        why = "a record that is passed on leaves them out unless the images of its data set may be passed on"
-        return f"the run made them, but they are not kept beside these records ({why}); {again} makes them again"
+        return f"the run made them, but these records of it were kept without; {again} makes them again"
     if any(g["failed"] for g in s.body["gates"]):
         return "the saliency model failed its check, and what depends on it was not computed"
     if not run.get("steps"):
         return "no pictures lie beside these records, and the records do not say whether any were made"
-    return f"recipe {s.body['recipe']['recipe']} makes none"
+    return f"this run of recipe {s.body['recipe']['recipe']} made none"
 
 
 def figures(s: Scores, suffix: str = "") -> list[Block | None]:

@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from ..errors import Error, UsageError
 from ..guard import Guard
 from ..harmless import HARMLESS
+from ..inputs import as_uint8
 from ..picture_check import picture_in, picture_verdicts, read_picture
+from ..protocol import eight_bits
 from ..verdict import Verdict
 from .gate import notes_of
 from .pictures import BODY, File, files_in
@@ -200,7 +202,7 @@ class _Trying:
             done, y = HARMLESS[change].title, HARMLESS[change](x, seeds=torch.zeros(1, dtype=torch.int64, device=x.device))
         else:
             done, y = self._attacked(guard, attack, x, predicted, budget)
-        y = (y.detach().to(x.device, torch.float32) * 255).round().clamp(0, 255) / 255
+        y = eight_bits(y.detach().to(x.device, torch.float32))
         shown = _shown(guard, name, y, guard(y))
         return {"changed": shown | {"done": done}, "difference": _difference(x[0].cpu(), y[0].cpu())}
 
@@ -245,7 +247,7 @@ def _difference(x: Tensor, y: Tensor) -> dict[str, Any]:
 
 
 def _bytes(x: Tensor) -> NDArray[np.uint8]:
-    found: NDArray[np.uint8] = (x * 255).round().to(torch.uint8).numpy()
+    found: NDArray[np.uint8] = as_uint8(x).numpy()
     return found
 
 
@@ -282,4 +284,4 @@ def examples_in(folder: Path, guard: Guard, most: int = 24) -> list[Example]:
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in kinds and not p.stem.endswith("-map")) if folder.is_dir() else []
     if not paths:
         raise UsageError(f"no pictures in {folder}: JPEG, PNG or WebP files expected")
-    return [Example(p.stem, (read_picture(p, guard.shape, guard.resize) * 255).round().to(torch.uint8).numpy()) for p in paths[:most]]
+    return [Example(p.stem, _bytes(read_picture(p, guard.shape, guard.resize))) for p in paths[:most]]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..detectors.external import substituting
 from ..errors import Error
+from ..inputs import as_uint8
 from ..learned import fingerprint, rebuild, recipe_of
 from .subject import Subject
 
@@ -100,7 +101,7 @@ def float64_is_scored_alike_or_refused(s: Subject) -> None:
 
 def uint8_is_scored_alike_or_refused(s: Subject) -> None:
     """Images are float32 in [0, 1]: 8-bit ones have the scores of these values divided by 255, or an error."""
-    _alike_or_refused(s, (s.images * 255).round().to(torch.uint8), "uint8")
+    _alike_or_refused(s, as_uint8(s.images), "uint8")
 
 
 def _alike_or_refused(s: Subject, images: Tensor, what: str) -> None:

@@ -17,6 +17,7 @@ from ..errors import UsageError, theirs
 from ..evidence import Evidence, parts_in, scoring_needs
 from ..evidence_set import EvidenceSet
 from ..learned import frozen, seeded
+from ..protocol import eight_bits
 from ..types import Shape
 
 CLASSES = 10
@@ -81,12 +82,12 @@ class Subject:
         coarse = torch.rand(count, self.shape[0], 4, 4, generator=generator)
         smooth = F.interpolate(coarse, self.shape[1:], mode="bilinear", align_corners=False)
         noise = 0.03 * torch.randn(smooth.shape, generator=generator)
-        return ((smooth + noise).clamp(0, 1) * 255).round() / 255
+        return eight_bits((smooth + noise).clamp(0, 1))
 
     def attacked(self, natural: Tensor, seed: int) -> Tensor:
         """As an attack within 16/255 may leave them: each value up or down by as much."""
         signs = torch.randn(natural.shape, generator=torch.Generator().manual_seed(seed)).sign()
-        return ((natural + 16 / 255 * signs).clamp(0, 1) * 255).round() / 255
+        return eight_bits((natural + 16 / 255 * signs).clamp(0, 1))
 
     @cached_property
     def images(self) -> Tensor:

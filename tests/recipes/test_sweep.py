@@ -68,7 +68,7 @@ def test_each_architecture_has_its_row(tmp_path: Path) -> None:
         assert gains[d] == pytest.approx(rows[d, without] - rows[d, AS_PRINTED])
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Architectures of image detectors" in page
-    assert re.search(r"No pictures: recipe \w+ makes none\.", page)
+    assert re.search(r"No pictures: this run of recipe \w+ made none\.", page)
     assert "in float32, at each detector's own threshold" in page, "published images only: accuracy in place of the detection rate"
 
 

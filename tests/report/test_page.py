@@ -452,10 +452,10 @@ def test_a_page_without_scores_and_pictures_still_says_what_the_attacks_did(fini
         (
             {"steps": [{"step": "gallery", "seconds": 1.0}], "command": "salientry run x"},
             None,
-            "unless the images of its data set may be passed on); salientry run x makes them again",
+            "but these records of it were kept without; salientry run x makes them again",
         ),
         ({"steps": [{"step": "read_data"}]}, [{"failed": "message"}], "the saliency model failed its check"),
-        ({"steps": [{"step": "read_data"}]}, [], "recipe tiny makes none"),
+        ({"steps": [{"step": "read_data"}]}, [], "this run of recipe tiny made none"),
         ({}, [], "the records do not say whether any were made"),
     ],
 )
