@@ -48,7 +48,7 @@ class Folder:
     resize: Resize = "squash"
     class_names: tuple[str, ...] = field(init=False)
     fingerprint: str = field(init=False, default="")
-    pictures: Decoded = field(init=False, repr=False, compare=False)
+    pictures: FolderPictures = field(init=False, repr=False, compare=False)
     labels: NDArray[np.int64] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class Folder:
         refuse_unlike(root, names, shapes, "" if len({s[1:] for s in shapes}) == 1 else "; size=(height, width) brings them to one size")
         refuse_two_labels(ids, labels, paths.__getitem__)
         order = np.lexsort((ids, labels))
-        found = Decoded([paths[i] for i in order], ids[order], [names[i] for i in order], shapes[0], how)
+        found = FolderPictures([paths[i] for i in order], ids[order], [names[i] for i in order], shapes[0], how)
         content = digest("folder", found.shape, found.ids.tolist(), labels[order].tolist(), self.roles, how)
         for name, value in (("class_names", tuple(f.name for f in folders)), ("fingerprint", content), ("pictures", found)):
             object.__setattr__(self, name, value)
@@ -81,7 +81,7 @@ class Folder:
         return (Pool(self.pictures, self.labels, classes=len(self.class_names), names=self.pictures.names),)
 
 
-class Decoded:
+class FolderPictures:
     """Pictures as uint8 (N, C, H, W), decoded as they are asked for.
 
     Raises:
@@ -140,4 +140,4 @@ def _decoded(path: str, how: How) -> NDArray[np.uint8]:
     return read_pixels(path, None if how is None else lambda picture: resized(picture, *how))
 
 
-__all__ = ["Decoded", "Folder"]
+__all__ = ["Folder", "FolderPictures"]
