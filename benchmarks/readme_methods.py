@@ -37,6 +37,7 @@ PAPERS: dict[str, dict[str, str]] = {  # of each dictionary of methods: by name;
         "ddn": f"{ARXIV}1811.09600",
         "fmn": f"{ARXIV}2102.12827",
         "spatial": f"{ARXIV}1712.02779",
+        "hop_skip_jump": f"{ARXIV}1904.02144",
     },
     "attacks on the guard": {
         "alternating": PAPER,

@@ -28,6 +28,7 @@ from salientry.attacks import (
     AutoAttackL2,
     CarliniWagner,
     DeepFool,
+    HopSkipJumpL2,
     Patch,
     Spatial,
     Square,
@@ -92,6 +93,7 @@ CHEAP: dict[str, dict[str, Any]] = {
         "ddn": DDN(steps=20),
         "fmn": FMN(steps=20),
         "spatial": Spatial(180.0, 5.0, queries=20),
+        "hop_skip_jump": HopSkipJumpL2(200, probes=30),
     },
     "controls": {},
     "saliency": {

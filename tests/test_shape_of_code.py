@@ -96,7 +96,7 @@ def test_methods_are_frozen_settings_without_base_classes(folder: str) -> None:
 def test_attacks_share_one_vocabulary() -> None:
     known = {"eps", "steps", "step_size", "norm", "restarts", "confidence", "target", "overshoot", "candidates"}
     known |= {"decay", "search_steps", "lr", "initial_const", "abort_early", "theta", "gamma", "reuse", "score"}
-    known |= {"radius", "lowest", "highest", "start", "share", "loss", "queries", "version", "turn", "shift", "grid"}
+    known |= {"radius", "lowest", "highest", "start", "share", "loss", "queries", "version", "turn", "shift", "grid", "probes"}
     for kind in ATTACKS.values():
         assert {f.name for f in dataclasses.fields(kind)} <= known  # type: ignore[arg-type]
 

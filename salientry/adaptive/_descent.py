@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..attacks._decisions import length as length
 from ..attacks._gradient import check_settings
 from ..errors import UsageError
 from ..learned import frozen
@@ -82,12 +83,6 @@ class Bounds:
             return self.along(slope)
         steep = slope.abs().flatten(1).quantile(0.9, dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
         return (slope / steep).clamp(-1, 1)
-
-
-def length(moved: Tensor) -> Tensor:
-    """(N, 1, 1, 1) L2 norm of each image's values."""
-    found: Tensor = torch.linalg.vector_norm(moved.flatten(1), dim=1).view(-1, 1, 1, 1)
-    return found
 
 
 @dataclass(eq=False)

@@ -4,48 +4,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-import torch
 from torch import Tensor
 
+from ..attacks._decisions import Questions, Searched
 from ..errors import UsageError
 from ..inputs import as_seeds, plainly
 from ..learned import frozen
 from ._defended import Defended
-from ._descent import Bounds, length
+from ._descent import Bounds
 from ._validation import given
 
-AT_ONCE = 256  # images in one pass
 MOST = 10_000_000  # questions about an image
 
 
-@dataclass(frozen=True, eq=False)
-class Searched:
-    """What an attack by questions found.
-
-    Attributes:
-        images: (N, C, H, W) 8-bit images.
-        success: (N,) whether each is another class than its label and not detected.
-        queries: (N,) int64, how many images the defended classifier was asked about for each of them.
-    """
-
-    images: Tensor
-    success: Tensor
-    queries: Tensor
-
-
-class Reply(NamedTuple):
-    """To one question each: the 8-bit images (m, C, H, W) as they were asked, logits (m, K), scores (m,), success (m,)."""
-
-    images: Tensor
-    logits: Tensor
-    scores: Tensor
-    success: Tensor
-
-
-class Oracle:
+class Oracle(Questions):
     """A defended classifier that is asked about images and tells its answer, with a count for each image that is attacked.
 
     Args:
@@ -54,50 +28,15 @@ class Oracle:
         y: labels to leave (N,).
         ball: where images may lie, and that they are stored as 8-bit ones.
         queries: how often it may be asked for each.
-
-    Attributes:
-        left: (N,) int64, how many questions each has left.
-        nearest: (N, C, H, W) of the images that succeeded the nearest in L2 to the natural, as it was asked; the natural where none did.
-        size: (N,) how far it is; inf where none did.
     """
 
     def __init__(self, target: Defended, x: Tensor, y: Tensor, ball: Bounds, queries: int) -> None:
-        self.target, self.x, self.y, self.ball, self.queries = target, x, y, ball, queries
-        self.left = torch.full((len(x),), queries, dtype=torch.int64, device=x.device)
-        self.nearest, self.size = ball.stored(x, x), x.new_full((len(x),), float("inf"))
+        def asked(rows: Tensor, stored: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            defended = target.take(rows)
+            logits, scores = defended.seen(stored)
+            return logits, scores, defended.succeeds(logits, scores, y[rows])
 
-    @property
-    def success(self) -> Tensor:
-        """(N,) whether an image succeeded."""
-        return self.size.isfinite()
-
-    @property
-    def found(self) -> Searched:
-        """So far."""
-        return Searched(self.nearest, self.success, self.queries - self.left)
-
-    def ask(self, rows: Tensor, images: Tensor) -> Reply:
-        """Ask about images (m, C, H, W) in the ball of the naturals ``rows`` (m,), ascending; one may stand there several times."""
-        self.left.index_add_(0, rows, torch.full_like(rows, -1))
-        assert not len(rows) or int(self.left.min()) >= 0, "asked more often than the budget allows"
-        stored = self.ball.stored(images, self.x[rows])
-        parts = [self._asked(rows[k : k + AT_ONCE], stored[k : k + AT_ONCE]) for k in range(0, max(len(rows), 1), AT_ONCE)]
-        answer = Reply(stored, *(torch.cat(p) for p in zip(*parts, strict=True)))
-        self._keep(rows, answer)
-        return answer
-
-    def _asked(self, rows: Tensor, stored: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        target = self.target.take(rows)
-        logits, scores = target.seen(stored)
-        return logits, scores, target.succeeds(logits, scores, self.y[rows])
-
-    def _keep(self, rows: Tensor, answer: Reply) -> None:
-        """The nearest success of each; of several as near the first."""
-        size = length(answer.images - self.x[rows]).flatten().masked_fill(~answer.success, float("inf"))
-        self.size.scatter_reduce_(0, rows, size, "amin")
-        best = torch.nonzero(answer.success & (size == self.size[rows])).flatten()
-        best = best[torch.diff(rows[best], prepend=rows.new_tensor([-1])) > 0]
-        self.nearest[rows[best]] = answer.images[best]
+        super().__init__(x, queries, ball.stored, asked)
 
 
 Search = TypeVar("Search", bound=Callable[..., Searched])

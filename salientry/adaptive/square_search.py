@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..attacks._decisions import Searched
 from ..attacks._gradient import PLACE, check_settings
 from ..randomness import uniform
 from ._defended import Defended
 from ._descent import AGAIN, Bounds, margin
-from ._queries import Oracle, Searched, check_queries, counted
+from ._queries import Oracle, check_queries, counted
 
 STRIPES = 8  # first images: vertical stripes, each at x - eps or x + eps
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 questions: from here on the share of a square is half

@@ -13,6 +13,7 @@ from .external import ExternalAttack, as_attack
 from .fab import FAB
 from .fgsm import FGSM
 from .fmn import FMN
+from .hop_skip_jump import HopSkipJumpL2
 from .jsma import JSMA, JSMA_STRICT
 from .margin_descent import MarginDescent
 from .mim import MIM
@@ -47,6 +48,7 @@ ATTACKS: dict[str, type[Attack]] = {
     "ddn": DDN,
     "fmn": FMN,
     "spatial": Spatial,
+    "hop_skip_jump": HopSkipJumpL2,
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "CarliniWagner",
     "DeepFool",
     "ExternalAttack",
+    "HopSkipJumpL2",
     "MarginDescent",
     "Mixture",
     "Patch",

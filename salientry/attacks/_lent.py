@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -67,7 +67,7 @@ def renewed(twin: nn.Module, original: nn.Module) -> bool:
             continue
         seen[id(m)] = t
         a, b = vars(m), vars(t)
-        if type(t) is not type(m) or not _ordinary(type(m)) or b["training"]:
+        if type(t) is not type(m) or not _ordinary(cast(Any, type(m))) or b["training"]:
             return False
         if any(a[h] for h in HOOKS) or any(b[h] for h in NO_HOOKS) or not _renewed_attributes(m, t):
             return False
@@ -89,7 +89,7 @@ def renewed(twin: nn.Module, original: nn.Module) -> bool:
 
 
 @lru_cache(maxsize=1000)
-def _ordinary(kind: type[nn.Module]) -> bool:
+def _ordinary(kind: Any) -> bool:
     """Whether modules of a class are copied attribute by attribute, and put into eval mode, as all are."""
     slots = any(vars(c).get("__slots__") for c in kind.__mro__)
     script = issubclass(kind, torch.jit.ScriptModule)
@@ -123,7 +123,8 @@ def _plain(v: Any) -> bool:
         return True
     if isinstance(v, types.FunctionType):
         return v.__module__.startswith("torch.") and v.__closure__ is None
-    return is_dataclass(v) and v.__dataclass_params__.frozen and all(_plain(getattr(v, f.name)) for f in fields(v))  # type: ignore[attr-defined]
+    frozen = is_dataclass(v) and "__dataclass_params__" in vars(kind) and kind.__dataclass_params__.frozen
+    return frozen and all(_plain(getattr(v, f.name)) for f in fields(v))
 
 
 def _same_memory(p: nn.Parameter | None, q: nn.Parameter | None) -> bool:

@@ -13,7 +13,7 @@ import torch
 from salientry.adaptive import HopSkipJump
 from salientry.adaptive._descent import Bounds, length
 from salientry.adaptive._queries import Oracle
-from salientry.adaptive.hop_skip_jump import direction
+from salientry.attacks._decisions import direction
 from salientry.errors import UsageError
 from tests.adaptive.half_spaces import planes
 from tests.examples import seeds

@@ -18,7 +18,7 @@ from salientry.types import Attack, Shape
 from .. import examples
 from ..surroundings import LAYOUTS, MODES
 
-NO_GRADIENT = ("spatial", "square", "square_l2")  # they read logits alone
+NO_GRADIENT = ("hop_skip_jump", "spatial", "square", "square_l2")  # they read logits alone
 
 pytestmark = pytest.mark.parametrize("name", sorted(examples.attacks()))
 
