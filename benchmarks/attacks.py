@@ -1,15 +1,18 @@
-"""How fast attacks are, ours beside others': `python -m benchmarks.attacks [--seconds S] [--out FILE]`.
+"""How fast attacks are, ours beside others': `python -m benchmarks.attacks [--rows PGD,C&W] [--net paper] [--batches 1,32] [--out FILE]`.
 
-In one process with one thread: a small network on CIFAR-10 (`CompactCNN`, trained for a minute), one attack after another, ours and those
-of foolbox, ART, torchattacks and adv-lib with the same settings in turn, on 1, 32 and 256 images that the network has right. Counted are
-forward and backward passes in images, images that leave their label, and norms. Times are the process's own time on the processor, so
-that others on the machine matter little. Of two attacks that are not alike in success and norm no ratio is given: success within 3 points
-(of fewer than 34 images, within one), and the median norm of those that left (of an attack without a budget) within 5 %. A ratio has a
-95 % interval of the median over interleaved repeats. The network is frozen for all, so nobody computes gradients of weights.
+In one process with one thread: a network on CIFAR-10 (`--net compact`: `CompactCNN`, `--net paper`: the paper's, `PaperCNN`; either is
+trained a little first), one attack after another, ours and those of foolbox, ART, torchattacks and adv-lib with the same settings in turn,
+on 1, 32 and 256 images at once that it has right. Counted are forward and backward passes in images, images that leave their label,
+and norms. Times are the process's own time on the processor, so that others on the machine matter little. Of two attacks that are not alike
+in success and norm no ratio is given: success within 3 points (of fewer than 34 images, within one), and the median norm of those that left
+(of an attack without a budget) within 5 %. A ratio has a 95 % interval of the median over interleaved repeats. The network is frozen for
+all, so nobody computes gradients of weights.
 
 The others need an environment of their own, for torchattacks needs torchvision: `pip install foolbox adversarial-robustness-toolbox
 torchvision torchattacks adv-lib` beside this package; what is not there is left out and named. Writes
-results/benchmarks/attacks-speed.json unless another is named.
+results/benchmarks/attacks-speed.json unless another is named, row by row; rows of other attacks, networks and numbers of images stay there
+as they are, each with its own date and processor, so a record can be made in parts. `--weights FILE` keeps the trained network for the next
+part.
 """
 
 from __future__ import annotations
@@ -17,15 +20,15 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import multiprocessing
 import statistics
 import sys
 import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -35,151 +38,23 @@ from scipy.stats import binom
 from torch import Tensor, nn
 
 import salientry
-from salientry.attacks import APGD, DDN, FAB, FMN, PGD, CarliniWagner, DeepFool, Square
-from salientry.classifiers import CompactCNN
+from salientry.classifiers import CompactCNN, PaperCNN
 from salientry.datasets import CIFAR10
 from salientry.machine import processor
-from salientry.types import Shape
+from salientry.types import ClassifierSettings, Shape
+
+from .attack_rows import Call, Row, rows
 
 OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "attacks-speed.json"
-E = 1 / 255
 BATCHES = {32: 32, 1: 8, 256: 256}  # images at once, and how many in all
 FEWEST, MOST = 6, 60  # rounds
 SLOW = 5  # a library whose first run takes so many times ours is not run again, and is in no ratio
 CLOSE_SUCCESS, CLOSE_NORM = 0.03, 0.05
 PEERS = {"foolbox": "foolbox", "ART": "adversarial-robustness-toolbox", "torchattacks": "torchattacks", "adv-lib": "adv-lib"}
-Call = Callable[[nn.Module, Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One attack: ours, theirs by library, its settings in words, and the norm that is compared (None: it has a budget)."""
-
-    name: str
-    settings: str
-    ours: Any
-    theirs: dict[str, Call]
-    norm: str | None = None
-
-
-def foolbox(name: str, size: float | None = None, **settings: Any) -> Call:
-    def call(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        fb = import_module("foolbox")
-        model = fb.models.pytorch.PyTorchModel(net, bounds=(0, 1), device="cpu")
-        found: Tensor = getattr(fb.attacks, name)(**settings)(model, x, fb.criteria.Misclassification(y), epsilons=size)[1]
-        return found
-
-    return call
-
-
-def art(name: str, **settings: Any) -> Call:
-    def call(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        wrapper = import_module("art.estimators.classification").PyTorchClassifier
-        model = wrapper(net, nn.CrossEntropyLoss(), tuple(x.shape[1:]), 10, clip_values=(0.0, 1.0), device_type="cpu")
-        kind = getattr(import_module("art.attacks.evasion"), name)
-        return torch.from_numpy(kind(model, batch_size=len(x), verbose=False, **settings).generate(x.numpy(), y.numpy()))
-
-    return call
-
-
-def torchattacks(name: str, **settings: Any) -> Call:
-    def call(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        found: Tensor = getattr(import_module("torchattacks"), name)(net, **settings)(x, y)
-        return found
-
-    return call
-
-
-def adv_lib(name: str, **settings: Any) -> Call:
-    def call(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        found: Tensor = getattr(import_module("adv_lib.attacks"), name)(net, x, y, **settings)
-        return found
-
-    return call
-
-
-def rows() -> list[Row]:
-    """What is compared."""
-    ours_cw = CarliniWagner(search_steps=1, steps=40, lr=0.01, initial_const=1.0, abort_early=False)
-    return [
-        Row(
-            "PGD",
-            "Linf 8/255, 10 steps of 2/255, random start",
-            PGD(8 * E, 2 * E, 10),
-            {
-                "foolbox": foolbox("LinfPGD", 8 * E, abs_stepsize=2 * E, steps=10),
-                "torchattacks": torchattacks("PGD", eps=8 * E, alpha=2 * E, steps=10),
-                "ART": art("ProjectedGradientDescentPyTorch", eps=8 * E, eps_step=2 * E, max_iter=10, num_random_init=1),
-            },
-        ),
-        Row(
-            "APGD",
-            "Linf 2/255, 20 steps, cross-entropy",
-            APGD(2 * E, 20),
-            {
-                "torchattacks": torchattacks("APGD", eps=2 * E, steps=20),
-                "adv-lib": adv_lib("apgd", eps=2 * E, norm=float("inf"), n_iter=20, loss_function="ce"),
-                "ART": art("AutoProjectedGradientDescent", eps=2 * E, eps_step=4 * E, max_iter=20, nb_random_init=1),
-            },
-        ),
-        Row(
-            "C&W",
-            "40 steps, one constant of 1, no early stop",
-            ours_cw,
-            {
-                "foolbox": foolbox(
-                    "L2CarliniWagnerAttack", binary_search_steps=1, steps=40, stepsize=0.01, initial_const=1.0, abort_early=False
-                ),
-                "torchattacks": torchattacks("CW", c=1, kappa=0, steps=40, lr=0.01),
-                "adv-lib": adv_lib(
-                    "carlini_wagner_l2", learning_rate=0.01, initial_const=1.0, binary_search_steps=1, max_iterations=40, abort_early=False
-                ),
-            },
-            "l2",
-        ),
-        Row(
-            "DeepFool",
-            "50 steps at most, 10 classes",
-            DeepFool(),
-            {
-                "foolbox": foolbox("L2DeepFoolAttack", steps=50, candidates=10, overshoot=0.02),
-                "torchattacks": torchattacks("DeepFool", steps=50, overshoot=0.02),
-                "adv-lib": adv_lib("df", steps=50, overshoot=0.02),
-                "ART": art("DeepFool", max_iter=50, epsilon=0.02, nb_grads=10),
-            },
-            "l2",
-        ),
-        Row(
-            "DDN",
-            "30 steps",
-            DDN(30),
-            {"foolbox": foolbox("DDNAttack", steps=30), "adv-lib": adv_lib("ddn", steps=30, levels=None)},
-            "l2",
-        ),
-        Row(
-            "FMN Linf",
-            "30 steps",
-            FMN("linf", 30),
-            {"foolbox": foolbox("LInfFMNAttack", steps=30), "adv-lib": adv_lib("fmn", norm=float("inf"), steps=30)},
-            "linf",
-        ),
-        Row(
-            "FAB",
-            "Linf, 10 steps towards the likeliest other class",
-            FAB("linf", 10, 1),
-            {"torchattacks": torchattacks("FAB", norm="Linf", eps=8 * E, steps=10, multi_targeted=True, n_classes=10)},
-            "linf",
-        ),
-        Row(
-            "Square",
-            "Linf 8/255, 100 queries",
-            Square(8 * E, 100),
-            {
-                "torchattacks": torchattacks("Square", eps=8 * E, n_queries=100),
-                "ART": art("SquareAttack", eps=8 * E, max_iter=100, p_init=0.8),
-            },
-        ),
-    ]
+NETS: dict[str, tuple[ClassifierSettings, str]] = {  # by their name on the command line: settings, and what the table says
+    "compact": (CompactCNN(epochs=4), "small"),
+    "paper": (PaperCNN(centred=True, epochs=1), "the paper's"),
+}
 
 
 # --- measuring ---------------------------------------------------------------------------------------------------
@@ -204,11 +79,12 @@ def passes(net: nn.Module) -> Iterator[dict[str, int]]:
 
 
 def described(net: nn.Module, x: Tensor, y: Tensor, found: Tensor, norm: str | None) -> dict[str, Any]:
-    """Success, and the median norm of what left its label."""
+    """Success, and the median norm of what left its label; of ``l0`` the share of values that changed."""
     with torch.no_grad():
         left = net(found).argmax(1) != y
     moved = (found - x)[left].flatten(1)
-    size = moved.abs().amax(1) if norm == "linf" else moved.norm(dim=1)
+    changed = (moved.abs() > 1e-6).float().mean(1)
+    size = changed if norm == "l0" else moved.abs().amax(1) if norm == "linf" else moved.norm(dim=1)
     return {"success": float(left.float().mean()), "norm": float(size.median()) if norm and len(size) else None}
 
 
@@ -321,6 +197,7 @@ def ready() -> list[str]:
         ready.operators = torch.library.Library("torchvision", "DEF")  # type: ignore[attr-defined, no-untyped-call]
         for operator in ("nms", "qnms"):
             ready.operators.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[attr-defined]
+    sys.modules.setdefault("multiprocess", multiprocessing)  # ART's AutoAttack would use it in parallel
     if "adv-lib" in there:
         plots: Any = types.ModuleType("visdom")  # adv-lib draws its progress with it, if asked to
         plots.Visdom = object
@@ -340,43 +217,72 @@ class Whole(nn.Module):
         return found
 
 
-def attacked(images: int, epochs: int) -> tuple[nn.Module, Tensor, Tensor, float]:
-    """A network trained a little, test images that it has right, their labels, and its accuracy."""
-    train, test = CIFAR10().read()
-    x, y = torch.from_numpy(train.images[:images]).float() / 255, torch.from_numpy(train.labels[:images])
-    net = Whole(CompactCNN(epochs=epochs).fit(x, y, Shape(3, 32, 32, 10), seed=0)).eval().requires_grad_(False)
+def attacked(name: str, images: int, weights: Path | None) -> tuple[nn.Module, Tensor, Tensor, float]:
+    """A network trained a little, or taken from a file, test images that it has right, their labels, and its accuracy."""
+    (train, test), settings, shape = CIFAR10().read(), NETS[name][0], Shape(3, 32, 32, 10)
+    if weights is not None and weights.exists():
+        trained = settings.build(shape)
+        trained.load_state_dict(torch.load(weights, weights_only=True))
+    else:
+        x, y = torch.from_numpy(train.images[:images]).float() / 255, torch.from_numpy(train.labels[:images])
+        trained = settings.fit(x, y, shape, seed=0)
+        if weights is not None:
+            torch.save(trained.state_dict(), weights)
+    net = Whole(trained).eval().requires_grad_(False)
     x, y = torch.from_numpy(test.images[:1000]).float() / 255, torch.from_numpy(test.labels[:1000])
     with torch.no_grad():
         right = net(x).argmax(1) == y
     return net, x[right], y[right], float(right.float().mean())
 
 
+def joined(old: list[dict[str, Any]], new: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a record with one row more, in place of an older one of the same attack, network and number of images."""
+
+    def of(row: dict[str, Any]) -> tuple[Any, ...]:
+        return row["attack"], row.get("net", "compact"), row["batch"]
+
+    names = [row.name for row in rows()]
+    kept = [row for row in old if of(row) != of(new)]
+    return sorted([*kept, new], key=lambda r: (names.index(r["attack"]) if r["attack"] in names else len(names), *of(r)[1:]))
+
+
+def whole(there: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of an earlier record, each with what the record said of all."""
+    said = {k: there[k] for k in ("date", "processor", "versions", "accuracy") if k in there}
+    return [said | row for row in there.get("rows", [])]
+
+
 def main() -> None:
-    """Measure all and write the record, row by row."""
+    """Measure and write the record, row by row."""
+    names = [row.name for row in rows()]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=30.0, help="of one attack on one batch")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of one attack on one batch, at least; of slow ones 6 rounds")
     parser.add_argument("--images", type=int, default=10_000, help="that the network is trained on")
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--only", help="one attack; the rows of the others stay as they are in the file")
+    parser.add_argument("--net", choices=sorted(NETS), default="compact", help="what is attacked")
+    parser.add_argument("--weights", type=Path, help="a file where the trained network is kept, and taken from")
+    parser.add_argument("--rows", default=",".join(names), help=f"attacks, of {', '.join(names)}; other rows of the file stay")
+    parser.add_argument("--batches", default=",".join(map(str, BATCHES)), help="how many images at once; other rows of the file stay")
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
+    wanted, batches = asked.rows.split(","), [int(b) for b in asked.batches.split(",")]
+    if strange := [n for n in wanted if n not in names] + [str(b) for b in batches if b not in BATCHES]:
+        parser.error(f"there is no {', '.join(strange)}")
     torch.set_num_threads(1)
     there = ready()
-    net, x, y, accuracy = attacked(asked.images, asked.epochs)
+    net, x, y, accuracy = attacked(asked.net, asked.images, asked.weights)
     print(f"accuracy {accuracy:.3f}", flush=True)
-    body: dict[str, Any] = {"command": "python -m benchmarks.attacks", "date": str(datetime.date.today()), "processor": processor()}
-    body |= {"versions": {"salientry": salientry.__version__, "torch": torch.__version__}, "threads": 1, "accuracy": accuracy}
-    body["versions"] |= {n: metadata.version(PEERS[n]) for n in there}
-    body |= {"tolerance": {"success": CLOSE_SUCCESS, "norm": CLOSE_NORM}, "missing": [n for n in PEERS if n not in there], "rows": []}
-    if asked.only and asked.out.exists():
-        body["rows"] = [r for r in json.loads(asked.out.read_text())["rows"] if r["attack"] != asked.only]
-    for batch, count in BATCHES.items():
-        for row in rows():
-            if asked.only in (None, row.name):
-                own = Row(row.name, row.settings, row.ours, {n: c for n, c in row.theirs.items() if n in there}, row.norm)
-                body["rows"].append(measured(own, net, x[:count], y[:count], batch, asked.seconds))
-                print(json.dumps(body["rows"][-1]), flush=True)
-                asked.out.write_text(json.dumps(body, indent=1) + "\n")
+    versions = {"salientry": salientry.__version__, "torch": torch.__version__} | {n: metadata.version(PEERS[n]) for n in there}
+    said = {"net": asked.net, "date": str(datetime.date.today()), "processor": processor(), "versions": versions, "accuracy": accuracy}
+    body: dict[str, Any] = {"command": "python -m benchmarks.attacks", "threads": 1}
+    body |= {"tolerance": {"success": CLOSE_SUCCESS, "norm": CLOSE_NORM}}
+    body["rows"] = whole(json.loads(asked.out.read_text())) if asked.out.exists() else []
+    for batch in (b for b in BATCHES if b in batches):
+        for row in (r for r in rows() if r.name in wanted and batch in r.batches):
+            own = Row(row.name, row.settings, row.ours, {n: c for n, c in row.theirs.items() if n in there}, row.norm, row.batches)
+            found = measured(own, net, x[: BATCHES[batch]], y[: BATCHES[batch]], batch, asked.seconds)
+            body["rows"] = joined(body["rows"], said | found)
+            print(json.dumps(found), flush=True)
+            asked.out.write_text(json.dumps(body, indent=1) + "\n")
 
 
 if __name__ == "__main__":

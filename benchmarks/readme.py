@@ -215,7 +215,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"headline": readme_guard.headline, "good": good, "methods": readme_methods.short},
     "docs/index.md": {"headline": readme_guard.headline},
     "docs/start.md": {"demo": demo},
-    "docs/attack.md": {"speed": readme_attacks.table},
+    "docs/attack.md": {"speed": readme_attacks.table, "goals": readme_attacks.goals},
     "docs/guard.md": {"says": says},
     "docs/drift.md": {"drift": readme_drift.drifts, "campaign": readme_drift.campaigns},
     "docs/cluster.md": {"scaling": readme_scaling.scaled, "check": readme_check.checked},
