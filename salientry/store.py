@@ -16,7 +16,8 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -150,6 +151,32 @@ def _columns(path: Path, header: JSON) -> dict[str, tuple[np.dtype[Any], tuple[i
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise DataDamaged(f"{path} is no readable safetensors file: {type(e).__name__} in its header: {e}") from None
     return {k: (dtype, shape, start) for k, (dtype, shape, start, _) in found.items()}
+
+
+WORTH = 1.0  # seconds from which a piece of a result is kept
+
+
+def kept(file: Path, make: Callable[[], Array]) -> Array:
+    """A piece of something that takes long: from a file, or made now and written there where it took a second or more, so that whoever is
+    stopped goes on from there. A file that cannot be read is made again.
+
+    Args:
+        file: a safetensors file; whoever names it sees to it that the same name is the same piece.
+        make: it.
+
+    Raises:
+        StoreError: when it cannot be written.
+    """
+    if file.exists():
+        with contextlib.suppress(DataDamaged, StoreError):
+            return np.array(read_arrays(file)["piece"])
+    began = time.monotonic()
+    made = np.asarray(make())
+    if time.monotonic() - began >= WORTH:
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        write_arrays(file, {"piece": [made]})
+    return made
 
 
 # --- results ---------------------------------------------------------------------------------------------------

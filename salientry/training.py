@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import hashlib
 import itertools
 import pickle
 import time
@@ -16,7 +17,9 @@ from torch import Tensor, nn
 
 from .errors import DataDamaged
 from .progress import ticking
+from .rows import Array
 from .shared_disk import beside, take_place
+from .store import kept
 
 Schedule = Literal["one_cycle", "constant", "step", "triangle"]
 Optimiser = Literal["adam", "adamw", "sgd", "rmsprop"]
@@ -153,6 +156,10 @@ class Checkpoints:
     def next(self) -> Path:
         """The file of the training that begins."""
         return self.folder / f"training-{next(self._numbers)}.pt"
+
+    def piece(self, name: str, make: Callable[[], Array]) -> Array:
+        """A piece of what is made, which has its name alone; see :func:`~salientry.store.kept`."""
+        return kept(self.folder / f"piece-{hashlib.sha256(name.encode()).hexdigest()[:16]}.safetensors", make)
 
     def is_time(self, last: bool) -> bool:
         """Whether to write: after ``seconds``, and at the end of a training that was written before."""

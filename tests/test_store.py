@@ -19,7 +19,7 @@ from salientry import files, store
 from salientry.datasets import DATASETS
 from salientry.errors import DataDamaged, StoreError, UsageError
 from salientry.shared_disk import beside
-from salientry.store import Store, read_arrays, read_json, write_arrays, write_json
+from salientry.store import Store, kept, read_arrays, read_json, write_arrays, write_json
 
 # --- arrays in files ---------------------------------------------------------------------------------------------
 
@@ -380,3 +380,21 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     store.one_of("data set", "digits", DATASETS)
     with pytest.raises(UsageError, match="unknown data set 'cifar'; there are: digits"):
         store.one_of("data set", "cifar", DATASETS)
+
+
+def test_a_piece_is_kept_where_it_took_long_and_made_again_where_its_file_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def piece() -> Any:
+        made.append(1)
+        return np.arange(3) + len(made)
+
+    file = tmp_path / "folder" / "piece.safetensors"
+    assert kept(file, piece).tolist() == [1, 2, 3] and not file.exists(), "it took no second"
+    monkeypatch.setattr("salientry.store.WORTH", 0.0)
+    assert kept(file, piece).tolist() == kept(file, piece).tolist() == [2, 3, 4]
+    file.write_bytes(file.read_bytes()[:-1])
+    assert kept(file, piece).tolist() == [3, 4, 5]
+    assert kept(file, piece).tolist() == [3, 4, 5] and len(made) == 3

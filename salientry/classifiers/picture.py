@@ -73,23 +73,26 @@ class PictureCNN:
         return with_recipe(PictureNet(self.width, self.stages, shape), self, shape)
 
     def fit(self, images: Images, labels: Tensor, shape: Shape, *, seed: int) -> nn.Module:
-        """Build and train; ``labels`` int64 (N,) on the device that the images come to."""
-        with seeded(seed):
-            module = self.build(shape).to(labels.device)
+        """Build and train; ``labels`` int64 (N,) on the device that the images come to. Training that was interrupted goes on from the last
+        whole epoch.
+        """
         draws = torch.Generator().manual_seed(seed)
         order = shuffled(len(labels), self.batch, seed)
 
         def sized(epoch: int) -> list[tuple[Tensor, bool]]:
             return [(at, epoch < self.small_epochs) for at in order(epoch)]
 
-        def loss(batch: tuple[Tensor, bool]) -> Tensor:
-            at, small = batch
-            x = images[at]
-            if small:
-                x = F.interpolate(x, size=(self.small, self.small), mode="bilinear", antialias=True)
-            return F.cross_entropy(module(self.changed(x, draws)), labels[at])
+        with seeded(seed):
+            module = self.build(shape).to(labels.device)
 
-        return descended(module, sized, loss, self, self.small_epochs + self.epochs, len(order(0)))
+            def loss(batch: tuple[Tensor, bool]) -> Tensor:
+                at, small = batch
+                x = images[at]
+                if small:
+                    x = F.interpolate(x, size=(self.small, self.small), mode="bilinear", antialias=True)
+                return F.cross_entropy(module(self.changed(x, draws)), labels[at])
+
+            return descended(module, sized, loss, self, self.small_epochs + self.epochs, len(order(0)), (draws,))
 
     def changed(self, x: Tensor, draws: torch.Generator) -> Tensor:
         """Each image (N, C, H, W) magnified, turned, moved and perhaps mirrored in one resampling, its border reflected; then lit."""

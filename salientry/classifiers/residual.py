@@ -137,7 +137,7 @@ def descended(
     settings: Any,
     epochs: int,
     steps: int,
-    generators: tuple[torch.Generator, ...] | None = None,
+    generators: tuple[torch.Generator, ...],
 ) -> nn.Module:
     """The net trained by SGD with a triangular rate; ``settings`` say its peak and the weight decay; ``generators`` are those that the
     loss draws from, so that it can go on after an interruption.

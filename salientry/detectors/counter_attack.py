@@ -49,6 +49,11 @@ class CounterAttack:
     def __post_init__(self) -> None:
         check_settings(steps=(self.steps, 1, 10_000), step_size=(self.step_size, 1e-6, 1))
 
+    @property
+    def passes(self) -> int:
+        """Forward passes that take as long as judging an image does, where half of the steps are enough."""
+        return 3 + 4 * -(-self.steps // 2)
+
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 1) minus the steps, ``-steps`` to 0."""
         if evidence.classifier is None:

@@ -50,6 +50,11 @@ class PASA:
     def __post_init__(self) -> None:
         check_settings(spread=(self.spread, 1e-6, 1), steps=(self.steps, 1, 10_000))
 
+    @property
+    def passes(self) -> int:
+        """Forward passes that take as long as judging an image does."""
+        return 2 + 3 * 2 * self.steps
+
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 4): logarithms of both distances, and their squares."""
         x, y = evidence.image, evidence.predicted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -126,6 +127,8 @@ def perturbed(
     attacks: Sequence[Callable[..., Tensor]],
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    together: int = TOGETHER,
+    kept: Callable[[str, Callable[[], Tensor]], Tensor] | None = None,
 ) -> list[Tensor]:
     """What each attack makes of the images.
 
@@ -136,16 +139,19 @@ def perturbed(
         attacks: called as ``attack(target, x, y, seeds=...)``.
         seed: of what is drawn.
         progress: is told (done, total) attacks of batches.
+        together: images attacked at once.
+        kept: is given the name of a batch under an attack and what makes it, and returns it, perhaps from where it was kept.
     """
     seeds = torch.arange(len(x), device=x.device) + 2**32 * seed
-    pieces = list(zip(*(torch.split(v, TOGETHER) for v in (x, y, seeds)), strict=True))
+    pieces = list(zip(*(torch.split(v, together) for v in (x, y, seeds)), strict=True))
     found: list[Tensor] = []
     for i, attack in enumerate(attacks):
         some = []
         for j, (xs, ys, ss) in enumerate(pieces):
             if progress is not None:
                 progress(i * len(pieces) + j, len(attacks) * len(pieces))
-            some.append(attack(target, xs, ys, seeds=ss))
+            made = partial(attack, target, xs, ys, seeds=ss)
+            some.append(made() if kept is None else kept(f"{i}-{j * together}-{j * together + len(xs)}", made))
         found.append(torch.cat(some))
     return found
 

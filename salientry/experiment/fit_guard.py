@@ -31,13 +31,14 @@ from ..runner.pool import worth
 from ..runner.step import Handle
 from ..store import one_of
 from ..types import ROLES, Roles, Shape
+from .expected import expected
 from .fit_progress import FitProgress, ProgressCallback, no_main
 from .given import alike, check_settings, groups_of, identity, named_detector, pass_seconds, probed, second_network
 from .guard_facts import fit_facts
 from .guard_settings import EFFORTS, SHARES, Effort, default_attacks, default_candidates, default_saliency, shares, unseen_attacks
 from .image_sets import ImageSets
 from .intake import Pixels, taken
-from .parts import Parts, expected, warn_caller
+from .parts import Parts, warn_caller
 from .run import Run
 from .scoring import natural_set, scores_of
 from .steps import classify

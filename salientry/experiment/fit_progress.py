@@ -43,22 +43,35 @@ class FitProgress(Progress):
         self.behind, self.ahead = 0.0, dict[str, float]()  # expected seconds of one process
 
     def say(self, text: str) -> None:
-        """A line for people, above the bar; nothing where there is none."""
+        """A line for people, above the bar; where there is none, for who listens and has a method ``say``."""
         if not self.disable:
             self.console.print(text, markup=False, highlight=False)
+        elif (say := getattr(self.callback, "say", None)) is not None:
+            say(text)
 
     def expect(self, seconds: dict[str, float], workers: int) -> None:
         """Take in how many seconds what is missing is expected to need, by key; again when parts were left out."""
         self.ahead, self.side_by_side = dict(seconds), workers
         self._show("")
 
+    def beside(self, seconds: dict[str, float]) -> None:
+        """Take in how many seconds each :meth:`part` will take, by its name; after :meth:`expect`. They come one after the other."""
+        self.ahead |= {name: each * self.side_by_side for name, each in seconds.items()}
+
+    def over(self, *names: str) -> None:
+        """Parts that are done, or will not come."""
+        for name in names:
+            self.behind += self.ahead.pop(name, 0.0)
+
     def part(self, name: str) -> Callable[[int, int], None]:
-        """The callback for the progress of something that is no step and whose time nobody expected: of it alone. Who listens hears its
+        """The callback for the progress of something that is no step: of it alone where nothing was expected. Who listens hears its
         name, where there is a method ``begin`` for that.
         """
         began, begin = time.monotonic(), getattr(self.callback, "begin", None)
         if begin is not None:
             begin(name)
+        if self.ahead:
+            return self._counting(name, name)
 
         def report(done: int, of: int) -> None:
             share = done / max(of, 1)
@@ -71,8 +84,11 @@ class FitProgress(Progress):
 
     def on_step(self, handle: Handle, index: int, total: int) -> Callable[[int, int], None]:
         """Called before each step; returns the callback for its progress."""
-        key, expected = handle.fingerprint, self.ahead.get(handle.fingerprint, 0.0)
-        name = step_words(handle.step.name) if handle.step else ""
+        return self._counting(handle.fingerprint, step_words(handle.step.name) if handle.step else "")
+
+    def _counting(self, key: str, name: str) -> Callable[[int, int], None]:
+        """The callback for the progress of what is expected under this key."""
+        expected = self.ahead.get(key, 0.0)
 
         def report(done: int, of: int) -> None:
             left = expected * (1 - done / max(of, 1))

@@ -1,12 +1,11 @@
-"""What a guard is made of, as handles; what of it can be built from these images, and how long it will take."""
+"""What a guard is made of, as handles; and what of it can be built from these images."""
 
 from __future__ import annotations
 
 import math
 import sys
 import warnings
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from ..layers import has_features
 from ..protocol import GUARD, EvaluationProtocol
 from ..runner.step import Handle
 from ..types import Roles
-from .cost import images_of
 from .cross_fit import cross_fit, drawn_of, unchanged
 from .guard_choice import Labels, choose_for_guard
 from .image_sets import EvidenceVariant, ImageSets, Reader
@@ -346,38 +344,3 @@ def warn_caller(text: str) -> None:
     while (above := frame.f_back) is not None and Path(frame.f_code.co_filename).is_relative_to(here):
         frame, level = above, level + 1
     warnings.warn(text, stacklevel=level)
-
-
-# --- how long it will take -------------------------------------------------------------------------------------
-
-
-def expected(todo: Sequence[Handle], roles: Roles, pixels: int, forward: float) -> dict[str, float]:
-    """Rough seconds of each step, by key.
-
-    Args:
-        todo: what is missing.
-        roles: how many images have which role.
-        pixels: values of an image.
-        forward: seconds of one image through the classifier.
-    """
-    net, out = 1.5e-6 * pixels, {}  # one image through a small CNN, there and back
-    for h in todo:
-        assert h.step is not None
-        name, settings = h.step.name, next((v for k, v in h.args.items() if k in ("settings", "attack")), None)
-        count = images_of(h, roles) or sum(astuple(roles))
-        if name == "attack_images":
-            seconds = count * 3 * forward * attack_passes(settings)
-        elif name == "train_classifier":
-            seconds = count * net * getattr(settings, "epochs", 10) / 10
-        elif name == "fit_saliency":
-            seconds = count * net * (getattr(settings, "epochs", 10) + getattr(getattr(settings, "encoder", None), "epochs", 10))
-        elif name in ("fit_detector", "cross_fit"):
-            head = getattr(settings, "head", None)
-            once = 0.2 + 0.005 * getattr(head, "steps", 0) + count * net * 2 * getattr(head, "epochs", 0)
-            seconds = once * (12 if name == "cross_fit" else 1)
-        elif name == "logits_under":
-            seconds = count * forward * len(h.args["names"])
-        else:
-            seconds = 0.05 + count * (2 * forward + net * (name in ("draw", "sanity")))
-        out[h.fingerprint] = seconds
-    return out

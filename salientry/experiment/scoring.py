@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..protocol import EvaluationProtocol
 from ..rows import Rows
 from ..runner.step import Found, Handle, step
 from ..store import JSON
+from ..training import CHECKPOINTS
 from .steps import BATCH, batch_rows
 from .stored_evidence import evidence_of
 
@@ -70,7 +72,7 @@ def score(
     calibrated: Found | None = None,
     classifier: nn.Module | None = None,
 ) -> Found:
-    """Scores of image sets, which need not be aligned.
+    """Scores of image sets, which need not be aligned; one that was stopped goes on after its last whole set.
 
     Args:
         detector: fitted.
@@ -92,7 +94,7 @@ def score(
             columns = {name: [scores_of(part, name) for part in parts] for name in names}
             found = {name: _combined(detector, c, len(c[0]) if sets is None else BATCH) for name, c in columns.items()}
         elif sets is not None:
-            found = {n: scores_of_rows(detector, rows, classifier, ticked=True) for n, rows in zip(_names(sets), sets, strict=True)}
+            found = _each(detector, sets, classifier)
         else:
             raise UsageError("nothing to score: neither image sets nor the scores of a fusion's parts were given")
     return Found(None if protocol is None else thresholds_of(scores_of(found, natural_set("calibration")), protocol), found)
@@ -106,10 +108,27 @@ def _names(sets: list[Rows]) -> list[str]:
     return names
 
 
-def scores_of_rows(detector: Any, rows: Rows, classifier: nn.Module | None, ticked: bool = False) -> NDArray[Any]:
-    """(N,) scores of stored images, a batch at a time; ``ticked``: its progress is the step's. The caller sees to modes and gradients."""
+def _each(detector: nn.Module, sets: list[Rows], classifier: nn.Module | None) -> dict[str, NDArray[Any]]:
+    """The scores of sets, each kept as soon as it is whole; the progress is of all of them."""
+    keeps, found = CHECKPOINTS.get(), dict[str, NDArray[Any]]()
+    counts = [len(batch_rows(rows)) for rows in sets]
+    for i, (name, rows) in enumerate(zip(_names(sets), sets, strict=True)):
+        made = functools.partial(scores_of_rows, detector, rows, classifier, (sum(counts[:i]), sum(counts)))
+        found[name] = made() if keeps is None else keeps.piece(name, made)
+    return found
+
+
+def scores_of_rows(detector: Any, rows: Rows, classifier: nn.Module | None, ticked: tuple[int, int] | None = None) -> NDArray[Any]:
+    """(N,) scores of stored images, a batch at a time. The caller sees to modes and gradients.
+
+    Args:
+        detector: fitted.
+        rows: the images.
+        classifier: for a detector that asks it.
+        ticked: batches that the step has behind it, and all that it has; None: nobody is told.
+    """
     pieces, needs = batch_rows(rows), may_need(detector)
-    each = ticking(pieces, len(pieces)) if ticked else pieces
+    each = pieces if ticked is None else ticking(pieces, ticked[1], ticked[0])
     return np.asarray(torch.cat([detector(evidence_of(Batch(rows, at), needs, classifier)) for at in each]).cpu().numpy())
 
 

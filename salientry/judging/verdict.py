@@ -75,7 +75,8 @@ def verdict(table: ScoreTable, levels: Sequence[float] = LEVELS) -> JSON:
     if not thresholds:
         raise UsageError(f"{len(calibration)} calibration naturals are too few for {' and '.join(map('{:g}'.format, levels))}")
     first = next(iter(thresholds.values()))
-    attacks = [_attack(attacked, *key, test, thresholds) for key in _cells(attacked)]
+    resamples = Resamples(test["image"])
+    attacks = [_attack(attacked, *key, test, thresholds, resamples) for key in _cells(attacked)]
     return {
         "calibration": len(calibration),
         "confidence": CONFIDENCE,
@@ -144,7 +145,7 @@ def _false_alarms(test: ScoreTable, threshold: float) -> JSON:
     }
 
 
-def _attack(attacked: ScoreTable, attack: str, encoding: str, test: ScoreTable, thresholds: dict[str, float]) -> JSON:
+def _attack(attacked: ScoreTable, attack: str, encoding: str, test: ScoreTable, thresholds: dict[str, float], resamples: Resamples) -> JSON:
     """One attack, its images saved in one way."""
     rows = attacked.where(attack=attack, encoding=encoding)
     twins, counts = _twins(rows, test), counted(rows, test)
@@ -152,7 +153,7 @@ def _attack(attacked: ScoreTable, attack: str, encoding: str, test: ScoreTable, 
     found = {level: share_of(there["score"] > t) for level, t in thresholds.items()}
     area = None
     if len(there):
-        seen = auroc_interval(Resamples(test["image"]), test["image"], there["image"], [(test["score"], there["score"])])
+        seen = auroc_interval(resamples, test["image"], there["image"], [(test["score"], there["score"])])
         area = [seen.value, *_of_few(there["score"], test["score"], seen.lo, seen.hi)]
     return {
         "attack": attack,

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from salientry.classifiers import PictureCNN
+from salientry.training import CHECKPOINTS, Checkpoints
 from salientry.types import Shape
 
 SHAPE = Shape(3, 24, 24, 2)
@@ -71,3 +77,36 @@ def test_it_learns_and_a_seed_repeats_it() -> None:
         assert torch.equal(first(x), again(x))
         assert not torch.equal(first(x), other(x))
     assert not first.training
+
+
+def test_a_stopped_training_goes_on_after_its_last_whole_epoch_to_the_same_weights(tmp_path: Path) -> None:
+    spec = PictureCNN(width=4, stages=2, small_epochs=2, epochs=2, small=12, batch=8)
+    x, y = torch.rand(16, 3, 24, 24, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 2
+    whole = spec.fit(x, y, SHAPE, seed=1).state_dict()
+
+    class Halting:
+        reads = 0
+
+        def __len__(self) -> int:
+            return len(x)
+
+        def __getitem__(self, at: Tensor) -> Tensor:
+            self.reads += 1
+            if self.reads > 5:
+                raise KeyboardInterrupt
+            return x[at]
+
+    def again(images: Any) -> nn.Module:
+        token = CHECKPOINTS.set(Checkpoints(tmp_path / "state", seconds=0.0))
+        try:
+            return spec.fit(images, y, SHAPE, seed=1)
+        finally:
+            CHECKPOINTS.reset(token)
+
+    with pytest.raises(KeyboardInterrupt):
+        again(Halting())
+    state, resumed = torch.get_rng_state(), Halting()
+    net = again(resumed)
+    assert resumed.reads == 4, "two of four epochs of two batches were done"
+    assert all(torch.equal(v, whole[k]) for k, v in net.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state), "torch's own generator is as it was"

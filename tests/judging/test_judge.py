@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import pydoc
 import re
 import warnings
 from pathlib import Path
@@ -190,7 +192,7 @@ def test_the_page_of_the_documentation_says_how(tmp_path: Path, monkeypatch: pyt
     text = (Path(__file__).parents[2] / "docs" / "judge.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("salientry.judging.evaluate.judging_attacks", lambda shape, classes: ATTACKS)
+    monkeypatch.setattr("salientry.judging.evaluation.judging_attacks", lambda shape, classes: ATTACKS)
     monkeypatch.setattr("salientry.judging.evaluate.baselines_called", lambda wanted: {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -205,6 +207,64 @@ def test_what_would_take_too_long_is_not_tried_and_says_so() -> None:
     found = someone.against(target(steps, 1.0), "slow", 2.0)
     assert someone.needed(False, 2.0) == pytest.approx(12 * 3 * 200 * 2 / 60)
     assert not found["evaluated"] and "it would take about 240 minutes of one core" in found["why"]
+
+
+# --- stopped, and called again ------------------------------------------------------------------------------------
+
+
+def stopping(before: Any, calls: list[int], stop: int | None) -> Any:
+    """A function that counts its calls, and is interrupted at one of them."""
+
+    def counted(*args: Any, **given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        return before(*args, **given)
+
+    return counted
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "stop"), [("salientry.judging.adaptive.Joint", "__call__", 6), ("salientry.experiment.scoring", "scores_of_rows", 9)]
+)
+def test_a_call_that_was_stopped_goes_on_after_the_last_piece(
+    where: str, name: str, stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch under one attack of somebody who knows the detector; the scores of one image set."""
+    monkeypatch.setattr("salientry.store.WORTH", 0.0)
+    owner: Any = pydoc.locate(where)
+    before, counts = getattr(owner, name), list[int]()
+    found = []
+    for at, store in ((None, "whole"), (stop, "stopped"), (None, "stopped")):
+        calls: list[int] = []
+        monkeypatch.setattr(owner, name, stopping(before, calls, at))
+        with pytest.raises(KeyboardInterrupt) if at else contextlib.nullcontext():
+            found.append(judged(contrast, adaptive=40, store=tmp_path / store))
+        counts.append(len(calls))
+    whole, first, second = counts
+    assert first == stop and second == whole - (stop - 1), "what was whole is not made again"
+    one, two = (v.verdicts["contrast"] | {"cost": None} for v in found)
+    assert one == two
+    assert not list((tmp_path / "stopped").rglob("*.parts"))
+
+
+def test_what_it_will_take_is_said_first_and_the_time_left_is_of_the_whole() -> None:
+    class Ear:
+        def __init__(self) -> None:
+            self.said, self.shares = list[str](), list[float]()
+
+        def say(self, text: str) -> None:
+            assert not any(self.shares), "before anything is computed"
+            self.said.append(text)
+
+        def __call__(self, share: float, left: float) -> None:
+            self.shares.append(share)
+
+    ear = Ear()
+    judged({"contrast": contrast, "nearest": NearestMean()}, adaptive=40, progress=ear)
+    (line,) = [t for t in ear.said if t.startswith("expected: about ")]
+    assert "of one core" in line and "the classifier is right on" in ear.said[0]
+    assert ear.shares == sorted(ear.shares) and ear.shares[-1] > 0.9, "it never goes back, also where parts are no steps"
 
 
 # --- a guard, and what is refused ---------------------------------------------------------------------------------
@@ -265,6 +325,8 @@ def test_whoever_listens_hears_of_every_part() -> None:
     judged(contrast, adaptive=40, progress=ear)
     assert {n for n, _ in ear.heard} == {
         "steps",
+        "the numbers",
+        "timing contrast",
         "attacking the classifier alone",
         "attacking contrast",
         "attacking a weak detector",

@@ -1,0 +1,75 @@
+"""How long steps will take, roughly: to say so before they are begun, and how much is left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import Any
+
+from ..attacks._cost import passes_of as attack_passes
+from ..runner.step import Handle, handles_in
+from ..types import Roles
+from .cost import images_of
+from .parts import passes_of
+
+THERE_AND_BACK = 3  # a forward and a backward pass cost about three forward passes
+
+
+def time_of(detector: Any) -> float:
+    """Forward passes of the classifier that take as long as judging one image does, the classifier's own pass among them: what a detector
+    says of itself (``passes``), or what follows from what it reads.
+    """
+    return float(getattr(detector, "passes", None) or passes_of(detector))
+
+
+def expected(todo: Sequence[Handle], roles: Roles, pixels: int, forward: float) -> dict[str, float]:
+    """Rough seconds of each step, by key.
+
+    Args:
+        todo: what is missing.
+        roles: how many images have which role.
+        pixels: values of an image.
+        forward: seconds of one image through the classifier.
+    """
+    net, out = 1.5e-6 * pixels, {}  # one image through a small CNN, there and back
+    for h in todo:
+        assert h.step is not None
+        name, settings = h.step.name, next((v for k, v in h.args.items() if k in ("settings", "attack")), None)
+        count = images_of(h, roles) or sum(astuple(roles))
+        if name == "attack_images":
+            seconds = count * THERE_AND_BACK * forward * attack_passes(settings)
+        elif name == "train_classifier":
+            seconds = count * net * _epochs(settings) / 10
+        elif name == "fit_saliency":
+            seconds = count * net * (getattr(settings, "epochs", 10) + getattr(getattr(settings, "encoder", None), "epochs", 10))
+        elif name in ("fit_detector", "cross_fit"):
+            head, asks = getattr(settings, "head", None), "classifier" in getattr(settings, "needs", ())
+            once = 0.2 + 0.005 * getattr(head, "steps", 0) + count * net * 2 * getattr(head, "epochs", 0)
+            once += 2 * len(_sets(h)) * count * forward * time_of(settings) * asks  # of naturals and attacked images
+            seconds = once * (12 if name == "cross_fit" else 1)
+        elif name == "logits_under":
+            seconds = count * forward * len(h.args["names"])
+        elif name == "scores":
+            judged = getattr(h.args["detector"], "args", {}).get("settings")
+            each = forward * (time_of(judged) if "classifier" in getattr(judged, "needs", ()) else 1)
+            seconds = 0.05 + sum(images_of(s, roles) for s in _sets(h)) * each
+        else:
+            seconds = 0.05 + count * (2 * forward + net * (name in ("draw", "sanity")))
+        out[h.fingerprint] = seconds
+    return out
+
+
+def _sets(h: Handle) -> list[Handle]:
+    """The image sets that a step is given in lists."""
+    return [s for v in h.args.values() if isinstance(v, list) for s in handles_in(v)]
+
+
+def _epochs(settings: Any) -> float:
+    """Passes over the training images, of pictures made smaller too; with those of an attack on each batch."""
+    base = getattr(settings, "base", settings)
+    own = getattr(base, "epochs", 10) + getattr(base, "small_epochs", 0) / 3
+    attack = getattr(settings, "attack", None)
+    return float(own * (1 if attack is None else 1 + attack_passes(attack) * getattr(settings, "share", 1.0)))
+
+
+__all__ = ["expected", "time_of"]
