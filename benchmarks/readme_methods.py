@@ -12,6 +12,7 @@ from salientry import ATTACKS, CLASSIFIERS, CONTROLS, DETECTORS, SALIENCY
 from salientry.adaptive import ADAPTIVE
 from salientry.harmless import HARMLESS
 from salientry.judging import PUBLISHED, QUICK
+from salientry.judging.baselines import ASKING
 from salientry.keys import name_of
 
 PAPER = "https://openreview.net/forum?id=HJe5_6VKwS"  # the one that Salientry implements
@@ -162,7 +163,7 @@ def _judged() -> list[str]:
     lines = ["### Names on the leaderboard", "", says]
     lines += ["", "| there | here | settings |", "| --- | --- | --- |"]
     names = {kind: (group, name) for group in ("detectors", "baselines") for name, kind in groups()[group].items()}
-    for called, detector in (QUICK | PUBLISHED).items():
+    for called, detector in (QUICK | PUBLISHED | ASKING).items():
         group, name = names[type(detector)]
         lines.append(f"| {called} | [{shown(group, name, type(detector))}](#{group}) | {_unlike(detector) or 'defaults'} |")
     return [*lines, ""]

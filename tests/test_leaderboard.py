@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import lzma
+import os
+import random
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks import leaderboard
-from benchmarks.leaderboard import PAGE, ROOT, _passed, merged, options, page, records, unlike
+from benchmarks import leaderboard, leaderboard_page
+from benchmarks.boards import BOARDS
+from benchmarks.leaderboard import merged, options, sized, unlike
+from benchmarks.leaderboard_page import PAGE, ROOT, _passed, page, records
+from salientry.judging import PUBLISHED, QUICK
+from salientry.judging.baselines import ASKING
+from salientry.judging.standing import STANDINGS, shortened
 from salientry.rates import short
+from salientry.store import read_json
 from tests.report import browser
 
 RECORDS = records()
@@ -17,6 +31,7 @@ RECORDS = records()
 
 def test_the_page_is_made_of_the_records() -> None:
     assert RECORDS and PAGE.read_text() == page(), "python -m benchmarks.leaderboard"
+    assert read_json(STANDINGS) == shortened(RECORDS), "python -m benchmarks.leaderboard"
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -68,7 +83,7 @@ def test_a_second_submission_keeps_the_first(monkeypatch: pytest.MonkeyPatch) ->
     assert both["detectors"]["a.x:build"]["made"]["command"].endswith("--detector a.x:build")
     third, _ = merged(second | {"detectors": some}, both)
     assert third["detectors"]["a.x:build"]["made"] == both["detectors"]["a.x:build"]["made"], "how it was made goes with it"
-    monkeypatch.setattr(leaderboard, "records", lambda: {name: both})
+    monkeypatch.setattr(leaderboard_page, "records", lambda: {name: both})
     assert "a.x:build: `python -m" in page()
     assert merged(second, first | {"images": {}}) == (second, ["a.x:build"])
 
@@ -79,14 +94,101 @@ def test_submissions_that_other_images_would_lose_are_said_before_anything_is_co
     command = "python -m benchmarks.leaderboard digits --images 2000 --adaptive 48 --minutes 300 --detector a.x:build"
     before = {"detectors": {"energy": {}, "a.x:build": {}}, "command": command}
     same, other, again = (
-        options().parse_args(words.split()) for words in ("digits --images 2000", "digits", "digits --detector a.x:build")
+        sized(options().parse_args(words.split()), BOARDS["digits"])
+        for words in ("digits", "digits --images 900", "digits --detector a.x:build")
     )
     assert unlike(before, same) == unlike({}, other) == unlike(before, again) == ""
     assert unlike(before, other) == "the record has a.x:build, judged with --images 2000"
     monkeypatch.setattr(leaderboard, "records", lambda: {"digits": before})
     with pytest.raises(SystemExit):
-        leaderboard.main(["digits"])
+        leaderboard.main(["digits", "--images", "900"])
     assert "--anew leaves them out" in capsys.readouterr().err
+
+
+def test_every_board_has_a_second_network_of_another_kind_and_one_has_224_pixels() -> None:
+    for name, board in BOARDS.items():
+        assert set(board.detectors) | dict(board.without).keys() == {*QUICK, *PUBLISHED, *ASKING}
+        assert type(board.second) is not type(board.classifier or type(None)), name
+    assert BOARDS["assira-224"].settings.size == 224
+
+
+def test_one_detector_of_a_board_is_judged_again_beside_the_others(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    name = next(iter(RECORDS))
+    body = RECORDS[name]
+    some = dict(list(body["detectors"].items())[:3])
+    first, last = body | {"detectors": some}, [*some][-1]
+    new = body | {
+        "detectors": {last: some[last], "second opinion": some[last]},
+        "date": "2027-01-01",
+        "command": "x --only",
+        "second": "another",
+    }
+    found, lost = merged(new, first, part=True)
+    assert not lost and sorted(found["detectors"]) == sorted([*some, "second opinion"])
+    assert found["command"] == body["command"] and found["date"] == body["date"], "the head is that of the others"
+    assert [n for n, v in found["detectors"].items() if "made" in v] == [last, "second opinion"]
+    assert found["detectors"][last]["made"]["date"] == "2027-01-01"
+    monkeypatch.setattr(leaderboard_page, "records", lambda: {name: found})
+    assert "The second opinion is that of another." in page()
+    (line,) = [line for line in page().splitlines() if "`x --only`" in line]
+    assert sorted(line.partition(": ")[0].split(", ")) == sorted([last, "second opinion"])
+    assert merged(new, {}, part=True) == (new, [])
+    with pytest.raises(SystemExit):
+        leaderboard.main(["assira-224", "--only", "PASA"])
+    assert "where it is left out: 62 passes of such pictures" in capsys.readouterr().err
+
+
+TINY = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from benchmarks import leaderboard, leaderboard_page
+from salientry.classifiers import CompactCNN
+out = Path(sys.argv[1])
+for module in (leaderboard, leaderboard_page):
+    module.OUT, module.PAGE = out, out / "page.md"
+leaderboard.STANDINGS = out / "standings.json"
+leaderboard.BOARDS["digits"] = replace(leaderboard.BOARDS["digits"], second=CompactCNN(width=8, epochs=2), images=200, adaptive=8)
+leaderboard.main(["digits", "--only", "energy", "--only", "second opinion", "--only", "PASA", *sys.argv[2:]])
+"""
+
+
+def tiny(folder: Path, *words: str, after: float | None = None) -> tuple[int, str]:
+    """Record a small board, and kill it after some seconds."""
+    home = {"SALIENTRY_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
+    call = [sys.executable, "-W", "ignore", "-c", TINY, str(folder / "out"), *words]
+    with subprocess.Popen(call, cwd=ROOT, env=os.environ | home, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            return process.wait(after), process.stderr.read() if process.stderr else ""
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait(), ""
+
+
+def without_times(file: Path) -> Any:
+    """A record but for what differs each time."""
+    body = json.loads(lzma.decompress(file.read_bytes()))
+    return body | {"command": "", "detectors": {n: v | {"cost": None} for n, v in body["detectors"].items()}}
+
+
+@pytest.mark.nightly
+def test_a_board_that_is_killed_and_one_in_slices_end_as_one_that_is_not(tmp_path: Path) -> None:
+    code, said = tiny(tmp_path / "whole")
+    assert code == 0, said
+    lines = [line for line in said.splitlines() if "expected" in line]
+    assert "min of one core to train CompactCNN" in lines[0] and "expected: about" in lines[1] and "of one core" in lines[1]
+    rng, killed = random.Random(), 0
+    for _ in range(4):
+        killed += tiny(tmp_path / "killed", after=rng.uniform(6, 20))[0] == -signal.SIGKILL
+    assert killed, "nothing was killed"
+    assert tiny(tmp_path / "killed")[0] == 0
+    codes = [tiny(tmp_path / "slices", "--slice", "0.15")[0] for _ in range(3)]
+    assert leaderboard.LEFT in codes and set(codes) <= {leaderboard.LEFT, 0}
+    assert tiny(tmp_path / "slices")[0] == 0
+    whole, *others = (without_times(tmp_path / n / "out" / "digits.json.xz") for n in ("whole", "killed", "slices"))
+    assert others == [whole, whole]
+    assert set(whole["detectors"]) == {"energy", "second opinion", "PASA"}
+    assert all(v["adaptive"]["evaluated"] for n, v in whole["detectors"].items() if n != "PASA")
 
 
 @pytest.mark.nightly

@@ -194,6 +194,10 @@ class Lines:
         """Hear that something else begins, which the shares from now on are of."""
         self.call = f"{self.call.partition(':')[0]}: {name}"
 
+    def say(self, text: str) -> None:
+        """Hear a sentence, which is said at once."""
+        print_line(f"{self.call.partition(':')[0]}: {text}", err=True)
+
     def __call__(self, share: float, left: float) -> None:
         """Hear of the share that is done and of the seconds left."""
         if time.monotonic() - self.last > QUIET:

@@ -71,7 +71,9 @@ def judge(
     cost: MostTimes = None,
     latency: MostMilliseconds = None,
     adaptive: Annotated[int, typer.Option(help="Images that are attacked by somebody who knows the detector; 0: none.")] = 64,
-    images: Annotated[int | None, typer.Option(help="Use this many of the images; default all, with --on 3,000.")] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Use this many of the images; default all, with --on as many as on the leaderboard.")
+    ] = None,
     minutes: Annotated[float, typer.Option(help="Of one core; an attack that would take a fifth of them is left out.")] = 60.0,
     workers: Workers = 0,
     device: Device = "cpu",

@@ -17,10 +17,10 @@ from ..errors import UsageError, theirs
 from ..experiment.intake import taken
 from ..experiment.run import Run
 from ..judging import Judgement, judge, judge_scores
-from ..judging.baselines import SETS
+from ..judging.baselines import ASKING, SETS, baselines_called
 from ..judging.recorded import MOST, recorded
 from ..judging.result import FILES
-from ..judging.standing import on_leaderboard
+from ..judging.standing import images_on_leaderboard, on_leaderboard
 from ..judging.table import SUFFIXES
 from ..judging.words import best
 from ..runner.run import usable
@@ -100,9 +100,10 @@ def _judged(
     if images is not None and images < 1:
         raise UsageError(f"--images must be 1 or more; found {images}")
     run = Run(store, seed=seed, device=device)
-    say: Any = True if sys.stderr.isatty() else Lines("judge")
+    lines = Lines("judge")
+    watched: Any = True if sys.stderr.isatty() else lines
     if on is not None:
-        known = recorded(on, run, most=images or MOST)
+        known = recorded(on, run, most=images or images_on_leaderboard(on) or MOST, say=lines.say)
         net, x, y = known.classifier, known.images, known.labels
     else:
         assert data is not None
@@ -116,10 +117,10 @@ def _judged(
         raise UsageError(f"each detector once, and one set of them at most; found {', '.join(detectors)}")
     named = names_of([d for d in detectors if d not in SETS])
     own = {name: detector_at(word, net, device) for name, word in named.items()}
-    judged = {n: d for word in sets for n, d in SETS[word].items()} | own
+    judged = {n: d for word in sets for n, d in baselines_called(word, second is not None).items()} | own
     how |= {"baselines": "none"} if sets else {}
     given: dict[str, Any] = {"classifier": net, "images": x, "labels": y, "second": second, "seed": seed, "workers": workers or None}
-    return judge(judged, store=run.store.root, progress=say, **given, **how)
+    return judge(judged, store=run.store.root, progress=watched, **given, **how)
 
 
 def parsed_levels(words: str) -> list[float]:
@@ -145,7 +146,8 @@ def names_of(words: Sequence[str]) -> dict[str, str]:
     baseline, is called so.
     """
     short = [word.partition(":")[2] or Path(word).name for word in words]
-    alone = [short.count(name) == 1 and (name not in SETS["published"] or name == word) for name, word in zip(short, words, strict=True)]
+    taken = SETS["published"] | ASKING
+    alone = [short.count(name) == 1 and (name not in taken or name == word) for name, word in zip(short, words, strict=True)]
     return {name if one else word: word for name, one, word in zip(short, alone, words, strict=True)}
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import astuple
 from typing import Any
 
+import torch
+import torch.nn.functional as F
+
 from ..attacks._cost import passes_of as attack_passes
 from ..runner.step import Handle, handles_in
-from ..types import Roles
+from ..types import Roles, Shape
 from .cost import images_of
 from .parts import passes_of
 
@@ -59,17 +63,32 @@ def expected(todo: Sequence[Handle], roles: Roles, pixels: int, forward: float) 
     return out
 
 
+TIMED = 16  # images of a pass that is timed
+
+
+def training_seconds(settings: Any, shape: Shape, count: int) -> float:
+    """Of a classifier on so many images: a pass there and back is timed, a second or so."""
+    net, x = settings.build(shape), torch.rand(TIMED, shape.channels, shape.height, shape.width)
+    took = []
+    for _ in range(2):  # the first one is slow
+        began = time.process_time()
+        F.cross_entropy(net(x), torch.zeros(TIMED, dtype=torch.long)).backward()  # type: ignore[no-untyped-call]
+        took.append(time.process_time() - began)
+    return min(took) / TIMED * count * _epochs(settings, shape.height)
+
+
 def _sets(h: Handle) -> list[Handle]:
     """The image sets that a step is given in lists."""
     return [s for v in h.args.values() if isinstance(v, list) for s in handles_in(v)]
 
 
-def _epochs(settings: Any) -> float:
-    """Passes over the training images, of pictures made smaller too; with those of an attack on each batch."""
+def _epochs(settings: Any, height: int = 112) -> float:
+    """Passes over the training images, those of pictures made smaller by their area; with those of an attack on each batch."""
     base = getattr(settings, "base", settings)
-    own = getattr(base, "epochs", 10) + getattr(base, "small_epochs", 0) / 3
+    small = getattr(base, "small_epochs", 0) * (getattr(base, "small", 0) / height) ** 2
     attack = getattr(settings, "attack", None)
-    return float(own * (1 if attack is None else 1 + attack_passes(attack) * getattr(settings, "share", 1.0)))
+    each = 1 if attack is None else 1 + attack_passes(attack) * getattr(settings, "share", 1.0)
+    return float((getattr(base, "epochs", 10) + small) * each)
 
 
-__all__ = ["expected", "time_of"]
+__all__ = ["expected", "time_of", "training_seconds"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..detectors import MSP, PUBLISHED_DETECTORS, Consistency, Energy, LearnedFusion, Margin, NoiseLevel, TopLogits
+from ..detectors import MSP, PUBLISHED_DETECTORS, Consistency, Energy, LearnedFusion, Margin, NoiseLevel, SecondOpinion, TopLogits
 from ..detectors.consistency import LIGHT
 from ..errors import UsageError
 
@@ -16,14 +16,16 @@ QUICK: dict[str, Any] = {
     "the guard's light detector": LearnedFusion((TopLogits(), Consistency(LIGHT))),
 }
 PUBLISHED = PUBLISHED_DETECTORS
+ASKING: dict[str, Any] = {"second opinion": SecondOpinion()}  # where there is a second network
 SETS: dict[str, dict[str, Any]] = {"none": {}, "quick": QUICK, "published": QUICK | PUBLISHED}
 
 
-def baselines_called(wanted: Any) -> dict[str, Any]:
+def baselines_called(wanted: Any, second: bool = False) -> dict[str, Any]:
     """Settings by name.
 
     Args:
         wanted: ``"quick"``, ``"published"`` or ``"none"``; True and False for the first and the last; a dictionary of one's own.
+        second: whether there is a second network: then the first two have one that asks it, too.
 
     Raises:
         UsageError: for another word.
@@ -33,7 +35,7 @@ def baselines_called(wanted: Any) -> dict[str, Any]:
     name = {True: "quick", False: "none"}.get(wanted, wanted) if isinstance(wanted, bool) else wanted
     if name not in SETS:
         raise UsageError(f"baselines are a dictionary of detectors, or one of {', '.join(SETS)}; found {wanted!r}")
-    return dict(SETS[name])
+    return SETS[name] | (ASKING if second and SETS[name] else {})
 
 
-__all__ = ["PUBLISHED", "QUICK", "SETS", "baselines_called"]
+__all__ = ["ASKING", "PUBLISHED", "QUICK", "SETS", "baselines_called"]

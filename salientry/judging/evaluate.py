@@ -63,7 +63,8 @@ def judge(
             :func:`~salientry.fit_guard`; 197 at least, some thousands for narrow intervals. A fifth stands for images that the classifier
             was trained on, where a detector learns what each class looks like.
         labels: (N,); None when they come with the images.
-        second: another classifier of the same classes, for detectors that ask one.
+        second: another classifier of the same classes, of another kind, for detectors that ask one; a second opinion, which does, is
+            then among the baselines.
         baselines: judged beside yours: ``"quick"``, cheap ones; ``"published"``, ten of the literature too; ``"none"``; or a dictionary
             (:mod:`salientry.judging.baselines`). One that cannot be fitted to these images is left out and named.
         attacks: what they are judged by, by name, ours or objects of foolbox, torchattacks and ART
@@ -90,7 +91,7 @@ def judge(
     """
     _check(classifier, levels, workers)
     given = _named(detector)
-    beside = baselines_called(baselines)
+    beside = baselines_called(baselines, second is not None)
     if twice := set(beside) & set(given):
         raise UsageError(f"a detector is called as a baseline is: {sorted(twice)[0]}; give it another name")
     tried = None if attacks is None else called(attacks)

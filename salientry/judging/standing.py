@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..rates import percent, short
@@ -10,7 +10,7 @@ from ..renamed import JUDGED
 from ..store import JSON, read_json
 from .words import most
 
-RECORDS = Path(__file__).parents[2] / "results" / "leaderboard"  # in a checkout; a package that was installed has none
+STANDINGS = Path(__file__).parent / "leaderboard.json"  # what `python -m benchmarks.leaderboard` leaves of its records
 SAME = ("classifier", "images", "attacks")
 
 
@@ -64,30 +64,52 @@ def place(name: str, verdicts: dict[str, JSON], of: Callable[[JSON], float | Non
     return 1 + sum((value := of(v)) is not None and value > mine for v in verdicts.values())
 
 
-def on_leaderboard(name: str, facts: JSON, folder: Path = RECORDS) -> JSON:
+def on_leaderboard(name: str, facts: JSON, file: Path = STANDINGS) -> JSON:
     """The leaderboard's detectors of a classifier at hand, where they were judged on the same images and attacks.
 
     Returns:
         ``name`` and ``detectors``; in their place ``differs``, what it is of, where it cannot be compared; nothing where there is none.
     """
-    path = folder / f"{name}.json.xz"
-    if not path.is_file():
+    body = _stored(name, file)
+    if not body:
         return {}
-    body = read_json(folder / f"{name}.json")
     if all(body[k] == facts[k] for k in SAME):
-        return {"name": name, "detectors": {JUDGED.get(n, n): _short(v) for n, v in body["detectors"].items()}}
+        return {"name": name, "detectors": body["detectors"]}
     images = body["images"]
     if images != facts["images"]:
-        _, given, rest = body["command"].partition(" --images ")
-        how = f": --images {rest.split()[0]} compares with it" if given else ""
+        how = f": --images {body['given']} compares with it" if body["given"] else ""
         return {"name": name, "differs": f"{images['calibration']} calibration and {images['test']} test images{how}"}
     return {"name": name, "differs": "another training of the classifier, or other attacks, and cannot be compared"}
 
 
+def images_on_leaderboard(name: str, file: Path = STANDINGS) -> int | None:
+    """How many images of a classifier at hand the leaderboard's record used; None where it has none."""
+    return _stored(name, file).get("given") or None
+
+
+def _stored(name: str, file: Path) -> JSON:
+    return read_json(file).get(name, {}) if file.is_file() else {}
+
+
+def shortened(records: Mapping[str, JSON]) -> JSON:
+    """Of the records of leaderboards what places follow from."""
+    found: JSON = {}
+    for name, body in records.items():
+        _, given, rest = body["command"].partition(" --images ")
+        found[name] = {k: body[k] for k in SAME} | {"given": int(rest.split()[0]) if given else 0}
+        found[name]["detectors"] = {JUDGED.get(n, n): _short(v) for n, v in body["detectors"].items()}
+    return found
+
+
 def _short(v: JSON) -> JSON:
     """What a place is of."""
-    worst = most(v["harmless"])
-    return {k: v[k] for k in ("thresholds", "summary", "worst_case")} | {"harmless": [worst] if worst else []}
+    worst, levels = most(v["harmless"]), list(v["thresholds"])
+    return {
+        "thresholds": v["thresholds"],
+        "summary": {level: {"attacks": {"mean": v["summary"][level]["attacks"]["mean"]}} for level in levels},
+        "worst_case": {level: {"share": v["worst_case"][level]["share"]} for level in levels},
+        "harmless": [{"change": worst["change"], "extra": {"share": worst["extra"]["share"]}}] if worst else [],
+    }
 
 
-__all__ = ["on_leaderboard", "place", "standing"]
+__all__ = ["images_on_leaderboard", "on_leaderboard", "place", "shortened", "standing"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import lzma
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from salientry.cli.judging import names_of
 from salientry.judging import judge_scores
 from salientry.judging.page import coded, page
 from salientry.judging.picture import FLAGS, front, labelled, plots
-from salientry.judging.standing import on_leaderboard, standing
+from salientry.judging.standing import images_on_leaderboard, on_leaderboard, shortened, standing
 from salientry.judging.table import ScoreTable
 from salientry.judging.words import best, sections
 
@@ -46,16 +45,18 @@ def test_a_sentence_says_the_place(verdicts: dict[str, Any]) -> None:
 def test_the_leaderboard_is_used_where_images_and_attacks_are_the_same(verdicts: dict[str, Any], tmp_path: Path) -> None:
     body = FACTS | {"command": "python -m benchmarks.leaderboard digits --images 600 --adaptive 8"}
     body |= {"detectors": {"logit margin": verdicts["strong"], "LID": verdicts["(poor"]}}
-    (tmp_path / "digits.json.xz").write_bytes(lzma.compress(json.dumps(body).encode()))
+    file = tmp_path / "leaderboard.json"
+    file.write_text(json.dumps(shortened({"digits": body})))
     here = {"mine": verdicts["mine"]}
-    (said,) = standing("mine", here, FACTS | {"leaderboard": on_leaderboard("digits", FACTS, tmp_path)})
+    (said,) = standing("mine", here, FACTS | {"leaderboard": on_leaderboard("digits", FACTS, file)})
     assert "on the leaderboard of digits" in said and "of 3: place 2 by mean detection rate" in said and "first: linear margin" in said
     other = FACTS | {"images": {"calibration": 900, "test": 750}}
-    (said,) = standing("mine", here, other | {"leaderboard": on_leaderboard("digits", other, tmp_path)})
+    (said,) = standing("mine", here, other | {"leaderboard": on_leaderboard("digits", other, file)})
     assert said == "the leaderboard of digits is of 400 calibration and 200 test images: --images 600 compares with it"
-    (said,) = standing("mine", here, {"leaderboard": on_leaderboard("digits", FACTS | {"classifier": "another"}, tmp_path)})
+    (said,) = standing("mine", here, {"leaderboard": on_leaderboard("digits", FACTS | {"classifier": "another"}, file)})
     assert "another training of the classifier" in said
-    assert on_leaderboard("mnist", FACTS, tmp_path) == {}
+    assert on_leaderboard("mnist", FACTS, file) == on_leaderboard("digits", FACTS, tmp_path / "none") == {}
+    assert (images_on_leaderboard("digits", file), images_on_leaderboard("mnist", file)) == (600, None)
 
 
 def test_the_best_within_a_number_of_milliseconds(verdicts: dict[str, Any]) -> None:
