@@ -38,6 +38,7 @@ from salientry import Run
 from salientry.cli.fitting import Lines
 from salientry.cli.judging import detector_at
 from salientry.judging import judge
+from salientry.judging.evaluate import as_settings
 from salientry.judging.recorded import recorded
 from salientry.judging.standing import STANDINGS, shortened
 from salientry.machine import processor
@@ -120,10 +121,10 @@ def record(name: str, asked: argparse.Namespace, before: dict[str, Any]) -> None
     """Judge in front of a classifier, and write what came of it."""
     run, board = Run(), BOARDS[name]
     watched = sys.stderr.isatty()
+    own = {word: as_settings(detector_at(word, None, "cpu")) for word in asked.detector}  # refused before anything is computed
     lines = Lines(f"leaderboard {name}")
     trained: dict[str, Any] = {"classifier": board.classifier, "data": board.settings, "second": board.second}
     known = recorded(board.data, run, most=asked.images, say=lines.say, **trained)
-    own = {word: detector_at(word, known.classifier, "cpu") for word in asked.detector}
     judged = {n: d for n, d in board.detectors.items() if n in asked.only or not asked.only} | own
     how: dict[str, Any] = {"classifier": known.classifier, "images": known.images, "labels": known.labels, "second": known.second}
     how |= {"adaptive": asked.adaptive, "minutes": asked.minutes, "workers": asked.workers, "store": run.store.root}

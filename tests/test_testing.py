@@ -216,7 +216,7 @@ def crooked(x: Tensor) -> Tensor:
 
 
 def test_all_that_fail_are_named_but_those_that_are_expected() -> None:
-    with pytest.raises(ChecksFailed, match="the detector crooked and 2 of 17 checks") as found:
+    with pytest.raises(ChecksFailed, match="2 of 17 checks of the detector crooked do not end as expected") as found:
         check_detector(crooked, shape=SHAPE)
     assert set(found.value.failed) == {"neighbours_do_not_matter", "extreme_images_have_finite_scores"} and not found.value.passed
     assert "- neighbours_do_not_matter: alone and among others: scores differ by up to" in str(found.value)

@@ -18,6 +18,7 @@ from ..experiment.intake import taken
 from ..experiment.run import Run
 from ..judging import Judgement, judge, judge_scores
 from ..judging.baselines import ASKING, SETS, baselines_called
+from ..judging.evaluate import as_settings
 from ..judging.recorded import MOST, recorded
 from ..judging.result import FILES
 from ..judging.standing import images_on_leaderboard, on_leaderboard
@@ -100,6 +101,11 @@ def _judged(
     if images is not None and images < 1:
         raise UsageError(f"--images must be 1 or more; found {images}")
     run = Run(store, seed=seed, device=device)
+    sets = [d for d in detectors if d in SETS]
+    if len(set(detectors)) < len(detectors) or len(sets) > 1:
+        raise UsageError(f"each detector once, and one set of them at most; found {', '.join(detectors)}")
+    named = names_of([d for d in detectors if d not in SETS])
+    own = {name: None if is_guard(word) else as_settings(detector_at(word, None, device)) for name, word in named.items()}
     lines = Lines("judge")
     watched: Any = True if sys.stderr.isatty() else lines
     if on is not None:
@@ -112,11 +118,7 @@ def _judged(
             pixels, labels = taken(read(data), None, Path(scratch))
             x, y = torch.from_numpy(pixels[:images].copy()), torch.as_tensor(labels)[:images]
     second = None if nets["second"] is None else load_classifier(nets["second"], nets["second_weights"]).to(device)
-    sets = [d for d in detectors if d in SETS]
-    if len(set(detectors)) < len(detectors) or len(sets) > 1:
-        raise UsageError(f"each detector once, and one set of them at most; found {', '.join(detectors)}")
-    named = names_of([d for d in detectors if d not in SETS])
-    own = {name: detector_at(word, net, device) for name, word in named.items()}
+    own |= {name: detector_at(word, net, device) for name, word in named.items() if is_guard(word)}
     judged = {n: d for word in sets for n, d in baselines_called(word, second is not None).items()} | own
     how |= {"baselines": "none"} if sets else {}
     given: dict[str, Any] = {"classifier": net, "images": x, "labels": y, "second": second, "seed": seed, "workers": workers or None}
@@ -151,9 +153,14 @@ def names_of(words: Sequence[str]) -> dict[str, str]:
     return {name if one else word: word for name, one, word in zip(short, alone, words, strict=True)}
 
 
+def is_guard(word: str) -> bool:
+    """Whether it is a guard's folder."""
+    return Path(word, "guard.json").is_file()
+
+
 def detector_at(word: str, net: Any, device: str) -> Any:
     """What a word means: see the command."""
-    if Path(word, "guard.json").is_file():
+    if is_guard(word):
         return guard_of(Path(word), net, device, second=None, second_weights=None, detector=None)
     if ":" not in word:
         if word not in DETECTORS:
@@ -180,4 +187,4 @@ def _parameters(function: Any) -> int:
     return sum(p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in found)
 
 
-__all__ = ["detector_at", "execute", "names_of", "parsed_levels"]
+__all__ = ["detector_at", "execute", "is_guard", "names_of", "parsed_levels"]

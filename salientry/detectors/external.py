@@ -86,6 +86,7 @@ class ExternalDetector:
         if wrong := sorted(n for n in self.needs if n not in (*PARTS, *BESIDE, "activations") and not n.startswith("activations/")):
             known = ", ".join((*PARTS, "activations", "activations/NAME", *sorted(BESIDE)))
             raise UsageError(f"the detector {self.name} needs {wrong[0]!r}, which is no part of the evidence; there are: {known}")
+        _refuse(self.name, detector, self.needs)
         self.group = group or getattr(detector, "group", "") or "own"
         self.description = description or getattr(detector, "description", "") or self.name
         self.reads, self.at = self.group, at or place_of(detector)
@@ -154,13 +155,39 @@ class ExternalDetector:
 
     def surrogate_detector(self) -> ExternalDetector:
         """The surrogate as a detector, with the same needs."""
-        return ExternalDetector(self.surrogate, name=f"{self.name}'s surrogate", needs=self.needs)
+        needs = self.needs if hasattr(self.surrogate, "score") else ()
+        return ExternalDetector(self.surrogate, name=f"{self.name}'s surrogate", needs=needs)
 
     def ready(self) -> Any:
         """What may be run, or fitted: a network and an object are copied, for the one that was given is its owner's."""
         if isinstance(self.detector, nn.Module) and not self.fits:
             return copy.deepcopy(private(self.detector))
         return copy.deepcopy(self.detector) if self.fits else self.detector
+
+
+def _refuse(name: str, detector: Any, needs: frozenset[str]) -> None:
+    """Raise for what looks like a detector and cannot be called as one.
+
+    Raises:
+        UsageError: for an estimator of scikit-learn, and for a callable of more than images.
+    """
+    wrapped = "give an object with score(evidence), and with fit(evidence, labels) where it learns"
+    if hasattr(detector, "fit") and hasattr(detector, "get_params") and not needs:
+        why = "is an estimator of arrays, as those of scikit-learn, while fit gets evidence of images here"
+        raise UsageError(f"{name} {why}: {wrapped}, which call it with evidence.logits or what else it reads")
+    if hasattr(detector, "fit") or hasattr(detector, "score"):
+        return
+    if needs:
+        raise UsageError(f"{name} is called with images alone and cannot read {', '.join(sorted(needs))}: {wrapped}")
+    try:
+        signature = inspect.signature(detector.forward if isinstance(detector, nn.Module) else detector)
+    except (TypeError, ValueError):  # it has none that Python knows of
+        return
+    try:
+        signature.bind(None)
+    except TypeError:
+        more = ", ".join(f"{p}" for p in signature.parameters)
+        raise UsageError(f"{name} is called with images alone, and asks for ({more}): {wrapped}, whose needs name what it reads") from None
 
 
 @contextlib.contextmanager
@@ -216,6 +243,8 @@ class FittedExternal(nn.Module):
             UsageError: for whatever it raises, and for anything but one number an image.
         """
         image: Tensor = evidence.image
+        if not len(image):  # many libraries refuse an empty array
+            return image.new_zeros(0)
         with theirs(f"the detector {self.settings.name} fails on images {tuple(image.shape)}"):
             try:
                 found = self._asked(evidence)

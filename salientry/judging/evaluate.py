@@ -145,16 +145,20 @@ def _named(detector: Any) -> dict[str, Any]:
     if isinstance(detector, dict):
         if not detector:
             raise UsageError("no detector was given")
-        return {str(n): _as_settings(d) for n, d in detector.items()}
-    found = _as_settings(detector)
+        return {str(n): as_settings(d) for n, d in detector.items()}
+    found = as_settings(detector)
     return {"guard" if isinstance(found, Guard) else name_of(found): found}
 
 
-def _as_settings(detector: Any) -> Any:
-    """A guard, or settings of a detector."""
+def as_settings(detector: Any) -> Any:
+    """A guard, or settings of a detector.
+
+    Raises:
+        UsageError: for what is no detector.
+    """
     if isinstance(detector, Guard):
         return detector
     return named_detector(FromART(detector) if is_of_art(detector) else detector)
 
 
-__all__ = ["judge", "judge_scores"]
+__all__ = ["as_settings", "judge", "judge_scores"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..rates import NONE, given, interval, percent, rate, short, signed
 from ..store import JSON
+from .verdict import FEWEST
 
 SLOPES = {"gradient": "{} steps along its gradient", "surrogate": "{} steps along the gradient of its surrogate"}
 MEANS = SLOPES | {f"{how} and queries": f"{words}, and by queries" for how, words in SLOPES.items()}
@@ -50,14 +51,15 @@ def said(v: JSON) -> list[str]:
     """The verdict on one detector, a line a question."""
     first, *others = v["thresholds"]
     natural, s = v["natural"][first], v["summary"][first]
+    tried = sum(not a["encoding"] for a in v["attacks"])
     lines = [
         f"threshold {v['thresholds'][first]:.4g}: with {100 * v['confidence']:g} % confidence at most {percent(first)} false alarms, from "
         f"{v['calibration']:,} naturals",
         f"false alarms on other naturals: {rate(natural['all'])}; where the classifier is right {short(natural['right']['share'])}, "
         f"where it is wrong {short(natural['wrong']['share'])}",
-        f"detection rate at {percent(first)}: {_kinds(s)}",
+        f"detection rate at {percent(first)}: {_kinds(s, tried)}",
     ]
-    lines += [f"detection rate at {percent(level)}: {_kinds(v['summary'][level])}" for level in others]
+    lines += [f"detection rate at {percent(level)}: {_kinds(v['summary'][level], tried)}" for level in others]
     lines.append(f"images on which every attack is detected: {rate(v['worst_case'][first])}")
     for what, some in (("harmless changes", v["harmless"]), ("controls", v["controls"])):
         if (worst := most(some)) is not None:
@@ -65,11 +67,19 @@ def said(v: JSON) -> list[str]:
     return [*lines, *_adaptive(v.get("adaptive")), *_cost(v.get("cost")), *(f"note: {text}" for text in v["notes"])]
 
 
-def _kinds(s: JSON) -> str:
+def _attacks(count: int, tried: int) -> str:
+    """``12 attacks``; ``1 of 2 attacks, the other fools the classifier on fewer than 20 images``."""
+    if count >= tried:
+        return f"{count} attack{'s' * (count > 1)}"
+    rest = "the other fools" if tried - count == 1 else "the others fool"
+    return f"{count} of {tried} attacks ({rest} the classifier on fewer than {FEWEST} images)"
+
+
+def _kinds(s: JSON, tried: int) -> str:
     plain, unseen, encoded = (s[k] for k in ("attacks", "unseen", "encoded"))
     if not plain["of"]:
         return "no attack fools the classifier on enough images"
-    text = f"mean {short(plain['mean'])} over {plain['of']} attacks, least {short(plain['least'])} ({plain['worst']})"
+    text = f"mean {short(plain['mean'])} over {_attacks(plain['of'], tried)}, least {short(plain['least'])} ({plain['worst']})"
     text += f"; not trained on {short(unseen['mean'])} ({unseen['of']})" if unseen["of"] else ""
     return text + (f"; saved as JPEG or the like {short(encoded['mean'])}" if encoded["of"] else "")
 

@@ -33,7 +33,7 @@ class ChecksFailed(Error, AssertionError):
         self.failed, self.passed = dict(failed), dict(passed)
         lines = [f"- {check}: {why}" for check, why in failed.items()]
         lines += [f"- {check}: it passes, and was expected to fail: {why}" for check, why in passed.items()]
-        super().__init__("\n".join([f"the detector {name} and {len(lines)} of {len(CHECKS)} checks:", *lines]))
+        super().__init__("\n".join([f"{len(lines)} of {len(CHECKS)} checks of the detector {name} do not end as expected:", *lines]))
 
 
 def detector_checks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -302,3 +303,25 @@ def test_a_networks_weights_get_no_gradient_and_its_mode_stays() -> None:
     assert bool(slope(detector, images()).any())
     assert net.training and net.weight.grad is None and net.weight.requires_grad
     assert isinstance(detector.thing, nn.Module) and detector.thing is not net
+
+
+def test_what_cannot_be_called_with_images_alone_is_refused_with_the_way_out() -> None:
+    class Two(torch.nn.Module):
+        def forward(self, images: Tensor, logits: Tensor) -> Tensor:
+            return logits.amax(1)
+
+    for thing, words in ((Two(), "asks for (images, logits)"), (lambda: 0, "asks for ()")):
+        with pytest.raises(UsageError, match=re.escape(words)):
+            ExternalDetector(thing)
+    with pytest.raises(UsageError, match="called with images alone and cannot read logits"):
+        ExternalDetector(own_detectors.contrast, needs={"logits"})
+    assert ExternalDetector(lambda *images: images[0].mean((1, 2, 3)), name="any").needs == frozenset()
+    assert ExternalDetector(lambda images, power=2: images.pow(power).mean((1, 2, 3)), name="more").needs == frozenset()
+
+
+def test_no_image_has_no_score_and_nobody_is_asked() -> None:
+    def fails(images: Tensor) -> Tensor:
+        assert len(images), "an estimator of arrays refuses an empty one"
+        return images.mean((1, 2, 3))
+
+    assert ExternalDetector(fails).fit(None, torch.empty(0), seed=0)(Evidence(None, None, torch.empty(0, 3, 4, 4))).shape == (0,)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 import salientry
 from salientry import fit_guard
@@ -190,13 +191,20 @@ def test_an_attack_that_fails_on_the_weak_detector_proves_nothing() -> None:
 def test_the_page_of_the_documentation_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its code runs, here with two attacks and no baseline; its columns are those of a table."""
     text = (Path(__file__).parents[2] / "docs" / "judge.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    block, theirs = re.findall(r"```python\n(.*?)```", text, re.S)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("salientry.judging.evaluation.judging_attacks", lambda shape, classes: ATTACKS)
-    monkeypatch.setattr("salientry.judging.evaluate.baselines_called", lambda wanted: {})
+    monkeypatch.setattr("salientry.judging.evaluate.baselines_called", lambda wanted, second: {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exec(compile(block, "docs/judge.md", "exec"), {"my_detector": contrast, "model": NET, "x": FLOATS, "y": Y})
+        made: dict[str, Any] = {}
+        exec(compile(theirs, "docs/judge.md", "exec"), made)
+        both = judged({"unsure": made["Unsure"](), "logits": made["OnLogits"]()}).table
+    unsure = both.where(detector="unsure", set="natural")["score"]
+    known = {round(p, 4) for p in (-NET(FLOATS).softmax(1).amax(1)).tolist()}
+    assert all(round(float(s), 4) in known for s in unsure)
+    assert len(set(both.where(detector="logits", set="natural")["score"].tolist())) > 50
     assert (tmp_path / "verdict" / "index.html").exists()
     named = re.findall(r"^\| ((?:`\w+`,? ?)+)\|", text, re.M)
     assert [n for cell in named for n in re.findall(r"\w+", cell)] == [*NEEDED, *BESIDE]
@@ -298,6 +306,8 @@ def test_a_guard_is_judged_by_its_own_scores(tmp_path: Path) -> None:
         (contrast, {"attacks": {"mine": 3}}, "an attack of this package, foolbox, torchattacks or ART expected; found 3"),
         ({"margin": contrast}, {"baselines": {"margin": Margin()}}, "called as a baseline is: margin"),
         (SecondOpinion(), {}, r"asks a second network, and none was given: judge\(..., second=net\)"),
+        (lambda x, logits: x, {}, r"asks for \(x, logits\): give an object with score\(evidence\)"),
+        (LogisticRegression(), {}, r"LogisticRegression is an estimator of arrays.*fit\(evidence, labels\) where it learns, which call it"),
         (SMD(), {}, "SMD reads maps of a saliency model"),
         (SecondNet(), {}, "reads maps of a saliency model"),
         (lambda x: x, {}, "one score an image"),
@@ -371,6 +381,12 @@ def called(*words: str) -> Cli:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         return Cli("judge", *words, "--classifier", "tests.judging.test_judge:net", "--data", "images.npz", "--workers", "1")
+
+
+def test_a_detector_that_is_none_is_refused_before_anything_is_computed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("salientry.cli.judging.recorded", lambda *a, **k: pytest.fail("the classifier was trained"))
+    Cli("judge", "sklearn.linear_model:LogisticRegression", "--on", "digits").refused(2, "is an estimator of arrays")
+    Cli("judge", "nothing", "--on", "digits").refused(2, "'nothing' is no detector")
 
 
 def test_the_command_leaves_a_report(here: Path) -> None:

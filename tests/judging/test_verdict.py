@@ -13,6 +13,7 @@ from salientry.calibration import pac_threshold
 from salientry.errors import DataDamaged, DataMissing, UsageError
 from salientry.judging import ScoreTable, judge_scores, read_scores, verdicts, write_scores
 from salientry.judging.audit import audit
+from salientry.judging.words import _attacks
 
 CALIBRATION, TEST = 400, 200
 
@@ -256,3 +257,9 @@ def test_files_that_cannot_be_used_say_why(tmp_path: Path) -> None:
     (tmp_path / "scores.xlsx").write_bytes(b"")
     with pytest.raises(UsageError, match=r"\.parquet, \.csv or \.npz; found scores\.xlsx"):
         read_scores(tmp_path / "scores.xlsx")
+
+
+def test_the_ten_lines_say_how_many_attacks_count_and_why_the_others_do_not() -> None:
+    assert _attacks(12, 12) == "12 attacks" and _attacks(1, 1) == "1 attack"
+    assert _attacks(1, 2) == "1 of 2 attacks (the other fools the classifier on fewer than 20 images)"
+    assert _attacks(9, 12) == "9 of 12 attacks (the others fool the classifier on fewer than 20 images)"
