@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.boards import BOARDS
-from salientry.judging.words import budget
+from salientry.judging.words import budget, mean_of
 from salientry.rates import NONE, interval, short
 from salientry.renamed import JUDGED
 
@@ -31,7 +31,7 @@ def page() -> str:
         "same classifier. **Digits on a black background are easy: no conclusion about natural images follows from them** "
         "([limits](limits.md)). One training of each; another one may differ by more than its interval. Click a heading to sort.\n\n"
         "What the columns say; shares lie between 0 and 1, brackets are 95 % intervals over images, given this detector and this "
-        "classifier; of means there is none:\n\n"
+        "classifier; means of older records have none:\n\n"
         "- *passed*: share of images on which an attacker who knows classifier and detector gets past both, within the budget above the "
         "table; who is passed least stands first. *attacked by*: through the detector's gradient, by queries, or both\n"
         "- all others at a threshold for 5 % false alarms:\n"
@@ -149,13 +149,18 @@ def _cells(v: dict[str, Any], level: str) -> list[str]:
         knowing,
         how,
         _share(v["worst_case"][level]),
-        short(plain["mean"]),
-        short(s["unseen"]["mean"]) if s["unseen"]["of"] else "–",
+        _two_lines(mean_of(plain)),
+        _two_lines(mean_of(s["unseen"])) if s["unseen"]["of"] else "–",
         f"{_share(least)}<br>({plain['worst']}{'*' * (plain['worst'] in trained)})" if least else "–",
         _share(v["natural"][level]["all"]),
         f"{_share({'of': 1} | worst['extra'])}<br>({worst['change']})",
         f"{cost['times']:.1f}\u00a0x<br>{cost['with_detector']:.3g}\u00a0ms",
     ]
+
+
+def _two_lines(text: str) -> str:
+    value, _, ends = text.partition(" ")
+    return value + ("<br>" + ends.replace(" ", "\u00a0") if ends else "")
 
 
 def _share(found: dict[str, Any]) -> str:

@@ -85,7 +85,7 @@ def verdict(table: ScoreTable, levels: Sequence[float] = LEVELS) -> JSON:
         "accuracy": share_of(test["predicted"] == test["label"]),
         "natural": {level: _false_alarms(test, t) for level, t in thresholds.items()},
         "attacks": attacks,
-        "summary": {level: _summary(attacks, level) for level in thresholds},
+        "summary": {level: _summary(attacks, level, attacked, test, t) for level, t in thresholds.items()},
         "worst_case": {level: _every_attack(attacked, test, t) for level, t in thresholds.items()},
         "harmless": [_change(harmless.where(attack=n), test, first) for n in harmless.names("attack")],
         "controls": [_change(control.where(attack=n), test, first) for n in control.names("attack")],
@@ -177,7 +177,7 @@ def _of_few(attacked: NDArray[Any], natural: NDArray[Any], low: float, high: flo
     return min(low, least), max(high, most)
 
 
-def _summary(attacks: list[JSON], level: str) -> JSON:
+def _summary(attacks: list[JSON], level: str, attacked: ScoreTable, test: ScoreTable, threshold: float) -> JSON:
     """Means and extremes over the attacks that fool enough images: those saved without loss, saved in other ways, and unseen ones apart."""
     there = [a for a in attacks if a["detected"][level]["of"] >= FEWEST]
     plain = [a for a in there if not a["encoding"]]
@@ -188,7 +188,26 @@ def _summary(attacks: list[JSON], level: str) -> JSON:
         worst = min(some, key=lambda a: a["detected"][level]["share"], default=None)
         found[name] = {"of": len(rates), "mean": float(np.mean(rates)) if rates else None, "worst": worst and _called(worst)}
         found[name]["least"] = min(rates, default=None)
+        found[name]["low"], found[name]["high"] = _mean_interval(some, attacked, test, threshold)
     return found
+
+
+def _mean_interval(attacks: list[JSON], attacked: ScoreTable, test: ScoreTable, threshold: float) -> tuple[float | None, float | None]:
+    """Of the mean of detection rates, over images, given how many each attack fools the classifier on: the mean is that of one number an
+    image, its share of it.
+    """
+    if not attacks:
+        return None, None
+    parts, whole = {}, {}
+    for a in attacks:
+        rows = attacked.where(attack=a["attack"], encoding=a["encoding"])
+        rows = rows.rows(counted(rows, test))
+        for image, flagged in zip(rows["image"].tolist(), (rows["score"] > threshold).tolist(), strict=True):
+            whole[image] = whole.get(image, 0.0) + 1 / len(rows)
+            parts[image] = parts.get(image, 0.0) + flagged / len(rows)
+    scale = len(whole) / len(attacks)
+    low, high = bounded_mean(scale * np.array([*parts.values()]), 0.0, scale * max(whole.values()))
+    return low, min(high, 1.0)
 
 
 def _called(attack: JSON) -> str:

@@ -79,9 +79,14 @@ def _kinds(s: JSON, tried: int) -> str:
     plain, unseen, encoded = (s[k] for k in ("attacks", "unseen", "encoded"))
     if not plain["of"]:
         return "no attack fools the classifier on enough images"
-    text = f"mean {short(plain['mean'])} over {_attacks(plain['of'], tried)}, least {short(plain['least'])} ({plain['worst']})"
-    text += f"; not trained on {short(unseen['mean'])} ({unseen['of']})" if unseen["of"] else ""
-    return text + (f"; saved as JPEG or the like {short(encoded['mean'])}" if encoded["of"] else "")
+    text = f"mean {mean_of(plain)} over {_attacks(plain['of'], tried)}, least {short(plain['least'])} ({plain['worst']})"
+    text += f"; not trained on {mean_of(unseen)} ({unseen['of']})" if unseen["of"] else ""
+    return text + (f"; saved as JPEG or the like {mean_of(encoded)}" if encoded["of"] else "")
+
+
+def mean_of(found: JSON) -> str:
+    """A mean of detection rates, with its interval where the record has one."""
+    return short(found["mean"]) + ("" if found.get("low") is None else f" {interval(found['low'], found['high'])}")
 
 
 def _adaptive(found: JSON) -> list[str]:
@@ -254,4 +259,4 @@ def _knowing(name: str, a: JSON) -> TitledTable:
     )
 
 
-__all__ = ["TitledTable", "best", "budget", "most", "said", "sections", "side_by_side"]
+__all__ = ["TitledTable", "best", "budget", "mean_of", "most", "said", "sections", "side_by_side"]

@@ -13,7 +13,9 @@ from salientry.calibration import pac_threshold
 from salientry.errors import DataDamaged, DataMissing, UsageError
 from salientry.judging import ScoreTable, judge_scores, read_scores, verdicts, write_scores
 from salientry.judging.audit import audit
-from salientry.judging.words import _attacks
+from salientry.judging.verdict import _mean_interval
+from salientry.judging.words import _attacks, mean_of
+from salientry.rates import share_of
 
 CALIBRATION, TEST = 400, 200
 
@@ -263,3 +265,33 @@ def test_the_ten_lines_say_how_many_attacks_count_and_why_the_others_do_not() ->
     assert _attacks(12, 12) == "12 attacks" and _attacks(1, 1) == "1 attack"
     assert _attacks(1, 2) == "1 of 2 attacks (the other fools the classifier on fewer than 20 images)"
     assert _attacks(9, 12) == "9 of 12 attacks (the others fool the classifier on fewer than 20 images)"
+
+
+def test_the_interval_of_a_mean_is_that_of_one_number_an_image() -> None:
+    """Of one attack the exact one of its share; of the same twice the same; of two that are detected on other images it is narrower."""
+    names, images = ("a", "b"), [f"i{k:02}" for k in range(40)]
+    natural = {"image": images, "set": "natural", "attack": "", "label": 0, "predicted": 0, "split": "test", "score": np.zeros(40)}
+    test = ScoreTable.of(natural)
+
+    def interval_of(*flags: Any) -> tuple[float | None, float | None]:
+        sets = [natural | {"set": "attacked", "attack": n, "predicted": 1, "score": f} for n, f in zip(names, flags, strict=False)]
+        first, *others = (ScoreTable.of(s) for s in sets)
+        called = [{"attack": n, "encoding": ""} for n, _ in zip(names, flags, strict=False)]
+        return _mean_interval(called, first.joined(*others), test, 0.5)
+
+    half = (np.arange(40) < 20).astype(float)
+    exact = share_of(half > 0)
+    assert interval_of(half) == pytest.approx((exact["low"], exact["high"]), abs=1e-6)
+    assert interval_of(half, half) == pytest.approx(interval_of(half), abs=1e-6)
+    low, high = interval_of(half, 1 - half)
+    assert low is not None and high is not None and low < 0.5 < high and high - low < 0.7 * (exact["high"] - exact["low"])
+    assert _mean_interval([], test, test, 0.5) == (None, None)
+
+
+def test_a_mean_has_its_interval_in_words_and_holds_the_mean() -> None:
+    (v,) = verdicts(made()).values()
+    for kind in ("attacks", "encoded"):
+        found = v["summary"]["0.05"][kind]
+        if found["of"]:
+            assert found["low"] < found["mean"] < found["high"]
+    assert mean_of({"mean": 0.5, "low": 0.25, "high": 0.75}) == ".500 [.250, .750]" and mean_of({"mean": 0.5}) == ".500"
