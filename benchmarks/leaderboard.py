@@ -37,6 +37,7 @@ from benchmarks.leaderboard_page import OUT, PAGE, page, records
 from salientry import Run
 from salientry.cli.fitting import Lines
 from salientry.cli.judging import detector_at
+from salientry.errors import Error
 from salientry.judging import judge
 from salientry.judging.evaluate import as_settings
 from salientry.judging.recorded import recorded
@@ -88,6 +89,8 @@ def main(words: Sequence[str] | None = None) -> None:
         with slice_of(asked.slice):
             for name in asked.classifiers:
                 record(name, sized(asked, BOARDS[name]), {} if asked.anew else records().get(name, {}))
+    except Error as e:
+        sys.exit(f"error: {e}")
     except KeyboardInterrupt:
         print("stopped: what was whole is kept; the same command goes on from there", file=sys.stderr)
         sys.exit(LEFT)

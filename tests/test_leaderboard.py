@@ -138,6 +138,16 @@ def test_one_detector_of_a_board_is_judged_again_beside_the_others(monkeypatch: 
     assert "where it is left out: 62 passes of such pictures" in capsys.readouterr().err
 
 
+def test_a_submission_that_is_no_detector_is_refused_in_a_line_before_anything_is_computed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SALIENTRY_HOME", str(tmp_path))
+    monkeypatch.setattr(leaderboard, "recorded", lambda *a, **k: pytest.fail("a classifier was trained"))
+    for word, why in (("sklearn.linear_model:LogisticRegression", "estimator of arrays"), ("no.such:thing", "cannot import detector")):
+        with pytest.raises(SystemExit, match=f"error: .*{why}"):
+            leaderboard.main(["digits", "--detector", word])
+
+
 TINY = """
 import sys
 from dataclasses import replace

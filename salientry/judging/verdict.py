@@ -198,7 +198,7 @@ def _mean_interval(attacks: list[JSON], attacked: ScoreTable, test: ScoreTable, 
     """
     if not attacks:
         return None, None
-    parts, whole = {}, {}
+    parts, whole = dict[str, float](), dict[str, float]()
     for a in attacks:
         rows = attacked.where(attack=a["attack"], encoding=a["encoding"])
         rows = rows.rows(counted(rows, test))
