@@ -22,7 +22,7 @@ from .adapters import FromART, is_of_art
 from .ahead import NUMBERS
 from .baselines import baselines_called
 from .bench import called
-from .evaluation import Evaluation
+from .evaluation import Judging
 from .result import Judgement
 from .table import ScoreTable, read_scores
 from .verdict import LEVELS, NO_CHANGES, NO_CONTROLS, OF_SCORES, verdicts
@@ -97,7 +97,7 @@ def judge(
     tried = None if attacks is None else called(attacks)
     with tempfile.TemporaryDirectory() as scratch, FitProgress(progress, "judge") as bar, alike(classifier):
         run = Run(store or scratch, seed=seed, device=str(device_of(classifier)))
-        evaluation = Evaluation.of(classifier, second, *taken(images, labels, Path(scratch)), run)
+        evaluation = Judging.of(classifier, second, *taken(images, labels, Path(scratch)), run)
         bar.say(evaluation.seen.summary())
         evaluation.prepare(given | beside, tried, levels[0], minutes)
         evaluation.compute(bar, workers, set(given), adaptive, minutes)

@@ -54,7 +54,7 @@ KEPT_IN = "attacked_by_who_knows"  # folder of the store
 
 
 @dataclass
-class Evaluation:
+class Judging:
     """A classifier, images, and who is judged.
 
     Attributes:
@@ -79,7 +79,7 @@ class Evaluation:
     _table: ScoreTable | None = None
 
     @classmethod
-    def of(cls, classifier: nn.Module, second: nn.Module | None, pixels: NDArray[np.uint8], given: Any, run: Run) -> Evaluation:
+    def of(cls, classifier: nn.Module, second: nn.Module | None, pixels: NDArray[np.uint8], given: Any, run: Run) -> Judging:
         """Ask the classifier about some images."""
         seen = preflight(classifier, Pixels(pixels), given)
         if seen.advice:
@@ -293,4 +293,4 @@ def _cost(target: Defended, x: Tensor) -> JSON:
     return found
 
 
-__all__ = ["Evaluation"]
+__all__ = ["Judging"]
