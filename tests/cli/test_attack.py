@@ -540,6 +540,17 @@ assert not {"torch", "numpy", "PIL", "rich.progress"} & set(sys.modules)
         assert word in shown
 
 
+def test_decisions_alone_are_enough_and_what_comes_of_them_survives_its_file(here: Path) -> None:
+    """A network that rounds its answer, too, has decisions; images are 8-bit ones, so rounding them changes nothing."""
+    args = ("--classifier", "net_under_attack:Rounds", "--data", "images.npz", "--limit", "40", "--attack", "hop_skip_jump", "--out", "hop")
+    said = attack_cli(*args, "--set", "queries=60", "--png")
+    assert said.code == 0, said.err
+    found = adversarials(Path("hop/hop_skip_jump")) * 255
+    assert np.array_equal(found.round(), found.round(4))
+    row = cells(said.out, "hop_skip_jump")
+    assert row[2] == row[3] and float(row[2]) > 0.8
+
+
 def test_images_that_an_attack_leaves_as_they_were_are_counted_and_said(here: Path) -> None:
     """Where the network rounds its answer the gradient is 0."""
     args = ("--classifier", "net_under_attack:Rounds", "--data", "images.npz", "--attack", "fgsm,deepfool", "--out", "rounds")
