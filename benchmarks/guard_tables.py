@@ -10,6 +10,7 @@ from salientry.rates import interval, rate, share, short, signed, table
 
 from .guard_detection import FEWEST, OUT
 
+LEARNT = ("FGSM", "BIM", "MIM", "PGD", "APGD", "random confidence", "transfer")  # kinds of attack that guards learn from, at sizes of their own
 NAMES = {"own": "by itself", "second": "with a second network", "cascade": "cascade"}
 
 
@@ -28,12 +29,18 @@ def guard_results() -> str:
         f"one seed, one pair of nets. Fitted on {body['fitted on']:,} images of the role *detector_train*; all numbers are of the role "
         "*test*, which no part has seen. Attacked images are 8-bit images (or such saved as JPEG) that fool a classifier that had the "
         "natural right; intervals (95 %, Clopper and Pearson) are over images, given these nets. The threshold is for 5 %, of all "
-        "naturals. No guard was trained on an image saved as JPEG; of the attacks below it learns from random confidence alone.",
+        "naturals. Guards learn from gradient steps in Linf and L2 (one or many, of random sizes), from walks to a random confidence and "
+        "just over the boundary, and from such steps on a small network of their own; the other kinds below they never met, and no image "
+        "saved as JPEG: `not trained on` says which of the two it is.",
         "",
         *table(
             ["", *(NAMES[n] for n in guards)],
             [
                 ["detection rate, mean over attacks and ways of saving", *(short(g["summary"]["mean at 5 %"]) for g in guards.values())],
+                *(
+                    [f"mean of {words} ({len(cells)})", *(short(_mean(g, cells)) for g in guards.values())]
+                    for words, cells in _by_kind(next(iter(guards.values()))).items()
+                ),
                 ["worst of them", *(short(g["summary"]["worst at 5 %"]) for g in guards.values())],
                 ["detection rate, mean, threshold for 1 %", *(short(g["summary"]["mean at 1 %"]) for g in guards.values())],
                 ["every attack on an image detected", *(_rate(g["summary"]["every attack on an image found"]) for g in guards.values())],
@@ -45,9 +52,9 @@ def guard_results() -> str:
             ],
         ),
         *table(
-            ["attack: detection rate", *(NAMES[n] for n in guards), *(f"{NAMES[n]}, 1 %" for n in guards)],
+            ["attack: detection rate", "not trained on", *(NAMES[n] for n in guards), *(f"{NAMES[n]}, 1 %" for n in guards)],
             [
-                [name, *(_rate(g["cells"][name][level]) for level in ("0.05", "0.01") for g in guards.values())]
+                [name, _unseen(name), *(_rate(g["cells"][name][level]) for level in ("0.05", "0.01") for g in guards.values())]
                 for name, cell in next(iter(guards.values()))["cells"].items()
                 if cell["0.05"][2] >= FEWEST
             ],
@@ -63,6 +70,27 @@ def guard_results() -> str:
         *_strangers(),
     ]
     return "\n".join(lines).rstrip()
+
+
+def _unseen(name: str) -> str:
+    """What of an attack and its way of saving no guard was trained on."""
+    return ", ".join([*([] if name.startswith(LEARNT) else ["attack"]), *(["encoding"] if "JPEG" in name else [])])
+
+
+def _by_kind(guard: dict[str, Any]) -> dict[str, list[str]]:
+    """The cells by what no guard was trained on."""
+    counted = [name for name, cell in guard["cells"].items() if cell["0.05"][2] >= FEWEST]
+    kinds = {
+        "": "kinds of attack trained on",
+        "attack": "kinds of attack not trained on",
+        "encoding": "kinds trained on, saved as JPEG",
+        "attack, encoding": "kinds not trained on, saved as JPEG",
+    }
+    return {words: [n for n in counted if _unseen(n) == unseen] for unseen, words in kinds.items()}
+
+
+def _mean(guard: dict[str, Any], cells: list[str]) -> float:
+    return sum(guard["cells"][n]["0.05"][0] for n in cells) / len(cells)
 
 
 def _known() -> list[str]:
