@@ -10,7 +10,7 @@ from salientry.rates import interval, rate, share, short, signed, table
 
 from .guard_detection import FEWEST, OUT
 
-LEARNT = ("FGSM", "BIM", "MIM", "PGD", "APGD", "random confidence", "transfer")  # kinds of attack that guards learn from, at sizes of their own
+LEARNT = ("FGSM", "BIM", "MIM", "PGD", "APGD", "random confidence", "transfer")  # kinds of attack that guards learn from
 NAMES = {"own": "by itself", "second": "with a second network", "cascade": "cascade"}
 
 
