@@ -32,7 +32,7 @@ from ..runner.step import Handle
 from ..store import one_of
 from ..types import ROLES, Roles, Shape
 from .expected import expected
-from .fit_progress import FitProgress, ProgressCallback, no_main
+from .fit_progress import FitProgress, ProgressCallback, in_minutes, no_main
 from .given import alike, check_settings, groups_of, identity, named_detector, pass_seconds, probed, second_network
 from .guard_facts import fit_facts
 from .guard_settings import EFFORTS, SHARES, Effort, default_attacks, default_candidates, default_saliency, shares, unseen_attacks
@@ -237,6 +237,8 @@ class _Engine:
         self.parts, self.bar, self.forward, self.pixels = parts, bar, forward, pixels
         seconds = self.expected()
         self.workers = worth(workers, parts.run.device, seconds)
+        beside = f", {self.workers} processes side by side" if self.workers > 1 else ""
+        bar.say(f"about {in_minutes(sum(seconds.values()))} of one core{beside}")
         bar.expect(seconds, self.workers)
 
     def expected(self) -> dict[str, float]:

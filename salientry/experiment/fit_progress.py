@@ -76,7 +76,7 @@ class FitProgress(Progress):
         def report(done: int, of: int) -> None:
             share = done / max(of, 1)
             left = (time.monotonic() - began) * (1 - share) / share if share else 0.0
-            self.update(self.total_task, description=f"{self.call} {name}", completed=share, left=f"about {_minutes(left)} left")
+            self.update(self.total_task, description=f"{self.call} {name}", completed=share, left=f"about {in_minutes(left)} left")
             if self.callback and share:
                 self.callback(share, left)
 
@@ -103,12 +103,13 @@ class FitProgress(Progress):
         share = self.behind / (self.behind + ahead) if self.behind + ahead else 1.0
         passed = time.monotonic() - self.began
         left = passed * (1 - share) / share if share > EARLY else ahead / self.side_by_side
-        self.update(self.total_task, description=f"{self.call} {name}", completed=share, left=f"about {_minutes(left)} left")
+        self.update(self.total_task, description=f"{self.call} {name}", completed=share, left=f"about {in_minutes(left)} left")
         if self.callback:
             self.callback(share, left)
 
 
-def _minutes(seconds: float) -> str:
+def in_minutes(seconds: float) -> str:
+    """A time as people say it."""
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 

@@ -158,18 +158,22 @@ class Parts:
             warn_caller(text)
 
     def check_time(self, forward: float, minutes: float) -> None:
-        """Leave out attacks that it would only be tried on and that take too long; the guard is the same without them.
+        """Leave out attacks that take too long: those that it learns from, of which the shortest stays, and those that it would only be
+        tried on, without which the guard is the same.
 
         Args:
             forward: seconds of one image through the classifier.
             minutes: of one core, for everything.
         """
-        for attack in list(self.unseen):
-            needed = self.roles.test * 3 * forward * attack_passes(attack) / 60
-            if needed > SHARE_OF_TIME * minutes:
-                self.unseen.remove(attack)
-                why = f"would take about {needed:.0f} minutes of one core, more than a fifth of the {minutes:g} that there are"
-                self.leave_out(f"the trial on {title_of(attack)}", why, "minutes= gives it more")
+        learnt = self.roles.detector_train * len(self.learnt) / len(self.attacks) if self.attacks else 0.0
+        for found, what, count in ((self.attacks, "training on", learnt), (self.unseen, "the trial on", float(self.roles.test))):
+            needed = [count * 3 * forward * attack_passes(a) / 60 for a in found]
+            shortest = int(np.argmin(needed)) if needed and found is self.attacks else None
+            for i, (attack, took) in enumerate(list(zip(found, needed, strict=True))):
+                if took > SHARE_OF_TIME * minutes and i != shortest:
+                    found.remove(attack)
+                    why = f"would take about {took:.0f} minutes of one core, more than a fifth of the {minutes:g} that there are"
+                    self.leave_out(f"{what} {title_of(attack)}", why, "minutes= gives it more")
 
     def check_classes(self, labels: NDArray[np.int64], classes: int) -> None:
         """Leave out maps where too few classes have enough images to learn them from.

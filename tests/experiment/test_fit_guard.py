@@ -915,3 +915,16 @@ def test_a_trial_that_takes_a_fifth_of_the_time_is_left_out_and_named() -> None:
     with pytest.warns(UserWarning, match="PGD"):
         parts.check_time(0.05, 12.4)
     assert parts.unseen == []
+
+
+def test_training_on_an_attack_that_takes_a_fifth_of_the_time_is_left_out_but_for_the_shortest() -> None:
+    short, long, longer = PGD(steps=10), CarliniWagner(search_steps=1, steps=60), CarliniWagner(search_steps=1, steps=80)
+    parts = Parts(cast(Any, None), [], [short, long, longer], 0.05, 3, Roles(0, 300, 0, 0, 0))
+    parts.check_time(0.05, 201)  # each of 300 images meets two of three attacks: 200 images an attack, of 3 x .05 s a gradient
+    assert parts.attacks == [short, long, longer]
+    with pytest.warns(UserWarning, match="training on C&W.*about 40 minutes.*minutes= gives it more"):
+        parts.check_time(0.05, 160)
+    assert parts.attacks == [short, long]
+    with pytest.warns(UserWarning, match="training on C&W"):
+        parts.check_time(0.05, 1)
+    assert parts.attacks == [short], "the shortest stays, however long it takes"
