@@ -35,7 +35,17 @@ from .expected import expected
 from .fit_progress import FitProgress, ProgressCallback, in_minutes, no_main
 from .given import alike, check_settings, groups_of, identity, named_detector, pass_seconds, probed, second_network
 from .guard_facts import fit_facts
-from .guard_settings import EFFORTS, SHARES, Effort, default_attacks, default_candidates, default_saliency, shares, unseen_attacks
+from .guard_settings import (
+    EFFORTS,
+    SHARES,
+    Effort,
+    default_attacks,
+    default_candidates,
+    default_lenders,
+    default_saliency,
+    shares,
+    unseen_attacks,
+)
 from .image_sets import ImageSets
 from .intake import Pixels, taken
 from .parts import Parts, warn_caller
@@ -93,7 +103,7 @@ def fit_guard(
             whether an image is one of them cannot be seen in front of the classifier. The report has both rates.
         groups: (N,) which images belong together (a scene, a patient): they stay together wherever images are divided.
         effort: ``"quick"`` tries the cheapest detector alone, ``"thorough"`` also masks of the map and ten published detectors.
-        minutes: that one core has. An attack that the guard is only tried on, and that would take a fifth of them, is left out.
+        minutes: that one core has. An attack that would take a fifth of them is left out; of those that are learnt from the shortest stays.
         store: folder of intermediate results, so that an interrupted call resumes; default a temporary one.
         seed: of all draws.
         on_failed_maps: when the maps fail their sanity check, ``"drop"`` goes on without them, ``"mark"`` with them, ``"stop"`` raises.
@@ -203,7 +213,8 @@ class _Task:
         learnt = list(default_attacks(self.shape) if attacks is None else attacks)
         own = attacks is None and effort != "quick"
         elsewhere = list(default_elsewhere(self.shape, self.seen.classes, roles.detector_train)) if own else []
-        parts = Parts(image_sets, wanted, learnt, level, self.shape[0], roles, unseen, elsewhere, correct, effort)
+        lenders = default_lenders(self.shape) if own else ()
+        parts = Parts(image_sets, wanted, learnt, level, self.shape[0], roles, unseen, elsewhere, lenders, correct, effort)
         parts.check_features(self.net, self.layers)
         return parts
 

@@ -57,6 +57,16 @@ def default_attacks(shape: tuple[int, ...]) -> tuple[Any, ...]:
     )
 
 
+def default_lenders(shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Attacks that lend other images their perturbations: large ones, of which those of :func:`default_attacks` are few.
+
+    Args:
+        shape: (C, H, W) of the images.
+    """
+    eps = 0.3 if shape[0] == 1 else 8 / 255
+    return (PGD(eps=eps, lowest=eps / 2),)
+
+
 def unseen_attacks(shape: tuple[int, ...], classes: int) -> tuple[Any, ...]:
     """What a guard is tried on beside that: other ways to find an adversarial image, at sizes that it may meet.
 

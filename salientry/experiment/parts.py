@@ -57,6 +57,7 @@ class Parts:
         roles: how many images have which role.
         unseen: attacks that it is tried on beside those that it learns from.
         elsewhere: attacks on another network, whose images it learns from too.
+        lenders: attacks that lend other images their perturbations, as harmless changes, and that nothing else is made of.
         correct: whether the threshold is for naturals that the classifier is right on.
         effort: that was asked for.
         saliency_model: the saliency model before its sanity check, and after it; None without maps.
@@ -71,6 +72,7 @@ class Parts:
     roles: Roles
     unseen: list[Any] = field(default_factory=list)
     elsewhere: list[Elsewhere] = field(default_factory=list)
+    lenders: tuple[Any, ...] = ()
     correct: bool = False
     effort: str = "usual"
     protocol: EvaluationProtocol = GUARD
@@ -125,7 +127,8 @@ class Parts:
         """The learnt images after harmless changes; the last sets have another image's perturbation."""
         some = [OneOf(tuple(self.changes.values()), turn) for turn in range(TURNS)]
         found = [self.image_sets.harmless(change, "detector_train", self.protocol) for change in some]
-        return found + [self.image_sets.control_of(Transplant(), a, self.protocol, "detector_train") for a in self.adversarials[:LENDERS]]
+        lent = self.adversarials[:LENDERS] + [self.image_sets.attacked(a, "detector_train", self.protocol) for a in self.lenders]
+        return found + [self.image_sets.control_of(Transplant(), a, self.protocol, "detector_train") for a in lent]
 
     @property
     def labels(self) -> Labels:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from salientry import External, Guard, fit_guard
 from salientry.attacks import BIM, FGSM, PGD, CarliniWagner, DeepFool
+from salientry.controls import Transplant
 from salientry.datasets import Arrays
 from salientry.detectors import (
     ID,
@@ -43,7 +44,7 @@ from salientry.detectors import (
 from salientry.detectors._committee import Committee
 from salientry.detectors.consistency import LIGHT
 from salientry.errors import AttackTooWeak, CheckFailed, StoreError, UsageError, WrongClassifier
-from salientry.experiment.guard_settings import default_candidates, shares
+from salientry.experiment.guard_settings import default_attacks, default_candidates, default_lenders, shares
 from salientry.experiment.intake import taken
 from salientry.experiment.parts import Parts
 from salientry.keys import label
@@ -928,3 +929,30 @@ def test_training_on_an_attack_that_takes_a_fifth_of_the_time_is_left_out_but_fo
     with pytest.warns(UserWarning, match="training on C&W"):
         parts.check_time(0.05, 1)
     assert parts.attacks == [short], "the shortest stays, however long it takes"
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28)])
+def test_large_perturbations_are_lent_and_not_those_of_another_network(shape: tuple[int, ...]) -> None:
+    """What is lent beside the first two mixtures has at least half the largest size that is learnt as an attack, and never that of a
+    network of the guard's own: an attack from elsewhere and such a perturbation would be hard to tell apart.
+    """
+    lent: list[Any] = []
+
+    class Sets:
+        natural: ClassVar = {"detector_train": None}
+
+        def harmless(self, *_: Any) -> None: ...
+
+        def attacked(self, attack: Any, *_: Any) -> Any:
+            return attack
+
+        def control_of(self, control: Any, attacked: Any, *_: Any) -> Any:
+            lent.append((control, attacked))
+
+    attacks, lenders = default_attacks(shape), default_lenders(shape)
+    parts = Parts(cast(Any, Sets()), [], list(attacks), 0.05, shape[0], Roles(0, 100, 0, 0, 0), lenders=lenders)
+    assert len(parts.copies) == 2 + len(lent) and len(lent) == 2 + len(lenders)
+    assert all(type(c) is Transplant for c, _ in lent)
+    assert [a for _, a in lent[:2]] == parts.learnt
+    largest = max(a.eps for a in attacks if type(a) is PGD and a.steps > 1)
+    assert [a.eps for _, a in lent[2:]] == [largest] and all(a.lowest >= largest / 2 for _, a in lent[2:])
