@@ -86,7 +86,7 @@ class Evidence:
         classifier: what was given, to be asked again about other images.
 
     Raises:
-        UsageError: for a part that nothing here can make, or a layer that there is none of.
+        UsageError: for images that are no floats, a part that nothing here can make, or a layer that there is none of.
 
     Examples:
         >>> import torch
@@ -105,6 +105,8 @@ class Evidence:
         second: nn.Module | None = None,
         **parts: Tensor,
     ) -> None:
+        if not image.is_floating_point():  # of 8-bit pixels some detectors would have scores, and other ones
+            raise UsageError(f"images are floats in [0, 1]; found {image.dtype}")
         self.classifier, self.saliency, self.image, self.needs, self.second = classifier, saliency, image, needs, second
         self._parts = dict(parts)
         self._check(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import combinations
 from typing import ClassVar
@@ -82,4 +83,4 @@ def _shifted_product(s: Tensor, weight: Tensor, dy: int, dx: int) -> Tensor:
         return s.new_zeros(len(s))
     near, far = slice(max(-dx, 0), w - max(dx, 0)), slice(max(dx, 0), w + min(dx, 0))
     both = s[:, :, : h - dy, near] * s[:, :, dy:, far] * weight[:, :, : h - dy, near]
-    return both.sum((1, 2, 3)) / s[0].numel()
+    return both.sum((1, 2, 3)) / math.prod(s.shape[1:])

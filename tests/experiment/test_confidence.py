@@ -121,7 +121,7 @@ def test_the_margin_s_detection_falls_as_confidence_rises(done: tuple[Run, Any, 
     found = run.get(handle)
     margins = [e["detection"]["Margin"]["value"] for e in found["confidences"]]
     assert [e["confidence"] for e in found["confidences"]] == list(CONFIDENCES)
-    assert margins[0] > 0.9 and margins[1] < 0.2 and margins[2] < 0.2, margins
+    assert margins[0] > 0.7 and margins[1] < 0.2 and margins[2] < 0.2, margins
     worst = found["worst"]["Margin"]
     assert worst["confidence"] > 0 and worst["detection"]["value"] < 0.2, "it is judged where it is worst, not where it was trained"
     sizes = [e["l2"] for e in found["confidences"]]

@@ -933,7 +933,7 @@ def test_training_on_an_attack_that_takes_a_fifth_of_the_time_is_left_out_but_fo
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28)])
 def test_large_perturbations_are_lent_and_not_those_of_another_network(shape: tuple[int, ...]) -> None:
-    """What is lent beside the first two mixtures has at least half the largest size that is learnt as an attack, and never that of a
+    """What is lent beside the first two mixtures has the largest size that is learnt as an attack, and is never that of a
     network of the guard's own: an attack from elsewhere and such a perturbation would be hard to tell apart.
     """
     lent: list[Any] = []
@@ -955,4 +955,4 @@ def test_large_perturbations_are_lent_and_not_those_of_another_network(shape: tu
     assert all(type(c) is Transplant for c, _ in lent)
     assert [a for _, a in lent[:2]] == parts.learnt
     largest = max(a.eps for a in attacks if type(a) is PGD and a.steps > 1)
-    assert [a.eps for _, a in lent[2:]] == [largest] and all(a.lowest >= largest / 2 for _, a in lent[2:])
+    assert [a.eps for _, a in lent[2:]] == [largest] and all(a.lowest is None for _, a in lent[2:])
