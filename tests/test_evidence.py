@@ -296,7 +296,7 @@ def test_refuses_parts_that_cannot_be(classifier: nn.Module, x: Tensor) -> None:
         look.put(mood=torch.zeros(N))
     with pytest.raises(UsageError, match="map has 3 rows for 4 images"):
         look.put(map=torch.zeros(3, 1, 10, 12))
-    with pytest.raises(UsageError, match="images are floats in .0, 1.; found torch.uint8"):
+    with pytest.raises(UsageError, match=r"images are floats in \[0, 1\]; found torch\.uint8"):
         Evidence(None, None, torch.zeros(4, 1, 2, 2, dtype=torch.uint8))
     with pytest.raises(UsageError, match="logits has 5 rows"):
         Evidence(classifier, None, x, logits=torch.zeros(5, 5))
