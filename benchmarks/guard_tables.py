@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
+
 from salientry.harmless import HARMLESS, UNSEEN_KINDS
 from salientry.rates import interval, rate, share, short, signed, table
 
@@ -90,7 +92,7 @@ def _by_kind(guard: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def _mean(guard: dict[str, Any], cells: list[str]) -> float:
-    return sum(guard["cells"][n]["0.05"][0] for n in cells) / len(cells)
+    return float(np.mean([guard["cells"][n]["0.05"][0] for n in cells]))
 
 
 def _known() -> list[str]:
