@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from salientry.rates import table
+from salientry.rates import short, table
 from salientry.store import read_json
 
 from .check import OUT
@@ -30,12 +30,12 @@ def _about(part: JSON) -> str:
 def _speed(part: JSON) -> list[str]:
     rows = []
     for name, found in part["guards"].items():
-        cells = [f"{median(found[way]):,.0f} ({found['share'][way]:.2f})" for way in WAYS]
-        rows.append([f"`guard: {name}`", f"{median(found['tensors']):,.0f}", *cells, str(found["processes"])])
+        cells = [f"{median(found[way]):,.0f} ({short(found['share'][way], digits=2)})" for way in WAYS]
+        rows.append([f"{name} guard", f"{median(found['tensors']):,.0f}", *cells, str(found["processes"])])
     return [
         f"Pictures a second, and the share of the guard's own, the median of {part['rounds']} rounds in turn: {part['pictures']:,} "
         f"{part['format']} pictures of {part['size']} x {part['size']}, the classifier of `fast dataset=cifar10`, {part['cores']} cores, "
-        f"{part['threads']} threads ({_about(part)}):",
+        f"{part['threads']} thread{'s' * (part['threads'] > 1)} each ({_about(part)}):",
         "",
         *table(["", "the guard itself, on tensors", *WAYS.values(), "processes that decoded"], rows),
         "",
