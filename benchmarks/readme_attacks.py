@@ -28,7 +28,7 @@ def table() -> str:
     order = list(dict.fromkeys(row["attack"] for row in measured))
     for row in sorted(measured, key=lambda r: (order.index(r["attack"]), _net(r), r["batch"])):
         mine = row["libraries"]["salientry"]
-        cells = [f"{row['attack']} ({row['settings']})", NETS[_net(row)][1], str(row["batch"]), f"{mine['images per second']:.3g}"]
+        cells = [f"{row['attack']} ({row['settings']})", NETS[_net(row)][1], str(row["batch"]), _three(mine["images per second"])]
         cells += [f"{mine['forward']:g} and {mine['backward']:g}", _share(mine["time by bare passes"]), f"{100 * mine['success']:.0f} %"]
         lines.append(f"| {' | '.join([*cells, *_beside(row)])} |")
     tolerance = body["tolerance"]
@@ -116,3 +116,8 @@ def _beside(row: dict[str, Any]) -> list[str]:
         return [f"none alike ({', '.join(worked)})" if worked else "none ran", "–"]
     mean, low, high = row["ratio"]
     return [row["best"], f"{mean:.2f} ({low:.2f} to {high:.2f})"]
+
+
+def _three(value: float) -> str:
+    """Three digits that count, without an exponent."""
+    return f"{float(f'{value:.3g}'):,.{0 if value >= 100 else 1}f}"
