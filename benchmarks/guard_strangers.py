@@ -40,9 +40,10 @@ from salientry.datasets import ASSIRA, CIFAR10, MNIST, Arrays
 from salientry.experiment.image_sets import ImageSets
 from salientry.experiment.steps import classify, train_classifier
 from salientry.harmless import HARMLESS, JPEG
+from salientry.inputs import as_uint8
 from salientry.learned import fingerprint
 from salientry.machine import processor
-from salientry.protocol import GUARD, eight_bits
+from salientry.protocol import GUARD
 from salientry.types import Roles
 
 from .guard_detection import OUT, E, measured
@@ -92,7 +93,7 @@ def drawn_signs(backgrounds: Tensor, digits: Tensor, colours: Tensor, seed: int)
     colour = PLATES[colours][:, :, None, None]
     light = (0.6 + 0.4 * torch.rand(count, generator=draw))[:, None, None, None]
     sign = light * (colour + stroke * (0.95 - colour))
-    return eight_bits(sign * plate + backgrounds * (1 - plate)).mul(255).round().to(torch.uint8)
+    return as_uint8(sign * plate + backgrounds * (1 - plate))
 
 
 def signs(run: Run) -> Case:

@@ -125,10 +125,11 @@ def fit_guard(
     words = {"promise": promise, "effort": effort, "maps": on_failed_maps, "resize": resize}
     attacks = _checked(classifier, second, attacks, saliency, level=level, workers=workers, minutes=minutes, **words)
     with tempfile.TemporaryDirectory() as scratch, FitProgress(progress) as bar, alike(classifier):
-        task = _Task.of(classifier, second, *taken(images, labels, Path(scratch)), bar)
+        task = _Task.of(classifier, second, *taken(images, labels, Path(scratch)))
         wanted = task.wanted(detector, effort)
         run = Run(store or scratch, seed=seed, device=str(device_of(classifier)))
         roles = task.roles(wanted, level)
+        bar.say(task.seen.summary())  # after what was asked for is known to be possible
         data = task.data(run, roles, groups)
         parts = task.parts(run, data, roles, wanted, attacks, level, effort, correct=promise == "correct")
         if roles.train:
@@ -162,10 +163,9 @@ class _Task:
     layers: str
 
     @classmethod
-    def of(cls, classifier: nn.Module, second: nn.Module | None, pixels: NDArray[np.uint8], given: Any, bar: FitProgress) -> _Task:
-        """Ask the classifier about some images, and say what came of it."""
+    def of(cls, classifier: nn.Module, second: nn.Module | None, pixels: NDArray[np.uint8], given: Any) -> _Task:
+        """Ask the classifier about some images, and warn of what came of it."""
         seen = preflight(classifier, Pixels(pixels), given)
-        bar.say(seen.summary())
         if seen.advice:
             warn_caller(f"{seen.summary()}. {seen.advice}")
         net, known = private(classifier), as_labels(given, len(pixels), seen.classes).cpu().numpy()

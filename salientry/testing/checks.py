@@ -108,7 +108,9 @@ def _alike_or_refused(s: Subject, images: Tensor, what: str) -> None:
     expected, ask = s.scores(s.images), s.fitted
     with s.ready(), torch.no_grad():
         try:
-            found = (ask._asked if s.external else ask)(s.look(images))  # a wrapper would give scores the images' type
+            look = s.look(images.float() if s.external else images)
+            look.image = images  # evidence refuses what are no floats; somebody's own function may be asked without it
+            found = (ask._asked if s.external else ask)(look)  # a wrapper would give scores the images' type
         except Exception:
             return
     found = found if isinstance(found, Tensor) else torch.as_tensor(np.asarray(found))

@@ -60,8 +60,9 @@ def test_older_records_are_read_as_todays_attacks_would_have_written_them() -> N
     assert (mine["title"], mine["norm"], mine["strength"]) == ("my own", None, None)
 
 
-def test_only_one_step_and_a_patch_may_fail_to_fool() -> None:
-    assert [k for k, kind in ATTACKS.items() if not getattr(kind, "must_fool", True)] == ["fgsm", "patch", "square", "square_l2", "spatial"]
+def test_only_one_step_a_patch_and_random_searches_may_fail_to_fool() -> None:
+    may_fail = ["fgsm", "patch", "square", "square_l2", "spatial", "hop_skip_jump"]  # the last four by decisions or at random
+    assert sorted(k for k, kind in ATTACKS.items() if not getattr(kind, "must_fool", True)) == sorted(may_fail)
     assert {k for k, kind in ATTACKS.items() if getattr(kind, "sparse", False)} == {"cw", "jsma", "patch"}
 
 
