@@ -126,8 +126,7 @@ def fit_guard(
     attacks = _checked(classifier, second, attacks, saliency, level=level, workers=workers, minutes=minutes, **words)
     with tempfile.TemporaryDirectory() as scratch, FitProgress(progress) as bar, alike(classifier):
         task = _Task.of(classifier, second, *taken(images, labels, Path(scratch)))
-        wanted = task.wanted(detector, effort)
-        run = Run(store or scratch, seed=seed, device=str(device_of(classifier)))
+        wanted, run = task.wanted(detector, effort), Run(store or scratch, seed=seed, device=str(device_of(classifier)))
         roles = task.roles(wanted, level)
         bar.say(task.seen.summary())  # after what was asked for is known to be possible
         data = task.data(run, roles, groups)
