@@ -114,7 +114,8 @@ def _known() -> list[str]:
     return [
         f"An attacker who knows classifier, guard and threshold (`{body['command']}`, {body['date']}; {first['steps']} steps, true "
         "gradients, 8-bit images; of images that are right and pass before they are attacked; intervals over images): how many "
-        "of them fool the classifier within a budget, and fool it without being flagged.",
+        "of them fool the classifier within a budget, and fool it without being flagged."
+        + ("" if body["date"] == record()["date"] else " The guards are those of that day, before the numbers above."),
         "",
         *table(
             ["budget, Linf", "fools", *(f"past: {NAMES[n]}" for n in guards)],
