@@ -1,9 +1,19 @@
-"""How many images a step works on."""
+"""How many images a step works on, and what an attack on them takes."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..attacks._cost import passes_of
 from ..runner.step import Handle
 from ..types import Roles
+
+THERE_AND_BACK = 3  # a forward and a backward pass cost about three forward passes
+
+
+def attack_seconds(attack: Any, count: float, forward: float) -> float:
+    """Of an attack on so many images, from the seconds of one image through the classifier."""
+    return count * THERE_AND_BACK * forward * passes_of(attack)
 
 
 def images_of(h: Handle, roles: Roles) -> int:

@@ -13,12 +13,11 @@ import torch.nn.functional as F
 from ..attacks._cost import passes_of as attack_passes
 from ..runner.step import Handle, handles_in
 from ..types import Roles, Shape
-from .cost import images_of
+from .cost import attack_seconds, images_of
 from .parts import passes_of
 
 CROSSED = 16  # fits where a detector is tried on what it was not trained on: two folds, seven kinds of attack and none left out
 READ = 1e-7  # seconds a value of an image, to see what a detector sees of it
-THERE_AND_BACK = 3  # a forward and a backward pass cost about three forward passes
 
 
 def time_of(detector: Any) -> float:
@@ -43,7 +42,7 @@ def expected(todo: Sequence[Handle], roles: Roles, pixels: int, forward: float) 
         name, settings = h.step.name, next((v for k, v in h.args.items() if k in ("settings", "attack")), None)
         count = images_of(h, roles) or sum(astuple(roles))
         if name == "attack_images":
-            seconds = count * THERE_AND_BACK * forward * attack_passes(settings)
+            seconds = attack_seconds(settings, count, forward)
         elif name == "train_classifier":
             seconds = count * net * _epochs(settings) / 10
         elif name == "fit_saliency":

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..attacks import Mixture
-from ..attacks._cost import passes_of as attack_passes
 from ..controls import Transplant
 from ..detectors import Cascade, LearnedFusion
 from ..errors import AttackTooWeak, CheckFailed, UsageError
@@ -26,6 +25,7 @@ from ..layers import has_features
 from ..protocol import GUARD, EvaluationProtocol
 from ..runner.step import Handle
 from ..types import Roles
+from .cost import attack_seconds
 from .cross_fit import cross_fit, drawn_of, unchanged
 from .guard_choice import Labels, choose_for_guard
 from .image_sets import EvidenceVariant, ImageSets, Reader
@@ -170,7 +170,7 @@ class Parts:
         """
         learnt = self.roles.detector_train * len(self.learnt) / len(self.attacks) if self.attacks else 0.0
         for found, what, count in ((self.attacks, "training on", learnt), (self.unseen, "the trial on", float(self.roles.test))):
-            needed = [count * 3 * forward * attack_passes(a) / 60 for a in found]
+            needed = [attack_seconds(a, count, forward) / 60 for a in found]
             shortest = int(np.argmin(needed)) if needed and found is self.attacks else None
             for i, (attack, took) in enumerate(list(zip(found, needed, strict=True))):
                 if took > SHARE_OF_TIME * minutes and i != shortest:

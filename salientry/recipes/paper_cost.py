@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..attacks._cost import passes_of
-from ..experiment.cost import images_of
+from ..experiment.cost import THERE_AND_BACK, images_of
 from ..paper_cnn import PaperCNN
 from ..runner.run import exact
 from ..runner.step import Handle, handles_in
 from ..types import Roles, Shape
 
-THERE_AND_BACK = 3  # a forward and a backward pass cost about three forward passes
 TIMED = 50  # images of the pass that is timed
 
 
