@@ -110,12 +110,12 @@ def ascended(
     for k in range(steps + 1):
         before, (z, value, graph) = value, looked(classifier, here, y, goal, value_of, k < steps)
         left = z.argmax(1) != y
-        if bool(left.any()):
-            out[active[left]], fooled[active[left]] = here[left], True
-            if bool(left.all()):
+        if len(gone := left.nonzero()[:, 0]):
+            out[active[gone]], fooled[active[gone]] = here[gone], True
+            if len(gone) == len(left):
                 return out, fooled
         gradient = torch.autograd.grad(*graph)[0] if graph else best_gradient
-        if bool(left.any()):
+        if len(gone):
             stay = (~left).nonzero()[:, 0]
             kept = (a[stay] for a in (active, x, y, goal, here, previous, best, best_gradient, gradient, size))
             active, x, y, goal, here, previous, best, best_gradient, gradient, size = kept

@@ -35,7 +35,7 @@ def searched(
         if not len(left):
             break
         found, far = _towards(classifier, x[left], y[left], others[left, k], norm, steps, enough)
-        nearer = far < size[left]
+        nearer = (far < size[left]).nonzero()[:, 0]
         out[left[nearer]], size[left[nearer]] = found[nearer], far[nearer]
     return (out, size) if enough else _nearer(classifier, x, y, out, size, norm)
 
@@ -57,11 +57,11 @@ def _towards(classifier: nn.Module, x: Tensor, y: Tensor, goal: Tensor, norm: No
         share = share.clamp(max=BIAS).view(-1, 1, 1, 1)
         here = ((1 - share) * (here + BEYOND * step) + share * (x + BEYOND * bias)).clamp(0, 1)
         left, far = classifier(here).argmax(1) != y, size_of(here - x, norm)
-        nearer = left & (far < size[active])
+        nearer = (left & (far < size[active])).nonzero()[:, 0]
         out[active[nearer]], size[active[nearer]] = here[nearer], far[nearer]
         here = torch.where(left.view(-1, 1, 1, 1), x + BACK * (here - x), here)
-        if bool((done := size[active] <= enough).any()):
-            active, x, y, goal, here = (a[~done] for a in (active, x, y, goal, here))
+        if len(stay := (~(size[active] <= enough)).nonzero()[:, 0]) < len(active):
+            active, x, y, goal, here = (a[stay] for a in (active, x, y, goal, here))
             if not len(active):
                 break
     return out, size

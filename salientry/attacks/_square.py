@@ -42,9 +42,10 @@ def searched(classifier: nn.Module, x: Tensor, y: Tensor, seeds: Tensor, ball: B
         found, left = margin(z, y), z.argmax(1) != y
         better = left | (found < lowest - ROUNDING * torch.finfo(found.dtype).eps * (1 + found.abs()))
         here, lowest = torch.where(better.view(-1, 1, 1, 1), tried, here), torch.where(better, found, lowest)
-        if bool(left.any()):
-            out[active[left]], fooled[active[left]] = here[left], True
-            active, here, x, y, seeds, lowest = (a[~left] for a in (active, here, x, y, seeds, lowest))
+        if len(gone := left.nonzero()[:, 0]):
+            out[active[gone]], fooled[active[gone]] = here[gone], True
+            stay = (~left).nonzero()[:, 0]
+            active, here, x, y, seeds, lowest = (a[stay] for a in (active, here, x, y, seeds, lowest))
     out[active] = here
     return out, fooled
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._gradient import check_settings, margin_slope
+from ._gradient import check_settings, labelled, margin_slope
 from ._validation import validated
 
 INSIDE = 0.999999  # keeps black and white pixels off the ends of tanh, where they could never move
@@ -96,33 +95,35 @@ class CarliniWagner:
     def _search(self, classifier: nn.Module, x: Tensor, y: Tensor, const: Tensor, best: Tensor, best_l2: Tensor) -> Tensor:
         """(N,) whether each image was fooled under its ``const``; the nearest that fool are written into ``best`` and ``best_l2``."""
         active, fooled = torch.arange(len(x), device=x.device), torch.zeros_like(y, dtype=torch.bool)
-        hit, nearest, half = fooled.clone(), best_l2.clone(), x.new_tensor(0.5)
+        hit, nearest, half = fooled.clone(), best_l2.clone(), x.new_full((), 0.5)
         w, test = (INSIDE * (2 * x - 1)).atanh(), max(self.steps // 10, 1)
         natural, m, v, previous = (w.tanh() + 1) / 2, torch.zeros_like(w), torch.zeros_like(w), torch.full_like(const, float("inf"))
+        found, own = best.clone(), None
         for i in range(self.steps if len(x) else 0):
             t = w.tanh()
             asked = torch.add(half, t, alpha=0.5).requires_grad_()  # (t + 1) / 2 to the last bit, as halves are exact
             with torch.enable_grad():
                 z = classifier(asked)
-            here, hot = asked.detach(), F.one_hot(y, z.shape[1])
-            raised, others = z.detach() + self.confidence * hot, z.detach().masked_fill(hot.bool(), float("-inf"))
+            here, own = asked.detach(), labelled(z, y) if own is None else own
+            raised, others = z.detach() + self.confidence * own, z.detach().masked_fill(own, float("-inf"))
             most = others.amax(1)
             above = raised.gather(1, y[:, None])[:, 0] - most
             moved = here - natural
             l2, success = moved.square().flatten(1).sum(1), raised.argmax(1) != y
-            stay = None
+            rows = None
             if self.abort_early and i % test == 0:
                 loss = l2 + const * above.relu()
                 stay, previous = loss <= 0.9999 * previous, loss
                 success &= stay
+                rows = stay.nonzero()[:, 0]
             hit |= success
-            if len(at := (success & (l2 < nearest)).nonzero()[:, 0]):
-                best[active[at]], nearest[at] = here[at], l2[at]
-            if i == self.steps - 1 or not (stay is None or bool(stay.any())):
+            nearer = success & (l2 < nearest)
+            found, nearest = torch.where(nearer.view(-1, 1, 1, 1), here, found), torch.where(nearer, l2, nearest)
+            if i == self.steps - 1 or (rows is not None and not len(rows)):
                 break
             falls = const * (above > 0)
             if bool(falls.any()):
-                (gradient,) = torch.autograd.grad(z, asked, margin_slope(-falls, hot.bool(), others, most))
+                (gradient,) = torch.autograd.grad(z, asked, margin_slope(-falls, own, others, most))
                 gradient = torch.add(gradient, moved, alpha=2)
             else:  # beyond their labels by the confidence the logits' loss is flat
                 gradient = moved.mul_(2)
@@ -131,11 +132,11 @@ class CarliniWagner:
             v.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
             size = (v / (1 - BETA2 ** (i + 1))).sqrt_().add_(TINY)
             w.addcdiv_(m, size, value=-self.lr / (1 - BETA1 ** (i + 1)))
-            if stay is not None and not bool(stay.all()):
-                fooled[active], best_l2[active] = hit, nearest
-                kept = (a[stay] for a in (active, y, const, previous, natural, w, m, v, hit, nearest))
-                active, y, const, previous, natural, w, m, v, hit, nearest = kept
-        fooled[active], best_l2[active] = hit, nearest
+            if rows is not None and len(rows) < len(active):
+                fooled[active], best[active], best_l2[active] = hit, found, nearest
+                kept = (a[rows] for a in (active, y, const, previous, natural, w, m, v, hit, found, nearest, own))
+                active, y, const, previous, natural, w, m, v, hit, found, nearest, own = kept
+        fooled[active], best[active], best_l2[active] = hit, found, nearest
         return fooled
 
 

@@ -63,8 +63,8 @@ class DeepFool:
         r, active = torch.zeros_like(x), torch.arange(len(x), device=x.device)
         for _ in range(self.steps):
             here, z = _looked(classifier, (x[active] + r[active]).clamp(0, 1))
-            stay = z.argmax(1) == y[active]
-            if not bool(stay.all()):
+            stay = (z.argmax(1) == y[active]).nonzero()[:, 0]
+            if len(stay) < len(active):
                 active = active[stay]
                 if not len(active):
                     break

@@ -95,8 +95,8 @@ class JSMA:
             here = flat.view_as(here)
             free = flat < 1 if self.reuse else free.scatter(1, pair, False)
             if not bool(stay.all()):
-                out[active] = here
-                active, here, goal, free = active[stay], here[stay], goal[stay], free[stay]
+                out[active], rows = here, stay.nonzero()[:, 0]
+                active, here, goal, free = active[rows], here[rows], goal[rows], free[rows]
                 if not len(active):
                     break
         out[active] = here.detach()
@@ -142,8 +142,8 @@ def pairs_by_product(t: Tensor, o: Tensor, free: Tensor) -> tuple[Tensor, Tensor
     keep = b > second
     width = int(keep.sum(1).max())
     row, place = torch.nonzero(keep, as_tuple=True)
-    slot = keep.cumsum(1)[keep] - 1
-    few_a, few_b = (none.expand(n, width).clone().index_put_((row, slot), values[keep]) for values in (a, b))
+    slot = keep.cumsum(1)[row, place] - 1
+    few_a, few_b = (none.expand(n, width).clone().index_put_((row, slot), values[row, place]) for values in (a, b))
     few = order.new_zeros(n, width).index_put_((row, slot), order[row, place])
     best, pair = none[:, 0], order.new_zeros(n, 2)
     chunk = max(1, 4 * d // max(width, 1))

@@ -72,8 +72,8 @@ class MarginDescent:
                 margin = z.gather(1, y[active][:, None])[:, 0] - z.masked_fill(own, float("-inf")).amax(1)
                 total = margin.sum()
             left = margin.detach() + confidence[active]
-            stay = (left > 0) | (margin.detach() >= 0)  # an image on the boundary itself does not fool
-            if not bool(stay.any()):
+            stay = ((left > 0) | (margin.detach() >= 0)).nonzero()[:, 0]  # an image on the boundary itself does not fool
+            if not len(stay):
                 break
             (gradient,) = torch.autograd.grad(total, here)
             active, left = active[stay], left[stay]

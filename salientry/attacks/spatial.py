@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -65,8 +66,8 @@ class Spatial:
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` draw the transforms."""
         out, worst = x.clone(), self._rank(classifier(x), y)
-        for k in range(math.prod(GRID) if self.grid else self.queries):
-            tried = moved(x, self._parameters(k, seeds, x))
+        for by in self._parameters(seeds, x):
+            tried = moved(x, by)
             rank = self._rank(classifier(tried), y)
             better = rank > worst
             out, worst = torch.where(better.view(-1, 1, 1, 1), tried, out), torch.where(better, rank, worst)
@@ -77,14 +78,21 @@ class Spatial:
         odds = log_odds_against(z, y)
         return odds.atan() + math.pi * (z.argmax(1) != y)
 
-    def _parameters(self, k: int, seeds: Tensor, x: Tensor) -> Tensor:
-        """(N, 3) pixels down, pixels to the right and radians of the k-th transform."""
+    def _parameters(self, seeds: Tensor, x: Tensor) -> Iterator[Tensor]:
+        """(N, 3) pixels down, pixels to the right and radians of each transform that is tried."""
         most = x.new_tensor([self.shift, self.shift, math.radians(self.turn)])
-        if not self.grid:
-            return (2 * uniform(seeds + PLACE + AGAIN * k, (3,)).to(x.dtype) - 1) * most
-        a, b, c = k % GRID[0], k // GRID[0] % GRID[1], k // (GRID[0] * GRID[1])
-        at = x.new_tensor([2 * i / (n - 1) - 1 for i, n in zip((a, b, c), GRID, strict=True)])
-        return (at * most).expand(len(x), 3)
+        if self.grid:
+            yield from (x.new_tensor(_places()) * most)[:, None].expand(-1, len(x), 3)
+            return
+        for k in range(self.queries):
+            yield (2 * uniform(seeds + PLACE + AGAIN * k, (3,)).to(x.dtype) - 1) * most
+
+
+def _places() -> list[list[float]]:
+    """The grid's transforms: pixels down, pixels to the right and the turn, each from -1 to 1."""
+    ks = range(math.prod(GRID))
+    each = ((k % GRID[0], k // GRID[0] % GRID[1], k // (GRID[0] * GRID[1])) for k in ks)
+    return [[2 * i / (n - 1) - 1 for i, n in zip(at, GRID, strict=True)] for at in each]
 
 
 def moved(x: Tensor, by: Tensor) -> Tensor:

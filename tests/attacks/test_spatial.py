@@ -51,7 +51,7 @@ def test_what_it_gives_is_one_of_the_transforms_and_the_worst_of_them() -> None:
     y, s = examples.predicted(net, x), examples.seeds(N)
     a = Spatial(20, 2, queries=6)
     found = a(net, x, y, seeds=s)
-    tried = torch.stack([x, *(moved(x, a._parameters(k, s, x)) for k in range(6))])
+    tried = torch.stack([x, *(moved(x, by) for by in a._parameters(s, x))])
     z = torch.stack([net(t).detach() for t in tried])
     rank = torch.stack([log_odds_against(v, y).detach() + 1e6 * (v.argmax(1) != y) for v in z])
     assert float((found - tried[rank.argmax(0), torch.arange(N)]).abs().max()) <= 1e-12
