@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from .errors import UsageError
-from .modules import FLOATS
+from .modules import FLOATS, weights
 
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 DEVICES = ("cpu", "cuda", "mps", "xpu")  # that autocast knows
@@ -23,6 +22,8 @@ def ordinary(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     no inference tensor, so that gradients can be taken through what is computed from it.
     """
     dtype = dtype or x.dtype
+    if x.dtype is dtype and not x.requires_grad and not x.is_inference() and x.stride() == _plain(x.shape):
+        return x
     with torch.inference_mode(False), torch.no_grad():
         if x.dtype != dtype or x.is_inference() or x.stride() != _plain(x.shape):
             return torch.empty(x.shape, dtype=dtype, device=x.device).copy_(x)
@@ -31,7 +32,11 @@ def ordinary(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
 
 def _plain(shape: torch.Size) -> tuple[int, ...]:
     """Strides of a contiguous tensor; ``is_contiguous`` says yes to channels_last too, where there is one channel."""
-    return tuple(math.prod(max(n, 1) for n in shape[i + 1 :]) for i in range(len(shape)))
+    strides, step = list[int](), 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= max(n, 1)
+    return tuple(reversed(strides))
 
 
 def as_images(
@@ -103,7 +108,7 @@ def as_labels(labels: Tensor, count: int, classes: int | None = None) -> Tensor:
         raise UsageError(f"labels must be int64 of shape ({count},), one an image; found {labels.dtype} {tuple(labels.shape)}")
     labels = ordinary(labels, torch.int64)
     if count:
-        lo, hi = int(labels.min()), int(labels.max())
+        lo, hi = (int(v) for v in torch.aminmax(labels))
         if lo < 0 or (classes is not None and hi >= classes):
             raise UsageError(f"labels must lie in [0, {'K' if classes is None else classes}); found [{lo}, {hi}]")
     return labels
@@ -123,8 +128,8 @@ def as_seeds(seeds: Tensor, count: int) -> Tensor:
 
 def dtype_of(module: nn.Module) -> torch.dtype:
     """What a module computes in: float64 if it has float64 weights (or no weights, and float64 buffers), else float32."""
-    weights: list[Tensor] = [*module.parameters()] or [*module.buffers()]
-    return torch.float64 if any(w.dtype == torch.float64 for w in weights) else torch.float32
+    kinds = {w.dtype for w in weights(module)} or {b.dtype for b in module.buffers()}
+    return torch.float64 if torch.float64 in kinds else torch.float32
 
 
 @contextlib.contextmanager
@@ -138,6 +143,5 @@ def plainly(*, grad: bool) -> Iterator[None]:
         for device in DEVICES:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
-        stack.enter_context(torch.inference_mode(False))  # by itself it turns gradients on
-        stack.enter_context(torch.set_grad_enabled(grad))
-        yield
+        with torch.inference_mode(False), torch.set_grad_enabled(grad):  # the first by itself turns gradients on
+            yield

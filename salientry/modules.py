@@ -93,6 +93,24 @@ def versions(module: nn.Module) -> tuple[list[tuple[int, int]], list[tuple[int, 
     return weights, buffers
 
 
+def weights(module: nn.Module) -> Iterator[Tensor]:
+    """What ``parameters()`` gives, tied ones as often as they occur, in a fraction of the time."""
+    todo, seen = [module], set[int]()
+    while todo:
+        m = todo.pop()
+        if id(m) in seen:
+            continue
+        seen.add(id(m))
+        if isinstance(m, torch.jit.ScriptModule):  # its parts are made anew at each look
+            yield from m.parameters()
+            continue
+        for p in m._parameters.values():
+            if p is not None:
+                yield p
+        if m._modules:
+            todo += [c for c in reversed(m._modules.values()) if c is not None]
+
+
 def feed(h: Any, name: str, value: Any) -> None:
     """Add a named value to a hash: a tensor's bytes, what a container holds, and of anything else its type."""
     if isinstance(value, Tensor) and value.is_quantized:
@@ -150,10 +168,10 @@ class _Forward:
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         asked = next((v.dtype for v in given if _floats(v)), None)
-        own = next((p.dtype for p in self.net.parameters() if p.dtype in FLOATS), asked)
-        taken = [v.to(own, copy=True) if _floats(v) else v for v in given]
+        own = next((p.dtype for p in weights(self.net) if p.dtype in FLOATS), asked)
+        taken = [(v.clone() if v.dtype is own else v.to(own)) if _floats(v) else v for v in given]
         out = self.replaced(*taken, **named) if self.replaced is not None else type(self.net).forward(self.net, *taken, **named)
-        return out.to(asked) if asked is not None and _floats(out) else out
+        return out.to(asked) if asked is not None and _floats(out) and out.dtype is not asked else out
 
 
 def _floats(value: Any) -> bool:

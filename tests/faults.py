@@ -55,9 +55,29 @@ ATTACKS = (
         "attacks/test_cw.py",
     ),
     _fault("C&W: no pass back where one image needs it", "attacks/cw.py", "falls.any()", "falls.all()", "attacks/test_cw.py"),
-    _fault("an attack sees the buffers of its last call", "attacks/_lent.py", "mine.copy_(theirs)", "pass", "attacks/test_lent.py"),
+    _fault(
+        "an attack sees the buffers of its last call",
+        "attacks/_lent.py",
+        "torch._foreach_copy_(mine, theirs)",
+        "pass",
+        "attacks/test_lent.py",
+    ),
     _fault(
         "an attack sees the weights of its last call", "attacks/_lent.py", "p.data_ptr() == q.data_ptr()", "True", "attacks/test_lent.py"
+    ),
+    _fault(
+        "an attack sees the parts and settings of its last call",
+        "attacks/_lent.py",
+        "chain.from_iterable([d.values() for d in self.dicts]), self.values)",
+        "self.values, self.values)",
+        "attacks/test_lent.py",
+    ),
+    _fault(
+        "an attack does not see that a list of settings has grown",
+        "attacks/_lent.py",
+        "_equal(a[k], b[k]) for a, b, k in self.loose",
+        "True for a, b, k in self.loose",
+        "attacks/test_lent.py",
     ),
     _fault("DeepFool: the farthest class", "attacks/deepfool.py", "distance.argmin(1)", "distance.argmax(1)", "attacks/test_deepfool.py"),
     _fault("DeepFool: no overshoot", "attacks/deepfool.py", "(1 + self.overshoot) * r", "r", "attacks/test_deepfool.py"),

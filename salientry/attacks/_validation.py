@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -66,14 +67,18 @@ class Attacked(nn.Module):
         labels: (N,) those of the whole batch.
     """
 
+    labels: Tensor
+    seen: bool
+    trusted: bool
+
     def __init__(self, classifier: nn.Module, labels: Tensor) -> None:
         super().__init__()
-        self.classifier, self.labels, self.seen = classifier, labels, False
-        self.trusted = bool(getattr(classifier, "trust_output", False))
+        self._modules["classifier"] = classifier
+        vars(self).update(labels=labels, seen=False, trusted=bool(getattr(classifier, "trust_output", False)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K)."""
-        z: Tensor = self.classifier(x)
+        z: Tensor = self._modules["classifier"](x)  # type: ignore[misc]  # as an attribute it is looked for three times
         if not self.seen:
             self._look(z, len(x))
             self.seen = True
@@ -86,9 +91,10 @@ class Attacked(nn.Module):
         if not isinstance(z, Tensor) or z.dim() != 2 or len(z) != count or z.shape[1] < 2:
             found = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
             raise UsageError(f"the classifier should give logits (N, K), K >= 2; it gave {found} for {count} images: wrap it in External")
-        as_labels(self.labels, len(self.labels), z.shape[1])
-        z = z.detach()
-        if not bool(torch.isfinite(z).all()):
+        if len(self.labels) and int(self.labels.max()) >= z.shape[1]:
+            as_labels(self.labels, len(self.labels), z.shape[1])
+        lo, hi = (float(v) for v in torch.aminmax(z.detach())) if count else (0.0, 0.0)  # nan where one of them is
+        if not (lo > -math.inf and hi < math.inf):
             raise UsageError("the classifier gives logits that are not finite on these images")
-        if not self.trusted and (kind := probabilities(z)):
+        if not self.trusted and lo >= 0 and hi <= 1 and (kind := probabilities(z.detach())):
             raise UsageError(no_logits(kind))

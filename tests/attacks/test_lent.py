@@ -125,6 +125,7 @@ def in_double(net: Own) -> None:
 
 CHANGES = [stepped, through_data, other_memory, other_parameter, buffer_through_data, other_buffer, other_part, other_setting]
 CHANGES += [longer_list, hooked, other_forward, loaded]
+IN_PLACE = (through_data, buffer_through_data, loaded)  # one in train mode goes on being in it
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__)
@@ -138,6 +139,68 @@ def test_whatever_is_changed_between_calls_is_seen(change: Callable[[Own], None]
     _lent._KEPT.clear()
     assert torch.equal(after, FGSM()(net, X, y, seeds=examples.seeds(6)))
     assert not torch.equal(after, before)
+
+
+def as_truth(net: Own) -> None:
+    net.power = True  # equal to 1, and another type
+
+
+def inner_setting(net: Own) -> None:
+    net.names["of"] = (2, "x")
+
+
+def shared_with_another(net: Own) -> None:
+    net.net[1] = net.net[3]
+
+
+@pytest.mark.parametrize("change", [*CHANGES, as_truth, inner_setting, shared_with_another], ids=lambda f: f.__name__)
+def test_marks_of_a_network_that_was_changed_do_not_hold(change: Callable[[Own], None]) -> None:
+    """Not even where the answer happens to stay: then all is compared. Values that are written in place are brought over instead."""
+    net = Own()
+    with lent(net) as twin:
+        pass
+    marks = _lent._KEPT[net][1]
+    assert marks is not None and marks.hold(net) and marks.hold(net)
+    change(net)
+    if change in IN_PLACE:
+        assert marks.hold(net) and torch.equal(twin.shift, net.shift) and torch.equal(twin.net[0].weight, net.net[0].weight)
+    else:
+        assert not marks.hold(net)
+
+
+def test_a_network_in_place_of_the_one_that_was_wrapped_is_seen() -> None:
+    wrapped = nn.DataParallel(examples.conv(SHAPE))
+    one, two = attacked(wrapped), None
+    wrapped.module = examples.conv(SHAPE, seed=5)
+    two = attacked(wrapped)
+    _lent._KEPT.clear()
+    assert torch.equal(attacked(wrapped), two) and not torch.equal(one, two)
+
+
+def test_a_copy_that_was_changed_is_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Own()
+    first = attacked(net)
+    made, twin = copies(monkeypatch), _lent._KEPT[net][0]
+    twin.power = 3.0  # as its forward might
+    assert torch.equal(attacked(net), first) and not made
+    twin.net[0].weight.requires_grad_()
+    assert torch.equal(attacked(net), first) and len(made) == 1
+
+
+@pytest.mark.parametrize("owned", [False, True])
+def test_what_is_remembered_of_a_network_does_not_keep_it(owned: bool) -> None:
+    """Not even where a weight has a note of whose it is."""
+    net = Own()
+    if owned:
+        net.net[0].weight.owner = net  # type: ignore[attr-defined]
+    for _ in range(2):
+        with lent(net):
+            pass
+    assert (_lent._KEPT[net][1] is None) is owned
+    seen = weakref.ref(net)
+    del net
+    gc.collect()
+    assert seen() is None
 
 
 def test_another_precision_is_seen() -> None:
