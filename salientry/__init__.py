@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .experiment.fit_guard import fit_guard as fit_guard
     from .experiment.refit_guard import refit_guard as refit_guard
     from .experiment.run import Run as Run
+    from .experiment.second_network import SecondNetwork as SecondNetwork
     from .guard import Guard as Guard
     from .harmless import HARMLESS as HARMLESS
     from .judging import judge as judge
@@ -36,6 +37,7 @@ _WHERE = {
     "attack_guard": "experiment.attack_guard",
     "fit_guard": "experiment.fit_guard",
     "refit_guard": "experiment.refit_guard",
+    "SecondNetwork": "experiment.second_network",
     "judge": "judging",
     "recalibrate": "recalibration",
     "External": "classifiers",

@@ -104,7 +104,7 @@ class Guard(nn.Module):
         shape: of the images.
         resize: how ``salientry check`` brings pictures of another size to it: ``"squash"`` or ``"crop"``, as
             :class:`~salientry.datasets.Folder` does; None: it refuses them.
-        second: another classifier that the detector asks; not stored either.
+        second: another classifier that the detector asks; stored only if the fit trained it (:class:`~salientry.SecondNetwork`).
 
     Examples:
         >>> from salientry import Guard
@@ -319,17 +319,17 @@ class Guard(nn.Module):
             folder: that it was saved in.
             classifier: that it was fitted for.
             detector: a detector of your own that it was fitted with, where it cannot be found by its module and name.
-            second: the second network that it was fitted with, if it was.
+            second: the second network that it was fitted with, if one was given to the fit.
 
         Raises:
             UsageError: when there is no guard in the folder, its detector, which is not ours, is not here, or it asks a second network
-                and none is given.
+                that neither lies with it nor is given.
             WrongClassifier: when it was fitted for another one: the message has weight hash and probe logits of both.
             DataDamaged: when its files are not what was saved, or say nothing.
         """
         given, other = None if detector is None else as_detector(detector), None if second is None else private(second)
         saved = read_guard(Path(folder), private(classifier), given, other)
         saliency, detector = saved.learnt.get("saliency"), saved.learnt["detector"]
-        beside = None if saved.second is None else second
+        beside = second if saved.second is other else saved.second  # the one that was given rather than its private copy
         guard = cls(classifier, saliency, detector, saved.threshold, saved.level, saved.calibration, saved.shape, saved.resize, beside)
         return guard.to(device_of(classifier))

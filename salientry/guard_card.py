@@ -83,6 +83,7 @@ def guard_card(known: Known, class_names: Sequence[str] = (), command: str = "",
         return card
     card["measured"] = {
         "classifier": {"accuracy": share(*facts["accuracy"]), "before": facts["classifier"]},
+        "second_network": _second(facts.get("second")),
         "detector": {"looks_at": facts["detector"], "why": _why(facts["candidates"]), "candidates": _candidates(facts["candidates"])},
         "false_positives": {
             **{name: share(*facts[key]) for name, key in (("all", "natural"), ("right", "right"), ("wrong", "wrong"))},
@@ -94,6 +95,11 @@ def guard_card(known: Known, class_names: Sequence[str] = (), command: str = "",
         "left_out": list(facts["left_out"]),
     }
     return card
+
+
+def _second(counted: JSON) -> JSON:
+    """What was counted of the second network, on all images that were given to the fit; None where there is none."""
+    return counted and counted | {key: share(*counted[key]) for key in ("right", "agrees", "mistakes")}
 
 
 def _promise(known: Known) -> JSON:
@@ -232,6 +238,7 @@ def _measured_text(measured: JSON) -> list[str]:
         "",
         f"It is right on {rate(classifier['accuracy'])} of the images.",
         "",
+        *_second_text(measured["second_network"]),
         "## What the guard looks at",
         "",
         f"It looks at {detector['looks_at']}: {detector['why']}.",
@@ -260,6 +267,24 @@ def _measured_text(measured: JSON) -> list[str]:
     ]
     left = [f"- {plain(text)}" for text in measured["left_out"]]
     return [*found, "## What was left out", "", *(left or ["Nothing."]), ""]
+
+
+def _second_text(second: JSON) -> list[str]:
+    """A section on the second network, if there is one."""
+    if not second:
+        return []
+    how, asked = second["trained"], "" if second["asked"] else " What was chosen does not ask it."
+    left = f"; {how['left_out']:,} more were the guard's own and were left out" if how and how["left_out"] else ""
+    came = f"trained for this guard ({how['network']}), on {how['learnt']} of {how['images']:,} images{left}" if how else "given"
+    return [
+        "## The second network",
+        "",
+        f"It was {came}.{asked} Of all images that the guard was fitted, calibrated and measured on it is right on "
+        f"{rate(second['right'])}, of those that the classifier is wrong on {rate(second['mistakes'])}; it gives the classifier's answer "
+        f"on {rate(second['agrees'])}.",
+        "",
+        *([f"Something is wrong with it: {plain(second['doubt'])}", ""] if second["doubt"] else []),
+    ]
 
 
 def _candidates_table(candidates: list[JSON]) -> list[str]:

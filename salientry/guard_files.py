@@ -25,7 +25,7 @@ from .sealed import read_sealed, sealed_arrays, write_sealed
 from .store import JSON, one_of
 from .types import Shape
 
-SCHEMA, OLDER = 3, (2,)  # 3: a second network; guards of schema 2 have none
+SCHEMA, OLDER = 4, (2, 3)  # 3: a second network; 4: which may lie with the guard
 LARGEST, MOST_CLASSES = 2**13, 2**20  # height or width, classes of a guard that a file may ask for
 PROBES = 4
 TOLERANCE = 1e-3  # largest difference of probe logits between machines, as a share of their size
@@ -42,7 +42,8 @@ class Saved:
         level: the false-positive rate that it was calibrated for.
         shape: of the images.
         resize: how pictures of another size are brought to it, as :class:`~salientry.datasets.Folder` does; None: they are refused.
-        second: the second network, which is recognised as the classifier is and not written down; None: there is none.
+        second: the second network, which is recognised as the classifier is; it is written down where the fit trained it
+            (:func:`keeps`); None: there is none.
     """
 
     learnt: Mapping[str, nn.Module]
@@ -63,7 +64,8 @@ def write_guard(folder: Path, saved: Saved, classifier: nn.Module, classifier_at
     """
     if why := _empty(saved) or _unwritten(saved.learnt["detector"]) or _unbuilt(saved.learnt.get("saliency")):
         raise UsageError(f"this guard cannot be saved: {why}")
-    weights = {f"{name}.{k}": v for name, m in saved.learnt.items() for k, v in m.state_dict().items()}
+    learnt = dict(saved.learnt) | ({"second": saved.second} if saved.second is not None and keeps(saved.second) else {})
+    weights = {f"{name}.{k}": v for name, m in learnt.items() for k, v in m.state_dict().items()}
     weights |= {"calibration": saved.calibration}
     body = {
         "schema": SCHEMA,
@@ -74,9 +76,40 @@ def write_guard(folder: Path, saved: Saved, classifier: nn.Module, classifier_at
         "classifier": _who(classifier, saved.shape) | {"at": classifier_at},
         "second": None if saved.second is None else _who(saved.second, saved.shape),
         "probes": scores_on_probes(saved, classifier) if externals(saved.learnt["detector"]) else None,
-        "learnt": {name: {"origin": recipe_of(m), "facts": facts_of(m)} for name, m in saved.learnt.items()},
+        "learnt": {name: {"origin": recipe_of(m), "facts": facts_of(m)} for name, m in learnt.items()},
     }
     write_sealed(folder, "guard", body, {k: [v.detach().cpu().numpy()] for k, v in weights.items()})
+
+
+def keeps(second: nn.Module) -> bool:
+    """Whether a second network is the guard's own: the fit trained it, and it is built from settings of ours."""
+    return "second" in facts_of(second) and "recipe" in vars(second)
+
+
+def asks_another(folder: Path) -> bool:
+    """Whether a saved guard asks a second network that does not lie with it."""
+    body = description(folder)
+    with _sound(folder):
+        return body.get("second") is not None and "second" not in body["learnt"]
+
+
+def kept_second(folder: Path) -> nn.Module | None:
+    """The second network that lies with a guard; None: none does.
+
+    Raises:
+        UsageError: when there is no guard in the folder.
+        DataDamaged: when its files are not what was saved.
+    """
+    body = description(folder)
+    with _sound(folder):
+        if body.get("second") is None or "second" not in body["learnt"]:
+            return None
+        arrays = _arrays(folder, body)
+        return _loaded("second", body["learnt"]["second"], arrays, folder)
+
+
+def _arrays(folder: Path, body: JSON) -> dict[str, Tensor]:
+    return {k: torch.from_numpy(np.array(v)) for k, v in sealed_arrays(folder, body).items()}
 
 
 def _who(network: nn.Module, shape: Shape) -> dict[str, JSON]:
@@ -136,10 +169,10 @@ def read_guard(folder: Path, classifier: nn.Module, given: ExternalDetector | No
         folder: that it was saved in.
         classifier: that it was fitted for.
         given: a user's own detector, in place of what is found by its name.
-        second: the second network that it was fitted with.
+        second: the second network that it was fitted with, where it does not lie with the guard.
 
     Raises:
-        UsageError: when there is no guard in the folder, or it asks a second network and none is given.
+        UsageError: when there is no guard in the folder, or it asks a second network that neither lies with it nor is given.
         WrongClassifier: when it was fitted for another one: the message has weight hash and probe logits of both.
         DataDamaged: when its files are not what was saved.
     """
@@ -150,6 +183,9 @@ def read_guard(folder: Path, classifier: nn.Module, given: ExternalDetector | No
             raise ValueError(f"shape {shape!r}")
         known, probes = _known(body["classifier"])
         asked = None if body.get("second") is None else _known(body["second"])
+        kept = "second" in body["learnt"]
+        if asked is None and kept:
+            raise ValueError("a second network that nothing asks")
         sizes = (shape.channels, shape.height, shape.width, shape.classes)
         if any(type(n) is not int or n < 1 for n in sizes) or probes.dim() != 2 or not probes.numel():
             raise ValueError(f"shape {shape}, probe logits of shape {tuple(probes.shape)}")
@@ -159,15 +195,19 @@ def read_guard(folder: Path, classifier: nn.Module, given: ExternalDetector | No
         if resize is not None:
             one_of("way to resize", resize, ("squash", "crop"))
     _recognise(classifier, shape, known, probes, folder)
-    if asked is not None:
-        if second is None:
-            raise UsageError(f"the guard in {folder} asks a second network, and none was given: Guard.load(folder, classifier, second=net)")
+    if asked is not None and second is None and not kept:
+        raise UsageError(f"the guard in {folder} asks a second network, and none was given: Guard.load(folder, classifier, second=net)")
+    if asked is not None and second is not None:
         _recognise(second, shape, *asked, folder, "with another second network")
-    arrays = {k: torch.from_numpy(np.array(v)) for k, v in sealed_arrays(folder, body).items()}
+    arrays = _arrays(folder, body)
     with _sound(folder), substituting(given):
         learnt = {name: _loaded(name, note, arrays, folder) for name, note in body["learnt"].items()}
     if "calibration" not in arrays or "detector" not in learnt:
         raise DataDamaged(f"{folder}: guard.json and its arrays do not fit together")
+    own = learnt.pop("second", None)
+    if asked is not None and own is not None:
+        _recognise(own, shape, *asked, folder, "with another second network than lies with it")
+        second = own.to(device_of(classifier))
     saved = Saved(learnt, arrays["calibration"], threshold, level, shape, resize, second if asked is not None else None)
     if externals(learnt["detector"]):
         _recognise_detector(saved, classifier, body.get("probes"), folder)

@@ -71,6 +71,7 @@ STEPS = {  # what people read of a step, by the name under which its results are
     "replaced": "evidence replaced",
     "keep_unchanged": "harmless changes that keep the answer",
     "answered_right": "rightly classified images",
+    "answers_as_labels": "answers in place of labels",
     "right_ones": "rightly classified images to attack",
     "_take_first": "first images",
     "_take_role": "images of a role",

@@ -27,7 +27,7 @@ def guard_summary(facts: JSON, threshold: float, level: float, calibration: int)
         bound += "\n" + recalibrated(changed)
     if not facts or "harmless" not in facts:
         return f"{bound}\nhow well it detects was not recorded when it was made"
-    lines = [facts["classifier"], f"looks at: {facts['detector']}{_choice(facts)}", bound]
+    lines = [facts["classifier"], *second_words(facts.get("second")), f"looks at: {facts['detector']}{_choice(facts)}", bound]
     at = f"at the threshold {changed['measured_at']:.4g}, " if (changed := facts.get("recalibrated")) else ""
     lines.append(f"measured {at}on images that it was not trained, chosen or calibrated on:")
     right, wrong = facts["right"], facts["wrong"]
@@ -41,6 +41,26 @@ def guard_summary(facts: JSON, threshold: float, level: float, calibration: int)
     ]
     lines += [f"left out: {text}" for text in facts["left_out"]]
     return "\n".join(lines)
+
+
+def second_words(second: JSON) -> list[str]:
+    """A line on the second network, and one where something is wrong with it; none where there is none.
+
+    Args:
+        second: what :func:`~salientry.experiment.agreement.agreement` counted, how it was trained, and whether it is asked.
+    """
+    if not second:
+        return []
+    how, left = second["trained"], ""
+    if how:
+        left = f" ({how['left_out']:,} others are the guard's own)" if how["left_out"] else ""
+    of = f" ({how['network']}), trained on {how['learnt']} of {how['images']:,} images{left}" if how else ""
+    line = (
+        f"the second network{of}: of the images given here right on {_counts(*second['right'])}, of those that the classifier is wrong on "
+        f"{_counts(*second['mistakes'])}; the classifier's answer on {_counts(*second['agrees'])}"
+    )
+    unasked = "" if second["asked"] else "; what was chosen does not ask it"
+    return [line + unasked, *([f"the second network: {second['doubt']}"] if second["doubt"] else [])]
 
 
 def recalibrated(changed: JSON) -> str:

@@ -407,11 +407,11 @@ def test_a_folder_that_cannot_be_written(guard: Guard, tmp_path: Path) -> None:
         guard.save(tmp_path / "file" / "guard")
 
 
-@pytest.mark.parametrize("schema", [0, 1, 4, None, "2", True])
+@pytest.mark.parametrize("schema", [0, 1, 5, None, "2", True])
 def test_another_schema_is_named(folder: Path, classifier: nn.Module, schema: Any) -> None:
     body = json.loads((folder / "guard.json").read_text())
     (folder / "guard.json").write_text(json.dumps(body | {"schema": schema}))
-    with pytest.raises(UsageError, match=f"has schema {schema!r}; this version reads 3: fit the guard again, or save it again"):
+    with pytest.raises(UsageError, match=f"has schema {schema!r}; this version reads 4: fit the guard again, or save it again"):
         Guard.load(folder, classifier)
 
 

@@ -23,6 +23,7 @@ NAMES = [
     "External",
     "Guard",
     "Run",
+    "SecondNetwork",
     "Verdict",
     "attack_guard",
     "fit_guard",

@@ -17,7 +17,7 @@ from ..classifiers import load_classifier, named
 from ..errors import DataMissing, Error, UsageError
 from ..files import appending, opened, parsed, write_text, writing
 from ..guard import Guard
-from ..guard_files import description
+from ..guard_files import asks_another, description
 from ..learned import fingerprint
 from ..picture_check import PictureVerdict, picture_verdicts, read_picture
 from ..picture_stream import Source, found_in, judged
@@ -54,7 +54,7 @@ def guard_of(
         folder: of the guard.
         classifier: that it was fitted for.
         device: where to compute.
-        second: the second network, if the guard asks one: ``module:callable`` or a folder.
+        second: the second network, if the guard asks one that does not lie with it: ``module:callable`` or a folder.
         second_weights: for that network.
         detector: ``module:name`` of a detector that is not ours.
 
@@ -65,7 +65,7 @@ def guard_of(
     """
     if second is None and second_weights is not None:
         raise UsageError("--second-weights needs --second module:callable, the network that they are of")
-    if second is None and description(folder).get("second") is not None:
+    if second is None and asks_another(folder):
         raise UsageError(f"the guard in {folder} asks a second network; name it: --second module:callable --second-weights FILE")
     given = None if detector is None else named(detector, "detector")
     other = None if second is None else load_classifier(second, second_weights).to(device)

@@ -22,6 +22,7 @@ from .options import (
     Groups,
     OwnDetector,
     SecondWeights,
+    TrainSecond,
     Weights,
     Workers,
 )
@@ -38,6 +39,7 @@ def fit(
     weights: Weights = None,
     second: FitSecond = None,
     second_weights: SecondWeights = None,
+    train_second: TrainSecond = None,
     level: Annotated[
         float, typer.Option(help="Largest share of ordinary images that may be flagged, promised with 95 % confidence.")
     ] = 0.05,
@@ -69,7 +71,14 @@ def fit(
         if quick and thorough:
             raise UsageError("--quick and --thorough were both given; one of them or neither expected")
         how: dict[str, Any] = {"workers": workers, "device": device, "seed": seed, "store": store, "say": print_line}
-        how |= {"second": second, "second_weights": second_weights, "groups": groups, "detectors": detector or [], "resize": resize}
+        how |= {
+            "second": second,
+            "second_weights": second_weights,
+            "train_second": train_second,
+            "groups": groups,
+            "detectors": detector or [],
+            "resize": resize,
+        }
         effort = "quick" if quick else "thorough" if thorough else "usual"
         execute(classifier, weights, data, out, level=level, promise=promise, effort=effort, minutes=minutes, **how)
 
@@ -82,6 +91,7 @@ def refit(
     weights: Weights = None,
     second: FitSecond = None,
     second_weights: SecondWeights = None,
+    train_second: TrainSecond = None,
     minutes: Minutes = 30.0,
     groups: Groups = None,
     detector: OwnDetector = None,
@@ -100,5 +110,11 @@ def refit(
         from .fitting import execute
 
         how: dict[str, Any] = {"workers": workers, "device": device, "seed": seed, "store": store, "say": print_line, "like": guard}
-        how |= {"second": second, "second_weights": second_weights, "groups": groups, "detectors": [detector] if detector else []}
+        how |= {
+            "second": second,
+            "second_weights": second_weights,
+            "train_second": train_second,
+            "groups": groups,
+            "detectors": [detector] if detector else [],
+        }
         execute(classifier, weights, data, out, minutes=minutes, **how)

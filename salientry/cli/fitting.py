@@ -18,6 +18,7 @@ from ..detectors import as_detector
 from ..errors import DataMissing, UsageError
 from ..experiment.fit_guard import fit_guard
 from ..experiment.refit_guard import refit_guard
+from ..experiment.second_network import SecondNetwork
 from ..files import read_text
 from ..guard import Guard
 from ..guard_cost import cost_text
@@ -45,6 +46,7 @@ def execute(
     *,
     second: str | None,
     second_weights: Path | None,
+    train_second: Path | None,
     groups: Path | None,
     detectors: Sequence[str],
     workers: int,
@@ -64,6 +66,7 @@ def execute(
         out: folder of the guard.
         second: the second network, as ``classifier``.
         second_weights: of it.
+        train_second: images that a second network is trained on, in its place.
         groups: a text file, a name a line.
         detectors: names, or module:name.
         workers: processes; 0: one a core.
@@ -79,12 +82,13 @@ def execute(
     """
     if workers < 0:
         raise UsageError(f"--workers counts from 0 (one process per core); found {workers}")
-    if second is None and second_weights is not None:
-        raise UsageError("--second-weights needs --second module:callable, the network that they are of")
+    _check_second(second, second_weights, train_second, out)
     refuse_other_files(out, data)
     device = usable(device)
     net = load_classifier(classifier, weights).to(device)
-    other = None if second is None else load_classifier(second, second_weights).to(device)
+    other: Any = None if second is None else load_classifier(second, second_weights).to(device)
+    if train_second is not None:
+        other = SecondNetwork(train_second)
     chosen = [named(d, "detector") if ":" in d else d for d in detectors]
     images = read(data)
     together = None if groups is None else grouped(groups, images)
@@ -105,7 +109,7 @@ def execute(
         say(line)
     if like is not None:
         say(compared(before, facts_of(guard.detector)["fit"], like))
-    if second is not None and guard.second is None:
+    if other is not None and guard.second is None:
         say("the second network is not asked: the detector that was chosen does without it")
     say(f"written: {out / 'guard.json'}, and the report: {out / 'card.md'}, {out / 'card.json'}")
     say(f"to check pictures: {program()}{command.removeprefix(NAME)}")
@@ -131,7 +135,20 @@ def compared(before: Any, now: Any, like: Path) -> str:
     return f"before and now: {'; '.join(f'{what} {rate(before, n)}, {rate(now, n)}' for n, what in names.items())}"
 
 
-def refuse_other_files(out: Path, data: Path) -> None:
+def _check_second(second: str | None, weights: Path | None, images: Path | None, out: Path) -> None:
+    """Raise for words about the second network that cannot be meant: its own, of its weights, of images to train it on."""
+    if second is None and weights is not None:
+        raise UsageError("--second-weights needs --second module:callable, the network that they are of")
+    if images is None:
+        return
+    if second is not None:
+        raise UsageError("--second gives a network and --train-second trains one; one of them or neither expected")
+    if not images.exists():
+        raise DataMissing(f"no images at {images}: a folder of pictures or an .npz file to train the second network on expected")
+    refuse_other_files(out, images, "--train-second")
+
+
+def refuse_other_files(out: Path, data: Path, option: str = "--data") -> None:
     """Nothing but a guard is ever written over.
 
     Raises:
@@ -140,7 +157,7 @@ def refuse_other_files(out: Path, data: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; a folder expected")
     if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
-        raise UsageError(f"--out {out} lies in --data {data}: the guard's files would be taken for images")
+        raise UsageError(f"--out {out} lies in {option} {data}: the guard's files would be taken for images")
     found = sorted(p.name for p in out.iterdir() if p.name != STORE) if out.exists() else []
     if found and "guard.json" not in found:
         raise UsageError(f"--out {out} holds {found[0]!r} and no guard; a new or empty folder, or one with a guard to replace, expected")

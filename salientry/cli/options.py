@@ -33,7 +33,10 @@ Recipe = Annotated[
     ),
 ]
 Second = Annotated[
-    str | None, typer.Option(help="The second network, module:callable or a folder with a classifier.json, if the guard asks one.")
+    str | None,
+    typer.Option(
+        help="The second network, module:callable or a folder with a classifier.json, if the guard asks one that does not lie with it."
+    ),
 ]
 SecondWeights = Annotated[Path | None, typer.Option(help="Weights of the second network: .safetensors or .pt.")]
 SavedOrGiven = Annotated[
@@ -129,6 +132,14 @@ FitSecond = Annotated[
     typer.Option(
         help="Another classifier of the same classes, module:callable or a folder with a classifier.json, whose answers are compared with "
         "the first one's; trained on the same data as that one, not on --data."
+    ),
+]
+TrainSecond = Annotated[
+    Path | None,
+    typer.Option(
+        help="In place of --second: images that the classifier was trained on, as for --data, also without classes (its answers are then "
+        "learnt). A small second network is trained on them and saved with the guard; those that are also in --data are left out.",
+        metavar="FOLDER|FILE",
     ),
 ]
 FitSeed = Annotated[int, typer.Option(help="Seed of training and random draws.")]

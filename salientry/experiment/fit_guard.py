@@ -31,9 +31,20 @@ from ..runner.pool import worth
 from ..runner.step import Handle
 from ..store import one_of
 from ..types import ROLES, Roles, Shape
+from .agreement import Second
 from .expected import expected
 from .fit_progress import FitProgress, ProgressCallback, in_minutes, no_main
-from .given import alike, check_settings, groups_of, identity, named_detector, pass_seconds, probed, second_network
+from .given import (
+    alike,
+    check_settings,
+    groups_of,
+    identity,
+    named_detector,
+    pass_seconds,
+    probed,
+    second_network,
+    warn_caller,
+)
 from .guard_facts import fit_facts
 from .guard_settings import (
     EFFORTS,
@@ -47,10 +58,11 @@ from .guard_settings import (
     unseen_attacks,
 )
 from .image_sets import ImageSets
-from .intake import Pixels, taken
-from .parts import Parts, warn_caller
+from .intake import Pixels, as_source, taken
+from .parts import Parts
 from .run import Run
 from .scoring import natural_set, scores_of
+from .second_network import SecondData, SecondNetwork, trained, training_set
 from .steps import classify
 from .transferred import default_elsewhere
 
@@ -63,7 +75,7 @@ def fit_guard(
     labels: Any = None,
     *,
     detector: Any = None,
-    second: nn.Module | None = None,
+    second: nn.Module | SecondNetwork | None = None,
     attacks: Sequence[Any] | None = None,
     saliency: Any = None,
     level: float = 0.05,
@@ -94,8 +106,8 @@ def fit_guard(
         labels: (N,) whole numbers, or one-hot (N, K); None when they come with the images.
         detector: settings, a name of ``DETECTORS`` or your own; of several the best is kept. Default:
             :func:`~salientry.experiment.guard_settings.default_candidates`.
-        second: another classifier of the same classes and images, whose answer is compared with this one's: best one of another kind, or
-            the same kind trained again, on the classifier's own training data, not on ``images``: what both learnt they agree on.
+        second: another classifier of the same classes and images, whose answer is compared: best one of another kind, trained on the
+            classifier's own training data, not on ``images``: what it learnt it agrees on. ``SecondNetwork(training_images)`` trains one.
         attacks: what it is trained against (others': ``as_attack``); default :func:`~salientry.experiment.guard_settings.default_attacks`.
         saliency: settings of the saliency model; default a small U-Net. Trained for a detector of maps, if 9 of 10 classes have 12 images.
         level: largest false-positive rate, which the threshold guarantees with 95 % confidence.
@@ -125,7 +137,7 @@ def fit_guard(
     words = {"promise": promise, "effort": effort, "maps": on_failed_maps, "resize": resize}
     attacks = _checked(classifier, second, attacks, saliency, level=level, workers=workers, minutes=minutes, **words)
     with tempfile.TemporaryDirectory() as scratch, FitProgress(progress) as bar, alike(classifier):
-        task = _Task.of(classifier, second, *taken(images, labels, Path(scratch)))
+        task = _Task.of(classifier, second, images, labels, resize, Path(scratch))
         wanted, run = task.wanted(detector, effort), Run(store or scratch, seed=seed, device=str(device_of(classifier)))
         roles = task.roles(wanted, level)
         bar.say(task.seen.summary())  # after what was asked for is known to be possible
@@ -145,7 +157,7 @@ class _Task:
 
     Attributes:
         classifier: that was given.
-        second: the second network, likewise.
+        second: the second network, likewise, or what one is trained on.
         net: what is run in the classifier's place.
         pixels: uint8 (N, C, H, W).
         labels: (N,).
@@ -154,7 +166,7 @@ class _Task:
     """
 
     classifier: nn.Module
-    second: nn.Module | None
+    second: nn.Module | SecondData | None
     net: nn.Module
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -162,12 +174,15 @@ class _Task:
     layers: str
 
     @classmethod
-    def of(cls, classifier: nn.Module, second: nn.Module | None, pixels: NDArray[np.uint8], given: Any) -> _Task:
-        """Ask the classifier about some images, and warn of what came of it."""
+    def of(cls, classifier: nn.Module, second: Any, images: Any, labels: Any, resize: Resize | None, scratch: Path) -> _Task:
+        """Read the images, ask the classifier about some, and warn of what came of it."""
+        pixels, given = taken(source := as_source(images), labels, scratch)
         seen = preflight(classifier, Pixels(pixels), given)
         if seen.advice:
             warn_caller(f"{seen.summary()}. {seen.advice}")
         net, known = private(classifier), as_labels(given, len(pixels), seen.classes).cpu().numpy()
+        if isinstance(second, SecondNetwork):
+            second = training_set(second, pixels, source, seen.classes, resize, scratch / "second")
         return cls(classifier, second, net, pixels, known, seen, choose_layers(net, pixels.shape[1:]))
 
     @property
@@ -207,15 +222,26 @@ class _Task:
         """What there is to build a guard from."""
         f = run.given(self.net, identity(self.net, self.images), "yours")
         natural = {role: run.do(classify, data[role], f) for role in ROLES if getattr(roles, role)}
-        image_sets = ImageSets(run, f, natural, second=second_network(run, self.second, self.seen.classes, self.images))
+        second = self.asked(run, f, wanted)
+        image_sets = ImageSets(run, f, natural, second=None if second is None else second.handle)
         unseen = [] if attacks is not None or effort == "quick" else list(unseen_attacks(self.shape, self.seen.classes))
         learnt = list(default_attacks(self.shape) if attacks is None else attacks)
         own = attacks is None and effort != "quick"
         elsewhere = list(default_elsewhere(self.shape, self.seen.classes, roles.detector_train)) if own else []
         lenders = default_lenders(self.shape) if own else ()
-        parts = Parts(image_sets, wanted, learnt, level, self.shape[0], roles, unseen, elsewhere, lenders, correct, effort)
+        parts = Parts(image_sets, wanted, learnt, level, self.shape[0], roles, unseen, elsewhere, lenders, correct, effort, second=second)
         parts.check_features(self.net, self.layers)
         return parts
+
+    def asked(self, run: Run, classifier: Handle, wanted: list[Any]) -> Second | None:
+        """The second network: the one that was given, or one to be trained."""
+        if not isinstance(self.second, SecondData):
+            handle = second_network(run, self.second, self.seen.classes, self.images)
+            return None if handle is None else Second(handle, self.second)
+        if any(SECOND in d.needs for d in wanted):
+            return trained(run, self.second, classifier, pass_seconds(self.net, self.images))
+        warn_caller(f"no second network is trained: {', '.join(map(name_of, wanted))} asks none")
+        return None
 
 
 @torch.no_grad()
@@ -232,9 +258,10 @@ def _computed(parts: Parts, engine: _Engine, on_failed_maps: str) -> tuple[Handl
     if on_failed_maps == "stop" and parts.saliency_model is not None:
         engine.compute([parts.saliency_model])  # a map that fails its check is reported before the attacks take their time
         parts.check_maps(on_failed_maps)
-    engine.compute([*([parts.saliency_model] if parts.saliency_model else []), *parts.adversarials])
+    engine.compute([*([parts.saliency_model] if parts.saliency_model else []), *parts.opinions, *parts.adversarials])
     parts.check_maps(on_failed_maps)
     parts.check_attacks()
+    parts.check_second()
     chosen, calibrated, scored = parts.built()
     engine.compute([calibrated, scored])
     return chosen, calibrated, scored
@@ -249,12 +276,16 @@ class _Engine:
         self.workers = worth(workers, parts.run.device, seconds)
         beside = f", {self.workers} processes side by side" if self.workers > 1 else ""
         bar.say(f"about {in_minutes(sum(seconds.values()))} of one core{beside}")
+        if parts.second is not None and parts.second.facts is not None:
+            bar.say(f"of it about {in_minutes(sum(parts.second.seconds.values()))} for {parts.second.words}")
         bar.expect(seconds, self.workers)
 
     def expected(self) -> dict[str, float]:
         """Seconds of everything that is missing, by key."""
-        todo = self.parts.run.missing([*self.parts.adversarials, *self.parts.built()])
-        return expected(todo, self.parts.roles, int(np.prod(self.pixels.shape[1:])), self.forward)
+        todo = self.parts.run.missing([*self.parts.opinions, *self.parts.adversarials, *self.parts.built()])
+        seconds = expected(todo, self.parts.roles, int(np.prod(self.pixels.shape[1:])), self.forward)
+        known = {} if self.parts.second is None else self.parts.second.seconds
+        return {key: known.get(key, each) for key, each in seconds.items()}
 
     def compute(self, wanted: list[Handle]) -> None:
         """Compute what of these is missing."""
@@ -277,19 +308,21 @@ def _assembled(task: _Task, parts: Parts, chosen: Handle, calibrated: Handle, sc
         "effort": parts.effort,
         "candidates": choice["candidates"] if choice else [],
     }
+    fit |= {} if parts.asked is None else {"second": parts.asked | {"asked": SECOND in may_need(fitted)}}
     fitted = with_facts(fitted, fit=fit, of=[label(a) for a in parts.attacks])
     shape = Shape(task.shape[0], task.shape[1], task.shape[2], task.seen.classes)
     net = None if saliency_model is None else run.get(saliency_model)
     scores = scores_of(frozen, natural_set("calibration"))
-    asked = task.second if SECOND in may_need(fitted) else None
+    asked = parts.second.network(run) if parts.second is not None and SECOND in may_need(fitted) else None
     return Guard(task.classifier, net, fitted, threshold, parts.level, scores, shape, resize, second=asked)
 
 
 def _checked(classifier: nn.Module, second: Any, attacks: Any, saliency: Any, **words: Any) -> list[Any] | None:
     """The attacks, those of other libraries as ours; raises for what cannot be meant."""
-    for name, net in (("classifier", classifier), *((("second", second),) if second is not None else ())):
-        if not isinstance(net, nn.Module):
-            raise UsageError(f"{name} must be an nn.Module; found {type(net).__name__}")
+    if not isinstance(classifier, nn.Module):
+        raise UsageError(f"classifier must be an nn.Module; found {type(classifier).__name__}")
+    if second is not None and not isinstance(second, nn.Module | SecondNetwork):
+        raise UsageError(f"second must be an nn.Module, or a SecondNetwork to be trained; found {type(second).__name__}")
     if attacks is not None and (not isinstance(attacks, Sequence) or isinstance(attacks, str) or not attacks):
         raise UsageError(f"attacks must be a sequence of settings, like (DeepFool(),); found {attacks!r}")
     check_settings(saliency=() if saliency is None else (saliency,))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import is_dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,3 +128,11 @@ def _float32() -> Iterator[None]:
     finally:
         if before != torch.float32:
             torch.set_default_dtype(before)
+
+
+def warn_caller(text: str) -> None:
+    """Warn in the name of the line that called the package."""
+    here, level, frame = Path(__file__).parents[1], 1, sys._getframe()
+    while (above := frame.f_back) is not None and Path(frame.f_code.co_filename).is_relative_to(here):
+        frame, level = above, level + 1
+    warnings.warn(text, stacklevel=level)

@@ -37,7 +37,12 @@ class Pixels:
         return torch.from_numpy(self.source[at.numpy()]).float() / 255
 
 
-def taken(images: Any, labels: Any, folder: Path) -> tuple[NDArray[np.uint8], Tensor]:
+def as_source(images: Any) -> Any:
+    """What :func:`taken` takes, in place of a path the folder's settings, which know its classes."""
+    return Folder(images, Roles(0, 0, 0, 0, 0)) if isinstance(images, str | Path) else images
+
+
+def taken(images: Any, labels: Any, folder: Path, required: bool = True) -> tuple[NDArray[np.uint8], Any]:
     """Pixels uint8 (N, C, H, W), memory-mapped from a file in ``folder``, and labels (N,).
 
     Args:
@@ -45,14 +50,14 @@ def taken(images: Any, labels: Any, folder: Path) -> tuple[NDArray[np.uint8], Te
             labels), one or a batch at a time; settings of a data set (``Folder``, ``Arrays``); the path of a folder of pictures.
         labels: where they do not come with the images.
         folder: where the file is written.
+        required: False: there may be no labels, and None is returned for them.
 
     Raises:
         UsageError: says what was found and what was expected.
         DataError: for pictures that cannot be used.
         StoreError: when the file cannot be written.
     """
-    if isinstance(images, str | Path):
-        images = Folder(images, Roles(0, 0, 0, 0, 0))
+    images = as_source(images)
     if hasattr(images, "read") and hasattr(images, "roles"):
         pools = images.read()
         _once(labels)
@@ -63,17 +68,17 @@ def taken(images: Any, labels: Any, folder: Path) -> tuple[NDArray[np.uint8], Te
         images = torch.from_numpy(images)
     if isinstance(images, Tensor):
         as_images(images if images.dim() != 4 else images[:0])  # its shape and type, before anything is written
-        if labels is None:
+        if labels is None and required:
             raise UsageError(NO_LABELS)
         size = max(1, PIECE // max(1, math.prod(images.shape[1:])))
         return _written(folder, (images[s : s + size] for s in range(0, max(1, len(images)), size))), _tensor(labels)
     if not isinstance(images, Iterable) and not hasattr(images, "__getitem__"):
         raise UsageError(f"images must be {WANTED}; found {type(images).__name__}")
     found: list[int] = []
-    pixels = _written(folder, _batches(images, labels, found))
+    pixels = _written(folder, _batches(images, labels, found, required))
     if not len(pixels):
         raise UsageError(f"there are no images in the {type(images).__name__}")
-    return pixels, _tensor(labels) if labels is not None else torch.tensor(found)
+    return pixels, _tensor(labels) if labels is not None else torch.tensor(found) if found else None
 
 
 def _once(labels: Any) -> None:
@@ -119,7 +124,7 @@ def _eight_bits(piece: Tensor) -> Tensor:
     return as_uint8(as_images(piece))
 
 
-def _batches(source: Any, labels: Any, found: list[int]) -> Iterator[Tensor]:
+def _batches(source: Any, labels: Any, found: list[int], required: bool) -> Iterator[Tensor]:
     """The batches of images of an iterable; their labels go into ``found``."""
     items = iter(source) if hasattr(source, "__iter__") else (source[i] for i in range(len(source)))
     i = 0
@@ -128,7 +133,7 @@ def _batches(source: Any, labels: Any, found: list[int]) -> Iterator[Tensor]:
             item = next(items, None)
         if item is None:
             return
-        x, y = (item, None) if isinstance(item, Tensor) and labels is not None else _pair(item, i)
+        x, y = (item, None) if isinstance(item, Tensor) and (labels is not None or not required) else _pair(item, i)
         if y is not None:
             _once(labels)
         one = x.dim() == 3
@@ -138,7 +143,7 @@ def _batches(source: Any, labels: Any, found: list[int]) -> Iterator[Tensor]:
             found += as_labels(
                 y[None] if one and y.dim() < 2 else y, len(x)
             ).tolist()  # small tensors that stay keep the large ones' memory
-        elif labels is None:
+        elif labels is None and required:
             raise UsageError(NO_LABELS)
         yield x
         i += 1

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
-import warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,21 +15,24 @@ from ..attacks import Mixture
 from ..controls import Transplant
 from ..detectors import Cascade, LearnedFusion
 from ..errors import AttackTooWeak, CheckFailed, UsageError
-from ..evidence import FROM_SALIENCY, unders_in
+from ..evidence import FROM_SALIENCY, SECOND, unders_in
 from ..harmless import HARMLESS, JPEG, TRAINED, OneOf, WebP
 from ..keys import label, name_of
 from ..layers import has_features
 from ..protocol import GUARD, EvaluationProtocol
 from ..runner.step import Handle
+from ..store import JSON
 from ..types import Roles
+from .agreement import Second, agreement_of
 from .cost import attack_seconds
 from .cross_fit import cross_fit, drawn_of, unchanged
+from .given import warn_caller
 from .guard_choice import Labels, choose_for_guard
 from .image_sets import EvidenceVariant, ImageSets, Reader
 from .run import Run
 from .sanity import SanityCheck, sanity, sanity_check
 from .scoring import score
-from .steps import answered_right, fit_detector, fit_saliency
+from .steps import answered_right, fit_detector, fit_saliency, second_opinion
 from .stored_evidence import FEWEST_PAIRS
 from .transferred import Elsewhere, attacked_elsewhere
 
@@ -60,6 +60,8 @@ class Parts:
         lenders: attacks that lend other images their perturbations, as harmless changes, and that nothing else is made of.
         correct: whether the threshold is for naturals that the classifier is right on.
         effort: that was asked for.
+        second: the second network, which the image sets have the handle of; None: there is none.
+        asked: how often it is right on these images, once that is known.
         saliency_model: the saliency model before its sanity check, and after it; None without maps.
         left_out: part and reason, as in the warnings.
     """
@@ -76,6 +78,8 @@ class Parts:
     correct: bool = False
     effort: str = "usual"
     protocol: EvaluationProtocol = GUARD
+    second: Second | None = None
+    asked: JSON = None
     saliency_model: Handle | None = None
     left_out: list[str] = field(default_factory=list)
 
@@ -257,6 +261,20 @@ class Parts:
                 "attacks", f"they hardly fool this classifier: {', '.join(weak)}", "more images or larger budgets would bring them in"
             )
 
+    @property
+    def opinions(self) -> list[Handle]:
+        """The second network's answers on all images, where some detector asks it."""
+        if self.second is None or not any(SECOND in d.needs for d in self.wanted):
+            return []
+        return [self.run.do(second_opinion, h, self.second.handle) for h in self.image_sets.natural.values()]
+
+    def check_second(self) -> None:
+        """Warn of a second network that is none, as far as can be seen."""
+        if self.second is not None and (opinions := self.opinions):
+            self.asked = agreement_of(self.run, opinions) | {"trained": self.second.facts}
+            if self.asked["doubt"]:
+                warn_caller(f"the second network: {self.asked['doubt']}")
+
     # --- what is built ---
 
     def built(self) -> tuple[Handle, Handle, Handle]:
@@ -343,11 +361,3 @@ def passes_of(detector: Any) -> int:
         return passes_of(detector.first) + round(detector.share * passes_of(detector.second))
     needs = detector.needs
     return 1 + len(unders_in(needs)) + ("second_logits" in needs) + 5 * bool(needs & FROM_SALIENCY) + 5 * ("classifier" in needs)
-
-
-def warn_caller(text: str) -> None:
-    """Warn in the name of the line that called the package."""
-    here, level, frame = Path(__file__).parents[1], 1, sys._getframe()
-    while (above := frame.f_back) is not None and Path(frame.f_code.co_filename).is_relative_to(here):
-        frame, level = above, level + 1
-    warnings.warn(text, stacklevel=level)

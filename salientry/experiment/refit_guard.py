@@ -11,8 +11,9 @@ from ..detectors import Fused, as_detector
 from ..errors import UsageError
 from ..evidence import SECOND
 from ..guard import Guard
-from ..guard_files import choices
+from ..guard_files import choices, kept_second
 from .fit_guard import fit_guard
+from .second_network import SecondNetwork
 
 
 def refit_guard(
@@ -21,7 +22,7 @@ def refit_guard(
     images: Any,
     labels: Any = None,
     *,
-    second: nn.Module | None = None,
+    second: nn.Module | SecondNetwork | None = None,
     detector: Any = None,
     **how: Any,
 ) -> Guard:
@@ -36,7 +37,7 @@ def refit_guard(
         classifier: images (N, C, H, W) in [0, 1] to logits.
         images: natural images that the classifier was not trained on; as in :func:`~salientry.fit_guard`, which everything is handed to.
         labels: (N,).
-        second: the second network, where the guard asks one.
+        second: the second network, where the guard asks one; None: the one that lies with the guard. As in :func:`~salientry.fit_guard`.
         detector: the user's own detector that it was fitted with, where it cannot be found by its module and name.
         **how: more arguments of :func:`~salientry.fit_guard`, such as ``store``, ``groups``, ``workers``, ``progress``; one that is among
             what still holds, such as ``level``, replaces it.
@@ -55,7 +56,7 @@ def refit_guard(
     kept = choices(Path(folder), None if detector is None else as_detector(detector))
     if isinstance(kept["detector"], Fused):
         raise UsageError(f"the guard in {folder} fuses the scores of detectors fitted one by one: fit it again with fit_guard")
-    if SECOND in kept["detector"].needs and second is None:
+    if SECOND in kept["detector"].needs and second is None and (second := kept_second(Path(folder))) is None:
         raise UsageError(f"the guard in {folder} asks a second network, and none was given: refit_guard(..., second=net)")
     return fit_guard(classifier, images, labels, second=second, **(kept | how))
 

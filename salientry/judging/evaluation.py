@@ -23,11 +23,11 @@ from ..errors import AttackTooWeak, UsageError
 from ..evidence import FROM_SALIENCY, SECOND, Evidence
 from ..experiment.expected import expected
 from ..experiment.fit_progress import FitProgress, no_main
-from ..experiment.given import identity, pass_seconds, probed, second_network
+from ..experiment.given import identity, pass_seconds, probed, second_network, warn_caller
 from ..experiment.guard_settings import default_attacks
 from ..experiment.image_sets import ImageSets
 from ..experiment.intake import Pixels
-from ..experiment.parts import Parts, warn_caller
+from ..experiment.parts import Parts
 from ..experiment.run import Run
 from ..experiment.steps import classify
 from ..guard import Guard

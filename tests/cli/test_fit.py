@@ -298,3 +298,50 @@ def test_an_attacker_who_knows_the_guard_is_counted(here: Path) -> None:
     assert f"({last['fooled']} of 6)" in result.out and f"({last['passed']} of 6)" in result.out and last["fooled"] == 6
     wrong = Cli("attack-guard", *words[:-2], "--budgets", "1,many")
     assert wrong.code == 2 and "found 'many'" in wrong.err
+
+
+def test_a_second_network_is_trained_and_lies_with_the_guard(here: Path) -> None:
+    """From images of which some are the guard's own; nothing that uses the guard is given the network then."""
+    data, rng = np.load("images.npz"), np.random.default_rng(1)
+    images, labels = data["images"][:N], data["labels"]
+    others = (images.astype(int) + rng.integers(-40, 41, images.shape)).clip(0, 255).astype(np.uint8)
+    np.savez("train.npz", images=np.concatenate([others, images[:7]]), labels=np.concatenate([labels, labels[:7]]))
+    words = (*BOTH, "--out", "own", "--resize", "squash")
+    result = fit_cli(*words, "--train-second", "train.npz")
+    assert result.code == 0, result.err
+    assert "left out 7 of 257 images to train the second network on" in result.err and result.err.count("second network on are") == 1
+    assert "fit: of it about" in result.err and "for a second network, trained on labels of 250 images" in result.err
+    line = next(text for text in result.out.splitlines() if text.startswith("the second network"))
+    assert "trained on labels of 250 images (7 others are the guard's own)" in line and f"of {N})" in line
+    guard = Guard.load("own", net())
+    assert guard.second is not None and guard.detector.settings == Guard.load("out", net(), second=net("other.pt")).detector.settings
+    command = result.out.splitlines()[-1]
+    assert command.endswith("check own PICTURE... --classifier net_under_guard:grey --weights net.pt")
+    Image.fromarray(images[0, 0]).save("one.png")
+    said = json.loads(Cli("check", "own", "one.png", *OURS, "--json").lines[0])
+    verdict = guard(torch.from_numpy(images[:1]).float() / 255)
+    assert said["answers"] == {name: int(v[0]) for name, v in verdict.answers.items()} and "asking the second network" in said["answers"]
+    Cli("check", "own", "one.png", *OURS, *SECOND).refused(2, "another second network")
+    past = Cli("attack", *OURS, "--data", "images.npz", "--attack", "fgsm", "--guard", "own", "--out", "a")
+    assert past.code == 0 and "it flags" in past.out, past.err
+    some = torch.from_numpy(images[:9]).float() / 255
+    assert Cli("recalibrate", "own", "images.npz", "--out", "new", *OURS).code == 0
+    assert torch.equal(Guard.load("new", net())(some).score, guard(some).score)
+    again = refit_cli("own", *OURS, "--data", "images.npz", "--workers", "1", "--out", "again")
+    assert again.code == 0, again.err
+    assert Guard.load("again", net()).second is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--train-second", "images.npz", *SECOND), 2, ("--train-second", "one of them or neither")),
+        (("--train-second", "nowhere"), 3, ("no images at nowhere", "to train the second network on")),
+        (("--train-second", "images.npz"), 2, ("250 of 250 images", "0 images are left", "100 are needed")),
+        (("--train-second", "pictures", "--out", "pictures/new"), 2, ("lies in --train-second pictures",)),
+    ],
+)
+def test_a_second_network_that_cannot_be_trained_is_one_line(here: Path, words: tuple[str, ...], code: int, said: tuple[str, ...]) -> None:
+    (here / "pictures").mkdir()
+    fit_cli(*BOTH, "--out", "new", *words).refused(code, *said)
+    assert not (here / "new" / "guard.json").exists()

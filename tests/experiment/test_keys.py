@@ -243,6 +243,7 @@ STEPS = [
     "_take_roles",
     "accuracy_of",
     "answered_right",
+    "answers_as_labels",
     "attack_defended",
     "attack_images",
     "binarization",
