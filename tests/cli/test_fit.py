@@ -41,18 +41,19 @@ N, TEST = 250, 50
 NONE = Roles(0, 0, 0, 0, 0)
 
 
-def refit_cli(*arguments: object) -> Cli:
-    """See :func:`fit_cli`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        return Cli("refit", *arguments)
-
-
-def fit_cli(*arguments: object) -> Cli:
+def outside(*arguments: object) -> Cli:
     """Warnings are lines, as outside of tests: so few images calibrate that there is one."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        return Cli("fit", *arguments)
+        return Cli(*arguments)
+
+
+def refit_cli(*arguments: object) -> Cli:
+    return outside("refit", *arguments)
+
+
+def fit_cli(*arguments: object) -> Cli:
+    return outside("fit", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +326,7 @@ def test_a_second_network_is_trained_and_lies_with_the_guard(here: Path) -> None
     past = Cli("attack", *OURS, "--data", "images.npz", "--attack", "fgsm", "--guard", "own", "--out", "a")
     assert past.code == 0 and "it flags" in past.out, past.err
     some = torch.from_numpy(images[:9]).float() / 255
-    assert Cli("recalibrate", "own", "images.npz", "--out", "new", *OURS).code == 0
+    assert outside("recalibrate", "own", "images.npz", "--out", "new", *OURS).code == 0
     assert torch.equal(Guard.load("new", net())(some).score, guard(some).score)
     again = refit_cli("own", *OURS, "--data", "images.npz", "--workers", "1", "--out", "again")
     assert again.code == 0, again.err
