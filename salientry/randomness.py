@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ def uniform(seeds: Tensor, shape: tuple[int, ...]) -> Tensor:
     def right(v: Tensor, k: int) -> Tensor:  # logical, not arithmetic
         return (v >> k).bitwise_and_((1 << (64 - k)) - 1)
 
-    n = int(np.prod(shape))
+    n = math.prod(shape)
     z = seeds[:, None] + (torch.arange(n, device=seeds.device) + 1) * -7046029254386353131
     z.bitwise_xor_(right(z, 30)).mul_(-4658895280553007687)
     z.bitwise_xor_(right(z, 27)).mul_(-7723592293110705685)

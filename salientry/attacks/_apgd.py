@@ -7,11 +7,10 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._ball import Ball
-from ._gradient import log_odds_against
+from ._gradient import labelled, log_odds_against
 
 Loss = Literal["ce", "dlr", "targeted"]
 LOSSES = ("ce", "dlr", "targeted")
@@ -36,7 +35,7 @@ def ce(z: Tensor, y: Tensor, goal: Tensor) -> Tensor:
 
 def dlr(z: Tensor, y: Tensor, goal: Tensor) -> Tensor:
     """(N,) difference of logits ratio (the paper's equation 6): -(z_y - largest other) / (largest - third largest)."""
-    other = z.masked_fill(F.one_hot(y, z.shape[1]).bool(), float("-inf")).amax(1)
+    other = z.masked_fill(labelled(z, y), float("-inf")).amax(1)
     return (other - z.gather(1, y[:, None])[:, 0]) / spread(z, 3)
 
 
@@ -84,7 +83,7 @@ def searched(
     """
     out, z = x.clone(), classifier(x)
     fooled = z.argmax(1) != y
-    others = z.masked_fill(F.one_hot(y, z.shape[1]).bool(), float("-inf")).argsort(dim=1, descending=True, stable=True)
+    others = z.masked_fill(labelled(z, y), float("-inf")).argsort(dim=1, descending=True, stable=True)
     rounds = min(candidates, z.shape[1] - 1) if loss == "targeted" else 1
     for k in range((restarts + 1) * rounds):
         left = (~fooled).nonzero()[:, 0]

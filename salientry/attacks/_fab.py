@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._ball import TINY, Norm, size_of
+from ._gradient import labelled
 
 BIAS, BACK, BEYOND, FINAL = 0.1, 0.9, 1.05, 3  # alpha_max, beta and eta of the paper, and steps of its final search
 
@@ -29,7 +29,7 @@ def searched(
     """
     out, z = x.clone(), classifier(x)
     size = torch.where(z.argmax(1) != y, 0.0, float("inf")).to(x.dtype)
-    others = z.masked_fill(F.one_hot(y, z.shape[1]).bool(), float("-inf")).argsort(dim=1, descending=True, stable=True)
+    others = z.masked_fill(labelled(z, y), float("-inf")).argsort(dim=1, descending=True, stable=True)
     for k in range(min(candidates, z.shape[1] - 1)):
         left = (size > enough).nonzero()[:, 0]
         if not len(left):
@@ -112,4 +112,4 @@ def _nearer(classifier: nn.Module, x: Tensor, y: Tensor, out: Tensor, size: Tens
 
 def _gap(z: Tensor, y: Tensor) -> Tensor:
     """(N,) largest other logit minus z_y."""
-    return z.masked_fill(F.one_hot(y, z.shape[1]).bool(), float("-inf")).amax(1) - z.gather(1, y[:, None])[:, 0]
+    return z.masked_fill(labelled(z, y), float("-inf")).amax(1) - z.gather(1, y[:, None])[:, 0]

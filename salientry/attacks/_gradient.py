@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
@@ -25,8 +24,7 @@ def log_odds_against(z: Tensor, y: Tensor) -> Tensor:
     The cross-entropy is log(1 + exp(this)): its gradient has the same direction times 1 - p_y, which is 0 in floats as soon as the
     logits are steep. This one never underflows.
     """
-    own = F.one_hot(y, z.shape[1]).bool()
-    return z.masked_fill(own, float("-inf")).logsumexp(1) - z.gather(1, y[:, None])[:, 0]
+    return z.masked_fill(labelled(z, y), float("-inf")).logsumexp(1) - z.gather(1, y[:, None])[:, 0]
 
 
 def loss_gradient(classifier: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -50,9 +48,14 @@ def labelled(z: Tensor, y: Tensor) -> Tensor:
 
 
 def log_odds_slope(z: Tensor, own: Tensor) -> Tensor:
-    """(N, K) gradient of :func:`log_odds_against` in the logits: the softmax of the others, and -1 at the label, which is at ``own``."""
+    """(N, K) gradient of :func:`log_odds_against` in the logits: the softmax of the others, and -1 at the label, which is at ``own``.
+
+    The log-sum-exp is written out: of few logits it is a dozen small kernels, half of them for rows without a finite value.
+    """
     other = z.masked_fill(own, float("-inf"))
-    return (other - other.logsumexp(1, keepdim=True)).exp_().masked_fill_(own, -1)
+    most = other.amax(1, keepdim=True)
+    total = (other - most).exp_().sum(1, keepdim=True).log_().add_(most)
+    return other.sub_(total).exp_().masked_fill_(own, -1)
 
 
 def margin_slope(weight: Tensor, own: Tensor, others: Tensor, most: Tensor) -> Tensor:
@@ -102,7 +105,7 @@ def targets(rule: Target, z: Tensor, y: Tensor, seeds: Tensor) -> Tensor:
     if rule == "random":
         draw = (uniform(seeds, (1,))[:, 0].double() * (z.shape[1] - 1)).long()
         return draw + (draw >= y)
-    own, away = F.one_hot(y, z.shape[1]).bool(), float("inf")
+    own, away = labelled(z, y), float("inf")
     return z.masked_fill(own, away).argmin(1) if rule == "least_likely" else z.masked_fill(own, -away).argmax(1)
 
 
@@ -127,7 +130,7 @@ def check_settings(**bounds: tuple[Any, float, float]) -> None:
 def columns(z: Tensor, order: Tensor, here: Tensor) -> list[Tensor]:
     """For j = 0, 1, ...: the gradient in the image of each row's j-th logit in ``order`` (N, J); one backward pass each."""
     total = order.shape[1]
-    picks = F.one_hot(order, z.shape[1]).to(z.dtype)
+    picks = z.new_zeros((*order.shape, z.shape[1])).scatter_(2, order[..., None], 1)
     return [torch.autograd.grad(z, here, picks[:, j], retain_graph=j < total - 1)[0] for j in range(total)]
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..randomness import uniform
 from ._apgd import AGAIN
 from ._ball import TINY, Ball, length
-from ._gradient import PLACE
+from ._gradient import PLACE, labelled
 
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 questions: from here on the share of a square is half
 ROUNDING = 64  # machine epsilons: what is lower by less is as low, whatever images stand beside it
@@ -52,7 +51,7 @@ def searched(classifier: nn.Module, x: Tensor, y: Tensor, seeds: Tensor, ball: B
 
 def margin(z: Tensor, y: Tensor) -> Tensor:
     """(N,) z_y minus the largest other logit."""
-    return z.gather(1, y[:, None])[:, 0] - z.masked_fill(F.one_hot(y, z.shape[1]).bool(), float("-inf")).amax(1)
+    return z.gather(1, y[:, None])[:, 0] - z.masked_fill(labelled(z, y), float("-inf")).amax(1)
 
 
 def halvings(passed: float) -> int:

@@ -124,10 +124,10 @@ class CarliniWagner:
             falls = const * (above > 0)
             if bool(falls.any()):
                 (gradient,) = torch.autograd.grad(z, asked, margin_slope(-falls, own, others, most))
-                gradient = torch.add(gradient, moved, alpha=2)
+                gradient = torch.add(gradient, moved, alpha=2, out=moved)
             else:  # beyond their labels by the confidence the logits' loss is flat
                 gradient = moved.mul_(2)
-            gradient.mul_(torch.sub(half, t.square_(), alpha=0.5))  # (1 - t * t) / 2
+            gradient.mul_(torch.sub(half, t.square_(), alpha=0.5, out=t))  # (1 - t * t) / 2
             m.lerp_(gradient, 1 - BETA1)
             v.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
             size = (v / (1 - BETA2 ** (i + 1))).sqrt_().add_(TINY)

@@ -52,6 +52,7 @@ class DDN:
         """(N, C, H, W) images that leave label ``y`` (N,); ``seeds`` are not used: the attack draws nothing."""
         farthest = size_of(torch.maximum(x, 1 - x), "l2")
         best, nearest, moved, radius = x.clone(), farthest.clone(), torch.zeros_like(x), torch.ones_like(farthest)
+        less, more = 1 - self.gamma * radius, 1 + self.gamma * radius
         for i in range(self.steps if len(x) else 0):
             here = (x + moved).requires_grad_()
             with torch.enable_grad():
@@ -64,9 +65,8 @@ class DDN:
             if i == self.steps - 1:
                 break
             (gradient,) = torch.autograd.grad(z, here, log_odds_slope(z.detach(), own))
-            sign = 2 * fooled.to(x.dtype) - 1
             step = 0.01 + 0.99 * (1 + math.cos(math.pi * i / self.steps)) / 2
             moved = (gradient * step).div_(length(gradient)).add_(moved)
-            radius = torch.minimum(radius * (1 - self.gamma * sign), farthest)
+            radius = torch.minimum(radius * torch.where(fooled, less, more), farthest)
             moved = moved.mul_(radius.view(-1, 1, 1, 1) / length(moved)).add_(x).clamp_(0, 1).sub_(x)
         return best

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._gradient import check_settings, columns
+from ._gradient import check_settings, columns, labelled
 from ._validation import validated
 
 
@@ -74,10 +73,12 @@ class DeepFool:
 
     def _step(self, here: Tensor, z: Tensor, y: Tensor) -> Tensor:
         """(n, C, H, W) step of images that are still on their label, from their logits, which are in the graph of ``here``."""
-        order = z.masked_fill(F.one_hot(y, z.shape[1]).bool(), float("-inf")).topk(min(self.candidates, z.shape[1]) - 1, 1).indices
+        order = z.masked_fill(labelled(z, y), float("-inf")).topk(min(self.candidates, z.shape[1]) - 1, 1).indices
         order = torch.cat([y[:, None], order], 1)
-        gradients = torch.stack(columns(z, order, here), 1)  # (n, J, C, H, W); candidate 0 is the label to leave
-        w = gradients[:, 1:] - gradients[:, :1]
+        of_label, *of_others = columns(z, order, here)
+        w = here.new_empty((len(here), len(of_others), *here.shape[1:]))
+        for k, gradient in enumerate(of_others):
+            torch.sub(gradient, of_label, out=w[:, k])
         f = (z.gather(1, order[:, 1:]) - z.gather(1, order[:, :1])).detach()
         norm = w.flatten(2).norm(dim=2).clamp_min(1e-12)
         distance = (f.abs() + 1e-5) / norm

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._gradient import budgets, check_settings, noted
+from ._gradient import budgets, check_settings, labelled, noted
 from ._validation import validated
 
 SHORTEST = 1e-4  # L2 length of a step at least, so that an image that is nearly there arrives
@@ -68,7 +67,7 @@ class MarginDescent:
             here = out[active].requires_grad_()
             with torch.enable_grad():
                 z = classifier(here)
-                own = F.one_hot(y[active], z.shape[1]).bool()
+                own = labelled(z, y[active])
                 margin = z.gather(1, y[active][:, None])[:, 0] - z.masked_fill(own, float("-inf")).amax(1)
                 total = margin.sum()
             left = margin.detach() + confidence[active]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from salientry.attacks import DDN, FAB, FMN
 from salientry.attacks._fab import projected
+from salientry.attacks.fmn import inward
 from salientry.errors import UsageError
 
 from .. import examples
@@ -128,3 +129,13 @@ def test_refuses_other_norms() -> None:
 def test_titles() -> None:
     found = [a.title for a in (DDN(), DDN(50), FMN(), FMN("linf"), FAB(), FAB("l2", 20))]
     assert found == ["DDN", "DDN (50 steps)", "FMN", "FMN Linf", "FAB", "FAB L2 (20 steps)"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_gradient_that_points_inward_is_what_two_masks_leave(dtype: torch.dtype) -> None:
+    """Of points inside, on both bounds and a rounding beyond them; of gradients of both signs, 0 and without end."""
+    inf = float("inf")
+    here = torch.tensor([0, 1e-45, 1e-9, 0.3, 1 - 6e-8, 1, 1 + 1.2e-7, -1e-9], dtype=dtype)[:, None].expand(8, 9)
+    gradient = torch.tensor([-inf, -1e30, -2, -1e-45, 0, 1e-45, 2, 1e30, inf], dtype=dtype).expand(8, 9)
+    left = ((here > 0) | (gradient > 0)) & ((here < 1) | (gradient < 0))
+    assert torch.equal(inward(gradient, here), torch.where(left, gradient, 0)) and bool(left.any(1).all()) and not left.all()

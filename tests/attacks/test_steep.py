@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from salientry.adaptive import Alarm, Alternating, Defended, Simultaneous, SingleStep
 from salientry.attacks import BIM, FGSM, JSMA, JSMA_STRICT, MIM
-from salientry.attacks._gradient import log_odds_against
+from salientry.attacks._gradient import labelled, log_odds_against, log_odds_slope
 from salientry.types import Shape
 
 from .. import examples
@@ -132,3 +132,17 @@ def test_the_way_back_of_an_alarm_is_steep_where_the_answer_is_another() -> None
         out = Alarm(0.05, 30)(target, x, y, seeds=examples.seeds(N))
         assert float((examples.predicted(net, out) == y).double().mean()) > 0.99
         assert float((out.flatten(1).mean(1) > x.flatten(1).mean(1) + 0.03).double().mean()) > 0.9
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 100])
+def test_the_slope_of_the_log_odds_is_that_of_autograd_however_steep(classes: int) -> None:
+    """To the last bit it is exp(z - logsumexp), which old results were made with."""
+    z = torch.randn(40, classes, generator=torch.Generator().manual_seed(classes)) * torch.logspace(-3, 4, 40)[:, None]
+    y = torch.arange(40) % classes
+    own = labelled(z, y)
+    other = z.masked_fill(own, float("-inf"))
+    found = log_odds_slope(z, own)
+    assert torch.equal(found, (other - other.logsumexp(1, keepdim=True)).exp().masked_fill(own, -1))
+    at = z.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(log_odds_against(at, y).sum(), at)
+    assert torch.allclose(found, slope, atol=1e-3)
