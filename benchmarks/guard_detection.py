@@ -39,11 +39,12 @@ from salientry.experiment.guard_settings import SPECIFIC
 from salientry.experiment.image_sets import ImageSets
 from salientry.experiment.steps import attack_images, classify, quantize_and_mark, train_classifier
 from salientry.harmless import HARMLESS, JPEG, TRAINED
-from salientry.inference import bounded_mean, exact_share
+from salientry.inference import bounded_mean
 from salientry.learned import facts_of
 from salientry.machine import processor
 from salientry.metrics import worst_case
 from salientry.protocol import GUARD
+from salientry.rates import share_of
 from salientry.recipes.fast import FINE_CW, NET
 from salientry.runner.step import Handle
 
@@ -157,18 +158,18 @@ def measured(guard: Guard, run: Run, natural: Handle, cells: dict[str, Handle], 
     found: dict[str, Any] = {"fit": facts_of(guard.detector)["fit"], "text": str(guard), "cells": {}, "harmless": {}}
     for level, t in thresholds.items():
         flags = of_natural > t
-        found[f"natural at {level}"] = {"all": share(flags), "right": share(flags[right]), "wrong": share(flags[~right])}
+        found[f"natural at {level}"] = {"all": in_a_row(flags), "right": in_a_row(flags[right]), "wrong": in_a_row(flags[~right])}
     for name in cells:
         s, rows = scored[name]
         counts = rows.column("evaluated")
-        found["cells"][name] = {str(level): share(s[counts] > t) for level, t in thresholds.items()} | {"attacked": len(rows)}
+        found["cells"][name] = {str(level): in_a_row(s[counts] > t) for level, t in thresholds.items()} | {"attacked": len(rows)}
     for name in harmless:
         s, rows = scored[name]
         stays = ~rows.column("changed")
         t = thresholds[LEVELS[0]]
         extra = (s[stays] > t).astype(float) - (of_natural[: len(rows)][stays] > t)
         low, high = bounded_mean(extra, -1.0, 1.0)
-        found["harmless"][name] = {"flagged": share(s[stays] > t), "extra": [float(extra.mean()), low, high], "trained": name in TRAINED}
+        found["harmless"][name] = {"flagged": in_a_row(s[stays] > t), "extra": [float(extra.mean()), low, high], "trained": name in TRAINED}
     shared = min(400, len(rows))  # images that every attack was made on
     plain = [scored[n] for n in cells if "JPEG" not in n and len(scored[n][1]) >= shared]
     first = [(s[:shared] > thresholds[LEVELS[0]], r.column("evaluated")[:shared]) for s, r in plain]
@@ -178,17 +179,17 @@ def measured(guard: Guard, run: Run, natural: Handle, cells: dict[str, Handle], 
         "mean at 5 %": float(np.mean(rates[0.05])),
         "worst at 5 %": min(rates[0.05]),
         "mean at 1 %": float(np.mean(rates[0.01])) if 0.01 in rates else None,
-        "every attack on an image found": share(detected[attacked]),
+        "every attack on an image found": in_a_row(detected[attacked]),
         "cells": len(rates[0.05]),
         "most extra flags on a harmless change": max(h["extra"][0] for h in found["harmless"].values()),
     }
     return found
 
 
-def share(flags: np.ndarray[Any, Any]) -> list[Any]:
+def in_a_row(flags: np.ndarray[Any, Any]) -> list[Any]:
     """Share, count, of so many, and its interval over images."""
-    k, n = int(flags.sum()), len(flags)
-    return [k / n if n else float("nan"), k, n, *(exact_share(k, n) if n else (0.0, 1.0))]
+    found = share_of(flags)
+    return [found[k] for k in ("share", "count", "of", "low", "high")] if len(flags) else [float("nan"), 0, 0, 0.0, 1.0]
 
 
 def scores(guard: Guard, rows: Any) -> np.ndarray[Any, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from salientry.harmless import HARMLESS, UNSEEN_KINDS
-from salientry.rates import interval, rate, share, short, signed, table
+from salientry.rates import between, grey_levels, rate, share, short, signed, table
 
 from .guard_detection import FEWEST, OUT
 
@@ -104,13 +104,13 @@ def _known() -> list[str]:
     first = next(iter(guards.values()))
     rows = [
         [
-            f"{255 * b['eps']:.0f}/255",
+            grey_levels(b["eps"]),
             rate(share(b["fooled"], first["images"])),
             *(rate(share(g["budgets"][i]["passed"], g["images"])) for g in guards.values()),
         ]
         for i, b in enumerate(first["budgets"])
     ]
-    ratios = [f"{g['median_l2']['ratio']:.2f} (n {g['median_l2']['of']})" for g in guards.values()]
+    ratios = [f"{short(g['median_l2']['ratio'], digits=2)} (n {g['median_l2']['of']})" for g in guards.values()]
     return [
         f"An attacker who knows classifier, guard and threshold (`{body['command']}`, {body['date']}; {first['steps']} steps, true "
         "gradients, 8-bit images; of images that are right and pass before they are attacked; intervals over images): how many "
@@ -177,4 +177,4 @@ def _rate(cell: list[Any]) -> str:
 
 def _extra(change: dict[str, Any]) -> str:
     value, low, high = change["extra"]
-    return f"{signed(value)} {interval(low, high)} (n {change['flagged'][2]:,})"
+    return f"{between(value, low, high, sign=True)} (n {change['flagged'][2]:,})"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.boards import BOARDS
-from salientry.judging.words import budget, mean_of
-from salientry.rates import NONE, interval, short
+from salientry.judging.words import budget
+from salientry.rates import NONE, interval, short, table
 from salientry.renamed import JUDGED
 
 ROOT = Path(__file__).parents[1]
@@ -94,9 +94,8 @@ def _part(body: dict[str, Any]) -> str:
         f"`{body['command']}`, {body['date']}, salientry {body['salientry']}, torch {body['torch']}, "
         f"{body['processor']}, seed {body['seed']}.",
         "",
-        *("| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *rows)),
-        *(part for text in _below(body, order) for part in ("", text)),
-        "",
+        *table(heads, rows),
+        *(part for text in _below(body, order) for part in (text, "")),
     ]
     return "\n".join(lines)
 
@@ -137,7 +136,7 @@ def _who(body: dict[str, Any]) -> str:
 
 def _cells(v: dict[str, Any], level: str) -> list[str]:
     a, s = v["adaptive"], v["summary"][level]
-    knowing, how = "not evaluated", "–"
+    knowing, how = "not evaluated", NONE
     if a and a["evaluated"]:
         low, high = a["attacked"]["shares"][-1]
         knowing, how = _share({"of": 1, "share": _passed(v), "low": low, "high": high}), a["how"]
@@ -149,21 +148,21 @@ def _cells(v: dict[str, Any], level: str) -> list[str]:
         knowing,
         how,
         _share(v["worst_case"][level]),
-        _two_lines(mean_of(plain)),
-        _two_lines(mean_of(s["unseen"])) if s["unseen"]["of"] else "–",
-        f"{_share(least)}<br>({plain['worst']}{'*' * (plain['worst'] in trained)})" if least else "–",
+        _lines(plain["mean"], plain),
+        _lines(s["unseen"]["mean"], s["unseen"]) if s["unseen"]["of"] else NONE,
+        f"{_share(least)}<br>({plain['worst']}{'*' * (plain['worst'] in trained)})" if least else NONE,
         _share(v["natural"][level]["all"]),
         f"{_share({'of': 1} | worst['extra'])}<br>({worst['change']})",
         f"{cost['times']:.1f}\u00a0x<br>{cost['with_detector']:.3g}\u00a0ms",
     ]
 
 
-def _two_lines(text: str) -> str:
-    value, _, ends = text.partition(" ")
-    return value + ("<br>" + ends.replace(" ", "\u00a0") if ends else "")
+def _lines(value: float | None, found: dict[str, Any]) -> str:
+    """``.123 [.101, .148]``, on two lines; older records have no interval of a mean."""
+    ends = interval(found.get("low"), found.get("high")).replace(" ", "\u00a0")
+    return short(value) + (f"<br>{ends}" if ends else "")
 
 
 def _share(found: dict[str, Any]) -> str:
-    """``.123 [.101, .148]``, on two lines; the record has the counts."""
-    ends = interval(found["low"], found["high"]).replace(" ", "\u00a0")
-    return f"{short(found['share'])}<br>{ends}" if found["of"] else NONE
+    """The same of a share; the record has the counts."""
+    return _lines(found["share"], found) if found["of"] else NONE

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from salientry.cli.closing import last_lines
 from salientry.inference import beside
-from salientry.rates import row
+from salientry.rates import measured, row
 from salientry.report import claims, claims_document
 from salientry.report.render import text
 from salientry.report.spec import Column, Number
@@ -101,8 +101,8 @@ def _percent(n: Number | None) -> str:
     """A share; of several seeds the least and the most, which is what a sentence may say."""
     assert n is not None
     low, high, _ = beside(n.seeds, n.value, n.value)
-    ends = dict.fromkeys(f"{100 * v:.0f}" for v in (low, high))
-    return " to ".join(ends) + " %"
+    ends = list(dict.fromkeys(measured(v) for v in (low, high)))
+    return " to ".join([*(e.removesuffix(" %") for e in ends[:-1]), ends[-1]])
 
 
 def plotted() -> str:

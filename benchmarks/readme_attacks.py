@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from salientry import rates
+from salientry.rates import NONE, measured, short
+
 from .attack_rows import rows
 from .attacks import NETS, OUT, PEERS, whole
 
@@ -22,35 +25,34 @@ def record() -> dict[str, Any]:
 def table() -> str:
     """A row an attack, network and batch, and how it was measured."""
     body = record()
-    measured = whole(body)
-    head = [*HEAD, "best of the others", "ratio"]
-    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
-    order = list(dict.fromkeys(row["attack"] for row in measured))
-    for row in sorted(measured, key=lambda r: (order.index(r["attack"]), _net(r), r["batch"])):
+    found = whole(body)
+    lines: list[list[str]] = []
+    order = list(dict.fromkeys(row["attack"] for row in found))
+    for row in sorted(found, key=lambda r: (order.index(r["attack"]), _net(r), r["batch"])):
         mine = row["libraries"]["salientry"]
         cells = [f"{row['attack']} ({row['settings']})", NETS[_net(row)][1], str(row["batch"]), _three(mine["images per second"])]
-        cells += [f"{mine['forward']:g} and {mine['backward']:g}", _share(mine["time by bare passes"]), f"{100 * mine['success']:.0f} %"]
-        lines.append(f"| {' | '.join([*cells, *_beside(row)])} |")
+        cells += [f"{mine['forward']:g} and {mine['backward']:g}", short(mine["time by bare passes"], digits=2), measured(mine["success"])]
+        lines.append([*cells, *_beside(row)])
     tolerance = body["tolerance"]
     said = (
-        f"`{body['command']}`, one thread; {_where(measured)}. Time by bare passes: the time of an image by that of its passes through the "
+        f"`{body['command']}`, one thread; {_where(found)}. Time by bare passes: the time of an image by that of its passes through the "
         "network alone, as many at once. Ratio: how many times as fast ours is as the "
-        f"fastest of the others whose success is within {100 * tolerance['success']:.0f} % of the images (of few images within one) "
-        f"and whose median norm is within {100 * tolerance['norm']:.0f} %, with a 95 % interval "
+        f"fastest of the others whose success is within {measured(tolerance['success'])} of the images (of few images within one) "
+        f"and whose median norm is within {measured(tolerance['norm'])}, with a 95 % interval "
         "over interleaved repeats; where none is, there is no ratio."
     )
-    missing = [n for n in PEERS if not any(n in row["versions"] for row in measured)]
+    missing = [n for n in PEERS if not any(n in row["versions"] for row in found)]
     said += f" Not measured, for it was not installed: {', '.join(missing)}." if missing else ""
-    return "\n".join([*lines, "", said + _later(measured)])
+    return "\n".join([*rates.table([*HEAD, "best of the others", "ratio"], lines), said + _later(found)])
 
 
 def goals() -> str:
     """What was aimed at, and by which rows it is missed."""
-    measured = whole(record())
-    compared = [row for row in measured if row["ratio"]]
+    found = whole(record())
+    compared = [row for row in found if row["ratio"]]
     slower = [(row, row["ratio"][2]) for row in compared if row["ratio"][2] < 1]
     slow = [(row, row["ratio"][0]) for row in compared if row["attack"] in FASTER and row["ratio"][0] < FASTER[row["attack"]]]
-    shares = [(row, row["libraries"]["salientry"]["time by bare passes"]) for row in measured]
+    shares = [(row, row["libraries"]["salientry"]["time by bare passes"]) for row in found]
     long = [(row, share) for row, share in shares if share is not None and share > LONGEST]
     faster = " and ".join(f"{name} {goal:g}" for name, goal in FASTER.items())
     return "\n".join(
@@ -69,7 +71,10 @@ def _missed(found: list[tuple[dict[str, Any], float]], count: int) -> str:
     if not found:
         return f"reached in all {count} rows"
     several = len({_net(row) for row, _ in found}) > 1
-    said = [f"{row['attack']} at {row['batch']}{', ' + NETS[_net(row)][1] if several else ''} ({value:.2f})" for row, value in found]
+    said = [
+        f"{row['attack']} at {row['batch']}{', ' + NETS[_net(row)][1] if several else ''} ({short(value, digits=2)})"
+        for row, value in found
+    ]
     return f"missed in {len(found)} of {count} rows: {', '.join(said)}"
 
 
@@ -77,27 +82,23 @@ def _net(row: dict[str, Any]) -> str:
     return str(row.get("net", "compact"))
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
-
-
-def _where(measured: list[dict[str, Any]]) -> str:
+def _where(found: list[dict[str, Any]]) -> str:
     """When, on what, and with which versions the rows were measured."""
-    days = sorted({row["date"] for row in measured})
+    days = sorted({row["date"] for row in found})
     versions: dict[str, list[str]] = {}
-    for row in measured:
+    for row in found:
         for name, version in row["versions"].items():
             versions[name] = list(dict.fromkeys([*versions.get(name, []), version]))
-    found = [f"{n} {' and '.join(v)}" for n, v in versions.items()]
-    nets = {NETS[_net(row)][1]: row["accuracy"] for row in measured}
-    right = ", ".join(f"of the network called {name} {f'{share:.2f}'.lstrip('0')}" for name, share in nets.items())
-    processors = " and ".join(dict.fromkeys(row["processor"] for row in measured))
-    return f"{' and '.join([days[0]] if len(days) == 1 else [days[0], days[-1]])}, {processors}; {', '.join(found)}; accuracy {right}"
+    named = [f"{n} {' and '.join(v)}" for n, v in versions.items()]
+    nets = {NETS[_net(row)][1]: row["accuracy"] for row in found}
+    right = ", ".join(f"of the network called {name} {short(share, digits=2)}" for name, share in nets.items())
+    processors = " and ".join(dict.fromkeys(row["processor"] for row in found))
+    return f"{' and '.join([days[0]] if len(days) == 1 else [days[0], days[-1]])}, {processors}; {', '.join(named)}; accuracy {right}"
 
 
-def _later(measured: list[dict[str, Any]]) -> str:
+def _later(found: list[dict[str, Any]]) -> str:
     """What the benchmark would measure and the record has not."""
-    there = {(row["attack"], _net(row), row["batch"]) for row in measured}
+    there = {(row["attack"], _net(row), row["batch"]) for row in found}
     left = []
     for net, (_, words) in NETS.items():
         none = [r.name for r in rows() if not any((r.name, net, b) in there for b in r.batches)]
@@ -113,9 +114,9 @@ def _beside(row: dict[str, Any]) -> list[str]:
     """The best of the others, and the ratio to it."""
     if row["best"] is None:
         worked = [n for n, f in row["libraries"].items() if n != "salientry" and "failed" not in f]
-        return [f"none alike ({', '.join(worked)})" if worked else "none ran", "–"]
+        return [f"none alike ({', '.join(worked)})" if worked else "none ran", NONE]
     mean, low, high = row["ratio"]
-    return [row["best"], f"{mean:.2f} ({low:.2f} to {high:.2f})"]
+    return [row["best"], f"{short(mean, digits=2)} ({short(low, digits=2)} to {short(high, digits=2)})"]
 
 
 def _three(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from salientry.rates import table
+from salientry.rates import measured, percent, rate_in_percent, table
 from salientry.store import read_json
 
 from . import campaign, drift, senders, video
@@ -12,11 +12,9 @@ from . import campaign, drift, senders, video
 JSON = dict[str, Any]
 
 
-def percent(found: JSON | None) -> str:
+def share(found: JSON | None) -> str:
     """A share with its interval and n."""
-    if found is None:
-        return "none asks so often"
-    return f"{100 * found['share']:.1f} % [{100 * found['low']:.1f}, {100 * found['high']:.1f}] of {found['of']:,}"
+    return "none asks so often" if found is None else rate_in_percent(found)
 
 
 def source(body: JSON) -> str:
@@ -24,7 +22,7 @@ def source(body: JSON) -> str:
     g = body["guard"]
     return (
         f'CIFAR-10, the classifier of the recipe `fast`, a guard fitted with `effort="quick"` on {g["fitted on"]:,} images '
-        f"({g['calibrated on']:,} of them calibrate) at the level {100 * g['level']:g} %. `{body['command']}`, {body['date']}, salientry "
+        f"({g['calibrated on']:,} of them calibrate) at the level {percent(g['level'])}. `{body['command']}`, {body['date']}, salientry "
         f"{body['salientry']}, torch {body['torch']}, {body['processor']}. In brackets: 95 % intervals."
     )
 
@@ -49,7 +47,7 @@ def drifts() -> str:
     for level, found in body["levels"].items():
         false = found["false alarms"]
         lines += [
-            f"**Level {100 * float(level):g} %.** False alarms: {false['natural']['count']} of {streams} streams of {length} natural "
+            f"**Level {percent(level)}.** False alarms: {false['natural']['count']} of {streams} streams of {length} natural "
             f"images raise one, and {false['coins at the level']['count']} of {streams} simulated ones in which each image is flagged with "
             "exactly the level's probability.",
             "",
@@ -62,10 +60,10 @@ def drifts() -> str:
 def _stream(name: str, found: JSON, body: JSON) -> list[str]:
     known, late = found["rates"].get(name), found["delays"].get(name)
     if known is None and "attacked" in name:
-        flagged = f"of the attacked {percent(found['rates']['attacked alone'])}"
+        flagged = f"of the attacked {share(found['rates']['attacked alone'])}"
     else:
-        flagged = percent(known) if known else ""
-    right = f"{100 * body['accuracy'][name]['share']:.1f} %" if name in body["accuracy"] else ""
+        flagged = share(known) if known else ""
+    right = measured(body["accuracy"][name]["share"], 1) if name in body["accuracy"] else ""
     words = name.replace("coins at twice the level", "simulated, at twice the level")
     return [words, flagged, right, *((_delay(late[k]) for k in ("from the start", "after naturals")) if late else ("", ""))]
 
@@ -93,14 +91,14 @@ def campaigns() -> str:
     heads = ["attack", f"noticed within {within} queries", "of those that ask so often", "median query of the alarm", "queries flagged"]
     rows = []
     for name, a in body["attacks"].items():
-        shares = [percent(a["noticed"]), percent(a["noticed of those that ask so often"])]
-        rows.append([name, *shares, _ranks(a["queries until the alarm"], "not noticed"), percent(a["queries flagged"])])
+        shares = [share(a["noticed"]), share(a["noticed of those that ask so often"])]
+        rows.append([name, *shares, _ranks(a["queries until the alarm"], "not noticed"), share(a["queries flagged"])])
     sizes = [f"{low} to {high}" for low, high in senders.SIZES]
     sent = []
     for name in (*senders.KINDS, "all"):
         kind = body["senders"][name]
-        sent.append([name.replace("all", "all of these"), *(percent(kind[key]) for key in ("all", *sizes))])
-    others = [[name, percent(kind["all"])] for name, kind in body["senders"].items() if name not in (*senders.KINDS, "all")]
+        sent.append([name.replace("all", "all of these"), *(share(kind[key]) for key in ("all", *sizes))])
+    others = [[name, share(kind["all"])] for name, kind in body["senders"].items() if name not in (*senders.KINDS, "all")]
     return "\n".join(
         [
             f"{source(body)} Settings {settings}, chosen on other images. Each attacked image is a source of its own; of "
@@ -141,19 +139,19 @@ def videos() -> str:
         "delay, median",
         *(fools := ("attacked frames that fool the classifier", "of these flagged")),
     ]
-    fooled, flagged = (percent(hit[k]) for k in fools)
+    fooled, flagged = (share(hit[k]) for k in fools)
     return "\n".join(
         [
             f"{source(body)} Clips of {body['seconds']} s with {body['rate']} frames a second, made from test pictures at the classifier's "
             "size by a slow pan and zoom, a little shake and noise, saved without loss. Intervals of frames are too narrow, for those of "
             "one clip depend on one another. No attack:",
             "",
-            *table(named, [[words, *(percent(body[k][key]) for key in keys)] for k, words in kinds.items()]),
+            *table(named, [[words, *(share(body[k][key]) for key in keys)] for k, words in kinds.items()]),
             f"With every frame from {start} s to {end} s attacked (PGD 8/255, each frame by itself; {kinds['natural']}):",
             "",
-            *table(heads, [[percent(hit["alarms"]), percent(hit["too early"]), median, fooled, flagged]]),
+            *table(heads, [[share(hit["alarms"]), share(hit["too early"]), median, fooled, flagged]]),
             f"Speed: of an H.264 clip of {speed['clip']} pixels with {speed['shown a second']} frames a second "
             f"{speed['judged a second']} are read, resized and judged a second, by {body['threads']} thread of a processor that others "
-            f"used as well; live, {100 * speed['dropped if live']:.0f} % of the frames would be dropped.",
+            f"used as well; live, {measured(speed['dropped if live'])} of the frames would be dropped.",
         ]
     )

@@ -9,6 +9,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from salientry import rates
+from salientry.rates import measured, points
+
 from .guard_tables import record
 from .pictures import INK, PAPER, STYLE, for_dark_screens
 
@@ -62,11 +65,11 @@ def table() -> str:
         ("false alarms: natural images flagged", [_percent(g[f"natural at {LEVEL}"]["all"][0]) for g in guards.values()]),
         (
             f"more after {len(guards['own']['harmless']) - 1} harmless changes, at most; with another image's perturbation",
-            [f"{100 * _most_extra(g):.1f}; {_points(_lent(g))}" for g in guards.values()],
+            [f"{points(_most_extra(g))}; {_points(_lent(g))}" for g in guards.values()],
         ),
     ]
-    heads = " | ".join(words for words, *_ in GUARDS.values())
-    return "\n".join([f"| guard | {heads} |", "| --- | --- | --- |", *(f"| {words} | {' | '.join(values)} |" for words, values in rows)])
+    heads = ["guard", *(words for words, *_ in GUARDS.values())]
+    return "\n".join(rates.table(heads, [[words, *values] for words, values in rows])).rstrip()
 
 
 def _most_extra(guard: dict[str, Any]) -> float:
@@ -126,7 +129,7 @@ def plot() -> bytes:
         ax.set_ylim(low, 0.55)
         ax.set_yticks(list(places.values()), list(places))
         ticks = np.linspace(0, 1, 5)
-        ax.set_xticks(ticks, [f"{100 * t:.0f} %" for t in ticks])
+        ax.set_xticks(ticks, [measured(t) for t in ticks])
         ax.grid(axis="x", color="#e6e9ef", lw=0.8)
         ax.set_axisbelow(True)
         ax.tick_params(length=0)
@@ -148,9 +151,9 @@ def kinds_without_a_row() -> set[str]:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %" if value < 0.1 else f"{100 * value:.0f} %"
+    return measured(value, 1 if value < 0.1 else 0)
 
 
 def _points(value: float) -> str:
     """A difference of two percentages."""
-    return f"{100 * value:.1f} points"
+    return f"{points(value)} points"

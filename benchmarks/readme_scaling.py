@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from salientry.rates import table
+from salientry.rates import measured, short, table
 from salientry.runner.pool import MOST_THREADS
 from salientry.store import read_json
 
@@ -27,12 +27,12 @@ def scaled() -> str:
         ),
         *_speed(speed),
         f"A training with two threads in place of one ({threads['classifier']} of `fast dataset=cifar10`, on as many idle cores): "
-        f"{_gain(threads):.2f} times as fast.",
+        f"{short(_gain(threads), digits=2)} times as fast.",
         "",
         *_dask(body.get("dask")),
         "**Simulated, not run**: the graphs of `fast`, every step as long as recorded runs took, handed out as the engine does. In each "
         "cell how many times faster than one worker, and the share of the workers' time that is used. *Idle cores*: `--numerics threads`, "
-        f"long trainings on up to {MOST_THREADS} cores, by Amdahl's law with a serial share of {sim['serial share']:.2f}, "
+        f"long trainings on up to {MOST_THREADS} cores, by Amdahl's law with a serial share of {short(sim['serial share'], digits=2)}, "
         "as measured with two.",
         "",
         *table(
@@ -50,7 +50,7 @@ def _speed(speed: JSON) -> list[str]:
     one = speed["seconds"]["1"]
     rows = [
         [f"`{speed['recipe']}`, {speed['steps']} steps: seconds", *(f"{s:.0f}" for s in speed["seconds"].values())],
-        ["times as fast as one", *(f"{one / s:.2f}" for s in speed["seconds"].values())],
+        ["times as fast as one", *(short(one / s, digits=2) for s in speed["seconds"].values())],
     ]
     return table(["", *heads], rows)
 
@@ -81,7 +81,7 @@ def _gain(threads: JSON) -> float:
 def _simulated(t: JSON) -> list[str]:
     what = t["runs"][0][0] if len(t["runs"]) == 1 else f"ten runs ({_counted(t['runs'])})"
     path = sum(seconds for _, seconds in t["longest path"]) / 60
-    cells = [f"{w['speed-up']:.1f} ({100 * w['useful']:.0f} %)" for n, w in t["workers"].items() if n != "1"]
+    cells = [f"{w['speed-up']:.1f} ({measured(w['useful'])})" for n, w in t["workers"].items() if n != "1"]
     name = f"{what}, idle cores" if t["numerics"] == "threads" else what
     return [name, f"{t['core seconds'] / 3600:.1f}", f"{path:.0f}", *cells, f"{t['workers']['100']['read MB/s']:.0f}"]
 
@@ -95,6 +95,6 @@ def _path(tables: list[JSON]) -> str:
     path = tables[-1]["longest path"]
     name, seconds = max(path, key=lambda c: c[1])
     return (
-        f"What bounds them is the longest path; `{name}` is {100 * seconds / sum(s for _, s in path):.0f} % of that of the ten runs. No "
+        f"What bounds them is the longest path; `{name}` is {measured(seconds / sum(s for _, s in path))} of that of the ten runs. No "
         "number of workers makes a run shorter than it; more runs at once fill the workers."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from salientry.rates import table
+from salientry.rates import short, table
 from salientry.store import read_json
 
 from . import serve
@@ -23,6 +23,7 @@ def served() -> str:
         [r["subject"], _how(r["how"]), f"{r['per_second']:.0f}", _ms(r["p50_ms"]), _ms(r["p99_ms"]), f"{r['n']:,}"] for r in side["rows"]
     ]
     ratio = side["requests_per_second_to_the_classifier"]
+    shares = [f"{short(v, digits=2)} with {_callers(n)}" for n, v in ratio.items()]
     p99 = side["p99_ms_at_half_the_rate"]
     goal = "is no longer" if side["goal_reached"] else "is longer"
     statuses = ", ".join(f"{soak['statuses'].get(s, 0):,} {what}" for s, what in STATUSES.items())
@@ -39,8 +40,8 @@ def served() -> str:
             "named, whether answers came or not; latency counts from the time at which a request was due.",
             "",
             *table(["behind the routes", "asked by", "answered a second", "p50, ms", "p99, ms", "n"], rows),
-            f"Answered a second, to the classifier's: {', '.join(f'{v:.2f} with {_callers(n)}' for n, v in ratio.items())}. Asked half as "
-            f"often as the classifier, the guard's p99 {goal} ({_ms(p99[serve.LIGHT_GUARD])} ms against {_ms(p99[serve.BARE])}).",
+            f"Answered a second, to the classifier's: {', '.join(shares)}. Asked half as often as the classifier, the guard's p99 {goal} "
+            f"({_ms(p99[serve.LIGHT_GUARD])} ms against {_ms(p99[serve.BARE])}).",
             "",
             f"**Overload.** {soak['minutes']:g} minutes at three times what it gives, {soak['asked_per_second']:.0f} a second, of which "
             f"{arrived:.0f} arrived: {statuses}; "

@@ -12,7 +12,7 @@ from salientry.attacks import BIM, FGSM
 from salientry.inference import LEAST_SEEDS
 from salientry.keys import changed_fields, label, name_of
 from salientry.protocol import EvaluationProtocol
-from salientry.rates import row, short
+from salientry.rates import given, grey_levels, row, short
 from salientry.recipes.fast import CONFIGS
 from salientry.recipes.paper_config import Config
 from salientry.recipes.smoke import REDUCED
@@ -113,7 +113,7 @@ def _setting_text(value: Any) -> str:
         return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, EvaluationProtocol):
         return "thresholds that flag " + ", ".join(map(percent, map(str, value.levels)))
-    return f"`{call(value)}`" if is_dataclass(value) else f"{value:.3g}".removeprefix("0") if isinstance(value, float) else f"{value:,}"
+    return f"`{call(value)}`" if is_dataclass(value) else given(float(f"{value:.3g}")) if isinstance(value, float) else f"{value:,}"
 
 
 def call(settings: Any) -> str:
@@ -122,8 +122,8 @@ def call(settings: Any) -> str:
     def word(value: Any) -> str:
         if is_dataclass(value):
             return call(value)
-        if isinstance(value, float) and value != round(value, 4) and abs(255 * value - round(255 * value)) < 1e-6:
-            return f"{255 * value:.0f}/255"
+        if isinstance(value, float) and value != round(value, 4) and (levels := grey_levels(value)):
+            return levels
         return repr(value)
 
     return f"{type(settings).__name__}({', '.join(f'{k}={word(v)}' for k, v in changed_fields(settings).items())})"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtr
 
 from .errors import UsageError
+from .rates import percent
 
 CONFIDENCE = 0.95
 COMFORTABLE = {0.05: 1_000, 0.01: 5_000, 0.001: 10_000}  # below these the threshold costs noticeable power
@@ -36,7 +37,8 @@ def allowed(count: int, level: float, confidence: float = CONFIDENCE) -> int:
     if k < 0:
         need = smallest_sample(level, confidence)
         raise UsageError(
-            f"{count} calibration images cannot guarantee a false-positive rate of {level:.3g} with {confidence:.0%} confidence; {need} can"
+            f"{count} calibration images cannot guarantee a false-positive rate of {percent(level)} with {percent(confidence)} confidence; "
+            f"{need} can"
         )
     return k
 
@@ -67,7 +69,7 @@ def warn_if_small(count: int, level: float) -> None:
     comfortable = COMFORTABLE.get(level, 0)
     if count < comfortable:
         warnings.warn(
-            f"{count} calibration images for a false-positive rate of {level:.3g}: it holds, but {comfortable:,} lose less power",
+            f"{count} calibration images for a false-positive rate of {percent(level)}: it holds, but {comfortable:,} lose less power",
             stacklevel=3,
         )
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .guard import Guard
 from .picture_decoding import Wanted, pixels_of, pixels_within
 from .pixels import MOST_PIXELS, Resize, write_pixels
+from .rates import percent
 from .types import Shape
 from .verdict import Verdict, largest, said
 
@@ -56,7 +57,7 @@ class PictureVerdict:
         word, why = "FLAGGED" if self.flagged else "clean  ", self.why()
         what = f"class {self.predicted}, score {self.score:.2f} (flagged above {self.threshold:.2f})"
         because = f"; {why}" if why else ""
-        return f"{word} {self.path}: {what}; {100 * self.p_value:.2g} % of calibration images are as suspicious or more{because}"
+        return f"{word} {self.path}: {what}; {percent(self.p_value, 2)} of calibration images are as suspicious or more{because}"
 
     def json(self) -> dict[str, Any]:
         """For programs."""

@@ -18,6 +18,7 @@ from .errors import UsageError, theirs
 from .inputs import as_labels, plainly
 from .learned import device_of
 from .modules import private
+from .rates import measured
 from .rows import at_once
 from .types import Images
 
@@ -64,8 +65,8 @@ class Preflight:
         if self.right is None:
             return ""
         return (
-            f"the classifier is right on {self.right} of {self.count} images ({self.right / self.count:.1%}); "
-            f"shuffled labels give {self.chance:.1%}"
+            f"the classifier is right on {self.right} of {self.count} images ({measured(self.right / self.count, 1)}); "
+            f"shuffled labels give {measured(self.chance, 1)}"
         )
 
 

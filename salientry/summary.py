@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .calibration import CONFIDENCE
-from .rates import rate, share, short
+from .rates import percent, rate, share, short
 from .store import JSON
 
 SHORT, WIDTH = 40, 22  # characters of a name and of a share in a table
@@ -18,11 +18,9 @@ def guard_summary(facts: JSON, threshold: float, level: float, calibration: int)
         level: the false-positive rate that the threshold guarantees.
         calibration: images that it was calibrated on.
     """
-    sure = f"({CONFIDENCE:.0%} sure)"
+    sure = f"({percent(CONFIDENCE)} sure)"
     of = "naturals that the classifier is right on" if facts and facts.get("promise") == "correct" else "naturals"
-    bound = (
-        f"flags scores above {threshold:.4g}: at most {level:.3g} of {of}, if they are like the {calibration} it was calibrated on {sure}"
-    )
+    bound = f"flags scores above {threshold:.4g}: at most {percent(level)} of {of}, if they are like the {calibration} it was calibrated on {sure}"
     if facts and (changed := facts.get("recalibrated")):
         bound += "\n" + recalibrated(changed)
     if not facts or "harmless" not in facts:
@@ -70,9 +68,8 @@ def recalibrated(changed: JSON) -> str:
         changed: what :func:`~salientry.recalibrate` recorded.
     """
     (old, new), (before, after), n = changed["threshold"], changed["flagged"], changed["calibration"][1]
-    levels = (
-        "" if changed["level"][0] == changed["level"][1] else f"; level {changed['level'][0]:.3g} before, {changed['level'][1]:.3g} now"
-    )
+    first, last = map(percent, changed["level"])
+    levels = "" if first == last else f"; level {first} before, {last} now"
     return (
         f"recalibrated on {n} images: threshold {old:.4g} before, {new:.4g} now{levels}; of these images {before} were flagged before, "
         f"{after} now"

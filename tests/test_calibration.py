@@ -122,7 +122,9 @@ def test_the_scores_are_left_as_they_were() -> None:
 
 @pytest.mark.parametrize(("level", "count", "can"), [(0.05, 58, 59), (0.01, 298, 299), (0.001, 2994, 2995), (0.05, 0, 59)])
 def test_too_few_images_are_reported_how_many_can(level: float, count: int, can: int) -> None:
-    with pytest.raises(UsageError, match=rf"^{count} calibration images cannot guarantee .* of {level} with 95% confidence; {can} can$"):
+    with pytest.raises(
+        UsageError, match=rf"^{count} calibration images cannot guarantee .* of {100 * level:g} % with 95 % confidence; {can} can$"
+    ):
         pac_threshold(np.arange(count), level)
     assert pac_threshold(np.arange(can), level) == can - 1
 

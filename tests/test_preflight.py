@@ -38,7 +38,7 @@ class Nearest(nn.Module):
 def test_a_good_classifier_passes_and_its_accuracy_is_reported() -> None:
     seen = preflight(Nearest(), IMAGES, LABELS)
     assert (seen.classes, seen.count, seen.right, seen.accuracy, seen.advice) == (4, 200, 200, 1.0, "")
-    assert "right on 200 of 200 images (100.0%); shuffled labels give 2" in seen.summary()
+    assert "right on 200 of 200 images (100.0 %); shuffled labels give 2" in seen.summary()
     assert preflight(Nearest(), IMAGES).summary() == ""
     many = IMAGES.repeat(3, 1, 1, 1)
     assert preflight(Nearest(), many, LABELS.repeat(3)).count == MOST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -9,10 +10,31 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from salientry.rates import escaped_table, given, interval, percent, rate, row, share, share_of, short, signed, table
+from salientry.rates import (
+    between,
+    escaped_table,
+    given,
+    grey_levels,
+    interval,
+    lasting,
+    long,
+    measured,
+    percent,
+    points,
+    rate,
+    rate_in_percent,
+    row,
+    share,
+    share_of,
+    short,
+    signed,
+    table,
+)
 
 ROOT = Path(__file__).parents[1]
 OTHERS = {"sanity.py", "guard_files.py"}  # what is recorded with a step, and three numbers of a network by which it is known
+EXACT = {"inference.py", "metrics.py", "rates.py", "adaptive.py"}  # the last one: recorded, as two ends and nothing else
+PAPERS = {"paper_numbers.py"}  # a number with the digits that the paper prints
 
 
 @pytest.mark.parametrize(
@@ -29,7 +51,21 @@ def test_other_forms_of_a_number() -> None:
     assert [signed(v) for v in (0.012, -0.012, 0.0002, -0.0002, 0.0, None)] == ["+.012", "−.012", ".000", ".000", ".000", "–"]
     assert [given(v) for v in (0.05, 0.5, 10.5, -0.3, 2.0, 0.0)] == [".05", ".5", "10.5", "−.3", "2", "0"]
     assert [percent(v) for v in ("0.05", 0.01, 0.03664, 1.0)] == ["5 %", "1 %", "3.66 %", "100 %"]
-    assert interval(-0.01, None) == "[−.010, –]"
+    assert [measured(v) for v in (0.7649, -0.0001, 1.0)] == ["76 %", "0 %", "100 %"]
+    assert [points(v) for v in (0.0341, -0.0001)] == ["3.4", "0.0"]
+    assert [grey_levels(v) for v in (8 / 255, 1.0, 0.05, 0.0)] == ["8/255", "255/255", "", "0/255"]
+    assert [long(v, 4) for v in (0.01234, -0.00001, -0.5)] == ["0.0123", "0.0000", "−0.5000"]
+    assert [lasting(s) for s in (40, 720, 9_000)] == ["40 s", "12 min", "2.5 h"]
+
+
+def test_an_interval_has_the_decimals_that_tell_its_ends_apart() -> None:
+    assert interval(0.101, 0.148) == "[.101, .148]"
+    assert interval(-0.01, None) == interval(None, 0.2) == interval(math.nan, 0.5) == interval(0.5, 0.5) == "", "none, or none with a width"
+    assert rate(share(20_000, 20_000)) == "1.0000 [.9998, 1.0000] (20,000 of 20,000)"
+    assert between(-0.00004, -0.00009, -0.00001, sign=True) == "−.00004 [−.00009, −.00001]", "no end is printed as 0 that is not"
+    assert between(0.0, -0.01, 0.012, sign=True) == ".000 [−.010, .012]"
+    assert between(0.25, None, None) == between(0.25, 0.25, 0.25) == ".250"
+    assert between(None, None, None) == "–"
 
 
 @pytest.mark.parametrize(("count", "of"), [(0, 6), (3, 20), (2500, 2500)])
@@ -44,6 +80,7 @@ def test_shares_as_text() -> None:
     assert rate(share(3, 20)) == ".150 [.032, .379] (3 of 20)"
     assert rate(share(1500, 2000), ends=False) == ".750 (1,500 of 2,000)"
     assert rate(share(0, 0)) == "– (of 0)"
+    assert rate_in_percent(share(3, 20)) == "15.0 % [3.2, 37.9] of 20"
 
 
 def test_tables_of_markdown() -> None:
@@ -53,7 +90,10 @@ def test_tables_of_markdown() -> None:
 
 
 def test_no_other_file_of_the_package_writes_such_numbers_in_a_format_of_its_own() -> None:
-    other = [p.name for p in sorted((ROOT / "salientry").rglob("*.py")) if re.search(r":[+>]?\d*\.3f", p.read_text())]
-    assert set(other) <= OTHERS
-    exact = [p.name for p in sorted((ROOT / "salientry").rglob("*.py")) if "exact_share(" in p.read_text()]
-    assert set(exact) == {"inference.py", "metrics.py", "rates.py", "accuracy.py", "confidence.py", "adaptive.py"}  # those three: recorded
+    ours = {p: p.read_text() for p in sorted((ROOT / "salientry").rglob("*.py"))}
+    assert {p.name for p, text in ours.items() if re.search(r":[+>]?\d*\.3f", text)} <= OTHERS
+    assert {p.name for p, text in ours.items() if "exact_share(" in text} == EXACT
+    assert {p.name for p, text in ours.items() if re.search(r":\.0f\}/255|lstrip\(.0.\)|removeprefix\(.0.\)", text)} == {"rates.py"}
+    both = ours | {p: p.read_text() for p in (ROOT / "benchmarks").glob("*.py")}
+    percents = {p.name for p, text in both.items() if re.search(r"\{100 \* |:\d*\.\d%\}", text)}
+    assert percents == {"rates.py"} | PAPERS, "a share in percent is written in one place"

@@ -33,7 +33,7 @@ from .test_guard_card import FACTS
 SHAPE = Shape(3, 12, 12, 5)
 NEW = (examples.images(SHAPE, 200, seed=8) * 0.6 * 255).round() / 255  # darker than those that it was calibrated on
 
-FEW = "{} calibration images cannot guarantee a false-positive rate of 0.05 with 95% confidence; 59 can"
+FEW = "{} calibration images cannot guarantee a false-positive rate of 5 % with 95 % confidence; 59 can"
 pytestmark = pytest.mark.filterwarnings("ignore:.*calibration images for a false-positive rate")
 
 
@@ -76,7 +76,7 @@ def test_its_card_and_its_summary_say_what_changed(fit: Any) -> None:
     found = new.card()["recalibrated"]
     assert found["threshold"] == [guard.threshold, new.threshold] and found["level"] == [0.05, 0.1] and found["calibration"] == [100, 200]
     assert found["flagged"] == [int(guard(NEW).flagged.sum()), int(new(NEW).flagged.sum())]
-    words = f"ecalibrated on 200 images: threshold {guard.threshold:.4g} before, {new.threshold:.4g} now; level 0.05 before, 0.1 now"
+    words = f"ecalibrated on 200 images: threshold {guard.threshold:.4g} before, {new.threshold:.4g} now; level 5 % before, 10 % now"
     text = new.report(None) + " " + salientry_card(new)
     assert text.count(words) == 2
     assert f"measured at the threshold {guard.threshold:.4g}." in text
@@ -108,7 +108,7 @@ def test_a_promise_of_right_answers_takes_those_alone() -> None:
     ("images", "level", "words"),
     [
         (NEW[:58], None, FEW.format(58)),
-        (NEW, 0.01, "200 calibration images cannot guarantee a false-positive rate of 0.01 with 95% confidence; 299 can"),
+        (NEW, 0.01, "200 calibration images cannot guarantee a false-positive rate of 1 % with 95 % confidence; 299 can"),
         (NEW, 1.5, "strictly between 0 and 1; found 1.5"),
         (NEW[:, :1], None, r"must have \(C, H, W\) = \(3, 12, 12\); found \(1, 12, 12\)"),
         ("pictures/", None, r"images must be a tensor of shape \(N, C, H, W\); found str"),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..randomness import uniform
+from ..rates import grey_levels
 
 Target = Literal["random", "least_likely", "runner_up"]
 TARGETS = ("random", "least_likely", "runner_up")
@@ -138,8 +139,7 @@ def titled(name: str, eps: float, default: float) -> str:
     """An attack's name, and its budget in 255ths where it is not the default."""
     if eps == default:
         return name
-    levels = 255 * eps
-    return f"{name} {levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{name} {eps:g}"
+    return f"{name} {grey_levels(eps) or f'{eps:g}'}"
 
 
 def noted(name: str, *notes: str) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..randomness import uniform
+from ..rates import percent
 from ._gradient import PLACE, check_settings, iterate, noted
 from ._validation import validated
 
@@ -48,7 +49,7 @@ class Patch:
     @property
     def title(self) -> str:
         """As it stands in a table: ``patch``, of another share of the pixels than 5 % ``patch (10 %)``."""
-        return noted("patch", f"{100 * self.share:g} %" if self.share != type(self).share else "")
+        return noted("patch", percent(self.share) if self.share != type(self).share else "")
 
     @validated
     def __call__(self, classifier: nn.Module, x: Tensor, y: Tensor, *, seeds: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from ..guard import Guard
 from ..guard_cost import cost_text
 from ..guard_files import description, externals
 from ..learned import facts_of
-from ..rates import short
+from ..rates import measured, short
 from ..runner.run import usable
 from ..store import JSON, writing
 from ..types import Roles
@@ -219,7 +219,7 @@ class Lines:
         """Hear of the share that is done and of the seconds left."""
         if time.monotonic() - self.last > QUIET:
             self.last = time.monotonic()
-            print_line(f"{self.call}: {share:.0%} done, about {left:.0f} s left", err=True)
+            print_line(f"{self.call}: {measured(share)} done, about {left:.0f} s left", err=True)
 
 
 def _described(images: Folder | Arrays, data: Path) -> str:

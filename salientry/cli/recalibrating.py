@@ -17,7 +17,7 @@ from ..guard import Guard
 from ..guard_files import description
 from ..inputs import as_uint8
 from ..learned import facts_of
-from ..rates import rate, share
+from ..rates import percent, rate, share
 from ..recalibration import recalibrate
 from .checking import loaded, read_picture
 from .fitting import refuse_other_files
@@ -105,7 +105,7 @@ def _said(old: Guard, new: Guard, x: Tensor, changed: JSON, out: Path) -> list[s
     promise = new.card()["promise"]["words"]
     taken = f"{n:,} images" if n == len(x) else f"{n:,} of {len(x):,} images, those that the classifier is right on"
     return [
-        f"{taken}; {old.level:.3g} of such images may be flagged by the guard's own promise",
+        f"{taken}; {percent(old.level)} of such images may be flagged by the guard's own promise",
         f"flagged before: {rate(share(before, n))} above {old.threshold:.4g}",
         f"flagged now: {rate(share(after, n), ends=False)} above {new.threshold:.4g}",
         f"promise: {promise}",

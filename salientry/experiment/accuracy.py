@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..inference import exact_share
+from ..rates import share_of
 from ..rows import Rows
 from ..runner.step import step
 from ..store import JSON
@@ -14,5 +14,6 @@ def accuracy_of(images: Rows, called: str) -> dict[str, JSON]:
     classifier it is of, in tables.
     """
     right = images.column("label") == images.column("predicted")
-    low, high = exact_share(int(right.sum()), len(right))
-    return {"called": called, "role": images.facts["role"], "accuracy": float(right.mean()), "lo": low, "hi": high, "n": len(right)}
+    found = share_of(right)
+    ends = {"lo": found["low"], "hi": found["high"], "n": found["of"]}
+    return {"called": called, "role": images.facts["role"], "accuracy": found["share"]} | ends

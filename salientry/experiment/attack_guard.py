@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..guard import Guard
 from ..inputs import as_images, as_labels
 from ..protocol import eight_bits
-from ..rates import rate, share, short
+from ..rates import given, grey_levels, rate, share, short
 from ..store import JSON
 
 BUDGETS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
@@ -50,7 +50,7 @@ class GuardAttacked:
         lines += [f"  {'budget (Linf)':>14}  {'fools the classifier':>22}  {'fools it and is not flagged':>42}"]
         for b in self.budgets:
             past, fools = rate(share(b["passed"], n)), rate(share(b["fooled"], n), ends=False)
-            lines.append(f"  {b['eps'] * 255:>10.3g}/255  {fools:>22}  {past:>42}")
+            lines.append(f"  {grey_levels(b['eps']) or given(b['eps']):>14}  {fools:>22}  {past:>42}")
         m = self.median_l2
         if m["ratio"] is not None:
             lines.append(

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inference import exact_share
 from ..keys import name_of
 from ..metrics import worst_case
 from ..protocol import EvaluationProtocol
+from ..rates import share_of
 from ..rows import Rows
 from ..runner.step import Found, Handle, step
 from ..store import JSON
@@ -122,6 +122,5 @@ def confidence_rates(
 
 def _share(flags: NDArray[np.bool_]) -> dict[str, JSON]:
     """A share with its interval; None where there is nothing to speak of."""
-    k, n = int(flags.sum()), len(flags)
-    lo, hi = exact_share(k, n) if n else (None, None)
-    return {"value": k / n if n else None, "lo": lo, "hi": hi, "n": n}
+    found = share_of(flags)
+    return {"value": found["share"], "lo": found["low"], "hi": found["high"], "n": found["of"]}

@@ -27,13 +27,14 @@ from ..learned import device_of, with_facts
 from ..modules import private
 from ..pixels import Resize
 from ..preflight import Preflight, preflight
+from ..rates import lasting
 from ..runner.pool import worth
 from ..runner.step import Handle
 from ..store import one_of
 from ..types import ROLES, Roles, Shape
 from .agreement import Second
 from .expected import expected
-from .fit_progress import FitProgress, ProgressCallback, in_minutes, no_main
+from .fit_progress import FitProgress, ProgressCallback, no_main
 from .given import (
     alike,
     check_settings,
@@ -275,9 +276,9 @@ class _Engine:
         seconds = self.expected()
         self.workers = worth(workers, parts.run.device, seconds)
         beside = f", {self.workers} processes side by side" if self.workers > 1 else ""
-        bar.say(f"about {in_minutes(sum(seconds.values()))} of one core{beside}")
+        bar.say(f"about {lasting(sum(seconds.values()))} of one core{beside}")
         if parts.second is not None and parts.second.facts is not None:
-            bar.say(f"of it about {in_minutes(sum(parts.second.seconds.values()))} for {parts.second.words}")
+            bar.say(f"of it about {lasting(sum(parts.second.seconds.values()))} for {parts.second.words}")
         bar.expect(seconds, self.workers)
 
     def expected(self) -> dict[str, float]:

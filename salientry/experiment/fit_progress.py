@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from ..rates import lasting
 from ..renamed import step_words
 from ..runner.step import Handle
 
@@ -76,7 +77,7 @@ class FitProgress(Progress):
         def report(done: int, of: int) -> None:
             share = done / max(of, 1)
             left = (time.monotonic() - began) * (1 - share) / share if share else 0.0
-            self.update(self.total_task, description=f"{self.call} {name}", completed=share, left=f"about {in_minutes(left)} left")
+            self.update(self.total_task, description=f"{self.call} {name}", completed=share, left=f"about {lasting(left)} left")
             if self.callback and share:
                 self.callback(share, left)
 
@@ -103,14 +104,9 @@ class FitProgress(Progress):
         share = self.behind / (self.behind + ahead) if self.behind + ahead else 1.0
         passed = time.monotonic() - self.began
         left = passed * (1 - share) / share if share > EARLY else ahead / self.side_by_side
-        self.update(self.total_task, description=f"{self.call} {name}", completed=share, left=f"about {in_minutes(left)} left")
+        self.update(self.total_task, description=f"{self.call} {name}", completed=share, left=f"about {lasting(left)} left")
         if self.callback:
             self.callback(share, left)
-
-
-def in_minutes(seconds: float) -> str:
-    """A time as people say it."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from ..detectors import (
 from ..detectors.consistency import FULL, LIGHT
 from ..errors import UsageError
 from ..evidence import layers_in
+from ..rates import percent
 from ..saliency import Eq2, Fill, SimpleClassifier, UNet
 from ..types import Roles
 
@@ -133,7 +134,7 @@ def divided(count: int, level: float, of: Roles, most: int) -> Roles:
     calibration, need = count - train - learn - test, smallest_sample(level)
     if calibration < need:
         raise UsageError(
-            f"{count} images leave {calibration} to calibrate with; a false-positive rate of {level:.3g} needs {need}, so at least "
+            f"{count} images leave {calibration} to calibrate with; a false-positive rate of {percent(level)} needs {need}, so at least "
             f"{-(-100 * need // of.calibration)} images"
         )
     return Roles(train, learn, 0, calibration, test)

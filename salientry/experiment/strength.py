@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..batches import Batch
 from ..errors import AttackTooWeak
+from ..rates import measured, percent
 from ..rows import Rows
 from ..runner.step import step
 from ..store import JSON
@@ -23,8 +24,8 @@ def strong_enough(adversarials: Rows, least: float) -> dict[str, JSON]:
     share, n = float(changed[right].mean()) if right.any() else 0.0, int(right.sum())
     if share < least:
         raise AttackTooWeak(
-            f"{adversarials.facts['attack']} fools {share:.1%} of the {n} images that the classifier has right; "
-            f"at least {least:.0%} expected: "
+            f"{adversarials.facts['attack']} fools {measured(share, 1)} of the {n} images that the classifier has right; "
+            f"at least {percent(least)} expected: "
             "a detector judged on it would be judged on nothing"
         )
     return {"attack": adversarials.facts["attack"], "fooled": share, "n": n, "least": least}

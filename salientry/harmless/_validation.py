@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..inputs import as_images, as_seeds, plainly
+from ..rates import grey_levels
 from ..types import HarmlessChange
 
 Call = TypeVar("Call", bound=Callable[..., Tensor])
@@ -62,5 +63,4 @@ def check_settings(**bounds: tuple[float, float, float]) -> None:
 
 def in_levels(size: float) -> str:
     """A size in [0, 1] units in words: ``8/255`` where it is a whole number of grey levels."""
-    levels = 255 * size
-    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{size:g}"
+    return grey_levels(size) or f"{size:g}"

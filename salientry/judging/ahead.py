@@ -7,6 +7,7 @@ from typing import Any
 
 from ..experiment.expected import time_of
 from ..experiment.parts import SHARE_OF_TIME
+from ..rates import lasting
 from .adaptive import ALONE, WEAK, budgets_of, looks
 
 TIMED = 7  # repeats of each timing; the shortest is the one that nothing else disturbed
@@ -58,12 +59,8 @@ def in_words(steps: float, parts: Mapping[str, float]) -> str:
     known = sum(s for n, s in parts.items() if n.startswith(attacking("")))
     rest = sum(parts.values()) - known
     kinds = {"images, training and scores": steps, "attacks by somebody who knows a detector": known, "times and numbers": rest}
-    said = ", ".join(f"{words} {_minutes(seconds)}" for words, seconds in kinds.items() if seconds >= 1)
-    return f"expected: about {_minutes(sum(kinds.values()))} of one core ({said})"
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    said = ", ".join(f"{words} {lasting(seconds)}" for words, seconds in kinds.items() if seconds >= 1)
+    return f"expected: about {lasting(sum(kinds.values()))} of one core ({said})"
 
 
 __all__ = ["NUMBERS", "ONCE", "SIZES", "TIMED", "attacking", "in_words", "parts_ahead", "timing"]

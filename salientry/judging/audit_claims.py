@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtrc, gammaln
 
-from ..rates import short
+from ..rates import measured, percent, short
 from .audit_files import Epochs, Evaluation, Numbers
 from .audit_findings import Finding, Seen, Unseen
 from .audit_splits import name_of
@@ -88,10 +88,10 @@ def thresholds(e: Evaluation) -> Iterator[Seen]:
         said = f"the threshold was set on test naturals: {', '.join(from_test)}"
         yield Finding("threshold-from-test", said, {"thresholds": from_test}, f"{name}: {why}")
     if high:
-        said = ", ".join(f"{n} {r:.1%}" for n, r in list(high.items())[:3])
+        said = ", ".join(f"{n} {measured(r, 1)}" for n, r in list(high.items())[:3])
         yield Finding(
             "threshold-does-not-hold",
-            f"{e.level:g} of natural images are said to be flagged; of the test naturals it is {said}",
+            f"{percent(e.level)} of natural images are said to be flagged; of the test naturals it is {said}",
             {"rates": high},
         )
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..rates import percent
+
 FAULT, REMARK = "fault", "remark"
 
 
@@ -145,7 +147,7 @@ Seen = Finding | Unseen
 
 def counted(number: int, of: int) -> str:
     """``3 of 200 (1.5 %)``."""
-    return f"{number} of {of} ({100 * number / max(of, 1):.3g} %)"
+    return f"{number} of {of} ({percent(number / max(of, 1))})"
 
 
 def of_detectors(found: Mapping[str, int]) -> str:

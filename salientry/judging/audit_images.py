@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..rates import short, signed
+from ..rates import measured, short, signed
 from .audit_files import Evaluation, GivenImages
 from .audit_findings import Finding, Seen, Unseen, counted
 
@@ -112,7 +112,7 @@ def _grid(natural: GivenImages, attacked: GivenImages) -> str:
     if min(shares) > ON_GRID or max(shares) < OFF_GRID:
         return ""
     types = f"types {natural.pixels.dtype}, {attacked.pixels.dtype}"
-    return f"{shares[0]:.1%} of the naturals' values are no multiple of 1/255, {shares[1]:.1%} of these; {types}"
+    return f"{measured(shares[0], 1)} of the naturals' values are no multiple of 1/255, {measured(shares[1], 1)} of these; {types}"
 
 
 def _off_grid(p: GivenImages) -> float:
@@ -196,7 +196,7 @@ def _unlike(x: Values, y: Values) -> Iterator[str]:
     both = np.isfinite(before) & np.isfinite(after)
     if both.sum() >= LEAST and float(np.median(after[both] - before[both])) > 0.05:
         a, b = float(np.median(before[both])), float(np.median(after[both]))
-        yield f"{b:.0%} of their fine 8 x 8 waves are empty, as JPEG and resizing leave them; {a:.0%} of the naturals'"
+        yield f"{measured(b)} of their fine 8 x 8 waves are empty, as JPEG and resizing leave them; {measured(a)} of the naturals'"
 
 
 def _one_sign(values: Values) -> bool:

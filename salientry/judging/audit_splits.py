@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..calibration import smallest_sample
+from ..rates import percent
 from .audit_files import Evaluation
 from .audit_findings import Finding, Seen, Unseen, counted, of_detectors
 from .table import ScoreTable
@@ -65,7 +66,7 @@ def naturals(e: Evaluation) -> Iterator[Seen]:
             few[name_of(detector, seed, e)] = count
         tested[name_of(detector, seed, e)] = len(np.unique(rows["image"][rows["split"] == "test"]))
     if few:
-        said = f"a false-positive rate of {e.level:g} takes {need} calibration naturals to promise with 95 % confidence"
+        said = f"a false-positive rate of {percent(e.level)} takes {need} calibration naturals to promise with 95 % confidence"
         yield Finding("too-few-naturals", f"{said}; there are {of_detectors(few)}", {"naturals": few, "needed": need})
     if not (e.table["split"] == "calibration").any():
         yield Unseen(("too-few-naturals", "threshold-on-training-images"), "no row has the split calibration")

@@ -13,7 +13,7 @@ from ..calibration import CONFIDENCE, pac_threshold, smallest_sample
 from ..errors import UsageError
 from ..inference import LEVEL, bounded_mean
 from ..metrics import Resamples, auroc_interval, worst_case
-from ..rates import share_of
+from ..rates import percent, share_of
 from ..store import JSON
 from .table import ScoreTable
 
@@ -69,7 +69,7 @@ def verdict(table: ScoreTable, levels: Sequence[float] = LEVELS) -> JSON:
     for level in levels:
         if len(calibration) < smallest_sample(level):
             need = smallest_sample(level)
-            notes.append(f"{len(calibration)} calibration naturals are too few to promise {level:g}, which takes {need}: left out")
+            notes.append(f"{len(calibration)} calibration naturals are too few to promise {percent(level)}, which takes {need}: left out")
         else:
             thresholds[f"{level:g}"] = pac_threshold(calibration["score"], level)
     if not thresholds:
@@ -80,7 +80,7 @@ def verdict(table: ScoreTable, levels: Sequence[float] = LEVELS) -> JSON:
     return {
         "calibration": len(calibration),
         "confidence": CONFIDENCE,
-        "interval": f"{LEVEL:.0%}, over images, given this detector and this classifier",
+        "interval": f"{percent(LEVEL)}, over images, given this detector and this classifier",
         "thresholds": thresholds,
         "accuracy": share_of(test["predicted"] == test["label"]),
         "natural": {level: _false_alarms(test, t) for level, t in thresholds.items()},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..rates import NONE, given, interval, percent, rate, short, signed
+from ..rates import NONE, between, given, grey_levels, percent, rate, short
 from ..store import JSON
 from .verdict import FEWEST
 
@@ -35,7 +35,7 @@ def extra(change: JSON) -> str:
     found = change["extra"]
     if found["share"] is None:
         return NONE
-    return f"{signed(found['share'])} {interval(found['low'], found['high'])}"
+    return between(found["share"], found["low"], found["high"], sign=True)
 
 
 def most(changes: list[JSON]) -> JSON | None:
@@ -53,7 +53,7 @@ def said(v: JSON) -> list[str]:
     natural, s = v["natural"][first], v["summary"][first]
     tried = sum(not a["encoding"] for a in v["attacks"])
     lines = [
-        f"threshold {v['thresholds'][first]:.4g}: with {100 * v['confidence']:g} % confidence at most {percent(first)} false alarms, from "
+        f"threshold {v['thresholds'][first]:.4g}: with {percent(v['confidence'])} confidence at most {percent(first)} false alarms, from "
         f"{v['calibration']:,} naturals",
         f"false alarms on other naturals: {rate(natural['all'])}; where the classifier is right {short(natural['right']['share'])}, "
         f"where it is wrong {short(natural['wrong']['share'])}",
@@ -86,7 +86,7 @@ def _kinds(s: JSON, tried: int) -> str:
 
 def mean_of(found: JSON) -> str:
     """A mean of detection rates, with its interval where the record has one."""
-    return short(found["mean"]) + ("" if found.get("low") is None else f" {interval(found['low'], found['high'])}")
+    return between(found["mean"], found.get("low"), found.get("high"))
 
 
 def _adaptive(found: JSON) -> list[str]:
@@ -111,8 +111,7 @@ def _means(found: JSON) -> str:
 
 def budget(eps: float) -> str:
     """``8/255``, or ``.3``."""
-    levels = eps * 255
-    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else given(eps)
+    return grey_levels(eps) or given(eps)
 
 
 def _cost(found: JSON) -> list[str]:
@@ -141,9 +140,9 @@ def _compared(verdicts: dict[str, JSON], own: list[str]) -> tuple[list[str], lis
         s, worst = v["summary"][level], most(v["harmless"])
         cells = [short(s[k]["mean"]) for k in ("attacks",)] + [short(s["attacks"]["least"]), short(s["encoded"]["mean"])]
         cells += [short(v["worst_case"][level]["share"]), short(v["natural"][level]["all"]["share"])]
-        cells += [short(worst["extra"]["share"]) if worst else "–"]
+        cells += [short(worst["extra"]["share"]) if worst else NONE]
         cost = v["cost"]["1"] if v.get("cost") else None
-        cells += [_past(v.get("adaptive")), *((f"{cost['times']:.1f} x", f"{cost['with_detector']:.3g}") if cost else ("–", "–"))]
+        cells += [_past(v.get("adaptive")), *((f"{cost['times']:.1f} x", f"{cost['with_detector']:.3g}") if cost else (NONE, NONE))]
         rows.append([name if name in own else f"({name})", *cells])
     return ["(baselines)", "mean", "least", "encoded", "every attack", "false alarms", "harmless", "gets past", "cost", "ms"], rows
 
@@ -175,7 +174,7 @@ def best(verdicts: dict[str, JSON], cost: float | None = None, latency: float | 
 def _past(found: JSON) -> str:
     """Share of the images on which an attacker who knows the detector gets past it, within the largest budget."""
     if found is None or not found["evaluated"]:
-        return "–"
+        return NONE
     return short(found["attacked"]["budgets"][-1]["passed"] / found["attacked"]["images"])
 
 
@@ -215,7 +214,7 @@ def _by_attack(name: str, v: JSON) -> TitledTable:
     rows = []
     for a in v["attacks"]:
         called = a["attack"] + (f", {a['encoding']}" if a["encoding"] else "") + ("*" if a["seen"] == 1 else "")
-        area = "–" if a["auroc"] is None else f"{short(a['auroc'][0])} {interval(*a['auroc'][1:])}"
+        area = NONE if a["auroc"] is None else between(*a["auroc"])
         rows.append([called, rate(a["success"], False), *(rate(a["detected"][level]) for level in levels), area])
     says = (
         "Of the images that the classifier has right: how many the attack fools it with; of those: detection rate at each false-positive "
@@ -244,7 +243,7 @@ def _changes(verdicts: dict[str, JSON], key: str) -> list[list[str]]:
 def _knowing(name: str, a: JSON) -> TitledTable:
     n = a["attacked"]["images"]
     rows = [
-        [budget(b["eps"]), f"{short(b['fooled'] / n)} ({b['fooled']} of {n})", f"{short(b['passed'] / n)} {interval(lo, hi)}"]
+        [budget(b["eps"]), f"{short(b['fooled'] / n)} ({b['fooled']} of {n})", between(b["passed"] / n, lo, hi)]
         for b, (lo, hi) in zip(a["attacked"]["budgets"], a["attacked"]["shares"], strict=True)
     ]
     m, w = a["attacked"]["median_l2"], a["weak"]

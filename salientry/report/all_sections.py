@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ..metrics import roc
+from ..rates import measured
 from ..renamed import step_words
 from ..results import white_box
 from ..results.detection import FEWEST, Together, together
@@ -253,4 +254,4 @@ def _speed(steps: Sequence[Mapping[str, Any]]) -> str:
 def _share(steps: Sequence[Mapping[str, Any]]) -> str:
     """Of those whose operations are known; the mean over their seconds."""
     known = [s for s in steps if "share_of_peak" in s]
-    return f"{100 * sum(s['share_of_peak'] * s['seconds'] for s in known) / sum(s['seconds'] for s in known):.0f} %" if known else ""
+    return measured(sum(s["share_of_peak"] * s["seconds"] for s in known) / sum(s["seconds"] for s in known)) if known else ""

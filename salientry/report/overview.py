@@ -151,7 +151,7 @@ class Standings:
         if not measured:
             return f"{what}."
         loud = [named(s.title) for s in measured if s.noise and s.noise.value > NOISY]
-        false = f"extra false alarms on more than {100 * NOISY:.0f}\u202f% of such images"
+        false = f"extra false alarms on more than {render.percent(str(NOISY))} of such images"
         if len(loud) == len(more):
             return f"{what}; {'each of them' if len(more) > 1 else 'it'} has {false}."
         quiet = listing([named(s.title) for s in more if not s.noise]) if len(measured) < len(more) else ""

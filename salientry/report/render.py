@@ -14,13 +14,12 @@ from itertools import groupby
 from markupsafe import Markup
 
 from ..inference import LEAST_SEEDS, beside
-from ..rates import THIN, row, short
+from ..rates import THIN, long, more_decimals, row, short
 from ..rates import percent as in_text
 from .spec import Filled, Line, Number
 
 FEW = 7  # columns: with no more of them an interval stands beside its number, else below it
 WIDEST = 13  # columns that a sheet of paper has room for, without those of the rows' names
-MORE = 4  # decimals that an interval may need beyond the usual ones: one narrower than that has no width
 LONG = 40  # letters of a row's label beyond which it is broken into lines
 Parts = Sequence[str | tuple[Number, str]] | None
 
@@ -52,7 +51,7 @@ def parts(n: Number, how: str = "") -> tuple[str, str, str]:
         low, high = (_one(v, ways) for v in beside(n.seeds, n.lo, n.hi)[:2])
         if low != high:
             return f"{low} to {high}", "", ""
-    more = None if "bare" in ways else _apart(n.lo, n.hi, ways)
+    more = None if "bare" in ways else more_decimals(n.lo, n.hi, lambda v, more: _one(v, ways, more))
     ends = "" if more is None else f"[{_one(n.lo, ways, more)}, {_one(n.hi, ways, more)}]"
     seeds = [_one(s, ways, more or 0) for s in n.seeds] if "seeds" in ways or (ends and wider(n)) else []
     return _one(n.value, ways, more or 0), ends, " · ".join(seeds) if len(set(seeds)) > 1 else ""
@@ -70,20 +69,7 @@ def _one(v: float, ways: set[str], more: int = 0) -> str:
     digits = _number(ways, "d") or 3
     if digits <= 3 or not math.isfinite(v):
         return short(v, False, 3 + more)
-    return f"{v:.{digits + more}f}".replace("-", "−")
-
-
-def _apart(lo: float, hi: float, ways: set[str]) -> int | None:
-    """How many more decimals the ends of an interval need to be told apart, then also from 0; None where there is no interval, or none with
-    a width.
-    """
-    if not (math.isfinite(lo) and math.isfinite(hi)):
-        return None
-    for k in range(MORE + 1):
-        low, zero, high = (_one(v, ways, k) for v in (lo, 0.0, hi))
-        if low != high and (k == 0 or ((low != zero or lo == 0) and (high != zero or hi == 0))):
-            return k
-    return None
+    return long(v, digits + more)
 
 
 def _of(n: Number, attacks: int) -> str:

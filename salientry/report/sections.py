@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from ..rates import short
+from ..rates import grey_levels, short
 from ..results.counts import counts
 from ..results.names import MAPS, attack_title, detector_class, kind_title
 from ..results.scores import Scores
@@ -85,8 +85,8 @@ def _value(v: Any) -> str:
     """A setting as people write it: ``8/255``, not ``0.0313725``."""
     if not isinstance(v, float):
         return str(v)
-    levels = 255 * v
-    return f"{levels:.0f}/255" if v < 1 and levels > 0.5 and abs(levels - round(levels)) < 1e-6 and f"{v:.4g}" != str(v) else f"{v:.4g}"
+    levels = grey_levels(v) if 0 < v < 1 and f"{v:.4g}" != str(v) else ""
+    return levels or f"{v:.4g}"
 
 
 def maps_section(r: Shown) -> Section:

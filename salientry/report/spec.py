@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ..rates import THIN, percent
 from .words import said
 
 Where = Mapping[str, Any]  # a column of the frame to a value, a tuple of values, None (no value) or a question asked of the value
@@ -205,7 +206,7 @@ def _at_levels(leaf: Leaf, levels: Sequence[str]) -> Leaf:
 def _at(text: str, levels: Sequence[str]) -> str:
     names = dict(zip(("LEVEL", "SECOND"), levels, strict=False))
     for name, level in names.items():
-        share = "its own 0" if level == "own" else f"{100 * float(level):g}\u202f%"
+        share = "its own 0" if level == "own" else percent(level).replace(" ", THIN)
         text = text.replace(f"@{name}", f"@{level}").replace(name, share)
     return text
 

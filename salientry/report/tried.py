@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..rates import short
 from ..results.names import detector_title, detector_words
 from ..results.scores import Scores
 from . import render
@@ -13,7 +14,7 @@ from .spec import Column, Number, Table
 
 CONFIDENCE = (
     "C&W goes on until another class leads by so much, in logits. Detectors were trained on it at the first confidence; thresholds at "
-    "{level:.0%} false positives, frozen. Detection: of the images that fool. In brackets: exact 95 % interval over images. The last "
+    "{level} false positives, frozen. Detection: of the images that fool. In brackets: exact 95 % interval over images. The last "
     "line: the confidence that gets most images past classifier and detector, chosen on these images, in the attacker's favour."
 )
 
@@ -58,14 +59,17 @@ def _confidence(found: Mapping[str, Any]) -> Block | None:
         [
             f"{c['confidence']:g}",
             _share(c["success"]),
-            "–" if c["l2"] is None else f"{c['l2']:.2f}",
+            short(c["l2"], digits=2),
             *(_share(c["detection"][d]) for d in detectors),
         ]
         for c in found["confidences"]
     ]
     worst = [f"at {w['confidence']:g}: {_share(w['detection'])}" for w in found["worst"].values()]
     return listed(
-        "C&W at several confidences", heads, [*rows, ["worst for each", "", "", *worst]], CONFIDENCE.format(level=float(found["level"]))
+        "C&W at several confidences",
+        heads,
+        [*rows, ["worst for each", "", "", *worst]],
+        CONFIDENCE.format(level=render.percent(found["level"])),
     )
 
 

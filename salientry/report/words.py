@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..rates import percent as in_percent
 from ..results.ablations import INPUT_ABLATIONS
 from ..results.names import attack_title, data_set, detector_words, kind_title, map_words, own_trunk
 
@@ -136,7 +137,7 @@ def said(column: str, value: Any) -> str:
     if column in ATTACKS:
         head, _, level = str(value).partition("@")
         if level:
-            return f"{said(column, head)}, threshold for {100 * float(level):g} %"
+            return f"{said(column, head)}, threshold for {in_percent(level)}"
         return ONCE[str(value)] if value in ONCE else " – ".join(map(attack_title, str(value).split("|")))
     if column in ("saliency", "map"):
         return map_words(str(value))
@@ -164,7 +165,7 @@ def measure(name: str) -> str:
     head, at, level = what.partition("@")
     words = MEASURES.get(head + at, MEASURES.get(what, what.replace("-", " ")))
     out = f"{words}: {CHANGES.get(change, attack_title(change))}" if change else CHANGES.get(name, words) if name != "noise" else words
-    return out + (" (own threshold)" if level == "own" else f" (threshold for {100 * float(level):g} %)" if level else "")
+    return out + (" (own threshold)" if level == "own" else f" (threshold for {in_percent(level)})" if level else "")
 
 
 def about(r: Mapping[str, Any]) -> str:

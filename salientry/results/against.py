@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..errors import UsageError
-from ..rates import interval, short
+from ..rates import NONE, between, measured, short
 from .numbers import numbers
 from .place import select
 from .scores import Scores
@@ -107,9 +107,10 @@ def _header() -> list[str]:
 
 
 def _line(name: str, r: pd.Series) -> str:
-    outside = "-" if pd.isna(r["outside"]) else f"{r['outside']:.0%}"
-    return f"{name:62} {int(r['numbers']):8,} {r['equal']:6.0%} {r['median']:8.4f} {r['largest']:8.4f} {outside:>8}"
+    outside = NONE if pd.isna(r["outside"]) else measured(r["outside"])
+    sizes = "".join(f"{short(r[k], digits=4):>9}" for k in ("median", "largest"))
+    return f"{name:62} {int(r['numbers']):8,} {measured(r['equal']):>6}{sizes} {outside:>8}"
 
 
 def _text(r: pd.Series, of: str) -> str:
-    return f"{short(r['value' + of])} {interval(r['lo' + of], r['hi' + of])}"
+    return between(r["value" + of], r["lo" + of], r["hi" + of])

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..metrics import Resamples, median_ratio, rate
+from ..rates import given, grey_levels
 from .place import Row, row
 from .scores import Scores
 from .trained import Array, Images
 
+LARGE = 26 / 255  # budgets from here on stand as they were given: .2 is .2, though it is 51/255
 UNBOUNDED = 1.0  # an eps that is no budget: an Linf ball as large as all of [0, 1]
 
 
@@ -33,10 +35,9 @@ def of_kind(s: Scores, kind: str) -> list[Images]:
 
 def budget(norm: str, eps: float) -> str:
     """A budget as it stands in a table: ``2/255``, ``.05``, ``L2 .5``."""
-    short, levels = f"{eps:g}".removeprefix("0"), 255 * eps
     if norm == "l2":
-        return f"L2 {short}"
-    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 and levels < 26 else short  # .2 is .2, though it is 51/255
+        return f"L2 {given(eps)}"
+    return (grey_levels(eps) if eps < LARGE else "") or given(eps)
 
 
 def size(i: Images) -> dict[str, Any]:

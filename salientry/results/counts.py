@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..rates import percent
 from .names import NATURAL, detector_title
 from .scores import Scores
 from .trained import Array, FittedSeed, Images
@@ -37,7 +38,7 @@ class Counts:
         kinds, succeed = ("one attack", "it succeeds") if self.attacks == 1 else (f"{self.attacks} attacks", "they succeed")
         what = "a fusion of all detectors" if self.detector == "fusion" else f"the detector {self.detector}"
         return [
-            f"the guard holds {what}, set to flag at most {100 * float(self.level):g} % of natural images",
+            f"the guard holds {what}, set to flag at most {percent(self.level)} of natural images",
             f"attacked: {_of(self.attacked)} detected ({kinds} on the test images, where {succeed})",
             f"natural: {_of(self.natural)} flagged",
             f"natural images with harmless noise of the same size: {_of(self.noise)} flagged",

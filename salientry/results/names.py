@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..rates import grey_levels
 from ..renamed import DETECTORS, KINDS, ROLES, renamed_title
 
 TITLES = {"IDPlus": "ID+", "Fused": "fusion", "LearnedFusion": "learned fusion", "Cascade": "cascade"}
@@ -99,8 +100,8 @@ def attack_title(label: str) -> str:
     if head == "DeepFool" and settings:
         return f"DeepFool {settings[0].removeprefix('steps=')}"
     if settings and settings[0].startswith("eps="):
-        levels = 255 * float(settings[0].removeprefix("eps="))
-        return f"{head} {levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{head} {levels / 255:g}"
+        eps = float(settings[0].removeprefix("eps="))
+        return f"{head} {grey_levels(eps) or f'{eps:g}'}"
     return {"CarliniWagner": "C&W"}.get(head, head)
 
 

@@ -19,6 +19,7 @@ from ..drift import FlagRate
 from ..errors import UsageError
 from ..guard import Guard
 from ..pixels import Resize, resized
+from ..rates import measured
 from ..store import JSON, one_of
 from ..verdict import Verdict
 from .frames import Frame, frames
@@ -115,7 +116,7 @@ class Watched:
         """In short, for people."""
         n, k = len(self.seen), sum(s.flagged for s in self.seen)
         rang = f"ALARM at {self.alarm_at:.1f} s, flags more frequent since about {self.since:.1f} s" if self.alarm else "no alarm"
-        live = f"live, {100 * self.dropped:.0f} % of the frames would be dropped" if self.dropped else "fast enough to be live"
+        live = f"live, {measured(self.dropped)} of the frames would be dropped" if self.dropped else "fast enough to be live"
         return f"{rang}; {k} of {n} frames flagged; {self.speed:.1f} frames a second judged: {live}"
 
 

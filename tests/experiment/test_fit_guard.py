@@ -570,7 +570,7 @@ def test_the_summary_says_how_good_it_is(usual: Guard, classifier: nn.Module, tm
     assert re.search(r"naturals flagged \.\d+ \(\d+ of 59\): of right answers \.\d+ \(\d+ of 59\), of wrong ones – \(of 0\)", text)
     assert re.search(r"DeepFool +1?\.\d+ \(\d+ of \d+\)", text)
     assert re.search(r"sign noise of 8/255 +\.\d+ \(\d+ of \d+\)|other changes add less", text)
-    assert f"at most 0.05 of naturals, if they are like the {len(usual.calibration)} it was calibrated on (95% sure)" in text
+    assert f"at most 5 % of naturals, if they are like the {len(usual.calibration)} it was calibrated on (95 % sure)" in text
     assert str(usual) == text
     usual.save(tmp_path)
     assert Guard.load(tmp_path, classifier).summary() == text
@@ -584,9 +584,9 @@ def test_too_few_images_and_how_many_are_needed(classifier: nn.Module, naturals:
     with pytest.raises(UsageError, match="there are no images"):
         fit_guard(classifier, x[:0], y[:0], store=tmp_path)
     for count in (10, 50, NEEDED - 4):
-        with pytest.raises(UsageError, match=rf"{count} images leave \d+ to calibrate with; .* 0.05 needs 59, so at least {NEEDED} images"):
+        with pytest.raises(UsageError, match=rf"{count} images leave \d+ to calibrate with; .* 5 % needs 59, so at least {NEEDED} images"):
             fit_guard(classifier, x[:count], y[:count], store=tmp_path)
-    with pytest.raises(UsageError, match=r"0\.01 needs 299, so at least 855 images"):
+    with pytest.raises(UsageError, match=r"of 1 % needs 299, so at least 855 images"):
         fit_guard(classifier, x, y, level=0.01, store=tmp_path)
     assert not list(tmp_path.iterdir()), "said before anything is computed"
     with pytest.warns(UserWarning, match="60 calibration images"):
@@ -816,7 +816,7 @@ def test_a_promise_for_right_answers_is_calibrated_on_those_alone(classifier: nn
     assert 0.7 * len(every.calibration) < len(correct.calibration) < 0.9 * len(every.calibration)
     assert 0.75 < float(right.float().mean()) < 0.85
     assert torch.isin(correct.calibration, every.calibration).all(), "the same images, fewer of them"
-    assert "at most 0.05 of naturals that the classifier is right on" in str(correct)
+    assert "at most 5 % of naturals that the classifier is right on" in str(correct)
     fit = facts_of(correct.detector)["fit"]
     assert fit["promise"] == "correct" and fit["right"][1] + fit["wrong"][1] == fit["natural"][1] and fit["wrong"][1] > 10
     with pytest.raises(UsageError, match="unknown promise 'right'; there are: all, correct"):

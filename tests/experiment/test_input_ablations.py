@@ -69,9 +69,9 @@ def test_an_attack_that_does_not_attack_is_an_error() -> None:
     rows = Rows(IDS, {"right": right, "changed": changed}, {"attack": "Feeble"})
     found = strong_enough.function(rows, 0.5)
     assert found == {"attack": "Feeble", "fooled": 0.5, "n": 30, "least": 0.5}
-    with pytest.raises(AttackTooWeak, match=r"Feeble fools 50\.0% of the 30 images that the classifier has right; at least 51% expected"):
+    with pytest.raises(AttackTooWeak, match=r"Feeble fools 50\.0 % of the 30 images that the classifier has right; at least 51 % expected"):
         strong_enough.function(rows, 0.51)
     nobody = Rows(IDS, {"right": np.zeros(N, bool), "changed": changed}, {"attack": "Feeble"})
     assert strong_enough.function(nobody, 0.0) == {"attack": "Feeble", "fooled": 0.0, "n": 0, "least": 0.0}
-    with pytest.raises(AttackTooWeak, match=r"0\.0% of the 0 images"):
+    with pytest.raises(AttackTooWeak, match=r"0\.0 % of the 0 images"):
         strong_enough.function(nobody, 0.9)

@@ -347,7 +347,7 @@ def test_whoever_listens_hears_of_every_part() -> None:
 def test_two_levels_and_what_too_few_images_cannot_promise() -> None:
     (v,) = judged(contrast, levels=(0.05, 0.01)).verdicts.values()
     assert [*v["thresholds"]] == ["0.05"]
-    assert any("too few to promise 0.01, which takes 299" in n for n in v["notes"])
+    assert any("too few to promise 1 %, which takes 299" in n for n in v["notes"])
 
 
 @pytest.mark.slow

@@ -202,12 +202,12 @@ def home(finished: Path, finished_store: Path, tmp_path: Path, monkeypatch: pyte
 def test_an_attack_that_does_not_attack_stops_the_run(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(home)
     before = set(home.glob("fit_detector/*"))
-    with pytest.raises(AttackTooWeak, match=r"BIM-eps=0\.001.* fools \d+\.\d% of the \d+ images .* at least 90% expected") as caught:
+    with pytest.raises(AttackTooWeak, match=r"BIM-eps=0\.001.* fools \d+\.\d % of the \d+ images .* at least 90 % expected") as caught:
         run.compute(list(feeble(run)))
     assert any("in step strong_enough" in note for note in caught.value.__notes__)
     assert set(home.glob("fit_detector/*")) == before, "reported before a detector is trained on it"
     monkeypatch.setattr(running, "recipe_named", lambda name: feeble)
-    Cli("run", "feeble", "--out", tmp_path / "out").refused(1, label(FEEBLE), "at least 90% expected", "in step strong_enough")
+    Cli("run", "feeble", "--out", tmp_path / "out").refused(1, label(FEEBLE), "at least 90 % expected", "in step strong_enough")
     assert not (tmp_path / "out" / "report.html").exists()
 
 

@@ -55,7 +55,7 @@ def test_a_line_for_each_measure() -> None:
 def test_a_run_against_itself_and_against_one_with_other_scores(finished: Path, tmp_path: Path) -> None:
     result = Cli("report", finished, "--against", finished)
     assert result.code == 0, result.err
-    assert next(line for line in result.lines if line.startswith("all ")).split()[2:] == ["100%", "0.0000", "0.0000", "0%"]
+    assert next(line for line in result.lines if line.startswith("all ")).split()[2:] == ["100", "%", ".0000", ".0000", "0", "%"]
     assert not any(" against " in line for line in result.lines)
     other = Opened(Path(shutil.copytree(finished, tmp_path / "other")))
     other.score(other.detector("SPD", "strict", "FGSM"), "strict/test/FGSM")[:] *= -1
