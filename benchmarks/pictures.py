@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from salientry.report.spec import Number
+from salientry.results.choice import NOISE
 from salientry.results.names import attack_title
 from salientry.store import packed, read_arrays, read_json
 
@@ -40,10 +41,6 @@ STYLE: Any = {
     "axes.spines.right": False,
 }
 COMBINED = "combined"  # trained on all of a run's attacks, tried on all of them
-COMPARED = (  # by title
-    *("SMD", "SPD", "SMD (trunk)", "SPD (trunk)", "ID", "JSD", "ID+"),
-    *("SortedLogits", "Margin2", "PooledActivations", "SecondNet", "HighFrequency", "BlackShare", "fusion"),
-)
 GROUPS = {"saliency": "saliency map", "fusion": "fusion of all"}  # what it goes by, where the group's name does not say it
 
 
@@ -59,9 +56,14 @@ class Point:
 
 def points(r: Recorded) -> list[Point]:
     """Of every detector that is compared, as far as the run has it."""
-    two = ((d, r.detected(d, COMBINED), r.detected(d, COMBINED, "noise/excess-flags-on-unchanged", tested_on=None)) for d in COMPARED)
-    groups = {x["title"]: x["group"] for x in r.make.of("detection")}
-    return [Point(d, GROUPS.get(groups[d], groups[d]), found, noise) for d, found, noise in two if found and noise]
+    two = ((d, r.detected(d, COMBINED), r.detected(d, COMBINED, "noise/excess-flags-on-unchanged", tested_on=None)) for d in NOISE)
+    by = kinds(r)
+    return [Point(d, by[d], found, noise) for d, found, noise in two if found and noise]
+
+
+def kinds(r: Recorded) -> dict[str, str]:
+    """What each detector goes by, by its title."""
+    return {x["title"]: GROUPS.get(x["group"], x["group"]) for x in r.make.of("detection")}
 
 
 def maps(folder: Path) -> bytes:

@@ -19,10 +19,11 @@ from pathlib import Path
 
 from salientry.cli.closing import last_lines
 from salientry.inference import beside
-from salientry.rates import measured, row
+from salientry.rates import least_to_most, row
 from salientry.report import claims, claims_document
 from salientry.report.render import text
 from salientry.report.spec import Column, Number
+from salientry.results.choice import DIFFERENCES, GLANCE
 from salientry.results.claims import MANNERS
 from salientry.results.names import detector_words
 from salientry.results.paper_numbers import printed_text
@@ -47,22 +48,6 @@ from .tables import budgets, fast, gains, lacking, lines, over, settings, smoke,
 CLAIMS, LINES = ROOT / "docs" / "claims.md", ROOT / "results" / "smoke" / "last_lines.json"
 PLOT, MAPS = "docs/images/detection.svg", "docs/images/maps.png"
 ATTACKS = ("CarliniWagner", "BIM")  # of the headline
-SHOWN = {
-    "SPD": "SPD, the map times the image",
-    "SMD": "SMD, the map",
-    "SPD (trunk)": "SPD, map from the classifier's trunk",
-    "ID": "ID, the image",
-    "ID+": "ID+, the image, better trained",
-    "fusion": "fusion of everything",
-    "Margin2": "baseline: margin of the logits",
-    "PooledActivations": "baseline: activations",
-    "BlackShare": "baseline: black pixels counted",
-}
-GAINS = {
-    "fusion with the map minus without": "the map adds to everything else",
-    "logits with the map minus without": "the map adds to the logits alone",
-    "SPD minus the best floor": "SPD minus the best baseline",
-}
 SHORT = {"holds only against a baseline that did not train": "only against an untrained baseline"}
 ORDER = ("holds", "does not hold", "undecided", *SHORT, "not at the paper's size", "not run")
 
@@ -100,9 +85,7 @@ def good() -> str:
 def _percent(n: Number | None) -> str:
     """A share; of several seeds the least and the most, which is what a sentence may say."""
     assert n is not None
-    low, high, _ = beside(n.seeds, n.value, n.value)
-    ends = list(dict.fromkeys(measured(v) for v in (low, high)))
-    return " to ".join([*(e.removesuffix(" %") for e in ends[:-1]), ends[-1]])
+    return least_to_most(*beside(n.seeds, n.value, n.value)[:2])
 
 
 def plotted() -> str:
@@ -134,8 +117,9 @@ def _found(runs: list[Recorded]) -> str:
     rows = [x | {"place": f"{r.dataset} {x['trained_on']}"} for r in runs for x in r.rows]
     cell = Column("", "{tpr@0.05|seeds}; *noise* {noise/excess-flags-on-unchanged|bare}")
     head = "detection rate at a false-positive rate of 5 %; *noise*: extra false alarms on noise of that size"
-    found = replace(strict(SHOWN, places, head, cell), empty="not run")
-    return lines(found, rows, gains(places, order={"title": GAINS}, empty="not run"))
+    by = {t: kind for r in runs for t, kind in pictures.kinds(r).items()}
+    found = replace(strict({t: f"{detector_words(t)}: {by[t]}" for t in GLANCE}, places, head, cell), empty="not run")
+    return lines(found, rows, gains(places, order={"title": DIFFERENCES}, empty="not run"))
 
 
 def _rest(runs: list[Recorded]) -> list[str]:

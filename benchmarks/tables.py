@@ -16,13 +16,13 @@ from salientry.rates import given, grey_levels, row, short
 from salientry.recipes.fast import CONFIGS
 from salientry.recipes.paper_config import Config
 from salientry.recipes.smoke import REDUCED
-from salientry.report.choice import BASELINES, BESIDE_MAPS, PAPERS, SIMPLEST
-from salientry.report.detection_tables import DEFENCES, GAINS, NOISE, TRANSPLANT
+from salientry.report.detection_tables import GAINS, NOISE, TRANSPLANT
 from salientry.report.render import markdown, percent, text
 from salientry.report.render import over as spoken
 from salientry.report.spec import Across, Column, Line, Number, Table, fill, number_of
 from salientry.report.white_tables import success
 from salientry.report.words import attack_title, own_trunk
+from salientry.results.choice import ATTACKED, BASELINES, BESIDE_MAPS, DEFENCES, PAPERS
 from salientry.results.names import detector_words
 from salientry.results.place import identify
 from salientry.store import read_json
@@ -34,7 +34,6 @@ ROWS = (*PAPERS, "fusion", *BASELINES)
 SMOKE_ATTACKS = tuple(map(label, (FGSM(), BIM(), *REDUCED)))
 PARTS = ("the map", "the image", "logits", "activations", "the second net", "pixel statistics")
 DETECTORS = (*BESIDE_MAPS, *BASELINES)
-ATTACKED = ("SPD", "SMD", "JSD", "ID+", "fusion", *("Margin" if b == SIMPLEST else b for b in BASELINES))  # of two alike the simpler
 MORE = (Column("noise", NOISE.replace("}", "|bare}")), Column("transplant", TRANSPLANT.replace("}", "|bare}")))
 OVER = "In square brackets 95 % intervals {}. In round brackets stands each seed's own value, where they differ."
 FEW = (

@@ -113,6 +113,12 @@ def measured(share: float | None, digits: int = 0) -> str:
     return short(share, True, digits).replace(THIN, " ")
 
 
+def least_to_most(low: float, high: float) -> str:
+    """Two measured shares as ``31 to 33 %``; once where they are printed alike."""
+    ends = dict.fromkeys(_rounded(100 * v, 0) for v in (low, high))
+    return f"{' to '.join(ends)} %"
+
+
 def points(difference: float) -> str:
     """A difference of two shares in percentage points: ``3.4``."""
     return _rounded(100 * difference, 1)

@@ -20,7 +20,8 @@ def guard_summary(facts: JSON, threshold: float, level: float, calibration: int)
     """
     sure = f"({percent(CONFIDENCE)} sure)"
     of = "naturals that the classifier is right on" if facts and facts.get("promise") == "correct" else "naturals"
-    bound = f"flags scores above {threshold:.4g}: at most {percent(level)} of {of}, if they are like the {calibration} it was calibrated on {sure}"
+    like = f"if they are like the {calibration} it was calibrated on {sure}"
+    bound = f"flags scores above {threshold:.4g}: at most {percent(level)} of {of}, {like}"
     if facts and (changed := facts.get("recalibrated")):
         bound += "\n" + recalibrated(changed)
     if not facts or "harmless" not in facts:

@@ -120,7 +120,7 @@ def test_goals_that_are_missed_are_named(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
     monkeypatch.setattr(readme_attacks, "record", lambda: {"rows": rows})
     said = readme_attacks.goals().splitlines()
-    assert said[0].endswith("missed in 1 of 3 rows: PGD at 1 (0.95).")
+    assert said[0].endswith("missed in 1 of 3 rows: PGD at 1 (.95).")
     assert said[1].endswith("missed in 1 of 2 rows: C&W at 1 (1.10).")
     assert said[2].endswith("missed in 1 of 4 rows: C&W at 1 (1.16).")
     monkeypatch.setattr(readme_attacks, "record", lambda: {"rows": rows[1:2]})

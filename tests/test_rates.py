@@ -17,6 +17,7 @@ from salientry.rates import (
     grey_levels,
     interval,
     lasting,
+    least_to_most,
     long,
     measured,
     percent,
@@ -52,6 +53,7 @@ def test_other_forms_of_a_number() -> None:
     assert [given(v) for v in (0.05, 0.5, 10.5, -0.3, 2.0, 0.0)] == [".05", ".5", "10.5", "−.3", "2", "0"]
     assert [percent(v) for v in ("0.05", 0.01, 0.03664, 1.0)] == ["5 %", "1 %", "3.66 %", "100 %"]
     assert [measured(v) for v in (0.7649, -0.0001, 1.0)] == ["76 %", "0 %", "100 %"]
+    assert [least_to_most(*v) for v in ((0.306, 0.333), (0.306, 0.3099))] == ["31 to 33 %", "31 %"]
     assert [points(v) for v in (0.0341, -0.0001)] == ["3.4", "0.0"]
     assert [grey_levels(v) for v in (8 / 255, 1.0, 0.05, 0.0)] == ["8/255", "255/255", "", "0/255"]
     assert [long(v, 4) for v in (0.01234, -0.00001, -0.5)] == ["0.0123", "0.0000", "−0.5000"]

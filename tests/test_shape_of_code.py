@@ -49,8 +49,13 @@ NAMES = {  # what has a blank and is no printed text, but a name in records
     "Eq. 3": "a part of Table 3",
     "Eq. 4": "likewise",
     r"(?=; |\n)": "a cell as a table of ours describes it",
+    ", JPEG ": "a cell of the guard's record, which names the way of saving after the attack",
+    ", ": "how a row of the service's record was asked",
     " --images ": "the command of a leaderboard, which alone says how many images were asked for",
 }
+
+DOCUMENTS = [p for n in ("readme*", "*_page", "*tables", "recorded", "pictures") for p in (ROOT.parent / "benchmarks").glob(f"{n}.py")]
+DOCSTRINGS = {"readme_methods", "readme_recipes"}  # they print what methods say of themselves
 
 TWICE = {
     "Run": "the experiments' is the runner's, which knows nothing of experiments",
@@ -128,12 +133,29 @@ def test_torchvision_and_pydantic_are_not_imported() -> None:
 def test_no_printed_text_is_taken_apart() -> None:
     """What a page, a verdict or a card prints has blanks; a number, name or reason that is needed again has a field."""
     found = []
-    for p in (p for p in FILES if p.relative_to(ROOT).parts[0] in ("report", "results", "judging", "serve", "guard_card.py", "summary.py")):
+    places = ("report", "results", "judging", "serve", "guard_card.py", "summary.py")
+    for p in (*(p for p in FILES if p.relative_to(ROOT).parts[0] in places), *(p for p in DOCUMENTS if p.stem not in DOCSTRINGS)):
         for node in ast.walk(ast.parse(p.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in TAKES_APART:
                 words = [c.value for a in node.args for c in ast.walk(a) if isinstance(c, ast.Constant) and isinstance(c.value, str)]
                 found += [(p.name, w) for w in words if not w.isprintable() or not w.isascii() or " " in w]
     assert {w for _, w in found} - {"\n"} == set(NAMES), found
+
+
+def test_which_detectors_are_shown_stands_in_one_place() -> None:
+    """Whoever lists three detectors or more takes them from `results/choice.py`; what names them in words has all of them."""
+    titles = {k.__name__ for k in DETECTORS.values()} | {"ID+", "fusion"}
+    found = set()
+    for p in (
+        *(p for p in FILES if p.relative_to(ROOT).parts[0] in ("report", "results", "judging")),
+        *DOCUMENTS,
+    ):
+        for node in ast.walk(ast.parse(p.read_text())):
+            items = node.keys if isinstance(node, ast.Dict) else node.elts if isinstance(node, ast.Tuple | ast.List | ast.Set) else []
+            if sum(isinstance(i, ast.Constant) and i.value in titles for i in items) > 2:
+                found.add(p.relative_to(ROOT.parent).as_posix())
+    words = {"salientry/results/names.py", "salientry/report/naming.py"}
+    assert found == {"salientry/results/choice.py"} | words
 
 
 def test_one_class_name_is_one_class() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from markupsafe import Markup
 
+from ..results.choice import CURVES
 from ..results.names import data_set, detector_words
 from ..results.weights import OTHER
 from . import plots, render
@@ -114,7 +115,7 @@ def white(r: Shown, notes: Sequence[Markup]) -> First:
         if costs
         else []
     )
-    shown = [t for t in ("SMD", "SPD", "JSD", "ID+", "SortedLogits", "fusion") if t in dict(each)]
+    shown = [t for t in CURVES if t in dict(each)]
     series = [_series(m, t, budgets) for t in ("classifier alone", *shown)]
     picture = plots.facets(series, y=("attack success rate", 0.0, 1.02), x="largest change of a value", high=330)
     rows = [[Markup("<b>{}</b>").format(detector_words(t)), *(past(m, t, b) for b in budgets)] for t, _ in each]

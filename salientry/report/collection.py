@@ -10,12 +10,12 @@ from typing import Any
 from markupsafe import Markup
 
 from ..errors import DataDamaged, VerificationFailed
+from ..results.choice import DEFENCES, SIMPLEST
 from ..results.names import detector_words
 from ..results.paper_numbers import printed_rows
 from ..store import JSON, packed, read_json, write_json, write_text
 from . import claims, detection_tables, every_number, gallery, paper_tables, plots, render, report, verification
 from .attacker import budgets_of, elsewhere, passed_by, quoted
-from .choice import SIMPLEST
 from .columns import NOT_RECORDED, Collection, DataSetColumn, read, runs, title
 from .doubts import failed
 from .guide import how_to_read
@@ -237,7 +237,7 @@ def _compared(there: Mapping[str, Standings]) -> Block | None:
 
 def _figure2(columns: list[DataSetColumn], protocol: str) -> Section:
     there = [(f", {c.title}", c.run.make, c.run.scores.labels) for c in columns if c.run and c.run.scores.has_naturals]
-    tables = [side_by_side(d, [_grid(c, protocol, d) for c in columns], "") for d in detection_tables.DEFENCES]
+    tables = [side_by_side(d, [_grid(c, protocol, d) for c in columns], "") for d in DEFENCES]
     none = [Block("", Markup('<p class="note">{}: {}.</p>').format(c.title, c.why)) for c in columns if c.run is None]
     note = "Rows: trained on; columns: tested on; each attack at the paper's budget for the data set. The paper prints no numbers here."
     drawn = figure2(there, protocol)

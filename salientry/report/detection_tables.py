@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from ..results.choice import BESIDE_MAPS
 from ..results.names import ORDINARY
-from .choice import BESIDE_MAPS
 from .spec import Across, Column, Table
 
-DEFENCES = ("SPD", "SMD", "ID", "JSD")
 NOISE = "{noise/excess-flags-on-unchanged}"
 TRANSPLANT = "{Transplant/excess-flags-on-unchanged}"
 MORE = (

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataDamaged, StoreError
+from ..results.choice import DEFENCES
 from ..results.detection import Together, together
 from ..results.scores import Scores, Trained
 from ..store import read_text
-from .detection_tables import DEFENCES
 from .page import GROUPS
 from .render import delimited
 

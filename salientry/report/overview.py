@@ -10,10 +10,10 @@ from typing import Any
 from markupsafe import Markup
 
 from ..inference import LEAST_SEEDS
+from ..results.choice import PAPERS, SIMPLEST
 from ..results.names import NATURAL, ORDINARY, attack_title, detector_words
 from . import plots, render
 from .attacker import attacker, budgets_of, past, quoted, white
-from .choice import PAPERS, SIMPLEST
 from .doubts import attacked, black, failed, why
 from .naming import BASELINE, Namer, listing
 from .page import First, Maker, listed
@@ -113,7 +113,7 @@ class Standings:
     def chosen(self) -> list[Standing]:
         """Those that a sentence speaks of: the map's two, the best baseline, the fusion."""
         known = {s.title: s for s in self.standings}
-        wanted = ("SMD", "SPD", *(s.title for s in self.searched[:FEW]), self.best, "fusion")
+        wanted = (*PAPERS[:2], *(s.title for s in self.searched[:FEW]), self.best, "fusion")
         return [known[t] for t in dict.fromkeys(wanted) if t in known]
 
     def pair(self) -> list[Standing]:

@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ..rates import grey_levels, short
+from ..results.choice import DEFENCES
 from ..results.counts import counts
 from ..results.names import MAPS, attack_title, detector_class, kind_title
 from ..results.scores import Scores
@@ -157,7 +158,7 @@ def best_baseline(m: Maker, trained_on: str, protocol: str = "strict") -> str | 
 def figure2(runs: Sequence[tuple[str, Maker, list[str]]], protocol: str) -> Markup | None:
     """A panel for each defence and run (its title, maker and attacks), a line for each training attack, over the attacks tested on."""
     series = []
-    for d in detection.DEFENCES:
+    for d in DEFENCES:
         for title, m, labels in runs:
             measure = "accuracy" if protocol == "published" else f"tpr@{m.context.levels[0]}"
             for a in labels:
@@ -173,7 +174,7 @@ def figure2(runs: Sequence[tuple[str, Maker, list[str]]], protocol: str) -> Mark
 
 def lines_say(makers: Iterable[Maker], protocol: str) -> str:
     """What the lines and bars of Figure 2 are."""
-    rows = (r for m in makers for r in m.of("detection") if r["protocol"] == protocol and r["title"] in detection.DEFENCES)
+    rows = (r for m in makers for r in m.of("detection") if r["protocol"] == protocol and r["title"] in DEFENCES)
     over = render.over(len(r["seeds"]) for r in rows)
     return f"A line for each attack trained on; mean of the detector seeds, 95 % intervals {over}; a grey line at chance."
 

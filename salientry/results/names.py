@@ -34,6 +34,8 @@ WORDS = {  # what stands for a detector's title on a page, where records do not 
     "FourierSpectrum": "Fourier spectrum",
     "LayerSpectrum": "Fourier spectrum of layers",
     "PValues": "p-values",
+    "fusion with the map minus without": "the map adds to everything else",
+    "logits with the map minus without": "the map adds to the logits alone",
     "SPD minus the best floor": "SPD minus the best baseline",
 }
 MANNERS = {"replica": "the paper's manner", "trunk": "trunk"}

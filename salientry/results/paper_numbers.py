@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from ..metrics import Interval
+from .choice import DEFENCES
 from .names import attack_title, data_set
 from .paper_attacks import PASSES, PRINTED, THEIRS, trainings
 from .place import Row, frame, identify, records, row, select
@@ -35,7 +36,6 @@ TABLES = {  # what they are called, and our groups of columns; where two of ours
     6: ("one detector for all attacks", {"replica": "accuracy, trained as the paper trains", "paired": "accuracy, with batch norm"}),
 }
 SIZES = {"l0": "L0_rate", "rms": "L2", "linf": "Linf"}
-DEFENCES = ("ID", "JSD", "SMD", "SPD")
 DECIMALS = 2  # of a printed mean, unless its value shows more
 BOLD = (0.025, 0.5)  # L2 and Linf of Table 2's caption, both at least; the text has .027 and .50, either of them
 NORMAL = 2 * 1.959964  # width of a normal 95 % interval in standard errors
@@ -251,7 +251,7 @@ def _pairs(named: dict[str, str], known: set[str], column: str, learnt: list[str
 
 def _combined(column: str) -> Iterator[Row]:
     """Table 6: two schemes of ours beside one number of the paper's."""
-    for d in DEFENCES:
+    for d in sorted(DEFENCES):
         for scheme in TABLES[6][1]:
             place = {"kind": "detection", "protocol": "published", "detector": d, "scheme": scheme, "trained_on": "combined"}
             id = identify(place | {"title": d if scheme == "paired" else f"{d} ({scheme})", "tested_on": "combined", "measure": "accuracy"})

@@ -14,12 +14,12 @@ import pandas as pd
 
 from ..metrics import Floats, Interval, permutation_p, rate_draws, spearman
 from .cells import Cells, Drawn
+from .choice import DEFENCES
 from .paper_numbers import attacks_of
 from .place import KEY, Row, row
 from .scores import Scores
 from .trained import Images
 
-DETECTORS = ("SPD", "SMD", "ID", "JSD")
 FEWEST_POINTS, MOST_POINTS = 3, 8
 DECIMALS = 6  # of a size before it is ranked: BIM's and MIM's Linf are equal but for float32
 DIAGONAL = "diagonal"
@@ -35,7 +35,7 @@ def rows(s: Scores, numbers: pd.DataFrame) -> Iterator[Row]:
         yield from (r for r in s.recorded if r["kind"] == "correlation")
         return
     cells = Cells(s, numbers)
-    for d in DETECTORS:
+    for d in DEFENCES:
         for over in (DIAGONAL, *labels):
             yield from _correlation(s, cells, labels, d, over)
 

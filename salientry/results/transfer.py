@@ -15,12 +15,12 @@ import pandas as pd
 
 from ..metrics import difference
 from ..rates import short
+from .choice import DEFENCES
 from .detection import FEWEST, Together, together, where
 from .place import KEY, Row, row, select
 from .scores import Scores
 from .trained import Array, Trained
 
-DETECTORS = ("SPD", "SMD", "ID", "JSD")
 PROTOCOLS = ("published", "strict")
 
 
@@ -29,7 +29,7 @@ def rows(s: Scores) -> list[Row]:
     lacking = {(t.protocol, t.trained_on) for t in together(s) if t.missing}
     out: list[Row | None] = []
     for protocol in PROTOCOLS:
-        for detector in DETECTORS:
+        for detector in DEFENCES:
             out += [] if lacking & {(protocol, a) for a in s.labels} else [_norms(s, protocol, detector)]
             out += [_combined(s, protocol, detector, a) for a in s.labels if not lacking & {(protocol, a), (protocol, "combined")}]
     return [r for r in out if r]
@@ -101,7 +101,7 @@ def cells(s: Scores, numbers: pd.DataFrame) -> list[Cell]:
     place = ("protocol", "detector", "trained_on", "tested_on", "measure")
     known = {tuple(k): id for *k, id in zip(*(found[c] for c in (*place, "id")), strict=True)}
     each = {(t.protocol, t.trained_on): t for t in together(s)}
-    return [_cell(s, known, each, p, d, a, b) for p in PROTOCOLS for d in DETECTORS for a in s.labels for b in s.labels]
+    return [_cell(s, known, each, p, d, a, b) for p in PROTOCOLS for d in DEFENCES for a in s.labels for b in s.labels]
 
 
 def _cell(s: Scores, known: dict[Any, str], each: dict[tuple[str, str], Together], protocol: str, detector: str, a: str, b: str) -> Cell:
@@ -125,7 +125,7 @@ def cell_lines(s: Scores, numbers: pd.DataFrame) -> list[str]:
     found = cells(s, numbers)
     finite = set(numbers["id"][numbers["value"].notna()])
     there = sum(c.id in finite for c in found)
-    out = [f"{there} of {len(found)} cells are finite ({len(DETECTORS)} detectors x {len(s.labels)}^2 attacks x 2 protocols)"]
+    out = [f"{there} of {len(found)} cells are finite ({len(DEFENCES)} detectors x {len(s.labels)}^2 attacks x 2 protocols)"]
     for c in found:
         if c.id not in finite:
             out.append(f"  none: {c.protocol}/{c.detector} trained on {c.trained_on}, tested on {c.tested_on}: {c.why or 'not finite'}")

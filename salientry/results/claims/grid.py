@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..cells import CHANCE, FOUND, Cells, Drawn, Term
+from ..choice import DEFENCES
 from ..names import attack_title
 from ..place import KEY, identify
 from .asked import MANNERS, STRICT, Answer, Book, Manner, Question, each, grouped, names
 
 Terms = Callable[[list[str]], list[Term]]  # training attacks to a weighted sum of cells
 
-DEFENCES, IMAGE = ("SPD", "SMD", "ID", "JSD"), ("ID", "JSD")
+IMAGE = ("ID", "JSD")
 LARGE, SMALL = (0.027, 0.5), (0.025, 0.5)  # L2, Linf: above either of which ID is said to find everything; below both of which it fails
 BETTER = 0.02  # a difference in what is found that is called one
 SLIGHTLY = 0.05  # a loss that is called slight (C12)
