@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from benchmarks import attack_rows, readme_attacks
 from benchmarks import attacks as bench
 from salientry.attacks import PGD
+from salientry.rates import short
 from salientry.types import Shape
 from tests import examples
 
@@ -131,7 +132,7 @@ def test_the_table_has_a_line_for_every_row_of_the_record(monkeypatch: pytest.Mo
     body = readme_attacks.record()
     lines = [line for line in readme_attacks.table().splitlines() if line.startswith("|")]
     assert len(lines) == 2 + len(body["rows"]) > 2
-    assert all(f"{r['libraries']['salientry']['time by bare passes']:.2f} |" in readme_attacks.table() for r in body["rows"])
+    assert all(f"| {short(r['libraries']['salientry']['time by bare passes'], digits=2)} |" in readme_attacks.table() for r in body["rows"])
     row = body["rows"][0] | {"best": None, "ratio": None}
     monkeypatch.setattr(readme_attacks, "record", lambda: body | {"rows": [row]})
     assert "none alike (" in readme_attacks.table() and readme_attacks.table().splitlines()[2].endswith("| – |")
