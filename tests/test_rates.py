@@ -34,7 +34,13 @@ from salientry.rates import (
 
 ROOT = Path(__file__).parents[1]
 OTHERS = {"sanity.py", "guard_files.py"}  # what is recorded with a step, and three numbers of a network by which it is known
-EXACT = {"inference.py", "metrics.py", "rates.py", "adaptive.py"}  # the last one: recorded, as two ends and nothing else
+EXACT = {
+    "inference.py",
+    "metrics.py",
+    "rates.py",
+    "adaptive.py",
+    "agreement.py",
+}  # the last two: recorded as two ends; a bound that decides
 PAPERS = {"paper_numbers.py"}  # a number with the digits that the paper prints
 
 

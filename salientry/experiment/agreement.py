@@ -11,6 +11,7 @@ from torch import nn
 
 from ..inference import exact_share
 from ..learned import with_facts
+from ..rates import measured
 from ..runner.step import Handle
 from ..store import JSON
 from .run import Run
@@ -82,7 +83,7 @@ def doubt(right: list[int], agrees: list[int], mistakes: list[int], chance: floa
     (k, n), (mended, missed) = right, mistakes
     if n >= MANY and k <= n * chance + CHANCE * (n * chance * (1 - chance)) ** 0.5:
         return (
-            f"it is right on {k} of {n} of these images, hardly more than by chance ({chance:.1%}): are its classes numbered in another "
+            f"it is right on {k} of {n} of these images, hardly more than by chance ({measured(chance, 1)}): are its classes numbered in another "
             "order, or its inputs scaled in another way?"
         )
     if agrees[0] == n >= MANY and missed - mended >= COPIED:
