@@ -83,8 +83,8 @@ def doubt(right: list[int], agrees: list[int], mistakes: list[int], chance: floa
     (k, n), (mended, missed) = right, mistakes
     if n >= MANY and k <= n * chance + CHANCE * (n * chance * (1 - chance)) ** 0.5:
         return (
-            f"it is right on {k} of {n} of these images, hardly more than by chance ({measured(chance, 1)}): are its classes numbered in another "
-            "order, or its inputs scaled in another way?"
+            f"it is right on {k} of {n} of these images, hardly more than by chance ({measured(chance, 1)}): are its classes numbered in "
+            "another order, or its inputs scaled in another way?"
         )
     if agrees[0] == n >= MANY and missed - mended >= COPIED:
         return f"it gives the classifier's answer on all {n} of these images, {missed} wrong ones among them: it is no second opinion"
