@@ -240,11 +240,13 @@ class FittedExternal(nn.Module):
         """Scores (N,) of an :class:`~salientry.evidence.Evidence`.
 
         Raises:
-            UsageError: for whatever it raises, and for anything but one number an image.
+            UsageError: for whatever it raises, for anything but one number an image, and when it writes into the evidence's images: a
+                callable of images alone is given a copy and may.
         """
         image: Tensor = evidence.image
         if not len(image):  # many libraries refuse an empty array
             return image.new_zeros(0)
+        before = image.detach().clone() if self._reads_evidence else None
         with theirs(f"the detector {self.settings.name} fails on images {tuple(image.shape)}"):
             try:
                 found = self._asked(evidence)
@@ -253,12 +255,19 @@ class FittedExternal(nn.Module):
                     raise
                 with torch.no_grad():  # it leaves torch: it has no gradient
                     found = self._asked(evidence.detached())
+        if before is not None and not torch.equal(image.detach(), before):
+            image.detach().copy_(before)
+            raise UsageError(f"the detector {self.settings.name} writes into the images that it is given; let it copy them first")
         return self._checked(found, image)
+
+    @property
+    def _reads_evidence(self) -> bool:
+        return self.settings.fits or hasattr(self.thing, "score")
 
     def _asked(self, evidence: Any) -> Any:
         if hasattr(self.thing, "score"):
             return self.thing.score(evidence)
-        return self.thing(evidence if self.settings.fits else evidence.image)
+        return self.thing(evidence if self.settings.fits else evidence.image.clone())
 
     def _checked(self, found: Any, image: Tensor) -> Tensor:
         name = self.settings.name

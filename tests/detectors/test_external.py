@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from salientry.adaptive import Defended, Look, differentiable
 from salientry.detectors import SMD, ExternalDetector, Fused, as_detector
-from salientry.detectors.external import substituting
+from salientry.detectors.external import FittedExternal, substituting
 from salientry.errors import UsageError
 from salientry.evidence import Evidence
 from salientry.evidence_set import EvidenceSet, Views
@@ -152,6 +152,35 @@ def test_a_score_that_depends_on_the_neighbours_is_refused() -> None:
     ExternalDetector(own_detectors.contrast).probed(SHAPE)
     with pytest.raises(UsageError, match="another score alone than among others"):
         ExternalDetector(lambda x: x.mean((1, 2, 3)) - x.mean(), name="relative").probed(SHAPE)
+
+
+def centred(images: torch.Tensor) -> torch.Tensor:
+    """Changes what it is given, as many a preprocessing does."""
+    images -= images.mean((1, 2, 3), keepdim=True)
+    return images.abs().mean((1, 2, 3))
+
+
+class Centred:
+    """The same with the evidence in hand."""
+
+    def score(self, evidence: Any) -> torch.Tensor:
+        return centred(evidence.image)
+
+
+def test_a_detector_that_writes_into_its_images_spoils_nobodys() -> None:
+    x = torch.rand(5, 1, 12, 12)
+    kept, own = x.clone(), ExternalDetector(centred)
+    scores = FittedExternal(own, own.ready())(Evidence(None, None, x))
+    assert torch.equal(x, kept)
+    assert torch.equal(scores, centred(kept.clone()))
+    x.requires_grad_()
+    FittedExternal(own, own.ready())(Evidence(None, None, x)).sum().backward()
+    assert x.grad is not None
+    other = ExternalDetector(Centred())
+    for images in (kept.clone(), kept.clone().requires_grad_()):
+        with pytest.raises(UsageError, match="the detector Centred writes into the images that it is given"):
+            FittedExternal(other, other.ready())(Evidence(None, None, images))
+        assert torch.equal(images.detach(), kept)
 
 
 # --- who it is ----------------------------------------------------------------------------------------------------------
