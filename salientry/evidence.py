@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UsageError
-from .harmless import TRANSFORMS, unchecked
+from .harmless import TRANSFORMS, together
 from .layers import Pooled, Watching, usual_layers
 from .rows import at_once
 
@@ -109,6 +109,7 @@ class Evidence:
             raise UsageError(f"images are floats in [0, 1]; found {image.dtype}")
         self.classifier, self.saliency, self.image, self.needs, self.second = classifier, saliency, image, needs, second
         self._parts = dict(parts)
+        self._shared = dict[Callable[[Tensor], Tensor], Tensor]()
         self._check(parts)
 
     def put(self, **parts: Tensor) -> Evidence:
@@ -165,6 +166,12 @@ class Evidence:
             parts = {k: v[at] for k, v in self._parts.items()}
             image = self.image[at]
         return Evidence(self.classifier, self.saliency, image, self.needs if needs is None else needs, self.second, **parts)
+
+    def shared(self, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """What a function makes of the images: once, however many detectors ask for it."""
+        if make not in self._shared:
+            self._shared[make] = make(self.image)
+        return self._shared[make]
 
     def under(self, name: str) -> Tensor:
         """(N, K) logits of the images after a transform: the part ``logits_under/NAME``."""
@@ -244,7 +251,7 @@ class Evidence:
         """The images under these transforms, by the parts' names."""
         with torch.set_grad_enabled(self.image.requires_grad):
             x = self.image.clamp(0, 1)  # an attack may leave it by a rounding error
-            return {n: unchecked(TRANSFORMS[n.removeprefix(UNDER)], x) for n in names}
+            return dict(zip(names, together([TRANSFORMS[n.removeprefix(UNDER)] for n in names], x), strict=True))
 
     def _groups(self, changed: dict[str, Tensor], beside: int) -> list[dict[str, Tensor]]:
         """Changed images by name, in groups that the classifier sees at once: as many as memory allows, the first one with ``beside``

@@ -61,8 +61,10 @@ def _members(detector: nn.Module) -> list[Any]:
 
 def _scored(detector: nn.Module, seen: Evidence) -> tuple[Tensor, Tensor]:
     """Scores (N,) and what each component adds to them (N, D); each part of a fusion looks once."""
-    if hasattr(detector.settings, "columns"):
-        return _with_columns(detector, seen)
+    if hasattr(detector.settings, "columns"):  # what a member adds is how far the score falls when its numbers are average
+        fusion: Any = detector
+        added: tuple[Tensor, Tensor] = fusion.head.added(fusion.settings.columns(seen))
+        return added
     if not _members(detector):
         score: Tensor = detector(seen)
         return score, score[:, None]
@@ -77,17 +79,6 @@ def answers_of(seen: Evidence, needs: frozenset[str]) -> dict[str, Tensor]:
     asked = torch.stack([getattr(seen, n) for n in names]).argmax(2).unbind() if names else ()
     found = dict(zip(names.values(), asked, strict=True))
     return found | ({"asking the second network": seen.second_logits.argmax(1)} if "second_logits" in needs else {})
-
-
-def _with_columns(detector: Any, seen: Evidence) -> tuple[Tensor, Tensor]:
-    """Of a fusion of numbers: what a member adds is how far the score falls when its numbers are what they are on average."""
-    columns = detector.settings.columns(seen)
-    whole, width = torch.cat(columns, 1), [c.shape[1] for c in columns]
-    which = torch.arange(len(width)).repeat_interleave(torch.tensor(width)).to(whole.device)
-    member = torch.arange(len(columns), device=which.device)[:, None, None]
-    without = torch.cat([whole[None], torch.where(which == member, detector.head.mean, whole)])
-    score, *others = detector.head(without.flatten(0, 1)).view(len(without), len(whole))
-    return score, score[:, None] - torch.stack(others, 1)
 
 
 class Guard(nn.Module):

@@ -191,3 +191,21 @@ def test_a_network_of_one_layer_type_twice_keeps_both_calls() -> None:
     found = Evidence(net, None, x).activations["one"].mean
     first = net.one(x.flatten(1))
     assert torch.allclose(found, torch.cat([first, net.one(first.relu())], 1))
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_what_is_written_over_later_and_maps_of_any_layout_are_pooled_as_they_were(count: int) -> None:
+    """Of one image layers of one shape are pooled together after the pass, when a ReLU has long written over what they gave."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(inplace=True)]
+        net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(192, 4)).requires_grad_(False)
+    x = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    for images in (x, x.contiguous(memory_format=torch.channels_last)):
+        look = Evidence(net, None, images, frozenset({"activations", "logits"}))
+        first = net[0](images)
+        for name, out in (("0", first), ("2", net[2](first.relu()))):
+            found = look.activations[name]
+            torch.testing.assert_close(found.mean, out.mean((2, 3)))
+            torch.testing.assert_close(found.maximum, out.amax((2, 3)))
+            torch.testing.assert_close(found.deviation, out.flatten(2).std(2, unbiased=False))

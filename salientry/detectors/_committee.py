@@ -87,6 +87,20 @@ class CommitteeHead(nn.Module):
         """Scores (N,)."""
         return self.each(view).mean(0)
 
+    def added(self, columns: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Scores (N,), and how far each falls when a group's numbers are what they are on average, (N, G); the groups (N, D) are side by
+        side. An average number is 0 to the networks, so that each group's share of the hidden values is reckoned once.
+        """
+        x = FAR * torch.tanh((torch.cat(columns, 1) - self.mean) / self.std / FAR)
+        widths = [c.shape[1] for c in columns]
+        members = len(self.first)
+        each = [p.expand(members, -1, -1) @ w for p, w in zip(torch.split(x, widths, 1), torch.split(self.first, widths, 1), strict=True)]
+        shares = torch.stack(each)  # (G, M, N, W)
+        whole = shares.sum(0, keepdim=True) + self.first_offset
+        hidden = torch.relu(torch.cat([whole, whole - shares]))
+        score, without = ((hidden @ self.last + self.last_offset).squeeze(3).mean(1)).tensor_split([1])
+        return score[0], (score - without).T
+
 
 class Apart(nn.Module):
     """Committees that each look at columns of their own, trained apart, their scores added: what one learns of many columns does not
@@ -114,6 +128,19 @@ class Apart(nn.Module):
         first, *others = [committee(piece) for committee, piece in zip(self.committees, pieces, strict=True)]
         scores: Tensor = first + self.weight * torch.stack(others).sum(0) if others else first
         return scores
+
+    def added(self, columns: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Scores (N,), and how far each falls when the numbers of one of these columns, (N, D) side by side, are what they are on average,
+        (N, G).
+        """
+        score, falls, left = torch.zeros(()), list[Tensor](), list(columns)
+        for i, (committee, width) in enumerate(zip(self.committees, self.widths, strict=True)):
+            mine = list[Tensor]()
+            while left and sum(c.shape[1] for c in mine) < width:
+                mine.append(left.pop(0))
+            own, fall = committee.added(mine)  # type: ignore[operator]
+            score, falls = (score + self.weight * own, [*falls, self.weight * fall]) if i else (own, [fall])
+        return score, torch.cat(falls, 1)
 
 
 def build(settings: Any, view: tuple[int, ...], *parts: nn.Module) -> Fitted:

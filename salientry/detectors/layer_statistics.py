@@ -46,6 +46,4 @@ class LayerStatistics:
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 3 F), layer by layer."""
-        return torch.cat(
-            [torch.cat(list(layer), 1) for layer in map(evidence.activations.__getitem__, self.layers or evidence.activations)], 1
-        )
+        return torch.cat([getattr(evidence, LAYER + name).flatten(1) for name in self.layers or evidence.activations], 1)

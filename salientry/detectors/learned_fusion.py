@@ -62,8 +62,12 @@ class LearnedFusion:
         return " and ".join(dict.fromkeys(m.description for m in self.each))
 
     def columns(self, evidence: Evidence) -> list[Tensor]:
-        """(N, D) numbers of each member."""
-        return [m.view(evidence) for m in self.each]
+        """(N, D) numbers of each member; of equal ones the same."""
+        each, found = self.each, list[Tensor]()
+        for i, member in enumerate(each):
+            first = each.index(member)
+            found.append(found[first] if first < i else member.view(evidence))
+        return found
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, D), member by member."""

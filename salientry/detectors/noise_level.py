@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..evidence import Evidence
 from . import _committee
-from ._high_pass import laplacian
+from ._high_pass import in_pieces, laplacian, median
 
 SIDE = 4  # pixels of the squares whose noise is compared
 SHARES = (0.1, 0.25, 0.5, 0.9)  # of the squares, least noisy first
@@ -45,15 +45,18 @@ class NoiseLevel:
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 15)."""
-        x = evidence.image
-        wide = F.pad(x, (0, int(x.shape[3] == 1), 0, int(x.shape[2] == 1)), mode="replicate")  # a side of 1 px has no differences
-        diagonal = wide[..., :-1, :-1] - wide[..., :-1, 1:] - wide[..., 1:, :-1] + wide[..., 1:, 1:]
-        residuals = laplacian(x), diagonal, laplacian(x - x.mean(1, keepdim=True))
-        sizes = [r.abs() for r in residuals]
-        squares = [F.avg_pool2d(s.mean(1, keepdim=True), (min(SIDE, s.shape[2]), min(SIDE, s.shape[3]))).flatten(1) for s in sizes]
-        levels = [_at_shares(s) for s in squares] + [s.flatten(1).median(1, keepdim=True).values for s in sizes[1:]]
-        extreme = ((x <= 0) | (x >= 1)).to(x.dtype).flatten(1).mean(1, keepdim=True)
-        return torch.cat([torch.cat(levels, 1).clamp_min(LEAST).log(), extreme], 1)
+        return in_pieces(evidence, _numbers)
+
+
+def _numbers(x: Tensor, second: Tensor) -> Tensor:
+    """(N, 15) of images and their Laplacian."""
+    wide = F.pad(x, (0, int(x.shape[3] == 1), 0, int(x.shape[2] == 1)), mode="replicate")  # a side of 1 px has no differences
+    diagonal = wide[..., :-1, :-1] - wide[..., :-1, 1:] - wide[..., 1:, :-1] + wide[..., 1:, 1:]
+    sizes = [r.abs() for r in (second, diagonal, laplacian(x - x.mean(1, keepdim=True)))]
+    squares = [F.avg_pool2d(s.mean(1, keepdim=True), (min(SIDE, s.shape[2]), min(SIDE, s.shape[3]))).flatten(1) for s in sizes]
+    levels = [_at_shares(s) for s in squares] + [median(s.flatten(1)) for s in sizes[1:]]
+    extreme = ((x <= 0) | (x >= 1)).to(x.dtype).flatten(1).mean(1, keepdim=True)
+    return torch.cat([torch.cat(levels, 1).clamp_min(LEAST).log(), extreme], 1)
 
 
 def _at_shares(sizes: Tensor) -> Tensor:

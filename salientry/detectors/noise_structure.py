@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from ..evidence import Evidence
 from . import _committee
-from ._high_pass import laplacian
+from ._high_pass import in_pieces, local_mean
 
 SIDE = 4  # pixels of the squares, of which the smoother half is looked at
 OFFSETS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0), (2, 2))  # rows, columns
+FURTHEST = 2  # of them
 MOST = 0.25  # of a residual: an edge is no noise
 LEAST, SMALL = 1e-7, 1e-4  # power, and size, of no noise
 COLOURS = 3  # channels that are compared with each other
@@ -49,38 +50,47 @@ class NoiseStructure:
 
     def view(self, evidence: Evidence, *parts: nn.Module) -> Tensor:
         """(N, 33) of colour images, (N, 24) of grey ones."""
-        x = evidence.image
-        return torch.cat([_structure(r) for r in (laplacian(x), x - _mean(x, 3), x - _mean(x, 5))], 1)
+        return in_pieces(evidence, _numbers)
 
 
-def _mean(x: Tensor, side: int) -> Tensor:
-    """(N, C, H, W) over squares of so many pixels; the border is repeated."""
-    return F.avg_pool2d(F.pad(x, (side // 2,) * 4, mode="replicate"), side, 1)
+def _numbers(x: Tensor, second: Tensor) -> Tensor:
+    """(N, 33) or (N, 24) of images and their Laplacian."""
+    three = torch.stack([second, x - local_mean(x, 3), x - local_mean(x, 5)], 1)
+    found = _structure(three.flatten(0, 1))
+    return found.view(len(x), 3, found.shape[1]).flatten(1)
 
 
 def _smooth(r: Tensor) -> Tensor:
     """(N, 1, H, W) 1 in the smoother half of the squares, else 0."""
     h, w = r.shape[2:]
-    size = F.avg_pool2d(r.abs().mean(1, keepdim=True), (min(SIDE, h), min(SIDE, w)), ceil_mode=True)
+    a, b = min(SIDE, h), min(SIDE, w)
+    size = F.avg_pool2d(r.abs().mean(1, keepdim=True), (a, b), ceil_mode=True)
     chosen = (size <= size.flatten(1).median(1).values[:, None, None, None]).to(r.dtype)
-    return chosen.repeat_interleave(min(SIDE, h), 2).repeat_interleave(min(SIDE, w), 3)[:, :, :h, :w]
+    n, _, down, right = chosen.shape
+    return chosen[:, :, :, None, :, None].expand(n, 1, down, a, right, b).reshape(n, 1, down * a, right * b)[:, :, :h, :w]
 
 
 def _structure(r: Tensor) -> Tensor:
-    """(N, 11) or (N, 8) of a residual."""
+    """(N, 11) or (N, 8) of residuals (N, C, H, W)."""
     weight, s = _smooth(r), r.clamp(-MOST, MOST)
-    power = (s.square() * weight).mean((1, 2, 3)) + LEAST
-    found = [_shifted_product(s, weight, dy, dx) / power for dy, dx in OFFSETS]
-    found += [(s[:, a] * s[:, b] * weight[:, 0]).mean((1, 2)) / power for a, b in combinations(range(min(s.shape[1], COLOURS)), 2)]
+    places, values = math.prod(s.shape[2:]), math.prod(s.shape[1:])
+    wide, weighted = (F.pad(v, (0, FURTHEST, 0, FURTHEST)) for v in (s, s * weight))
+    products = _with_neighbours(wide.flatten(1), weighted.flatten(1), wide.shape[3])
+    channels = weighted.flatten(2) @ wide.flatten(2).transpose(1, 2)  # (N, C, C) sums of products
+    power = (channels.diagonal(dim1=1, dim2=2).sum(1, keepdim=True) / values) + LEAST
+    pairs = [channels[:, a, b] for a, b in combinations(range(min(s.shape[1], COLOURS)), 2)]
     size = (s.square() + SMALL**2).sqrt() - SMALL  # |s| without a kink at 0, where flat parts of an image are
-    return torch.stack([*found, (size * weight).mean((1, 2, 3)) / power.sqrt()], 1)
+    level = (size * weight).mean((1, 2, 3))[:, None] / power.sqrt()
+    beside = [torch.stack(pairs, 1) / (places * power)] if pairs else []
+    return torch.cat([products / (values * power), *beside, level], 1)
 
 
-def _shifted_product(s: Tensor, weight: Tensor, dy: int, dx: int) -> Tensor:
-    """(N,) mean of the product of each value and the one ``dy`` rows and ``dx`` columns further; 0 where none is."""
-    h, w = s.shape[2], s.shape[3]
-    if h <= dy or w <= abs(dx):
-        return s.new_zeros(len(s))
-    near, far = slice(max(-dx, 0), w - max(dx, 0)), slice(max(dx, 0), w + min(dx, 0))
-    both = s[:, :, : h - dy, near] * s[:, :, dy:, far] * weight[:, :, : h - dy, near]
-    return both.sum((1, 2, 3)) / math.prod(s.shape[1:])
+def _with_neighbours(s: Tensor, weighted: Tensor, row: int) -> Tensor:
+    """(N, 7) sums of the products of each weighted value and the one some rows and columns further.
+
+    Both (N, L) hold images whose rows, of ``row`` values, end in zeros, and whose channels do: a value beyond the border, on either side,
+    is one of these.
+    """
+    steps = [dy * row + dx for dy, dx in OFFSETS]
+    last = s.shape[1] - max(steps)  # the weights behind are those of a channel's zeros
+    return torch.stack([torch.linalg.vecdot(weighted[:, :last], s[:, k : k + last]) for k in steps], 1)

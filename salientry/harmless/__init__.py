@@ -6,6 +6,7 @@ call: a classifier is asked about an image again under each.
 """
 
 from ..types import HarmlessChange
+from ._together import together
 from ._validation import unchecked
 from .blur import Blur
 from .brightness import Brightness
@@ -71,5 +72,6 @@ __all__ = [
     "Shift",
     "WebP",
     "Zoom",
+    "together",
     "unchecked",
 ]

@@ -35,6 +35,13 @@ def sampled(x: Tensor, change: Moving, *, mirror: bool) -> Tensor:
     return upper * (1 - low) + lower * low
 
 
+def taps(change: Moving, h: int, w: int, *, mirror: bool) -> tuple[Tensor, Tensor]:
+    """(H W, 4) numbers of the four pixels around each place, and their weights, float64."""
+    at, low, side = _table.__wrapped__(change, mirror, h, w, torch.device("cpu"), torch.float64)
+    upper, lower = torch.stack([1 - side, side]) * (1 - low), torch.stack([1 - side, side]) * low
+    return at.T, torch.cat([upper, lower]).flatten(1).T
+
+
 @lru_cache(maxsize=32)
 def _table(change: Moving, mirror: bool, h: int, w: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Numbers (4, H W) of the four pixels around each place, row by row of the image, and the weights (H, W) of the lower two and of

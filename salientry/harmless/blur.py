@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -43,10 +44,26 @@ class Blur:
         """(N, C, H, W); ``seeds`` are not used."""
         if not x.numel():
             return x.clone()
-        h, w = x.shape[2:]
-        wide = F.pad(x, (1, 1, 0, 0), mode="reflect" if w > 1 else "replicate")
-        wide = F.pad(wide, (0, 0, 1, 1), mode="reflect" if h > 1 else "replicate")
-        at = [[wide[:, :, i : i + h, j : j + w] for j in range(3)] for i in range(3)]
-        sides, corners = at[0][1] + at[1][0] + at[1][2] + at[2][1], at[0][0] + at[0][2] + at[2][0] + at[2][2]
-        side = (1 - self.centre) / (4 + 4 * self.corner)
-        return self.centre * x + side * (sides + self.corner * corners)
+        at = _neighbours(x)
+        sides, corners = at[1] + at[3] + at[5] + at[7], at[0] + at[2] + at[6] + at[8]
+        return self.centre * x + self._side * (sides + self.corner * corners)
+
+    def taps(self, h: int, w: int) -> tuple[Tensor, Tensor]:
+        """(H W, 9) which pixels each becomes a sum of, and their weights."""
+        pixels = torch.arange(h * w, dtype=torch.float64).view(1, 1, h, w)
+        side, corner = self._side, self._side * self.corner
+        weights = torch.tensor([corner, side, corner, side, self.centre, side, corner, side, corner], dtype=torch.float64)
+        return torch.stack(_neighbours(pixels)).flatten(1).T.to(torch.int64), weights.expand(h * w, -1)
+
+    @property
+    def _side(self) -> float:
+        """Weight of a neighbour at a side."""
+        return (1 - self.centre) / (4 + 4 * self.corner)
+
+
+def _neighbours(x: Tensor) -> list[Tensor]:
+    """The nine images (N, C, H, W) of each value's square of 3 x 3, row by row."""
+    h, w = x.shape[2:]
+    wide = F.pad(x, (1, 1, 0, 0), mode="reflect" if w > 1 else "replicate")
+    wide = F.pad(wide, (0, 0, 1, 1), mode="reflect" if h > 1 else "replicate")
+    return [wide[:, :, i : i + h, j : j + w] for i in range(3) for j in range(3)]

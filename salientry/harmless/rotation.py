@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ._sampling import middle, sampled
+from ._sampling import middle, sampled, taps
 from ._validation import check_settings, validated
 
 
@@ -46,3 +46,7 @@ class Rotation:
         cos, sin = math.cos(math.radians(self.degrees)), math.sin(math.radians(self.degrees))
         down, right = down - h, right - w
         return cos * down + sin * right + h, cos * right - sin * down + w
+
+    def taps(self, h: int, w: int) -> tuple[Tensor, Tensor]:
+        """(H W, 4) which pixels each becomes a sum of, and their weights."""
+        return taps(self, h, w, mirror=True)

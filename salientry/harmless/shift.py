@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ._sampling import sampled
+from ._sampling import sampled, taps
 from ._validation import check_settings, validated
 
 
@@ -46,3 +46,7 @@ class Shift:
     def places(self, down: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         """Where each pixel (``down``, ``right``), (H, W) each, is read."""
         return down - self.down, right - self.right
+
+    def taps(self, h: int, w: int) -> tuple[Tensor, Tensor]:
+        """(H W, 4) which pixels each becomes a sum of, and their weights."""
+        return taps(self, h, w, mirror=False)

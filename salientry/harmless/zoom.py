@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ._sampling import middle, sampled
+from ._sampling import middle, sampled, taps
 from ._validation import check_settings, validated
 
 
@@ -44,3 +44,7 @@ class Zoom:
         """Where each pixel (``down``, ``right``), (H, W) each, is read."""
         h, w = middle(down)
         return (down - h) / self.factor + h, (right - w) / self.factor + w
+
+    def taps(self, h: int, w: int) -> tuple[Tensor, Tensor]:
+        """(H W, 4) which pixels each becomes a sum of, and their weights."""
+        return taps(self, h, w, mirror=True)

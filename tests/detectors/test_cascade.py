@@ -217,7 +217,7 @@ def test_slope_is_that_of_the_detector_that_decides() -> None:
 
     first, second = detector.parts
     scores = first(Evidence(net, None, x, first.needs))
-    detector.head.cut.copy_(scores.median())
+    detector.head.cut.copy_(scores.sort().values[5:7].mean())  # between two images: a graph is another way of rounding
     on = (scores >= detector.head.cut)[:, None, None, None]
     assert torch.allclose(slope(detector), torch.where(on, slope(second), slope(first)), atol=1e-12)
 

@@ -20,6 +20,8 @@ from salientry.detectors import (
     SecondOpinion,
     TopLogits,
     _committee,
+    _high_pass,
+    noise_structure,
 )
 from salientry.detectors._committee import FAR, Committee
 from salientry.errors import UsageError
@@ -306,3 +308,65 @@ def test_a_batch_has_as_many_copies_as_the_settings_say(monkeypatch: pytest.Monk
         assert seen[-1] == {3.0: 64, 2.0: round(64 * share), 1.0: 64 - round(64 * share)}
     _committee._train(settings.build(1), groups[0][:1], groups[1], settings, 0)
     assert seen[-1] == {3.0: 64, 1.0: 64}
+
+
+def test_what_a_member_adds_is_how_far_the_score_falls_with_its_numbers_at_their_mean() -> None:
+    given = evidence_set(2.0)
+    settings = LearnedFusion((TopLogits(), TopLogits(count=1)), (TopLogits(count=2), TopLogits()), weight=0.25, head=QUICK)
+    fitted = settings.fit(given, given.labels, seed=0)
+    evidence = next(given.pieces())
+    head: Any = fitted.head
+    with torch.no_grad():
+        columns = settings.columns(evidence)
+        whole = torch.cat(columns, 1)
+        score, added = head.added(columns)
+        torch.testing.assert_close(score, head(whole), atol=1e-5, rtol=0)
+        starts = [sum(c.shape[1] for c in columns[:i]) for i in range(5)]
+        for i in range(4):
+            without = whole.clone()
+            without[:, starts[i] : starts[i + 1]] = head.mean[starts[i] : starts[i + 1]]
+            torch.testing.assert_close(added[:, i], head(whole) - head(without), atol=1e-5, rtol=0)
+    assert columns[3] is columns[0], "equal members look once"
+
+
+def test_two_detectors_of_the_noise_share_the_laplacian(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Tensor] = []
+    whole_of = _high_pass.laplacian
+
+    def counted(x: Tensor) -> Tensor:
+        made.append(x)
+        return whole_of(x)
+
+    monkeypatch.setattr(_high_pass, "laplacian", counted)
+    seen = Evidence(None, None, torch.rand(3, 3, 8, 8))
+    first = NoiseLevel().view(seen), NoiseStructure().view(seen)
+    assert len(made) == 1
+    pieces = Evidence(None, None, seen.image)
+    monkeypatch.setattr(_high_pass, "PIECE", 1)
+    for whole, piecewise in zip(first, (NoiseLevel().view(pieces), NoiseStructure().view(pieces)), strict=True):
+        torch.testing.assert_close(whole, piecewise, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("side", [3, 5])
+def test_a_local_mean_is_the_same_to_the_bit_either_way(side: int) -> None:
+    x = torch.rand(9, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    one = torch.cat([_high_pass.local_mean(v, side) for v in x.split(1)])
+    assert torch.equal(_high_pass.local_mean(x, side), one) and torch.equal(_high_pass.local_mean(x.requires_grad_(), side), one)
+    sizes = x.detach().flatten(1)
+    assert torch.equal(_high_pass.median(sizes), sizes.median(1, keepdim=True).values)
+
+
+def test_neighbours_beyond_the_border_are_none() -> None:
+    """Each of the seven products, and the channels', of a residual summed by hand over the smoother half of the squares."""
+    r = 0.1 * torch.randn(2, 3, 9, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    w = noise_structure._smooth(r)
+    found = noise_structure._structure(r)
+    power = (r.clamp(-0.25, 0.25).square() * w).mean((1, 2, 3)) + noise_structure.LEAST
+    s = r.clamp(-0.25, 0.25)
+    for k, (dy, dx) in enumerate(noise_structure.OFFSETS):
+        total = torch.zeros(2, dtype=torch.float64)
+        for i in range(9 - dy):
+            for j in range(max(0, -dx), 10 - max(0, dx)):
+                total += (s[:, :, i, j] * s[:, :, i + dy, j + dx] * w[:, :, i, j]).sum(1)
+        torch.testing.assert_close(found[:, k], total / 270 / power)
+    torch.testing.assert_close(found[:, 8], (s[:, 0] * s[:, 2] * w[:, 0]).mean((1, 2)) / power)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from salientry import harmless
 from salientry.errors import UsageError
-from salientry.harmless import HARMLESS, TRAINED, TRANSFORMS, UNSEEN_KINDS, OneOf, unchecked
+from salientry.harmless import HARMLESS, TRAINED, TRANSFORMS, UNSEEN_KINDS, OneOf, together, unchecked
 from salientry.keys import canonical, decode, encode
 from salientry.types import HarmlessChange
 
@@ -159,3 +159,21 @@ def test_transforms_are_differentiable_and_draw_nothing(name: str) -> None:
     x = images((3, 12, 12))
     assert TRANSFORMS[name].differentiable
     assert torch.equal(TRANSFORMS[name](x, seeds=SEEDS), TRANSFORMS[name](x, seeds=SEEDS + 1))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 10), (40, 3, 32, 32), (2, 1, 1, 1), (3, 2, 5, 1), (0, 3, 4, 4)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_together_they_are_what_each_is_by_itself(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    found = together(list(TRANSFORMS.values()), x)
+    for change, images in zip(TRANSFORMS.values(), found, strict=True):
+        alone = unchecked(change, x)
+        assert images.shape == x.shape and images.dtype == alone.dtype
+        torch.testing.assert_close(images, alone, atol=1e-6 if dtype == torch.float32 else 1e-12, rtol=0)
+        assert not images.numel() or bool(((images >= 0) & (images <= 1)).all())
+
+
+def test_together_they_are_in_the_graph_of_the_images() -> None:
+    x = torch.rand(2, 3, 6, 6, requires_grad=True)
+    assert all(images.requires_grad for images in together(list(TRANSFORMS.values()), x))
