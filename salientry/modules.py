@@ -8,7 +8,7 @@ import types
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -82,14 +82,24 @@ def versions(module: nn.Module) -> tuple[list[tuple[int, int]], list[tuple[int, 
     """
     weights: list[tuple[int, int]] = []
     buffers: list[tuple[int, int]] = []
-    for m in _parts(module):
+    seen: set[int] = set()
+    todo = [module]
+    while todo:  # as _parts does, in one loop: a guard asks at every call
+        m = todo.pop()
+        if id(m) in seen:
+            continue
+        seen.add(id(m))
         if isinstance(m, torch.jit.ScriptModule):  # its parts are made anew at each look
-            held: tuple[Iterable[Tensor | None], Iterable[Tensor | None]] = m.parameters(), m.buffers()
-        else:
-            weights.append((id(m), 0))
-            held = m._parameters.values(), m._buffers.values()
-        for tensors, found in zip(held, (weights, buffers), strict=True):
-            found += [(id(t), 0 if t.is_inference() else t._version) for t in tensors if t is not None]
+            weights += [_version(t) for t in m.parameters()]
+            buffers += [_version(t) for t in m.buffers()]
+            continue
+        weights.append((id(m), 0))
+        if m._parameters:
+            weights += [_version(t) for t in m._parameters.values() if t is not None]
+        if m._buffers:
+            buffers += [_version(t) for t in m._buffers.values() if t is not None]
+        if m._modules and not isinstance(m, Scripted):
+            todo += [c for c in m._modules.values() if c is not None]
     return weights, buffers
 
 
@@ -109,6 +119,10 @@ def weights(module: nn.Module) -> Iterator[Tensor]:
                 yield p
         if m._modules:
             todo += [c for c in reversed(m._modules.values()) if c is not None]
+
+
+def _version(t: Tensor) -> tuple[int, int]:
+    return id(t), 0 if t.is_inference() else t._version
 
 
 def feed(h: Any, name: str, value: Any) -> None:
