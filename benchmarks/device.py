@@ -30,6 +30,7 @@ from torch import nn
 import salientry
 from salientry.classifiers import CompactCNN, PaperCNN
 from salientry.machine import machine
+from salientry.rates import measured
 from salientry.runner.peak import products
 from salientry.runner.run import exact
 from salientry.types import Shape
@@ -140,7 +141,7 @@ def said(found: Any) -> str:
             continue
         times, lo, hi = f["times as fast as today"]
         apart = f", {f['values that differ']:.1e} of the values differ" if "values that differ" in f else ""
-        parts.append(f"{way} {f['images per second']:.0f}/s, x {times:.2f} [{lo:.2f}, {hi:.2f}], {100 * f['share of peak']:.1f} %{apart}")
+        parts.append(f"{way} {f['images per second']:.0f}/s, x {times:.2f} [{lo:.2f}, {hi:.2f}], {measured(f['share of peak'], 1)}{apart}")
     if "a rounding of the start" in found:
         parts.append(f"after a rounding of the start {found['a rounding of the start']['values that differ']:.1e} of the values differ")
     return "; ".join(parts)
