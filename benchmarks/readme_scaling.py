@@ -11,6 +11,7 @@ from salientry.store import read_json
 from . import scaling
 
 JSON = dict[str, Any]
+TRAININGS = ("train_classifier", "fit_encoder", "fit_saliency")
 
 
 def scaled() -> str:
@@ -30,7 +31,8 @@ def scaled() -> str:
         f"{short(_gain(threads), digits=2)} times as fast.",
         "",
         *_dask(body.get("dask")),
-        "**Simulated, not run**: the graphs of `fast`, every step as long as recorded runs took, handed out as the engine does. In each "
+        "**Simulated, not run**: the graphs of `fast`, every step as long as recorded runs took, handed out as the engine does; steps of one "
+        "name share its seconds by their images. In each "
         "cell how many times faster than one worker, and the share of the workers' time that is used. *Idle cores*: `--numerics threads`, "
         f"long trainings on up to {MOST_THREADS} cores, by Amdahl's law with a serial share of {short(sim['serial share'], digits=2)}, "
         "as measured with two.",
@@ -92,9 +94,17 @@ def _counted(runs: list[list[Any]]) -> str:
 
 
 def _path(tables: list[JSON]) -> str:
-    path = tables[-1]["longest path"]
-    name, seconds = max(path, key=lambda c: c[1])
+    plain, idle = tables[-2:]
+    path = plain["longest path"]
+    trained = sum(seconds for name, seconds in path if name in TRAININGS)
+
+    def of(t: JSON, what: str) -> str:
+        return measured(t["workers"]["100"][what])
+
     return (
-        f"What bounds them is the longest path; `{name}` is {measured(seconds / sum(s for _, s in path))} of that of the ten runs. No "
-        "number of workers makes a run shorter than it; more runs at once fill the workers."
+        "No number of workers makes a run shorter than its longest path; more runs at once fill the workers. "
+        f"What bounds the ten runs of all data sets on 100 workers are trainings, {measured(trained / sum(s for _, s in path))} of the "
+        f"longest path: until classifiers are trained there is too little else to do. No order of the same steps uses more than "
+        f"{of(plain, 'at best')} ({of(idle, 'at best')} with idle cores); if trainings took no time it were "
+        f"{of(plain, 'at best without trainings')}."
     )

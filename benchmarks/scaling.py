@@ -6,7 +6,8 @@ machine that does nothing else. ``threads``: one epoch of the classifier of ``fa
 with two. ``dask``: the recipe of ``speedup`` by one process, then by a scheduler of Dask with two workers, one of which is killed with -9
 in the middle (`benchmarks.scaling_dask`). ``simulate [--store STORE]``: nothing is computed; the graphs of ``fast`` on all data sets,
 handed out as the engine does, to up to 1,000 workers, each step as long as recorded runs took (salientry/recipes/seconds.json) and the
-measured overhead. Store traffic: what lies in STORE, a finished run of ``smoke``, by kind of step and image, pictures in proportion to
+measured overhead; steps that look at each image and have one name share its seconds by how many images each has. Beside it what no
+order of the same steps can exceed, and what if trainings took no time. Store traffic: what lies in STORE, a finished run of ``smoke``, by kind of step and image, pictures in proportion to
 their values; without STORE, what was measured before.
 
 A simulated worker is one core; all share a store that is never the bottleneck, and what would pass through it is told. ``--numerics
@@ -24,7 +25,7 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from typing import Any
 import torch
 
 import salientry
-from salientry.cli.running import expected_seconds
+from salientry.cli.running import _seedless, expected_seconds
 from salientry.datasets import Digits
 from salientry.experiment.cost import images_of
 from salientry.experiment.run import Run
@@ -40,10 +41,10 @@ from salientry.machine import processor
 from salientry.recipes.fast import CONFIGS, fast
 from salientry.recipes.smoke import smoke
 from salientry.runner.graph import Computation, Outcome, Schedule
-from salientry.runner.pool import threads_of
+from salientry.runner.pool import MOST_THREADS, threads_of
 from salientry.runner.step import Handle, step
 from salientry.store import read_json, write_json
-from salientry.types import Shape
+from salientry.types import Roles, Shape
 
 from .scaling_dask import compared
 
@@ -136,6 +137,28 @@ class Graph:
     seconds: dict[str, float]
     size: dict[str, float]
 
+    def least(self, workers: int, serial: float = 1.0) -> float:
+        """Seconds that no order of the steps goes below with so many workers: up to any moment no more can have been done than if each
+        step had begun as soon as its inputs could be there, and what is left then is at best shared equally.
+
+        Args:
+            workers: how many.
+            serial: the share of a long training that one core does, where more cores may do the rest; 1: they may not.
+        """
+        ends, turns = dict[str, float](), list[tuple[float, float]]()  # when what is in progress grows or shrinks, in seconds a second
+        for h in self.todo:
+            work = self.seconds[h.fingerprint]
+            took = work * (serial + (1 - serial) / (MOST_THREADS if threads_of(h, MOST_THREADS, 0) > 1 else 1))
+            begins = max((ends[u] for u in self.upstream[h.fingerprint] if u in ends), default=0.0)
+            ends[h.fingerprint] = begins + took
+            turns += [(begins, work / took), (begins + took, -work / took)] if took else []
+        left, rate, last, least = sum(self.seconds.values()), 0.0, 0.0, max(ends.values(), default=0.0)
+        for now, change in sorted(turns):
+            left -= rate * (now - last)
+            least = max(least, now + left / workers)
+            rate, last = rate + change, now
+        return max(least, sum(self.seconds.values()) / workers)
+
     @property
     def path(self) -> list[Handle]:
         """The chain of steps that takes longest: no number of workers is faster."""
@@ -177,17 +200,35 @@ def graph(runs: list[tuple[str, int]], each: dict[str, float], numerics: str) ->
             work = run._start(outputs.read, None)
             expected = expected_seconds(run, outputs, work.todo, run.order(outputs.read))
             config = CONFIGS[data]
+            seconds = by_images(work.todo, {k: s or 0.0 for k, s in expected.items()}, config.data.roles)
             for h in work.todo:
                 if h.fingerprint in found.upstream:
                     continue
                 assert h.step is not None
                 found.todo.append(h)
-                found.seconds[h.fingerprint] = expected[h.fingerprint] or 0.0
+                found.seconds[h.fingerprint] = seconds[h.fingerprint]
                 images, kind = images_of(h, config.data.roles), each.get(h.step.name, 0.0)
                 values = SIDES[data] if h.step.name in PICTURES else DIGIT
                 found.size[h.fingerprint] = -kind if kind < 0 else kind * images * values / DIGIT
             found.upstream |= {h.fingerprint: work.upstream[h.fingerprint] for h in work.todo}
     return found
+
+
+def by_images(todo: list[Handle], seconds: dict[str, float], roles: Roles) -> dict[str, float]:
+    """The seconds of each step, where those that look at each image and have one name share theirs by how many images each has: what
+    recorded runs took is known by name, the same for an attack on 500 images and on 5,000.
+    """
+    alike: dict[tuple[str, str], list[Handle]] = defaultdict(list)
+    for h in todo:
+        if h.step and h.step.each_row:
+            alike[h.step.name, _seedless(h.slug)].append(h)
+    out = dict(seconds)
+    for mine in alike.values():
+        images = [images_of(h, roles) for h in mine]
+        if all(images):
+            each = sum(seconds[h.fingerprint] for h in mine) / sum(images)
+            out |= {h.fingerprint: n * each for h, n in zip(mine, images, strict=True)}
+    return out
 
 
 DIGIT = 28 * 28
@@ -217,7 +258,11 @@ def simulated(g: Graph, workers: int, over: float, serial: float) -> dict[str, f
         work.finished.add(g.todo[i].fingerprint)
         schedule.ends(i)
     total = sum(g.seconds.values())
-    return {"seconds": now, "speed-up": total / now, "useful": total / now / workers, "busy": busy / now / workers} | _traffic(g, now)
+    found = {"seconds": now, "speed-up": total / now, "useful": total / now / workers, "busy": busy / now / workers}
+    rest = replace(g, seconds={h.fingerprint: 0.0 if h.step and h.step.threads else g.seconds[h.fingerprint] for h in g.todo})
+    for name, which in (("at best", g), ("at best without trainings", rest)):
+        found[name] = sum(which.seconds.values()) / which.least(workers, serial) / workers
+    return found | _traffic(g, now)
 
 
 def _traffic(g: Graph, seconds: float) -> dict[str, float]:

@@ -48,6 +48,7 @@ STEPS = {  # what people read of a step, by the name under which its results are
     "calibrate_fusion": "thresholds of fusions",
     "score": "scores",
     "scores": "scores",
+    "score_images": "scores of one image set",
     "score_sets": "scores of several image sets",
     "fit_fusion": "fusions fitted",
     "score_fusion": "scores of fusions",

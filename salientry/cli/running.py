@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import __version__, recipes
 from ..errors import DataDamaged, StoreError, UsageError
+from ..experiment.cost import only_joins
 from ..experiment.outputs import Outputs
 from ..experiment.records import gather, guard_of, put
 from ..experiment.run import Run
@@ -200,7 +201,8 @@ def expected_seconds(run: Run, outputs: Outputs, left: list[Handle], order: list
 
 def _expected(h: Handle, recorded: dict[tuple[str, str], float]) -> float | None:
     assert h.step is not None
-    known = (recorded.get((h.step.name, called)) for called in (_seedless(h.slug), _method(h.slug), ""))
+    called = ("",) if only_joins(h) else (_seedless(h.slug), _method(h.slug), "")
+    known = (recorded.get((h.step.name, one)) for one in called)
     return next((seconds for seconds in known if seconds is not None), None)
 
 

@@ -13,7 +13,6 @@ from ..runner.step import Handle
 from .evaluation import TrainingSet, trained
 from .fusion import choose_detector, unseen_rates
 from .image_sets import EvidenceVariant, ImageSets
-from .scoring import score
 
 
 def candidates(head: SmallCNN, fair: SmallCNN) -> tuple[Any, ...]:
@@ -53,7 +52,7 @@ def on_select(
     """A detector's scores of *validation* naturals and of every attack's images of that role."""
     sets = [image_sets.natural["validation"], *(image_sets.attacked(a, "validation", protocol) for a in attacks)]
     shown = [image_sets.with_evidence(settings, images, "validation", variant) for images in sets]
-    return image_sets.run.do(score, fitted, shown, **image_sets.classifier_argument(settings))
+    return image_sets.scores(settings, fitted, shown)
 
 
 def choose(

@@ -16,6 +16,11 @@ def attack_seconds(attack: Any, count: float, forward: float) -> float:
     return count * THERE_AND_BACK * forward * passes_of(attack)
 
 
+def only_joins(h: Handle) -> bool:
+    """Whether a step does no more than put together what others computed: scores of image sets, each by a step of its own."""
+    return "scored" in h.args and h.step is not None and h.step.name == "scores"
+
+
 def images_of(h: Handle, roles: Roles) -> int:
     """Images that a step works on, or that a view holds; of a data set with these roles. 0: it works on no part of them alone."""
     name = h.step.name if h.step else ""
@@ -25,4 +30,5 @@ def images_of(h: Handle, roles: Roles) -> int:
         return int(getattr(roles, h.args["role"]))
     if name == "_take_roles":
         return sum(int(getattr(roles, r)) for r in h.args["roles"])
-    return next((images_of(v, roles) for v in h.inputs), 0)  # the first of its inputs
+    first = h.args.get("images") or next(iter(h.inputs), None)
+    return images_of(first, roles) if isinstance(first, Handle) else 0

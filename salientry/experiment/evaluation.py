@@ -9,7 +9,7 @@ from typing import Any
 from ..protocol import EvaluationProtocol
 from ..runner.step import Handle
 from .image_sets import EvidenceVariant, ImageSets
-from .scoring import Scored, score
+from .scoring import Scored
 from .steps import fit_detector
 from .stored_evidence import Mixture
 
@@ -99,7 +99,7 @@ def evaluate(
         briefly: without the scores that show how it trained.
         chosen: see :func:`trained`.
     """
-    run, natural, asked = image_sets.run, image_sets.natural, image_sets.classifier_argument(detector)
+    natural = image_sets.natural
 
     def see(images: Handle, role: str) -> Handle:
         return image_sets.with_evidence(detector, images, role, variant)
@@ -113,7 +113,7 @@ def evaluate(
             for r in ("detector_train", "validation")
         }
         sets += [few["train"], few["detector_train"], *twins["detector_train"], few["validation"], *twins["validation"]]
-    calibrated = Scored(fitted, sets, run.do(score, fitted, sets, protocol=protocol, **asked))
+    calibrated = Scored(fitted, sets, image_sets.scores(detector, fitted, sets, protocol=protocol))
     shown = [see(images, "test") for images in (natural["test"], *tests)]
-    found = run.do(score, fitted, shown, calibrated=calibrated.scores, **asked)
+    found = image_sets.scores(detector, fitted, shown, calibrated=calibrated.scores)
     return TrialResult(fitted, calibrated, Scored(fitted, shown, found))

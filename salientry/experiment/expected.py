@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from ..attacks._cost import passes_of as attack_passes
 from ..runner.step import Handle, handles_in
 from ..types import Roles, Shape
-from .cost import attack_seconds, images_of
+from .cost import attack_seconds, images_of, only_joins
 from .parts import passes_of
 
 CROSSED = 16  # fits where a detector is tried on what it was not trained on: two folds, seven kinds of attack and none left out
@@ -56,10 +56,11 @@ def expected(todo: Sequence[Handle], roles: Roles, pixels: int, forward: float) 
                 seconds = CROSSED * (once + (1 + len(_sets(h))) * count * READ * pixels)
         elif name == "logits_under":
             seconds = count * forward * len(h.args["names"])
-        elif name == "scores":
+        elif name in ("scores", "score_images"):
             judged = getattr(h.args["detector"], "args", {}).get("settings")
             each = forward * (time_of(judged) if "classifier" in getattr(judged, "needs", ()) else 1)
-            seconds = 0.05 + sum(images_of(s, roles) for s in _sets(h)) * each
+            images = count if name == "score_images" else sum(images_of(s, roles) for s in _sets(h)) * (not only_joins(h))
+            seconds = 0.05 + images * each
         else:
             seconds = 0.05 + count * (2 * forward + net * (name in ("draw", "sanity")))
         out[h.fingerprint] = seconds

@@ -12,6 +12,7 @@ from ..protocol import PUBLISHED, EvaluationProtocol
 from ..runner.step import Handle
 from .input_ablations import replaced
 from .run import Run
+from .scoring import by_set, score, score_images
 from .steps import (
     attack_images,
     change_harmlessly,
@@ -139,6 +140,21 @@ class ImageSets:
     def classifier_argument(self, detector: Any) -> dict[str, Any]:
         """The classifier, for a detector that asks it about other images."""
         return {"classifier": self.classifier} if "classifier" in detector.needs else {}
+
+    def scores(self, detector: Any, fitted: Handle, sets: Sequence[Handle], **beside: Any) -> Handle:
+        """The scores of image sets with the evidence that a detector reads: by one step, or by one for each set where they are long.
+
+        Args:
+            detector: its settings, or whoever reads what several need.
+            fitted: the detector.
+            sets: the images.
+            **beside: ``protocol`` or ``calibrated``, see :func:`~salientry.experiment.scoring.score`.
+        """
+        run, asked = self.run, self.classifier_argument(detector)
+        if len(sets) < 2 or not by_set(detector):
+            return run.do(score, fitted, list(sets), **beside, **asked)
+        after = {"calibrated": beside["calibrated"]} if "calibrated" in beside else {}
+        return run.do(score, fitted, scored=[run.do(score_images, fitted, s, **after, **asked) for s in sets], **beside, **asked)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ from .guard_choice import Labels, choose_for_guard
 from .image_sets import EvidenceVariant, ImageSets, Reader
 from .run import Run
 from .sanity import SanityCheck, sanity, sanity_check
-from .scoring import score
 from .steps import answered_right, fit_detector, fit_saliency, second_opinion
 from .stored_evidence import FEWEST_PAIRS
 from .transferred import Elsewhere, attacked_elsewhere
@@ -287,14 +286,13 @@ class Parts:
             names, passes = [called(c) for c in self.wanted], [passes_of(c) for c in self.wanted]
             tried = [*self.adversarials, *self.encoded]
             chosen = run.do(choose_for_guard, fits, crossed, tried, self.copies, names, passes, self.labels, self.level)
-        asked = self.image_sets.classifier_argument(reader)
         calibration = self.seen(reader, self.image_sets.natural["calibration"], "calibration")
         if self.correct:
             calibration = run.do(answered_right, calibration)
         protocol = replace(self.protocol, levels=(self.level,))
-        calibrated = run.do(score, chosen, [calibration], protocol=protocol, **asked)
+        calibrated = self.image_sets.scores(reader, chosen, [calibration], protocol=protocol)
         shown = [self.seen(reader, h, "test") for h in (self.image_sets.natural["test"], *self.trials)]
-        return chosen, calibrated, run.do(score, chosen, shown, **asked)
+        return chosen, calibrated, self.image_sets.scores(reader, chosen, shown)
 
     @property
     def trials(self) -> list[Handle]:

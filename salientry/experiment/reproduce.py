@@ -66,4 +66,5 @@ def compute_again(run: Run, head: ScoredDetector, folder: Path) -> None:
     """Let a run compute a detector's fit, thresholds and scores whatever its store holds of them: they go to ``folder``. What they
     depend on is re-used from the store, and put there where it is missing.
     """
-    run.store = OverlayStore(run.store.root, folder, frozenset({head.key, *(s.scores.fingerprint for s in head.scores)}))
+    made = [h for s in head.scores for h in (s.scores, *s.scores.args.get("scored", ()))]
+    run.store = OverlayStore(run.store.root, folder, frozenset({head.key, *(h.fingerprint for h in made)}))

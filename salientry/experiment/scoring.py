@@ -22,7 +22,7 @@ from ..rows import Rows
 from ..runner.step import Found, Handle, step
 from ..store import JSON
 from ..training import CHECKPOINTS
-from .steps import BATCH, batch_rows
+from .steps import BATCH, Columns, batch_rows
 from .stored_evidence import evidence_of
 
 
@@ -55,12 +55,30 @@ class Scored:
 
 def _as_recorded(args: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     """Step, revision and arguments that keys are made of. What depends on scores keeps its key so: each way of scoring was once a
-    step by itself.
+    step by itself. Sets that were scored one by one give the key of all sets at once, for the scores are the same.
     """
+    if (scored := args.get("scored")) is not None:
+        args = {k: v for k, v in args.items() if k != "scored"} | {"sets": [h.args["images"] for h in scored]}
     if (parts := args.get("parts")) is None:
         return ("calibrate", 2, args) if "protocol" in args else ("score", 2, args) if "calibrated" in args else ("score_sets", 1, args)
     rest = {k: v for k, v in args.items() if k not in ("parts", "detector")} | {"scored": parts, "fused": args["detector"]}
     return ("calibrate_fusion" if "protocol" in args else "score_fusion", 1, rest)
+
+
+def by_set(detector: Any) -> bool:
+    """Whether each image set is scored by a step of its own, so that they can be computed side by side: where the classifier is asked
+    again, which takes long.
+
+    Args:
+        detector: settings, or whoever reads what several need.
+    """
+    return "classifier" in detector.needs
+
+
+@step("score_images", each_row=True, shard=0)
+def score_images(detector: nn.Module, images: Batch, classifier: nn.Module | None = None, calibrated: Found | None = None) -> Columns:
+    """Scores of one image set, in a column ``score``; for the other arguments see :func:`score`, which puts sets together."""
+    return {"score": detector(evidence_of(images, may_need(detector), classifier))}
 
 
 @step("scores", keyed=_as_recorded)
@@ -71,6 +89,7 @@ def score(
     protocol: EvaluationProtocol | None = None,
     calibrated: Found | None = None,
     classifier: nn.Module | None = None,
+    scored: list[Rows] | None = None,
 ) -> Found:
     """Scores of image sets, which need not be aligned; one that was stopped goes on after its last whole set.
 
@@ -81,6 +100,7 @@ def score(
         protocol: whose levels; the thresholds are frozen here, on the naturals for calibration among the sets; None: there are none.
         calibrated: an input so that thresholds are frozen before an attacked test image is scored; it is not used.
         classifier: for a detector that asks it about other images.
+        scored: in place of sets these sets after :func:`score_images`: nothing is left but to put them together.
 
     Returns:
         (N,) scores of each set by its :func:`set_name`; a threshold for each level of the protocol, ``own`` is the head's own 0.
@@ -95,6 +115,8 @@ def score(
             found = {name: _combined(detector, c, len(c[0]) if sets is None else BATCH) for name, c in columns.items()}
         elif sets is not None:
             found = _each(detector, sets, classifier)
+        elif scored is not None:
+            found = {name: np.asarray(rows.column("score")) for name, rows in zip(_names(scored), scored, strict=True)}
         else:
             raise UsageError("nothing to score: neither image sets nor the scores of a fusion's parts were given")
     return Found(None if protocol is None else thresholds_of(scores_of(found, natural_set("calibration")), protocol), found)

@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..experiment.guard_settings import divided
 from ..experiment.image_sets import EvidenceVariant
 from ..experiment.parts import TRIED_ENCODINGS, Parts, title_of
-from ..experiment.scoring import natural_set, score, scores_of, set_name
+from ..experiment.scoring import natural_set, scores_of, set_name
 from ..harmless import TRAINED
 from ..protocol import GUARD
 from ..rows import Rows
@@ -128,7 +128,7 @@ class Bench:
         """The scores of all image sets by one detector."""
         sets, variant = self.parts.image_sets, EvidenceVariant(c.saliency)
         seen = [sets.with_evidence(c.settings, h, "test" if i else "calibration", variant) for i, h in enumerate(self.images())]
-        return self.parts.run.do(score, c.fitted, seen, **sets.classifier_argument(c.settings))
+        return sets.scores(c.settings, c.fitted, seen)
 
     def table(self, c: Contestant, found: Found) -> ScoreTable:
         """Its scores as a table."""

@@ -309,7 +309,7 @@ class Experiment:
         choice = choose(image_sets, candidates, fused, config.attacks, config.strict, self.variant, level)
         reader = Reader.of(candidates)
         shown = image_sets.with_evidence(reader, image_sets.natural["calibration"], "calibration", self.variant)
-        calibrated = self.run.do(score, choice.detector, [shown], protocol=config.strict, **image_sets.classifier_argument(reader))
+        calibrated = image_sets.scores(reader, choice.detector, [shown], protocol=config.strict)
         outputs.choice = [*choice.rates, choice.detector]
         outputs.guard = GuardParts(image_sets.classifier, _is(self.variant.saliency), choice.detector, calibrated, level)
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..attacks._cost import passes_of
-from ..experiment.cost import THERE_AND_BACK, images_of
+from ..experiment.cost import THERE_AND_BACK, images_of, only_joins
 from ..paper_cnn import PaperCNN
 from ..runner.run import exact
 from ..runner.step import Handle, handles_in
@@ -76,7 +76,7 @@ class Cost:
             "draw": self.drawing,
             "differentiate": THERE_AND_BACK * self.net,
             "map_shift": sets * self.drawing,
-            "scores": sets * self.net,
+            "scores": sets * self.net * (not only_joins(h)),
         }
         each |= {"sanity": self.drawing * 3 + 6 * self.net, "gradient_sizes": 3 * THERE_AND_BACK * self.net}
         return n * each.get(name, self.net)

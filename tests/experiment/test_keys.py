@@ -282,6 +282,7 @@ STEPS = [
     "sanity",
     "score",
     "score_fusion",
+    "score_images",
     "score_sets",
     "second_opinion",
     "settle",

@@ -17,11 +17,12 @@ import pytest
 from salientry.attacks import FGSM, JSMA, CarliniWagner, DeepFool
 from salientry.cli.running import parameters
 from salientry.datasets import Digits
-from salientry.detectors import LID, MSP, PASA, PUBLISHED_DETECTORS, Energy, Mahalanobis, SmallCNN
+from salientry.detectors import LID, MSP, PASA, PUBLISHED_DETECTORS, CounterAttack, Energy, Mahalanobis, SmallCNN
 from salientry.errors import UsageError
 from salientry.experiment.outputs import Outputs
 from salientry.experiment.records import export, rounded
 from salientry.experiment.run import Run
+from salientry.experiment.scoring import score
 from salientry.keys import name_of
 from salientry.metrics import auroc
 from salientry.recipes.experiment import build
@@ -114,6 +115,22 @@ def test_published_detectors_are_neither_fused_nor_candidates_and_one_that_is_na
     assert trained["LayerStatistics"] == trained["CounterAttack"] == {"combined"} < trained["Mahalanobis"]
     fused = [type(u.args["settings"]).__name__ for h in fits if h.step.name == "fit_fusion" for u in h.args["members"]]
     assert "Mahalanobis" in fused and not {"LayerStatistics", "CounterAttack"} & set(fused)
+
+
+def test_a_detector_that_asks_the_classifier_has_the_scores_that_one_step_gives(finished: tuple[Path, Run, Outputs]) -> None:
+    """Each of its image sets is scored by a step of its own."""
+    _, run, outputs = finished
+    kinds = {s.scores.fingerprint: type(s.detector.args.get("settings")) for s in outputs.scores}
+    mine = [s for s in outputs.scores if "scored" in s.scores.args]
+    assert {kinds[s.scores.fingerprint] for s in mine} == {CounterAttack} and len(mine) == 2, "calibrated, and tested"
+    for s in mine:
+        args = {k: run.value(v) for k, v in s.scores.args.items() if k != "scored"}
+        with warnings.catch_warnings(action="ignore"):  # few images calibrate
+            one = score.function(sets=run.value(s.sets), **args)
+        found = run.get(s.scores)
+        assert one.value == found.value and set(one.arrays) == set(found.arrays)
+        assert all(one.arrays[n].tobytes() == found.arrays[n].tobytes() for n in one.arrays)
+        assert run.do(score, sets=s.sets, **{k: v for k, v in s.scores.args.items() if k != "scored"}).fingerprint == s.scores.fingerprint
 
 
 @pytest.mark.parametrize("dataset", CONFIGS)
