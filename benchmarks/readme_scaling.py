@@ -31,9 +31,9 @@ def scaled() -> str:
         f"{short(_gain(threads), digits=2)} times as fast.",
         "",
         *_dask(body.get("dask")),
-        "**Simulated, not run**: the graphs of `fast`, every step as long as recorded runs took, handed out as the engine does; steps of one "
-        "name share its seconds by their images. In each "
-        "cell how many times faster than one worker, and the share of the workers' time that is used. *Idle cores*: `--numerics threads`, "
+        "**Simulated, not run**: the graphs of `fast`, every step as long as recorded runs took, handed out as the engine does; steps "
+        "of one name share its seconds by their images. In each cell how many times faster "
+        "than one worker, and the share of the workers' time that is used. *Idle cores*: `--numerics threads`, "
         f"long trainings on up to {MOST_THREADS} cores, by Amdahl's law with a serial share of {short(sim['serial share'], digits=2)}, "
         "as measured with two.",
         "",

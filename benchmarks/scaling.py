@@ -7,8 +7,8 @@ with two. ``dask``: the recipe of ``speedup`` by one process, then by a schedule
 in the middle (`benchmarks.scaling_dask`). ``simulate [--store STORE]``: nothing is computed; the graphs of ``fast`` on all data sets,
 handed out as the engine does, to up to 1,000 workers, each step as long as recorded runs took (salientry/recipes/seconds.json) and the
 measured overhead; steps that look at each image and have one name share its seconds by how many images each has. Beside it what no
-order of the same steps can exceed, and what if trainings took no time. Store traffic: what lies in STORE, a finished run of ``smoke``, by kind of step and image, pictures in proportion to
-their values; without STORE, what was measured before.
+order of the same steps can exceed, and what if trainings took no time. Store traffic: what lies in STORE, a finished run of ``smoke``,
+by kind of step and image, pictures in proportion to their values; without STORE, what was measured before.
 
 A simulated worker is one core; all share a store that is never the bottleneck, and what would pass through it is told. ``--numerics
 threads``: a long training has its share, up to four, of the cores where nothing else can run; what four gain follows from what two gain
