@@ -31,6 +31,7 @@ LARGEST = 15 * 2**20
 TIMES_ITSELF = ("paper", "sweep")  # its plan times the net on the machine; its attacks are those of `fast` on larger nets
 PICTURES = 200_000  # bytes of a run's pictures
 LONG = 0.5
+OUT = re.compile(r"(--out[ =])/\S*?([^/\s]+)/?(?=\s|$)")
 SIDE = 64  # pixels of a picture that is kept
 SMALL = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 2, "lp": 2, "pb": 2}]  # numbers of four bytes
 
@@ -41,7 +42,10 @@ def shortened(run: dict[str, Any]) -> dict[str, Any]:
     for s in run["steps"]:
         steps[s["step"]].append(s["seconds"])
     kept = {k: v for k, v in run.items() if k not in ("steps", "manifest")}
-    return kept | {"results": len(run["steps"]), "steps": {k: {"results": len(v), "seconds": round(sum(v), 1)} for k, v in steps.items()}}
+    return anywhere(kept) | {
+        "results": len(run["steps"]),
+        "steps": {k: {"results": len(v), "seconds": round(sum(v), 1)} for k, v in steps.items()},
+    }
 
 
 def expected(run: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -74,16 +78,25 @@ def kept_whole(folder: Path, out: Path, pictures: bool = False) -> None:
     body = read_json(folder / "records.json")
     shards = without_copies(body)
     write_json(out / "records.json.xz", body | {"own": own_sha256(body)})
-    write_json(out / "report.json.xz", read_json(folder / "report.json"))
+    write_json(out / "report.json.xz", anywhere(read_json(folder / "report.json")))
     write_bytes(out / "grid.csv.xz", read_bytes(folder / "grid.csv"))
     repacked(folder / "records.safetensors.xz", out / "records.safetensors.xz")
     for shard, columns in shards.items():
         repacked(folder / shard, out / shard, columns)
-    write_json(out / "run.json.xz", read_json(folder / "run.json") | {"out": f"results/{out.relative_to(ROOT / 'results')}"})
+    write_json(out / "run.json.xz", anywhere(read_json(folder / "run.json")) | {"out": f"results/{out.relative_to(ROOT / 'results')}"})
     if pictures:
         keep_pictures(folder, out)
     large = [p.name for p in out.rglob("*") if p.is_file() and p.stat().st_size > LARGEST]
     assert not large, f"over {LARGEST} bytes: {large}"
+
+
+def anywhere(found: Any) -> Any:
+    """The same where each ``command`` is without the folders of the machine it ran on: ``--out`` names the last part of its path alone."""
+    if isinstance(found, list):
+        return [anywhere(v) for v in found]
+    if isinstance(found, dict):
+        return {k: OUT.sub(r"\1\2", v) if k == "command" and isinstance(v, str) else anywhere(v) for k, v in found.items()}
+    return found
 
 
 def keep_pictures(folder: Path, out: Path) -> None:

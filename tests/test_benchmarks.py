@@ -200,6 +200,29 @@ def test_a_run_is_recorded_packed_and_every_score_is_kept(finished: Path, tmp_pa
     assert shown.count("data:image/png") > 3 * len(small.kinds)
 
 
+def test_a_recorded_command_names_no_folder_of_the_machine_it_ran_on() -> None:
+    commands = ("a --out /b/c/d --seed 1", "a --out=/b/c/", "a --out c/d", "a")
+    found = record.anywhere({"command": commands[0], "numbers": [{"command": c, "n": 1, "out": "/b"} for c in commands]})
+    assert [found["command"]] + [n["command"] for n in found["numbers"]] == [
+        "a --out d --seed 1",
+        "a --out d --seed 1",
+        "a --out=c",
+        "a --out c/d",
+        "a",
+    ]
+    assert found["numbers"][0]["out"] == "/b", "only commands are shortened"
+
+
+def test_no_record_names_a_folder_of_the_machine_it_ran_on() -> None:
+    named = {
+        str(p): body["command"]
+        for p in (record.ROOT / "results").rglob("run.json*")
+        for body in [read_json(p.with_suffix("") if p.suffix == ".xz" else p)]
+        if body != record.anywhere(body)
+    }
+    assert not named
+
+
 def test_a_small_record_has_pictures_where_they_are_asked_for(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record, "ROOT", tmp_path)
     monkeypatch.setattr(record, "noted", lambda run: None)
