@@ -41,8 +41,8 @@ def shortened(run: dict[str, Any]) -> dict[str, Any]:
     steps: dict[str, list[float]] = defaultdict(list)
     for s in run["steps"]:
         steps[s["step"]].append(s["seconds"])
-    kept = {k: v for k, v in run.items() if k not in ("steps", "manifest")}
-    return anywhere(kept) | {
+    kept: dict[str, Any] = anywhere({k: v for k, v in run.items() if k not in ("steps", "manifest")})
+    return kept | {
         "results": len(run["steps"]),
         "steps": {k: {"results": len(v), "seconds": round(sum(v), 1)} for k, v in steps.items()},
     }
