@@ -143,7 +143,9 @@ def _channels_last(layer: nn.Module, out: Tensor) -> bool:
 
 def _largest(out: Tensor, places: Tensor, over: int) -> Tensor:
     """(N, C) the maximum over the places; of a map that lies in memory place by place row by row first, which is faster."""
-    if over == 1 or out.dim() != 4 or out.requires_grad or out.is_contiguous() or not out.is_contiguous(memory_format=torch.channels_last):
+    if over == 1 or out.dim() != 4 or out.requires_grad or torch.compiler.is_exporting():
+        return places.amax(over)
+    if out.is_contiguous() or not out.is_contiguous(memory_format=torch.channels_last):
         return places.amax(over)
     n, channels, _, width = out.shape
     return out.permute(0, 2, 3, 1).flatten(2).amax(1).view(n, width, channels).amax(1)
@@ -195,7 +197,7 @@ class Watching:
 
     def _keep(self, name: str, layer: nn.Module, out: Tensor) -> None:
         """Pool an output; of a small one keep a copy, for others may write into it, until those of its shape are pooled together."""
-        if out.dim() < 3 or not 0 < out.numel() <= TOGETHER:
+        if out.dim() < 3 or torch.compiler.is_exporting() or not 0 < out.numel() <= TOGETHER:
             self.found[name].append(pooled(layer, out))
             return
         kind = _channels_last(layer, out), out.shape, out.stride(), out.dtype, out.device

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from salientry.errors import UsageError
 from salientry.guard import Guard
+from salientry.harmless import HARMLESS, _sampling
 from salientry.onnx_file import export_onnx
 from salientry.pixels import write_pixels
 
@@ -105,6 +106,19 @@ def test_what_it_is_of_stands_beside_the_graph(exported: tuple[Guard, Path]) -> 
     assert json.loads(about["answers"]) == list(guard(X[:1]).answers)
 
 
+def test_a_graph_written_first_leaves_nothing_behind(classifier: nn.Module, tmp_path: Path) -> None:
+    """Places of pixels are kept from call to call; those that tracing makes are none."""
+    guard = guarded(classifier, None, "consistency")  # type: ignore[arg-type]
+    _sampling._table.cache_clear()
+    export_onnx(guard, tmp_path / "guard.onnx", X)
+    assert not _sampling._table.cache_info().currsize
+    compared(guard, tmp_path / "guard.onnx", X)
+    leaf = X.clone().requires_grad_()
+    seeds = torch.arange(len(X))
+    shifted = HARMLESS["shift"](leaf, seeds=seeds)
+    assert torch.equal(shifted.detach(), HARMLESS["shift"](X, seeds=seeds)) and torch.autograd.grad(shifted.sum(), leaf)[0].isfinite().all()
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize(
     "name", ["cascade", "layer_statistics", "learned_fusion", "masked", "second_opinion", "smd", "spd", "fused", "margin", "mahalanobis"]
@@ -121,8 +135,9 @@ def test_so_does_that_of_every_kind_of_guard(classifier: nn.Module, name: str, t
 @pytest.mark.nightly
 def test_the_noise_level_is_written_too(classifier: nn.Module, tmp_path: Path) -> None:
     """The export compares it; its scores of these images of noise are all alike."""
-    found = export_onnx(guarded(classifier, None, "noise_level"), tmp_path / "guard.onnx", X)  # type: ignore[arg-type]
-    assert found["score"] < 1e-4 and (tmp_path / "guard.onnx").exists()
+    for name in ("noise_level", "noise_structure"):
+        found = export_onnx(guarded(classifier, None, name), tmp_path / f"{name}.onnx", X)  # type: ignore[arg-type]
+        assert found["score"] < 1e-4 and (tmp_path / f"{name}.onnx").exists()
 
 
 def test_what_cannot_be_written_is_said_and_nothing_is_written(classifier: nn.Module, tmp_path: Path) -> None:

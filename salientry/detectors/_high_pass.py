@@ -28,7 +28,7 @@ def in_pieces(evidence: Evidence, numbers: Callable[[Tensor, Tensor], Tensor]) -
     """
     x, residual = evidence.image, evidence.shared(laplacian)
     size = max(1, PIECE // max(1, math.prod(x.shape[1:])))
-    if len(x) <= size:
+    if torch.compiler.is_exporting() or len(x) <= size:  # a graph for ONNX is of any number of images
         return numbers(x, residual)
     return torch.cat([numbers(a, b) for a, b in zip(torch.split(x, size), torch.split(residual, size), strict=True)])
 
@@ -38,7 +38,7 @@ def local_mean(x: Tensor, side: int) -> Tensor:
     the same order, so they agree to the bit.
     """
     wide = F.pad(x, (side // 2,) * 4, mode="replicate")
-    if x.requires_grad or x.numel() < FEW:
+    if x.requires_grad or torch.compiler.is_exporting() or x.numel() < FEW:
         return F.avg_pool2d(wide, side, 1)
     h, w = x.shape[2:]
     shifted = [wide[:, :, i : i + h, j : j + w] for i in range(side) for j in range(side)]
@@ -50,7 +50,7 @@ def local_mean(x: Tensor, side: int) -> Tensor:
 
 def median(sizes: Tensor) -> Tensor:
     """(N, 1) the lower median of each row: torch's, by numpy's faster selection where no gradient goes through it."""
-    if sizes.requires_grad or sizes.device.type != "cpu" or not sizes.numel():
+    if sizes.requires_grad or sizes.device.type != "cpu" or torch.compiler.is_exporting() or not sizes.numel():
         return sizes.median(1, keepdim=True).values
     middle = (sizes.shape[1] - 1) // 2
     return torch.from_numpy(np.partition(sizes.numpy(), middle, axis=1)[:, middle : middle + 1])

@@ -26,7 +26,8 @@ def sampled(x: Tensor, change: Moving, *, mirror: bool) -> Tensor:
     outermost pixels twice. It is linear in ``x`` and can be differentiated twice, which ``grid_sample`` cannot; each image is
     computed by itself to the bit.
     """
-    look = _table if x.shape[2] * x.shape[3] <= LARGE else _table.__wrapped__
+    kept = x.shape[2] * x.shape[3] <= LARGE and not torch.compiler.is_exporting()  # what is made while a graph is traced is no tensor
+    look = _table if kept else _table.__wrapped__
     at, low, side = look(change, mirror, x.shape[2], x.shape[3], x.device, x.dtype)
     flat = x.flatten(2)
     corners = [flat.gather(2, i.expand(*x.shape[:2], -1)).view(x.shape) for i in at]  # much faster than index_select here

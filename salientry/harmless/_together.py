@@ -21,9 +21,10 @@ def together(changes: Sequence[HarmlessChange], x: Tensor) -> list[Tensor]:
     """Images (N, C, H, W) in [0, 1] under each of :data:`~salientry.harmless.TRANSFORMS`, clipped to [0, 1].
 
     Those that only move or mix pixels (they have ``taps``) are one sum over a list of pixels and weights, up to rounding what each gives by
-    itself; where a gradient goes through them, on a GPU, and of very large images each is made by itself.
+    itself; where a gradient goes through them, on a GPU, in a graph for ONNX and of very large images each is made by itself.
     """
-    alone = x.requires_grad or x.device.type != "cpu" or not x.numel() or x.shape[2] * x.shape[3] > LARGE
+    other = x.requires_grad or x.device.type != "cpu" or torch.compiler.is_exporting()
+    alone = other or not x.numel() or x.shape[2] * x.shape[3] > LARGE
     mixing = [] if alone else [c for c in changes if hasattr(c, "taps")]
     mixed = _mixed(tuple(mixing), x).unbind() if mixing else ()
     of = {id(c): images for c, images in zip(mixing, mixed, strict=True)}
