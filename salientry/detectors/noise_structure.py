@@ -57,7 +57,7 @@ def _numbers(x: Tensor, second: Tensor) -> Tensor:
     """(N, 33) or (N, 24) of images and their Laplacian."""
     three = torch.stack([second, x - local_mean(x, 3), x - local_mean(x, 5)], 1)
     found = _structure(three.flatten(0, 1))
-    return found.view(len(x), 3, found.shape[1]).flatten(1)
+    return found.view(x.shape[0], 3, found.shape[1]).flatten(1)
 
 
 def _smooth(r: Tensor) -> Tensor:
