@@ -1,4 +1,4 @@
-"""What a guard costs beside its classifier: `python -m benchmarks.guard [FOLDER] [--pictures] [--calls N] [--out FILE]`.
+"""What a guard costs beside its classifier: `python -m benchmarks.guard [FOLDER] [--pictures | --exported] [--calls N] [--out FILE]`.
 
 Latency of a call (median and p99), images a second, and the ratio to the bare classifier, of
 
@@ -14,14 +14,15 @@ Latency of a call (median and p99), images a second, and the ratio to the bare c
 
 with the nets of ``fast dataset=cifar10``, untrained, and, given a FOLDER that `salientry run` left, of the guard in it and its
 classifier. With ``--pictures`` instead: the last three at 3 x 224 x 224, batches of 1 and 16, for an untrained ``PictureCNN(width=32)`` of
-1.9 million weights and .9 billion multiplications an image, about 50 ms a pass. Images are random 8-bit pixels of a fixed
-seed: these nets do the same work whatever their weights and the pixels are.
+1.9 million weights and .9 billion multiplications an image, about 50 ms a pass. With ``--exported`` instead: classifier, light and full
+guard of the first kind, beside what `salientry export-onnx` makes of them, run by ONNX Runtime; a graph's ratio is to the classifier's
+graph. Images are random 8-bit pixels of a fixed seed: these nets do the same work whatever their weights and the pixels are.
 
 All subjects are called in turn in one loop, in another order each round, so that a noisy neighbour hits all alike; each timed call
 follows an untimed one of the same subject, so caches are as in a stream of images. A ratio is one of medians; intervals (95 %)
 resample rounds. p99 of fewer than 100 calls is their largest, nearly. Beside the times: multiplications and additions an image, counted
-by torch (convolutions and matrix products), the rate of float32 matrix products on this machine, before and after, and the load.
-Writes results/benchmarks/guard.json unless another file is named.
+by torch (convolutions and matrix products; of a graph none are counted), the rate of float32 matrix products on this machine, before
+and after, and the load. Writes results/benchmarks/guard.json, guard-pictures.json or guard-exported.json unless another file is named.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ from salientry.recipes.fast import config
 from salientry.recipes.paper_config import Config
 from salientry.types import Shape
 
+from . import guard_exported, readme_cost
 from .guard_detection import CASCADE
 
 OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "guard.json"
@@ -167,6 +169,18 @@ def picture_subjects(shape: Shape = PICTURES) -> list[Subject]:
     ]
 
 
+def exported_subjects(config: Config, shape: Shape) -> list[Subject]:
+    """The configuration's classifier and two guards of it, and all three as ONNX graphs, untrained."""
+    with seeded(0):
+        f = config.classifier.build(shape)
+    guards = guards_of(f, shape, torch.randn(config.data.roles.calibration))
+    guards.pop("guard: cascade")  # a graph has no branches
+    here: dict[str, Call] = {"classifier": f} | {name: judging(guard) for name, guard in guards.items()}
+    graphs = guard_exported.calls(f, guards)
+    bare = "classifier" + guard_exported.RUNTIME
+    return [Subject(n, c, shape, "classifier") for n, c in here.items()] + [Subject(n, c, shape, bare) for n, c in graphs.items()]
+
+
 def left_in(folder: Path) -> list[Subject]:
     """The guard that a run left behind, and its classifier."""
     f = load_classifier(str(folder / "classifier"))
@@ -243,7 +257,8 @@ def operations(subjects: list[Subject]) -> dict[str, int]:
     for s in subjects:
         with FlopCounterMode(display=False) as counter:
             s.call(pixels(s.shape, 1))
-        found[s.name] = counter.get_total_flops()
+        if counted := counter.get_total_flops():
+            found[s.name] = counted
     return found
 
 
@@ -336,50 +351,36 @@ def measure(
     }
 
 
-def table(found: dict[str, Any]) -> str:
-    """For people."""
-    m, rate, loads = found["machine"], found["matmul_gflops"], found["load_average"]
-    rates = ", ".join(f"{r:.1f} and {rate['after'][t]:.1f} with {t} thread(s)" for t, r in rate["before"].items())
-    lines = [f"{m['cpu']}, {m['cores']} cores, torch {m['torch']}, Python {m['python']}, {found['date']}"]
-    lines += [f"float32 matrix products of side {rate['side']}, GFLOP/s before and after: {rates}"]
-    lines += ["load average: " + ", ".join(f"{k} {'unknown' if v is None else f'{v:.2f}'}" for k, v in loads.items())]
-    lines += [f"WARNING: {w}" for w in found["warnings"]]
-    for threads, batch in dict.fromkeys((r["threads"], r["batch"]) for r in found["rows"]):
-        mine = [r for r in found["rows"] if (r["threads"], r["batch"]) == (threads, batch)]
-        lines += ["", f"batch {batch}, {threads} thread(s), {mine[0]['calls']} calls of each"]
-        lines += [f"{'':22} {'MFLOP/image':>11} {'p50 ms':>9} {'p99 ms':>9} {'images/s':>9}  ratio to the classifier"]
-        for r in mine:
-            lo, hi = r["ratio_interval"]
-            flops = found["operations_per_image"][r["subject"]] / 1e6
-            times = f"{flops:11.1f} {r['p50_ms']:9.2f} {r['p99_ms']:9.2f} {r['images_per_second']:9.0f}"
-            lines.append(f"{r['subject']:22} {times}  {r['ratio']:.2f} [{lo:.2f}, {hi:.2f}]")
-    return "\n".join(lines)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Measure, write, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.guard", description="What a guard costs beside its classifier.")
     parser.add_argument("folder", nargs="?", type=Path, help="what `salientry run` left, with guard/ and classifier/")
-    parser.add_argument("--pictures", action="store_true", help="time guards of a classifier of pictures of 224 pixels instead")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--pictures", action="store_true", help="time guards of a classifier of pictures of 224 pixels instead")
+    kind.add_argument("--exported", action="store_true", help="time guards as ONNX graphs, beside themselves, instead")
     parser.add_argument("--calls", type=int, help=f"timed calls of each subject; default {CALLS} by batch")
-    parser.add_argument("--out", type=Path, default=OUT, help="where the JSON goes")
+    parser.add_argument("--out", type=Path, help="where the JSON goes")
     given = parser.parse_args(arguments)
     if given.calls is not None and given.calls < 1:
         parser.error(f"--calls must be at least 1; found {given.calls}")
-    if given.pictures and given.folder:
-        parser.error("--pictures times nets of its own; a folder was given too")
+    option = "--pictures" if given.pictures else "--exported" if given.exported else ""
+    if option and given.folder:
+        parser.error(f"{option} times nets of its own; a folder was given too")
     if given.pictures:
         found = measure(picture_subjects(), PICTURE_BATCHES, calls=given.calls)
+    elif given.exported:
+        found = measure(exported_subjects(config("cifar10", seeds=1), SHAPE), calls=given.calls)
     else:
         subjects = subjects_of(config("cifar10", seeds=1), SHAPE)
         found = measure(subjects + (left_in(given.folder) if given.folder else []), calls=given.calls)
-    options = [*(["FOLDER"] if given.folder else []), *(["--pictures"] if given.pictures else [])]
+    options = [*(["FOLDER"] if given.folder else []), *([option] if option else [])]
     command = ["python -m benchmarks.guard", *options, *([f"--calls {given.calls}"] if given.calls else [])]
     plan = "PictureCNN(width=32) at 3 x 224 x 224, untrained" if given.pictures else "fast dataset=cifar10, untrained"
     found = {"command": " ".join(command), "plan": plan} | found
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(found, indent=1) + "\n")
-    print(table(found))
+    out = given.out or OUT.with_name(f"guard{option.replace('--', '-')}.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(found, indent=1) + "\n")
+    print(readme_cost.printed(found))
 
 
 if __name__ == "__main__":

@@ -58,7 +58,9 @@ def export_onnx(guard: Guard, path: Path | str, images: Tensor | None = None) ->
     with there.networks() as nets, plainly(grad=False):
         graph = _Graph(there, nets)
         asked = graph.asked(tried[:2])
-        program = _written(graph, tried[:1].repeat(3, 1, 1, 1), [*OUTPUTS, *(["answers"] if asked else [])])
+        what = type(getattr(nets.detector, "settings", nets.detector)).__name__
+        words = f"{what} in front of {type(nets.classifier).__name__}"
+        program = graph_of(graph, tried[:1].repeat(3, 1, 1, 1), [*OUTPUTS, *(["answers"] if asked else [])], words)
         expected = dict(zip(OUTPUTS, graph(tried), strict=False))
     for value in (*program.graph.input, *program.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
@@ -127,30 +129,36 @@ class _Graph(nn.Module):
         return found
 
 
-def _written(graph: _Graph, example: Tensor, names: list[str]) -> Any:
-    """The graph as a protocol buffer.
+def graph_of(module: nn.Module, example: Tensor, names: list[str], words: str) -> Any:
+    """What a module computes as a protocol buffer, of any number of images.
+
+    Args:
+        module: images to outputs.
+        example: images (N, C, H, W), more than two.
+        names: of the outputs.
+        words: what it is, for an error.
 
     Raises:
         UsageError: when something in it cannot be expressed.
     """
-    what = type(getattr(graph.detector, "settings", graph.detector)).__name__
     with _quiet():
         try:
-            program = torch.export.export(graph, (example,), dynamic_shapes=({0: torch.export.Dim("N", min=1)},), strict=False)
+            program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("N", min=1)},), strict=False)
             program = program.run_decompositions(WITHOUT)
             found = torch.onnx.export(program, (example,), dynamo=True, input_names=["images"], output_names=names, verbose=False)
         except Exception as e:
-            why = f"{what} in front of {type(graph.classifier).__name__} computes what ONNX cannot express ({type(e).__name__})"
+            why = f"{words} computes what ONNX cannot express ({type(e).__name__})"
             raise UsageError(f"{why}; `salientry serve` serves any guard") from e
     assert found is not None
     return found.model_proto
 
 
 def _median(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    """The lower median, as torch's, of what ONNX has."""
-    found = [v.narrow(dim, (x.shape[dim] - 1) // 2, 1) for v in x.sort(dim)]
-    values, places = found if keepdim else [v.squeeze(dim) for v in found]
-    return values, places
+    """The lower median, as torch's, of what ONNX has: the largest of the smaller half, which need not be sorted."""
+    smaller, places = x.topk((x.shape[dim] + 1) // 2, dim, largest=False, sorted=False)
+    last = smaller.argmax(dim, keepdim=True)
+    found = smaller.gather(dim, last), places.gather(dim, last)
+    return found if keepdim else (found[0].squeeze(dim), found[1].squeeze(dim))
 
 
 WITHOUT = {torch.ops.aten.median.dim: _median}  # what ONNX does not have, and what is computed in its place

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from benchmarks import guard as bench
-from benchmarks import record
+from benchmarks import readme_cost, record
 from salientry.classifiers import save_classifier
 from salientry.files import own_sha256
 from salientry.guard import Guard
@@ -110,6 +110,51 @@ def test_every_subject_has_figures_that_hang_together(
     assert str(folder) not in text and str(tmp_path) not in text
     shown = capsys.readouterr().out
     assert all(f"\n{name} " in shown for name in NAMES)
+
+
+def test_graphs_are_timed_beside_their_classifiers_graph(asked: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.main(["--exported", "--calls", "2", "--out", str(tmp_path / "guard.json")])
+    found: dict[str, Any] = json.loads((tmp_path / "guard.json").read_text())
+    here, graphs = (
+        {"classifier", "guard: light", "guard: full"},
+        {f"{n}, ONNX Runtime" for n in ("classifier", "guard: light", "guard: full")},
+    )
+    against = {r["subject"]: r["against"] for r in found["rows"]}
+    assert against == dict.fromkeys(here, "classifier") | dict.fromkeys(graphs, "classifier, ONNX Runtime")
+    assert set(found["operations_per_image"]) == here, "of a graph nothing is counted"
+    shown = capsys.readouterr().out
+    assert all(f"\n{name} " in shown for name in here | graphs) and found["command"].endswith("--exported --calls 2")
+
+
+def test_the_costs_in_the_docs_are_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Milliseconds an image, of one thread, and the ratio that stands in the record; a dash where nothing was timed."""
+
+    def row(subject: str, batch: int, threads: int, p50: float, ratio: float) -> dict[str, Any]:
+        return {
+            "subject": subject,
+            "batch": batch,
+            "threads": threads,
+            "p50_ms": p50,
+            "ratio": ratio,
+            "ratio_interval": [ratio - 1, ratio + 1],
+        }
+
+    about = {"date": "2020-02-02T00:00:00", "machine": {"salientry": "9", "torch": "8", "cpu": "one"}}
+    rows = [
+        row("classifier", 1, 1, 0.5, 1),
+        row("guard: light", 1, 1, 1.7, 3.4),
+        row("guard: light", 1, 2, 99.0, 99),
+        row("classifier", 256, 1, 64.0, 1),
+    ]
+    graph = [row("guard: light, ONNX Runtime", 1, 1, 0.71, 3.6)]
+    for name, found in (("guard", rows), ("guard-exported", graph), ("guard-pictures", [row("guard: full", 16, 1, 320.0, 7.2)])):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"command": f"do {name}", "rows": found} | about))
+    monkeypatch.setattr(readme_cost, "RECORDS", tmp_path)
+    text = readme_cost.costs()
+    assert "| the classifier alone | .50 | – | – |" in text and "| the classifier alone | .25 | – | – |" in text
+    assert "| light: 2 small changes | 1.70 (3.4 [2.4, 4.4]) | .71 (3.6 [2.6, 4.6]) | – |" in text
+    assert "| full: 6 small changes, noise, layers | – | – | 20.00 (7.2 [6.2, 8.2]) |" in text
+    assert "99" not in text.replace("`", "") and "`do guard-exported`" in text and "2020-02-02" in text
 
 
 def test_the_number_of_threads_is_restored_also_after_an_exception(threads: int) -> None:

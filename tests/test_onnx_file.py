@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from salientry.errors import UsageError
 from salientry.guard import Guard
 from salientry.harmless import HARMLESS, _sampling
-from salientry.onnx_file import export_onnx
+from salientry.onnx_file import WITHOUT, export_onnx
 from salientry.pixels import write_pixels
 
 from . import examples
@@ -160,3 +160,14 @@ def test_a_graph_that_says_something_else_is_not_written(tmp_path: Path) -> None
     with pytest.raises(UsageError, match="does not say what the guard says"):
         export_onnx(guard, tmp_path / "guard.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("columns", [1, 2, 7, 8])
+def test_a_graphs_median_is_torchs(columns: int) -> None:
+    """The lower one, of odd and even numbers of values, equal ones among them; places too."""
+    x = torch.randint(0, 4, (20, columns), generator=torch.Generator().manual_seed(columns)).float()
+    median = WITHOUT[torch.ops.aten.median.dim]
+    for keepdim in (False, True):
+        values, places = median(x, 1, keepdim)
+        assert torch.equal(values, x.median(1, keepdim).values)
+        assert torch.equal(x.gather(1, places.view(20, 1))[:, 0], values.view(20))

@@ -34,11 +34,14 @@ def in_pieces(evidence: Evidence, numbers: Callable[[Tensor, Tensor], Tensor]) -
 
 
 def local_mean(x: Tensor, side: int) -> Tensor:
-    """(N, C, H, W) means over squares of so many pixels (an odd number); the border is repeated. Both ways add the values of a square in
-    the same order, so they agree to the bit.
+    """(N, C, H, W) means over squares of so many pixels (an odd number); the border is repeated. With many pixels and with few, values of a
+    square are added in the same order, so that both agree to the bit. A graph for ONNX adds columns, then rows: the runtime's pooling takes
+    time by the square's size.
     """
     wide = F.pad(x, (side // 2,) * 4, mode="replicate")
-    if x.requires_grad or torch.compiler.is_exporting() or x.numel() < FEW:
+    if torch.compiler.is_exporting():
+        return F.avg_pool2d(F.avg_pool2d(wide, (side, 1), 1), (1, side), 1)
+    if x.requires_grad or x.numel() < FEW:
         return F.avg_pool2d(wide, side, 1)
     h, w = x.shape[2:]
     shifted = [wide[:, :, i : i + h, j : j + w] for i in range(side) for j in range(side)]
