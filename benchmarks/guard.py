@@ -13,7 +13,7 @@ Latency of a call (median and p99), images a second, and the ratio to the bare c
   five of them goes on, and at batch 1 the one: of a stream of single images four in five cost what ``guard: light`` does;
 
 with the nets of ``fast dataset=cifar10``, untrained, and, given a FOLDER that `salientry run` left, of the guard in it and its
-classifier. With ``--pictures`` instead: the last three at 3 x 224 x 224, batches of 1 and 16, for an untrained ``PictureCNN(width=32)`` of
+classifier. With ``--pictures`` instead: the last three at 3 x 224 x 224, batches of 1 and 4 on one thread, for an untrained ``PictureCNN(width=32)`` of
 1.9 million weights and .9 billion multiplications an image, about 50 ms a pass. With ``--exported`` instead: classifier, light and full
 guard of the first kind, beside what `salientry export-onnx` makes of them, run by ONNX Runtime; a graph's ratio is to the classifier's
 graph. Images are random 8-bit pixels of a fixed seed: these nets do the same work whatever their weights and the pixels are.
@@ -62,8 +62,9 @@ from .guard_detection import CASCADE
 OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "guard.json"
 SHAPE = Shape(3, 32, 32, 10)
 PICTURES = Shape(3, 224, 224, 10)
-BATCHES, PICTURE_BATCHES, THREADS = (1, 256), (1, 16), (1, 2)
+BATCHES, PICTURE_BATCHES, THREADS = (1, 256), (1, 4), (1, 2)
 CALLS = {1: 500, 256: 20}  # timed calls of each subject
+PICTURE_CALLS = 20
 WARM_UP = 3  # rounds that are thrown away
 RESAMPLES = 1000
 SIDE, PRODUCTS = 1024, 15  # of the matrices; how often they are multiplied
@@ -367,7 +368,7 @@ def main(arguments: list[str] | None = None) -> None:
     if option and given.folder:
         parser.error(f"{option} times nets of its own; a folder was given too")
     if given.pictures:
-        found = measure(picture_subjects(), PICTURE_BATCHES, calls=given.calls)
+        found = measure(picture_subjects(), PICTURE_BATCHES, (1,), given.calls or PICTURE_CALLS)
     elif given.exported:
         found = measure(exported_subjects(config("cifar10", seeds=1), SHAPE), calls=given.calls)
     else:

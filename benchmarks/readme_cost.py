@@ -23,8 +23,8 @@ def costs() -> str:
     rows = [["the classifier alone", *(_cell(body, "classifier" + end, 1) for body, end in found)]]
     rows += [[words, *(_cell(body, f"guard: {name}{end}", 1) for body, end in found)] for name, words in KINDS.items()]
     lines += table(heads, rows)
-    lines += ["Many at once (256; at 224 x 224 16), milliseconds for each image:", ""]
-    many = [(here, "", 256), (exported, RUNTIME, 256), (pictures, "", 16)]
+    lines += ["Many at once (256; at 224 x 224 four), milliseconds for each image:", ""]
+    many = [(here, "", 256), (exported, RUNTIME, 256), (pictures, "", 4)]
     rows = [["the classifier alone", *(_cell(body, "classifier" + end, n) for body, end, n in many)]]
     rows += [[words, *(_cell(body, f"guard: {name}{end}", n) for body, end, n in many)] for name, words in KINDS.items()]
     lines += table(heads, rows)
@@ -44,7 +44,7 @@ def _cell(body: dict[str, Any], subject: str, batch: int) -> str:
         return "–"
     (r,) = chosen
     ms = short(r["p50_ms"] / batch, digits=2)
-    ratio, low, high = (short(v, digits=1) for v in (r["ratio"], *r["ratio_interval"]))
+    ratio, low, high = (short(v, digits=2) for v in (r["ratio"], *r["ratio_interval"]))
     return ms if subject.startswith("classifier") else f"{ms} ({ratio} [{low}, {high}])"
 
 

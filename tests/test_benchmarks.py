@@ -147,13 +147,13 @@ def test_the_costs_in_the_docs_are_the_records(tmp_path: Path, monkeypatch: pyte
         row("classifier", 256, 1, 64.0, 1),
     ]
     graph = [row("guard: light, ONNX Runtime", 1, 1, 0.71, 3.6)]
-    for name, found in (("guard", rows), ("guard-exported", graph), ("guard-pictures", [row("guard: full", 16, 1, 320.0, 7.2)])):
+    for name, found in (("guard", rows), ("guard-exported", graph), ("guard-pictures", [row("guard: full", 4, 1, 80.0, 7.2)])):
         (tmp_path / f"{name}.json").write_text(json.dumps({"command": f"do {name}", "rows": found} | about))
     monkeypatch.setattr(readme_cost, "RECORDS", tmp_path)
     text = readme_cost.costs()
     assert "| the classifier alone | .50 | – | – |" in text and "| the classifier alone | .25 | – | – |" in text
-    assert "| light: 2 small changes | 1.70 (3.4 [2.4, 4.4]) | .71 (3.6 [2.6, 4.6]) | – |" in text
-    assert "| full: 6 small changes, noise, layers | – | – | 20.00 (7.2 [6.2, 8.2]) |" in text
+    assert "| light: 2 small changes | 1.70 (3.40 [2.40, 4.40]) | .71 (3.60 [2.60, 4.60]) | – |" in text
+    assert "| full: 6 small changes, noise, layers | – | – | 20.00 (7.20 [6.20, 8.20]) |" in text
     assert "99" not in text.replace("`", "") and "`do guard-exported`" in text and "2020-02-02" in text
 
 
