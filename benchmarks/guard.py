@@ -13,9 +13,9 @@ Latency of a call (median and p99), images a second, and the ratio to the bare c
   five of them goes on, and at batch 1 the one: of a stream of single images four in five cost what ``guard: light`` does;
 
 with the nets of ``fast dataset=cifar10``, untrained, and, given a FOLDER that `salientry run` left, of the guard in it and its
-classifier. With ``--pictures`` instead: the last three at 3 x 224 x 224, batches of 1 and 4 on one thread, for an untrained ``PictureCNN(width=32)`` of
-1.9 million weights and .9 billion multiplications an image, about 50 ms a pass. With ``--exported`` instead: classifier, light and full
-guard of the first kind, beside what `salientry export-onnx` makes of them, run by ONNX Runtime; a graph's ratio is to the classifier's
+classifier. With ``--pictures`` instead: the last three at 3 x 224 x 224, batches of 1 and 4 on one thread, for an untrained
+``PictureCNN(width=32)`` of 1.9 million weights and .9 billion multiplications an image. With ``--exported`` instead: classifier, light and
+full guard of the first kind, beside what `salientry export-onnx` makes of them, run by ONNX Runtime; a graph's ratio is to the classifier's
 graph. Images are random 8-bit pixels of a fixed seed: these nets do the same work whatever their weights and the pixels are.
 
 All subjects are called in turn in one loop, in another order each round, so that a noisy neighbour hits all alike; each timed call
