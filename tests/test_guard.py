@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from salientry.classifiers import CompactCNN, External
+from salientry.detectors._committee import Apart, CommitteeHead
 from salientry.errors import DataDamaged, Error, StoreError, UsageError, WrongClassifier
 from salientry.evidence import SECOND, Evidence
 from salientry.guard import Guard
@@ -218,7 +219,7 @@ def test_members_that_go_by_one_name_speak_as_one() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_net_passes_once_a_batch(saliency: nn.Module, name: str) -> None:
+def test_each_net_passes_once_a_batch(saliency: nn.Module, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Classifier, saliency model and every head; a gradient is a part of the one pass. Hooks that are there when a guard is made
     are a part of the network, so its own copies have them.
     """
@@ -232,6 +233,13 @@ def test_each_net_passes_once_a_batch(saliency: nn.Module, name: str) -> None:
         return nets[i].register_forward_hook(lambda *_: calls.__setitem__(i, calls[i] + 1))
 
     handles = [count(i) for i in range(len(nets))]
+
+    def count_added(i: int, whole: Callable[[list[Tensor]], Any]) -> Callable[[list[Tensor]], Any]:
+        return lambda columns: (calls.__setitem__(i, calls[i] + 1), whole(columns))[1]
+
+    for i, net in enumerate(nets):
+        if isinstance(net, CommitteeHead | Apart):  # its score comes with what each member adds
+            monkeypatch.setattr(net, "added", count_added(i, net.added))
     guard = Guard(classifier, before.saliency, before.detector, 0.0, 0.1, before.calibration, SHAPE, second=before.second)
     calls[:] = [0] * len(nets)  # it looked once which layers are features
     guard(X, batch=20)
