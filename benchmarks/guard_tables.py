@@ -13,6 +13,13 @@ from salientry.rates import between, grey_levels, rate, share, short, signed, ta
 from .guard_detection import FEWEST, OUT
 
 LEARNT = ("FGSM", "BIM", "MIM", "PGD", "APGD", "random confidence", "transfer")  # kinds of attack that guards learn from
+NETS = {  # of `benchmarks.guard_strangers`, in words
+    "few": "CIFAR-10, a smaller network",
+    "signs": "40 classes, as of traffic signs, 32 x 32",
+    "one-logit": "cats and dogs, one output, 64 x 64",
+    "imagenet-320": 'EfficientNet-Lite0, 1,000 classes, 224 x 224, `effort="quick"`',
+    "imagenet-1000": "EfficientNet-Lite0, 1,000 classes, 224 x 224",
+}
 NAMES = {"own": "by itself", "second": "with a second network", "cascade": "cascade"}
 
 
@@ -125,7 +132,7 @@ def _known() -> list[str]:
 
 
 def _strangers() -> list[str]:
-    """Guards of other nets."""
+    """Guards of other networks."""
     body = _read("guard-strangers.json")
     if body is None:
         return []
@@ -134,7 +141,7 @@ def _strangers() -> list[str]:
         s = case["summary"]
         rows.append(
             [
-                name,
+                NETS[name],
                 f"{case['fitted on']:,}",
                 f"{case['seconds']['processor'] / 60:.0f}",
                 _rate(case["natural at 0.05"]["all"]),
@@ -144,7 +151,7 @@ def _strangers() -> list[str]:
             ]
         )
     head = [
-        "case",
+        "network",
         "images",
         "minutes of one core",
         "natural images flagged",
@@ -153,7 +160,8 @@ def _strangers() -> list[str]:
         "most extra false alarms",
     ]
     return [
-        "Guards of other nets (`python -m benchmarks.guard_strangers`, which says what the cases are), fitted without settings.",
+        f"Guards of other networks, fitted without settings (`python -m benchmarks.guard_strangers {' '.join(body)}`). *Most extra false "
+        "alarms*: after the harmless change, or with the other image's perturbation, that raises them most.",
         "",
         *table(head, rows),
     ]

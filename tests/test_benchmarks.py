@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from benchmarks import guard as bench
-from benchmarks import readme_cost, record
+from benchmarks import guard_strangers, guard_tables, readme_cost, record
 from salientry.classifiers import save_classifier
 from salientry.files import own_sha256
 from salientry.guard import Guard
@@ -155,6 +155,10 @@ def test_the_costs_in_the_docs_are_the_records(tmp_path: Path, monkeypatch: pyte
     assert "| light: 2 small changes | 1.70 (3.40 [2.40, 4.40]) | .71 (3.60 [2.60, 4.60]) | – |" in text
     assert "| full: 6 small changes, noise, layers | – | – | 20.00 (7.20 [6.20, 8.20]) |" in text
     assert "99" not in text.replace("`", "") and "`do guard-exported`" in text and "2020-02-02" in text
+
+
+def test_every_strangers_network_has_words() -> None:
+    assert set(guard_tables.NETS) == set(guard_strangers.CASES)
 
 
 def test_the_number_of_threads_is_restored_also_after_an_exception(threads: int) -> None:
