@@ -97,8 +97,8 @@ def _adaptive(found: JSON) -> list[str]:
     a, largest, known = found["attacked"], found["attacked"]["budgets"][-1], found["weak"]
     n, ratio = a["images"], a["median_l2"]["ratio"]
     return [
-        f"an attacker who knows it, within {budget(largest['eps'])}: gets past both on {short(largest['passed'] / n)} of {n} images "
-        f"(fools the classifier alone on {short(largest['fooled'] / n)})"
+        f"an attacker who knows it, within {budget(largest['eps'])}: gets past both on "
+        f"{between(largest['passed'] / n, *a['shares'][-1])} of {n} images (fools the classifier alone on {short(largest['fooled'] / n)})"
         + ("" if ratio is None else f", at {ratio:.2f} times the L2 distance")
         + f"; by {_means(found)}; the same attacks get past a weak detector on {known['budgets'][-1]['passed']} of {known['images']}"
     ]

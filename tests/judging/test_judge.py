@@ -25,6 +25,7 @@ from salientry.judging import Judgement, judge, judge_scores
 from salientry.judging.adaptive import Attacker, gradient_check
 from salientry.judging.audit import audit
 from salientry.judging.table import BESIDE, NEEDED
+from salientry.judging.words import _adaptive
 from tests.cli.conftest import Cli
 from tests.own_detectors import FeatureSqueezing, NearestMean, contrast, roughness
 
@@ -179,6 +180,8 @@ def test_what_cannot_be_passed_is_not_passed_and_the_attack_is_proven_all_the_sa
     assert found["how"] == "gradient and queries", "where the gradient gets past on few, queries are tried"
     assert found["attacked"]["budgets"][-1]["fooled"] == found["weak"]["budgets"][-1]["fooled"] > 0
     assert found["attacked"]["median_l2"]["ratio"] is None
+    (line,) = _adaptive(found)
+    assert "gets past both on .000 [.000, .265] of 12 images" in line, "0 of 12, after Clopper and Pearson: 1 - .025 ** (1 / 12)"
 
 
 def test_an_attack_that_fails_on_the_weak_detector_proves_nothing() -> None:
