@@ -36,4 +36,4 @@ def test_it_measures_both_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert all(r["MB"] > 50 for r in memory["rows"]) and [r["processes"] > 0 for r in memory["rows"]] == [False, False, True, True]
     monkeypatch.setattr(readme_check, "OUT", out)
     words = readme_check.checked()
-    assert "`guard: full`" in words and "520 JPEG pictures of 16 x 16" in words and "400 pictures, through an executor" in words
+    assert "| full guard | " in words and "520 JPEG pictures of 16 x 16" in words and "400 pictures, through an executor" in words

@@ -235,7 +235,7 @@ def test_a_run_is_recorded_packed_and_every_score_is_kept(finished: Path, tmp_pa
     assert {p.name for p in out.iterdir()} == {"scores"} | packed
     assert read_json(out / "report.json") == read_json(folder / "report.json")
     assert b.run == a.run | {"out": "results/fast/tiny"}
-    assert "not kept beside these records" in gallery.missing(b)
+    assert "records of it were kept without" in gallery.missing(b)
     record.kept_whole(folder, out, pictures=True)
     assert {p.name for p in out.iterdir()} == {"scores", "gallery.json", "gallery.safetensors.xz"} | packed
     whole, small = gallery.Gallery(a), gallery.Gallery(Scores.read(out))

@@ -91,6 +91,8 @@ def test_every_python_block_runs_and_prints_what_is_shown(
         "my_network": Centred(network),
         "images": x[2000:2600],
         "labels": y[2000:2600],
+        "training_images": x[:2000],
+        "training_labels": y[:2000],
         "new_images": torch.cat([x[2900:2901], attacked]),
     }
     (first,) = CODE.findall(README)
