@@ -18,16 +18,10 @@ def costs() -> str:
     """Milliseconds, and times the bare classifier, of three guards: here, as graphs, and at 224 pixels."""
     here, exported, pictures = (read_json(RECORDS / f"guard{n}.json") for n in ("", "-exported", "-pictures"))
     lines = ["One image at a time, one thread: milliseconds, and in brackets how many times those of the classifier alone.", ""]
-    heads = ["", "CIFAR-10 network, PyTorch", "the same, ONNX Runtime", "1.9 million weights at 224 x 224, PyTorch"]
     found = [(here, ""), (exported, RUNTIME), (pictures, "")]
-    rows = [["the classifier alone", *(_cell(body, "classifier" + end, 1) for body, end in found)]]
-    rows += [[words, *(_cell(body, f"guard: {name}{end}", 1) for body, end in found)] for name, words in KINDS.items()]
-    lines += table(heads, rows)
+    lines += _table(found, (1, 1, 1))
     lines += ["Many at once (256; at 224 x 224 four), milliseconds for each image:", ""]
-    many = [(here, "", 256), (exported, RUNTIME, 256), (pictures, "", 4)]
-    rows = [["the classifier alone", *(_cell(body, "classifier" + end, n) for body, end, n in many)]]
-    rows += [[words, *(_cell(body, f"guard: {name}{end}", n) for body, end, n in many)] for name, words in KINDS.items()]
-    lines += table(heads, rows)
+    lines += _table(found, (256, 256, 4))
     commands = ", ".join(f"`{body['command']}`" for body, _ in found)
     m = here["machine"]
     lines.append(
@@ -36,6 +30,14 @@ def costs() -> str:
         "stage, as one in five does; the four others cost what *light* does."
     )
     return "\n".join(lines)
+
+
+def _table(found: list[tuple[dict[str, Any], str]], batches: tuple[int, ...]) -> list[str]:
+    """A row of the classifier and one of each guard: of records and the ends of their rows' names, so many images at once in each."""
+    heads = ["", "CIFAR-10 network, PyTorch", "the same, ONNX Runtime", "1.9 million weights at 224 x 224, PyTorch"]
+    subjects = {"classifier": "the classifier alone"} | {f"guard: {name}": words for name, words in KINDS.items()}
+    columns = list(zip(found, batches, strict=True))
+    return table(heads, [[words, *(_cell(body, name + end, n) for (body, end), n in columns)] for name, words in subjects.items()])
 
 
 def _cell(body: dict[str, Any], subject: str, batch: int) -> str:
